@@ -1,0 +1,112 @@
+// Package job is what an agent and its workers say to each other over a pipe: one [Job] in, [Report]s out. It is the only
+// thing the two share; neither imports the other. To the agent a record is an opaque blob beside a token, an expiry and the
+// paths worth watching.
+//
+// The frames are those of package protocol with a larger limit ([MaxFrame]). A report of kind HandOver is sent as soon as a
+// provider's answer is parsed and before anything is saved: from then on the rotated record is in two processes.
+package job
+
+import (
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// MaxFrame bounds a frame on the pipe: a record and what describes it.
+const MaxFrame = 1 << 20
+
+// Op is what a worker is to do.
+type Op byte
+
+const (
+	// Renew brings a token that outlives the job's need: the stored one, or if that does not, or Force is set, a renewed one.
+	Renew Op = 1
+	// Save stores the record that the agent holds unsaved (Record), if the store still holds Base.
+	Save Op = 2
+	// Put stores a record from outside (an import, `add`), over what is there if that expires earlier or Force is set.
+	Put Op = 3
+	// Delete removes what is stored.
+	Delete Op = 4
+)
+
+// Version is the digest of a stored record as its store last saw it. The zero Version is "nothing stored, or never seen".
+type Version [32]byte
+
+// Job is one job. The worker refuses one whose Build is not its own, so that an upgrade on disk can't mix versions.
+type Job struct {
+	Build    string // version of the binary that asks
+	Op       Op
+	Profile  string
+	Settings []byte // the profile's settings as package worker reads them; opaque to the agent
+
+	// Base is the stored record as the agent last saw it.
+	Base Version
+	// Force renews whatever is stored, unless someone else has rewritten it since Base.
+	Force bool
+	// MinTTL is how long the token must live; the worker adds the margin (see Due).
+	MinTTL time.Duration
+	// HalfLife asks for half of the token's lifetime at least.
+	HalfLife bool
+	// Record is the record that the agent holds: of store memory, unsaved, or to be Put. Opaque to the agent.
+	Record protocol.Secret
+}
+
+// Kind is the kind of a report.
+type Kind byte
+
+const (
+	Hello    Kind = 1 // the worker has read its job and is of the same build
+	Asking   Kind = 2 // a rotating refresh token is about to be sent: from here on the worker must not be killed for being slow
+	HandOver Kind = 3 // the provider's answer: Result, with Record
+	Done     Kind = 4 // the end: Result and Err
+)
+
+// Report is one message of a worker.
+type Report struct {
+	Kind   Kind
+	Result Result
+	Err    *protocol.Error // Done only; nil: done
+	// RetryAfter is what the provider asked for with a transient Err; 0 when it did not.
+	RetryAfter time.Duration
+}
+
+// Result is what a job brought. In a Done with an Err it holds whatever is known nevertheless: a renewal whose save failed
+// has Token, Record and Renewed, and not Saved.
+type Result struct {
+	Token  protocol.Secret
+	Kind   protocol.Kind
+	Expiry time.Time // zero: never expires
+	Issued time.Time // zero: unknown
+
+	Record  protocol.Secret // the whole record, opaque: when handed over, when unsaved, and always for store memory
+	Version Version         // what the store holds now
+	Renewed bool            // the provider was asked and answered
+	Saved   bool            // what Token belongs to rests in the store (or needs no store)
+
+	Provider     string
+	Store        string // claude-code, file, memory, none
+	Location     string
+	Watch        []string // files whose change means that someone else wrote the record
+	Subscription string
+	Scopes       []string
+	Notice       string // a line for the person, of a Put
+}
+
+// Margin is how long before its expiry a token is renewed: helpers' callers cache one for 5 minutes.
+const Margin = 6 * time.Minute
+
+// Due reports whether a token that expires at expiry (zero: never) must be renewed at now to serve a request for minTTL.
+// issued (zero: unknown) shortens the margin of a token that lives less than four margins.
+func Due(now, expiry, issued time.Time, minTTL time.Duration, halfLife bool) bool {
+	if expiry.IsZero() {
+		return false
+	}
+	need := Margin
+	if lifetime := expiry.Sub(issued); !issued.IsZero() && lifetime > 0 {
+		need = min(need, lifetime/4)
+		if halfLife {
+			need = max(need, lifetime/2)
+		}
+	}
+	return expiry.Round(0).Sub(now.Round(0)) <= max(need, minTTL)
+}

@@ -1,0 +1,161 @@
+package protocol
+
+import (
+	"context"
+	"time"
+)
+
+// Agent is what an agent can be asked. [Client] implements it over a socket, the agent itself in-process, and
+// protocoltest.Fake in memory; protocoltest.Run is the suite that all of them pass.
+//
+// Every method may be called concurrently. A method that fails returns an error for which errors.Is finds one of the
+// sentinels of this package; its context bounds the caller's wait alone, never the renewal that the call may have
+// started.
+type Agent interface {
+	// Token returns a token for the profile that outlives the request's MinTTL and the agent's own margin, or the one
+	// that a renewal just brought, however short it lives.
+	Token(ctx context.Context, req TokenRequest) (Token, error)
+
+	// Status returns one page of what the agent knows; Status.Next continues it. It never touches a store or the network.
+	Status(ctx context.Context, req StatusRequest) (Status, error)
+
+	// Put hands a record in to be stored for a profile (the end of an import, of `add`, of a sign-in).
+	Put(ctx context.Context, req PutRequest) (PutReply, error)
+
+	// Control changes the agent itself: see [ControlRequest].
+	Control(ctx context.Context, req ControlRequest) error
+}
+
+// Home names the places that decide whose account a request means (docs/protocol.md, "home"). It is sent on the default
+// socket only; the agent refuses a request whose home is not its own. The zero Home says nothing and is never refused.
+type Home struct {
+	Home            string // $HOME
+	XDGConfigHome   string // $XDG_CONFIG_HOME, "" when unset
+	ClaudeConfigDir string // $CLAUDE_CONFIG_DIR, "" when unset
+}
+
+// TokenRequest asks for a token.
+type TokenRequest struct {
+	Profile  string        // "" is the agent's default profile
+	MinTTL   time.Duration // how long the token must live at least; sent in milliseconds
+	Force    bool          // renew first, whatever the token in hand
+	HalfLife bool          // at least half of the token's lifetime must be left (for a program that cannot ask again)
+	Host     string        // the host the token is meant for, "" when unknown; a profile with hosts refuses others
+	Home     Home
+}
+
+// Kind says what a token is, which decides how it is sent.
+type Kind string
+
+const (
+	KindOAuth  Kind = "oauth"   // an OAuth access token of provider claude: CLAUDE_CODE_OAUTH_TOKEN
+	KindAPIKey Kind = "api-key" // a static key: ANTHROPIC_API_KEY
+	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
+)
+
+// Token is what a consumer gets.
+type Token struct {
+	Profile string // the resolved profile's name
+	Value   Secret
+	Expiry  time.Time // millisecond precision; zero: never expires
+	Kind    Kind
+	Notice  string // a line for the person (an unsaved record, a key that can't be renewed); "" is the rule
+}
+
+// StatusRequest asks for a page of status.
+type StatusRequest struct {
+	Profile string // one profile only; "" is all
+	After   string // continue after this profile's name; "" starts
+	Home    Home
+}
+
+// State is what a profile is doing.
+type State string
+
+const (
+	StateIdle    State = "not loaded"     // never asked for in this agent's life
+	StateLive    State = "live"           // a token is in hand and lives beyond the margin
+	StateDue     State = "due"            // the next request renews
+	StateRenew   State = "renewing"       // a renewal is under way
+	StateBackoff State = "backing off"    // a transient failure; no request reaches the provider before ProfileStatus.Retry
+	StateSignIn  State = "sign-in needed" // the provider refused for good, or nothing usable is stored
+	StateFailed  State = "failed"         // configuration or storage: ProfileStatus.LastError says what
+	StateUnsaved State = "unsaved"        // renewed, but the store refused it: held in memory and saved again with back-off
+	StateLocked  State = "locked"
+)
+
+// Status is one page of status.
+type Status struct {
+	Agent    AgentStatus
+	Profiles []ProfileStatus // sorted by name
+	Next     string          // StatusRequest.After of the next page; "" on the last
+}
+
+// AgentStatus is what the agent says of itself.
+type AgentStatus struct {
+	PID            int
+	Version        string
+	Socket         string
+	Started        time.Time
+	Requests       uint64 // token requests answered or refused since it started
+	Renewals       uint64 // successful renewals at a provider
+	Connections    uint32 // open now, this one included
+	Memory         uint64 // resident set, bytes; 0 when unknown
+	DefaultProfile string
+	ConfigError    string // why the config file as it stands was not taken; "" when it was
+}
+
+// ProfileStatus is what the agent says of a profile. Times are zero where there is none, or not known.
+type ProfileStatus struct {
+	Name         string
+	Provider     string
+	State        State
+	Store        string // the kind: claude-code, file, memory, none
+	Location     string // where the record rests, for a person to read
+	Kind         Kind
+	HasToken     bool      // a token is in hand
+	Expiry       time.Time // of the token in hand; zero with HasToken: never expires
+	Issued       time.Time // when the token in hand was issued
+	LastRenewal  time.Time
+	Retry        time.Time // backing off until
+	LastUsed     time.Time
+	LastError    string
+	LastCode     Code
+	Subscription string
+	Scopes       []string
+}
+
+// PutRequest hands a record in.
+type PutRequest struct {
+	Profile string
+	Record  Secret // as store.Record marshals itself; never logged
+	Force   bool   // also over a record that expires later
+	Home    Home
+}
+
+// PutReply says what became of it.
+type PutReply struct {
+	Location string // where the record now rests
+	Notice   string // a line for the person, "" when there is nothing to add
+}
+
+// Command is what [Agent.Control] does.
+type Command uint32
+
+const (
+	// CommandReload reads config.toml again; an invalid one is an error and leaves the settings as they were.
+	CommandReload Command = 1
+	// CommandStop ends the agent once its workers are done. Without Force it is refused (ErrStorage) while memory holds
+	// what no store has.
+	CommandStop Command = 2
+	// CommandRemove deletes a profile's record from its store and from memory.
+	CommandRemove Command = 3
+)
+
+// ControlRequest changes the agent itself.
+type ControlRequest struct {
+	Command Command
+	Profile string // CommandRemove
+	Force   bool   // CommandStop
+	Home    Home
+}
