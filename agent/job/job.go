@@ -27,6 +27,8 @@ const (
 	Put Op = 3
 	// Delete removes what is stored.
 	Delete Op = 4
+	// Spill leaves Record where the next load finds it, without touching the store: the agent ends and holds it unsaved.
+	Spill Op = 5
 )
 
 // Version is the digest of a stored record as its store last saw it. The zero Version is "nothing stored, or never seen".

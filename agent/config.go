@@ -1,0 +1,23 @@
+package agent
+
+import "github.com/ccagent/ccagent/protocol"
+
+// MaxProfiles bounds a configuration.
+const MaxProfiles = 1024
+
+// Config is the agent's configuration as config.toml gave it, every default filled in.
+type Config struct {
+	Default  string // the profile that a request without one means
+	Profiles []Profile
+	Home     protocol.Home // the agent's own environment: whose configuration and sign-ins these are
+}
+
+// Profile is one profile's part of a [Config].
+type Profile struct {
+	Name      string
+	Provider  string
+	Store     string   // as configured: auto, claude-code, file, memory
+	Hosts     []string // where its token may go; none: anywhere
+	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
+	Settings  []byte   // what a worker needs to know, opaque here
+}
