@@ -1,0 +1,110 @@
+package oauth
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// trust is the set of certificate authorities a TLS server is judged by; nil is the system's.
+type trust = *x509.CertPool
+
+// endpoint is a URL that secrets may be sent to.
+type endpoint struct {
+	URL   string
+	Host  string // with the port where one is named; for messages
+	plain bool   // http, so to a loopback address
+}
+
+// CheckURL returns an error (ErrConfig) that says why secrets can't be sent to a URL: it must be https, or http to a
+// loopback address (127.0.0.0/8, ::1, localhost), and hold no user name, password or fragment.
+func CheckURL(raw string) error {
+	if _, err := parseEndpoint(raw); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Origin returns scheme://host[:port] of a URL that CheckURL accepts, in lower case and without a default port.
+func Origin(raw string) (string, error) {
+	if _, err := parseEndpoint(raw); err != nil {
+		return "", err
+	}
+	u, _ := url.Parse(raw)
+	host := strings.ToLower(u.Host)
+	switch u.Scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return u.Scheme + "://" + strings.TrimSuffix(host, ":"), nil
+}
+
+func parseEndpoint(raw string) (endpoint, *protocol.Error) {
+	refuse := func(format string, args ...any) (endpoint, *protocol.Error) {
+		return endpoint{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}
+	}
+	// A URL that does not parse, or that holds a password, is not repeated in the message.
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return refuse("no token endpoint is set")
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return refuse("the token endpoint is not a URL of the form https://host/path")
+	case u.User != nil:
+		return refuse("the token endpoint's URL holds a user name or password")
+	case u.Fragment != "":
+		return refuse("the token endpoint's URL has a fragment")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return refuse("the token endpoint at %s is plain http, which is for loopback addresses only", clean(u.Host, nil))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return refuse("the token endpoint at %s is neither https nor http", clean(u.Host, nil))
+	}
+	return endpoint{URL: u.String(), Host: clean(u.Host, nil), plain: u.Scheme == "http"}, nil
+}
+
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
+
+// transport makes one for a single request: HTTP/1.1, because HTTP/2's transport resends requests that a server refuses to
+// take; no kept connections; no decompression, so that the limit on a body is one on what is read.
+func (e endpoint) transport(roots trust) *http.Transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	if e.plain {
+		// "localhost" is what the resolver says it is: look at the address itself.
+		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+			if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLoopback() {
+				return errNotLoopback
+			}
+			return nil
+		}
+	}
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    10 * time.Second,
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxReplyHeader,
+	}
+}
+
+var errNotLoopback = errors.New("plain http is for loopback addresses only")

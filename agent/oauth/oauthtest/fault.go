@@ -1,0 +1,116 @@
+package oauthtest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Fault is how the token endpoint misbehaves. Its fields combine; the zero Fault is good behaviour.
+type Fault struct {
+	Times int // how many requests it hits; 0: all, until SetFault
+
+	Delay time.Duration // before the request is looked at, so before anything is rotated
+	Lag   time.Duration // after that, before the answer
+
+	// What is answered instead: nothing at all, or this. Nothing is rotated then, unless Rotate is set: the provider has
+	// rotated, and its answer got lost.
+	Drop   bool
+	Status int
+	Header map[string]string // Location, Retry-After, Content-Type ...
+	Body   string
+	Rotate bool
+
+	Edit     func(reply map[string]any) // changes an answer before it is encoded: missing fields, wrong types
+	Truncate bool                       // half of the answer, then the connection ends
+	Drip     time.Duration              // the answer byte by byte, with this pause
+	Endless  bool                       // the answer followed by blanks without end
+}
+
+// SetFault makes the token endpoint misbehave from the next request on, and replaces what was set before.
+func (s *Server) SetFault(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// takeFault returns the fault for one request and counts the request.
+func (s *Server) takeFault() Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Requests++
+	f := s.fault
+	if s.fault.Times > 0 {
+		if s.fault.Times--; s.fault.Times == 0 {
+			s.fault = Fault{}
+		}
+	}
+	return f
+}
+
+func (f Fault) instead() bool { return f.Drop || f.Status != 0 || f.Body != "" }
+
+// wait pauses, and reports false if the client has gone away meanwhile.
+func (f Fault) wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// answer writes the reply as the fault has it.
+func (f Fault) answer(w http.ResponseWriter, r *http.Request, status int, reply map[string]any) {
+	if f.Drop {
+		panic(http.ErrAbortHandler) // net/http's way to end a connection without an answer
+	}
+	w.Header().Set("Content-Type", "application/json")
+	for name, value := range f.Header {
+		w.Header().Set(name, value)
+	}
+	body := f.Body
+	if f.instead() {
+		if f.Status != 0 {
+			status = f.Status
+		}
+	} else {
+		encoded, err := json.Marshal(edited(reply, f.Edit))
+		if err != nil {
+			encoded = nil // an Edit that put in what JSON can't hold
+		}
+		body = string(encoded)
+	}
+	flush := http.NewResponseController(w).Flush
+	switch {
+	case f.Truncate:
+		w.WriteHeader(status)
+		w.Write([]byte(body[:len(body)/2]))
+		flush()
+		panic(http.ErrAbortHandler)
+	case f.Drip > 0:
+		w.WriteHeader(status)
+		for i := range len(body) {
+			if _, err := w.Write([]byte{body[i]}); err != nil || flush() != nil || !f.wait(r.Context(), f.Drip) {
+				return
+			}
+		}
+	case f.Endless:
+		w.WriteHeader(status)
+		blanks := []byte(strings.Repeat(" ", 64<<10))
+		_, err := w.Write([]byte(body))
+		for err == nil {
+			_, err = w.Write(blanks)
+		}
+	default:
+		w.WriteHeader(status)
+		w.Write([]byte(body))
+	}
+}

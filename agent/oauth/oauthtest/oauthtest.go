@@ -1,0 +1,377 @@
+// Package oauthtest is an authorization server in memory, on a loopback port: it rotates refresh tokens, punishes the reuse
+// of one by ending the whole sign-in, and misbehaves on request. Beside the token endpoint it has a small API that answers to
+// living access tokens only. Tests use it, and `ccagent demo` does.
+//
+//	server, err := oauthtest.Start(oauthtest.Options{Lifetime: 8 * time.Second})
+//	signIn := server.Issue()                                          // as though a person had signed in
+//	server.SetFault(oauthtest.Fault{Times: 1, Status: 503})           // the next renewal fails
+//	if server.Counts().Reuses > 0 { ... }                             // somebody used a refresh token twice
+//
+// Its tokens are plainly fake: fake-access-7, fake-refresh-7. All methods may be called concurrently.
+package oauthtest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options are a server's settings; the zero Options is a server on an ephemeral port whose tokens live 8 hours.
+type Options struct {
+	Addr     string        // "" is 127.0.0.1:0
+	Lifetime time.Duration // of access tokens; 0: 8 h; see SetLifetime
+	ClientID string        // the one client known, others are refused with invalid_client; "" knows every client
+}
+
+// Server is a running authorization server.
+type Server struct {
+	listener net.Listener
+	server   http.Server
+	clientID string
+
+	mu       sync.Mutex
+	lifetime time.Duration
+	serial   int
+	refresh  map[string]*refreshToken
+	access   map[string]*accessToken
+	fault    Fault
+	counts   Counts
+}
+
+// grant is one sign-in with all that descends from it.
+type grant struct {
+	revoked   bool
+	refreshes int
+}
+
+type refreshToken struct {
+	grant *grant
+	spent bool
+}
+
+type accessToken struct {
+	grant   *grant
+	expiry  time.Time
+	revoked bool
+}
+
+// Counts are what a server has seen.
+type Counts struct {
+	Requests  int // to the token endpoint, whatever became of them
+	Refreshes int // renewals granted
+	Reuses    int // refresh tokens presented a second time; each ended its sign-in
+	API       int // requests that the API answered
+	Refused   int // requests that the API refused for their token
+}
+
+// SignIn is what a sign-in brings.
+type SignIn struct {
+	AccessToken  string
+	RefreshToken string
+	Expiry       time.Time // millisecond precision
+	Scopes       []string
+	Subscription string
+}
+
+// TB is the part of testing.TB that New needs; the package is linked into a program, so it does not import testing.
+type TB interface {
+	Helper()
+	Cleanup(func())
+	Fatal(args ...any)
+}
+
+// New starts a server that ends with the test.
+func New(t TB, o Options) *Server {
+	t.Helper()
+	s, err := Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Start starts a server. Close it.
+func Start(o Options) (*Server, error) {
+	listener, err := net.Listen("tcp", cmp.Or(o.Addr, "127.0.0.1:0"))
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		listener: listener,
+		clientID: o.ClientID,
+		lifetime: cmp.Or(o.Lifetime, 8*time.Hour),
+		refresh:  make(map[string]*refreshToken),
+		access:   make(map[string]*accessToken),
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/oauth/token", s.serveToken)
+	mux.HandleFunc("GET /api/oauth/profile", s.authorized(profile))
+	mux.HandleFunc("GET /api/whoami", s.authorized(whoami))
+	mux.HandleFunc("POST /v1/messages", s.authorized(message))
+	s.server = http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go s.server.Serve(listener) // ends with Close
+	return s, nil
+}
+
+// Close ends the server at once, requests under way included.
+func (s *Server) Close() { s.server.Close() }
+
+// URL is the server's base, http://127.0.0.1:PORT.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// TokenURL is the token endpoint: POST, JSON or form, grant_type refresh_token.
+func (s *Server) TokenURL() string { return s.URL() + "/v1/oauth/token" }
+
+// ProfileURL is the user profile endpoint; it wants a living access token.
+func (s *Server) ProfileURL() string { return s.URL() + "/api/oauth/profile" }
+
+// APIURL answers {"id":"alice"} to a living access token, in either header, and 401 to everything else. POST /v1/messages
+// under URL does the same with a message.
+func (s *Server) APIURL() string { return s.URL() + "/api/whoami" }
+
+// Issue makes a new sign-in.
+func (s *Server) Issue() SignIn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.issue(&grant{})
+}
+
+func (s *Server) issue(g *grant) SignIn {
+	s.serial++
+	signIn := SignIn{
+		AccessToken:  fmt.Sprintf("fake-access-%d", s.serial),
+		RefreshToken: fmt.Sprintf("fake-refresh-%d", s.serial),
+		Expiry:       time.Now().Add(s.lifetime).Truncate(time.Millisecond),
+		Scopes:       []string{"user:inference", "user:profile"},
+		Subscription: "max",
+	}
+	s.access[signIn.AccessToken] = &accessToken{grant: g, expiry: signIn.Expiry}
+	s.refresh[signIn.RefreshToken] = &refreshToken{grant: g}
+	return signIn
+}
+
+// SetLifetime sets how long the access tokens live that are issued from now on.
+func (s *Server) SetLifetime(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lifetime = d
+}
+
+// RevokeToken ends one access token before its time; its sign-in stays good.
+func (s *Server) RevokeToken(access string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.access[access]; t != nil {
+		t.revoked = true
+	}
+}
+
+// RevokeGrant ends the sign-in that a token of either kind descends from, and all its tokens.
+func (s *Server) RevokeGrant(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.grantOf(token); g != nil {
+		g.revoked = true
+	}
+}
+
+func (s *Server) grantOf(token string) *grant {
+	if t := s.access[token]; t != nil {
+		return t.grant
+	}
+	if t := s.refresh[token]; t != nil {
+		return t.grant
+	}
+	return nil
+}
+
+// Live reports whether the API would answer to an access token.
+func (s *Server) Live(access string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.access[access]
+	return t != nil && !t.revoked && !t.grant.revoked && time.Now().Before(t.expiry)
+}
+
+// Renewable reports whether a refresh token would be accepted.
+func (s *Server) Renewable(refresh string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.refresh[refresh]
+	return t != nil && !t.spent && !t.grant.revoked
+}
+
+// Refreshes returns how often the sign-in that a token of either kind descends from was renewed.
+func (s *Server) Refreshes(token string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.grantOf(token); g != nil {
+		return g.refreshes
+	}
+	return 0
+}
+
+// Counts returns what the server has seen so far.
+func (s *Server) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counts
+}
+
+// rotate spends a refresh token and returns its successor and "", or an error code of RFC 6749 section 5.2. Presenting a
+// spent one ends its sign-in (RFC 9700 section 4.14.2).
+func (s *Server) rotate(presented string) (SignIn, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.refresh[presented]
+	switch {
+	case t == nil || t.grant.revoked && !t.spent:
+		return SignIn{}, "invalid_grant"
+	case t.spent:
+		s.counts.Reuses++
+		t.grant.revoked = true
+		return SignIn{}, "invalid_grant"
+	}
+	t.spent = true
+	t.grant.refreshes++
+	s.counts.Refreshes++
+	return s.issue(t.grant), ""
+}
+
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
+	fault := s.takeFault()
+	if !fault.wait(r.Context(), fault.Delay) {
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	params := make(map[string]string)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		if json.NewDecoder(r.Body).Decode(&params) != nil {
+			fault.answer(w, r, http.StatusBadRequest, map[string]any{"error": "invalid_request"})
+			return
+		}
+	} else {
+		r.ParseForm() // what can't be parsed is missing below
+		for key := range r.PostForm {
+			params[key] = r.PostForm.Get(key)
+		}
+	}
+	status, reply := http.StatusOK, map[string]any(nil)
+	switch {
+	case fault.instead() && !fault.Rotate: // the answer is decided, and nothing is spent
+	case s.clientID != "" && params["client_id"] != s.clientID:
+		status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
+	case params["grant_type"] != "refresh_token":
+		status, reply = http.StatusBadRequest, map[string]any{"error": "unsupported_grant_type"}
+	case params["refresh_token"] == "":
+		status, reply = http.StatusBadRequest, map[string]any{"error": "invalid_request"}
+	default:
+		signIn, code := s.rotate(params["refresh_token"])
+		if code != "" {
+			status, reply = http.StatusBadRequest, map[string]any{"error": code, "error_description": "refresh token not found or invalid"}
+			break
+		}
+		reply = map[string]any{
+			"token_type":    "Bearer",
+			"access_token":  signIn.AccessToken,
+			"refresh_token": signIn.RefreshToken,
+			"expires_in":    s.secondsOf(signIn),
+			"scope":         strings.Join(signIn.Scopes, " "),
+			"account":       map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email_address": "alice@example.com"},
+			"organization":  map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example"},
+		}
+	}
+	if !fault.wait(r.Context(), fault.Lag) {
+		return
+	}
+	fault.answer(w, r, status, reply)
+}
+
+// secondsOf is the lifetime as a reply says it: whole seconds unless it is shorter than one.
+func (s *Server) secondsOf(signIn SignIn) any {
+	left := time.Until(signIn.Expiry)
+	if left < time.Second {
+		return max(left, 0).Seconds()
+	}
+	return int64(left.Round(time.Second) / time.Second)
+}
+
+// authorized lets requests with a living access token through, as a bearer token or as x-api-key.
+func (s *Server) authorized(reply func() any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !isBearer {
+			token = r.Header.Get("X-Api-Key")
+		}
+		live := s.Live(token)
+		s.mu.Lock()
+		if live {
+			s.counts.API++
+		} else {
+			s.counts.Refused++
+		}
+		s.mu.Unlock()
+		if !live {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeJSON(w, http.StatusUnauthorized, map[string]any{"type": "error",
+				"error": map[string]any{"type": "authentication_error", "message": "invalid bearer token"}})
+			return
+		}
+		writeJSON(w, http.StatusOK, reply())
+	}
+}
+
+func whoami() any { return map[string]any{"id": "alice"} }
+
+func profile() any {
+	return map[string]any{
+		"account": map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email": "alice@example.com",
+			"full_name": "Alice Example", "display_name": "Alice", "has_claude_max": true, "has_claude_pro": false},
+		"organization": map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example",
+			"organization_type": "claude_max", "billing_type": "none", "rate_limit_tier": "default"},
+	}
+}
+
+func message() any {
+	return map[string]any{"id": "msg_fake", "type": "message", "role": "assistant", "model": "fake", "stop_reason": "end_turn",
+		"content": []any{map[string]any{"type": "text", "text": "hello"}},
+		"usage":   map[string]any{"input_tokens": 1, "output_tokens": 1}}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v) // a client that went away is not our failure
+}
+
+// CredentialsFile returns the sign-in as Claude Code stores it, with keys of other programs beside it.
+func (s SignIn) CredentialsFile() []byte {
+	data, err := json.MarshalIndent(map[string]any{
+		"claudeAiOauth": map[string]any{
+			"accessToken": s.AccessToken, "refreshToken": s.RefreshToken, "expiresAt": s.Expiry.UnixMilli(),
+			"scopes": s.Scopes, "subscriptionType": s.Subscription, "rateLimitTier": "default",
+		},
+		"mcpOAuth": map[string]any{"fake-server": map[string]any{"accessToken": "fake-mcp"}},
+	}, "", "  ")
+	if err != nil {
+		return nil // strings and numbers always encode
+	}
+	return data
+}
+
+// edited returns a copy of reply with what edit does to it.
+func edited(reply map[string]any, edit func(map[string]any)) map[string]any {
+	if edit == nil || reply == nil {
+		return reply
+	}
+	reply = maps.Clone(reply)
+	edit(reply)
+	return reply
+}
