@@ -1,0 +1,149 @@
+package job
+
+import (
+	"io"
+	"slices"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// The two messages on the pipe. They never leave one version of one binary, so they are not part of docs/protocol.md.
+const (
+	opJob    protocol.Op = 1
+	opReport protocol.Op = 2
+)
+
+// WriteJob writes j to w in one Write. A job beyond [MaxFrame] is protocol.ErrFrame, and nothing is written.
+func WriteJob(w io.Writer, j Job) error {
+	e := protocol.NewFrame(nil, opJob)
+	e.String(j.Build)
+	e.Byte(byte(j.Op))
+	e.String(j.Profile)
+	e.Bytes(j.Settings)
+	e.Bytes(j.Base[:])
+	e.Bool(j.Force)
+	e.Duration(j.MinTTL)
+	e.Bool(j.HalfLife)
+	e.String(j.Record.Reveal())
+	return write(w, &e)
+}
+
+// ReadJob reads one job. Errors are those of protocol.ReadFrame and protocol.OpenFrame, and protocol.ErrMalformed.
+func ReadJob(r io.Reader) (Job, error) {
+	d, err := read(r, opJob)
+	if err != nil {
+		return Job{}, err
+	}
+	j := Job{
+		Build:    d.String(),
+		Op:       Op(d.Byte()),
+		Profile:  d.String(),
+		Settings: slices.Clone(d.Bytes()),
+		Base:     version(&d),
+		Force:    d.Bool(),
+		MinTTL:   d.Duration(),
+		HalfLife: d.Bool(),
+		Record:   secret(&d),
+	}
+	return j, d.Err()
+}
+
+// WriteReport writes r to w in one Write. A report beyond [MaxFrame] is protocol.ErrFrame, and nothing is written.
+func WriteReport(w io.Writer, r Report) error {
+	e := protocol.NewFrame(nil, opReport)
+	e.Byte(byte(r.Kind))
+	e.Bool(r.Err != nil)
+	if r.Err != nil {
+		e.Uint16(uint16(r.Err.Code))
+		e.String(r.Err.Message)
+		e.String(r.Err.Hint)
+	}
+	e.Duration(r.RetryAfter)
+
+	e.String(r.Result.Token.Reveal())
+	e.String(string(r.Result.Kind))
+	e.Time(r.Result.Expiry)
+	e.Time(r.Result.Issued)
+	e.String(r.Result.Record.Reveal())
+	e.Bytes(r.Result.Version[:])
+	e.Bool(r.Result.Renewed)
+	e.Bool(r.Result.Saved)
+	e.String(r.Result.Provider)
+	e.String(r.Result.Store)
+	e.String(r.Result.Location)
+	e.Strings(r.Result.Watch)
+	e.String(r.Result.Subscription)
+	e.Strings(r.Result.Scopes)
+	e.String(r.Result.Notice)
+	return write(w, &e)
+}
+
+// ReadReport reads one report: io.EOF where r ends before one, else the errors of [ReadJob].
+func ReadReport(r io.Reader) (Report, error) {
+	d, err := read(r, opReport)
+	if err != nil {
+		return Report{}, err
+	}
+	report := Report{Kind: Kind(d.Byte())}
+	if d.Bool() {
+		report.Err = &protocol.Error{Code: protocol.Code(d.Uint16()), Message: d.String(), Hint: d.String()}
+	}
+	report.RetryAfter = d.Duration()
+	report.Result = Result{
+		Token:        secret(&d),
+		Kind:         protocol.Kind(d.String()),
+		Expiry:       d.Time(),
+		Issued:       d.Time(),
+		Record:       secret(&d),
+		Version:      version(&d),
+		Renewed:      d.Bool(),
+		Saved:        d.Bool(),
+		Provider:     d.String(),
+		Store:        d.String(),
+		Location:     d.String(),
+		Watch:        d.Strings(),
+		Subscription: d.String(),
+		Scopes:       d.Strings(),
+		Notice:       d.String(),
+	}
+	return report, d.Err()
+}
+
+func write(w io.Writer, e *protocol.Encoder) error {
+	frame, err := e.Close(MaxFrame)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(frame)
+	return err
+}
+
+// read reads a frame of the op. Its buffer is its own: the fields may be as large as a record.
+func read(r io.Reader, op protocol.Op) (protocol.Decoder, error) {
+	payload, err := protocol.ReadFrame(r, nil, MaxFrame)
+	if err != nil {
+		return protocol.Decoder{}, err
+	}
+	got, d, err := protocol.OpenFrame(payload)
+	if err == nil && got != op {
+		err = protocol.ErrMalformed
+	}
+	return d, err
+}
+
+// secret reads a secret. None is the zero Secret.
+func secret(d *protocol.Decoder) protocol.Secret {
+	if s := d.String(); s != "" {
+		return protocol.NewSecret(s)
+	}
+	return protocol.Secret{}
+}
+
+func version(d *protocol.Decoder) (v Version) {
+	if b := d.Bytes(); len(b) == len(v) {
+		copy(v[:], b)
+	} else {
+		d.Fail()
+	}
+	return v
+}

@@ -1,0 +1,314 @@
+//go:build unix
+
+package protocol
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Client is an [Agent] at the other end of a socket. It keeps a few connections open between requests, makes one where none
+// is free, and repeats a request whose connection broke before the reply (docs/protocol.md §7), within the context: a
+// context without a deadline waits for ever. Beyond what the agent itself answers, errors are ErrNoAgent (nobody listens),
+// ErrDenied (the socket or its folder is not the caller's own), ErrUnavailable (the context ended first) and, of code
+// CodeInternal, an answer that can't be read. All methods may be called concurrently.
+type Client struct {
+	// Home is sent with each request that carries none. Set it before the first request.
+	Home Home
+	// Launch starts an agent. It is called when nobody listens, once for each request, before that gives up; nil: ErrNoAgent at
+	// once. Set it before the first request.
+	Launch func(context.Context) error
+
+	path   string
+	mu     sync.Mutex
+	idle   []*conn
+	closed bool
+}
+
+var _ Agent = (*Client)(nil)
+
+const maxIdle = 4 // connections kept between requests
+
+// NewClient returns a client of the agent at the socket path. It does not connect yet. It starts no agent, and says
+// nothing of a home.
+func NewClient(path string) *Client { return &Client{path: path} }
+
+// ClientFromEnv returns a client of this environment's agent (see [SocketPath]). On the default path it sends the
+// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]).
+func ClientFromEnv(start bool) (*Client, error) {
+	path, isDefault, err := SocketPath()
+	if err != nil {
+		return nil, err
+	}
+	c := NewClient(path)
+	if isDefault {
+		c.Home = HomeFromEnv()
+		if start {
+			c.Launch = func(ctx context.Context) error { return Start(ctx, "", path) }
+		}
+	}
+	return c, nil
+}
+
+// Close closes the connections that are kept. Requests under way are not touched.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, conn := range c.idle {
+		conn.close()
+	}
+	c.idle = nil
+	return nil
+}
+
+// Token asks for a token. One that could not be put on a line safely is refused (ErrInvalid; see [CheckToken]).
+func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendTokenRequest(nil, req)
+	if err != nil {
+		return Token{}, tooLarge()
+	}
+	err = c.do(ctx, OpToken, frame, func(d *Decoder) (err error) {
+		token, err = decodeToken(d)
+		return err
+	})
+	return token, err
+}
+
+// Status asks for a page of status.
+func (c *Client) Status(ctx context.Context, req StatusRequest) (status Status, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendStatusRequest(nil, req)
+	if err != nil {
+		return Status{}, tooLarge()
+	}
+	err = c.do(ctx, OpStatus, frame, func(d *Decoder) (err error) {
+		status, err = decodeStatus(d)
+		if status.Next != "" && status.Next <= req.After { // it would page for ever
+			return ErrMalformed
+		}
+		return err
+	})
+	return status, err
+}
+
+// Put hands a record in. One that does not fit a frame is ErrInvalid.
+func (c *Client) Put(ctx context.Context, req PutRequest) (reply PutReply, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendPutRequest(nil, req)
+	if err != nil {
+		return PutReply{}, tooLarge()
+	}
+	err = c.do(ctx, OpPut, frame, func(d *Decoder) (err error) {
+		reply, err = decodePutReply(d)
+		return err
+	})
+	return reply, err
+}
+
+// Control changes the agent itself.
+func (c *Client) Control(ctx context.Context, req ControlRequest) error {
+	c.fill(&req.Home)
+	frame, err := AppendControlRequest(nil, req)
+	if err != nil {
+		return tooLarge()
+	}
+	return c.do(ctx, OpControl, frame, func(*Decoder) error { return nil })
+}
+
+// StatusAll collects all pages of a's status.
+func StatusAll(ctx context.Context, a Agent, req StatusRequest) (Status, error) {
+	all, err := a.Status(ctx, req)
+	for err == nil && all.Next != "" {
+		req.After = all.Next
+		var page Status
+		page, err = a.Status(ctx, req)
+		all.Profiles, all.Next = append(all.Profiles, page.Profiles...), page.Next
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return all, nil
+}
+
+func (c *Client) fill(h *Home) {
+	if *h == (Home{}) {
+		*h = c.Home
+	}
+}
+
+// do sends a request until it has a reply, and reads that with decode.
+func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Decoder) error) error {
+	const firstDelay, lastDelay = time.Millisecond, 250 * time.Millisecond // §7
+	launch := c.Launch
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		used, err := c.try(ctx, op, request, decode)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return waitError(ctx)
+		case errors.Is(err, ErrNoAgent) && launch != nil:
+			if err := launch(ctx); err != nil {
+				if ctx.Err() != nil {
+					return waitError(ctx)
+				}
+				return err
+			}
+			launch = nil
+			continue
+		case used && broken(err): // the agent closed an idle connection: nothing is wrong, and no delay due
+			continue
+		case !broken(err):
+			return clientError(err)
+		}
+		if err := sleep(ctx, delay); err != nil {
+			return waitError(ctx)
+		}
+	}
+}
+
+// try sends a request once. used says that it went over a connection that had served before.
+func (c *Client) try(ctx context.Context, op Op, request []byte, decode func(*Decoder) error) (used bool, err error) {
+	conn, err := c.take(ctx)
+	if err != nil {
+		return false, err
+	}
+	used = conn.served
+	payload, err := conn.roundTrip(ctx, request)
+	if err != nil {
+		conn.close()
+		return used, err
+	}
+	got, d, err := OpenFrame(payload)
+	if err != nil {
+		conn.close()
+		return used, err
+	}
+	switch got {
+	case op.Reply():
+		err = decode(&d)
+	case OpError:
+		err = decodeError(&d)
+	default:
+		err = ErrMalformed
+	}
+	if err == ErrMalformed {
+		conn.close()
+	} else {
+		c.give(conn)
+	}
+	return used, err
+}
+
+// take returns a connection that is free, or a new one.
+func (c *Client) take(ctx context.Context) (*conn, error) {
+	c.mu.Lock()
+	if n := len(c.idle); n > 0 {
+		conn := c.idle[n-1]
+		c.idle = c.idle[:n-1]
+		c.mu.Unlock()
+		return conn, nil
+	}
+	c.mu.Unlock()
+	return connect(ctx, c.path)
+}
+
+func (c *Client) give(conn *conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || len(c.idle) >= maxIdle {
+		conn.close()
+		return
+	}
+	c.idle = append(c.idle, conn)
+}
+
+// connect makes a connection to the caller's own agent (§2.2).
+func connect(ctx context.Context, path string) (*conn, error) {
+	if err := checkPath("the socket's path", path); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := CheckDir(SocketDir(path)); err != nil {
+		return nil, err
+	}
+	if err := checkSocket(path); err != nil {
+		return nil, err
+	}
+	conn, err := dial(ctx, path)
+	if err == unix.ECONNREFUSED || err == unix.ENOENT {
+		return nil, noAgent(path)
+	}
+	return conn, err
+}
+
+// broken reports whether a request that failed with err may be sent again (§7).
+func broken(err error) bool {
+	switch err {
+	case unix.EAGAIN, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF:
+		return true
+	}
+	return false
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		d = min(d, time.Until(deadline))
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+func noAgent(path string) error {
+	return &Error{
+		Code:    CodeNoAgent,
+		Message: "no agent is listening at " + quotePath(path),
+		Hint:    "start one with `ccagent serve`, or with eval \"$(ccagent env)\"",
+	}
+}
+
+func tooLarge() error {
+	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes"}
+}
+
+// clientError gives what went wrong on this side of the socket a code.
+func clientError(err error) error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	if err == ErrFrame || err == ErrVersion || err == ErrMalformed {
+		return &Error{
+			Code:    CodeInternal,
+			Message: "the agent's answer can't be read: " + err.Error(),
+			Hint:    "agent and helper may be of different versions: stop the agent with `ccagent stop`, and try again",
+		}
+	}
+	return &Error{Code: CodeInternal, Message: "can't talk to the agent: " + err.Error()}
+}
+
+// waitError is a wait that the caller's context ended.
+func waitError(ctx context.Context) error {
+	if ctx.Err() == context.Canceled {
+		return &Error{Code: CodeUnavailable, Message: "interrupted while waiting for the agent"}
+	}
+	return &Error{
+		Code:    CodeUnavailable,
+		Message: "no answer from the agent in time",
+		Hint:    "a renewal goes on without you: try again, or wait longer with --timeout",
+	}
+}

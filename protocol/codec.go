@@ -1,0 +1,266 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// The fields of a frame are those of RFC 4251 §5 (byte, boolean, uint32, uint64, string) and, made of them, what
+// docs/protocol.md §3.2 adds: uint16, time, duration, list and struct.
+
+const (
+	noTime  = math.MaxInt64              // §3.2: never, or not known
+	maxTime = 253402300799999            // §3.2: the last millisecond of the year 9999
+	maxSpan = math.MaxInt64 / int64(1e6) // §3.2: the longest duration in milliseconds
+)
+
+// Encoder appends frames to a slice. Its methods never fail; [Encoder.Close] looks at the size.
+type Encoder struct {
+	b     []byte
+	start int
+}
+
+// NewFrame starts a frame at the end of dst.
+func NewFrame(dst []byte, op Op) Encoder {
+	start := len(dst)
+	return Encoder{append(dst, 0, 0, 0, 0, Version, byte(op)), start}
+}
+
+// Close fills in the frame's length and returns dst with the frame appended. A payload beyond limit is ErrFrame, and dst is
+// returned as it was.
+func (e *Encoder) Close(limit int) ([]byte, error) {
+	size := len(e.b) - e.start - headerSize
+	if size > limit {
+		return e.b[:e.start], ErrFrame
+	}
+	binary.BigEndian.PutUint32(e.b[e.start:], uint32(size))
+	return e.b, nil
+}
+
+func (e *Encoder) Byte(v byte)     { e.b = append(e.b, v) }
+func (e *Encoder) Uint16(v uint16) { e.b = binary.BigEndian.AppendUint16(e.b, v) }
+func (e *Encoder) Uint32(v uint32) { e.b = binary.BigEndian.AppendUint32(e.b, v) }
+func (e *Encoder) Uint64(v uint64) { e.b = binary.BigEndian.AppendUint64(e.b, v) }
+
+func (e *Encoder) Bool(v bool) {
+	if v {
+		e.Byte(1)
+	} else {
+		e.Byte(0)
+	}
+}
+
+func (e *Encoder) String(v string) {
+	e.Uint32(uint32(len(v)))
+	e.b = append(e.b, v...)
+}
+
+func (e *Encoder) Bytes(v []byte) {
+	e.Uint32(uint32(len(v)))
+	e.b = append(e.b, v...)
+}
+
+// Time appends t with millisecond precision, cut to the years 1970 to 9999; the zero t is "never, or not known".
+func (e *Encoder) Time(t time.Time) {
+	if t.IsZero() {
+		e.Uint64(noTime)
+		return
+	}
+	e.Uint64(uint64(min(max(t.UnixMilli(), 0), maxTime)))
+}
+
+// Duration appends d in milliseconds, rounded up: what must last d lasts no less. A negative d is 0.
+func (e *Encoder) Duration(d time.Duration) {
+	ms := int64(d / time.Millisecond)
+	if d%time.Millisecond > 0 {
+		ms++
+	}
+	e.Uint64(uint64(min(max(ms, 0), maxSpan)))
+}
+
+// Strings appends a list.
+func (e *Encoder) Strings(v []string) {
+	e.Uint32(uint32(len(v)))
+	for _, s := range v {
+		e.String(s)
+	}
+}
+
+// Open starts a struct: fields within a string, so that they can grow on their own. Shut ends it and takes what Open
+// returned.
+func (e *Encoder) Open() (mark int) {
+	e.Uint32(0)
+	return len(e.b)
+}
+
+// Shut ends the struct that began at mark.
+func (e *Encoder) Shut(mark int) {
+	binary.BigEndian.PutUint32(e.b[mark-4:], uint32(len(e.b)-mark))
+}
+
+// Decoder reads fields. The first one that can't be read makes it fail for good: every later method returns a zero value,
+// and Err says so once at the end. It allocates nothing that the input does not hold.
+type Decoder struct {
+	b   []byte
+	err error
+}
+
+// NewDecoder reads the fields in b.
+func NewDecoder(b []byte) Decoder { return Decoder{b: b} }
+
+// Err returns ErrMalformed if any field so far could not be read. Bytes left over are no error: they are fields of a newer
+// sender (§3.3).
+func (d *Decoder) Err() error { return d.err }
+
+// More reports whether bytes are left: whether a field that older senders do not know is there (§3.3).
+func (d *Decoder) More() bool { return d.err == nil && len(d.b) > 0 }
+
+// Fail makes d fail as if the last field could not be read: for a caller to whom its value makes no sense.
+func (d *Decoder) Fail() { d.err, d.b = ErrMalformed, nil }
+
+func (d *Decoder) take(n int) []byte {
+	if n > len(d.b) {
+		d.Fail()
+		return nil
+	}
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
+func (d *Decoder) Byte() byte {
+	if v := d.take(1); v != nil {
+		return v[0]
+	}
+	return 0
+}
+
+// Bool reads a boolean; everything but 0 is true (RFC 4251 §5).
+func (d *Decoder) Bool() bool { return d.Byte() != 0 }
+
+func (d *Decoder) Uint16() uint16 {
+	if v := d.take(2); v != nil {
+		return binary.BigEndian.Uint16(v)
+	}
+	return 0
+}
+
+func (d *Decoder) Uint32() uint32 {
+	if v := d.take(4); v != nil {
+		return binary.BigEndian.Uint32(v)
+	}
+	return 0
+}
+
+func (d *Decoder) Uint64() uint64 {
+	if v := d.take(8); v != nil {
+		return binary.BigEndian.Uint64(v)
+	}
+	return 0
+}
+
+// Bytes reads a string and returns it in place: it aliases the input.
+func (d *Decoder) Bytes() []byte {
+	n := d.Uint32()
+	if uint64(n) > uint64(len(d.b)) {
+		d.Fail()
+		return nil
+	}
+	return d.take(int(n))
+}
+
+// String reads a string and copies it.
+func (d *Decoder) String() string { return string(d.Bytes()) }
+
+// alias reads a string that lives no longer than the input stays as it is.
+func (d *Decoder) alias() string {
+	b := d.Bytes()
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// Time reads a time; a value outside the range of §3.2 is malformed.
+func (d *Decoder) Time() time.Time {
+	ms := d.Uint64()
+	switch {
+	case d.err != nil || ms == noTime:
+		return time.Time{}
+	case ms > maxTime:
+		d.Fail()
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms))
+}
+
+// Duration reads a duration; one that is too long for a time.Duration is malformed.
+func (d *Decoder) Duration() time.Duration {
+	ms := d.Uint64()
+	if ms > uint64(maxSpan) {
+		d.Fail()
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// Strings reads a list, nil for an empty one.
+func (d *Decoder) Strings() []string {
+	n := d.Count()
+	if n == 0 {
+		return nil
+	}
+	v := make([]string, 0, n)
+	for range n {
+		v = append(v, d.String())
+	}
+	if d.err != nil {
+		return nil
+	}
+	return v
+}
+
+// Count reads the number of elements of a list, each of which is a string, so that a count the input has no room for is
+// malformed before anyone allocates for it.
+func (d *Decoder) Count() int {
+	n := d.Uint32()
+	if uint64(n)*4 > uint64(len(d.b)) {
+		d.Fail()
+		return 0
+	}
+	return int(n)
+}
+
+// Struct reads fields within a string.
+func (d *Decoder) Struct() Decoder {
+	return Decoder{b: d.Bytes(), err: d.err}
+}
+
+// oneLine returns s with control characters and broken UTF-8 replaced and cut to at most limit bytes: what came from elsewhere
+// does not steer a terminal.
+func oneLine(s string, limit int) string { return clean(s, limit, false) }
+
+// lines is oneLine for text of several lines.
+func lines(s string, limit int) string { return clean(s, limit, true) }
+
+func clean(s string, limit int, newline bool) string {
+	bad := func(r rune) bool {
+		return r < ' ' && !(newline && r == '\n') || r >= 0x7f && r < 0xa0 || r == '\uFFFD' ||
+			r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
+	}
+	if strings.IndexFunc(s, bad) >= 0 {
+		s = strings.Map(func(r rune) rune {
+			if bad(r) {
+				return ' '
+			}
+			return r
+		}, s)
+	}
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && s[limit]&0xc0 == 0x80 { // not within a character
+		limit--
+	}
+	return s[:limit]
+}

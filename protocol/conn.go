@@ -1,0 +1,150 @@
+//go:build unix
+
+package protocol
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn is a connection in plain system calls: package net would cost the helper more than the whole exchange.
+type conn struct {
+	mu     sync.Mutex
+	fd     int // -1 once closed; changed under mu, so that an interrupt never hits a descriptor used anew
+	buf    []byte
+	served bool // it has brought a reply before
+}
+
+// dial connects to the socket at path. It fails with the system's errno: EAGAIN where the listener's queue is full.
+func dial(ctx context.Context, path string) (*conn, error) {
+	fd, err := openSocket()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{fd: fd}
+	stop := c.watch(ctx)
+	defer stop()
+	switch err = unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err {
+	case nil:
+		return c, nil
+	case unix.EINTR, unix.EINPROGRESS: // it goes on by itself
+		if err = c.wait(ctx, unix.POLLOUT); err == nil {
+			var errno int
+			if errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+				err = unix.Errno(errno)
+			}
+		}
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// roundTrip writes a request frame and reads the payload of its reply, which stays valid until the next round trip.
+func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
+	stop := c.watch(ctx)
+	defer stop()
+	for len(request) > 0 {
+		n, err := unix.Write(c.fd, request)
+		switch err {
+		case nil:
+			request = request[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			if err := c.wait(ctx, unix.POLLOUT); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+	if c.buf == nil {
+		c.buf = make([]byte, 4096)
+	}
+	have, want := 0, headerSize
+	for have < want {
+		// The reply takes its time, so wait first: a read before would be one more system call.
+		if err := c.wait(ctx, unix.POLLIN); err != nil {
+			return nil, err
+		}
+		n, err := unix.Read(c.fd, c.buf[have:])
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err != nil:
+			return nil, err
+		case n == 0 && have == 0:
+			return nil, io.EOF
+		case n == 0:
+			return nil, io.ErrUnexpectedEOF
+		}
+		have += n
+		if want == headerSize && have >= headerSize {
+			size, err := frameSize(c.buf, MaxFrame)
+			if err != nil {
+				return nil, err
+			}
+			want += size
+			if want > len(c.buf) {
+				c.buf = append(make([]byte, 0, want), c.buf[:have]...)[:want]
+			}
+		}
+	}
+	if have > want { // more than one reply to one request
+		return nil, ErrMalformed
+	}
+	c.served = true
+	return c.buf[headerSize:want], nil
+}
+
+// wait waits for events until ctx is done. The deadline is poll's own, so that a context that has one and no Done channel
+// costs neither a timer nor a goroutine.
+func (c *conn) wait(ctx context.Context, events int16) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		timeout := -1
+		if deadline, ok := ctx.Deadline(); ok {
+			// Rounded up: 0 would be a busy loop through the last millisecond.
+			timeout = int(min(max(time.Until(deadline).Milliseconds()+1, 0), 1<<30))
+		}
+		fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: events}}
+		n, err := unix.Poll(fds[:], timeout)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		if n > 0 {
+			return ctx.Err()
+		}
+	}
+}
+
+// watch shuts the connection down when ctx is cancelled, which wakes wait. It must be stopped.
+func (c *conn) watch(ctx context.Context) (stop func() bool) {
+	if ctx.Done() == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.fd >= 0 {
+			unix.Shutdown(c.fd, unix.SHUT_RDWR)
+		}
+	})
+}
+
+func (c *conn) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		unix.Close(c.fd)
+		c.fd = -1
+	}
+}

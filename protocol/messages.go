@@ -1,0 +1,271 @@
+package protocol
+
+import "encoding/binary"
+
+// One pair of functions for each message of docs/protocol.md §4: what is encoded stands next to what decodes it.
+
+func (e *Encoder) home(h Home) {
+	e.String(h.Home)
+	e.String(h.XDGConfigHome)
+	e.String(h.ClaudeConfigDir)
+}
+
+func (d *Decoder) home() Home {
+	return Home{Home: d.alias(), XDGConfigHome: d.alias(), ClaudeConfigDir: d.alias()}
+}
+
+// AppendTokenRequest appends a request for a token (§4.2).
+func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
+	e := NewFrame(dst, OpToken)
+	e.String(r.Profile)
+	e.Duration(r.MinTTL)
+	e.Bool(r.Force)
+	e.Bool(r.HalfLife)
+	e.String(r.Host)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+// DecodeTokenRequest reads the payload of an OpToken frame without allocating: the strings of what it returns alias payload,
+// and must be copied (strings.Clone) where they outlive it. It fails with ErrFrame, ErrVersion or ErrMalformed, the last
+// for another op too; it does not judge the profile's name.
+func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
+	op, d, err := OpenFrame(payload)
+	if err != nil {
+		return TokenRequest{}, err
+	}
+	if op != OpToken {
+		return TokenRequest{}, ErrMalformed
+	}
+	r := TokenRequest{
+		Profile:  d.alias(),
+		MinTTL:   d.Duration(),
+		Force:    d.Bool(),
+		HalfLife: d.Bool(),
+		Host:     d.alias(),
+		Home:     d.home(),
+	}
+	return r, d.Err()
+}
+
+// AppendToken appends the reply frame of a token (§4.2), or that of an error where the token may not cross (see
+// [CheckToken]). It depends on t alone, so an agent may encode it once and append it for every request.
+func AppendToken(dst []byte, t Token) []byte {
+	if err := CheckToken(t.Value); err != nil {
+		return AppendError(dst, err)
+	}
+	e := NewFrame(dst, OpToken.Reply())
+	e.String(t.Profile)
+	e.String(t.Value.Reveal())
+	e.Time(t.Expiry)
+	e.String(string(t.Kind))
+	e.String(oneLine(t.Notice, maxText))
+	return e.reply()
+}
+
+func decodeToken(d *Decoder) (Token, error) {
+	t := Token{
+		Profile: d.String(),
+		Value:   NewSecret(d.String()),
+		Expiry:  d.Time(),
+		Kind:    Kind(d.String()),
+		Notice:  oneLine(d.String(), maxText),
+	}
+	if err := d.Err(); err != nil {
+		return Token{}, err
+	}
+	return t, CheckToken(t.Value)
+}
+
+// AppendStatusRequest appends a request for status (§4.3).
+func AppendStatusRequest(dst []byte, r StatusRequest) ([]byte, error) {
+	e := NewFrame(dst, OpStatus)
+	e.String(r.Profile)
+	e.String(r.After)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodeStatusRequest(d *Decoder) StatusRequest {
+	return StatusRequest{Profile: d.alias(), After: d.alias(), Home: d.home()}
+}
+
+// AppendStatus appends the reply frame of a status (§4.3) with as many of its profiles as the frame has room for; where that
+// is not all of them, the page ends there.
+func AppendStatus(dst []byte, s Status) []byte {
+	e := NewFrame(dst, OpStatus.Reply())
+
+	mark := e.Open()
+	e.Uint32(uint32(s.Agent.PID))
+	e.String(oneLine(s.Agent.Version, maxText))
+	e.String(oneLine(s.Agent.Socket, maxText))
+	e.Time(s.Agent.Started)
+	e.Uint64(s.Agent.Requests)
+	e.Uint64(s.Agent.Renewals)
+	e.Uint32(s.Agent.Connections)
+	e.Uint64(s.Agent.Memory)
+	e.String(s.Agent.DefaultProfile)
+	e.String(lines(s.Agent.ConfigError, maxText))
+	e.Shut(mark)
+
+	const next = 4 + MaxProfile // the field after the list
+	count := len(e.b)
+	e.Uint32(0)
+	for i := range s.Profiles {
+		before := len(e.b)
+		e.profile(&s.Profiles[i])
+		if i > 0 && len(e.b)-e.start-headerSize > MaxFrame-next {
+			e.b = e.b[:before]
+			s.Profiles, s.Next = s.Profiles[:i], s.Profiles[i-1].Name
+			break
+		}
+	}
+	binary.BigEndian.PutUint32(e.b[count:], uint32(len(s.Profiles)))
+	e.String(s.Next)
+	return e.reply()
+}
+
+func (e *Encoder) profile(p *ProfileStatus) {
+	mark := e.Open()
+	e.String(p.Name)
+	e.String(p.Provider)
+	e.String(string(p.State))
+	e.String(p.Store)
+	e.String(oneLine(p.Location, maxPath))
+	e.String(string(p.Kind))
+	e.Bool(p.HasToken)
+	e.Time(p.Expiry)
+	e.Time(p.Issued)
+	e.Time(p.LastRenewal)
+	e.Time(p.Retry)
+	e.Time(p.LastUsed)
+	e.String(oneLine(p.LastError, maxText))
+	e.Uint16(uint16(p.LastCode))
+	e.String(oneLine(p.Subscription, maxText))
+	e.Strings(p.Scopes)
+	e.Shut(mark)
+}
+
+func decodeStatus(d *Decoder) (Status, error) {
+	var s Status
+	a := d.Struct()
+	s.Agent = AgentStatus{
+		PID:            int(a.Uint32()),
+		Version:        oneLine(a.String(), maxText),
+		Socket:         oneLine(a.String(), maxText),
+		Started:        a.Time(),
+		Requests:       a.Uint64(),
+		Renewals:       a.Uint64(),
+		Connections:    a.Uint32(),
+		Memory:         a.Uint64(),
+		DefaultProfile: oneLine(a.String(), maxText),
+		ConfigError:    lines(a.String(), maxText),
+	}
+	if err := a.Err(); err != nil {
+		return Status{}, err
+	}
+	for range d.Count() {
+		p, err := decodeProfile(d.Struct())
+		if err != nil {
+			return Status{}, err
+		}
+		s.Profiles = append(s.Profiles, p)
+	}
+	s.Next = d.String()
+	return s, d.Err()
+}
+
+func decodeProfile(d Decoder) (ProfileStatus, error) {
+	p := ProfileStatus{
+		Name:         oneLine(d.String(), maxText),
+		Provider:     oneLine(d.String(), maxText),
+		State:        State(oneLine(d.String(), maxText)),
+		Store:        oneLine(d.String(), maxText),
+		Location:     oneLine(d.String(), maxPath),
+		Kind:         Kind(oneLine(d.String(), maxText)),
+		HasToken:     d.Bool(),
+		Expiry:       d.Time(),
+		Issued:       d.Time(),
+		LastRenewal:  d.Time(),
+		Retry:        d.Time(),
+		LastUsed:     d.Time(),
+		LastError:    oneLine(d.String(), maxText),
+		LastCode:     Code(d.Uint16()),
+		Subscription: oneLine(d.String(), maxText),
+		Scopes:       d.Strings(),
+	}
+	for i, s := range p.Scopes {
+		p.Scopes[i] = oneLine(s, maxText)
+	}
+	return p, d.Err()
+}
+
+// AppendPutRequest appends a record that is handed in (§4.4). It is the one request that can outgrow a frame: ErrFrame.
+func AppendPutRequest(dst []byte, r PutRequest) ([]byte, error) {
+	e := NewFrame(dst, OpPut)
+	e.String(r.Profile)
+	e.String(r.Record.Reveal())
+	e.Bool(r.Force)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodePutRequest(d *Decoder) PutRequest {
+	return PutRequest{Profile: d.alias(), Record: NewSecret(d.String()), Force: d.Bool(), Home: d.home()}
+}
+
+func appendPutReply(dst []byte, r PutReply) []byte {
+	e := NewFrame(dst, OpPut.Reply())
+	e.String(oneLine(r.Location, maxPath))
+	e.String(oneLine(r.Notice, maxText))
+	return e.reply()
+}
+
+func decodePutReply(d *Decoder) (PutReply, error) {
+	r := PutReply{Location: oneLine(d.String(), maxPath), Notice: oneLine(d.String(), maxText)}
+	return r, d.Err()
+}
+
+// AppendControlRequest appends a request to the agent itself (§4.5).
+func AppendControlRequest(dst []byte, r ControlRequest) ([]byte, error) {
+	e := NewFrame(dst, OpControl)
+	e.Uint32(uint32(r.Command))
+	e.String(r.Profile)
+	e.Bool(r.Force)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodeControlRequest(d *Decoder) ControlRequest {
+	return ControlRequest{Command: Command(d.Uint32()), Profile: d.alias(), Force: d.Bool(), Home: d.home()}
+}
+
+// AppendError appends the reply frame of err (§4.6): its code, its message on one line, and its hint.
+func AppendError(dst []byte, err error) []byte {
+	e := NewFrame(dst, OpError)
+	e.Uint16(uint16(CodeOf(err)))
+	e.String(oneLine(err.Error(), maxText))
+	e.String(lines(HintOf(err), maxText))
+	return e.reply()
+}
+
+func decodeError(d *Decoder) error {
+	e := &Error{
+		Code:    Code(d.Uint16()),
+		Message: oneLine(d.String(), maxText),
+		Hint:    lines(d.String(), maxText),
+	}
+	if err := d.Err(); err != nil {
+		return err
+	}
+	return e
+}
+
+// reply ends a reply frame. One that outgrew its limit, which takes fields of absurd size, becomes an error's.
+func (e *Encoder) reply() []byte {
+	b, err := e.Close(MaxFrame)
+	if err != nil {
+		return AppendError(b, &Error{Code: CodeInternal, Message: "the answer does not fit a frame"})
+	}
+	return b
+}

@@ -1,0 +1,48 @@
+package protocol
+
+// MaxProfile is the longest name of a profile, in bytes.
+const MaxProfile = 64
+
+// CheckProfile refuses, as ErrConfig, what is no profile's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63} without "..".
+func CheckProfile(name string) error {
+	switch {
+	case name == "":
+		return badProfile("a profile's name is not empty")
+	case len(name) > MaxProfile:
+		return badProfile("a profile's name has 64 characters at most")
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && (c == '-' || c == '_' || c == '.' && name[i-1] != '.'):
+		default:
+			return badProfile("not a profile's name: " + quote(name))
+		}
+	}
+	return nil
+}
+
+func badProfile(message string) error {
+	return &Error{
+		Code:    CodeConfig,
+		Message: message,
+		Hint:    "a name starts with a letter or digit and goes on with letters, digits, '.', '_' and '-', without '..'",
+	}
+}
+
+// FoldProfile returns the key under which a profile is kept: two names that differ in case alone are one. It allocates only
+// if name has an upper-case letter.
+func FoldProfile(name string) string {
+	for i := range len(name) {
+		if 'A' <= name[i] && name[i] <= 'Z' {
+			b := []byte(name)
+			for ; i < len(b); i++ {
+				if 'A' <= b[i] && b[i] <= 'Z' {
+					b[i] += 'a' - 'A'
+				}
+			}
+			return string(b)
+		}
+	}
+	return name
+}

@@ -1,0 +1,152 @@
+//go:build unix
+
+package protocol
+
+import (
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// SocketPath returns where the agent of this environment listens (docs/protocol.md §2.1): $CCAGENT_SOCK, else
+// $XDG_RUNTIME_DIR/ccagent/agent.sock, else $TMPDIR/ccagent-UID/agent.sock, with /tmp for an unset TMPDIR. isDefault says
+// that it is the path without CCAGENT_SOCK, be it that the variable names the same: there alone an agent is started, and
+// there alone a request carries its [Home]. A path that is relative or too long for a socket is ErrConfig.
+func SocketPath() (path string, isDefault bool, err error) {
+	path = defaultPath()
+	if s := os.Getenv("CCAGENT_SOCK"); s != "" && s != path {
+		return s, false, checkPath("$CCAGENT_SOCK", s)
+	}
+	return path, true, checkPath("the socket's path", path)
+}
+
+func defaultPath() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(dir, "/") { // a relative one is ignored, as XDG has it
+		return strings.TrimRight(dir, "/") + "/ccagent/agent.sock"
+	}
+	tmp := os.Getenv("TMPDIR")
+	if tmp == "" {
+		tmp = "/tmp"
+	}
+	return strings.TrimRight(tmp, "/") + "/ccagent-" + strconv.Itoa(os.Geteuid()) + "/agent.sock"
+}
+
+// maxSocketPath is what sockaddr_un has room for, less the NUL (§2.1): 107 bytes on Linux, 103 on macOS.
+const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
+func checkPath(what, path string) error {
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		return &Error{
+			Code:    CodeConfig,
+			Message: what + " is not absolute: " + quote(path),
+			Hint:    "set CCAGENT_SOCK to an absolute path, or unset it",
+		}
+	case strings.IndexByte(path, 0) >= 0:
+		return &Error{Code: CodeConfig, Message: what + " holds a NUL"}
+	case len(path) > maxSocketPath:
+		return &Error{
+			Code: CodeConfig,
+			Message: what + " has " + strconv.Itoa(len(path)) + " bytes, and a socket's path " +
+				strconv.Itoa(maxSocketPath) + " at most: " + quote(path),
+			Hint: "set CCAGENT_SOCK to a shorter path",
+		}
+	}
+	return nil
+}
+
+// SocketDir returns the folder of a socket, without a trailing slash: lstat would follow a link with one.
+func SocketDir(path string) string {
+	dir := strings.TrimRight(path[:strings.LastIndexByte(path, '/')+1], "/")
+	if dir == "" {
+		return "/"
+	}
+	return dir
+}
+
+// CheckDir refuses a folder that cannot keep a socket private (§2.2): it must be a real directory, not a link to one, owned by
+// the caller, and closed to group and others. What is refused is ErrDenied and says what was found; a folder that is not
+// there is ErrNoAgent.
+func CheckDir(dir string) error {
+	var st unix.Stat_t
+	if err := lstat(dir, &st); err != nil {
+		return statError("folder", dir, err)
+	}
+	var found string
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		found = "a symbolic link"
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		found = "not a directory"
+	case st.Uid != uint32(os.Geteuid()):
+		found = "owned by uid " + strconv.Itoa(int(st.Uid)) + ", not by you (uid " + strconv.Itoa(os.Geteuid()) + ")"
+	case st.Mode&0o077 != 0:
+		found = "open to others (mode " + octal(uint32(st.Mode)) + ")"
+	default:
+		return nil
+	}
+	return &Error{
+		Code:    CodeDenied,
+		Message: "the socket's folder " + quotePath(dir) + " is " + found,
+		Hint:    "it must be a directory of your own with mode 0700: move away what is there, or `chmod 700` it if you trust it",
+	}
+}
+
+// checkSocket refuses what is not the caller's own socket (§2.2). With a socket-activating service manager the peer's credentials
+// are those of whoever called listen, so it is the file that tells whose it is.
+func checkSocket(path string) error {
+	var st unix.Stat_t
+	if err := lstat(path, &st); err != nil {
+		return statError("socket", path, err)
+	}
+	var found string
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		found = "not a socket"
+	case st.Uid != uint32(os.Geteuid()):
+		found = "owned by uid " + strconv.Itoa(int(st.Uid)) + ", not by you (uid " + strconv.Itoa(os.Geteuid()) + ")"
+	default:
+		return nil
+	}
+	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found}
+}
+
+func lstat(path string, st *unix.Stat_t) error {
+	for {
+		if err := unix.Lstat(path, st); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func statError(what, path string, err error) error {
+	if err == unix.ENOENT {
+		return noAgent(path)
+	}
+	return &Error{Code: CodeDenied, Message: "can't look at the " + what + " " + quotePath(path) + ": " + err.Error()}
+}
+
+// octal returns the permission bits of mode as chmod takes them.
+func octal(mode uint32) string {
+	s := strconv.FormatUint(uint64(mode&0o7777), 8)
+	return "0000"[:max(4-len(s), 0)] + s
+}
+
+// quotePath shows a path as it is unless that could mislead.
+func quotePath(path string) string {
+	if strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || !strconv.IsPrint(r) }) < 0 {
+		return path
+	}
+	return strconv.Quote(path)
+}
+
+// HomeFromEnv returns the home of this process's environment (§4.1).
+func HomeFromEnv() Home {
+	return Home{
+		Home:            os.Getenv("HOME"),
+		XDGConfigHome:   os.Getenv("XDG_CONFIG_HOME"),
+		ClaudeConfigDir: os.Getenv("CLAUDE_CONFIG_DIR"),
+	}
+}

@@ -1,0 +1,171 @@
+//go:build unix
+
+package protocol
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start starts an agent on the default socket path, and returns once it accepts connections (docs/protocol.md §8). program
+// is the ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its
+// own, /dev/null for its standard streams, none of the caller's other descriptors, the working directory / and the
+// environment as it is; it logs to [LogFile]. Where several callers start one at a time, one agent remains, and serves all.
+// Errors are ErrNoAgent (no ccagent, or it failed to start) and ErrUnavailable (ctx ended first).
+func Start(ctx context.Context, program, path string) error {
+	if program == "" {
+		var err error
+		if program, err = findProgram(); err != nil {
+			return err
+		}
+	}
+	log := LogFile(path)
+	if err := os.MkdirAll(log[:strings.LastIndexByte(log, '/')], 0o700); err != nil {
+		return &Error{Code: CodeNoAgent, Message: "can't start an agent: " + err.Error()}
+	}
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		pid, err := spawn(program, log)
+		if err != nil {
+			return &Error{Code: CodeNoAgent, Message: "can't start " + quotePath(program) + ": " + err.Error()}
+		}
+		if ready, err := await(ctx, path, pid, log, pause); ready || err != nil {
+			return err
+		}
+	}
+}
+
+// await waits until an agent listens. A child that found another agent at work exits with 0: that one either answers within
+// pause, or is on its way out, which is (false, nil), and then it is this side's turn again.
+func await(ctx context.Context, path string, pid int, log string, pause time.Duration) (ready bool, err error) {
+	const firstDelay, lastDelay = time.Millisecond, 20 * time.Millisecond // §8
+	var ended time.Time
+	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
+		conn, err := connect(ctx, path)
+		if err == nil {
+			conn.close()
+			return true, nil
+		}
+		if ctx.Err() != nil {
+			return false, waitError(ctx)
+		}
+		if !errors.Is(err, ErrNoAgent) && !broken(err) {
+			return false, clientError(err)
+		}
+		if ended.IsZero() {
+			var status unix.WaitStatus
+			got, err := unix.Wait4(pid, &status, unix.WNOHANG, nil)
+			if got == pid && status != 0 {
+				return false, failedStart(status, log)
+			}
+			if got == pid || err == unix.ECHILD {
+				ended = time.Now()
+			}
+		} else if time.Since(ended) > pause {
+			return false, nil
+		}
+		if err := sleep(ctx, delay); err != nil {
+			return false, waitError(ctx)
+		}
+	}
+}
+
+func failedStart(status unix.WaitStatus, log string) error {
+	how := "exit code " + strconv.Itoa(status.ExitStatus())
+	if status.Signaled() {
+		how = "signal " + strconv.Itoa(int(status.Signal()))
+	}
+	return &Error{
+		Code:    CodeNoAgent,
+		Message: "the agent did not start: ccagent serve ended with " + how,
+		Hint:    "its log is " + quotePath(log) + "\nrun `ccagent serve` to see it fail",
+	}
+}
+
+// LogFile returns where an agent that is started for the socket path logs (§8): ccagent/agent.log in $XDG_STATE_HOME, else in
+// ~/.local/state (macOS: ~/Library/Application Support), else beside the socket.
+func LogFile(path string) string {
+	if dir := os.Getenv("XDG_STATE_HOME"); strings.HasPrefix(dir, "/") {
+		return strings.TrimRight(dir, "/") + "/ccagent/agent.log"
+	}
+	home := os.Getenv("HOME")
+	switch {
+	case !strings.HasPrefix(home, "/"):
+		return SocketDir(path) + "/agent.log"
+	case runtime.GOOS == "darwin":
+		return strings.TrimRight(home, "/") + "/Library/Application Support/ccagent/agent.log"
+	}
+	return strings.TrimRight(home, "/") + "/.local/state/ccagent/agent.log"
+}
+
+// findProgram finds ccagent: beside the running executable, so that the two are of one installation, else on PATH.
+func findProgram() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if p := self[:strings.LastIndexByte(self, '/')+1] + "ccagent"; executable(p) {
+			return p, nil
+		}
+	}
+	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
+		// A relative folder on PATH would run whatever lies where the caller happens to be.
+		if p := strings.TrimRight(dir, "/") + "/ccagent"; strings.HasPrefix(dir, "/") && executable(p) {
+			return p, nil
+		}
+	}
+	return "", &Error{
+		Code:    CodeNoAgent,
+		Message: "no agent is running, and there is no ccagent to start: neither beside this program nor on PATH",
+		Hint:    "install ccagent next to this program",
+	}
+}
+
+func executable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && unix.Access(path, unix.X_OK) == nil
+}
+
+// spawn runs `program serve` as a daemon, and returns its pid.
+func spawn(program, log string) (pid int, err error) {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(null)
+	defer closeOnExec()()
+	fd := uintptr(null)
+	return syscall.ForkExec(program, []string{"ccagent", "serve", "--log-file", log}, &syscall.ProcAttr{
+		Dir:   "/",
+		Env:   syscall.Environ(),
+		Files: []uintptr{fd, fd, fd},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+}
+
+// closeOnExec keeps the descriptors that this process inherited from the agent, and returns what puts them back: `ccagent
+// exec` hands them on to its program. A pipe among them would keep its reader waiting for as long as the agent lives.
+func closeOnExec() (restore func()) {
+	var marked []int
+	entries, _ := os.ReadDir("/dev/fd")
+	for _, entry := range entries {
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil || fd <= 2 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
+			continue
+		}
+		unix.CloseOnExec(fd)
+		marked = append(marked, fd)
+	}
+	return func() {
+		for _, fd := range marked {
+			unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0)
+		}
+	}
+}
