@@ -1,0 +1,138 @@
+# ccagent's workbench. `make help` lists what there is; CI (.ci/run) calls these targets and nothing else.
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# Not every shell expands the ~ in `make install PREFIX=~/.local`.
+override PREFIX := $(patsubst ~/%,$(HOME)/%,$(PREFIX))
+
+# Flags for one run: make test TESTFLAGS='-v -run Renew', make bench BENCHFLAGS=-quick, make fuzz FUZZTIME=5m.
+TESTFLAGS  ?=
+BENCHFLAGS ?=
+FUZZTIME   ?= 5s
+
+# Pinned, and run from the module proxy: neither is a dependency of ours.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+PROGRAMS  = ccagent cchelper
+PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
+# What is shipped has no C in it and no path of the machine that built it. Its version is what Go stamps into it from the
+# repository; a tree that git cannot read (an unpacked archive, another user's checkout) builds without one.
+# urfave_cli_no_docs leaves out a Markdown renderer that the programs never use.
+BUILDVCS   := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
+BUILDFLAGS  = -trimpath -buildvcs=$(BUILDVCS) -tags urfave_cli_no_docs -ldflags '-s -w'
+
+export CGO_ENABLED = 0
+
+.DEFAULT_GOAL := build
+.DELETE_ON_ERROR:
+
+##@ Every day
+
+.PHONY: build
+build: ## build both programs into bin/
+	$(GO) build $(BUILDFLAGS) -o bin/ $(PROGRAMS:%=./cmd/%)
+
+.PHONY: test
+test: ## unit tests: need Go alone, no C compiler and no network
+	$(GO) test $(TESTFLAGS) ./...
+
+.PHONY: demo
+demo: build ## see it work: a sign-in, a herd, an outage and a crash, in a temporary home
+	bin/ccagent demo
+
+.PHONY: lint
+lint: ## gofmt, vet for Linux and macOS, staticcheck
+	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) || exit 1; \
+	if [ -n "$$files" ]; then echo "gofmt -w is due for:"; echo "$$files"; exit 1; fi
+	GOOS=linux $(GO) vet -tags e2e ./...
+	GOOS=darwin $(GO) vet ./...
+	$(GO) run $(STATICCHECK) -tags e2e ./...
+
+##@ Before a merge
+
+.PHONY: race
+race: ## unit tests under the race detector: needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (5s) each
+	@targets=$$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {n[++c] = $$1} /^(ok|\?)/ {for (i = 1; i <= c; i++) print $$2, n[i]; c = 0}'); \
+	if [ -z "$$targets" ]; then echo "no fuzz target found"; exit 1; fi; \
+	echo "$$targets" | while read -r pkg name; do \
+		echo "== $$name ($$pkg)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+	done
+
+.PHONY: e2e
+e2e: ## the proof with real parts (installs them first, as root; Linux)
+	test/e2e/setup.sh
+	$(GO) test -tags e2e -count=1 -v -timeout 40m $(TESTFLAGS) ./test/e2e/...
+
+.PHONY: bench
+bench: build ## speed and size against other agents, as a table (docs/performance.md)
+	$(GO) run ./test/bench -bin bin $(BENCHFLAGS)
+
+.PHONY: cover
+cover: ## coverage of the unit tests, per function and in all
+	$(GO) test -coverprofile=cover.out -coverpkg=./... ./...
+	$(GO) tool cover -func=cover.out
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what we link (asks vuln.go.dev)
+# Not a part of CI: its answer changes without a change of ours, and it wants a host that is not a module proxy.
+	$(GO) run $(GOVULNCHECK) -tags urfave_cli_no_docs ./...
+
+##@ Shipping
+
+.PHONY: install
+install: build ## install into PREFIX (/usr/local), below DESTDIR where a package is built
+	$(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path, not "$(PREFIX)"))
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 0755 $(PROGRAMS:%=bin/%) '$(DESTDIR)$(PREFIX)/bin/'
+ifeq ($(shell uname -s),Darwin)
+	install -d '$(DESTDIR)$(PREFIX)/share/ccagent'
+	sed 's|/usr/bin/ccagent|$(PREFIX)/bin/ccagent|' packaging/launchd/com.github.ccagent.plist \
+		>'$(DESTDIR)$(PREFIX)/share/ccagent/com.github.ccagent.plist'
+else
+# share/systemd/user is searched below ~/.local, /usr/local and /usr alike.
+	install -d '$(DESTDIR)$(PREFIX)/share/systemd/user'
+	install -m 0644 packaging/systemd/ccagent.socket '$(DESTDIR)$(PREFIX)/share/systemd/user/'
+	sed 's|/usr/bin/ccagent|$(PREFIX)/bin/ccagent|' packaging/systemd/ccagent.service \
+		>'$(DESTDIR)$(PREFIX)/share/systemd/user/ccagent.service'
+endif
+
+.PHONY: units
+units: build ## check the systemd units as installed, and the launchd plist
+# Neither checker says by its exit code what it says on stderr.
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	$(MAKE) --no-print-directory install PREFIX="$$dir" >/dev/null && \
+	{ XDG_RUNTIME_DIR="$$dir" systemd-analyze --user verify "$$dir"/share/systemd/user/ccagent.socket "$$dir"/share/systemd/user/ccagent.service && \
+	plistutil -i packaging/launchd/com.github.ccagent.plist -o "$$dir/plist"; } 2>"$$dir/said"; rc=$$?; \
+	cat "$$dir/said"; [ $$rc -eq 0 ] && [ ! -s "$$dir/said" ] && [ -s "$$dir/plist" ] && echo "units and plist are in order"
+
+.PHONY: cross
+cross: ## build both programs for every platform, into dist/
+	@for platform in $(PLATFORMS); do \
+		echo "== $$platform"; mkdir -p "dist/$$platform"; \
+		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o "dist/$$platform/" $(PROGRAMS:%=./cmd/%) || exit 1; \
+	done
+
+.PHONY: repro
+repro: ## build HEAD twice, in two folders with two build caches: the same bytes?
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	git clone -q . "$$dir/one" && git clone -q . "$$dir/elsewhere/two" && \
+	$(MAKE) --no-print-directory -C "$$dir/one" build && \
+	GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" build && \
+	for p in $(PROGRAMS); do cmp "$$dir/one/bin/$$p" "$$dir/elsewhere/two/bin/$$p" || exit 1; done && \
+	echo "both builds are the same, byte for byte"
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist cover.out
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z0-9-]*:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,313 @@
+// Package ccagent_test holds what must be true of the module as a whole.
+package ccagent_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/ccagent/ccagent"
+
+// forbidden names packages, and says why a room must not link them, however indirectly. A pattern that ends in "/..." is
+// the package and all below it.
+type forbidden map[string]string
+
+// wire is what must stay out of the smallest program.
+var wire = forbidden{
+	"net":           "the helper speaks to one Unix socket by system calls: package net doubles its size and slows its start",
+	"net/http":      "the wire knows nothing of the network",
+	"log/slog":      "the wire reports by its errors alone",
+	"encoding/json": "frames are RFC 4251 fields; reflection has no place on the hot path",
+	"crypto/...":    "the wire needs no cryptography, and its packages test themselves at each start",
+	"os/exec":       "the one program it starts is started by fork and exec, with nothing inherited",
+}
+
+// rooms is the table "Who does what" of the design, for each folder that promises something. A folder that is not
+// listed may import anything that is not fenced.
+var rooms = map[string]struct {
+	// mayImport is what the folder's own files may import beyond the standard library.
+	mayImport []string
+	never     forbidden
+}{
+	"protocol": {
+		mayImport: []string{"golang.org/x/sys/..."},
+		never:     wire,
+	},
+	"protocol/protocoltest": {
+		mayImport: []string{module + "/protocol"},
+	},
+	"store": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		never: forbidden{
+			"net/http":                 "a store is local; only agent/oauth asks providers",
+			module + "/agent":          "the agent reaches a store through a worker, never the other way round",
+			module + "/agent/...":      "a store knows nothing of who uses it",
+			module + "/cmd/...":        "policy of the programs",
+			"github.com/urfave/...":    "a store has no command line",
+			"github.com/lmittmann/...": "a store has no terminal",
+		},
+	},
+	"store/storetest": {
+		mayImport: []string{module + "/store", module + "/protocol"},
+	},
+	"agent": {
+		mayImport: []string{module + "/protocol", module + "/agent/job", "golang.org/x/sys/..."},
+		never: forbidden{
+			"net/http":                      "whatever touches the network runs in a worker",
+			module + "/store":               "to the agent a record is an opaque blob: a worker reads it",
+			module + "/agent/oauth":         "whatever touches the network runs in a worker",
+			module + "/agent/worker":        "the two share agent/job alone, so that neither can lean on the other's memory",
+			"github.com/zalando/go-keyring": "a keyring can hang for minutes: only a worker may wait for it",
+		},
+	},
+	"agent/job": {
+		mayImport: []string{module + "/protocol"},
+		never: forbidden{
+			module + "/agent": "the agent and its workers share this room: it depends on neither",
+			module + "/store": "a record is an opaque blob on the pipe",
+			"net/http":        "it is linked into the agent",
+		},
+	},
+	"agent/oauth": {
+		mayImport: []string{module + "/protocol", "golang.org/x/oauth2/..."},
+		never: forbidden{
+			module + "/agent": "a dialect knows nothing of who asks",
+			module + "/store": "a dialect returns what the provider said; the worker stores it",
+		},
+	},
+	"agent/worker": {
+		mayImport: []string{module + "/protocol", module + "/store", module + "/agent/oauth", module + "/agent/job", "golang.org/x/sys/..."},
+		never: forbidden{
+			module + "/agent": "a worker outlives its agent and must not share its state",
+		},
+	},
+	"cmd/cchelper": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		never:     wire,
+	},
+}
+
+// fenced names what one folder alone may import directly.
+var fenced = map[string]struct{ room, reason string }{
+	"github.com/urfave/cli/...":           {"cmd/ccagent", "the command line is policy of one program"},
+	"github.com/coreos/go-systemd/...":    {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
+	"github.com/ebitengine/purego/...":    {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
+	"github.com/lmittmann/tint/...":       {"cmd/ccagent", "how a log looks is policy of one program"},
+	"github.com/pelletier/go-toml/...":    {"cmd/ccagent", "config.toml is policy of one program"},
+	"golang.org/x/term/...":               {"cmd/ccagent", "only the command line has a terminal"},
+	"github.com/zalando/go-keyring/...":   {"store", "fenced by a time-out and a read-back there"},
+	"golang.org/x/oauth2/...":             {"agent/oauth", "a grant is made in one place"},
+	"github.com/rogpeppe/go-internal/...": {"", "for tests alone"},
+	"go.uber.org/goleak/...":              {"", "for tests alone"},
+}
+
+// pkg is what `go list -deps -json` says of a package.
+type pkg struct {
+	ImportPath string
+	Dir        string
+	Doc        string
+	Standard   bool
+	GoFiles    []string
+	Imports    []string
+}
+
+func (p pkg) ours() bool {
+	return p.ImportPath == module || strings.HasPrefix(p.ImportPath, module+"/")
+}
+
+// room returns the folder of a package of ours.
+func (p pkg) room() string { return strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/") }
+
+// graph is every package that ours link, by import path.
+type graph map[string]pkg
+
+// load returns the graph as it is built for goos.
+func load(t *testing.T, goos string) graph {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-e", "-deps", "-json=ImportPath,Dir,Doc,Standard,GoFiles,Imports", "./...")
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	g := graph{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return g
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		g[p.ImportPath] = p
+	}
+}
+
+// match reports whether a package is meant by a pattern.
+func match(pattern, path string) bool {
+	if root, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return path == root || strings.HasPrefix(path, root+"/")
+	}
+	return path == pattern
+}
+
+// chain returns the shortest way from one package to another that the pattern means, nil when there is none.
+func (g graph) chain(from, pattern string) []string {
+	type step struct {
+		path string
+		via  *step
+	}
+	seen := map[string]bool{from: true}
+	for queue := []*step{{path: from}}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if at.path != from && match(pattern, at.path) {
+			var way []string
+			for s := at; s != nil; s = s.via {
+				way = append([]string{s.path}, way...)
+			}
+			return way
+		}
+		for _, next := range g[at.path].Imports {
+			if !seen[next] {
+				seen[next] = true
+				queue = append(queue, &step{next, at})
+			}
+		}
+	}
+	return nil
+}
+
+// violations returns what the graph does against the table, a line each.
+func (g graph) violations() []string {
+	var found []string
+	for _, p := range g {
+		if !p.ours() {
+			continue
+		}
+		rule, listed := rooms[p.room()]
+		for _, path := range p.Imports {
+			if listed && !g[path].Standard && !slices.ContainsFunc(rule.mayImport, func(m string) bool { return match(m, path) }) {
+				found = append(found, p.room()+" may not import "+path)
+			}
+			for pattern, fence := range fenced {
+				if match(pattern, path) && p.room() != fence.room {
+					found = append(found, p.room()+" may not import "+path+": "+fence.reason)
+				}
+			}
+		}
+		for pattern, reason := range rule.never {
+			if way := g.chain(p.ImportPath, pattern); way != nil {
+				found = append(found, strings.Join(way, " → ")+": "+reason)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// TestDependencies holds the folders to the table above, on every system that we build for.
+func TestDependencies(t *testing.T) {
+	t.Parallel()
+	for _, goos := range []string{"linux", "darwin"} {
+		t.Run(goos, func(t *testing.T) {
+			t.Parallel()
+			g := load(t, goos)
+			for _, v := range g.violations() {
+				t.Error(v)
+			}
+			for room := range rooms {
+				if _, ok := g[module+"/"+room]; !ok {
+					t.Errorf("the table speaks of %s, which is not there", room)
+				}
+			}
+		})
+	}
+}
+
+// TestDependencyRulesBite shows that the rules find what they are there to find.
+func TestDependencyRulesBite(t *testing.T) {
+	t.Parallel()
+	standard := func(path string, imports ...string) pkg {
+		return pkg{ImportPath: path, Standard: true, Imports: imports}
+	}
+	tests := []struct {
+		name     string
+		packages []pkg
+		want     string // the start of the one violation, "" for none
+	}{
+		{"standard library", []pkg{{ImportPath: module + "/protocol", Imports: []string{"os"}}, standard("os")}, ""},
+		{"listed module", []pkg{{ImportPath: module + "/protocol", Imports: []string{"golang.org/x/sys/unix"}}}, ""},
+		{"unlisted module", []pkg{{ImportPath: module + "/protocol", Imports: []string{"example.com/x"}}}, "protocol may not import example.com/x"},
+		{"forbidden", []pkg{{ImportPath: module + "/protocol", Imports: []string{"net"}}, standard("net")}, module + "/protocol → net: "},
+		{
+			"forbidden, indirectly",
+			[]pkg{{ImportPath: module + "/protocol", Imports: []string{"embed"}}, standard("embed", "crypto/sha256"), standard("crypto/sha256")},
+			module + "/protocol → embed → crypto/sha256: ",
+		},
+		{
+			"a room through another",
+			[]pkg{
+				{ImportPath: module + "/agent/worker", Imports: []string{module + "/agent/job"}},
+				{ImportPath: module + "/agent/job", Imports: []string{module + "/protocol"}},
+				{ImportPath: module + "/protocol", Imports: []string{"log/slog"}}, standard("log/slog"),
+			},
+			module + "/protocol → log/slog: ",
+		},
+		{"fenced", []pkg{{ImportPath: module + "/agent/httpauth", Imports: []string{"github.com/urfave/cli/v2"}}}, "agent/httpauth may not import github.com/urfave/cli/v2: "},
+		{"fenced, at home", []pkg{{ImportPath: module + "/cmd/ccagent", Imports: []string{"github.com/urfave/cli/v2"}}}, ""},
+		{"a name that begins alike", []pkg{{ImportPath: module + "/agent/worker", Imports: []string{module + "/agent/job"}}, {ImportPath: module + "/agent/job"}}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := graph{}
+			for _, p := range tt.packages {
+				g[p.ImportPath] = p
+			}
+			switch got := g.violations(); {
+			case tt.want == "" && len(got) > 0:
+				t.Errorf("got %q, want none", got)
+			case tt.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], tt.want)):
+				t.Errorf("got %q, want one that starts %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestPackageComments: each package says what it is.
+func TestPackageComments(t *testing.T) {
+	t.Parallel()
+	for path, p := range load(t, "linux") {
+		if p.ours() && len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", path)
+		}
+	}
+}
+
+// TestFolderNames: a folder is named for what it is about, so that things can be found.
+func TestFolderNames(t *testing.T) {
+	t.Parallel()
+	saysNothing := []string{"util", "utils", "common", "pkg", "internal", "helpers", "misc", "lib", "shared", "core", "base", "types", "models"}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil || !d.IsDir():
+			return err
+		case path != "." && strings.HasPrefix(d.Name(), "."), path == "bin", path == "dist":
+			return filepath.SkipDir
+		case slices.Contains(saysNothing, d.Name()):
+			t.Errorf("%s: the name says nothing", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
