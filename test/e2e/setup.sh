@@ -1,0 +1,81 @@
+#!/bin/sh
+# Installs the real parts that the end-to-end tests run against: shells, strace, systemd-nspawn with a Debian tree whose PID 1
+# is systemd, and Claude Code from npm at a pinned version. Needs Debian (or Ubuntu) and root. Safe to run again: what is
+# there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
+set -eu
+
+claude_version=2.1.330
+dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
+
+packages="ca-certificates csh dbus-daemon fish mmdebstrap npm python3 strace systemd systemd-container tcsh util-linux zsh"
+tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,passwd,procps
+
+say() { echo "e2e setup: $*" >&2; }
+
+missing() {
+	for p in $packages; do
+		dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || echo "$p"
+	done
+}
+
+install_packages() {
+	want=$(missing)
+	# npm may be there without Debian's package of it.
+	if command -v npm >/dev/null 2>&1; then want=$(echo "$want" | grep -vx npm || true); fi
+	[ -n "$want" ] || return 0
+	say "installing" $want
+	apt-get update -qq
+	# shellcheck disable=SC2086 # one word each
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $want >/dev/null
+}
+
+# The package of the platform holds the program itself; the outer package's install script only links to it, so that it may be
+# left out, and with it whatever it would want to download.
+install_claude() {
+	case $(uname -m) in
+	x86_64) platform=linux-x64 ;;
+	aarch64) platform=linux-arm64 ;;
+	*) say "no Claude Code for $(uname -m)"; return 1 ;;
+	esac
+	claude=$dir/claude-$claude_version
+	if [ ! -x "$claude" ]; then
+		say "installing Claude Code $claude_version"
+		tmp=$(mktemp -d "$dir/npm.XXXXXX")
+		npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$tmp" \
+			"@anthropic-ai/claude-code-$platform@$claude_version"
+		mv "$tmp/node_modules/@anthropic-ai/claude-code-$platform/claude" "$claude"
+		rm -rf "$tmp"
+	fi
+	ln -sfn "claude-$claude_version" "$dir/claude"
+	"$dir/claude" --version >/dev/null
+}
+
+# A Debian whose PID 1 is systemd, with a user alice who lingers: her user manager runs without a login.
+install_tree() {
+	[ ! -d "$dir/debian" ] || return 0
+	say "building a Debian tree"
+	tmp=$(mktemp -d "$dir/tree.XXXXXX")
+	mmdebstrap --quiet --variant=minbase --include=$tree_packages \
+		--customize-hook='chroot "$1" useradd --create-home --uid 1000 alice' \
+		--customize-hook='mkdir -p "$1/var/lib/systemd/linger" && touch "$1/var/lib/systemd/linger/alice"' \
+		--customize-hook='rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/*' \
+		bookworm "$tmp"
+	chmod 755 "$tmp"
+	mv "$tmp" "$dir/debian"
+}
+
+# Two ordinary people, neither of them us.
+install_users() {
+	for user in ccagent-alice ccagent-bob; do
+		id "$user" >/dev/null 2>&1 || useradd --system --create-home --home-dir "/home/$user" --shell /bin/sh "$user"
+	done
+}
+
+[ "$(id -u)" = 0 ] || { say "must run as root"; exit 1; }
+mkdir -p "$dir"
+chmod 755 "$dir"
+install_packages
+install_users
+install_claude
+install_tree
+say "ready in $dir"
