@@ -238,7 +238,9 @@ func connect(ctx context.Context, path string) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := CheckDir(SocketDir(path)); err != nil {
+	if err := CheckDir(SocketDir(path)); errors.Is(err, ErrNoAgent) {
+		return nil, noAgent(path)
+	} else if err != nil {
 		return nil, err
 	}
 	if err := checkSocket(path); err != nil {

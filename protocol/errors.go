@@ -1,6 +1,9 @@
 package protocol
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // The conditions a caller can act on. Errors that cross the socket come back as [*Error], for which errors.Is finds the
 // sentinel of their code.
@@ -113,4 +116,13 @@ func ExitCode(err error) int {
 		}
 	}
 	return 1
+}
+
+// Explain returns what both programs write to standard error about err: one line of what happened, then one of each hint.
+func Explain(err error) string {
+	text := "ccagent: " + oneLine(err.Error(), maxText) + "\n"
+	for hint := range strings.Lines(lines(HintOf(err), maxText)) {
+		text += "hint: " + strings.TrimRight(hint, "\n") + "\n"
+	}
+	return text
 }

@@ -65,10 +65,10 @@ func AppendToken(dst []byte, t Token) []byte {
 
 func decodeToken(d *Decoder) (Token, error) {
 	t := Token{
-		Profile: d.String(),
+		Profile: oneLine(d.String(), maxText),
 		Value:   NewSecret(d.String()),
 		Expiry:  d.Time(),
-		Kind:    Kind(d.String()),
+		Kind:    Kind(oneLine(d.String(), maxText)),
 		Notice:  oneLine(d.String(), maxText),
 	}
 	if err := d.Err(); err != nil {
@@ -238,6 +238,11 @@ func AppendControlRequest(dst []byte, r ControlRequest) ([]byte, error) {
 
 func decodeControlRequest(d *Decoder) ControlRequest {
 	return ControlRequest{Command: Command(d.Uint32()), Profile: d.alias(), Force: d.Bool(), Home: d.home()}
+}
+
+func appendControlReply(dst []byte, _ struct{}) []byte {
+	e := NewFrame(dst, OpControl.Reply())
+	return e.reply()
 }
 
 // AppendError appends the reply frame of err (§4.6): its code, its message on one line, and its hint.

@@ -13,79 +13,60 @@ import (
 func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 	op, d, err := OpenFrame(payload)
 	if err != nil {
-		return refuse(dst, op, err)
+		return refuse(dst, err)
 	}
+	// Each case reads its request, then asks. A field that can't be read is the frame's fault, all else the request's.
 	switch op {
 	case OpToken:
 		req, err := DecodeTokenRequest(payload)
 		if err != nil {
-			return refuse(dst, op, err)
+			return refuse(dst, err)
 		}
-		if err := checkOptional(req.Profile); err != nil {
-			return AppendError(dst, err), nil
-		}
-		token, err := a.Token(ctx, req)
-		if err != nil {
-			return AppendError(dst, err), nil
-		}
-		return AppendToken(dst, token), nil
+		return reply(dst, req.Profile, AppendToken, func() (Token, error) { return a.Token(ctx, req) })
 	case OpStatus:
 		req := decodeStatusRequest(&d)
 		if err := d.Err(); err != nil {
-			return refuse(dst, op, err)
+			return refuse(dst, err)
 		}
-		if err := checkOptional(req.Profile); err != nil {
-			return AppendError(dst, err), nil
-		}
-		status, err := a.Status(ctx, req)
-		if err != nil {
-			return AppendError(dst, err), nil
-		}
-		return AppendStatus(dst, status), nil
+		return reply(dst, req.Profile, AppendStatus, func() (Status, error) { return a.Status(ctx, req) })
 	case OpPut:
 		req := decodePutRequest(&d)
 		if err := d.Err(); err != nil {
-			return refuse(dst, op, err)
+			return refuse(dst, err)
 		}
-		if err := checkOptional(req.Profile); err != nil {
-			return AppendError(dst, err), nil
-		}
-		reply, err := a.Put(ctx, req)
-		if err != nil {
-			return AppendError(dst, err), nil
-		}
-		return appendPutReply(dst, reply), nil
+		return reply(dst, req.Profile, appendPutReply, func() (PutReply, error) { return a.Put(ctx, req) })
 	case OpControl:
 		req := decodeControlRequest(&d)
 		if err := d.Err(); err != nil {
-			return refuse(dst, op, err)
+			return refuse(dst, err)
 		}
-		if err := checkOptional(req.Profile); err != nil {
-			return AppendError(dst, err), nil
-		}
-		if err := a.Control(ctx, req); err != nil {
-			return AppendError(dst, err), nil
-		}
-		e := NewFrame(dst, op.Reply())
-		return e.reply(), nil
+		return reply(dst, req.Profile, appendControlReply, func() (struct{}, error) {
+			return struct{}{}, a.Control(ctx, req)
+		})
 	}
-	return refuse(dst, op, &Error{
+	return refuse(dst, &Error{
 		Code:    CodeInternal,
 		Message: "the agent does not know operation " + strconv.Itoa(int(op)),
 		Hint:    "the agent is older than the program that asks it: stop it with `ccagent stop`, and try again",
 	})
 }
 
-// checkOptional lets the empty name through: the default profile, or all of them.
-func checkOptional(profile string) error {
-	if profile == "" {
-		return nil
+// reply appends what ask returns, or its error. The empty profile is no name to check: it means the default one, or all.
+func reply[T any](dst []byte, profile string, appendTo func([]byte, T) []byte, ask func() (T, error)) ([]byte, error) {
+	if profile != "" {
+		if err := CheckProfile(profile); err != nil {
+			return AppendError(dst, err), nil
+		}
 	}
-	return CheckProfile(profile)
+	answer, err := ask()
+	if err != nil {
+		return AppendError(dst, err), nil
+	}
+	return appendTo(dst, answer), nil
 }
 
 // refuse replies to a frame that was not understood.
-func refuse(dst []byte, op Op, err error) ([]byte, error) {
+func refuse(dst []byte, err error) ([]byte, error) {
 	if err == ErrVersion {
 		err = &Error{
 			Code:    CodeInternal,

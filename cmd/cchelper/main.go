@@ -1,0 +1,88 @@
+// Command cchelper prints a live token: it asks the agent for one over its socket, and starts the agent if none answers.
+//
+// It is run for every token that a tool needs, so it is two milliseconds long: no config file, no package that costs
+// anything to initialise, a handful of system calls.
+package main
+
+import (
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const usage = `usage: cchelper [flags]
+
+Prints a live token for a tool that asks a command for it. Starts the agent if none answers.
+
+  -p, --profile NAME   whose token; the agent's default profile if not given   $CCAGENT_PROFILE
+  -f, --format FORMAT  what to print (token)                                   $CCAGENT_FORMAT
+        token          the token and a newline
+        json           {"profile", "token", "kind", "expires_at": RFC 3339 or null}
+        header         Authorization: Bearer TOKEN
+        headers        {"Authorization":"Bearer TOKEN"}
+        env            NAME='TOKEN'; export NAME; for eval in a shell
+      --min-ttl D      how long the token must live at least, like 30s or 10m  $CCAGENT_MIN_TTL
+      --timeout D      how long to wait (60s)                                  $CCAGENT_TIMEOUT
+      --no-start       fail if no agent answers
+  -h, --help           this text
+      --version        the version
+
+example: claude settings.json   "apiKeyHelper": "cchelper -p gateway"
+
+exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no agent, 6 refused, 7 try again,
+8 storage, 1 anything else
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
+
+// run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
+func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	answer, notice, err := answer(args, getenv)
+	if err == nil {
+		if notice != "" {
+			io.WriteString(stderr, "ccagent: "+notice+"\n")
+		}
+		if _, err = io.WriteString(stdout, answer); err != nil {
+			err = &protocol.Error{Code: protocol.CodeInternal, Message: "can't write the answer: " + err.Error()}
+		}
+	}
+	if err != nil {
+		io.WriteString(stderr, protocol.Explain(err))
+	}
+	return protocol.ExitCode(err)
+}
+
+// answer returns what goes to standard output, and a line for the person, mostly "".
+func answer(args []string, getenv func(string) string) (text, notice string, err error) {
+	o, err := parse(args, getenv)
+	switch {
+	case err != nil:
+		return "", "", err
+	case o.help:
+		return usage, "", nil
+	case o.version:
+		return "cchelper " + version() + "\n", "", nil
+	}
+	client, err := protocol.ClientFromEnv(!o.noStart)
+	if err != nil {
+		return "", "", err
+	}
+	token, err := client.Token(deadline{time.Now().Add(o.timeout)}, protocol.TokenRequest{
+		Profile: o.profile,
+		MinTTL:  o.minTTL,
+	})
+	if err != nil {
+		return "", "", err
+	}
+	return o.format(token), token.Notice, nil
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// options is a command line. A setting comes from its flag, else from its CCAGENT_* variable.
+type options struct {
+	profile         string
+	format          func(protocol.Token) string
+	minTTL, timeout time.Duration
+	noStart         bool
+	help, version   bool
+}
+
+// parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
+// place in a program of two milliseconds.
+func parse(args []string, getenv func(string) string) (options, error) {
+	var o options
+	set := map[string]string{}
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		name, value, hasValue := strings.Cut(arg, "=")
+		switch name {
+		case "-h", "--help", "--version", "--no-start":
+			if hasValue {
+				return o, wrongUsage(name + " takes no value")
+			}
+			switch name {
+			case "--no-start":
+				o.noStart = true
+			case "--version":
+				o.version = true
+			default:
+				o.help = true
+			}
+			continue
+		case "-p":
+			name = "--profile"
+		case "-f":
+			name = "--format"
+		case "--profile", "--format", "--min-ttl", "--timeout":
+		case "--":
+			if len(args) > 0 {
+				return o, wrongUsage("cchelper takes flags only")
+			}
+			continue
+		default:
+			if strings.HasPrefix(arg, "-") {
+				return o, wrongUsage("there is no flag " + name)
+			}
+			return o, wrongUsage("cchelper takes flags only")
+		}
+		if !hasValue {
+			if len(args) == 0 {
+				return o, wrongUsage(name + " needs a value")
+			}
+			value, args = args[0], args[1:]
+		}
+		set[name] = value
+	}
+	setting := func(flag, env string) (value, from string) {
+		if v, ok := set[flag]; ok {
+			return v, flag
+		}
+		return getenv(env), "$" + env
+	}
+
+	var err error
+	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); o.profile != "" {
+		if err := protocol.CheckProfile(o.profile); err != nil {
+			return o, err
+		}
+	}
+	format, _ := setting("--format", "CCAGENT_FORMAT")
+	if o.format = formatOf(format); o.format == nil {
+		return o, wrongUsage("there is no such format; there are token, json, header, headers and env")
+	}
+	if o.minTTL, err = duration(setting("--min-ttl", "CCAGENT_MIN_TTL")); err != nil {
+		return o, err
+	}
+	o.timeout, err = duration(setting("--timeout", "CCAGENT_TIMEOUT"))
+	if o.timeout == 0 {
+		o.timeout = time.Minute
+	}
+	return o, err
+}
+
+// duration reads a duration; "" is 0.
+func duration(value, from string) (time.Duration, error) {
+	if value == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d < 0 {
+		return 0, wrongUsage(from + " is not a duration like 30s, 5m or 1h30m")
+	}
+	return d, nil
+}
+
+func wrongUsage(message string) error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "see cchelper --help"}
+}

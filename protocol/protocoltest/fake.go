@@ -1,0 +1,180 @@
+package protocoltest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Profile is what an agent under test is to serve: a token, or an error.
+type Profile struct {
+	Name   string
+	Token  string
+	Expiry time.Time // zero: never
+	Kind   protocol.Kind
+	Notice string
+	Err    *protocol.Error // what a renewal fails with; the profile has no token then
+}
+
+// Fake is an [protocol.Agent] in memory. Its first profile is the default one. A record that is put becomes the profile's
+// token as it is.
+type Fake struct {
+	mu       sync.Mutex
+	profiles map[string]Profile // by folded name
+	first    string
+	stopped  bool
+	requests []protocol.TokenRequest
+
+	// Answer, if set, is asked instead of the profiles for each token. Set it before the first request.
+	Answer func(context.Context, protocol.TokenRequest) (protocol.Token, error)
+}
+
+var _ protocol.Agent = (*Fake)(nil)
+
+// NewFake returns a Fake that serves the profiles.
+func NewFake(profiles ...Profile) *Fake {
+	f := &Fake{profiles: map[string]Profile{}}
+	for _, p := range profiles {
+		f.profiles[protocol.FoldProfile(p.Name)] = p
+	}
+	if len(profiles) > 0 {
+		f.first = profiles[0].Name
+	}
+	return f
+}
+
+// Requests returns the token requests so far.
+func (f *Fake) Requests() []protocol.TokenRequest {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.requests)
+}
+
+// Stopped reports whether the Fake was told to stop.
+func (f *Fake) Stopped() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stopped
+}
+
+// Token answers from the profile.
+func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+	req.Profile, req.Host = strings.Clone(req.Profile), strings.Clone(req.Host)
+	req.Home = protocol.Home{
+		Home:            strings.Clone(req.Home.Home),
+		XDGConfigHome:   strings.Clone(req.Home.XDGConfigHome),
+		ClaudeConfigDir: strings.Clone(req.Home.ClaudeConfigDir),
+	}
+	f.mu.Lock()
+	f.requests = append(f.requests, req)
+	f.mu.Unlock()
+	if f.Answer != nil {
+		return f.Answer(ctx, req)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, err := f.lookup(req.Profile)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	if p.Err != nil {
+		return protocol.Token{}, p.Err
+	}
+	return protocol.Token{
+		Profile: p.Name,
+		Value:   protocol.NewSecret(p.Token),
+		Expiry:  p.Expiry,
+		Kind:    p.Kind,
+		Notice:  p.Notice,
+	}, nil
+}
+
+// Status lists the profiles, all on one page.
+func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.Status, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := protocol.Status{Agent: protocol.AgentStatus{
+		PID:            1,
+		Version:        "fake",
+		Requests:       uint64(len(f.requests)),
+		DefaultProfile: f.first,
+	}}
+	profiles := slices.SortedFunc(maps.Values(f.profiles), func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
+	if req.Profile != "" {
+		p, err := f.lookup(req.Profile)
+		if err != nil {
+			return protocol.Status{}, err
+		}
+		profiles = []Profile{p}
+	}
+	for _, p := range profiles {
+		if p.Name <= req.After {
+			continue
+		}
+		status := protocol.ProfileStatus{Name: p.Name, Provider: "static", State: protocol.StateLive, Kind: p.Kind,
+			HasToken: true, Expiry: p.Expiry, Store: "memory", Location: "memory"}
+		if p.Err != nil {
+			status.State, status.HasToken = protocol.StateFailed, false
+			status.LastError, status.LastCode = p.Err.Message, p.Err.Code
+		}
+		s.Profiles = append(s.Profiles, status)
+	}
+	return s, nil
+}
+
+// Put makes the record the profile's token.
+func (f *Fake) Put(_ context.Context, req protocol.PutRequest) (protocol.PutReply, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, err := f.lookup(req.Profile)
+	if err != nil {
+		return protocol.PutReply{}, err
+	}
+	p.Token, p.Expiry, p.Err = req.Record.Reveal(), time.Time{}, nil
+	f.profiles[protocol.FoldProfile(p.Name)] = p
+	return protocol.PutReply{Location: "memory"}, nil
+}
+
+// Control removes a profile's token; reloading changes nothing, and stopping is noted.
+func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch req.Command {
+	case protocol.CommandReload:
+		return nil
+	case protocol.CommandStop:
+		f.stopped = true
+		return nil
+	case protocol.CommandRemove:
+		p, err := f.lookup(req.Profile)
+		if err != nil {
+			return err
+		}
+		p.Token = ""
+		p.Err = &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored for profile " + p.Name}
+		f.profiles[protocol.FoldProfile(p.Name)] = p
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "unknown command"}
+}
+
+// lookup returns a profile by name, "" for the default one.
+func (f *Fake) lookup(name string) (Profile, error) {
+	if name == "" {
+		name = f.first
+	}
+	p, ok := f.profiles[protocol.FoldProfile(name)]
+	if !ok {
+		return Profile{}, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: "there is no profile " + name,
+			Hint:    "see `ccagent list`",
+		}
+	}
+	return p, nil
+}

@@ -1,0 +1,194 @@
+// Package protocoltest holds what tests of the protocol share: one suite that every [protocol.Agent] passes, a [Fake] agent
+// in memory, and [Serve], which puts an agent on a socket.
+package protocoltest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Run is the conformance suite. start returns an agent that serves the given profiles, the first of them by default, until
+// the test ends; it is called for each part anew.
+func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Agent) {
+	expiry := time.Now().Add(3 * time.Hour).Truncate(time.Millisecond)
+	profiles := []Profile{
+		{Name: "main", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
+		{Name: "Robot.2", Token: "fake-key-2", Kind: protocol.KindAPIKey},
+		{Name: "gateway", Token: "fake-bearer-3", Expiry: expiry.Add(time.Hour), Kind: protocol.KindBearer},
+		{Name: "signed-out", Kind: protocol.KindOAuth, Err: &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: "the sign-in was revoked",
+			Hint:    "sign in again",
+		}},
+		{Name: "outage", Kind: protocol.KindOAuth, Err: &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: "the provider answered 503",
+		}},
+	}
+	names := []string{"Robot.2", "gateway", "main", "outage", "signed-out"}
+
+	t.Run("token", func(t *testing.T) {
+		agent := start(t, profiles)
+		for _, p := range profiles {
+			for _, name := range []string{p.Name, protocol.FoldProfile(p.Name)} {
+				token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: name})
+				if p.Err != nil {
+					wantError(t, err, p.Err)
+					continue
+				}
+				wantToken(t, token, err, p)
+			}
+		}
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{})
+		wantToken(t, token, err, profiles[0])
+
+		// What a renewal brings is the answer, however short it lives.
+		token, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", MinTTL: 24 * time.Hour})
+		wantToken(t, token, err, profiles[0])
+
+		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+	})
+
+	t.Run("concurrent", func(t *testing.T) {
+		agent := start(t, profiles)
+		var wg sync.WaitGroup
+		for i := range 48 {
+			p := profiles[i%3]
+			wg.Go(func() {
+				token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: p.Name})
+				wantToken(t, token, err, p)
+			})
+		}
+		wg.Wait()
+	})
+
+	t.Run("status", func(t *testing.T) {
+		agent := start(t, profiles)
+		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
+			t.Fatal(err)
+		}
+		all, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := namesOf(all); !slices.Equal(got, names) {
+			t.Errorf("profiles are %q, want %q", got, names)
+		}
+		if a := all.Agent; a.PID == 0 || a.Version == "" || a.Requests == 0 || a.DefaultProfile != "main" {
+			t.Errorf("agent says %+v of itself", a)
+		}
+		if p := all.Profiles[2]; !p.HasToken || !p.Expiry.Equal(expiry) || p.State != protocol.StateLive || p.Kind != protocol.KindOAuth {
+			t.Errorf("main is %+v", p)
+		}
+
+		rest, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{After: "gateway"})
+		if got := namesOf(rest); err != nil || !slices.Equal(got, names[2:]) {
+			t.Errorf("profiles after gateway are %q, %v; want %q", got, err, names[2:])
+		}
+		one, err := agent.Status(t.Context(), protocol.StatusRequest{Profile: "ROBOT.2"})
+		if got := namesOf(one); err != nil || !slices.Equal(got, names[:1]) {
+			t.Errorf("status of one profile is of %q, %v", got, err)
+		}
+		_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+	})
+
+	t.Run("many profiles", func(t *testing.T) {
+		var many []Profile
+		var want []string
+		for i := range 1000 {
+			name := "profile-with-a-name-of-some-length-" + strconv.Itoa(1000+i)
+			many = append(many, Profile{Name: name, Token: "fake-access-" + strconv.Itoa(i), Kind: protocol.KindBearer})
+			want = append(want, name)
+		}
+		all, err := protocol.StatusAll(t.Context(), start(t, many), protocol.StatusRequest{})
+		if got := namesOf(all); err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %d profiles, %v; want %d", len(got), err, len(want))
+		}
+	})
+
+	t.Run("put and remove", func(t *testing.T) {
+		agent := start(t, profiles)
+		reply, err := agent.Put(t.Context(), protocol.PutRequest{
+			Profile: "main",
+			Record:  protocol.NewSecret("fake-record"),
+			Force:   true,
+		})
+		if err != nil || reply.Location == "" {
+			t.Errorf("put: %+v, %v", reply, err)
+		}
+		_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "nobody", Record: protocol.NewSecret("fake-record")})
+		wantCode(t, err, protocol.ErrNotFound)
+
+		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "gateway"}); err != nil {
+			t.Error(err)
+		}
+		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
+		wantCode(t, err, protocol.ErrNotFound)
+		err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+	})
+
+	t.Run("control", func(t *testing.T) {
+		agent := start(t, profiles)
+		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+			t.Error(err)
+		}
+		wantCode(t, agent.Control(t.Context(), protocol.ControlRequest{Command: 9999}), protocol.ErrConfig)
+		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("hopeless context", func(t *testing.T) {
+		agent := start(t, profiles)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		// An answer at hand may be given nevertheless; nothing else but ErrUnavailable may come of it.
+		if _, err := agent.Token(ctx, protocol.TokenRequest{Profile: "main"}); err != nil {
+			wantCode(t, err, protocol.ErrUnavailable)
+		}
+	})
+}
+
+func namesOf(s protocol.Status) (names []string) {
+	for _, p := range s.Profiles {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+func wantToken(t *testing.T, token protocol.Token, err error, want Profile) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("%s: %v", want.Name, err)
+		return
+	}
+	if token.Profile != want.Name || token.Value.Reveal() != want.Token || !token.Expiry.Equal(want.Expiry) || token.Kind != want.Kind {
+		t.Errorf("token %q of %q, kind %q, expiry %v; want %+v",
+			token.Value.Reveal(), token.Profile, token.Kind, token.Expiry, want)
+	}
+}
+
+func wantError(t *testing.T, err error, want *protocol.Error) {
+	t.Helper()
+	var got *protocol.Error
+	if !errors.As(err, &got) || got.Code != want.Code || got.Message != want.Message || got.Hint != want.Hint {
+		t.Errorf("error %#v, want %#v", err, want)
+	}
+}
+
+func wantCode(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
