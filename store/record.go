@@ -1,7 +1,13 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -9,7 +15,7 @@ import (
 // Record is what we know of one profile's credential. It holds our own keys only: what else a shared file holds stays there.
 type Record struct {
 	Kind         protocol.Kind
-	AccessToken  protocol.Secret
+	AccessToken  protocol.Secret // empty, with a refresh token: due
 	RefreshToken protocol.Secret // empty: nothing to renew with
 	Expiry       time.Time       // of the access token, millisecond precision; zero: never
 	Issued       time.Time       // of the access token; zero: unknown
@@ -21,7 +27,155 @@ type Record struct {
 	SignIn       string    // id of the sign-in that the record descends from, 16 hex digits; "": not known yet
 }
 
+// due is the expiry of a token that must be renewed before it is used: long past, and not the zero time, which is never.
+var due = time.UnixMilli(0)
+
+// IsStub reports whether r has no token at all, which is what Claude Code leaves of a record when it signs out by mistake.
+func (r Record) IsStub() bool { return r.AccessToken.Empty() && r.RefreshToken.Empty() }
+
+// ExpiresBefore reports whether a's access token expires before b's. One that never expires comes last.
+func ExpiresBefore(a, b Record) bool {
+	if a.Expiry.IsZero() {
+		return false
+	}
+	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
+}
+
+// version digests what r says of the credential itself. Issued, TokenOrigin and SignIn are our own remarks about it: Claude
+// Code's file has no room for them, and a remark must not read as a rewrite.
+func (r Record) version() Version {
+	h := sha256.New()
+	field := func(s string) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(s)))
+		h.Write(n[:])
+		h.Write([]byte(s))
+	}
+	moment := func(t time.Time) {
+		if t.IsZero() {
+			field("")
+			return
+		}
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(t.UnixMilli()))
+		field(string(n[:]))
+	}
+	field(string(r.Kind))
+	field(r.AccessToken.Reveal())
+	field(r.RefreshToken.Reveal())
+	moment(r.Expiry)
+	field(strings.Join(r.Scopes, "\x00"))
+	field(r.Subscription)
+	field(r.RateLimit)
+	moment(r.GrantExpiry)
+	return Version(h.Sum(nil))
+}
+
+// sameTokens reports whether a and b are the same credential, whatever else is known of either.
+func sameTokens(a, b Record) bool {
+	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
+}
+
+// validate refuses what no store may keep. The error names a key and never a value.
+func (r Record) validate() error {
+	if r.IsStub() {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a record without any token is not stored"}
+	}
+	for _, t := range []struct {
+		key   string
+		value protocol.Secret
+	}{{"access token", r.AccessToken}, {"refresh token", r.RefreshToken}} {
+		if !printable(t.value.Reveal()) {
+			return &protocol.Error{Code: protocol.CodeInvalid, Message: "the " + t.key + " holds control characters"}
+		}
+	}
+	return nil
+}
+
+// printable reports whether s can be sent in a header and printed on one line. U+FFFD is what JSON makes of invalid text.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool {
+		return c < 0x20 || c >= 0x7f && c < 0xa0 || c == utf8.RuneError
+	})
+}
+
+// The keys of our own form, which the file store keeps and spill files carry.
+const formVersion = 1
+
 // Marshal returns r's versioned form, the one of the file store, as a secret: it holds the refresh token.
-//   func (r Record) Marshal() (protocol.Secret, error)
-// Unmarshal reads it back; ErrInvalid names a newer format's version.
-//   func Unmarshal(protocol.Secret) (Record, error)
+func (r Record) Marshal() (protocol.Secret, error) {
+	form, err := r.mergeInto([]byte("{}"))
+	if err != nil {
+		return protocol.Secret{}, err
+	}
+	return protocol.NewSecret(string(form)), nil
+}
+
+// mergeInto writes r over the form in src and leaves every key that is not ours as it is.
+func (r Record) mergeInto(src []byte) ([]byte, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	return setMembers(src, []member{
+		{"version", encode(formVersion)},
+		{"kind", encode(string(r.Kind))},
+		{"access_token", encode(r.AccessToken.Reveal())},
+		{"refresh_token", encode(r.RefreshToken.Reveal())},
+		{"expires_at", encodeMillis(r.Expiry)},
+		{"issued_at", encodeMillis(r.Issued)},
+		{"scopes", encode(slices.Concat([]string{}, r.Scopes))},
+		{"subscription", encode(r.Subscription)},
+		{"rate_limit", encode(r.RateLimit)},
+		{"grant_expires_at", encodeMillis(r.GrantExpiry)},
+		{"token_origin", encode(r.TokenOrigin)},
+		{"sign_in", encode(r.SignIn)},
+	})
+}
+
+// Unmarshal reads what [Record.Marshal] wrote. An error (ErrInvalid) names the key that is wrong, or the version if that is
+// newer than ours.
+func Unmarshal(s protocol.Secret) (Record, error) { return readForm("the record", []byte(s.Reveal())) }
+
+func readForm(name string, form []byte) (Record, error) {
+	if len(bytes.TrimSpace(form)) == 0 {
+		return Record{}, invalid(name, "is empty")
+	}
+	o, err := readObject(name, form)
+	if err != nil {
+		return Record{}, err
+	}
+	switch v, ok, err := o.millis("version"); {
+	case err != nil:
+		return Record{}, err
+	case !ok:
+		return Record{}, invalid(name, `has no "version"`)
+	case v != formVersion:
+		return Record{}, &protocol.Error{
+			Code:    protocol.CodeInvalid,
+			Message: name + " is of format version " + string(encode(v)) + ", and this ccagent knows version 1",
+			Hint:    "upgrade ccagent; nothing was changed",
+		}
+	}
+	var r Record
+	o.text("kind", (*string)(&r.Kind))
+	o.secret("access_token", &r.AccessToken)
+	o.secret("refresh_token", &r.RefreshToken)
+	o.moment("expires_at", &r.Expiry)
+	o.moment("issued_at", &r.Issued)
+	o.texts("scopes", &r.Scopes)
+	o.text("subscription", &r.Subscription)
+	o.text("rate_limit", &r.RateLimit)
+	o.moment("grant_expires_at", &r.GrantExpiry)
+	o.text("token_origin", &r.TokenOrigin)
+	o.text("sign_in", &r.SignIn)
+	if o.err != nil {
+		return Record{}, o.err
+	}
+	if r.IsStub() {
+		return Record{}, invalid(name, "holds no token")
+	}
+	if r.AccessToken.Empty() {
+		r.Expiry = due
+	}
+	return r, nil
+}

@@ -1,32 +1,52 @@
 // Package store keeps records between runs.
 //
-// A [Store] holds one record. Every implementation passes storetest.Run.
+// A [Store] holds one [Record]. [NewClaudeCode] opens the one that Claude Code itself uses, [NewFile] one of our own; every
+// implementation passes storetest.Run. What could not be saved is left in a spill file by [Spill], and [Recover] brings it
+// home at the next load.
+//
+// The order for a renewal is [Store.Lock], [Recover], [Store.Load], then the provider, then [Store.Save], then
+// [Lock.Release]. Save is a compare-and-swap, so a writer that took no lock can be surprised but can't destroy.
 package store
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrConflict says that a store no longer holds what the caller took it to hold: someone else wrote or removed the record.
+// Load again and judge again. It never leaves the worker.
+var ErrConflict = errors.New("the stored record has changed meanwhile")
 
 // Version identifies what a store holds: a digest of the record's own keys, the same for the same record whoever wrote it.
 // The zero Version is "nothing stored".
 type Version [32]byte
 
 // Store holds one profile's record. Methods return errors for which errors.Is finds a sentinel of package protocol:
-// ErrNotFound (nothing stored), ErrInvalid (corrupt, of a wrong type, or from a newer version of ours: left untouched),
-// ErrLocked (the store itself wants unlocking), ErrStorage (unreachable, full, read-only), and [ErrConflict].
+// ErrNotFound (nothing stored), ErrLoginRequired (a logged-out stub), ErrInvalid (corrupt, of a wrong type, or from a newer
+// version of ours: left untouched), ErrLocked (the store itself wants unlocking), ErrStorage (unreachable, full, read-only),
+// ErrUnavailable (ctx ended while another program held the record), and [ErrConflict].
 // Methods may be called concurrently and from several processes.
 type Store interface {
-	// Load returns the record and its version.
+	// Load returns the record and its version. With ErrLoginRequired the version of the stub is returned too, so that a
+	// good record can be saved over it.
 	Load(ctx context.Context) (Record, Version, error)
 
 	// Save replaces the record if the store still holds base, and returns the new version; otherwise it changes nothing and
-	// returns ErrConflict. The zero base creates. Once it has returned nil the record survives a power cut; interrupted
-	// anywhere, the store holds the old record or the new one, whole.
+	// returns ErrConflict. The zero base creates. A Save of what is stored already succeeds whatever its base, so one whose
+	// answer was lost can be made again. Once it has returned nil the record survives a power cut; interrupted anywhere,
+	// the store holds the old record or the new one, whole.
+	//
+	// What is stored may say more than r does: an empty Subscription, for one, leaves the stored one in place. Without a
+	// Lock of the same Store value held, Save takes the record for itself while it works.
 	Save(ctx context.Context, r Record, base Version) (Version, error)
 
-	// Delete removes the record if the store still holds base. Other programs' data in the same place stays.
+	// Delete removes the record if the store still holds base, and answers ErrNotFound if there is none. Other programs'
+	// data in the same place stays.
 	Delete(ctx context.Context, base Version) error
 
 	// Lock takes the record for one renewal, across processes and, where the place is shared, programs. It waits for a living
-	// holder as long as ctx allows (then ErrUnavailable). What it returns must be released.
+	// holder as long as ctx allows (then ErrUnavailable). What it returns must be released. Where nothing can be written
+	// (a full or read-only file system) it locks as far as that goes: tokens are still served, and Save says what is wrong.
 	Lock(ctx context.Context) (Lock, error)
 
 	// Place says where the record rests.
@@ -37,12 +57,13 @@ type Store interface {
 type Lock interface {
 	// Check returns an error (ErrUnavailable) if the lock was lost meanwhile, as after a long suspend.
 	Check() error
+	// Release lets go. It removes what Lock made and nothing else; calling it again does nothing.
 	Release() error
 }
 
 // Place is where a store keeps its record.
 type Place struct {
 	Kind     string   // claude-code, file
-	Location string   // for a person to read
+	Location string   // for a person to read; with Kind it names the record for ever
 	Watch    []string // files whose change means that someone wrote the record
 }

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// claudeKey is the member of Claude Code's credentials file that is the sign-in.
+const claudeKey = "claudeAiOauth"
+
+// MaxFile is how large a credentials file may be. Anything larger is refused, and no more than this is read of it.
+const MaxFile = 4 << 20
+
+// ReadClaude reads a record in Claude Code's format, which the Python predecessor's files share. It fails with ErrInvalid,
+// with ErrNotFound when the sign-in's key is absent, and with ErrLoginRequired when it is a logged-out stub.
+func ReadClaude(r io.Reader) (Record, error) {
+	src, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err != nil {
+		return Record{}, &protocol.Error{Code: protocol.CodeStorage, Message: "reading the credentials: " + err.Error()}
+	}
+	if len(src) > MaxFile {
+		return Record{}, invalid("the input", "is larger than 4 MiB")
+	}
+	return readClaude("the input", src)
+}
+
+// readClaude reads the file's content. With ErrLoginRequired the record is the stub.
+func readClaude(name string, src []byte) (Record, error) {
+	if len(bytes.TrimSpace(src)) == 0 {
+		return Record{}, invalid(name, "is empty")
+	}
+	file, err := readObject(name, src)
+	if err != nil {
+		return Record{}, err
+	}
+	if !file.has(claudeKey) {
+		return Record{}, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: name + ` holds no "` + claudeKey + `": nobody is signed in there`,
+			Hint:    "sign in with `claude` or `ccagent login`",
+		}
+	}
+	if file.values[claudeKey][0] != '{' {
+		return Record{}, invalid(name, `has a "`+claudeKey+`" that is not a JSON object`)
+	}
+	o, err := readObject(name, file.values[claudeKey])
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Kind: protocol.KindOAuth}
+	o.secret("accessToken", &r.AccessToken)
+	o.secret("refreshToken", &r.RefreshToken)
+	o.moment("expiresAt", &r.Expiry)
+	o.texts("scopes", &r.Scopes)
+	o.text("subscriptionType", &r.Subscription)
+	o.text("rateLimitTier", &r.RateLimit)
+	o.moment("refreshTokenExpiresAt", &r.GrantExpiry)
+	if o.err != nil {
+		return Record{}, o.err
+	}
+	if r.IsStub() {
+		return r, &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: name + " is signed out: it holds no token",
+			Hint:    "sign in with `claude` or `ccagent login`",
+		}
+	}
+	// null is "never"; a missing key says nothing, and with a refresh token at hand asking is cheaper than trusting.
+	_, said := o.values["expiresAt"]
+	if r.AccessToken.Empty() || !said && !r.RefreshToken.Empty() {
+		r.Expiry = due
+	}
+	return r, nil
+}
+
+// spliceClaude writes r into the file's content. Values that say what r says already keep their bytes.
+func spliceClaude(name string, src []byte, r Record) ([]byte, error) {
+	if err := r.validate(); err != nil {
+		return nil, err
+	}
+	if len(src) == 0 {
+		src = []byte("{}")
+	}
+	file, err := readObject(name, src)
+	if err != nil {
+		return nil, err
+	}
+	inner := []byte("{}")
+	if file.has(claudeKey) {
+		inner = file.values[claudeKey]
+	}
+	o, err := readObject(name, inner)
+	if err != nil {
+		return nil, err
+	}
+	var edits []member
+	set := func(key string, differs bool, value []byte) {
+		if differs {
+			edits = append(edits, member{key, value})
+		}
+	}
+	var access, refresh protocol.Secret
+	var expiry, grant time.Time
+	var scopes []string
+	var subscription, rateLimit string
+	o.secret("accessToken", &access)
+	o.secret("refreshToken", &refresh)
+	o.moment("expiresAt", &expiry)
+	o.texts("scopes", &scopes)
+	o.text("subscriptionType", &subscription)
+	o.text("rateLimitTier", &rateLimit)
+	o.moment("refreshTokenExpiresAt", &grant)
+	if o.err != nil {
+		return nil, o.err
+	}
+	_, hasExpiry := o.values["expiresAt"]
+	fresh := len(o.values) == 0 // Claude Code writes these four always
+	set("accessToken", fresh || access.Reveal() != r.AccessToken.Reveal(), encode(r.AccessToken.Reveal()))
+	set("refreshToken", fresh || refresh.Reveal() != r.RefreshToken.Reveal(), encode(r.RefreshToken.Reveal()))
+	set("expiresAt", !hasExpiry || !sameMillis(expiry, r.Expiry), encodeMillis(r.Expiry))
+	set("scopes", fresh || len(r.Scopes) > 0 && !slices.Equal(scopes, r.Scopes), encode(slices.Concat([]string{}, r.Scopes)))
+	set("subscriptionType", r.Subscription != "" && subscription != r.Subscription, encode(r.Subscription))
+	set("rateLimitTier", r.RateLimit != "" && rateLimit != r.RateLimit, encode(r.RateLimit))
+	set("refreshTokenExpiresAt", !r.GrantExpiry.IsZero() && !sameMillis(grant, r.GrantExpiry), encodeMillis(r.GrantExpiry))
+	if inner, err = setMembers(inner, edits); err != nil {
+		return nil, err
+	}
+	// Only the last of a repeated key is believed by anybody; what an earlier one holds besides our values is not ours.
+	spans, err := scan(src)
+	if err != nil {
+		return nil, err
+	}
+	if s, ok := find(spans, claudeKey); ok {
+		return replace(src, s.value, s.after, inner), nil
+	}
+	return setMembers(src, []member{{claudeKey, inner}})
+}
+
+func sameMillis(a, b time.Time) bool {
+	return a.IsZero() == b.IsZero() && (a.IsZero() || a.UnixMilli() == b.UnixMilli())
+}

@@ -1,0 +1,360 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Claude Code locks by making directories, as version 2.1.330 was traced to do. A refresh makes `.oauth_refresh.lock` in
+// its directory, then `<directory>.lock` beside it, and tells who it is in `.oauth_refresh.lock.owner`. A holder touches
+// the two while it works. A lock whose owner is dead, or that nobody has touched for a minute, is free for the taking. A
+// write of the file makes `.storage-write.lock` around it.
+//
+// Our flock comes before all of these, so two of ours never meet here.
+
+// pace is how often things are done and how long they may stay undone.
+type pace struct {
+	first, last time.Duration // between two looks at a lock that is held
+	beat        time.Duration // between two touches of what we hold
+	stale       time.Duration // untouched for so long, a refresh lock is abandoned
+	grace       time.Duration // the same for one whose owner lives: both of us may just have woken from a suspend
+	writeStale  time.Duration // the same for the write lock
+}
+
+var claudePace = pace{
+	first:      20 * time.Millisecond,
+	last:       500 * time.Millisecond,
+	beat:       5 * time.Second,
+	stale:      60 * time.Second,
+	grace:      12 * time.Second,
+	writeStale: 15 * time.Second,
+}
+
+// dirLock is one lock directory. While it is held it is kept open, so that its inode number can't be given to another.
+type dirLock struct {
+	path  string
+	stale time.Duration
+	dir   *os.File // nil: not held
+}
+
+// take makes the directory, waiting for a living holder as long as ctx allows. owner, if not nil, judges the holder.
+func (l *dirLock) take(ctx context.Context, p pace, owner func(*os.File) life) error {
+	var seen struct { // the holder's directory as first seen untouched
+		info  os.FileInfo
+		since time.Time
+	}
+	err := poll(ctx, p.first, p.last, func() (bool, error) {
+		err := os.Mkdir(l.path, 0o700)
+		if err == nil {
+			err = l.open()
+			return err == nil, err
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return false, err
+		}
+		held, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		defer held.Close()
+		info, err := held.Stat()
+		if err != nil {
+			return false, err
+		}
+		if seen.info == nil || !os.SameFile(seen.info, info) || !seen.info.ModTime().Equal(info.ModTime()) {
+			seen.info, seen.since = info, time.Now()
+		}
+		// The clock may have been set, so what we saw ourselves counts too.
+		untouched := time.Since(seen.since)
+		old := time.Since(info.ModTime()) > l.stale || untouched > l.stale
+		switch judged := judge(owner, held); {
+		case judged == dead, judged == unknown && old, judged == alive && old && untouched > p.grace:
+			return false, takeAway(l.path, info)
+		}
+		return false, nil
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return busy(l.path, "Claude Code")
+	}
+	return &lockError{storageError("locking", l.path, err), unwritable(err)}
+}
+
+// lockError is a lock directory that can't be made.
+type lockError struct {
+	error
+	unwritable bool
+}
+
+func (e *lockError) Unwrap() error { return e.error }
+
+func (l *dirLock) open() error {
+	d, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	l.dir = d
+	return nil
+}
+
+// takeAway removes an abandoned lock. It is moved aside first: if someone else was faster, what has been moved is their new
+// lock, and goes back. Ours can't be two here, so the name aside is free.
+func takeAway(path string, abandoned os.FileInfo) error {
+	aside := path + ".ccagent-stale"
+	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(path, aside); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	if moved, err := os.Lstat(aside); err == nil && !os.SameFile(moved, abandoned) {
+		if renameNoReplace(aside, path) == nil {
+			return nil
+		}
+	}
+	return os.Remove(aside)
+}
+
+// check fails if the directory is not the one we made.
+func (l *dirLock) check() error {
+	if l.dir == nil {
+		return nil
+	}
+	mine, err := l.dir.Stat()
+	if err == nil {
+		var now os.FileInfo
+		if now, err = os.Lstat(l.path); err == nil && os.SameFile(mine, now) {
+			return nil
+		}
+	}
+	return lost(l.path)
+}
+
+// touch says that we live. A lock that is no longer ours is left alone: it is our open directory that is touched.
+func (l *dirLock) touch(now time.Time) {
+	if l.dir != nil {
+		tv := unix.NsecToTimeval(now.UnixNano())
+		unix.Futimes(int(l.dir.Fd()), []unix.Timeval{tv, tv})
+	}
+}
+
+// release removes the directory if it is ours. Touched just before, it can't be taken over between the look and the removal.
+func (l *dirLock) release() error {
+	if l.dir == nil {
+		return nil
+	}
+	defer func() { l.dir = nil }()
+	defer l.dir.Close()
+	l.touch(time.Now())
+	if l.check() != nil {
+		return nil
+	}
+	if err := os.Remove(l.path); err != nil {
+		return storageError("unlocking", l.path, err)
+	}
+	return nil
+}
+
+// life is what can be told of a lock's owner.
+type life int
+
+const (
+	unknown life = iota // no owner file, or one of another lock or machine
+	alive
+	dead
+)
+
+func judge(owner func(*os.File) life, held *os.File) life {
+	if owner == nil {
+		return unknown
+	}
+	return owner(held)
+}
+
+// owner is the content of `.oauth_refresh.lock.owner`.
+type owner struct {
+	PID         int     `json:"pid"`
+	ProcStart   string  `json:"procStart"`             // clock ticks since boot
+	PIDDomain   string  `json:"pidDomain"`             // machine and pid name space
+	PIDSpace    string  `json:"pidSpace"`              // host name and pid name space
+	Birth       float64 `json:"lockBirthtimeMs"`       // of `.oauth_refresh.lock`
+	LegacyBirth float64 `json:"legacyLockBirthtimeMs"` // of `<config dir>.lock`
+}
+
+// life judges o as the owner of the open lock directory whose birth it is to have noted. Only a process that we could see
+// if it were there can be called dead.
+func (o owner) life(held *os.File, noted float64) life {
+	birth, ok := birthtime(held)
+	me, known := self()
+	if !ok || !known || o.PID <= 0 || birth-noted > 1 || noted-birth > 1 ||
+		o.PIDDomain != me.PIDDomain || o.PIDSpace != me.PIDSpace {
+		return unknown
+	}
+	if errors.Is(unix.Kill(o.PID, 0), unix.ESRCH) {
+		return dead
+	}
+	start, ok := startOf(o.PID)
+	switch {
+	case !ok:
+		return unknown
+	case start != o.ProcStart:
+		return dead
+	}
+	return alive
+}
+
+// claudeLock is Claude Code's refresh lock, held as it would hold it.
+type claudeLock struct {
+	ownerPath string
+	owner     []byte // what we wrote there; nil: nothing
+
+	mu      sync.Mutex // of the directories, which the heart beats for
+	refresh dirLock
+	legacy  dirLock
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+// lockClaude takes the refresh lock of configDir. Where nothing can be written there is nothing to take, and for anyone
+// else neither.
+func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, error) {
+	real, err := filepath.EvalSymlinks(configDir)
+	if err != nil {
+		return nil, storageError("locking", configDir, err)
+	}
+	c := &claudeLock{
+		ownerPath: filepath.Join(configDir, ".oauth_refresh.lock.owner"),
+		refresh:   dirLock{path: filepath.Join(configDir, ".oauth_refresh.lock"), stale: p.stale},
+		legacy:    dirLock{path: real + ".lock", stale: p.stale},
+		stop:      make(chan struct{}),
+	}
+	c.stopped.Go(func() { c.beat(p.beat) })
+	for _, l := range []struct {
+		lock  *dirLock
+		birth func(owner) float64
+	}{
+		{&c.refresh, func(o owner) float64 { return o.Birth }},
+		{&c.legacy, func(o owner) float64 { return o.LegacyBirth }},
+	} {
+		taken := dirLock{path: l.lock.path, stale: l.lock.stale}
+		err := taken.take(ctx, p, func(held *os.File) life {
+			o, ok := c.readOwner()
+			if !ok {
+				return unknown
+			}
+			return o.life(held, l.birth(o))
+		})
+		var cannot *lockError
+		if errors.As(err, &cannot) && cannot.unwritable {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, c.release())
+		}
+		c.mu.Lock()
+		*l.lock = taken
+		c.mu.Unlock()
+	}
+	c.writeOwner()
+	return c, nil
+}
+
+// beat touches what is held until stop is closed.
+func (c *claudeLock) beat(every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case now := <-t.C:
+			c.mu.Lock()
+			c.refresh.touch(now)
+			c.legacy.touch(now)
+			c.mu.Unlock()
+		}
+	}
+}
+
+func (c *claudeLock) readOwner() (owner, bool) {
+	var o owner
+	b, err := readFile(c.ownerPath)
+	return o, err == nil && json.Unmarshal(b, &o) == nil
+}
+
+// writeOwner tells Claude Code that a living process holds the lock, where we know how it says that. Without the file
+// it goes by the last touch, so a failure costs nothing but speed when we die.
+func (c *claudeLock) writeOwner() {
+	o, ok := self()
+	if !ok || c.refresh.dir == nil || c.legacy.dir == nil {
+		return
+	}
+	var known bool
+	if o.Birth, known = birthtime(c.refresh.dir); !known {
+		return
+	}
+	if o.LegacyBirth, known = birthtime(c.legacy.dir); !known {
+		return
+	}
+	b := encode(o)
+	temp := c.ownerPath + ".tmp.ccagent" // ours alone, as the lock is: a crash leaves one at most, for the next to overwrite
+	if err := os.WriteFile(temp, b, 0o600); err != nil {
+		os.Remove(temp)
+		return
+	}
+	if err := os.Rename(temp, c.ownerPath); err != nil {
+		os.Remove(temp)
+		return
+	}
+	c.owner = b
+}
+
+// ownerIsOurs reports whether the owner file says what we wrote.
+func (c *claudeLock) ownerIsOurs() bool {
+	b, err := readFile(c.ownerPath)
+	return err == nil && bytes.Equal(b, c.owner)
+}
+
+func (c *claudeLock) check() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := errors.Join(c.refresh.check(), c.legacy.check()); err != nil {
+		return lost(c.refresh.path)
+	}
+	if c.owner != nil && !c.ownerIsOurs() {
+		return lost(c.refresh.path)
+	}
+	return nil
+}
+
+// release removes what was made, in reverse order, and nothing that others have put in its place.
+func (c *claudeLock) release() error {
+	select {
+	case <-c.stop:
+		return nil
+	default:
+	}
+	close(c.stop)
+	c.stopped.Wait()
+	if c.owner != nil && c.ownerIsOurs() {
+		os.Remove(c.ownerPath)
+	}
+	return errors.Join(c.legacy.release(), c.refresh.release())
+}

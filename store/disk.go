@@ -1,0 +1,189 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// readFile returns what is in the regular file at path, up to [MaxFile] bytes. A pipe or device that someone put there is
+// refused without waiting for it.
+func readFile(path string) ([]byte, error) {
+	// O_NONBLOCK: opening a pipe nobody writes to would wait for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: "nothing is stored: there is no " + path,
+			Hint:    "sign in with `claude` or `ccagent login`, or hand a record to `ccagent import`",
+		}
+	case errors.Is(err, unix.ENXIO): // a socket
+		return nil, invalid(path, "is not a regular file")
+	case err != nil:
+		return nil, storageError("reading", path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, storageError("reading", path, err)
+	case !info.Mode().IsRegular():
+		return nil, invalid(path, "is not a regular file")
+	case info.Size() > MaxFile:
+		return nil, invalid(path, "is larger than 4 MiB")
+	}
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	switch {
+	case err != nil:
+		return nil, storageError("reading", path, err)
+	case len(b) > MaxFile:
+		return nil, invalid(path, "is larger than 4 MiB")
+	}
+	return b, nil
+}
+
+// target follows the symbolic links of path to where the file is, or would be made.
+func target(path string) (string, error) {
+	for range 40 { // the kernel's own limit
+		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(dir, filepath.Base(path))
+		link, err := os.Readlink(path)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, fs.ErrNotExist) {
+			return path, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if filepath.IsAbs(link) {
+			path = link
+		} else {
+			path = filepath.Join(dir, link)
+		}
+	}
+	return "", &fs.PathError{Op: "readlink", Path: path, Err: unix.ELOOP}
+}
+
+// tempMark is in the name of every temporary file of ours: `.<name>.ccagent-<random>.tmp`.
+const tempMark = ".ccagent-"
+
+// writeFile replaces the file at path, which must not be a link, so that after a crash or power cut it holds the old bytes
+// or the new ones. The mode is 0600 from birth; root keeps the owner. The caller holds the flock of the record: any
+// other temporary file of the same name is a dead writer's and is removed. check is asked for the last time before the
+// rename.
+func writeFile(path string, data []byte, check func() error) (err error) {
+	defer func() {
+		if err != nil && protocol.CodeOf(err) == protocol.CodeInternal {
+			err = storageError("writing", path, err)
+		}
+	}()
+	dir, base := filepath.Split(path)
+	if err := removeTemps(dir, base); err != nil {
+		return err
+	}
+	temp := filepath.Join(dir, "."+base+tempMark+rand.Text()+".tmp")
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(temp)
+		}
+	}()
+	defer f.Close()
+	if err := f.Chmod(0o600); err != nil { // a umask may have taken more away
+		return err
+	}
+	if info, err := os.Lstat(path); err == nil && os.Geteuid() == 0 {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func removeTemps(dir, base string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "."+base+tempMark) && strings.HasSuffix(e.Name(), ".tmp") {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil
+}
+
+// syncDir makes the names in dir as durable as what they name. Some file systems cannot and say EINVAL.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+// storageError says what failed and where. The reason is the system's, without the path it repeats.
+func storageError(doing, path string, err error) error {
+	var pathErr *fs.PathError
+	var linkErr *os.LinkError
+	switch {
+	case errors.As(err, &pathErr):
+		err = pathErr.Err
+	case errors.As(err, &linkErr):
+		err = linkErr.Err
+	}
+	e := &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("%s %s: %v", doing, path, err)}
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		e.Hint = "free some space"
+	case errors.Is(err, unix.EROFS):
+		e.Hint = "the file system is mounted read-only"
+	case errors.Is(err, fs.ErrPermission):
+		e.Hint = "the file and its folder must belong to you"
+	}
+	return e
+}
+
+// unwritable reports whether err says that the place can't be written at all, by anybody of our kind: full, read-only or
+// not ours. Locks do without what they can't write there.
+func unwritable(err error) bool {
+	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) ||
+		errors.Is(err, fs.ErrPermission)
+}

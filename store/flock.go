@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// flock is our own lock of a record: flock(2) on a file beside it that is never deleted, because a lock on a deleted file
+// locks nothing. The kernel drops it with its process. It is the first lock taken and the last released.
+type flock struct{ f *os.File }
+
+// lockFile takes the flock on path, waiting as long as ctx allows.
+func lockFile(ctx context.Context, path string) (*flock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil && unwritable(err) {
+		// flock needs no write access. Where the file is not there either, the folder itself is locked instead.
+		if f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err != nil {
+			f, err = os.Open(filepath.Dir(path))
+		}
+	}
+	if err != nil {
+		return nil, storageError("locking", path, err)
+	}
+	err = poll(ctx, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	switch {
+	case ctx.Err() != nil && err != nil:
+		err = busy(path, "another ccagent")
+	case err != nil:
+		err = storageError("locking", path, err)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &flock{f}, nil
+}
+
+func (l *flock) release() error { return l.f.Close() }
+
+// note is what the claude-code store remembers of a record that Claude Code's file has no room for. It is kept in our lock
+// file: it is written under that lock, and one file less is left in a folder that is not ours.
+type note struct {
+	Version     string `json:"version"`           // hex: the record that issued speaks of
+	Issued      int64  `json:"issued,omitempty"`  // ms; 0 unknown
+	TokenOrigin string `json:"token_origin"`      // outlives rewrites by others: it is what keeps a refresh token at home
+	SignIn      string `json:"sign_in,omitempty"` // outlives them too
+}
+
+// readNote returns the note in the lock file; the zero note if there is none or it can't be read.
+func readNote(path string) (n note) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return note{}
+	}
+	defer f.Close()
+	// A decoder reads one value and stops: a torn write can only have left bytes behind it.
+	if json.NewDecoder(io.LimitReader(f, 4096)).Decode(&n) != nil {
+		return note{}
+	}
+	return n
+}
+
+// writeNote replaces the note in the locked file, in place: a rename would put another file under the lock's name.
+func (l *flock) writeNote(n note) error {
+	b := append(encode(n), '\n')
+	if _, err := l.f.WriteAt(b, 0); err != nil {
+		return err
+	}
+	if err := l.f.Truncate(int64(len(b))); err != nil {
+		return err
+	}
+	return l.f.Sync()
+}
+
+// poll calls try until it is done or fails or ctx ends, first at once and then ever less often.
+func poll(ctx context.Context, first, last time.Duration, try func() (done bool, err error)) error {
+	for wait := first; ; wait = min(2*wait, last) {
+		if done, err := try(); done || err != nil {
+			return err
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func busy(path, who string) error {
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: who + " holds " + path,
+		Hint:    "try again in a moment",
+	}
+}
+
+// guard makes the lock of one store value and its writes fit together: a write under the lock uses it, a write without it
+// takes it for the time being, and a release waits for the write that uses the lock.
+type guard struct {
+	mu   sync.Mutex // held while a lock is taken or given back and while something is written
+	held *flock
+}
+
+// write runs do under the flock on path.
+func (g *guard) write(ctx context.Context, path string, do func(*flock) error) error {
+	g.mu.Lock()
+	if g.held != nil {
+		defer g.mu.Unlock()
+		return do(g.held)
+	}
+	g.mu.Unlock()
+	l, err := lockFile(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	return do(l)
+}
+
+// lock takes the flock on path and lets the writes of this store value use it.
+func (g *guard) lock(ctx context.Context, path string) (*flock, error) {
+	l, err := lockFile(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held = l
+	return l, nil
+}
+
+func (g *guard) unlock(l *flock) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held != l {
+		return nil
+	}
+	g.held = nil
+	return l.release()
+}
+
+// stillThere reports whether path names the very file that l locks: someone may have removed it in spite of everything.
+func (l *flock) stillThere(path string) bool {
+	mine, err := l.f.Stat()
+	if err != nil {
+		return false
+	}
+	if mine.IsDir() {
+		path = filepath.Dir(path)
+	}
+	now, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	return err != nil || os.SameFile(mine, now)
+}
