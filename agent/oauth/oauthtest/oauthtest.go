@@ -294,10 +294,10 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	fault.answer(w, r, status, reply)
 }
 
-// secondsOf is the lifetime as a reply says it: whole seconds unless it is shorter than one.
+// secondsOf is the lifetime as a reply says it: whole seconds, as servers send them, unless it is very short.
 func (s *Server) secondsOf(signIn SignIn) any {
 	left := time.Until(signIn.Expiry)
-	if left < time.Second {
+	if left < 2*time.Second {
 		return max(left, 0).Seconds()
 	}
 	return int64(left.Round(time.Second) / time.Second)
