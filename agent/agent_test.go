@@ -1,0 +1,639 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// provider is a Runner that renews as a provider and its store would: every renewal brings the next token.
+type provider struct {
+	mu       sync.Mutex
+	jobs     []job.Job
+	lifetime time.Duration
+	latency  time.Duration
+
+	// fail makes the next renewals fail, saveErr the saves, store names the store; watch is what is looked at.
+	fail    *protocol.Error
+	after   time.Duration
+	saveErr *protocol.Error
+	hang    chan struct{} // a save waits for it
+	store   string
+	watch   []string
+
+	n      int
+	expiry time.Time
+	stored bool
+}
+
+func (p *provider) count(op job.Op) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, j := range p.jobs {
+		if j.Op == op {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *provider) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
+func (p *provider) result() job.Result {
+	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch}
+	if r.Store == "" {
+		r.Store = "file"
+	}
+	if p.n > 0 {
+		r.Token, r.Kind = protocol.NewSecret(fmt.Sprintf("fake-access-%d", p.n)), protocol.KindOAuth
+		r.Expiry, r.Issued = p.expiry, p.expiry.Add(-p.lifetime)
+		r.Version = job.Version{byte(p.n)}
+	}
+	return r
+}
+
+func (p *provider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	time.Sleep(p.latency)
+	p.mu.Lock()
+	p.jobs = append(p.jobs, j)
+	if j.Op == job.Save || j.Op == job.Put || j.Op == job.Delete || j.Op == job.Spill {
+		defer p.mu.Unlock()
+		if p.saveErr != nil {
+			r := p.result()
+			r.Record, r.Version = j.Record, job.Version{}
+			return job.Report{Kind: job.Done, Err: p.saveErr, Result: r}, nil
+		}
+		r := p.result()
+		r.Saved = true
+		return job.Report{Kind: job.Done, Result: r}, nil
+	}
+	if p.n > 0 && !j.Force && !job.Due(time.Now(), p.expiry, p.expiry.Add(-p.lifetime), j.MinTTL, j.HalfLife) {
+		defer p.mu.Unlock()
+		r := p.result()
+		r.Saved = true
+		return job.Report{Kind: job.Done, Result: r}, nil
+	}
+	if p.fail != nil {
+		defer p.mu.Unlock()
+		r := p.result()
+		r.Saved = p.n > 0
+		return job.Report{Kind: job.Done, Err: p.fail, RetryAfter: p.after, Result: r}, nil
+	}
+	p.n++
+	p.expiry = time.Now().Add(p.lifetime)
+	r := p.result()
+	r.Renewed, r.Record = true, protocol.NewSecret("fake-record")
+	hang, saveErr := p.hang, p.saveErr
+	p.mu.Unlock()
+	handOver(r)
+	if hang != nil {
+		<-hang
+	}
+	if saveErr != nil {
+		return job.Report{Kind: job.Done, Err: saveErr, Result: r}, nil
+	}
+	r.Saved = true
+	if r.Store != "memory" {
+		r.Record = protocol.Secret{}
+	}
+	return job.Report{Kind: job.Done, Result: r}, nil
+}
+
+var ours = protocol.Home{Home: "/home/alice"}
+
+func config(names ...string) Config {
+	c := Config{Home: ours}
+	for _, n := range names {
+		c.Profiles = append(c.Profiles, Profile{Name: n, Provider: "claude", Store: "auto"})
+		if c.Default == "" {
+			c.Default = n
+		}
+	}
+	return c
+}
+
+// start makes an agent of p with profile "claude", closed at the test's end.
+func start(t *testing.T, p *provider, change ...func(*Options)) *Agent {
+	t.Helper()
+	if p.lifetime == 0 {
+		p.lifetime = 8 * time.Hour
+	}
+	opts := Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Build: "test"}
+	for _, f := range change {
+		f(&opts)
+	}
+	a := New(opts)
+	t.Cleanup(func() { a.Close(context.Background()) })
+	return a
+}
+
+func ask(t *testing.T, a *Agent, req protocol.TokenRequest) string {
+	t.Helper()
+	tok, err := a.Token(t.Context(), req)
+	if err != nil {
+		t.Fatalf("Token(%+v): %v", req, err)
+	}
+	return tok.Value.Reveal()
+}
+
+func refused(t *testing.T, a *Agent, req protocol.TokenRequest, want error) {
+	t.Helper()
+	if tok, err := a.Token(t.Context(), req); !errors.Is(err, want) {
+		t.Fatalf("Token(%+v) = %v, %v; want %v", req, tok, err, want)
+	}
+}
+
+func profileOf(t *testing.T, a *Agent) protocol.ProfileStatus {
+	t.Helper()
+	s, err := a.Status(t.Context(), protocol.StatusRequest{Profile: "claude"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Profiles[0]
+}
+
+func TestOneRenewalForAllWhoWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{latency: 3 * time.Second}
+		a := start(t, p)
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				if got := ask(t, a, protocol.TokenRequest{Force: i%2 == 0}); got != "fake-access-1" {
+					t.Errorf("got %s", got)
+				}
+			})
+		}
+		wg.Wait()
+		if n := p.count(job.Renew); n > 2 || p.n != 1 {
+			t.Errorf("%d jobs, %d renewals; want one renewal", n, p.n)
+		}
+	})
+}
+
+func TestWaiterGivesUpRenewalFinishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{latency: 3 * time.Second}
+		a := start(t, p)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := a.Token(ctx, protocol.TokenRequest{}); !errors.Is(err, protocol.ErrUnavailable) {
+			t.Fatalf("got %v, want ErrUnavailable", err)
+		}
+		time.Sleep(3 * time.Second)
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" || p.count(job.Renew) != 1 {
+			t.Errorf("got %s after %d jobs, want the first renewal's token", got, p.count(job.Renew))
+		}
+	})
+}
+
+func TestForced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-1" {
+			t.Errorf("within 2 s of a renewal a forced one is answered by it, got %s", got)
+		}
+		time.Sleep(settled)
+		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-2" {
+			t.Errorf("forced: got %s", got)
+		}
+		time.Sleep(settled)
+		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "outage"} })
+		refused(t, a, protocol.TokenRequest{Force: true}, protocol.ErrUnavailable)
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
+			t.Errorf("the old token lives, got %s", got)
+		}
+		n := p.count(job.Renew)
+		refused(t, a, protocol.TokenRequest{Force: true}, protocol.ErrUnavailable)
+		if p.count(job.Renew) != n {
+			t.Error("a second forced renewal within a second reached the provider")
+		}
+		time.Sleep(pause)
+		p.set(func() { p.fail = nil })
+		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-3" {
+			t.Errorf("a forced renewal skips the back-off, got %s", got)
+		}
+	})
+}
+
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{fail: &protocol.Error{Code: protocol.CodeUnavailable, Message: "outage"}}
+		a := start(t, p)
+		for range 5 {
+			refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		}
+		if n := p.count(job.Renew); n != 1 {
+			t.Errorf("%d requests reached the provider within the back-off, want 1", n)
+		}
+		if s := profileOf(t, a); s.State != protocol.StateBackoff || s.Retry.IsZero() {
+			t.Errorf("state %q until %v", s.State, s.Retry)
+		}
+		time.Sleep(time.Second)
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		time.Sleep(1400 * time.Millisecond) // the second wait is 1.5 to 2 s
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		if n := p.count(job.Renew); n != 2 {
+			t.Errorf("%d attempts, want 2: the back-off doubles", n)
+		}
+		p.set(func() { p.after = 10 * time.Minute })
+		time.Sleep(time.Second)
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		p.set(func() { p.fail = nil })
+		time.Sleep(10*time.Minute - time.Second)
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		time.Sleep(time.Second)
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+			t.Errorf("after Retry-After: %s", got)
+		}
+	})
+}
+
+func TestPermanentFailureEndsWhenTheRecordIsRewritten(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "record")
+	if err := os.WriteFile(file, []byte("1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Millisecond) // the file's ctime is older than the job by more than a kernel tick
+	p := &provider{watch: []string{file}, fail: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "revoked"}}
+	a := start(t, p)
+	for range 3 {
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrLoginRequired)
+	}
+	if n := p.count(job.Renew); n != 1 {
+		t.Fatalf("%d attempts with a refused record, want 1", n)
+	}
+	if s := profileOf(t, a); s.State != protocol.StateSignIn {
+		t.Errorf("state %q", s.State)
+	}
+	p.set(func() { p.fail = nil })
+	if err := os.WriteFile(file, []byte("22"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+		t.Errorf("after a new sign-in: %s", got)
+	}
+}
+
+func TestRenewalFailsTokenLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "outage"} })
+		time.Sleep(56 * time.Minute)
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+			t.Errorf("inside the margin: %s", got)
+		}
+		time.Sleep(5 * time.Minute)
+		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+	})
+}
+
+func TestShortLivedTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: 8 * time.Second}
+		a := start(t, p)
+		for range 200 {
+			tok, err := a.Token(t.Context(), protocol.TokenRequest{})
+			if err != nil || !tok.Expiry.After(time.Now()) {
+				t.Fatalf("%v, %v", tok.Expiry, err)
+			}
+			time.Sleep(time.Second)
+		}
+		if p.n > 50 {
+			t.Errorf("%d renewals of an 8-second token in 200 s", p.n)
+		}
+	})
+}
+
+func TestMinTTLBeyondAnyToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour}
+		a := start(t, p)
+		if got := ask(t, a, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-1" {
+			t.Errorf("what a renewal brought is the answer, got %s", got)
+		}
+	})
+}
+
+func TestBackgroundRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		time.Sleep(55 * time.Minute)
+		if p.n != 2 {
+			t.Fatalf("%d renewals, want one ahead of the margin", p.n)
+		}
+		if h := a.inHand(&protocol.TokenRequest{}); h == nil {
+			t.Error("the renewed token is not in hand")
+		}
+		time.Sleep(72 * time.Hour)
+		n := p.n
+		time.Sleep(72 * time.Hour)
+		if p.n != n {
+			t.Errorf("renewed %d times though nobody has asked for three days", p.n-n)
+		}
+		ask(t, a, protocol.TokenRequest{})
+	})
+}
+
+// The machine sleeps: the wall clock jumps and no timer has fired.
+func TestWallClockJump(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{}
+		var mu sync.Mutex
+		var ahead time.Duration
+		a := start(t, p, func(o *Options) {
+			o.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead).Round(0) }
+		})
+		ask(t, a, protocol.TokenRequest{})
+		mu.Lock()
+		ahead = 7*time.Hour + 58*time.Minute
+		mu.Unlock()
+		p.set(func() { p.expiry = time.Now() })
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
+			t.Errorf("a token that expired while the machine slept was served: %s", got)
+		}
+	})
+}
+
+func TestUnsaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
+		a := start(t, p)
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+			t.Fatalf("got %s", got)
+		}
+		if s := profileOf(t, a); s.State != protocol.StateUnsaved {
+			t.Errorf("state %q, want unsaved", s.State)
+		}
+		if tok, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || tok.Notice == "" {
+			t.Errorf("the person is not told: %+v, %v", tok, err)
+		}
+		err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop})
+		if !errors.Is(err, protocol.ErrStorage) {
+			t.Errorf("stop with an unsaved record: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if n := p.count(job.Save); n < 2 || n > 5 {
+			t.Errorf("%d saves in 10 s, want a back-off", n)
+		}
+		p.set(func() { p.saveErr = nil })
+		time.Sleep(maxSaveBackoff)
+		if s := profileOf(t, a); s.State != protocol.StateLive {
+			t.Errorf("state %q after the store is back", s.State)
+		}
+		if tok, _ := a.Token(t.Context(), protocol.TokenRequest{}); tok.Notice != "" {
+			t.Errorf("notice %q though all is saved", tok.Notice)
+		}
+	})
+}
+
+func TestUnsavedIsSpilledAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		if err := a.Close(t.Context()); err == nil {
+			t.Error("a spill that failed is no error")
+		}
+		p.set(func() { p.saveErr = nil })
+		if err := a.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		last := p.jobs[len(p.jobs)-1]
+		if last.Op != job.Spill || last.Record.Reveal() != "fake-record" {
+			t.Errorf("the last job is %v", last.Op)
+		}
+	})
+}
+
+func TestHangingSaveKeepsNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{hang: make(chan struct{})}
+		a := start(t, p)
+		began := time.Now()
+		ask(t, a, protocol.TokenRequest{})
+		if d := time.Since(began); d != saveGrace {
+			t.Errorf("waited %v for a save that hangs, want %v", d, saveGrace)
+		}
+		time.Sleep(time.Hour) // no second worker meanwhile
+		if len(p.jobs) != 1 {
+			t.Errorf("%d jobs while the first saves", len(p.jobs))
+		}
+		close(p.hang)
+		synctest.Wait()
+		if s := profileOf(t, a); s.State != protocol.StateLive {
+			t.Errorf("state %q", s.State)
+		}
+	})
+}
+
+func TestMemoryRecordBlocksStopAndIdleExit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{store: "memory"}
+		a := start(t, p, func(o *Options) { o.IdleTimeout = time.Minute })
+		ask(t, a, protocol.TokenRequest{})
+		time.Sleep(2 * time.Minute)
+		if a.ending() {
+			t.Error("ended though it alone holds a record")
+		}
+		if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err, protocol.ErrStorage) {
+			t.Errorf("stop: %v", err)
+		}
+		if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil || !a.ending() {
+			t.Errorf("stop --force: %v", err)
+		}
+	})
+}
+
+func TestIdleExit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, &provider{}, func(o *Options) { o.IdleTimeout = time.Minute })
+		ask(t, a, protocol.TokenRequest{})
+		time.Sleep(59 * time.Second)
+		ask(t, a, protocol.TokenRequest{})
+		time.Sleep(59 * time.Second)
+		if a.ending() {
+			t.Fatal("ended within a minute of a request")
+		}
+		time.Sleep(2 * time.Second)
+		if !a.ending() {
+			t.Error("goes on though idle")
+		}
+	})
+}
+
+func TestReload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("claude")
+	p := &provider{}
+	a := start(t, p, func(o *Options) {
+		o.ConfigFile = file
+		o.Load = func() (Config, error) {
+			text, err := os.ReadFile(file)
+			if err != nil || strings.Contains(string(text), "bad") {
+				return Config{}, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: line 1: unknown key"}
+			}
+			return config(strings.Fields(string(text))...), nil
+		}
+	})
+	ask(t, a, protocol.TokenRequest{})
+	refused(t, a, protocol.TokenRequest{Profile: "work"}, protocol.ErrNotFound)
+	write("claude work")
+	ask(t, a, protocol.TokenRequest{Profile: "WORK"})
+	n := p.count(job.Renew)
+	ask(t, a, protocol.TokenRequest{Profile: "claude"})
+	if p.count(job.Renew) != n {
+		t.Error("a reload lost the token of an unchanged profile")
+	}
+	write("bad")
+	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err, protocol.ErrConfig) {
+		t.Errorf("reload of an invalid file: %v", err)
+	}
+	ask(t, a, protocol.TokenRequest{Profile: "work"})
+	if s, err := a.Status(t.Context(), protocol.StatusRequest{}); err != nil || s.Agent.ConfigError == "" || len(s.Profiles) != 2 {
+		t.Errorf("status with an invalid file: %+v, %v", s, err)
+	}
+	refused(t, a, protocol.TokenRequest{Profile: "other"}, protocol.ErrConfig)
+	write("claude")
+	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		t.Error(err)
+	}
+	refused(t, a, protocol.TokenRequest{Profile: "work"}, protocol.ErrNotFound)
+}
+
+func TestHome(t *testing.T) {
+	p := &provider{}
+	a := start(t, p, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("claude", "settled")
+			c.Profiles[1].ConfigDir = "/srv/claude"
+			return c, nil
+		}
+	})
+	for _, tc := range []struct {
+		name, profile string
+		home          protocol.Home
+		names         string // what the refusal names; "" is no refusal
+	}{
+		{"says nothing", "claude", protocol.Home{}, ""},
+		{"the same", "claude", ours, ""},
+		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, ""},
+		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
+		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
+		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},
+		{"another Claude Code, settled by config_dir", "settled", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := a.Token(t.Context(), protocol.TokenRequest{Profile: tc.profile, Home: tc.home})
+			if tc.names == "" && err != nil || tc.names != "" && (!errors.Is(err, protocol.ErrConfig) || !strings.HasPrefix(err.Error(), tc.names+" is ")) {
+				t.Errorf("got %v, want a refusal naming %q", err, tc.names)
+			}
+		})
+	}
+}
+
+func TestHosts(t *testing.T) {
+	a := start(t, &provider{}, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("claude")
+			c.Profiles[0].Hosts = []string{"llm.example.com"}
+			return c, nil
+		}
+	})
+	ask(t, a, protocol.TokenRequest{Host: "LLM.example.com"})
+	refused(t, a, protocol.TokenRequest{Host: "evil.example.com"}, protocol.ErrDenied)
+}
+
+func TestRemoveForgets(t *testing.T) {
+	p := &provider{}
+	a := start(t, p)
+	ask(t, a, protocol.TokenRequest{})
+	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "claude"}); err != nil {
+		t.Fatal(err)
+	}
+	if s := profileOf(t, a); s.HasToken || s.State != protocol.StateIdle {
+		t.Errorf("after remove: %+v", s)
+	}
+}
+
+func TestStatusPages(t *testing.T) {
+	var names []string
+	for i := range MaxProfiles {
+		names = append(names, fmt.Sprintf("profile-%04d-%s", i, strings.Repeat("x", 40)))
+	}
+	a := start(t, &provider{}, func(o *Options) { o.Load = func() (Config, error) { return config(names...), nil } })
+	s, err := protocol.StatusAll(t.Context(), a, protocol.StatusRequest{})
+	if err != nil || len(s.Profiles) != MaxProfiles {
+		t.Fatalf("%d profiles, %v", len(s.Profiles), err)
+	}
+	for i, p := range s.Profiles {
+		if p.Name != names[i] {
+			t.Fatalf("profile %d is %s", i, p.Name)
+		}
+	}
+	page, _ := a.Status(t.Context(), protocol.StatusRequest{})
+	if page.Next == "" || len(protocol.AppendStatus(nil, page)) > protocol.MaxFrame {
+		t.Errorf("the first page has %d bytes, next %q", len(protocol.AppendStatus(nil, page)), page.Next)
+	}
+}
+
+func TestHotPathAllocatesNothing(t *testing.T) {
+	a := start(t, &provider{})
+	ask(t, a, protocol.TokenRequest{})
+	frame, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude", Home: ours})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]byte, 0, 4096)
+	if n := testing.AllocsPerRun(1000, func() { out, _ = a.answer(frame[4:], out[:0]) }); n != 0 {
+		t.Errorf("%v allocations for a live token's request, want 0", n)
+	}
+	if !strings.Contains(string(out), "fake-access-1") {
+		t.Error("the answer is not the token")
+	}
+}
+
+func BenchmarkHotPath(b *testing.B) {
+	p := &provider{lifetime: 8 * time.Hour}
+	a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p})
+	defer a.Close(context.Background())
+	if _, err := a.Token(b.Context(), protocol.TokenRequest{}); err != nil {
+		b.Fatal(err)
+	}
+	frame, _ := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude", Home: ours})
+	out := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		out, _ = a.answer(frame[4:], out[:0])
+	}
+}

@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+)
+
+const (
+	// tick is how long the clock sleeps at most: timers stand still while a machine is suspended, so the wall clock is looked
+	// at again and again (golang/go#35012).
+	tick = 30 * time.Second
+	// inUse is how long after a request a profile is renewed without being asked.
+	inUse = 24 * time.Hour
+)
+
+// schedule decides when the background renews: ahead of the margin by up to half of it. e.mu is held.
+func (e *entry) schedule(now time.Time) {
+	h := e.hand.Load()
+	if h == nil || h.token.Expiry.IsZero() {
+		e.renewAt = time.Time{}
+		return
+	}
+	margin := job.Margin
+	if lifetime := h.token.Expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
+		margin = min(margin, lifetime/4)
+	}
+	e.renewAt = h.token.Expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
+	if f := e.failure; f != nil {
+		if f.retry.at.IsZero() {
+			e.renewAt = time.Time{}
+		} else if e.renewAt.Before(f.retry.at) {
+			e.renewAt = f.retry.at
+		}
+	} else if floor := now.Add(pause); e.renewAt.Before(floor) && h.issued.IsZero() {
+		// A token of unknown age inside its margin, that nobody could renew: no reason to try without end.
+		e.renewAt = time.Time{}
+	}
+}
+
+// clock is the background: it renews what is in use ahead of time, saves what is unsaved, notices what others wrote, and
+// ends an agent that has nothing to do.
+func (a *Agent) clock() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var swept time.Time
+	for {
+		select {
+		case <-a.stopping:
+			return
+		case <-timer.C:
+		case <-a.wake:
+		}
+		now := a.now()
+		next := now.Add(tick)
+		sweep := now.Sub(swept) >= tick-time.Second || now.Before(swept)
+		if sweep {
+			swept = now
+			a.reloadIfChanged()
+		}
+		quiet, busy := true, false
+		for _, e := range a.table.Load().byName {
+			at, idle := e.background(now, sweep)
+			if !at.IsZero() && at.Before(next) {
+				next = at
+			}
+			quiet, busy = quiet && idle, busy || e.busy()
+		}
+		if !busy && a.opts.Settled != nil && a.unsettled.CompareAndSwap(true, false) {
+			a.opts.Settled()
+		}
+		if a.opts.IdleTimeout > 0 {
+			end := time.UnixMilli(a.active.Load()).Add(a.opts.IdleTimeout)
+			if quiet && a.conns.count() == 0 && !now.Before(end) {
+				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
+				a.Stop()
+				return
+			}
+			if end.After(now) && end.Before(next) {
+				next = end
+			}
+		}
+		timer.Reset(max(next.Sub(now), 10*time.Millisecond))
+	}
+}
+
+// background does what is due at now for one profile, and says when to look again (zero: no need) and whether the profile
+// lets an idle agent end. With sweep it looks at the record's files too.
+func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.flight != nil {
+		return time.Time{}, false
+	}
+	if e.saving != nil {
+		if !now.Before(e.saving.at) {
+			e.start(job.Job{Op: job.Save})
+		}
+		return e.saving.at, false
+	}
+	idle = e.record.Empty()
+	h := e.hand.Load()
+	if h == nil || now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
+		return time.Time{}, idle
+	}
+	if !e.renewAt.IsZero() {
+		if !now.Round(0).Before(e.renewAt.Round(0)) {
+			// Worth asking for more than the margin, or the one that renewed ahead would be told that nothing is due.
+			e.start(job.Job{Op: job.Renew, MinTTL: h.token.Expiry.Sub(now) + time.Millisecond})
+			return time.Time{}, false
+		}
+		next = e.renewAt
+	}
+	if sweep && !e.looking && len(e.seen.paths) > 0 {
+		// In a goroutine of its own: a home on a network file system may hang.
+		e.looking = true
+		e.agent.work.Go(e.lookForOthers)
+	}
+	return next, idle
+}
+
+// lookForOthers loads the record again if someone else wrote it.
+func (e *entry) lookForOthers() {
+	e.mu.Lock()
+	s := e.seen
+	e.mu.Unlock()
+	changed := s.changed()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.looking = false
+	if changed && e.flight == nil {
+		e.failure = nil
+		e.start(job.Job{Op: job.Renew})
+	}
+}

@@ -1,0 +1,203 @@
+package agent
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// entry is one profile in the agent.
+//
+// What a live token's request needs is read without the mutex: profile, hand and lastUsed. The rest is guarded by mu, which
+// is never held across a job.
+type entry struct {
+	agent    *Agent
+	profile  atomic.Pointer[Profile]
+	hand     atomic.Pointer[hand]
+	lastUsed atomic.Int64 // unix seconds
+
+	mu     sync.Mutex
+	flight *flight // the job under way, nil when there is none
+
+	base   job.Version     // the stored record as a worker last saw it
+	record protocol.Secret // the record itself, while no store has it: store memory, or unsaved
+	saving *retry          // record is unsaved: when to try again; nil for store memory
+	place  job.Result      // Provider, Store, Location, Subscription and Scopes of the last job that knew
+	seen   seen            // the record's files as they were when base was read
+
+	failure     *failure
+	lastRenewal time.Time
+	renewAt     time.Time // when the background renews; zero: never
+	looking     bool      // the clock is looking at the files
+}
+
+// hand is a token in hand, immutable.
+type hand struct {
+	token  protocol.Token
+	issued time.Time // zero: unknown
+	reply  []byte    // the reply frame, encoded once
+}
+
+// failure is why the last job brought no new token.
+type failure struct {
+	err   *protocol.Error
+	at    time.Time
+	retry retry
+}
+
+// retry is an exponential back-off. Its times carry the monotonic clock: a jump of the wall clock does not stretch them.
+type retry struct {
+	fails int
+	at    time.Time // zero: not before something changes
+}
+
+func (e *entry) name() string { return e.profile.Load().Name }
+
+// configure takes settings. What is in hand stays if they are what they were; a record that is nowhere else stays anyway.
+func (e *entry) configure(p *Profile) {
+	old := e.profile.Swap(p)
+	if old == nil || old.Provider == p.Provider && old.Store == p.Store && bytes.Equal(old.Settings, p.Settings) {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.failure = nil
+	if e.record.Empty() {
+		e.hand.Store(nil)
+		e.base, e.place, e.seen, e.renewAt = job.Version{}, job.Result{}, seen{}, time.Time{}
+	}
+}
+
+// holds reports whether the agent alone has this profile's record.
+func (e *entry) holds() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.record.Empty()
+}
+
+// busy reports whether a job is under way.
+func (e *entry) busy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.flight != nil
+}
+
+// followsClaudeDir reports whether CLAUDE_CONFIG_DIR decides which record this is.
+func (e *entry) followsClaudeDir() bool {
+	p := e.profile.Load()
+	return p.Provider == "claude" && p.ConfigDir == "" && (p.Store == "auto" || p.Store == "claude-code")
+}
+
+// checkHost refuses a token for a host that the profile does not list.
+func (e *entry) checkHost(host string) error {
+	p := e.profile.Load()
+	if host == "" || len(p.Hosts) == 0 {
+		return nil
+	}
+	for _, h := range p.Hosts {
+		if strings.EqualFold(h, host) {
+			return nil
+		}
+	}
+	return &protocol.Error{
+		Code:    protocol.CodeDenied,
+		Message: "profile " + p.Name + " does not list this host",
+		Hint:    "its hosts are in config.toml: hosts = [...] in [profiles." + p.Name + "]",
+	}
+}
+
+// serves reports whether h answers a request at now.
+func (h *hand) serves(now time.Time, minTTL time.Duration, halfLife bool) bool {
+	return !job.Due(now, h.token.Expiry, h.issued, minTTL, halfLife)
+}
+
+// alive reports whether h has not expired at now, on the wall clock.
+func (h *hand) alive(now time.Time) bool {
+	return h != nil && (h.token.Expiry.IsZero() || h.token.Expiry.Round(0).After(now.Round(0)))
+}
+
+// take puts a job's token in hand. e.mu is held.
+func (e *entry) take(r job.Result) *hand {
+	return e.keep(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
+}
+
+// keep puts t in hand, with the notice that is due now. e.mu is held.
+func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
+	t.Notice = ""
+	if e.saving != nil && e.saving.fails > 0 {
+		t.Notice = "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
+	}
+	h := &hand{token: t, issued: issued, reply: slices.Clip(protocol.AppendToken(nil, t))}
+	e.hand.Store(h)
+	return h
+}
+
+func (e *entry) status() protocol.ProfileStatus {
+	p := e.profile.Load()
+	now := e.agent.now()
+	h := e.hand.Load()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := protocol.ProfileStatus{
+		Name: p.Name, Provider: p.Provider, Store: e.place.Store, Location: cut(e.place.Location),
+		Subscription: cut(e.place.Subscription), LastRenewal: e.lastRenewal,
+	}
+	if s.Store == "" {
+		s.Store = p.Store
+	}
+	for _, scope := range e.place.Scopes[:min(len(e.place.Scopes), 32)] {
+		s.Scopes = append(s.Scopes, cut(scope))
+	}
+	if used := e.lastUsed.Load(); used != 0 {
+		s.LastUsed = time.Unix(used, 0)
+	}
+	if h != nil {
+		s.HasToken, s.Expiry, s.Issued, s.Kind = true, h.token.Expiry, h.issued, h.token.Kind
+	}
+	if e.failure != nil {
+		s.LastError, s.LastCode, s.Retry = cut(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
+	}
+	switch {
+	case e.flight != nil && e.flight.job.Op == job.Renew:
+		s.State = protocol.StateRenew
+	case e.saving != nil:
+		s.State = protocol.StateUnsaved
+	case e.failure != nil:
+		s.State = stateOf(e.failure.err)
+	case h == nil:
+		s.State = protocol.StateIdle
+	case h.serves(now, 0, false):
+		s.State = protocol.StateLive
+	default:
+		s.State = protocol.StateDue
+	}
+	return s
+}
+
+func stateOf(err *protocol.Error) protocol.State {
+	switch err.Code {
+	case protocol.CodeUnavailable:
+		return protocol.StateBackoff
+	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeNotFound:
+		return protocol.StateSignIn
+	default:
+		return protocol.StateFailed
+	}
+}
+
+// maxShown bounds each text of a status, so that a page fits a frame.
+const maxShown = 1024
+
+// cut shortens s for a status.
+func cut(s string) string {
+	if len(s) <= maxShown {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxShown-3], "") + "..."
+}

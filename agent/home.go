@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"fmt"
+	"path"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// checkHome refuses a request that comes from another home than the agent's: its answer would be the wrong account. e is the
+// profile it asks for, nil for none in particular. A request that says nothing of its home is never refused.
+func (t *table) checkHome(theirs protocol.Home, e *entry) error {
+	ours := t.config.Home
+	if theirs == ours || theirs == (protocol.Home{}) {
+		return nil
+	}
+	if err := differ("HOME", theirs.Home, ours.Home, "use an agent of your own: set CCAGENT_SOCK to a path in a folder of yours"); err != nil {
+		return err
+	}
+	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"), or(ours.XDGConfigHome, ours.Home, ".config"),
+		"restart the agent in this environment (ccagent stop), or unset XDG_CONFIG_HOME"); err != nil {
+		return err
+	}
+	if e == nil || !e.followsClaudeDir() {
+		return nil
+	}
+	return differ("CLAUDE_CONFIG_DIR", or(theirs.ClaudeConfigDir, theirs.Home, ".claude"), or(ours.ClaudeConfigDir, ours.Home, ".claude"),
+		fmt.Sprintf("say in config.toml which one the profile means: config_dir in [profiles.%s]", e.name()))
+}
+
+// or is the setting, or its default below the home.
+func or(value, home, below string) string {
+	if value == "" {
+		value = path.Join(home, below)
+	}
+	return path.Clean(value)
+}
+
+func differ(name, theirs, ours, hint string) error {
+	if theirs == ours {
+		return nil
+	}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: fmt.Sprintf("%s is %q here, but the agent was started with %q", name, theirs, ours),
+		Hint:    hint,
+	}
+}

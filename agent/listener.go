@@ -1,0 +1,250 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// ErrRunning says that another agent answers on the socket already.
+var ErrRunning = errors.New("another agent answers on this socket")
+
+// Listener is an agent's socket (docs/protocol.md, "socket"). One agent holds it at a time, by an flock on a lock file beside
+// the socket; the lock file is never deleted.
+type Listener struct {
+	*net.UnixListener
+	path  string
+	lock  *os.File
+	inode uint64 // of the socket file we made; 0: a service manager made it
+}
+
+// Path is the socket's path.
+func (l *Listener) Path() string { return l.path }
+
+// Listen makes the socket at path, 0600 in a folder that is its owner's alone (made when absent). It takes over the socket of
+// an agent that is gone, waits until ctx ends for one that is just starting or stopping, and returns ErrRunning for one that
+// answers. Everything else found at path or in its way is refused with an error that names it.
+func Listen(ctx context.Context, path string) (*Listener, error) {
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(ctx, path, func(*os.File) error {
+		if answers(path) {
+			return ErrRunning
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{path: path, lock: lock}
+	if err := l.bind(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Adopt takes a listener that a service manager made at its path. An agent that holds the place (a helper started it) is asked
+// to end and waited for until ctx ends; its workers and its unsaved records outlive it.
+func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
+	path := ln.Addr().String()
+	if err := protocol.CheckDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	asked := 0
+	lock, err := takeLock(ctx, path, func(f *os.File) error {
+		if pid := holder(f); pid != 0 && pid != asked {
+			asked = pid
+			// The service manager has replaced its socket: a signal is the only way to reach it.
+			syscall.Kill(pid, syscall.SIGTERM)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	ln.SetUnlinkOnClose(false)
+	return &Listener{UnixListener: ln, path: path, lock: lock}, nil
+}
+
+func makeDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return socketError("the socket's folder can't be made: "+cause(err), "")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return socketError("the socket's folder can't be made: "+cause(err), "")
+	}
+	return protocol.CheckDir(dir)
+}
+
+// takeLock waits for the lock beside path. held is called whenever someone else has it; its error ends the wait.
+func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.File, error) {
+	name := path + ".lock"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, socketError("the lock file "+name+" can't be opened: "+cause(err), "")
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != unix.EWOULDBLOCK {
+			f.Close()
+			return nil, socketError("the lock file "+name+" can't be locked: "+err.Error(), "")
+		}
+		if err := held(f); err != nil {
+			f.Close()
+			return nil, err
+		}
+		wait := time.NewTimer(20 * time.Millisecond)
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			pid := holder(f)
+			f.Close()
+			return nil, &protocol.Error{
+				Code:    protocol.CodeUnavailable,
+				Message: fmt.Sprintf("an agent (pid %d) holds %s and neither answers nor ends", pid, name),
+				Hint:    fmt.Sprintf("see what it does with: ps -p %d; end it with: kill %d", pid, pid),
+			}
+		}
+	}
+	f.Truncate(0)
+	fmt.Fprintf(f, "%d %d\n", os.Getpid(), startTime(os.Getpid()))
+	return f, nil
+}
+
+// holder is the process that the lock file names, 0 when that is unknown or gone.
+func holder(f *os.File) int {
+	b := make([]byte, 64)
+	n, _ := f.ReadAt(b, 0)
+	fields := strings.Fields(string(b[:n]))
+	if len(fields) != 2 {
+		return 0
+	}
+	pid, err := strconv.Atoi(fields[0])
+	if err != nil || pid <= 1 {
+		return 0
+	}
+	if strconv.FormatUint(startTime(pid), 10) != fields[1] {
+		return 0
+	}
+	return pid
+}
+
+// answers reports whether somebody listens at path.
+func answers(path string) bool {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+// bind makes the socket. The lock is held.
+func (l *Listener) bind() error {
+	switch info, err := os.Lstat(l.path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return socketError(cause(err), "")
+	case info.Mode().Type() != fs.ModeSocket:
+		return socketError(fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())), "move it away, or set CCAGENT_SOCK")
+	case answers(l.path):
+		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
+	default:
+		if err := os.Remove(l.path); err != nil {
+			return socketError("a dead socket can't be removed: "+cause(err), "")
+		}
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		// Linux takes a socket file's mode from the unbound socket: 0600 from birth. Elsewhere this does nothing, and the
+		// folder is what keeps others out.
+		return c.Control(func(fd uintptr) { unix.Fchmod(int(fd), 0o600) })
+	}}
+	ln, err := config.Listen(context.Background(), "unix", l.path)
+	if err != nil {
+		return socketError("cannot listen on "+l.path+": "+cause(err), "")
+	}
+	l.UnixListener = ln.(*net.UnixListener)
+	l.UnixListener.SetUnlinkOnClose(false)
+	if err := os.Chmod(l.path, 0o600); err != nil {
+		l.UnixListener.Close()
+		return socketError(cause(err), "")
+	}
+	info, err := os.Lstat(l.path)
+	if err != nil {
+		l.UnixListener.Close()
+		return socketError(cause(err), "")
+	}
+	l.inode, _ = identity(info)
+	return nil
+}
+
+// retire takes the socket file away, if it is still the one we made: whoever comes now starts another agent. Those who came
+// before are still in the backlog.
+func (l *Listener) retire() {
+	if l.inode == 0 {
+		return
+	}
+	if info, err := os.Lstat(l.path); err == nil {
+		if inode, _ := identity(info); inode == l.inode {
+			os.Remove(l.path)
+		}
+	}
+	l.inode = 0
+}
+
+// Release gives the place up: the socket file, where it is ours, and the lock.
+func (l *Listener) Release() error {
+	l.retire()
+	err := l.UnixListener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	return errors.Join(err, l.lock.Close())
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsRegular():
+		return "file"
+	case m.IsDir():
+		return "folder"
+	case m&fs.ModeSymlink != 0:
+		return "symbolic link"
+	default:
+		return "special file"
+	}
+}
+
+func socketError(message, hint string) error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: hint}
+}
+
+// cause is err without the operation: "PATH: permission denied".
+func cause(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Path + ": " + p.Err.Error()
+	}
+	return err.Error()
+}

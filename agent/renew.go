@@ -1,0 +1,368 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const (
+	// settled is how long after a successful renewal a forced one is answered by it.
+	settled = 2 * time.Second
+	// pause is the least time between two failing attempts for one profile, forced ones too.
+	pause = time.Second
+	// maxBackoff bounds the back-off of a renewal, maxSaveBackoff that of a save: the disk is ours to ask.
+	maxBackoff     = 5 * time.Minute
+	maxSaveBackoff = 30 * time.Second
+	// saveGrace is how long those who wait for a renewal wait for its save as well: a caller that looks at the file finds the
+	// new record in it, and a store that hangs keeps nobody waiting.
+	saveGrace = 2 * time.Second
+)
+
+// flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
+type flight struct {
+	job   job.Job
+	ready chan struct{} // the token is in hand, or the job is done
+	done  chan struct{} // the job is done
+
+	// Set before ready is closed.
+	hand    *hand
+	err     *protocol.Error
+	renewed bool
+	result  job.Result // set before done is closed
+}
+
+// token answers a request: from the hand, from the renewal under way, or from one of its own.
+func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
+	for {
+		h, f, err := e.judge(req)
+		if f == nil {
+			return h, err
+		}
+		wait := f.ready
+		select {
+		case <-f.ready:
+			wait = f.done // its answer is known to be too little: what we need starts after it
+		default:
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, waitError(ctx, e.name())
+		}
+		if f.job.Op != job.Renew || req.Force && !f.job.Force && !f.renewed {
+			continue
+		}
+		now := e.agent.now()
+		switch {
+		case f.err != nil && (req.Force || !f.hand.alive(now)):
+			return nil, f.err
+		case f.err != nil || f.renewed || f.hand.serves(now, req.MinTTL, req.HalfLife):
+			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed.
+			if !f.hand.alive(now) {
+				return nil, &protocol.Error{
+					Code:    protocol.CodeUnavailable,
+					Message: "the provider's new token is already expired by this machine's clock",
+					Hint:    "compare the machine's date and time with the real ones",
+				}
+			}
+			return f.hand, nil
+		}
+	}
+}
+
+// judge is what a request finds: a token, an error, or a job to wait for.
+func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
+	now := e.agent.now()
+	if h := e.hand.Load(); h == nil || req.Force || !h.serves(now, req.MinTTL, req.HalfLife) {
+		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h := e.hand.Load()
+	if req.Force {
+		if h != nil && e.failure == nil && now.Sub(e.lastRenewal) < settled && h.alive(now) {
+			return h, nil, nil
+		}
+	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) {
+		return h, nil, nil
+	}
+	if e.flight != nil {
+		return nil, e.flight, nil
+	}
+	if err := e.refuses(now, req.Force); err != nil {
+		if !req.Force && h.alive(now) {
+			return h, nil, nil
+		}
+		return nil, nil, err
+	}
+	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+}
+
+// refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
+func (e *entry) refuses(now time.Time, force bool) error {
+	f := e.failure
+	switch {
+	case f == nil:
+		return nil
+	case force && now.Sub(f.at) >= pause:
+		return nil
+	case e.seen.changed():
+		e.failure = nil
+		return nil
+	case force, f.retry.at.IsZero(), now.Before(f.retry.at):
+		return f.err
+	}
+	return nil
+}
+
+// start runs a job for the profile. e.mu is held, and no flight is under way.
+func (e *entry) start(j job.Job) *flight {
+	p := e.profile.Load()
+	j.Build, j.Profile, j.Settings, j.Base = e.agent.opts.Build, p.Name, p.Settings, e.base
+	if j.Op != job.Put {
+		j.Record = e.record
+	}
+	f := &flight{job: j, ready: make(chan struct{}), done: make(chan struct{})}
+	e.flight = f
+	e.agent.work.Go(func() { e.fly(f) })
+	return f
+}
+
+// exclusive runs a job of its own after whatever is under way. The caller may give up waiting; the job goes on.
+func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
+	for {
+		e.mu.Lock()
+		f := e.flight
+		mine := f == nil
+		if mine {
+			f = e.start(j)
+		}
+		e.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return job.Result{}, waitError(ctx, e.name())
+		}
+		if !mine {
+			continue
+		}
+		if f.err != nil {
+			return job.Result{}, f.err
+		}
+		return f.result, nil
+	}
+}
+
+// fly runs a flight's job, on nobody's context: a renewal that began is always finished.
+func (e *entry) fly(f *flight) {
+	before, began := look(e.seen.paths), e.agent.now()
+	var early *time.Timer
+	report, err := e.agent.opts.Runner.Run(context.Background(), f.job, func(r job.Result) {
+		e.handOver(f, r)
+		early = time.AfterFunc(saveGrace, func() { e.release(f) })
+	})
+	if early != nil {
+		early.Stop()
+	}
+	if err != nil {
+		report.Err = asError(err)
+	}
+	e.land(f, report, before, began)
+	e.agent.unsettled.Store(true)
+	e.agent.nudge()
+}
+
+// release lets those who wait go on before the job is done.
+func (e *entry) release(f *flight) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.flight == f {
+		closeOnce(f.ready)
+	}
+}
+
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// handOver takes a rotated record that is not saved yet: from here on it is in two processes.
+func (e *entry) handOver(f *flight, r job.Result) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.record = r.Record
+	if r.Store != "memory" {
+		e.saving = &retry{at: e.agent.now().Add(pause)}
+	}
+	e.renewed(f, r)
+}
+
+// renewed puts a renewal's token in hand. e.mu is held.
+func (e *entry) renewed(f *flight, r job.Result) {
+	if !f.renewed {
+		e.lastRenewal = e.agent.now()
+		e.agent.renewals.Add(1)
+	}
+	f.renewed = true
+	f.hand = e.take(r)
+}
+
+// land takes a job's end.
+func (e *entry) land(f *flight, report job.Report, before seen, began time.Time) {
+	log := e.agent.log
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r, now := report.Result, e.agent.now()
+	f.result, f.err = r, report.Err
+	e.know(r, before, began)
+
+	switch {
+	case f.job.Op == job.Delete && f.err == nil:
+		e.forget()
+	case r.Saved:
+		if r.Store == "memory" {
+			e.record, e.saving = r.Record, nil
+		} else {
+			if e.saving != nil && f.job.Op == job.Save {
+				log.Info("saved what was held in memory", "profile", e.name(), "location", r.Location)
+			}
+			e.record, e.saving = protocol.Secret{}, nil
+		}
+	case !r.Record.Empty():
+		e.record = r.Record
+		e.unsaved(f, now)
+	case e.saving != nil && f.renewed:
+		e.unsaved(f, now) // handed over, and then the worker was gone
+	case e.saving != nil && f.job.Op == job.Save:
+		e.unsaved(f, now)
+	}
+
+	switch {
+	case r.Token.Empty() || f.job.Op == job.Delete:
+	case r.Renewed:
+		e.renewed(f, r)
+	default:
+		f.hand = e.take(r)
+	}
+	if h := e.hand.Load(); h != nil && h.token.Notice != "" && e.saving == nil {
+		e.keep(h.token, h.issued) // nothing left to tell
+	}
+	if f.hand == nil {
+		f.hand = e.hand.Load()
+	}
+
+	if f.job.Op == job.Renew || f.job.Op == job.Put && f.err == nil {
+		e.judgeFailure(f, report.RetryAfter, now)
+	}
+	e.schedule(now)
+	e.flight = nil
+	closeOnce(f.ready)
+	close(f.done)
+}
+
+// know keeps what a job says of the record's place. e.mu is held.
+func (e *entry) know(r job.Result, before seen, began time.Time) {
+	if r.Location == "" && r.Store == "" {
+		return
+	}
+	if r.Saved || r.Version != (job.Version{}) {
+		e.base = r.Version
+	}
+	e.place = job.Result{Provider: r.Provider, Store: r.Store, Location: r.Location, Subscription: r.Subscription, Scopes: r.Scopes}
+	switch after := look(r.Watch); {
+	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
+		e.seen = before
+	case after.before(began):
+		e.seen = after
+	case r.Saved && r.Renewed:
+		e.seen = after // ours, in all likelihood; the load before each renewal settles it
+	default:
+		e.seen = seen{paths: after.paths, stamps: make([]stamp, len(after.paths))} // unknown: counts as changed
+	}
+}
+
+// unsaved keeps the record for another try. e.mu is held.
+func (e *entry) unsaved(f *flight, now time.Time) {
+	if e.saving == nil {
+		e.saving = &retry{}
+	}
+	e.saving.again(now, maxSaveBackoff)
+	message := "the worker ended before it had saved"
+	if f.err != nil {
+		message = f.err.Message
+	}
+	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", message, "retry", e.saving.at)
+}
+
+// again is the next try after a failure: 1 s, doubling up to limit, a quarter of it jitter.
+func (r *retry) again(now time.Time, limit time.Duration) {
+	d := min(pause<<min(r.fails, 16), limit)
+	r.fails++
+	r.at = now.Add(d - time.Duration(rand.Int64N(int64(d/4)+1)))
+}
+
+// judgeFailure decides what a failed job means for the next one. e.mu is held.
+func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time) {
+	if f.err == nil || f.renewed {
+		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
+		f.err, e.failure = nil, nil
+		return
+	}
+	next := failure{err: f.err, at: now}
+	if e.failure != nil {
+		next.retry.fails = e.failure.retry.fails
+	}
+	switch f.err.Code {
+	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeConfig, protocol.CodeDenied:
+		next.retry = retry{} // only a change ends it
+	case protocol.CodeUnavailable, protocol.CodeInternal:
+		next.retry.again(now, maxBackoff)
+		if retryAfter > 0 {
+			next.retry.at = now.Add(min(retryAfter, time.Hour))
+		}
+	default: // nobody but the store was asked
+		next.retry = retry{at: now.Add(pause)}
+	}
+	e.failure = &next
+	e.agent.log.Warn("no new token", "profile", e.name(), "error", f.err.Message, "code", f.err.Code, "retry", next.retry.at)
+}
+
+// forget drops all that is known of a deleted record. e.mu is held.
+func (e *entry) forget() {
+	e.hand.Store(nil)
+	e.base, e.record, e.saving, e.failure = job.Version{}, protocol.Secret{}, nil, nil
+	e.lastRenewal, e.renewAt = time.Time{}, time.Time{}
+}
+
+// spill has a worker leave what is unsaved for the next load.
+func (e *entry) spill(ctx context.Context) error {
+	e.mu.Lock()
+	p, record, unsaved, base := e.profile.Load(), e.record, e.saving != nil, e.base
+	e.mu.Unlock()
+	if record.Empty() || !unsaved {
+		return nil
+	}
+	report, err := e.agent.opts.Runner.Run(ctx, job.Job{
+		Build: e.agent.opts.Build, Op: job.Spill, Profile: p.Name, Settings: p.Settings, Base: base, Record: record,
+	}, func(job.Result) {})
+	if err == nil && report.Err != nil {
+		err = report.Err
+	}
+	return err
+}
+
+func waitError(ctx context.Context, profile string) error {
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: fmt.Sprintf("gave up waiting for profile %s: %v", profile, context.Cause(ctx)),
+		Hint:    "the renewal goes on; ask again, or see: ccagent status",
+	}
+}

@@ -1,0 +1,323 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Policy judges who is at the other end of a connection. The peer comes from the kernel.
+type Policy func(protocol.Peer) error
+
+// OnlyUser admits one user.
+func OnlyUser(uid uint32) Policy {
+	return func(p protocol.Peer) error {
+		if p.UID != uid {
+			return errors.New("another user")
+		}
+		return nil
+	}
+}
+
+// Serve answers on l until Stop, then answers whoever came before it, and returns nil. It may be called for several
+// listeners. The caller releases l.
+func (a *Agent) Serve(l *Listener, admit Policy) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() {
+		select {
+		case <-a.stopping:
+			l.SetDeadline(time.Unix(1, 0)) // ends Accept without losing the backlog
+		case <-stopped:
+		}
+	}()
+	delay := time.Duration(0)
+	for {
+		nc, err := l.AcceptUnix()
+		switch {
+		case err == nil:
+			delay = 0
+			conns.Go(func() { a.serveConn(nc, admit) })
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case a.ending():
+			a.drain(l, &conns, admit)
+			return nil
+		default:
+			// Out of descriptors, or a peer that is gone already: no reason to end, nor to spin.
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			a.log.Warn("a connection could not be accepted", "error", err)
+			select {
+			case <-time.After(delay):
+			case <-a.stopping:
+			}
+		}
+	}
+}
+
+func (a *Agent) ending() bool {
+	select {
+	case <-a.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// drain answers those whose connections wait in the backlog of a socket of ours. A service manager's keeps them for the next.
+func (a *Agent) drain(l *Listener, conns *sync.WaitGroup, admit Policy) {
+	defer a.conns.closeIdle()
+	if l.inode == 0 {
+		return
+	}
+	l.retire()
+	l.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	for {
+		nc, err := l.AcceptUnix()
+		if err != nil {
+			return
+		}
+		conns.Go(func() { a.serveConn(nc, admit) })
+	}
+}
+
+// Limits of a connection (docs/protocol.md, "limits").
+const (
+	minFrame     = 2                     // version and op
+	bufferKept   = 4 << 10               // what a connection keeps between requests
+	lastingDrain = 50 * time.Millisecond // for a request that is on its way when the agent stops
+)
+
+// conn is one connection.
+type conn struct {
+	net  *net.UnixConn
+	mu   sync.Mutex
+	busy bool
+	idle time.Time // since when, where not busy
+	over bool      // no further request
+}
+
+// connections is the set of open ones.
+type connections struct {
+	mu     sync.Mutex
+	open   map[*conn]struct{}
+	ending bool
+}
+
+func (s *connections) count() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint32(len(s.open))
+}
+
+// add admits c. Where there are too many, the one that has been idle longest gives way; it reports false when none is idle.
+func (s *connections) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) >= protocol.MaxConnections {
+		var oldest *conn
+		var since time.Time
+		for o := range s.open {
+			o.mu.Lock()
+			if !o.busy && !o.over && (oldest == nil || o.idle.Before(since)) {
+				oldest, since = o, o.idle
+			}
+			o.mu.Unlock()
+		}
+		if oldest == nil {
+			return false
+		}
+		oldest.end()
+		delete(s.open, oldest)
+	}
+	s.open[c] = struct{}{}
+	return true
+}
+
+func (s *connections) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+// closeIdle ends every connection, those with a request under way after its answer.
+func (s *connections) closeIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ending = true
+	for c := range s.open {
+		c.mu.Lock()
+		c.over = true
+		if !c.busy {
+			c.net.SetReadDeadline(time.Now().Add(lastingDrain))
+		}
+		c.mu.Unlock()
+	}
+}
+
+// end closes c at once.
+func (c *conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
+	c.net.Close()
+}
+
+// begin and finish mark a request under way. finish reports whether another may follow.
+func (c *conn) begin() {
+	c.mu.Lock()
+	c.busy = true
+	c.mu.Unlock()
+}
+
+func (c *conn) finish(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy, c.idle = false, now
+	return !c.over
+}
+
+// write sends a reply, which the peer must take as fast as it must send a frame.
+func (c *conn) write(reply []byte) error {
+	c.net.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
+	_, err := c.net.Write(reply)
+	return err
+}
+
+func peerOf(nc *net.UnixConn) (peer protocol.Peer, err error) {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return protocol.Peer{}, err
+	}
+	if e := raw.Control(func(fd uintptr) { peer, err = protocol.PeerOf(int(fd)) }); e != nil {
+		return protocol.Peer{}, e
+	}
+	return peer, err
+}
+
+func (a *Agent) serveConn(nc *net.UnixConn, admit Policy) {
+	defer nc.Close()
+	peer, err := peerOf(nc)
+	if err == nil {
+		err = admit(peer)
+	}
+	if err != nil {
+		// Without a peer the uid shown is not one: the reason says so.
+		a.log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
+		return
+	}
+	c := &conn{net: nc, idle: time.Now()}
+	if !a.conns.add(c) {
+		a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
+		return
+	}
+	defer a.touch()
+	defer a.conns.remove(c)
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may quote a request: its type is all that is safe to show.
+			a.log.Error("a request failed in an unforeseen way", "pid", peer.PID)
+		}
+	}()
+	a.converse(c)
+}
+
+// converse reads requests and writes replies until the peer goes, errs or is silent for too long.
+func (a *Agent) converse(c *conn) {
+	in, out := make([]byte, bufferKept), make([]byte, 0, 512)
+	have := 0
+	for {
+		frame, err := a.readFrame(c, &in, &have)
+		if err != nil {
+			if err == protocol.ErrFrame {
+				c.write(protocol.AppendError(out[:0], err))
+			}
+			return
+		}
+		c.begin()
+		var misread error
+		out, misread = a.answer(frame, out[:0])
+		if err := c.write(out); err != nil || misread != nil {
+			return
+		}
+		have = copy(in, in[4+len(frame):have])
+		if cap(in) > bufferKept && have <= bufferKept {
+			in = append(make([]byte, 0, bufferKept), in[:have]...)[:bufferKept]
+		}
+		if cap(out) > protocol.MaxFrame/2 {
+			out = make([]byte, 0, 512)
+		}
+		if !c.finish(time.Now()) && have == 0 {
+			return
+		}
+	}
+}
+
+// readFrame returns the next frame's payload, a part of *in, of which *have bytes are filled.
+func (a *Agent) readFrame(c *conn, in *[]byte, have *int) ([]byte, error) {
+	c.mu.Lock()
+	if !c.over {
+		c.net.SetReadDeadline(time.Now().Add(protocol.IdleTimeout))
+	}
+	c.mu.Unlock()
+	partial := false
+	for {
+		if *have >= 4 {
+			n := int(binary.BigEndian.Uint32(*in))
+			if n < minFrame || n > protocol.MaxFrame {
+				return nil, protocol.ErrFrame
+			}
+			if *have >= 4+n {
+				return (*in)[4 : 4+n], nil
+			}
+			if len(*in) < 4+n {
+				*in = append(make([]byte, 0, 4+n), (*in)[:*have]...)[:4+n]
+			}
+		}
+		if *have > 0 && !partial {
+			partial = true
+			c.net.SetReadDeadline(time.Now().Add(protocol.FrameTimeout))
+		}
+		n, err := c.net.Read((*in)[*have:])
+		*have += n
+		if n == 0 && err != nil {
+			return nil, err
+		}
+	}
+}
+
+// answer appends the reply to one request. A live token's takes no lock and allocates nothing.
+func (a *Agent) answer(frame, out []byte) ([]byte, error) {
+	if len(frame) > minFrame && protocol.Op(frame[1]) == protocol.OpToken {
+		if req, err := protocol.DecodeTokenRequest(frame); err == nil && !req.Force && !req.HalfLife {
+			if h := a.inHand(&req); h != nil {
+				return append(out, h.reply...), nil
+			}
+		}
+	}
+	return protocol.Handle(context.Background(), a, frame, out)
+}
+
+// inHand is the hot path: the token that answers req as it lies there, nil for every other case.
+func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
+	t := a.table.Load()
+	e := t.find(req.Profile)
+	if e == nil || t.checkHome(req.Home, e) != nil || e.checkHost(req.Host) != nil {
+		return nil
+	}
+	h, now := e.hand.Load(), a.now()
+	if h == nil || !h.serves(now, req.MinTTL, false) {
+		return nil
+	}
+	a.requests.Add(1)
+	a.active.Store(now.UnixMilli())
+	e.lastUsed.Store(now.Unix())
+	return h
+}
