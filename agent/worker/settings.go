@@ -2,6 +2,9 @@ package worker
 
 import "time"
 
+// DefaultTTL is how long a command's token lives that comes without an expiry, where the profile does not say.
+const DefaultTTL = 5 * time.Minute
+
 // Settings is what a worker needs to know of one profile: its table in config.toml with every default filled in and every
 // path resolved. It crosses the agent as JSON, which the agent never reads. It holds no secret.
 type Settings struct {
@@ -19,6 +22,6 @@ type Settings struct {
 	Headers   map[string]string `json:"headers,omitempty"`
 
 	Command []string      `json:"command,omitempty"`
-	TTL     time.Duration `json:"ttl,omitempty"`     // of a token that comes without an expiry; 0: it is asked for anew at each renewal only
-	Timeout time.Duration `json:"timeout,omitempty"` // of one request or one run of the command
+	TTL     time.Duration `json:"ttl,omitempty"`     // of a command's token that comes without an expiry; 0: DefaultTTL
+	Timeout time.Duration `json:"timeout,omitempty"` // of one request or one run of the command; 0: 30 s
 }

@@ -1,0 +1,403 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// socketDir is a short private folder: a socket's path is.
+func socketDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cca")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func listen(t *testing.T, path string) *Listener {
+	t.Helper()
+	l, err := Listen(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Release() })
+	return l
+}
+
+// serve runs a on a socket of its own until the test's end, and returns its path.
+func serve(t *testing.T, a *Agent, admit Policy) string {
+	t.Helper()
+	l := listen(t, filepath.Join(socketDir(t), "s", "agent.sock"))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := a.Serve(l, admit); err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		l.Release()
+	})
+	t.Cleanup(func() { a.Stop(); wg.Wait() })
+	return l.Path()
+}
+
+func me() Policy { return OnlyUser(uint32(os.Geteuid())) }
+
+func dial(t *testing.T, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+func tokenFrame(t testing.TB) []byte {
+	t.Helper()
+	b, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestListen(t *testing.T) {
+	dir := socketDir(t)
+	path := filepath.Join(dir, "new", "agent.sock")
+	l := listen(t, path)
+	for name, want := range map[string]os.FileMode{path: 0o600 | os.ModeSocket, filepath.Dir(path): 0o700 | os.ModeDir, path + ".lock": 0o600} {
+		if info, err := os.Lstat(name); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v; want %v", name, info.Mode(), err, want)
+		}
+	}
+	if _, err := Listen(t.Context(), path); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second agent on the socket: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+	listen(t, path)
+}
+
+func TestListenTakesOverADeadSocket(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	dead.Close()
+	listen(t, path)
+}
+
+func TestListenRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		set   func(t *testing.T, dir string) (path string)
+		names string
+	}{
+		{"a file in the way", func(t *testing.T, dir string) string {
+			os.WriteFile(dir+"/agent.sock", nil, 0o600)
+			return dir + "/agent.sock"
+		}, "it is a file"},
+		{"a link in the way", func(t *testing.T, dir string) string {
+			os.Symlink("/nowhere", dir+"/agent.sock")
+			return dir + "/agent.sock"
+		}, "symbolic link"},
+		{"someone listens without the lock", func(t *testing.T, dir string) string {
+			l, err := net.Listen("unix", dir+"/agent.sock")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			return dir + "/agent.sock"
+		}, "another program listens"},
+		{"an open folder", func(t *testing.T, dir string) string {
+			os.Chmod(dir, 0o777)
+			return dir + "/agent.sock"
+		}, "open to others (mode 0777)"},
+		{"a linked folder", func(t *testing.T, dir string) string {
+			os.Mkdir(dir+"/real", 0o700)
+			os.Symlink(dir+"/real", dir+"/link")
+			return dir + "/link/agent.sock"
+		}, "a symbolic link"},
+		{"a lock file that is a link", func(t *testing.T, dir string) string {
+			os.Symlink("/nowhere", dir+"/agent.sock.lock")
+			return dir + "/agent.sock"
+		}, "agent.sock.lock"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := tc.set(t, socketDir(t))
+			l, err := Listen(t.Context(), path)
+			if err == nil {
+				l.Release()
+				t.Fatal("not refused")
+			}
+			if !strings.Contains(err.Error(), tc.names) {
+				t.Errorf("%q does not name what was found: %q", err, tc.names)
+			}
+		})
+	}
+}
+
+// The old agent ends while a new one has its place already, as after a service manager has replaced the socket file.
+func TestReleaseLeavesAnothersSocket(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	old := listen(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	other, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	old.Release()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the new agent's socket was removed: %v", err)
+	}
+}
+
+func TestListenWaitsForOneThatEnds(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	old := listen(t, path)
+	old.retire() // it answers no more, and holds the lock until its workers are done
+	got := make(chan error)
+	go func() {
+		l, err := Listen(t.Context(), path)
+		if err == nil {
+			l.Release()
+		}
+		got <- err
+	}()
+	select {
+	case err := <-got:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	old.Release()
+	if err := <-got; err != nil {
+		t.Error(err)
+	}
+	old = listen(t, path)
+	old.retire()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Listen(ctx, path); !errors.Is(err, protocol.ErrUnavailable) {
+		t.Errorf("a holder that never ends: %v", err)
+	}
+}
+
+func TestServe(t *testing.T) {
+	a := start(t, &provider{})
+	c := dial(t, serve(t, a, me()))
+	frame := tokenFrame(t)
+	for range 3 {
+		if _, err := c.Write(append(bytes.Clone(frame), frame...)); err != nil { // two requests in one write
+			t.Fatal(err)
+		}
+		for range 2 {
+			reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame)
+			if err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
+				t.Fatalf("%q, %v", reply, err)
+			}
+		}
+	}
+	for i := range frame { // one byte at a time
+		c.Write(frame[i : i+1])
+	}
+	if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
+		t.Fatalf("%q, %v", reply, err)
+	}
+}
+
+func TestServeEndsMisunderstandings(t *testing.T) {
+	a := start(t, &provider{})
+	path := serve(t, a, me())
+	for _, tc := range []struct {
+		name  string
+		bytes []byte
+	}{
+		{"length 0", []byte{0, 0, 0, 0}},
+		{"length 1", []byte{0, 0, 0, 1, 1}},
+		{"length 65537", binary.BigEndian.AppendUint32(nil, 65537)},
+		{"length 4 GiB", []byte{0xff, 0xff, 0xff, 0xff}},
+		{"another version", []byte{0, 0, 0, 2, 9, 1}},
+		{"unknown operation", []byte{0, 0, 0, 2, 1, 99}},
+		{"no fields", []byte{0, 0, 0, 2, 1, 1}},
+		{"a field longer than the frame", []byte{0, 0, 0, 6, 1, 1, 0xff, 0xff, 0xff, 0xff}},
+		{"a web browser", []byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := dial(t, path)
+			c.Write(tc.bytes)
+			all, err := io.ReadAll(c)
+			if err != nil && !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "reset") {
+				t.Fatalf("the connection stays open: %v", err)
+			}
+			if len(all) < 6 || all[5] != byte(protocol.OpError) {
+				t.Errorf("no error reply: %x", all)
+			}
+		})
+	}
+	if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+func TestServeEndsHalfAFrame(t *testing.T) {
+	t.Parallel()
+	a := start(t, &provider{})
+	c := dial(t, serve(t, a, me()))
+	c.Write(tokenFrame(t)[:7])
+	if n, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("half a frame and silence: %d bytes, %v; want the end of the connection", n, err)
+	}
+}
+
+func TestServeTooManyConnections(t *testing.T) {
+	a := start(t, &provider{})
+	path := serve(t, a, me())
+	first := dial(t, path)
+	frame := tokenFrame(t)
+	first.Write(frame)
+	if _, err := protocol.ReadFrame(first, nil, protocol.MaxFrame); err != nil {
+		t.Fatal(err)
+	}
+	for i := range protocol.MaxConnections {
+		c := dial(t, path)
+		c.Write(frame)
+		if _, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	if _, err := first.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the longest idle connection is still open: %v", err)
+	}
+	if n := a.conns.count(); n > protocol.MaxConnections {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestServeRefusesAPeer(t *testing.T) {
+	var log bytes.Buffer
+	var mu sync.Mutex
+	a := start(t, &provider{}, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)) })
+	path := serve(t, a, OnlyUser(uint32(os.Geteuid())+1))
+	for range 3 {
+		c := dial(t, path)
+		c.Write(tokenFrame(t))
+		if all, _ := io.ReadAll(c); len(all) != 0 {
+			t.Errorf("a refused peer got %q", all)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n := strings.Count(log.String(), "a peer was refused"); n != 3 {
+		t.Errorf("%d refusals logged, want 3:\n%s", n, &log)
+	}
+}
+
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}
+
+// A request that is under way when the agent stops is answered, and so is a connection that nobody has accepted yet.
+func TestStopLosesNoRequest(t *testing.T) {
+	p := &provider{latency: 100 * time.Millisecond}
+	a := start(t, p)
+	l := listen(t, filepath.Join(socketDir(t), "agent.sock"))
+	var conns []net.Conn
+	for range 20 {
+		c := dial(t, l.Path())
+		c.Write(tokenFrame(t))
+		conns = append(conns, c)
+	}
+	a.Stop()
+	served := make(chan error)
+	go func() { served <- a.Serve(l, me()) }()
+	for i, c := range conns {
+		if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
+			t.Errorf("connection %d: %q, %v", i, reply, err)
+		}
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// Clients go on asking while agents come and go.
+func TestClientsSurviveRestarts(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	l := listen(t, path)
+	for range 4 {
+		wg.Go(func() {
+			c := protocol.NewClient(path)
+			defer c.Close()
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				_, err := c.Token(ctx, protocol.TokenRequest{})
+				cancel()
+				if err != nil && !errors.Is(err, protocol.ErrNoAgent) { // between two agents there is none
+					t.Errorf("%v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 10 {
+		a := start(t, &provider{})
+		served := make(chan error)
+		go func() { served <- a.Serve(l, me()) }()
+		for a.requests.Load() < 100 {
+			time.Sleep(time.Millisecond)
+		}
+		a.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		l.Release()
+		l = listen(t, path)
+	}
+	close(done)
+	a := start(t, &provider{})
+	go a.Serve(l, me())
+	wg.Wait()
+	a.Stop()
+}

@@ -1,0 +1,248 @@
+package worker
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const (
+	defaultCommandTimeout = 30 * time.Second
+	maxCommandOutput      = 64 << 10
+	maxCommandError       = 4 << 10 // of stderr that are kept: its end
+	maxShownError         = 500     // characters of it that are shown
+	maxToken              = 16384
+)
+
+// ask runs the profile's command and takes the token that it prints. Nothing is stored: the command is its own store.
+func (e *errand) ask(ctx context.Context) outcome {
+	o := outcome{result: job.Result{Provider: "command", Store: "none", Kind: protocol.KindBearer, Saved: true}}
+	argv := e.settings.Command
+	if len(argv) == 0 {
+		return o.but(&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has no command"})
+	}
+	o.result.Location = "the command " + argv[0]
+	issued := time.Now().Round(0).Truncate(time.Millisecond)
+	printed, err := e.command(ctx, argv)
+	if err != nil {
+		return o.but(err)
+	}
+	token, expiry, err := parsePrinted(printed, issued)
+	if err != nil {
+		return o.but(&protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("the command %s %s", argv[0], err)})
+	}
+	if expiry.IsZero() {
+		expiry = issued.Add(cmp.Or(e.settings.TTL, DefaultTTL))
+	}
+	o.result.Token, o.result.Issued, o.result.Expiry = token, issued, expiry
+	o.result.Renewed = true
+	return o
+}
+
+// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints. Once its
+// time is over it is killed with all that it has started; what has left its session by then is not waited for.
+func (e *errand) command(ctx context.Context, argv []string) ([]byte, error) {
+	timeout := e.settings.Timeout
+	if timeout <= 0 {
+		timeout = defaultCommandTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	stdout := &head{limit: maxCommandOutput}
+	stderr := &tail{limit: maxCommandError}
+	cmd.Stdout, cmd.Stderr = stdout, stderr // stdin is /dev/null
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second // a child of its own that left the group and holds the pipe open
+
+	err := cmd.Run()
+	var exit *exec.ExitError
+	fail := func(code protocol.Code, what string) error {
+		message := "the command " + argv[0] + " " + what
+		if said := stderr.shown(stdout.kept); said != "" {
+			message += ": " + said
+		}
+		return &protocol.Error{Code: code, Message: message}
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
+		// It has ended well; a daemon that it left behind still holds its output.
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		return nil, fail(protocol.CodeConfig, "is not there")
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fail(protocol.CodeConfig, "is not executable")
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fail(protocol.CodeUnavailable, "was ended")
+	case ctx.Err() != nil:
+		return nil, fail(protocol.CodeUnavailable, "printed nothing within "+timeout.String())
+	case errors.As(err, &exit):
+		return nil, fail(protocol.CodeUnavailable, "failed ("+exit.ProcessState.String()+")")
+	default:
+		return nil, fail(protocol.CodeConfig, "can't be run")
+	}
+	if stdout.over {
+		return nil, fail(protocol.CodeUnavailable, "printed more than 64 KiB")
+	}
+	return stdout.kept, nil
+}
+
+// head keeps the beginning of what is written to it.
+type head struct {
+	kept  []byte
+	limit int
+	over  bool
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	room := h.limit - len(h.kept)
+	if len(p) > room {
+		h.over = true
+		h.kept = append(h.kept, p[:room]...)
+	} else {
+		h.kept = append(h.kept, p...)
+	}
+	return len(p), nil
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	kept  []byte
+	limit int
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.kept = append(t.kept, p...)
+	if len(t.kept) > t.limit {
+		t.kept = append(t.kept[:0], t.kept[len(t.kept)-t.limit:]...)
+	}
+	return len(p), nil
+}
+
+// shown is the text for one line of an error: without control characters, without what the command printed as its token, and
+// the end of it when it is long.
+func (t *tail) shown(printed []byte) string {
+	s := string(t.kept)
+	for word := range strings.FieldsFuncSeq(string(printed), func(r rune) bool { return unicode.IsSpace(r) || r == '"' }) {
+		if len(word) >= 8 { // shorter ones are JSON's own punctuation and keys
+			s = strings.ReplaceAll(s, word, protocol.Secret{}.String())
+		}
+	}
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, " "))
+	s = strings.Join(strings.Fields(s), " ")
+	if runes := []rune(s); len(runes) > maxShownError {
+		s = "…" + string(runes[len(runes)-maxShownError:])
+	}
+	return s
+}
+
+// parsePrinted reads what a command printed: a bare token, or a JSON object with the token as token, access_token or key and
+// its expiry as expires_in (seconds), expires_at, expiration or expirationTimestamp (RFC 3339, or unix time); kubectl's
+// ExecCredential has them under status. The zero time is "not said". Errors complete "the command x ...".
+func parsePrinted(printed []byte, now time.Time) (protocol.Secret, time.Time, error) {
+	trimmed := bytes.TrimSuffix(bytes.TrimSuffix(printed, []byte("\n")), []byte("\r"))
+	if !bytes.HasPrefix(bytes.TrimSpace(printed), []byte("{")) {
+		token, err := printedToken(string(trimmed))
+		return token, time.Time{}, err
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(printed, &fields) != nil {
+		return protocol.Secret{}, time.Time{}, errors.New("printed JSON that can't be read")
+	}
+	var status map[string]json.RawMessage
+	if json.Unmarshal(fields["status"], &status) == nil && status["token"] != nil {
+		fields = status
+	}
+	for _, key := range []string{"token", "access_token", "key"} {
+		if fields[key] == nil || string(fields[key]) == "null" {
+			continue
+		}
+		var s string
+		if json.Unmarshal(fields[key], &s) != nil {
+			return protocol.Secret{}, time.Time{}, fmt.Errorf("printed a %s that is no string", key)
+		}
+		token, err := printedToken(s)
+		if err != nil {
+			return protocol.Secret{}, time.Time{}, err
+		}
+		expiry, err := printedExpiry(fields, now)
+		return token, expiry, err
+	}
+	return protocol.Secret{}, time.Time{}, errors.New("printed a JSON object without token, access_token or key")
+}
+
+func printedToken(s string) (protocol.Secret, error) {
+	switch {
+	case s == "":
+		return protocol.Secret{}, errors.New("printed no token")
+	case len(s) > maxToken:
+		return protocol.Secret{}, fmt.Errorf("printed a token longer than %d characters", maxToken)
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return protocol.Secret{}, errors.New("printed a token with blanks, control or other characters beyond printable ASCII")
+		}
+	}
+	return protocol.NewSecret(s), nil
+}
+
+func printedExpiry(fields map[string]json.RawMessage, now time.Time) (time.Time, error) {
+	for _, key := range []string{"expires_in", "expires_at", "expiration", "expirationTimestamp"} {
+		raw := fields[key]
+		if raw == nil || string(raw) == "null" {
+			continue
+		}
+		value := string(raw)
+		var s string
+		if json.Unmarshal(raw, &s) == nil {
+			if value = s; key != "expires_in" {
+				if t, err := time.Parse(time.RFC3339, s); err == nil {
+					return unixTime(float64(t.UnixMilli()) / 1000), nil
+				}
+			}
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(n) || math.Abs(n) > lastUnix*1000 {
+			return time.Time{}, fmt.Errorf("printed an %s that is neither a number nor a time", key)
+		}
+		if key == "expires_in" {
+			return now.Add(time.Duration(min(n, maxSeconds) * float64(time.Second))).Truncate(time.Millisecond), nil
+		}
+		return unixTime(n), nil
+	}
+	return time.Time{}, nil
+}
+
+const (
+	lastUnix   = 253402300799            // the last second of the year 9999
+	maxSeconds = 10 * 365 * 24 * 60 * 60 // a longer expires_in is cut to ten years
+)
+
+// unixTime reads seconds or milliseconds, told apart by magnitude: 1e11 seconds are in the year 5138, 1e11 milliseconds were
+// in 1973. What is not positive has expired.
+func unixTime(n float64) time.Time {
+	if n >= 1e11 {
+		n /= 1000
+	}
+	return time.UnixMilli(int64(math.Round(max(n, 1) * 1000)))
+}

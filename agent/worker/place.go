@@ -1,0 +1,137 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// open returns the profile's store, nil for memory. Store `auto` is the remembered one; failing that the first that holds
+// something (a record that is corrupt or signed out counts: it is the profile's); failing that, for a record about to be put,
+// a file. What is remembered stays: a store that does not answer is an error, never a reason to look elsewhere.
+func (e *errand) open(ctx context.Context) (store.Store, error) {
+	kind := e.settings.Store
+	if kind == "auto" || kind == "" {
+		var err error
+		if kind, err = e.recall(); err != nil {
+			return nil, err
+		}
+	}
+	if kind != "" {
+		return e.openKind(kind)
+	}
+	candidates := []string{"file"}
+	if e.settings.Provider == "claude" && e.settings.ConfigDir != "" {
+		candidates = []string{"claude-code", "file"}
+	}
+	for _, kind := range candidates {
+		st, err := e.openKind(kind)
+		if err != nil {
+			return nil, err
+		}
+		if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
+			return st, nil
+		}
+	}
+	return e.openKind("file")
+}
+
+func (e *errand) openKind(kind string) (store.Store, error) {
+	switch kind {
+	case "memory":
+		return nil, nil
+	case "file":
+		return store.NewFile(e.settings.DataDir, e.settings.Name), nil
+	case "claude-code":
+		if e.settings.ConfigDir == "" {
+			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set, so Claude Code's directory is not known",
+				Hint: "set HOME, or config_dir in config.toml"}
+		}
+		return store.NewClaudeCode(e.settings.ConfigDir), nil
+	}
+	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown store %q", kind)}
+}
+
+// choice is the file in which the decision of store `auto` is kept.
+type choice struct {
+	Version int    `json:"version"`
+	Store   string `json:"store"`
+}
+
+func (e *errand) choicePath() string {
+	return filepath.Join(e.settings.StateDir, "auto", protocol.FoldProfile(e.settings.Name)+".json")
+}
+
+// recall returns what `auto` was decided to be, "" when it is not decided yet.
+func (e *errand) recall() (string, error) {
+	data, err := os.ReadFile(e.choicePath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	var c choice
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err == nil && (c.Version != 1 || c.Store != "file" && c.Store != "claude-code") {
+		err = errors.New("it is of another version")
+	}
+	if err != nil {
+		return "", &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: fmt.Sprintf("which store profile %s uses can't be read from %s", e.settings.Name, e.choicePath()),
+			Hint:    "remove that file, or set store for the profile in config.toml",
+		}
+	}
+	return c.Store, nil
+}
+
+// remember keeps what `auto` was decided to be, now that a record rests there. Failing at it costs nothing but another
+// decision, which the record itself will settle the same way.
+func (e *errand) remember(st store.Store) {
+	if e.settings.Store != "auto" && e.settings.Store != "" || st == nil {
+		return
+	}
+	kind := st.Place().Kind
+	if known, err := e.recall(); err != nil || known == kind {
+		return
+	}
+	data, err := json.Marshal(choice{Version: 1, Store: kind})
+	if err != nil {
+		return
+	}
+	replaceFile(e.choicePath(), append(data, '\n'))
+}
+
+// forget undoes remember.
+func (e *errand) forget() { os.Remove(e.choicePath()) }
+
+// replaceFile writes a small file of ours whole or not at all.
+func replaceFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

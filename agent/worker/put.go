@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// save stores the record that the agent holds unsaved, if it is still in force.
+func (e *errand) save(ctx context.Context) outcome {
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		record, err := e.held()
+		if err != nil {
+			return outcome{result: e.about(nil), err: err}
+		}
+		return e.keepInMemory(state{record: record})
+	}
+	s, err := e.lockAndSettle(ctx, st)
+	if err != nil {
+		return e.unlucky(ctx, s, err)
+	}
+	defer s.release()
+	return e.keep(ctx, s)
+}
+
+// put stores a record from outside and binds it to the token endpoint that is configured now.
+func (e *errand) put(ctx context.Context) outcome {
+	if e.settings.Provider == "command" {
+		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " gets its tokens from a command: there is nothing to store"}}
+	}
+	record, err := e.held()
+	if err != nil {
+		return outcome{err: err}
+	}
+	record.Kind = e.kind(record)
+	record.SignIn = newSignIn()
+	record.TokenOrigin = ""
+	if !record.RefreshToken.Empty() {
+		if record.TokenOrigin, err = oauth.Origin(e.settings.TokenURL); err != nil {
+			return outcome{err: err}
+		}
+	}
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		return e.keepInMemory(state{record: record})
+	}
+
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := st.Lock(waiting)
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) { // no folder yet: Save makes it, and takes the record for itself
+		return outcome{result: e.about(st), err: err}
+	}
+	s := state{st: st, lock: lock, record: record, unsaved: true}
+	defer s.release()
+	if err := store.Recover(ctx, e.settings.StateDir, st); err != nil {
+		return outcome{result: e.about(st), err: err}
+	}
+	stored, version, err := st.Load(ctx)
+	s.version = version
+	switch {
+	case err == nil && same(stored, record):
+		s.record, s.unsaved = stored, false
+		o := e.keep(ctx, s)
+		o.result.Notice = "it is stored there already"
+		return o
+	case err == nil && !e.job.Force && store.ExpiresBefore(record, stored):
+		return outcome{result: e.about(st), err: &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("it expires %s, before the one that is stored (%s)", when(record.Expiry), when(stored.Expiry)),
+			Hint:    "store it nevertheless with --force",
+		}}
+	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+		return outcome{result: e.about(st), err: err}
+	}
+	if s.version, err = st.Save(context.WithoutCancel(ctx), record, version); err != nil {
+		return outcome{result: e.about(st), err: err}
+	}
+	s.unsaved = false
+	o := e.keep(ctx, s)
+	if e.settings.Provider == "claude" && e.settings.Store != "file" && st.Place().Kind == "file" {
+		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
+	}
+	return o
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// delete removes what is stored, with all that is remembered of it. Nothing stored is as good as deleted.
+func (e *errand) delete(ctx context.Context) outcome {
+	if e.settings.Provider == "command" {
+		return outcome{}
+	}
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		return outcome{result: e.about(nil)}
+	}
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := st.Lock(waiting)
+	switch {
+	case err == nil:
+		defer lock.Release()
+	case !errors.Is(err, protocol.ErrNotFound):
+		return outcome{result: e.about(st), err: err}
+	}
+	if err := store.Forget(e.settings.StateDir, st.Place()); err != nil {
+		return outcome{result: e.about(st), err: err}
+	}
+	_, version, err := st.Load(ctx)
+	if err == nil || errors.Is(err, protocol.ErrLoginRequired) {
+		err = st.Delete(ctx, version)
+	}
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return outcome{result: e.about(st), err: err}
+	}
+	e.forget()
+	o := outcome{result: e.about(st)}
+	o.result.Saved = true
+	return o
+}
+
+// spill leaves the record that the agent holds unsaved where the next job finds it. It takes no lock: it is the last thing
+// that an agent does.
+func (e *errand) spill(ctx context.Context) outcome {
+	record, err := e.held()
+	if err != nil {
+		return outcome{err: err}
+	}
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		return outcome{result: e.about(nil), err: &protocol.Error{Code: protocol.CodeConfig, Message: "store memory keeps nothing beyond the agent"}}
+	}
+	o := outcome{result: e.about(st), err: store.Spill(e.settings.StateDir, st.Place(), store.Version(e.job.Base), record)}
+	o.result.Saved = o.err == nil
+	return o
+}

@@ -1,0 +1,225 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// renew brings a token that serves: the stored one, else a new one.
+func (e *errand) renew(ctx context.Context) outcome {
+	if e.settings.Provider == "command" {
+		return e.ask(ctx)
+	}
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		record, err := e.held()
+		if err != nil {
+			return outcome{result: e.about(nil), err: err}
+		}
+		return e.bring(ctx, state{record: record})
+	}
+	if o, ok := e.glance(ctx, st); ok {
+		return o
+	}
+	s, err := e.lockAndSettle(ctx, st)
+	if err != nil {
+		return e.unlucky(ctx, s, err)
+	}
+	defer s.release()
+	return e.bring(ctx, s)
+}
+
+// glance answers from the store without a lock, which is all that most jobs need: someone else has renewed, or the agent has
+// just started. It declines whenever there is more to do than to look.
+func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
+	if !e.job.Record.Empty() || store.Spilled(e.settings.StateDir, st.Place()) {
+		return outcome{}, false
+	}
+	record, version, err := st.Load(ctx)
+	switch {
+	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
+		return e.nothing(st, version, err), true
+	case err != nil, e.due(record, version):
+		return outcome{}, false
+	}
+	return e.keep(ctx, state{st: st, record: record, version: version}), true
+}
+
+// nothing is the outcome when the store holds no usable record.
+func (e *errand) nothing(st store.Store, v store.Version, err error) outcome {
+	o := outcome{result: e.about(st), err: err}
+	o.result.Version, o.result.Saved = job.Version(v), true // there is nothing left to be saved
+	return o
+}
+
+// unlucky is the outcome when the record could not be taken: what the store holds serves as long as it lives.
+func (e *errand) unlucky(ctx context.Context, s state, err error) outcome {
+	if errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrInvalid) || errors.Is(err, protocol.ErrLoginRequired) {
+		return e.nothing(s.st, s.version, err)
+	}
+	o := outcome{result: e.about(s.st), err: err}
+	if record, version, loadErr := s.st.Load(ctx); loadErr == nil && e.job.Record.Empty() && alive(record) {
+		o.result = e.result(s.st, record, version)
+		o.result.Saved = true
+	}
+	return o
+}
+
+// due reports whether a record must be renewed to do the job. Force renews what the agent knows; a record that someone else
+// has written since then may be the very cure that is asked for.
+func (e *errand) due(r store.Record, v store.Version) bool {
+	known := e.job.Base == (job.Version{}) || store.Version(e.job.Base) == v
+	return e.job.Force && known || r.AccessToken.Empty() ||
+		job.Due(time.Now(), r.Expiry, r.Issued, e.job.MinTTL, e.job.HalfLife)
+}
+
+func alive(r store.Record) bool {
+	return !r.AccessToken.Empty() && (r.Expiry.IsZero() || r.Expiry.After(time.Now().Round(0)))
+}
+
+// bring answers with a record that is settled: as it is when it serves, else renewed.
+func (e *errand) bring(ctx context.Context, s state) outcome {
+	if !e.due(s.record, s.version) {
+		return e.keep(ctx, s)
+	}
+	origin, err := e.mayRenew(s.record)
+	switch {
+	case err != nil:
+		return e.failed(ctx, s, err)
+	case origin == "":
+		return e.keep(ctx, s)
+	}
+	if s.lock != nil {
+		if err := s.lock.Check(); err != nil {
+			return e.failed(ctx, s, err)
+		}
+	}
+
+	// From here on the job is finished whatever happens around it.
+	ctx = context.WithoutCancel(ctx)
+	e.agent.report(job.Report{Kind: job.Asking})
+	reply, err := e.client().Refresh(ctx, s.record.RefreshToken)
+	if err != nil {
+		if o, ok := e.overtaken(ctx, s, err); ok {
+			return o
+		}
+		if !reply.RefreshToken.Empty() {
+			s.record.RefreshToken, s.unsaved = reply.RefreshToken, true // rotated, though no access token came with it
+			s.record.TokenOrigin = origin
+		}
+		return e.failed(ctx, s, err)
+	}
+	s.record, s.unsaved = renewed(s.record, reply, origin), true
+
+	handOver := e.result(s.st, s.record, s.version)
+	handOver.Renewed = true
+	if handOver.Record, err = s.record.Marshal(); err != nil {
+		return e.keep(ctx, s).but(err)
+	}
+	e.agent.report(job.Report{Kind: job.HandOver, Result: handOver})
+	o := e.keep(ctx, s)
+	o.result.Renewed = true
+	return o
+}
+
+// failed keeps what there is to keep, and says why there is no new token. The old one goes with it while it lives.
+func (e *errand) failed(ctx context.Context, s state, err error) outcome {
+	o := e.keep(ctx, s).but(err)
+	if !alive(s.record) {
+		o.result.Token = protocol.Secret{}
+	}
+	return o
+}
+
+// overtaken looks again after a refusal: a program that takes no lock may have renewed meanwhile, and then the refused
+// refresh token was simply an old one.
+func (e *errand) overtaken(ctx context.Context, s state, refusal error) (outcome, bool) {
+	if s.st == nil || s.unsaved || !errors.Is(refusal, protocol.ErrLoginRequired) {
+		return outcome{}, false
+	}
+	record, version, err := s.st.Load(ctx)
+	if err != nil || version == s.version || !alive(record) {
+		return outcome{}, false
+	}
+	return e.keep(ctx, state{st: s.st, lock: s.lock, record: record, version: version}), true
+}
+
+// mayRenew returns the origin that the record's refresh token goes to; "" and nil when the record can't be renewed and
+// serves as it is; an error when it can't and doesn't.
+func (e *errand) mayRenew(r store.Record) (origin string, err error) {
+	switch {
+	case e.settings.Provider == "static" && e.job.Force:
+		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
+			Hint: "replace it: ccagent add " + e.job.Profile + " --provider static --force"}
+	case e.settings.Provider == "static":
+		return "", nil
+	case r.RefreshToken.Empty() && !alive(r):
+		return "", &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
+	case r.RefreshToken.Empty() && e.job.Force:
+		return "", &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
+	case r.RefreshToken.Empty():
+		return "", nil
+	}
+	if origin, err = oauth.Origin(e.settings.TokenURL); err != nil {
+		return "", err
+	}
+	if r.TokenOrigin != "" && r.TokenOrigin != origin && !(slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)) {
+		return "", &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("this sign-in belongs to %s and token_url is at %s, where its refresh token is not sent", r.TokenOrigin, origin),
+			Hint:    "set token_url back, or sign in anew and hand that over: ccagent import FILE",
+		}
+	}
+	return origin, nil
+}
+
+// claudeOrigins are one and the same service: the documented homes of provider claude's token endpoint, newer and older.
+var claudeOrigins = []string{"https://platform.claude.com", "https://console.anthropic.com"}
+
+func (e *errand) client() *oauth.Client {
+	return &oauth.Client{
+		TokenURL:  e.settings.TokenURL,
+		ClientID:  e.settings.ClientID,
+		UserAgent: e.settings.UserAgent,
+		Headers:   e.settings.Headers,
+		Timeout:   e.settings.Timeout,
+	}
+}
+
+// renewed is r with what a provider answered. What it does not say stays: the refresh token above all.
+func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
+	r.AccessToken, r.Expiry, r.Issued = reply.AccessToken, reply.Expiry, reply.Issued
+	if !reply.RefreshToken.Empty() {
+		r.RefreshToken = reply.RefreshToken
+	}
+	if !reply.GrantExpiry.IsZero() {
+		r.GrantExpiry = reply.GrantExpiry
+	}
+	if reply.Scopes != nil {
+		r.Scopes = reply.Scopes
+	}
+	r.TokenOrigin = origin
+	r.SignIn = cmp.Or(r.SignIn, newSignIn())
+	return r
+}
+
+// newSignIn is the id of a sign-in that has none yet. It is a name, not a secret.
+func newSignIn() string {
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	return hex.EncodeToString(id[:])
+}

@@ -1,0 +1,167 @@
+// Package worker does one job: it joins a store and a provider for as long as that takes, and is gone. It runs in a process
+// of its own (`ccagent worker`, started by the agent), which [Run] is the whole of.
+//
+// A renewal goes: lock the record, load it, adopt it if someone else has written it and it serves, otherwise ask the provider,
+// hand the whole new record over to the agent, save it, release. From the provider's answer to the save the record is in two
+// processes; when the store refuses it and the agent is gone too, it is left in a spill file that the next job consumes.
+//
+// Run's caller sees to it that the process ignores SIGPIPE: a pipe without a reader means that the agent is gone, which is no
+// reason to leave a renewal half done.
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// Run reads one job from in, does it, and reports to out. build is the version of this binary: a job of another one is
+// refused. What becomes of the job is in its reports; the error is that there was no job to read.
+//
+// Cancelling ctx ends what can be ended without loss: the wait for a lock, a command. A request to a provider that is under
+// way, and the save after it, are finished.
+func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
+	j, err := job.ReadJob(in)
+	if err != nil {
+		return fmt.Errorf("reading the job: %w", err)
+	}
+	e := &errand{job: j, agent: pipe{out: out}}
+	if j.Build != build {
+		e.agent.report(job.Report{Kind: job.Done, Err: &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: fmt.Sprintf("the agent is of version %s, its worker of version %s", j.Build, build),
+			Hint:    "ccagent was upgraded under a running agent; end it, the next request starts the new one: ccagent stop",
+		}})
+		return nil
+	}
+	e.agent.report(job.Report{Kind: job.Hello})
+	o := e.do(ctx)
+	e.agent.report(job.Report{Kind: job.Done, Result: o.result, Err: e.explain(o.err), RetryAfter: retryAfter(o.err)})
+	if o.unsaved != nil && e.agent.gone {
+		return o.unsaved() // nobody else has it
+	}
+	return nil
+}
+
+// errand is the job under way.
+type errand struct {
+	job      job.Job
+	settings Settings
+	agent    pipe
+}
+
+// outcome is what became of a job: the last report's content, and how to keep what neither store nor provider has.
+type outcome struct {
+	result  job.Result
+	err     error
+	unsaved func() error
+}
+
+// but is o with an error that comes first.
+func (o outcome) but(err error) outcome {
+	o.err = err
+	return o
+}
+
+func (e *errand) do(ctx context.Context) outcome {
+	if err := json.Unmarshal(e.job.Settings, &e.settings); err != nil {
+		return outcome{err: errors.New("the profile's settings can't be read")}
+	}
+	switch e.job.Op {
+	case job.Renew:
+		return e.renew(ctx)
+	case job.Save:
+		return e.save(ctx)
+	case job.Put:
+		return e.put(ctx)
+	case job.Delete:
+		return e.delete(ctx)
+	case job.Spill:
+		return e.spill(ctx)
+	}
+	return outcome{err: fmt.Errorf("unknown job %d", e.job.Op)}
+}
+
+// pipe is the way to the agent.
+type pipe struct {
+	out  io.Writer
+	gone bool // a report could not be written
+}
+
+func (p *pipe) report(r job.Report) {
+	if !p.gone {
+		p.gone = job.WriteReport(p.out, r) != nil
+	}
+}
+
+// explain makes an error what crosses to the agent, with a hint for those that a person must mend.
+func (e *errand) explain(err error) *protocol.Error {
+	if err == nil {
+		return nil
+	}
+	out := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+	if out.Hint != "" {
+		return out
+	}
+	switch out.Code {
+	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
+		switch e.settings.Provider {
+		case "claude":
+			out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import FILE"
+			if e.job.Profile != "" && !strings.EqualFold(e.job.Profile, "claude") {
+				out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import -p " + e.job.Profile + " FILE"
+			}
+		case "static":
+			out.Hint = "store its key: ccagent add " + e.job.Profile + " --provider static --force"
+		}
+	}
+	return out
+}
+
+func retryAfter(err error) time.Duration {
+	var failure *oauth.Error
+	if errors.As(err, &failure) {
+		return failure.RetryAfter
+	}
+	return 0
+}
+
+// result describes a record where it rests. st is nil for store memory.
+func (e *errand) result(st store.Store, r store.Record, v store.Version) job.Result {
+	result := e.about(st)
+	result.Token, result.Kind, result.Expiry, result.Issued = r.AccessToken, e.kind(r), r.Expiry, r.Issued
+	result.Version = job.Version(v)
+	result.Subscription, result.Scopes = r.Subscription, r.Scopes
+	return result
+}
+
+// about is a result that says no more than where the record would rest.
+func (e *errand) about(st store.Store) job.Result {
+	if st == nil {
+		return job.Result{Provider: e.settings.Provider, Store: "memory", Location: "the agent's memory"}
+	}
+	place := st.Place()
+	return job.Result{Provider: e.settings.Provider, Store: place.Kind, Location: place.Location, Watch: place.Watch}
+}
+
+// kind is the record's own, else what its provider hands out.
+func (e *errand) kind(r store.Record) protocol.Kind {
+	switch {
+	case r.Kind != "":
+		return r.Kind
+	case e.settings.Provider == "claude":
+		return protocol.KindOAuth
+	case e.settings.Provider == "static":
+		return protocol.KindAPIKey
+	}
+	return protocol.KindBearer
+}
