@@ -100,7 +100,7 @@ type conn struct {
 	net  *net.UnixConn
 	mu   sync.Mutex
 	busy bool
-	idle time.Time // since when, where not busy
+	last time.Time // when the last request began
 	over bool      // no further request
 }
 
@@ -117,7 +117,7 @@ func (s *connections) count() uint32 {
 	return uint32(len(s.open))
 }
 
-// add admits c. Where there are too many, the one that has been idle longest gives way; it reports false when none is idle.
+// add admits c. Where there are too many, the idle one whose last request is oldest gives way; it reports false when none is idle.
 func (s *connections) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,8 +126,8 @@ func (s *connections) add(c *conn) bool {
 		var since time.Time
 		for o := range s.open {
 			o.mu.Lock()
-			if !o.busy && !o.over && (oldest == nil || o.idle.Before(since)) {
-				oldest, since = o, o.idle
+			if !o.busy && !o.over && (oldest == nil || o.last.Before(since)) {
+				oldest, since = o, o.last
 			}
 			o.mu.Unlock()
 		}
@@ -173,14 +173,14 @@ func (c *conn) end() {
 // begin and finish mark a request under way. finish reports whether another may follow.
 func (c *conn) begin() {
 	c.mu.Lock()
-	c.busy = true
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	c.busy, c.last = true, time.Now()
 }
 
-func (c *conn) finish(now time.Time) bool {
+func (c *conn) finish() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy, c.idle = false, now
+	c.busy = false
 	return !c.over
 }
 
@@ -213,7 +213,7 @@ func (a *Agent) serveConn(nc *net.UnixConn, admit Policy) {
 		a.log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
 		return
 	}
-	c := &conn{net: nc, idle: time.Now()}
+	c := &conn{net: nc, last: time.Now()}
 	if !a.conns.add(c) {
 		a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
 		return
@@ -254,7 +254,7 @@ func (a *Agent) converse(c *conn) {
 		if cap(out) > protocol.MaxFrame/2 {
 			out = make([]byte, 0, 512)
 		}
-		if !c.finish(time.Now()) && have == 0 {
+		if !c.finish() && have == 0 {
 			return
 		}
 	}
