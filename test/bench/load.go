@@ -1,0 +1,294 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// serveEcho is the bar for throughput, in a process of its own: the least that a Go server can do with frames of these
+// sizes. Its arguments are a socket, the size of a request, and that of a reply.
+func serveEcho(ctx context.Context, args []string) error {
+	if len(args) != 3 {
+		return errors.New("want SOCKET REQUEST REPLY")
+	}
+	requestSize, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	replySize, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("unix", args[0])
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { listener.Close() })()
+	fmt.Println("ready")
+	for {
+		conn, err := listener.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer conn.Close()
+			request, reply := make([]byte, requestSize), make([]byte, replySize)
+			for {
+				if _, err := io.ReadFull(conn, request); err != nil {
+					return
+				}
+				if _, err := conn.Write(reply); err != nil {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// exchange is a request as bytes and the size of its reply.
+type exchange struct {
+	socket  string
+	request []byte
+	reply   int
+}
+
+// hot is the exchange of the token in memory. It fails unless the reply is the token.
+func (b *bench) hot() (exchange, error) {
+	request, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{})
+	if err != nil {
+		return exchange{}, err
+	}
+	conn, err := net.Dial("unix", b.agent.socket)
+	if err != nil {
+		return exchange{}, err
+	}
+	defer conn.Close()
+	if _, err := conn.Write(request); err != nil {
+		return exchange{}, err
+	}
+	reply, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame)
+	if err != nil {
+		return exchange{}, err
+	}
+	if op, _, err := protocol.OpenFrame(reply); err != nil || op != protocol.OpToken.Reply() {
+		return exchange{}, fmt.Errorf("no token in the reply: op %d, %w", op, err)
+	}
+	const header = 4
+	return exchange{b.agent.socket, request, header + len(reply)}, nil
+}
+
+// startEcho starts an echo server for an exchange of the same sizes.
+func (b *bench) startEcho(like exchange) (exchange, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return exchange{}, err
+	}
+	echo := exchange{filepath.Join(b.dir, "echo.sock"), like.request, like.reply}
+	server := exec.Command(self, "echo", echo.socket, strconv.Itoa(len(echo.request)), strconv.Itoa(echo.reply))
+	server.Stderr = os.Stderr
+	ready, err := server.StdoutPipe()
+	if err != nil {
+		return exchange{}, err
+	}
+	if err := b.spawn(server); err != nil {
+		return exchange{}, err
+	}
+	if _, err := ready.Read(make([]byte, 16)); err != nil {
+		return exchange{}, fmt.Errorf("echo server: %w", err)
+	}
+	return echo, nil
+}
+
+// loop repeats the exchange on one connection until more returns false, which is asked before each, and fails at
+// the first that does.
+func (x exchange) loop(more func() bool) error {
+	conn, err := net.Dial("unix", x.socket)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	reply := make([]byte, x.reply)
+	for more() {
+		if _, err := conn.Write(x.request); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(conn, reply); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rate returns how many exchanges a second a server manages over that many connections.
+func (x exchange) rate(connections int, window time.Duration) (float64, error) {
+	var (
+		stop  atomic.Bool
+		done  atomic.Int64
+		group sync.WaitGroup
+		errs  = make(chan error, connections)
+	)
+	start := time.Now()
+	for range connections {
+		group.Go(func() {
+			count := int64(-1)
+			errs <- x.loop(func() bool { count++; return !stop.Load() })
+			done.Add(count)
+		})
+	}
+	time.Sleep(window)
+	stop.Store(true)
+	group.Wait()
+	took := time.Since(start)
+	close(errs)
+	for err := range errs {
+		if err != nil {
+			return 0, err
+		}
+	}
+	return float64(done.Load()) / took.Seconds(), nil
+}
+
+// throughput compares the agent with the echo server, turn by turn.
+func (b *bench) throughput(ctx context.Context) ([]row, error) {
+	hot, err := b.hot()
+	if err != nil {
+		return nil, err
+	}
+	echo, err := b.startEcho(hot)
+	if err != nil {
+		return nil, err
+	}
+	var rows []row
+	for _, connections := range []int{1, 64} {
+		var ratios, agents, echoes []float64
+		for range b.rounds {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			e, err := echo.rate(connections, b.window)
+			if err != nil {
+				return nil, err
+			}
+			a, err := hot.rate(connections, b.window)
+			if err != nil {
+				return nil, err
+			}
+			ratios, agents, echoes = append(ratios, a/e), append(agents, a), append(echoes, e)
+		}
+		ratio := median(ratios)
+		rows = append(rows, row{
+			what:     fmt.Sprintf("token requests per second on %d connection(s), against a bare Go echo server", connections),
+			must:     "≥ 0.67",
+			measured: fmt.Sprintf("%.0f / %.0f = %.2f", median(agents), median(echoes), ratio),
+			ok:       ratio >= 0.67,
+		})
+	}
+	return rows, nil
+}
+
+// tail returns the 99.9th percentile of the exchange on one connection.
+func (x exchange) tail(window time.Duration) (time.Duration, error) {
+	samples := make([]time.Duration, 0, 1<<20)
+	// A collection here would be taken for one there.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	begin := time.Now()
+	last := begin
+	err := x.loop(func() bool {
+		now := time.Now()
+		if now != begin {
+			samples = append(samples, now.Sub(last))
+		}
+		last = now
+		return now.Sub(begin) < window
+	})
+	if err != nil {
+		return 0, err
+	}
+	return quantile(samples[1:], 0.999), nil // the first one is the connection's making
+}
+
+// latency compares the tail of a quiet agent with that of one whose other profiles renew all the time at a slow provider.
+func (b *bench) latency(ctx context.Context) ([]row, error) {
+	hot, err := b.hot()
+	if err != nil {
+		return nil, err
+	}
+	window := max(b.window, 2*b.effort.provider)
+	var ratios, idles, busies []float64
+	for range b.rounds {
+		idle, err := hot.tail(window)
+		if err != nil {
+			return nil, err
+		}
+		busy, err := b.whileRenewing(ctx, func() (time.Duration, error) { return hot.tail(window) })
+		if err != nil {
+			return nil, err
+		}
+		ratios = append(ratios, float64(busy)/float64(idle))
+		idles = append(idles, idle.Seconds()*1e6)
+		busies = append(busies, busy.Seconds()*1e6)
+	}
+	ratio := median(ratios)
+	return []row{{
+		what:     fmt.Sprintf("99.9th percentile of a hot request while %d profiles renew at a %s provider, against an idle agent", b.renewing, b.effort.provider),
+		must:     "≤ 3",
+		measured: fmt.Sprintf("%.0f µs / %.0f µs = %.2f", median(busies), median(idles), ratio),
+		ok:       ratio <= 3,
+	}}, nil
+}
+
+// whileRenewing calls f while every renewing profile is renewed over and over, their beginnings spread over the provider's
+// time.
+func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, error)) (time.Duration, error) {
+	b.provider.SetFault(oauthtest.Fault{Delay: b.effort.provider})
+	var (
+		stop    atomic.Bool
+		group   sync.WaitGroup
+		started sync.WaitGroup
+		errs    = make(chan error, b.renewing)
+	)
+	for i := range b.renewing {
+		started.Add(1)
+		group.Go(func() {
+			time.Sleep(b.effort.provider * time.Duration(i) / time.Duration(b.renewing))
+			started.Done()
+			for !stop.Load() {
+				if _, err := b.agent.client.Token(ctx, protocol.TokenRequest{Profile: renewing(i), Force: true}); err != nil {
+					errs <- fmt.Errorf("renewal of %s: %w", renewing(i), err)
+					return
+				}
+			}
+		})
+	}
+	started.Wait()
+	before := b.provider.Counts().Refreshes
+	result, err := f()
+	renewed := b.provider.Counts().Refreshes - before
+	stop.Store(true)
+	group.Wait()
+	close(errs)
+	for renewalErr := range errs {
+		err = errors.Join(err, renewalErr)
+	}
+	if err == nil && renewed < b.renewing {
+		err = fmt.Errorf("only %d renewals happened meanwhile", renewed)
+	}
+	return result, err
+}

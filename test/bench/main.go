@@ -1,0 +1,148 @@
+// Command bench measures ccagent beside the programs it stands next to, and prints one table in Markdown. Every figure is a
+// ratio within one run, or a size: the machine cancels out, and docs/performance.md can be checked anywhere.
+//
+//	make bench                         # all of it, about five minutes
+//	make bench BENCHFLAGS=-quick       # does it run? its figures mean nothing
+//
+// It works in a temporary home with fake tokens, a stand-in for the provider, and servers in processes of their own. It needs
+// git, ssh-agent and a Go toolchain, and Linux for the memory figures. Its exit code is 1 if something failed, 2 if a bound
+// was missed.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// effort is how much is measured.
+type effort struct {
+	processes int           // runs of each program
+	rounds    int           // of throughput and latency
+	window    time.Duration // of one round
+	provider  time.Duration // how long the slow provider takes
+	renewing  int           // profiles that renew meanwhile
+	idle      time.Duration // before memory is looked at
+	profiles  int           // loaded into one agent
+}
+
+var (
+	full  = effort{processes: 500, rounds: 5, window: 3 * time.Second, provider: 5 * time.Second, renewing: 10, idle: time.Minute, profiles: 1000}
+	quick = effort{processes: 20, rounds: 1, window: 200 * time.Millisecond, provider: 300 * time.Millisecond, renewing: 10, idle: time.Second, profiles: 50}
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "echo" {
+		if err := serveEcho(ctx, args[1:]); err != nil {
+			fmt.Fprintln(stderr, "bench: echo server:", err)
+			return 1
+		}
+		return 0
+	}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	bin := flags.String("bin", "bin", "`folder` of the programs to measure")
+	smoke := flags.Bool("quick", false, "only see that it runs; judge nothing")
+	if err := flags.Parse(args); err != nil {
+		return 1
+	}
+	e := full
+	if *smoke {
+		e = quick
+	}
+	rows, err := measure(ctx, *bin, e, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	fmt.Fprintf(stdout, "Measured on %s.\n\n", machine())
+	missed := printTable(stdout, rows)
+	if *smoke {
+		fmt.Fprintln(stdout, "\nA quick run: the figures mean nothing.")
+		return 0
+	}
+	if missed > 0 {
+		fmt.Fprintf(stderr, "bench: bounds missed: %d\n", missed)
+		return 2
+	}
+	return 0
+}
+
+// measure runs everything, one after the other, and says on progress where it is.
+func measure(ctx context.Context, bin string, e effort, progress io.Writer) ([]row, error) {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return nil, err
+	}
+	// Short: a socket's path has room for about a hundred bytes.
+	dir, err := os.MkdirTemp("", "ccb")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+
+	b := &bench{effort: e, bin: bin, dir: dir}
+	defer b.close()
+	if err := b.start(ctx); err != nil {
+		return nil, err
+	}
+	var rows []row
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) ([]row, error)
+	}{
+		{"whole processes", b.processes},
+		{"size", b.size},
+		{"throughput", b.throughput},
+		{"latency while others renew", b.latency},
+		{"memory", b.memory},
+		{"allocations", b.allocations},
+	} {
+		start := time.Now()
+		fmt.Fprintf(progress, "bench: %s ...", part.name)
+		got, err := part.run(ctx)
+		if err != nil {
+			fmt.Fprintln(progress)
+			return nil, fmt.Errorf("%s: %w", part.name, err)
+		}
+		fmt.Fprintf(progress, " %.0f s\n", time.Since(start).Seconds())
+		rows = append(rows, got...)
+	}
+	return rows, nil
+}
+
+// row is a line of the table.
+type row struct {
+	what, must, measured string
+	ok                   bool
+}
+
+// printTable prints the rows and returns how many missed their bound.
+func printTable(w io.Writer, rows []row) (missed int) {
+	var b strings.Builder
+	b.WriteString("| what | must | measured | |\n|---|---|---|---|\n")
+	for _, r := range rows {
+		verdict := "ok"
+		if !r.ok {
+			verdict = "**missed**"
+			missed++
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.what, r.must, r.measured, verdict)
+	}
+	io.WriteString(w, b.String())
+	return missed
+}
