@@ -1,0 +1,229 @@
+package protocol
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden vectors of testdata anew")
+
+// vectors are the frames of docs/protocol.md §10, one file each. They are the protocol: a change here breaks every client.
+func vectors(t testing.TB) map[string][]byte {
+	home := Home{Home: "/home/alice", XDGConfigHome: "", ClaudeConfigDir: "/home/alice/.claude-work"}
+	at := time.UnixMilli(1767225600123) // 2026-01-01T00:00:00.123Z
+	must := func(frame []byte, err error) []byte {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return frame
+	}
+	return map[string][]byte{
+		"token-request": must(AppendTokenRequest(nil, TokenRequest{
+			Profile: "claude", MinTTL: 90 * time.Second, HalfLife: true, Host: "api.example.com", Home: home,
+		})),
+		"token-request-default": must(AppendTokenRequest(nil, TokenRequest{})),
+		"token-reply": AppendToken(nil, Token{
+			Profile: "claude", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindOAuth, Notice: "not saved yet",
+		}),
+		"token-reply-never": AppendToken(nil, Token{Profile: "robot", Value: NewSecret("fake-key-1"), Kind: KindAPIKey}),
+		"status-request":    must(AppendStatusRequest(nil, StatusRequest{After: "claude", Home: home})),
+		"status-reply": AppendStatus(nil, Status{
+			Agent: AgentStatus{
+				PID: 4711, Version: "v1.2.3", Socket: "/run/user/1000/ccagent/agent.sock", Started: at, Requests: 12, Renewals: 3,
+				Connections: 2, Memory: 7 << 20, DefaultProfile: "claude", ConfigError: "line 3: unknown key",
+			},
+			Profiles: []ProfileStatus{{
+				Name: "claude", Provider: "claude", State: StateLive, Store: "claude-code",
+				Location: "/home/alice/.claude/.credentials.json", Kind: KindOAuth, HasToken: true, Expiry: at.Add(8 * time.Hour),
+				Issued: at, LastRenewal: at, LastUsed: at, LastError: "the provider answered 503", LastCode: CodeUnavailable,
+				Subscription: "max", Scopes: []string{"user:inference", "user:profile"},
+			}},
+			Next: "claude",
+		}),
+		"put-request": must(AppendPutRequest(nil, PutRequest{
+			Profile: "robot", Record: NewSecret(`{"fake":"record"}`), Force: true, Home: home,
+		})),
+		"put-reply":       appendPutReply(nil, PutReply{Location: "/home/alice/.local/share/ccagent/robot.json", Notice: ""}),
+		"control-request": must(AppendControlRequest(nil, ControlRequest{Command: CommandRemove, Profile: "robot", Home: home})),
+		"control-reply":   appendControlReply(nil, struct{}{}),
+		"error-reply": AppendError(nil, &Error{
+			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
+		}),
+	}
+}
+
+func TestVectors(t *testing.T) {
+	all := vectors(t)
+	for name, frame := range all {
+		path := filepath.Join("testdata", name+".hex")
+		if *update {
+			if err := os.WriteFile(path, []byte(hexLines(frame)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if want := readVector(t, path); !bytes.Equal(frame, want) {
+			t.Errorf("%s: the encoding changed: got\n%swant\n%s", name, hexLines(frame), hexLines(want))
+		}
+	}
+	doc, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("testdata/*.hex")
+	if len(files) != len(all) {
+		t.Errorf("testdata holds %d vectors, want %d", len(files), len(all))
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/protocol.md does not cite %s", name)
+		}
+	}
+}
+
+// Each vector is read by the side that it is meant for, and encodes to the same bytes again.
+func TestVectorsRoundTrip(t *testing.T) {
+	for name, frame := range vectors(t) {
+		if got := again(t, frame[headerSize:]); !bytes.Equal(got, frame) {
+			t.Errorf("%s: decoded and encoded again it is\n%swant\n%s", name, hexLines(got), hexLines(frame))
+		}
+	}
+}
+
+// again decodes a payload and encodes what it found; nil where it can't be decoded.
+func again(t testing.TB, payload []byte) []byte {
+	op, d, err := OpenFrame(payload)
+	if err != nil {
+		return nil
+	}
+	var frame []byte
+	switch op {
+	case OpToken:
+		var r TokenRequest
+		if r, err = DecodeTokenRequest(payload); err == nil {
+			frame, err = AppendTokenRequest(nil, r)
+		}
+	case OpStatus:
+		r := decodeStatusRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendStatusRequest(nil, r)
+		}
+	case OpPut:
+		r := decodePutRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendPutRequest(nil, r)
+		}
+	case OpControl:
+		r := decodeControlRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendControlRequest(nil, r)
+		}
+	case OpToken.Reply():
+		var r Token
+		if r, err = decodeToken(&d); err == nil {
+			frame = AppendToken(nil, r)
+		}
+	case OpStatus.Reply():
+		var r Status
+		if r, err = decodeStatus(&d); err == nil {
+			frame = AppendStatus(nil, r)
+		}
+	case OpPut.Reply():
+		var r PutReply
+		if r, err = decodePutReply(&d); err == nil {
+			frame = appendPutReply(nil, r)
+		}
+	case OpControl.Reply():
+		frame = appendControlReply(nil, struct{}{})
+	case OpError:
+		if e, ok := decodeError(&d).(*Error); ok {
+			frame = AppendError(nil, e)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
+// FuzzDecode: no payload breaks a decoder, and what a decoder makes of one is stable: encoded and decoded again, it gives the
+// same bytes.
+func FuzzDecode(f *testing.F) {
+	seeds, _ := filepath.Glob("testdata/*.hex")
+	if len(seeds) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, path := range seeds {
+		f.Add(readVector(f, path)[headerSize:])
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		first := again(t, payload)
+		if first == nil {
+			return
+		}
+		second := again(t, first[headerSize:])
+		if !bytes.Equal(first, second) {
+			t.Errorf("%x became %x", first, second)
+		}
+	})
+}
+
+// FuzzHandle: no payload breaks a server, and its reply is one frame.
+func FuzzHandle(f *testing.F) {
+	for _, frame := range vectors(f) {
+		f.Add(frame[headerSize:])
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		reply, _ := Handle(context.Background(), nobody{}, payload, nil)
+		got, err := ReadFrame(bytes.NewReader(reply), nil, MaxFrame)
+		if err != nil || len(got)+headerSize != len(reply) {
+			t.Errorf("reply to %x is no frame: %x, %v", payload, reply, err)
+		}
+	})
+}
+
+// nobody is an agent that knows no profile.
+type nobody struct{}
+
+var errNobody = &Error{Code: CodeNotFound, Message: "nobody"}
+
+func (nobody) Token(context.Context, TokenRequest) (Token, error)    { return Token{}, errNobody }
+func (nobody) Status(context.Context, StatusRequest) (Status, error) { return Status{}, nil }
+func (nobody) Put(context.Context, PutRequest) (PutReply, error)     { return PutReply{}, errNobody }
+func (nobody) Control(context.Context, ControlRequest) error         { return nil }
+
+func readVector(t testing.TB, path string) []byte {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame, err := hex.DecodeString(strings.Join(strings.Fields(string(text)), ""))
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return frame
+}
+
+// hexLines is 16 bytes a line.
+func hexLines(b []byte) string {
+	var text strings.Builder
+	for len(b) > 0 {
+		n := min(16, len(b))
+		for i, c := range b[:n] {
+			if i > 0 {
+				text.WriteByte(' ')
+			}
+			text.WriteString(hex.EncodeToString([]byte{c}))
+		}
+		text.WriteByte('\n')
+		b = b[n:]
+	}
+	return text.String()
+}
