@@ -32,6 +32,7 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	if err != nil {
 		return nil, storageError("locking", path, err)
 	}
+	giveToOwner(f, filepath.Dir(path))
 	err = poll(ctx, 5*time.Millisecond, 200*time.Millisecond, func() (bool, error) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
@@ -50,6 +51,17 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 		return nil, err
 	}
 	return &flock{f}, nil
+}
+
+// giveToOwner makes a lock file that root has made in somebody's folder the somebody's: it stays, and must not shut them out.
+func giveToOwner(f *os.File, dir string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	var file, folder unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &file) == nil && unix.Stat(dir, &folder) == nil && file.Uid == 0 && folder.Uid != 0 {
+		f.Chown(int(folder.Uid), int(folder.Gid))
+	}
 }
 
 func (l *flock) release() error { return l.f.Close() }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -51,8 +52,8 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 			return err
 		}
 		number := 1
-		for _, s := range spills {
-			number = max(number, s.number+1)
+		if len(spills) > 0 {
+			number = spills[len(spills)-1].number + 1
 		}
 		path := filepath.Join(dir, spillKey(at)+"."+strconv.Itoa(number)+".json")
 		err = os.Link(temp, path)
@@ -73,55 +74,52 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 //
 // A spilled record is saved if the store still holds what it replaces, or a logged-out stub; of several the newest that
 // descends from there is. What the store holds already is dropped. Where someone else has written or removed the record
-// meanwhile, theirs stays and ours is kept aside. A file is removed only once its record is safe elsewhere.
+// meanwhile, theirs stays and ours is kept aside. A file is removed only once its record, or one that replaced it, is
+// stored: interrupted anywhere, the next Recover finishes.
 //
-// If the record can't be saved, it is returned with the error: what is stored is no longer good, and the caller serves and
-// saves this one instead.
+// If the record can't be saved, it is returned with the error: what is stored is no longer good, and the caller serves this
+// one and saves it later.
 func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
-	spills, err := spillsOf(stateDir, s.Place())
-	if err != nil || len(spills) == 0 {
+	all, err := spillsOf(stateDir, s.Place())
+	if err != nil {
 		return nil, err
+	}
+	// One that can't be read may be of a newer version of ours, and stays for it.
+	spills := slices.DeleteFunc(all, func(sp spill) bool { return sp.kept || !sp.readable })
+	if len(spills) == 0 {
+		return nil, nil
 	}
 	stored, version, err := s.Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
-	switch {
-	case stub, err == nil, errors.Is(err, protocol.ErrNotFound):
-	default:
+	if err != nil && !stub && !errors.Is(err, protocol.ErrNotFound) {
 		return nil, err
 	}
 
-	// Forwards from what is stored: each spill replaces it or one that does.
+	// Forwards from what is stored: a spill is good if it replaces that or a good one. The agent's memory is always of the
+	// newest record, so of two that replace the same one the later is the one to have.
 	good := map[Version]bool{version: true}
-	for _, sp := range spills {
-		if sp.readable && stub {
-			good[sp.base] = true
-		}
-	}
-	winner, home := -1, -1
+	safe, winner := -1, -1 // spills up to here are stored or overtaken by one of ours that is; the one to save
 	for i, sp := range spills {
-		if !sp.readable {
-			continue
-		}
-		if err == nil && sameTokens(stored, sp.record) {
-			winner, home = -1, i // and whatever is older is its ancestor
-			good[sp.base], good[sp.record.version()] = true, true
-			continue
-		}
-		if good[sp.base] && (home < 0 || sp.base != spills[home].base) {
+		switch {
+		case err == nil && sameTokens(stored, sp.record):
+			safe, winner = i, -1
+		case stub || good[sp.base]:
 			winner = i
-			good[sp.record.version()] = true
+		default:
+			continue
 		}
+		good[sp.base], good[sp.record.version()] = true, true
+		spills[i].good = true
 	}
 	if winner >= 0 {
-		if _, err := s.Save(ctx, spills[winner].record, version); err != nil {
-			if errors.Is(err, ErrConflict) {
-				return nil, err
-			}
+		if _, err := s.Save(ctx, spills[winner].record, version); errors.Is(err, ErrConflict) {
+			return nil, err
+		} else if err != nil {
 			return &Unsaved{spills[winner].record, version}, err
 		}
 	}
-	for i, sp := range spills {
-		if i <= max(winner, home) && sp.readable {
+	for i, sp := range spills { // oldest first, so that what proves the others safe goes last
+		if i <= safe || sp.good {
 			err = os.Remove(sp.path)
 		} else {
 			err = os.Rename(sp.path, strings.TrimSuffix(sp.path, ".json")+".kept")
@@ -131,4 +129,91 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 		}
 	}
 	return nil, prune(stateDir, s.Place())
+}
+
+// spill is one spill file.
+type spill struct {
+	path     string
+	number   int
+	kept     bool
+	readable bool // record and base are known
+	record   Record
+	base     Version
+	good     bool // descends from what is stored
+}
+
+// spillKey names a place in file names.
+func spillKey(at Place) string {
+	sum := sha256.Sum256([]byte(at.Kind + "\x00" + at.Location))
+	return hex.EncodeToString(sum[:8])
+}
+
+// spillsOf returns the spill files of a place, the kept ones too, in the order they were made.
+func spillsOf(stateDir string, at Place) ([]spill, error) {
+	dir := filepath.Join(stateDir, "spill")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storageError("reading", dir, err)
+	}
+	var spills []spill
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), spillKey(at)+".")
+		digits, ext, _ := strings.Cut(name, ".")
+		number, err := strconv.Atoi(digits)
+		if !ok || err != nil || ext != "json" && ext != "kept" {
+			continue
+		}
+		sp := spill{path: filepath.Join(dir, e.Name()), number: number, kept: ext == "kept"}
+		if !sp.kept {
+			sp.read()
+		}
+		spills = append(spills, sp)
+	}
+	slices.SortFunc(spills, func(a, b spill) int { return cmp.Compare(a.number, b.number) })
+	return spills, nil
+}
+
+func (sp *spill) read() {
+	form, err := readFile(sp.path)
+	if err != nil {
+		return
+	}
+	if sp.record, err = readForm(sp.path, form); err != nil {
+		return
+	}
+	o, err := readObject(sp.path, form)
+	if err != nil {
+		return
+	}
+	var base string
+	o.text("base", &base)
+	b, err := hex.DecodeString(base)
+	sp.readable = o.err == nil && err == nil && copy(sp.base[:], b) == len(sp.base)
+}
+
+// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more.
+func prune(stateDir string, at Place) error {
+	spills, err := spillsOf(stateDir, at)
+	if err != nil {
+		return err
+	}
+	kept := slices.DeleteFunc(spills, func(sp spill) bool { return !sp.kept })
+	for _, sp := range kept[:max(0, len(kept)-keep)] {
+		if err := os.Remove(sp.path); err != nil {
+			return storageError("clearing", sp.path, err)
+		}
+	}
+	temps, err := filepath.Glob(filepath.Join(stateDir, "spill", "*.tmp"))
+	if err != nil {
+		return nil // a state directory with a bracket in its name keeps them
+	}
+	for _, temp := range temps {
+		if info, err := os.Lstat(temp); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.Remove(temp)
+		}
+	}
+	return syncDir(filepath.Join(stateDir, "spill"))
 }

@@ -1,0 +1,30 @@
+package store
+
+import "os"
+
+// Spilled reports whether a spill file waits for [Recover]. A state directory that can't be read counts as one where one
+// may: Recover says what is wrong with it.
+func Spilled(stateDir string, at Place) bool {
+	spills, err := spillsOf(stateDir, at)
+	for _, sp := range spills {
+		if !sp.kept && sp.readable {
+			return true
+		}
+	}
+	return err != nil
+}
+
+// Forget removes what was spilled or kept aside for a place. The caller holds the store's lock and is about to delete the
+// record: nothing of it is to be left.
+func Forget(stateDir string, at Place) error {
+	spills, err := spillsOf(stateDir, at)
+	if err != nil {
+		return err
+	}
+	for _, sp := range spills {
+		if err := os.Remove(sp.path); err != nil {
+			return storageError("clearing", sp.path, err)
+		}
+	}
+	return nil
+}
