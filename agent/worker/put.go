@@ -65,7 +65,7 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	s := state{st: st, lock: lock, record: record, unsaved: true}
 	defer s.release()
-	if err := store.Recover(ctx, e.settings.StateDir, st); err != nil {
+	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil {
 		return outcome{result: e.about(st), err: err}
 	}
 	stored, version, err := st.Load(ctx)

@@ -50,13 +50,14 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return outcome{}, false
 	}
 	record, version, err := st.Load(ctx)
+	s := state{st: st, record: record, version: version}
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
-	case err != nil, e.due(record, version):
+	case err != nil, e.due(s):
 		return outcome{}, false
 	}
-	return e.keep(ctx, state{st: st, record: record, version: version}), true
+	return e.keep(ctx, s), true
 }
 
 // nothing is the outcome when the store holds no usable record.
@@ -81,10 +82,10 @@ func (e *errand) unlucky(ctx context.Context, s state, err error) outcome {
 
 // due reports whether a record must be renewed to do the job. Force renews what the agent knows; a record that someone else
 // has written since then may be the very cure that is asked for.
-func (e *errand) due(r store.Record, v store.Version) bool {
-	known := e.job.Base == (job.Version{}) || store.Version(e.job.Base) == v
-	return e.job.Force && known || r.AccessToken.Empty() ||
-		job.Due(time.Now(), r.Expiry, r.Issued, e.job.MinTTL, e.job.HalfLife)
+func (e *errand) due(s state) bool {
+	known := s.unsaved || e.job.Base == job.Version{} || e.job.Base == job.Version(s.version)
+	return e.job.Force && known || s.record.AccessToken.Empty() ||
+		job.Due(time.Now(), s.record.Expiry, s.record.Issued, e.job.MinTTL, e.job.HalfLife)
 }
 
 func alive(r store.Record) bool {
@@ -93,7 +94,7 @@ func alive(r store.Record) bool {
 
 // bring answers with a record that is settled: as it is when it serves, else renewed.
 func (e *errand) bring(ctx context.Context, s state) outcome {
-	if !e.due(s.record, s.version) {
+	if !e.due(s) {
 		return e.keep(ctx, s)
 	}
 	origin, err := e.mayRenew(s.record)

@@ -60,11 +60,17 @@ func (s *state) release() {
 // settle finds the record in force, the lock being held: what a spill file brings back, what the store holds, and what the
 // agent holds unsaved.
 func (e *errand) settle(ctx context.Context, st store.Store) (state, error) {
-	if err := store.Recover(ctx, e.settings.StateDir, st); err != nil {
+	spilled, err := store.Recover(ctx, e.settings.StateDir, st)
+	ours, heldErr := e.held()
+	switch {
+	case err != nil && heldErr == nil:
+		// What the agent holds is of the same sign-in and newer; the spill waits for a store that works.
+	case spilled != nil:
+		return state{st: st, record: spilled.Record, version: spilled.Base, unsaved: true, blocked: err}, nil
+	case err != nil:
 		return state{st: st}, err
 	}
-	ours, err := e.held()
-	if err != nil {
+	if heldErr != nil {
 		stored, version, err := st.Load(ctx)
 		return state{st: st, record: stored, version: version}, err
 	}
@@ -103,7 +109,8 @@ func (e *errand) setAside(ctx context.Context, st store.Store, ours store.Record
 	if err := store.Spill(e.settings.StateDir, st.Place(), base, ours); err != nil {
 		return err
 	}
-	return store.Recover(ctx, e.settings.StateDir, st)
+	_, err := store.Recover(ctx, e.settings.StateDir, st)
+	return err
 }
 
 // same reports whether two records are the same sign-in at the same point of its life.
