@@ -451,6 +451,42 @@ func TestHangingSaveKeepsNobodyWaiting(t *testing.T) {
 	})
 }
 
+// A worker is killed between hand-over and save. What it renewed was not what the agent knew but what it had found.
+func TestWorkerDiesBeforeItSaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{}
+		found := job.Version{7}
+		a := start(t, p, func(o *Options) { o.Runner = dying{p, found} })
+		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-1" {
+			t.Fatalf("got %s", got)
+		}
+		time.Sleep(2 * time.Second)
+		if len(p.jobs) == 0 || p.jobs[0].Op != job.Save || p.jobs[0].Record.Reveal() != "fake-record" || p.jobs[0].Base != found {
+			t.Fatalf("jobs after it: %+v; want a save of the handed-over record against what the worker found", p.jobs)
+		}
+		if s := profileOf(t, a); s.State != protocol.StateLive {
+			t.Errorf("state %q", s.State)
+		}
+	})
+}
+
+// dying is a Runner whose renewals hand over and end without a word.
+type dying struct {
+	*provider
+	found job.Version
+}
+
+func (d dying) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Op != job.Renew {
+		return d.provider.Run(ctx, j, handOver)
+	}
+	d.n, d.expiry = 1, time.Now().Add(d.lifetime)
+	r := d.result()
+	r.Renewed, r.Record, r.Version = true, protocol.NewSecret("fake-record"), d.found
+	handOver(r)
+	return job.Report{}, errors.New("killed")
+}
+
 func TestMemoryRecordBlocksStopAndIdleExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{store: "memory"}

@@ -198,7 +198,9 @@ func closeOnce(c chan struct{}) {
 func (e *entry) handOver(f *flight, r job.Result) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.record = r.Record
+	// The base is what the store holds now, which may be newer than what this agent knew when the job began: should the
+	// worker die before it has saved, the save that follows is made against that.
+	e.record, e.base = r.Record, r.Version
 	if r.Store != "memory" {
 		e.saving = &retry{at: e.agent.now().Add(pause)}
 	}

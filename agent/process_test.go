@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// The test binary is its own worker: what it does is in the job's settings.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(work())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func work() int {
+	j, err := job.ReadJob(os.Stdin)
+	if err != nil {
+		return 1
+	}
+	for _, step := range strings.Fields(string(j.Settings)) {
+		r := job.Report{Result: job.Result{Record: j.Record}}
+		switch step {
+		case "hello":
+			r.Kind = job.Hello
+		case "asking":
+			r.Kind = job.Asking
+		case "handover":
+			r.Kind = job.HandOver
+		case "done":
+			r.Kind = job.Done
+			sid, _ := unix.Getsid(0)
+			dir, _ := os.Getwd()
+			r.Result.Location = strings.Join([]string{
+				strconv.FormatBool(sid == os.Getpid()), dir, os.Getenv("NOTIFY_SOCKET"), os.Getenv("KEPT"), j.Profile,
+			}, " ")
+		case "refused":
+			r.Kind, r.Err = job.Done, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "revoked", Hint: "sign in"}
+		case "garbage":
+			os.Stdout.WriteString("\x00\x00\x00\x02\x01\x63")
+			continue
+		case "exit":
+			return 3
+		case "killed":
+			unix.Kill(os.Getpid(), unix.SIGKILL)
+		}
+		if job.WriteReport(os.Stdout, r) != nil {
+			return 1
+		}
+	}
+	return 0
+}
+
+func TestProcess(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/notify")
+	t.Setenv("KEPT", "kept")
+	big := strings.Repeat("r", 200<<10) // more than a pipe holds
+	for _, tc := range []struct {
+		steps     string
+		want      error
+		says      string
+		handOvers int
+	}{
+		{"hello asking handover done", nil, "", 1},
+		{"hello done", nil, "", 0},
+		{"refused", protocol.ErrLoginRequired, "revoked", 0},
+		{"hello refused", protocol.ErrLoginRequired, "revoked", 0},
+		{"handover done", protocol.ErrUnavailable, "greet", 0},
+		{"hello exit", protocol.ErrUnavailable, "exit status 3", 0},
+		{"hello killed", protocol.ErrUnavailable, "killed", 0},
+		{"hello handover killed", protocol.ErrUnavailable, "killed", 1},
+		{"hello garbage", protocol.ErrUnavailable, "", 0},
+		{"", protocol.ErrUnavailable, "without a result", 0},
+	} {
+		t.Run(tc.steps, func(t *testing.T) {
+			n := 0
+			r, err := Process{Args: []string{"worker"}, Env: Environment()}.Run(t.Context(),
+				job.Job{Op: job.Renew, Profile: "claude", Settings: []byte(tc.steps), Record: protocol.NewSecret(big)},
+				func(r job.Result) {
+					n++
+					if r.Record.Reveal() != big {
+						t.Errorf("handed over %d bytes, want %d", len(r.Record.Reveal()), len(big))
+					}
+				})
+			if r.Err != nil {
+				err = r.Err
+			}
+			if !errors.Is(err, tc.want) || tc.want != nil && !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v, want %v saying %q", err, tc.want, tc.says)
+			}
+			if n != tc.handOvers {
+				t.Errorf("%d hand-overs, want %d", n, tc.handOvers)
+			}
+			if tc.want == nil && r.Result.Location != "true /  kept claude" {
+				t.Errorf("session, folder, environment and job: %q", r.Result.Location)
+			}
+		})
+	}
+}
