@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+func addCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "add",
+		Usage:     "add a profile",
+		ArgsUsage: "NAME --provider PROVIDER [-- PROGRAM ARGUMENTS]",
+		Description: `Writes the profile's table to config.toml, keeping all else in it, and tells the agent. The key of a static
+profile is read from standard input, or asked for on the terminal without showing it: never from an argument,
+which other users can see.
+
+EXAMPLE:
+   ccagent add gateway --provider static < key.txt
+   ccagent add vault --provider command --ttl 30m -- vault print token
+   ccagent add work --provider claude --config-dir ~/.claude-work`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
+			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, memory, or for claude claude-code"},
+			&cli.StringFlag{Name: "ttl", Usage: "command: how long a token without an expiry lives, like 30m"},
+			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: how long one run or request may take, like 30s"},
+			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
+			&cli.StringFlag{Name: "token-url", Usage: "claude: the token endpoint's `URL`"},
+			&cli.StringFlag{Name: "client-id", Usage: "claude: the client's `ID` at the token endpoint"},
+			&cli.StringSliceFlag{Name: "host", Usage: "a `HOST` that its token may go to (may be given more than once)"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a profile of that name"},
+			timeoutFlag(),
+		},
+		Action: add,
+	}
+}
+
+func add(c *cli.Context) error {
+	name := c.Args().First()
+	if name == "" {
+		return usagef(c, "which NAME?")
+	}
+	if err := protocol.CheckProfile(name); err != nil {
+		return err
+	}
+	table, err := addTable(c)
+	if err != nil {
+		return err
+	}
+	var record protocol.Secret
+	if table.Provider == "static" { // what can't be read must not leave a profile behind
+		key, err := readKey(c, name)
+		if err != nil {
+			return err
+		}
+		record, err = store.Record{Kind: protocol.KindAPIKey, AccessToken: key, Issued: time.Now().Truncate(time.Millisecond)}.Marshal()
+		if err != nil {
+			return err
+		}
+	}
+
+	conn, err := connect(c, table.Provider == "static")
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	edit, err := addProfile(conn.ctx, getenv, name, table, c.Bool("force"))
+	if err != nil {
+		return err
+	}
+	if table.Provider != "static" {
+		if err := reload(conn); err != nil {
+			return undone(c, conn, edit, err)
+		}
+		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
+		return err
+	}
+	if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		return undone(c, conn, edit, err)
+	}
+	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
+	if err != nil {
+		return undone(c, conn, edit, err)
+	}
+	notice(c.App.ErrWriter, reply.Notice)
+	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its key is in %s\n", name, edit.path, sanitize(reply.Location))
+	return err
+}
+
+// addTable is the table that the flags describe. What they mean is checked with the whole of config.toml.
+func addTable(c *cli.Context) (profileTable, error) {
+	given := func(flag string) *string {
+		if !c.IsSet(flag) {
+			return nil
+		}
+		value := c.String(flag)
+		return &value
+	}
+	t := profileTable{
+		Provider:  c.String("provider"),
+		Store:     c.String("store"),
+		ConfigDir: given("config-dir"),
+		TokenURL:  given("token-url"),
+		ClientID:  given("client-id"),
+		TTL:       given("ttl"),
+		Timeout:   given("run-timeout"),
+		Hosts:     c.StringSlice("host"),
+	}
+	if len(t.Hosts) == 0 {
+		t.Hosts = nil
+	}
+	program := c.Args().Tail()
+	if len(program) > 0 {
+		t.Command = program
+	}
+	switch {
+	case t.Provider == "":
+		return t, usagef(c, "--provider is missing: static, command or claude")
+	case t.Provider == "static" && len(program) > 0:
+		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")
+	case t.Provider == "command" && len(program) == 0:
+		return t, usagef(c, "which program? ccagent add NAME --provider command -- PROGRAM ARGUMENTS")
+	case t.ConfigDir != nil && *t.ConfigDir != "" && !strings.HasPrefix(*t.ConfigDir, "~"):
+		dir, err := filepath.Abs(*t.ConfigDir) // the shell's folder is not the agent's
+		if err != nil {
+			return t, err
+		}
+		t.ConfigDir = &dir
+	}
+	for _, value := range []*string{t.ConfigDir, t.TokenURL, t.ClientID, t.TTL, t.Timeout} {
+		if value != nil && !encodable(*value) {
+			return t, usagef(c, "%q is not UTF-8, which config.toml must be", *value)
+		}
+	}
+	if !encodable(program...) || !encodable(t.Hosts...) || !encodable(t.Provider, t.Store) {
+		return t, usagef(c, "an argument is not UTF-8, which config.toml must be")
+	}
+	return t, nil
+}
+
+// readKey reads a static key: from standard input, or where that is a terminal from a hidden prompt.
+func readKey(c *cli.Context, name string) (protocol.Secret, error) {
+	var key string
+	if f, ok := c.App.Reader.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
+		line, err := ask(c.Context, "key of "+name+" (not shown):", true)
+		if err != nil {
+			return protocol.Secret{}, err
+		}
+		key = line
+	} else {
+		text, err := io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxToken+1024))
+		if err != nil {
+			return protocol.Secret{}, fmt.Errorf("standard input could not be read: %w", err)
+		}
+		key = strings.TrimSpace(string(text))
+	}
+	if key == "" {
+		return protocol.Secret{}, usagef(c, "the key is empty")
+	}
+	if len(key) > protocol.MaxToken {
+		return protocol.Secret{}, usagef(c, "the key is longer than %d characters", protocol.MaxToken)
+	}
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return protocol.Secret{}, usagef(c, "the key is not one word of printable ASCII")
+	}
+	return protocol.NewSecret(key), nil
+}
+
+// reload tells a running agent to read config.toml again; without one there is nobody to tell.
+func reload(conn *connection) error {
+	err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
+	if errors.Is(err, protocol.ErrNoAgent) {
+		return nil
+	}
+	return err
+}
+
+// undone takes an edit back because of err, which it returns. The command's own time may be over, so it takes its own.
+func undone(c *cli.Context, conn *connection, edit *configEdit, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 5*time.Second)
+	defer cancel()
+	if undoErr := edit.undo(ctx); undoErr != nil {
+		warn(c.App.ErrWriter, "%s still holds the edit: %s", edit.path, undoErr)
+		return err
+	}
+	reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails as well, the agent looks at the file by itself
+	return err
+}

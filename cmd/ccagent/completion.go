@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+func completionCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "completion",
+		Usage:     "print a shell's completion script",
+		ArgsUsage: "bash|zsh|fish",
+		Description: `Completes commands, flags and the names of profiles.
+
+EXAMPLE:
+   source <(ccagent completion bash)                              in ~/.bashrc
+   source <(ccagent completion zsh)                               in ~/.zshrc, after compinit
+   ccagent completion fish > ~/.config/fish/completions/ccagent.fish`,
+		Action: func(c *cli.Context) error {
+			write, ok := map[string]func(io.Writer, []*cli.Command) error{
+				"bash": completeBash, "zsh": completeZsh, "fish": completeFish,
+			}[c.Args().First()]
+			if !ok || c.Args().Len() != 1 {
+				return usagef(c, "for which shell? bash, zsh or fish")
+			}
+			return write(c.App.Writer, c.App.VisibleCommands())
+		},
+	}
+}
+
+// takesProfile are the commands whose argument is the name of a profile.
+var takesProfile = map[string]bool{"remove": true}
+
+// flagWords are a command's flags as they are typed.
+func flagWords(command *cli.Command) []string {
+	var words []string
+	for _, flag := range command.VisibleFlags() {
+		for _, name := range flag.Names() {
+			words = append(words, dashed(name))
+		}
+	}
+	return words
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// fixedWords are the arguments and values that are always the same.
+var fixedWords = map[string]string{
+	"--shell":    "sh bash zsh fish csh tcsh powershell",
+	"--provider": "static command claude",
+	"--store":    "auto claude-code file memory",
+}
+
+func completeBash(w io.Writer, commands []*cli.Command) error {
+	var b strings.Builder
+	b.WriteString(`# ccagent completion for bash
+_ccagent() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        words="`)
+	names := make([]string, len(commands))
+	for i, command := range commands {
+		names[i] = command.Name
+	}
+	fmt.Fprintf(&b, "%s\"\n", strings.Join(names, " "))
+	b.WriteString(`    else
+        case $prev in
+        -p|--profile) words=$(ccagent list --names 2>/dev/null) ;;
+        --config-dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+`)
+	for _, flag := range []string{"--shell", "--provider", "--store"} {
+		fmt.Fprintf(&b, "        %s) words=\"%s\" ;;\n", flag, fixedWords[flag])
+	}
+	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
+	for _, command := range commands {
+		words := `"` + strings.Join(flagWords(command), " ")
+		switch {
+		case takesProfile[command.Name]:
+			words += ` $(ccagent list --names 2>/dev/null)`
+		case command.Name == "completion":
+			words += " bash zsh fish"
+		}
+		extra := ""
+		switch command.Name {
+		case "import":
+			extra = `; COMPREPLY=($(compgen -f -- "$cur"))`
+		case "exec":
+			extra = `; COMPREPLY=($(compgen -c -- "$cur"))`
+		}
+		fmt.Fprintf(&b, "            %s) words=%s\"%s ;;\n", command.Name, words, extra)
+	}
+	b.WriteString(`            esac ;;
+        esac
+    fi
+    COMPREPLY+=($(compgen -W "$words" -- "$cur"))
+}
+complete -F _ccagent ccagent
+`)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func completeZsh(w io.Writer, commands []*cli.Command) error {
+	var b strings.Builder
+	b.WriteString(`#compdef ccagent
+_ccagent_profiles() { local -a names; names=(${(f)"$(ccagent list --names 2>/dev/null)"}); compadd -a names }
+_ccagent() {
+    local -a commands
+    if (( CURRENT == 2 )); then
+        commands=(
+`)
+	for _, command := range commands {
+		fmt.Fprintf(&b, "            %s\n", shellWord(command.Name+":"+command.Usage))
+	}
+	b.WriteString(`        )
+        _describe command commands
+        return
+    fi
+    case $words[CURRENT-1] in
+    -p|--profile) _ccagent_profiles; return ;;
+    --config-dir) _files -/; return ;;
+`)
+	for _, flag := range []string{"--shell", "--provider", "--store"} {
+		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
+	}
+	b.WriteString("    esac\n    case $words[2] in\n")
+	for _, command := range commands {
+		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.Join(flagWords(command), " "))
+		switch {
+		case takesProfile[command.Name]:
+			b.WriteString("; _ccagent_profiles")
+		case command.Name == "import":
+			b.WriteString("; _files")
+		case command.Name == "exec":
+			b.WriteString("; _command_names -e")
+		case command.Name == "completion":
+			b.WriteString(" bash zsh fish")
+		}
+		b.WriteString(" ;;\n")
+	}
+	b.WriteString("    esac\n}\ncompdef _ccagent ccagent\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func completeFish(w io.Writer, commands []*cli.Command) error {
+	var b strings.Builder
+	b.WriteString("# ccagent completion for fish\ncomplete -c ccagent -f\n")
+	for _, command := range commands {
+		fmt.Fprintf(&b, "complete -c ccagent -n __fish_use_subcommand -a %s -d %s\n", command.Name, shellWord(command.Usage))
+	}
+	for _, command := range commands {
+		seen := fmt.Sprintf("complete -c ccagent -n '__fish_seen_subcommand_from %s'", command.Name)
+		for _, flag := range command.VisibleFlags() {
+			b.WriteString(seen)
+			for _, name := range flag.Names() {
+				option := "-l"
+				if len(name) == 1 {
+					option = "-s"
+				}
+				fmt.Fprintf(&b, " %s %s", option, name)
+			}
+			long := dashed(flag.Names()[0])
+			switch _, boolean := flag.(*cli.BoolFlag); {
+			case boolean:
+			case long == "--profile":
+				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
+			case long == "--config-dir":
+				b.WriteString(" -x -a '(__fish_complete_directories)'")
+			case fixedWords[long] != "":
+				fmt.Fprintf(&b, " -x -a '%s'", fixedWords[long])
+			default:
+				b.WriteString(" -x")
+			}
+			if described, ok := flag.(cli.DocGenerationFlag); ok {
+				fmt.Fprintf(&b, " -d %s", shellWord(strings.ReplaceAll(described.GetUsage(), "`", "")))
+			}
+			b.WriteByte('\n')
+		}
+		switch {
+		case takesProfile[command.Name]:
+			fmt.Fprintf(&b, "%s -a '(ccagent list --names 2>/dev/null)'\n", seen)
+		case command.Name == "import":
+			fmt.Fprintf(&b, "%s -F\n", seen)
+		case command.Name == "exec":
+			fmt.Fprintf(&b, "%s -a '(__fish_complete_command)'\n", seen)
+		case command.Name == "completion":
+			fmt.Fprintf(&b, "%s -a 'bash zsh fish'\n", seen)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// shellWord quotes a description, for zsh and fish alike.
+func shellWord(text string) string { return "'" + strings.ReplaceAll(text, "'", `’`) + "'" }

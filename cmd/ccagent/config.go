@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// maxConfig bounds config.toml, in bytes.
+const maxConfig = 1 << 20
+
+// defaultProfile is the profile that exists without being written down.
+const defaultProfile = "claude"
+
+// The claude provider's dialect, as far as config.toml does not say otherwise.
+const (
+	claudeTokenURL = "https://platform.claude.com/v1/oauth/token"
+	claudeClientID = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
+	claudeBeta     = "oauth-2025-04-20"
+	defaultTimeout = 30 * time.Second
+)
+
+// configFile is config.toml.
+type configFile struct {
+	DefaultProfile string                  `toml:"default_profile"`
+	Profiles       map[string]profileTable `toml:"profiles"`
+}
+
+// profileTable is one [profiles.NAME]. Keys that a later version gives a meaning to are known, so that they can be refused
+// by that reason instead of as a typing error.
+type profileTable struct {
+	Provider  string            `toml:"provider"`
+	Store     string            `toml:"store"`
+	Hosts     []string          `toml:"hosts"`
+	ConfigDir *string           `toml:"config_dir"`
+	TokenURL  *string           `toml:"token_url"`
+	ClientID  *string           `toml:"client_id"`
+	Scopes    []string          `toml:"scopes"`
+	UserAgent *string           `toml:"user_agent"`
+	Headers   map[string]string `toml:"headers"`
+	Command   []string          `toml:"command"`
+	TTL       *string           `toml:"ttl"`
+	Timeout   *string           `toml:"timeout"`
+
+	AuthorizeURL any `toml:"authorize_url"`
+	ProfileURL   any `toml:"profile_url"`
+	RedirectPort any `toml:"redirect_port"`
+	Issuer       any `toml:"issuer"`
+	Grant        any `toml:"grant"`
+	Views        any `toml:"views"`
+}
+
+// loadConfig reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
+// The path is returned also with an error. Errors are of condition ErrConfig and name the file, the line and the key.
+func loadConfig(env environ) (agent.Config, string, error) {
+	path, err := env.configFile()
+	if err != nil {
+		return agent.Config{}, "", err
+	}
+	text, err := readConfig(path, env("HOME"))
+	if err != nil {
+		return agent.Config{}, path, err
+	}
+	doc, err := parseConfig(path, text)
+	if err != nil {
+		return agent.Config{}, path, err
+	}
+	config, err := doc.resolve(env)
+	return config, path, err
+}
+
+// readConfig returns the text of the file, "" when there is none. What somebody else may write is refused: config.toml
+// names programs to run.
+func readConfig(path, home string) ([]byte, error) {
+	// O_NONBLOCK: a FIFO in its place must not hang us.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is not a regular file"}
+	}
+	if err := checkOurs(path, info); err != nil {
+		return nil, err
+	}
+	// A symlink, as dotfile managers make them, has two folders in which it can be replaced.
+	for _, dir := range configDirs(path) {
+		if err := checkDirs(dir, home); err != nil {
+			return nil, err
+		}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
+	}
+	if len(text) > maxConfig {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is larger than 1 MiB"}
+	}
+	return text, nil
+}
+
+func configDirs(path string) []string {
+	dirs := []string{filepath.Dir(path)}
+	if target, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(target) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(target))
+	}
+	return dirs
+}
+
+// checkDirs looks at dir and the folders above it, up to the home or the root.
+func checkDirs(dir, home string) error {
+	for first := true; ; first = false {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
+		}
+		// A group of one's own often may write in the folders above (umask 002), and in a sticky one like /tmp others
+		// can't replace what is ours.
+		if first {
+			err = checkOurs(dir, info)
+		} else if info.Mode()&fs.ModeSticky == 0 && info.Mode().Perm()&0o002 != 0 {
+			err = writable(dir, info)
+		}
+		if err != nil {
+			return err
+		}
+		up := filepath.Dir(dir)
+		if up == dir || dir == filepath.Clean(home) {
+			return nil
+		}
+		dir = up
+	}
+}
+
+// checkOurs refuses what belongs to somebody else, or what a group or everybody may write.
+func checkOurs(path string, info fs.FileInfo) error {
+	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) && owner != 0 {
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("%s belongs to user id %d, so it is not taken as configuration", path, owner),
+			Hint:    fmt.Sprintf("make it yours (chown %d %s), or remove it", os.Geteuid(), path),
+		}
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return writable(path, info)
+	}
+	return nil
+}
+
+func writable(path string, info fs.FileInfo) error {
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: fmt.Sprintf("%s may be written by others (mode %04o), so it is not taken as configuration", path, info.Mode().Perm()),
+		Hint:    "look through it, then: chmod go-w " + path,
+	}
+}
+
+// document is a parsed config.toml.
+type document struct {
+	configFile
+	path  string
+	index tomlIndex
+}
+
+// parseConfig decodes the text strictly. What the values mean is checked by resolve.
+func parseConfig(path string, text []byte) (*document, error) {
+	d := &document{path: path}
+	index, indexErr := indexTOML(text)
+	d.index = index
+	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&d.configFile)
+	var unknown *toml.StrictMissingError
+	var broken *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown):
+		line, _ := unknown.Errors[0].Position()
+		return nil, d.fault(line, "unknown key %s", strings.Join(unknown.Errors[0].Key(), "."))
+	case errors.As(err, &broken):
+		line, _ := broken.Position()
+		message := strings.TrimPrefix(broken.Error(), "toml: ")
+		if strings.HasPrefix(message, "cannot ") { // the library's words here name Go types
+			message = strings.Join(broken.Key(), ".") + " must be " + wanted(broken.Key())
+		}
+		return nil, d.fault(line, "%s", message)
+	case err != nil || indexErr != nil:
+		return nil, d.fault(0, "%s", cmp.Or(err, indexErr))
+	}
+	// The library matches keys whatever their case; TOML does not.
+	for _, key := range d.index.keys {
+		if i := len(key.path) - 1; (i == 0 || i == 2 && key.path[0] == "profiles") && key.path[i] != strings.ToLower(key.path[i]) {
+			return nil, d.fault(key.line, "unknown key %s", strings.Join(key.path, "."))
+		}
+	}
+	return d, nil
+}
+
+// wanted says what a key's value has to be.
+func wanted(key []string) string {
+	switch {
+	case len(key) < 3 && key[0] == "profiles":
+		return "a table"
+	case len(key) > 3:
+		return "a string"
+	}
+	switch key[len(key)-1] {
+	case "hosts", "scopes", "command":
+		return `a list of strings, like ["a", "b"]`
+	case "ttl", "timeout":
+		return `a duration in quotes, like "30m"`
+	case "headers":
+		return "a table of strings"
+	}
+	return "a string"
+}
+
+// fault is an error of config.toml at a line, 0 when it is not known.
+func (d *document) fault(line int, format string, args ...any) error {
+	where := d.path
+	if line > 0 {
+		where += fmt.Sprintf(":%d", line)
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: sanitize(where + ": " + fmt.Sprintf(format, args...))}
+}
+
+// resolve checks what the document says and fills in what it does not.
+func (d *document) resolve(env environ) (agent.Config, error) {
+	config := agent.Config{
+		Default: d.DefaultProfile,
+		Home: protocol.Home{
+			Home:            env("HOME"),
+			XDGConfigHome:   env("XDG_CONFIG_HOME"),
+			ClaudeConfigDir: env("CLAUDE_CONFIG_DIR"),
+		},
+	}
+	if len(d.Profiles) > agent.MaxProfiles {
+		return config, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
+	}
+	data, err := env.dataDir()
+	if err != nil {
+		return config, err
+	}
+	state, err := env.stateDir()
+	if err != nil {
+		return config, err
+	}
+
+	names := map[string]string{}   // by folded name
+	claudes := map[string]string{} // the profile of a Claude Code directory
+	for _, name := range slices.Sorted(maps.Keys(d.Profiles)) {
+		line := d.index.line("profiles", name)
+		if err := protocol.CheckProfile(name); err != nil {
+			return config, d.fault(line, "%s", err)
+		}
+		if other, ok := names[strings.ToLower(name)]; ok {
+			return config, d.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
+		}
+		names[strings.ToLower(name)] = name
+		settings, err := d.settings(env, name)
+		if err != nil {
+			return config, err
+		}
+		if dir := settings.sharedDir(); dir != "" {
+			if other, ok := claudes[dir]; ok {
+				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s; give one of them its own config_dir, or store = \"file\"",
+					other, name, settings.ConfigDir)
+			}
+			claudes[dir] = name
+		}
+		profile, err := settings.profile(data, state)
+		if err != nil {
+			return config, err
+		}
+		config.Profiles = append(config.Profiles, profile)
+	}
+
+	implicit := defaultProfile
+	if _, written := names[defaultProfile]; !written {
+		settings, err := d.settings(env, defaultProfile)
+		if err != nil {
+			return config, err
+		}
+		if other, ok := claudes[settings.sharedDir()]; ok {
+			implicit = other // a profile of another name stands for the default directory
+		} else {
+			profile, err := settings.profile(data, state)
+			if err != nil {
+				return config, err
+			}
+			config.Profiles = append(config.Profiles, profile)
+			names[defaultProfile] = defaultProfile
+		}
+	}
+	slices.SortFunc(config.Profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
+
+	config.Default = cmp.Or(config.Default, implicit)
+	known, ok := names[strings.ToLower(config.Default)]
+	if !ok {
+		return config, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", config.Default)
+	}
+	config.Default = known
+	return config, nil
+}
+
+// profileSettings is one profile's settings on their way into an agent.Profile.
+type profileSettings struct {
+	worker.Settings
+	hosts     []string
+	configDir string // only if config.toml names it
+}
+
+func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
+	s.DataDir, s.StateDir = data, state
+	text, err := json.Marshal(s.Settings)
+	return agent.Profile{
+		Name: s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
+	}, err
+}
+
+// sharedDir is the Claude Code directory that the profile's record may rest in, its links followed; "" when it has none.
+func (s *profileSettings) sharedDir() string {
+	if s.Provider != "claude" || s.ConfigDir == "" || s.Store != "auto" && s.Store != "claude-code" {
+		return ""
+	}
+	if real, err := filepath.EvalSymlinks(s.ConfigDir); err == nil {
+		return real
+	}
+	return s.ConfigDir
+}
+
+// ownerOf returns who a file belongs to; ok is false where that isn't known.
+func ownerOf(info fs.FileInfo) (uid uint32, ok bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return stat.Uid, true
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// configEdit is a change of config.toml that was made, and can be undone.
+type configEdit struct {
+	env           environ
+	path          string
+	before, after []byte // before is nil when there was no file
+}
+
+// addProfile appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
+// The file is left alone unless the result says exactly what was meant, and is valid as a whole.
+func addProfile(ctx context.Context, env environ, name string, table profileTable, replace bool) (*configEdit, error) {
+	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		if old := d.written(name); old != "" {
+			if !replace {
+				return nil, &protocol.Error{
+					Code:    protocol.CodeConfig,
+					Message: fmt.Sprintf("there is a profile %s already", old),
+					Hint:    "replace it with --force, or choose another name",
+				}
+			}
+			text = cutTables(text, d.index, "profiles", old)
+			delete(d.Profiles, old)
+		}
+		if d.Profiles == nil {
+			d.Profiles = map[string]profileTable{}
+		}
+		d.Profiles[name] = table
+		return appendTable(text, name, table), nil
+	})
+}
+
+// removeProfile deletes a profile's table from config.toml. What is not written there is ErrNotFound.
+func removeProfile(ctx context.Context, env environ, name string) (*configEdit, error) {
+	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		old := d.written(name)
+		if old == "" {
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q in %s", name, d.path)}
+		}
+		delete(d.Profiles, old)
+		return cutTables(text, d.index, "profiles", old), nil
+	})
+}
+
+// written returns the name as config.toml spells it, "" when it isn't there.
+func (d *document) written(name string) string {
+	for known := range d.Profiles {
+		if strings.EqualFold(known, name) {
+			return known
+		}
+	}
+	return ""
+}
+
+// editConfig lets change rewrite the text, and the document to what the new text has to say.
+func editConfig(ctx context.Context, env environ, change func(*document, []byte) ([]byte, error)) (*configEdit, error) {
+	path, err := env.configFile()
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := lockConfig(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	text, err := readConfig(path, env("HOME"))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := parseConfig(path, text)
+	if err != nil {
+		return nil, err
+	}
+	after, err := change(doc, slices.Clone(text))
+	if err != nil {
+		return nil, err
+	}
+	got, err := parseConfig(path, after)
+	if err != nil || !sameConfig(got.configFile, doc.configFile) {
+		return nil, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: path + " is not written in a way that can be edited safely",
+			Hint:    "edit it by hand: " + path,
+		}
+	}
+	if _, err := got.resolve(env); err != nil {
+		return nil, err
+	}
+	edit := &configEdit{env: env, path: path, before: text, after: after}
+	return edit, writeConfig(path, after)
+}
+
+// sameConfig reports whether two documents say the same.
+func sameConfig(a, b configFile) bool {
+	if a.DefaultProfile != b.DefaultProfile || len(a.Profiles) != len(b.Profiles) {
+		return false
+	}
+	for name, table := range a.Profiles {
+		other, ok := b.Profiles[name]
+		if !ok || !reflect.DeepEqual(table, other) {
+			return false
+		}
+	}
+	return true
+}
+
+// undo puts back what was there before, unless somebody has edited the file since.
+func (e *configEdit) undo(ctx context.Context) error {
+	unlock, err := lockConfig(ctx, e.path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := readConfig(e.path, e.env("HOME"))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, e.after) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: e.path + " has changed meanwhile, so the edit stays"}
+	}
+	if e.before == nil {
+		return os.Remove(e.path)
+	}
+	return writeConfig(e.path, e.before)
+}
+
+// lockConfig keeps other editors out. The lock file stays: one that is deleted is no lock.
+func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+	}
+	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			f.Close()
+			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + ".lock: " + err.Error()}
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: "another program is editing " + path}
+		case <-tick.C:
+		}
+	}
+}
+
+// writeConfig replaces the file whole, durably, 0600, through a symlink to its target.
+func writeConfig(path string, text []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error()}
+		}
+	}()
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".config.toml.*") // CreateTemp makes it 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // once renamed there is nothing by this name
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// cutTables removes the table at path and those below it, each with one blank line before it: the one that appendTable put.
+func cutTables(text []byte, index tomlIndex, path ...string) []byte {
+	for _, table := range slices.Backward(index.tables) {
+		if len(table.path) < len(path) || !slices.Equal(table.path[:len(path)], path) {
+			continue
+		}
+		start := table.start
+		if start == 1 && text[0] == '\n' || start > 1 && text[start-1] == '\n' && text[start-2] == '\n' {
+			start--
+		}
+		text = slices.Delete(text, start, table.end)
+	}
+	return text
+}
+
+// appendTable adds a profile's table to the end of a document.
+func appendTable(text []byte, name string, t profileTable) []byte {
+	if len(text) > 0 {
+		if text[len(text)-1] != '\n' {
+			text = append(text, '\n')
+		}
+		text = append(text, '\n')
+	}
+	key := name
+	if strings.Contains(name, ".") {
+		key = tomlString(name)
+	}
+	text = fmt.Appendf(text, "[profiles.%s]\n", key)
+	line := func(key string, value *string) {
+		if value != nil {
+			text = fmt.Appendf(text, "%s = %s\n", key, tomlString(*value))
+		}
+	}
+	list := func(key string, values []string) {
+		if values == nil {
+			return
+		}
+		quoted := make([]string, len(values))
+		for i, value := range values {
+			quoted[i] = tomlString(value)
+		}
+		text = fmt.Appendf(text, "%s = [%s]\n", key, strings.Join(quoted, ", "))
+	}
+	line("provider", &t.Provider)
+	if t.Store != "" {
+		line("store", &t.Store)
+	}
+	line("config_dir", t.ConfigDir)
+	line("token_url", t.TokenURL)
+	line("client_id", t.ClientID)
+	list("command", t.Command)
+	line("ttl", t.TTL)
+	line("timeout", t.Timeout)
+	list("hosts", t.Hosts)
+	return text
+}
+
+// tomlString writes s as a basic string. What is not UTF-8 can't be one, and comes out different from what went in.
+func tomlString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteString(string(r))
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// encodable reports whether config.toml can hold all of the strings.
+func encodable(list ...string) bool {
+	return !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) })
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/worker"
+)
+
+// providers says which keys a provider's table may hold beyond those of every profile, and which stores it can use; the
+// first store is the default.
+var providers = map[string]struct{ keys, stores []string }{
+	"claude": {
+		keys:   []string{"config_dir", "token_url", "client_id", "scopes", "user_agent", "headers", "timeout"},
+		stores: []string{"auto", "claude-code", "file", "memory"},
+	},
+	"static":  {stores: []string{"auto", "file", "memory"}},
+	"command": {keys: []string{"command", "ttl", "timeout"}, stores: []string{"auto"}},
+}
+
+// Of DESIGN's words, those that this version can't honour yet.
+var (
+	laterProviders = []string{"oidc", "oauth2"}
+	laterStores    = []string{"keyring", "encrypted"}
+	laterKeys      = []string{"authorize_url", "profile_url", "redirect_port", "issuer", "grant", "views"}
+)
+
+// settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
+func (d *document) settings(env environ, name string) (*profileSettings, error) {
+	t := d.Profiles[name]
+	fault := func(key, format string, args ...any) error {
+		return d.fault(d.index.line("profiles", name, key), "profiles."+name+": "+format, args...)
+	}
+	if t.Provider == "" && strings.EqualFold(name, defaultProfile) {
+		t.Provider = "claude"
+	}
+	provider, ok := providers[t.Provider]
+	switch {
+	case t.Provider == "":
+		return nil, fault("provider", "provider is missing: claude, static or command")
+	case slices.Contains(laterProviders, t.Provider):
+		return nil, fault("provider", "provider %q is not supported by this version", t.Provider)
+	case !ok:
+		return nil, fault("provider", "unknown provider %q: claude, static or command", t.Provider)
+	}
+	t.Store = cmp.Or(t.Store, provider.stores[0])
+	switch {
+	case slices.Contains(laterStores, t.Store):
+		return nil, fault("store", "store %q is not supported by this version", t.Store)
+	case !slices.Contains(provider.stores, t.Store):
+		return nil, fault("store", "store %q: provider %s has %s", t.Store, t.Provider, strings.Join(provider.stores, ", "))
+	}
+	for _, key := range d.index.below("profiles", name) {
+		switch {
+		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(provider.keys, key):
+		case slices.Contains(laterKeys, key):
+			return nil, fault(key, "%s is not supported by this version", key)
+		default:
+			return nil, fault(key, "%s means nothing to provider %s", key, t.Provider)
+		}
+	}
+
+	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: t.Provider, Store: t.Store}}
+	for _, host := range t.Hosts {
+		if host == "" || strings.ContainsAny(host, "/@*? \t") || !printable(host) {
+			return nil, fault("hosts", "hosts: %q is not a host name", host)
+		}
+		s.hosts = append(s.hosts, strings.ToLower(host))
+	}
+	var err error
+	if s.Timeout, err = duration(t.Timeout, defaultTimeout); err != nil {
+		return nil, fault("timeout", "timeout: %s", err)
+	}
+	switch t.Provider {
+	case "claude":
+		err = s.claude(env, t, fault)
+	case "command":
+		if len(t.Command) == 0 || t.Command[0] == "" {
+			return nil, fault("command", `command is missing: a list like ["vault", "print", "token"]`)
+		}
+		if slices.ContainsFunc(t.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+			return nil, fault("command", "command holds a NUL character")
+		}
+		s.Command = t.Command
+		if s.TTL, err = duration(t.TTL, 0); err != nil {
+			return nil, fault("ttl", "ttl: %s", err)
+		}
+	case "static":
+		s.Timeout = 0 // nothing is asked
+	}
+	return s, err
+}
+
+func (s *profileSettings) claude(env environ, t profileTable, fault func(key, format string, args ...any) error) error {
+	s.ConfigDir = env.claudeDir()
+	if t.ConfigDir != nil {
+		s.configDir = env.expand(*t.ConfigDir)
+		if s.configDir == "" || !printable(s.configDir) {
+			return fault("config_dir", "config_dir is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.ConfigDir)
+		}
+		s.ConfigDir = s.configDir
+	}
+	s.TokenURL = text(t.TokenURL, claudeTokenURL)
+	if problem := endpoint(s.TokenURL); problem != "" {
+		return fault("token_url", "token_url %s", problem)
+	}
+	s.ClientID = text(t.ClientID, claudeClientID)
+	s.UserAgent = text(t.UserAgent, "ccagent/"+buildVersion())
+	s.Scopes = t.Scopes
+	s.Headers = t.Headers
+	if t.Headers == nil {
+		s.Headers = map[string]string{"anthropic-beta": claudeBeta}
+	}
+	if s.ClientID == "" || !printable(s.ClientID) {
+		return fault("client_id", "client_id is empty or holds control characters")
+	}
+	if !printable(s.UserAgent) {
+		return fault("user_agent", "user_agent holds control characters")
+	}
+	for key, value := range s.Headers {
+		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !printable(key) || !printable(value) {
+			return fault("headers", "headers: %q is not a header", key)
+		}
+	}
+	return nil
+}
+
+func text(value *string, fallback string) string {
+	if value == nil {
+		return fallback
+	}
+	return *value
+}
+
+func duration(value *string, fallback time.Duration) (time.Duration, error) {
+	if value == nil {
+		return fallback, nil
+	}
+	d, err := time.ParseDuration(*value)
+	if err != nil || d <= 0 {
+		return 0, errors.New(strconv.Quote(*value) + ` is not a duration like "30m"`)
+	}
+	return d, nil
+}
+
+// endpoint says what is wrong with the address of a token endpoint, "" when nothing is. A refresh token goes there: in
+// clear text only where it doesn't leave the machine.
+func endpoint(address string) string {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil, u.Host == "", u.Hostname() == "", u.Opaque != "":
+		return strconv.Quote(address) + " is not a URL"
+	case u.User != nil, u.Fragment != "":
+		return "must hold neither a user name nor a fragment"
+	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
+		return ""
+	}
+	return strconv.Quote(address) + " must begin with https:// (http:// is for loopback addresses alone)"
+}
+
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func envCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "env",
+		Usage: "print the shell's export of the agent's address, and start an agent",
+		Description: `Prints a line that sets CCAGENT_SOCK in your shell, and starts an agent in the background if none answers.
+Doing it again changes nothing. Tools find the default address by themselves: put this line into your shell's
+start-up file when they run where XDG_RUNTIME_DIR and TMPDIR are not what they are in your shell. With an
+address of your own in CCAGENT_SOCK no agent is started for you: run ccagent serve.
+
+EXAMPLE:
+   eval "$(ccagent env)"              sh, bash, zsh
+   ccagent env | source               fish
+   eval ` + "`ccagent env --shell csh`" + `    csh, tcsh
+   ccagent env --shell powershell | Out-String | Invoke-Expression
+   eval "$(ccagent env --kill)"       stops the agent and unsets CCAGENT_SOCK`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "shell", EnvVars: []string{"CCAGENT_SHELL"}, Usage: "write for `SHELL`: sh, bash, zsh, fish, csh, tcsh, powershell (default: guessed from $SHELL)"},
+			&cli.BoolFlag{Name: "no-start", Usage: "start no agent"},
+			&cli.BoolFlag{Name: "kill", Aliases: []string{"k"}, Usage: "stop the agent, and print what unsets the variable"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			name := c.String("shell")
+			if name == "" {
+				name = guessShell(getenv("SHELL"))
+			}
+			shell, ok := shells[name]
+			if !ok {
+				return usagef(c, "unknown shell %q: sh, bash, zsh, fish, csh, tcsh or powershell", name)
+			}
+			if c.Bool("kill") {
+				if err := stopAgent(c, false); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(c.App.Writer, shell.unset+"\n", "CCAGENT_SOCK")
+				return err
+			}
+			path, isDefault, err := protocol.SocketPath()
+			if err != nil {
+				return err
+			}
+			if !printable(path) {
+				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path)}
+			}
+			if isDefault && !c.Bool("no-start") {
+				conn, err := connect(c, true)
+				if err != nil {
+					return err
+				}
+				defer conn.close()
+				if err := probe(conn.ctx, conn); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintf(c.App.Writer, shell.set+"\n", "CCAGENT_SOCK", shell.quote(path))
+			return err
+		},
+	}
+}
+
+// probe asks the agent something cheap, so that one is started if none answers.
+func probe(ctx context.Context, agent protocol.Agent) error {
+	_, err := agent.Status(ctx, protocol.StatusRequest{Profile: defaultProfile})
+	if errors.Is(err, protocol.ErrNotFound) {
+		return nil // it lives, and has no profile of that name
+	}
+	return err
+}
+
+// shell is how a shell sets, unsets and quotes.
+type shell struct {
+	set, unset string
+	quote      func(string) string
+}
+
+var shells = map[string]shell{
+	"sh":         posix,
+	"bash":       posix,
+	"zsh":        posix,
+	"fish":       {"set -gx %s %s;", "set -e %s;", quoteWith(`\`, `\\`, `'`, `\'`)},
+	"csh":        {"setenv %s %s;", "unsetenv %s;", quoteCsh},
+	"tcsh":       {"setenv %s %s;", "unsetenv %s;", quoteCsh},
+	"powershell": powershell,
+	"pwsh":       powershell,
+}
+
+var (
+	posix      = shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`)}
+	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // history is expanded even between single quotes
+	powershell = shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
+		`'`, `''`, `‘`, `‘‘`, `’`, `’’`, `‚`, `‚‚`, `‛`, `‛‛`)} // it takes the typographic ones for quotes as well
+)
+
+// quoteWith puts a string into single quotes, with the pairs of what is replaced inside.
+func quoteWith(pairs ...string) func(string) string {
+	replace := strings.NewReplacer(pairs...)
+	return func(s string) string { return "'" + replace.Replace(s) + "'" }
+}
+
+// guessShell names the dialect of the login shell at path; any that is not known is taken for a Bourne shell.
+func guessShell(path string) string {
+	name := strings.TrimPrefix(filepath.Base(path), "-")
+	if _, ok := shells[name]; ok {
+		return name
+	}
+	return "sh"
+}

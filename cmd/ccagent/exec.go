@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// tokenVariables are the variables that a token is found in, the one that wins first. Between the second and the third
+// Claude Code asks its apiKeyHelper.
+var tokenVariables = []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"}
+
+func execCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "exec",
+		Usage:     "run a program with a token in its environment",
+		ArgsUsage: "-- PROGRAM [ARGUMENTS]",
+		Description: `Asks for a token with at least half of its life left, puts it into the variable that suits its kind, removes those
+that would outrank it, and becomes the program: its exit code and its signals are its own. The program can't ask
+again when the token ends; a tool that can run a command is better off with cchelper.
+
+CLAUDE_CODE_OAUTH_TOKEN for a sign-in of provider claude, ANTHROPIC_API_KEY for a static key, otherwise
+ANTHROPIC_AUTH_TOKEN. Exit code 127: the program was not found; 126: it could not be run.
+
+EXAMPLE:
+   ccagent exec -- claude -p 'hello'
+   ccagent exec -p vault --env VAULT_TOKEN -- vault status`,
+		Flags: []cli.Flag{
+			profileFlag(),
+			&cli.StringFlag{Name: "env", Usage: "put the token into the variable `NAME`"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			argv := c.Args().Slice()
+			if len(argv) == 0 {
+				return usagef(c, "which program?")
+			}
+			name := c.String("env")
+			if c.IsSet("env") && !variableName(name) {
+				return usagef(c, "--env: %q is not the name of a variable", name)
+			}
+			program, err := exec.LookPath(argv[0])
+			if err != nil && !errors.Is(err, exec.ErrDot) {
+				return cannotRun(argv[0], err)
+			}
+			token, err := askToken(c, protocol.TokenRequest{HalfLife: true})
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				name = variableFor(token.Kind)
+			}
+			if name == "CLAUDE_CODE_OAUTH_TOKEN" {
+				warnHelper(c.App.ErrWriter, getenv)
+			}
+			environment := tokenEnvironment(os.Environ(), name, token.Value.Reveal())
+			return cannotRun(argv[0], syscall.Exec(program, argv, environment)) // it returns only if it failed
+		},
+	}
+}
+
+func cannotRun(program string, err error) error {
+	code := 126
+	switch {
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+		code, err = 127, errors.New("not found")
+	case errors.Is(err, fs.ErrPermission):
+		err = errors.New("permission denied")
+	}
+	return &exitError{fmt.Errorf("%s: %w", program, err), code}
+}
+
+func variableFor(kind protocol.Kind) string {
+	switch kind {
+	case protocol.KindOAuth:
+		return "CLAUDE_CODE_OAUTH_TOKEN"
+	case protocol.KindAPIKey:
+		return "ANTHROPIC_API_KEY"
+	}
+	return "ANTHROPIC_AUTH_TOKEN"
+}
+
+func variableName(name string) bool {
+	for i, r := range name {
+		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// tokenEnvironment returns the environment with the token in it, and without what would outrank it.
+func tokenEnvironment(environment []string, name, token string) []string {
+	drop := []string{name}
+	if rank := slices.Index(tokenVariables, name); rank > 0 {
+		drop = append(drop, tokenVariables[:rank]...)
+	}
+	kept := slices.DeleteFunc(slices.Clone(environment), func(pair string) bool {
+		variable, _, _ := strings.Cut(pair, "=")
+		return slices.Contains(drop, variable)
+	})
+	return append(kept, name+"="+token)
+}
+
+// warnHelper warns if Claude Code is set up to ask a helper: that outranks an OAuth token in the environment.
+func warnHelper(stderr io.Writer, env environ) {
+	path := filepath.Join(env.claudeDir(), "settings.json")
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	var settings struct {
+		Helper string `json:"apiKeyHelper"`
+	}
+	if err == nil && json.Unmarshal(text, &settings) == nil && settings.Helper != "" {
+		warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", path)
+	}
+}

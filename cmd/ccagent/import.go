@@ -1,0 +1,339 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+func importCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "import",
+		Usage:     "take a sign-in over from a file",
+		ArgsUsage: "[FILE|-]",
+		Description: `Reads Claude Code's format, which the Python predecessor's files share. Without FILE it takes the first of
+~/.config/ccproxy/credentials.json, Claude Code's own file, ~/.config/claude/.credentials.json.
+
+A sign-in that renews itself has one home, so what becomes of FILE depends on whose it is. Claude Code's
+.credentials.json is used where it lies, together with Claude Code. The predecessor's file is taken over and
+renamed to credentials.json.imported. Any other file is copied from, and should be deleted.
+
+With -p a profile that does not exist yet is added. A sign-in that expires before the one that is stored is
+refused; --force takes it nevertheless.
+
+EXAMPLE:
+   ccagent import
+   ccagent import ~/.claude-work/.credentials.json -p work
+   ssh host cat .claude/.credentials.json | ccagent import - -p host`,
+		Flags: []cli.Flag{
+			profileFlag(),
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over a sign-in that lasts longer, or that Claude Code uses"},
+			timeoutFlag(),
+		},
+		Action: importFrom,
+	}
+}
+
+// source is what is imported.
+type source struct {
+	path   string // "" is standard input
+	record store.Record
+	info   fs.FileInfo // nil for standard input
+}
+
+func (s source) String() string { return cmp.Or(s.path, "standard input") }
+
+func importFrom(c *cli.Context) error {
+	if c.Args().Len() > 1 {
+		return usagef(c, "%q is one argument too many", c.Args().Get(1))
+	}
+	config, _, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(c.String("profile"), config.Default)
+	if err := protocol.CheckProfile(name); err != nil {
+		return err
+	}
+	profile, exists := findProfile(config, name)
+	if exists && profile.Provider != "claude" {
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("profile %s is of provider %s; what is imported is for provider claude", profile.Name, profile.Provider),
+			Hint:    "name another profile with -p; one that does not exist is added"}
+	}
+	from, err := findSource(c, getenv, profile)
+	if err != nil {
+		return err
+	}
+	if dir := claudeDirFor(from, profile); dir != "" {
+		return adopt(c, from, dir, name, profile)
+	}
+	return take(c, from, name, profile)
+}
+
+// findSource reads what the arguments name, or the first file of the search order that exists.
+func findSource(c *cli.Context, env environ, profile agent.Profile) (source, error) {
+	switch file := c.Args().First(); file {
+	case "-":
+		record, err := store.ReadClaude(c.App.Reader)
+		return source{record: record}, from("standard input", err)
+	case "":
+	default:
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return source{}, err
+		}
+		return readSource(path)
+	}
+	places := searchOrder(env, profile)
+	for _, path := range places {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return readSource(path)
+		}
+	}
+	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", "),
+		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
+}
+
+func searchOrder(env environ, profile agent.Profile) []string {
+	var places []string
+	if path := predecessorFile(env); path != "" {
+		places = append(places, path)
+	}
+	if dir := cmp.Or(claudeDirOf(profile), env.claudeDir()); dir != "" {
+		places = append(places, filepath.Join(dir, ".credentials.json"))
+	}
+	if home := env("HOME"); filepath.IsAbs(home) {
+		places = append(places, filepath.Join(home, ".config/claude/.credentials.json"))
+	}
+	return places
+}
+
+// predecessorFile is where the Python predecessor keeps its sign-in, "" without a home.
+func predecessorFile(env environ) string {
+	home := env("HOME")
+	if !filepath.IsAbs(home) {
+		return ""
+	}
+	return filepath.Join(home, ".config/ccproxy/credentials.json")
+}
+
+func readSource(path string) (source, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+	if errors.Is(err, fs.ErrNotExist) {
+		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist"}
+	}
+	if err != nil {
+		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+	}
+	if !info.Mode().IsRegular() {
+		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
+	}
+	record, err := store.ReadClaude(f)
+	return source{path: path, record: record, info: info}, from(path, err)
+}
+
+// from names the file in an error of package store, which knows it as "the input".
+func from(name string, err error) error {
+	var e *protocol.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
+}
+
+// claudeDirOf is the profile's Claude Code directory, "" where it has none.
+func claudeDirOf(profile agent.Profile) string {
+	if profile.Provider != "claude" {
+		return ""
+	}
+	return cmp.Or(profile.ConfigDir, environ(getenv).claudeDir())
+}
+
+// claudeDirFor is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
+func claudeDirFor(from source, profile agent.Profile) string {
+	if from.info == nil {
+		return ""
+	}
+	if dir := claudeDirOf(profile); dir != "" && from.is(filepath.Join(dir, ".credentials.json")) {
+		return dir // by whatever path or link
+	}
+	if filepath.Base(from.path) == ".credentials.json" {
+		return filepath.Dir(from.path)
+	}
+	if target, err := filepath.EvalSymlinks(from.path); err == nil && filepath.Base(target) == ".credentials.json" {
+		return filepath.Dir(target)
+	}
+	return ""
+}
+
+// is reports whether the source is the file at path, by whatever name.
+func (s source) is(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && s.info != nil && os.SameFile(info, s.info)
+}
+
+// adopt makes the profile use Claude Code's own file in dir.
+func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile) error {
+	if profile.Name != "" && (profile.Store == "file" || profile.Store == "memory") {
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("%s is Claude Code's own, and profile %s has store = %q: that would make two homes for one sign-in", from, name, profile.Store),
+			Hint:    "choose another profile with -p, or store = \"claude-code\""}
+	}
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	if !sameDir(dir, claudeDirOf(profile)) {
+		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(profile)) && !c.Bool("force") {
+			return &protocol.Error{Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(profile)),
+				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, from)}
+		}
+		edit, err := addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", ConfigDir: &dir}, false)
+		if err != nil {
+			return err
+		}
+		if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+			return undone(c, conn, edit, err)
+		}
+	}
+	// The agent has the last word on where the profile's sign-in is: it may remember another place.
+	_, tokenErr := conn.Token(conn.ctx, protocol.TokenRequest{Profile: name})
+	status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: name})
+	if err != nil {
+		return err
+	}
+	if len(status.Profiles) == 1 && status.Profiles[0].Store == "file" {
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("profile %s has a sign-in of its own in %s", name, status.Profiles[0].Location),
+			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)}
+	}
+	if tokenErr != nil {
+		warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.record))
+	return err
+}
+
+// take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
+func take(c *cli.Context, from source, name string, profile agent.Profile) error {
+	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") && !c.Bool("force") {
+		if other, err := readSource(filepath.Join(dir, ".credentials.json")); err == nil && !sameTokens(other.record, from.record) {
+			return &protocol.Error{Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
+				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
+					other, cmp.Or(from.path, "-"))}
+		}
+	}
+	record, err := from.record.Marshal()
+	if err != nil {
+		return err
+	}
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	var edit *configEdit
+	if profile.Name == "" {
+		if edit, err = addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", Store: "file"}, false); err != nil {
+			return err
+		}
+		if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+			return undone(c, conn, edit, err)
+		}
+	}
+	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
+	if err != nil {
+		if edit != nil {
+			return undone(c, conn, edit, err)
+		}
+		return err
+	}
+	notice(c.App.ErrWriter, reply.Notice)
+	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.record)); err != nil {
+		return err
+	}
+	if from.path == "" || from.record.RefreshToken.Empty() {
+		return nil
+	}
+	if !from.is(predecessorFile(getenv)) {
+		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", from)
+		return nil
+	}
+	retired, err := retire(from.path)
+	if err != nil {
+		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", from, err)
+		return nil
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", from, retired)
+	return err
+}
+
+// retire renames the predecessor's file, to where it does not look for it.
+func retire(path string) (string, error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return "", err
+	}
+	retired := path + ".imported"
+	return retired, os.Rename(path, retired)
+}
+
+// describe says what a sign-in is, without its tokens.
+func describe(r store.Record) string {
+	parts := []string{expires(time.Now(), r.Expiry)}
+	if r.Subscription != "" {
+		parts = append(parts, "subscription "+r.Subscription)
+	}
+	if len(r.Scopes) > 0 {
+		parts = append(parts, "scopes "+strings.Join(r.Scopes, " "))
+	}
+	if r.RefreshToken.Empty() {
+		parts = append(parts, "without a refresh token")
+	}
+	return sanitize(strings.Join(parts, ", "))
+}
+
+func sameTokens(a, b store.Record) bool {
+	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
+}
+
+func sameDir(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// hasSignIn reports whether Claude Code is signed in there.
+func hasSignIn(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	_, err := readSource(filepath.Join(dir, ".credentials.json"))
+	return err == nil
+}

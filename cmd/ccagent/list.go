@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+// listJSON is the output of `ccagent list --json` (docs/json.md).
+type listJSON struct {
+	Config   string            `json:"config"`
+	Default  string            `json:"default"`
+	Profiles []listProfileJSON `json:"profiles"`
+}
+
+type listProfileJSON struct {
+	Name      string   `json:"name"`
+	Provider  string   `json:"provider"`
+	Store     string   `json:"store"`
+	ConfigDir string   `json:"config_dir,omitempty"`
+	Hosts     []string `json:"hosts,omitempty"`
+}
+
+func listCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "list the profiles of config.toml",
+		Description: `Reads config.toml and asks no agent: ccagent status says what the agent makes of the profiles.
+
+EXAMPLE:
+   ccagent list
+   ccagent list --names
+   ccagent list --json`,
+		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "names", Usage: "print the names alone, one a line"}},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			config, path, err := loadConfig(getenv)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				list := listJSON{Config: path, Default: config.Default, Profiles: []listProfileJSON{}}
+				for _, p := range config.Profiles {
+					list.Profiles = append(list.Profiles, listProfileJSON{p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts})
+				}
+				return printJSON(c.App.Writer, list)
+			}
+			t := table{{"PROFILE", "PROVIDER", "STORE", "DEFAULT"}}
+			for _, p := range config.Profiles {
+				if c.Bool("names") {
+					if _, err := fmt.Fprintln(c.App.Writer, p.Name); err != nil {
+						return err
+					}
+					continue
+				}
+				mark := ""
+				if p.Name == config.Default {
+					mark = "*"
+				}
+				t = append(t, []string{p.Name, p.Provider, p.Store, mark})
+			}
+			if c.Bool("names") {
+				return nil
+			}
+			return t.write(c.App.Writer, 0)
+		},
+	}
+}

@@ -1,0 +1,139 @@
+// Command ccagent keeps credentials in an agent and serves tokens from it: see `ccagent help`.
+//
+// main decides nothing that it can't be told. What is here turns arguments into requests of package protocol, answers into
+// text, and errors into exit codes; config.toml is read here, and only here.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program; it returns the exit code. Standard output is complete, or the code is not 0.
+func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
+	defer stop()
+
+	out := &output{Writer: stdout}
+	app := newApp(stdin, out, stderr)
+	err := app.RunContext(ctx, permute(app, args))
+	if err == nil && out.err != nil || errors.Is(err, out.err) && err != nil {
+		err = fmt.Errorf("standard output could not be written: %w", out.err)
+	}
+	if err == nil {
+		return 0
+	}
+	if ctx.Err() != nil && parent.Err() == nil {
+		return 130
+	}
+	var own *exitError
+	if errors.As(err, &own) {
+		printError(stderr, own.error)
+		return own.code
+	}
+	var usage cli.ExitCoder // what the cli package itself has to say is about usage
+	if errors.As(err, &usage) {
+		err = usageError(app.Name, err)
+	}
+	printError(stderr, err)
+	return protocol.ExitCode(err)
+}
+
+// exitError is an error whose exit code is no condition of package protocol.
+type exitError struct {
+	error
+	code int
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:      "ccagent",
+		Usage:     "an ssh-agent for API tokens",
+		UsageText: "ccagent COMMAND [OPTIONS]",
+		Description: `Keeps credentials in memory, renews them ahead of time, and serves live tokens to the tools that ask.
+The tools ask with cchelper; with ccagent you look after the agent and its profiles.
+
+EXAMPLE:
+   eval "$(ccagent env)"
+   ccagent status`,
+		Version:         buildVersion(),
+		Reader:          stdin,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {}, // the default one ends the process
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError("ccagent", err) },
+		Commands:        commands(),
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return cli.ShowAppHelp(c)
+			}
+			return unknownCommand(c.App, c.Args().First())
+		},
+	}
+	for _, command := range app.Commands {
+		name := "ccagent " + command.Name
+		command.HideHelpCommand = true
+		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(name, err) }
+	}
+	return app
+}
+
+// commands are all of them, in the order of the help.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		envCommand(),
+		statusCommand(),
+		listCommand(),
+		addCommand(),
+		removeCommand(),
+		importCommand(),
+		tokenCommand(),
+		refreshCommand(),
+		validateCommand(),
+		execCommand(),
+		stopCommand(),
+		completionCommand(),
+		versionCommand(),
+		serveCommand(),
+		workerCommand(),
+	}
+}
+
+func unknownCommand(app *cli.App, name string) error {
+	hint := "ccagent --help lists the commands"
+	if like := nearest(app.VisibleCommands(), name); like != "" {
+		hint = "did you mean " + like + "?\n" + hint
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
+}
+
+// usageError is a wrong use of a command.
+func usageError(command string, err error) error {
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "see " + command + " --help"}
+}
+
+func usagef(c *cli.Context, format string, args ...any) error {
+	return usageError("ccagent "+c.Command.Name, fmt.Errorf(format, args...))
+}
+
+// noArgs refuses arguments of a command that has none.
+func noArgs(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef(c, "%q is one argument too many", c.Args().First())
+	}
+	return nil
+}

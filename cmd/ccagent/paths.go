@@ -1,0 +1,72 @@
+package main
+
+import (
+	"path/filepath"
+	"runtime"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// environ looks a variable of the environment up: os.Getenv, or what a test says.
+type environ func(name string) string
+
+// configFile is where config.toml is, whether or not it exists.
+func (e environ) configFile() (string, error) {
+	return e.place("XDG_CONFIG_HOME", ".config", "", "config.toml")
+}
+
+// dataDir is where the file store keeps records.
+func (e environ) dataDir() (string, error) {
+	return e.place("XDG_DATA_HOME", ".local/share", "data", "")
+}
+
+// stateDir is where spill files and what `auto` decided are kept.
+func (e environ) stateDir() (string, error) {
+	return e.place("XDG_STATE_HOME", ".local/state", "", "")
+}
+
+// place resolves one of our places: ccagent/file in the folder that xdg names, else in the one below the home that the
+// operating system means for it. The XDG specification says that a relative path is to be taken as unset.
+func (e environ) place(xdg, below, darwin, file string) (string, error) {
+	if dir := e(xdg); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "ccagent", file), nil
+	}
+	home := e("HOME")
+	if !filepath.IsAbs(home) {
+		return "", &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "HOME is not set, and neither is " + xdg,
+			Hint:    "set HOME to your home directory",
+		}
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(home, "Library/Application Support/ccagent", darwin, file), nil
+	}
+	return filepath.Join(home, below, "ccagent", file), nil
+}
+
+// claudeDir is the directory that Claude Code itself uses in this environment, "" when HOME says nothing.
+func (e environ) claudeDir() string {
+	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
+		return filepath.Clean(dir)
+	}
+	if home := e("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".claude")
+	}
+	return ""
+}
+
+// expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
+func (e environ) expand(path string) string {
+	if path == "~" || len(path) > 1 && path[:2] == "~/" {
+		home := e("HOME")
+		if !filepath.IsAbs(home) {
+			return ""
+		}
+		return filepath.Join(home, path[1:])
+	}
+	if !filepath.IsAbs(path) {
+		return ""
+	}
+	return filepath.Clean(path)
+}

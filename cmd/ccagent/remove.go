@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func removeCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "remove",
+		Usage:     "remove a profile and what is stored for it",
+		ArgsUsage: "NAME",
+		Description: `Deletes the profile's credentials from their store, and its table from config.toml, keeping all else in it. A
+sign-in that is shared with Claude Code stays where it is, unless --delete-credentials is given, which signs
+Claude Code out as well. The profile claude is built in: what can be removed is its table and what is stored.
+
+EXAMPLE:
+   ccagent remove gateway
+   ccagent remove work --yes`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y", "force", "f"}, Usage: "do not ask"},
+			&cli.BoolFlag{Name: "delete-credentials", Usage: "also delete a sign-in that Claude Code uses"},
+			timeoutFlag(),
+		},
+		Action: remove,
+	}
+}
+
+func remove(c *cli.Context) error {
+	name := c.Args().First()
+	if name == "" || c.Args().Len() > 1 {
+		return usagef(c, "which NAME?")
+	}
+	config, path, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	profile, ok := findProfile(config, name)
+	if !ok {
+		return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "ccagent list shows the profiles"}
+	}
+	if strings.EqualFold(config.Default, profile.Name) && !strings.EqualFold(profile.Name, defaultProfile) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: profile.Name + " is the default profile",
+			Hint: "choose another default_profile in " + path}
+	}
+
+	stored := profile.Provider != "command" // a command's token is not stored
+	conn, err := connect(c, stored)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	shared := ""
+	if stored {
+		if shared, err = sharedWithClaude(conn, profile); err != nil {
+			return err
+		}
+	}
+	if shared != "" && !c.Bool("delete-credentials") {
+		stored = false
+	}
+	if stored && !c.Bool("yes") {
+		question := fmt.Sprintf("delete the credentials of %s?", profile.Name)
+		if shared != "" {
+			question = fmt.Sprintf("delete the sign-in in %s, and sign Claude Code out?", sanitize(shared))
+		}
+		if err := confirm(c.Context, question, "--yes"); err != nil {
+			return err
+		}
+	}
+	if stored {
+		err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
+		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return err
+		}
+	}
+	edit, err := removeProfile(conn.ctx, getenv, profile.Name)
+	switch {
+	case errors.Is(err, protocol.ErrNotFound): // the built-in one
+		if !stored {
+			return &protocol.Error{Code: protocol.CodeConfig,
+				Message: profile.Name + " is built in, and its sign-in is shared with Claude Code",
+				Hint:    "sign out in Claude Code with /logout, or: ccagent remove " + profile.Name + " --delete-credentials"}
+		}
+		_, err = fmt.Fprintf(c.App.Writer, "deleted what was stored for %s\n", profile.Name)
+		return err
+	case err != nil:
+		return err
+	}
+	if err := reload(conn); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.App.Writer, "removed %s from %s\n", profile.Name, edit.path); err != nil {
+		return err
+	}
+	if shared != "" && !stored {
+		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays: Claude Code uses it\n", sanitize(shared))
+	}
+	return err
+}
+
+func findProfile(config agent.Config, name string) (agent.Profile, bool) {
+	for _, profile := range config.Profiles {
+		if strings.EqualFold(profile.Name, name) {
+			return profile, true
+		}
+	}
+	return agent.Profile{}, false
+}
+
+// sharedWithClaude returns where the profile's sign-in rests if Claude Code uses the same, "" if it does not.
+func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
+	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
+		return "", nil
+	}
+	file := filepath.Join(claudeDirOf(profile), ".credentials.json")
+	if profile.Store == "claude-code" {
+		return file, nil
+	}
+	// With store auto it is the agent that knows, once it has loaded the profile.
+	for range 2 {
+		status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: profile.Name})
+		if err != nil {
+			return "", err
+		}
+		if len(status.Profiles) == 1 {
+			switch p := status.Profiles[0]; p.Store {
+			case "claude-code":
+				return p.Location, nil
+			case "file", "memory":
+				return "", nil
+			}
+		}
+		if _, err := conn.Token(conn.ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
+			return "", nil
+		}
+	}
+	if _, err := os.Stat(file); err == nil {
+		return file, nil // in doubt it is Claude Code's
+	}
+	return "", nil
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "status",
+		Usage: "show what the agent and its profiles are doing",
+		Description: `Asks the agent what it knows; it touches neither a store nor the network, and starts no agent (exit code 5
+without one). A profile is not loaded until somebody asks for its token.
+
+EXAMPLE:
+   ccagent status
+   ccagent status -p work
+   ccagent status --watch
+   ccagent status --json`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "this `PROFILE` alone (default: all)"},
+			jsonFlag(),
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every second until Ctrl-C"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if c.Bool("watch") && c.Bool("json") {
+				return usagef(c, "--watch and --json exclude each other")
+			}
+			if c.Bool("watch") {
+				return watch(c)
+			}
+			status, err := askStatus(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, newStatusJSON(status))
+			}
+			_, err = io.WriteString(c.App.Writer, newScreen(c).render(time.Now(), status))
+			return err
+		},
+	}
+}
+
+// askStatus collects the pages of an agent's status. It starts no agent.
+func askStatus(c *cli.Context) (protocol.Status, error) {
+	conn, err := connect(c, false)
+	if err != nil {
+		return protocol.Status{}, err
+	}
+	defer conn.close()
+	return protocol.StatusAll(conn.ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
+}
+
+// watch shows the status every second, in place on a terminal. That the agent goes away is a thing to see; that there was
+// none to begin with is an error.
+func watch(c *cli.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	inPlace := terminal(c.App.Writer) != nil && capable(getenv)
+	for first := true; ; first = false {
+		status, err := askStatus(c)
+		if c.Context.Err() != nil {
+			return context.Cause(c.Context)
+		}
+		var text string
+		switch {
+		case err == nil:
+			text = newScreen(c).render(time.Now(), status)
+		case first || !errors.Is(err, protocol.ErrNoAgent) && !errors.Is(err, protocol.ErrUnavailable):
+			return err
+		default:
+			text = sanitize(err.Error()) + "\n"
+		}
+		if inPlace { // home, each line cleared to its end, then what is below
+			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
+			if first {
+				text = "\x1b[2J" + text
+			}
+		} else if !first {
+			text = "\n" + text
+		}
+		if _, err := io.WriteString(c.App.Writer, text); err != nil {
+			return err
+		}
+		select {
+		case <-c.Context.Done():
+			return c.Context.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+// screen is what the status is drawn on.
+type screen struct {
+	width  int // 0: no limit
+	bars   bool
+	colour bool
+}
+
+func newScreen(c *cli.Context) screen {
+	tty := terminal(c.App.Writer)
+	if tty == nil {
+		return screen{}
+	}
+	width, _, err := term.GetSize(int(tty.Fd()))
+	if err != nil {
+		width = 0
+	}
+	return screen{width: width, bars: width == 0 || width >= 60, colour: coloured(c.App.Writer, getenv)}
+}
+
+// render draws the agent's line, the table of profiles, and what went wrong with each.
+func (s screen) render(now time.Time, status protocol.Status) string {
+	var b strings.Builder
+	a := status.Agent
+	fmt.Fprintln(&b, cut(sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)), s.width))
+	memory := "unknown"
+	if a.Memory > 0 {
+		memory = fmt.Sprintf("%.1f MiB", float64(a.Memory)/(1<<20))
+	}
+	fmt.Fprintln(&b, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
+	if a.ConfigError != "" {
+		fmt.Fprintln(&b, cut(sanitize("config.toml was not taken: "+a.ConfigError), s.width))
+	}
+	b.WriteByte('\n')
+
+	t := table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
+	var remarks []string
+	for _, p := range status.Profiles {
+		name := p.Name
+		if strings.EqualFold(name, a.DefaultProfile) {
+			name += " *"
+		}
+		renewed := "-"
+		if !p.LastRenewal.IsZero() {
+			renewed = span(now.Sub(p.LastRenewal)) + " ago"
+		}
+		t = append(t, []string{sanitize(name), s.state(now, p), s.left(now, p), renewed, sanitize(cmp.Or(p.Location, p.Store, "-"))})
+		if p.LastError != "" {
+			remarks = append(remarks, sanitize(p.Name+": "+p.LastError))
+		}
+	}
+	t.write(&b, s.width)
+	if len(remarks) > 0 {
+		b.WriteByte('\n')
+		for _, remark := range remarks {
+			fmt.Fprintln(&b, cut(remark, s.width))
+		}
+	}
+	return b.String()
+}
+
+// state is a profile's state, with the time that a back-off ends.
+func (s screen) state(now time.Time, p protocol.ProfileStatus) string {
+	text := sanitize(string(p.State))
+	if p.State == protocol.StateBackoff && p.Retry.After(now) {
+		text += " until " + p.Retry.Local().Format("15:04:05")
+	}
+	if !s.colour {
+		return text
+	}
+	switch p.State {
+	case protocol.StateLive:
+		return "\x1b[32m" + text + "\x1b[0m"
+	case protocol.StateSignIn, protocol.StateFailed:
+		return "\x1b[31m" + text + "\x1b[0m"
+	case protocol.StateBackoff, protocol.StateUnsaved, protocol.StateDue:
+		return "\x1b[33m" + text + "\x1b[0m"
+	}
+	return text
+}
+
+const barWidth = 10
+
+// left is the life that a profile's token has left, as a bar too where its whole life is known.
+func (s screen) left(now time.Time, p protocol.ProfileStatus) string {
+	switch {
+	case !p.HasToken:
+		return "-"
+	case p.Expiry.IsZero():
+		return "never expires"
+	case !p.Expiry.After(now):
+		return "expired"
+	}
+	text := span(p.Expiry.Sub(now))
+	life := p.Expiry.Sub(p.Issued)
+	if !s.bars || p.Issued.IsZero() || life <= 0 {
+		return text
+	}
+	full := min(barWidth, max(0, int(int64(barWidth)*int64(p.Expiry.Sub(now)/time.Millisecond)/max(1, int64(life/time.Millisecond)))))
+	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + " " + text
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func stopCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "stop",
+		Usage: "end the agent",
+		Description: `Ends the agent once its renewals under way are done. Without an agent there is nothing to do, which is fine.
+An agent that holds what no store has (memory profiles, a renewal that could not be saved) refuses, with exit
+code 8; --force ends it nevertheless.
+
+EXAMPLE:
+   ccagent stop
+   ccagent stop --force`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if something is lost by it"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return stopAgent(c, c.Bool("force"))
+		},
+	}
+}
+
+// stopAgent ends the agent if there is one.
+func stopAgent(c *cli.Context, force bool) error {
+	conn, err := connect(c, false)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	err = conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
+	if errors.Is(err, protocol.ErrNoAgent) {
+		return nil
+	}
+	return err
+}

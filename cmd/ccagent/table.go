@@ -1,0 +1,57 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// table is rows of cells; the first row is the heading. A cell may hold colours, which take no room.
+type table [][]string
+
+// write writes the rows with their columns aligned, each line cut to width unless that is 0. The last column is ragged.
+func (t table) write(w io.Writer, width int) error {
+	columns := make([]int, len(t[0]))
+	for _, row := range t {
+		for i, cell := range row {
+			columns[i] = max(columns[i], cellWidth(cell))
+		}
+	}
+	var text strings.Builder
+	for _, row := range t {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell)
+			if i < len(row)-1 {
+				line.WriteString(strings.Repeat(" ", columns[i]-cellWidth(cell)+2))
+			}
+		}
+		text.WriteString(cut(strings.TrimRight(line.String(), " "), width))
+		text.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// cellWidth counts the characters that are seen.
+func cellWidth(cell string) int { return utf8.RuneCountInString(plain(cell)) }
+
+// plain removes the colours, which are our own: outside text has no escapes left.
+func plain(text string) string {
+	for {
+		before, after, ok := strings.Cut(text, "\x1b[")
+		if !ok {
+			return text
+		}
+		_, after, _ = strings.Cut(after, "m")
+		text = before + after
+	}
+}
+
+// cut shortens a line to width characters, 0 for no limit. A line that is cut loses its colours.
+func cut(line string, width int) string {
+	if width <= 0 || cellWidth(line) <= width {
+		return line
+	}
+	return string([]rune(plain(line))[:max(width-1, 0)]) + "…"
+}

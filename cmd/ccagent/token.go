@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// tokenJSON is the output of `ccagent token --json` (docs/json.md): the one document with a token in it.
+type tokenJSON struct {
+	Profile string     `json:"profile"`
+	Token   string     `json:"token"`
+	Kind    string     `json:"kind"`
+	Expires *time.Time `json:"expires"`
+}
+
+func tokenCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "token",
+		Usage: "print a live token",
+		Description: `Prints the token and a newline, as cchelper does, which is the faster and smaller one for tools to call.
+
+EXAMPLE:
+   ccagent token -p work
+   ccagent token --min-ttl 30m
+   curl -H "Authorization: Bearer $(ccagent token)" https://api.example.com/`,
+		Flags: []cli.Flag{
+			profileFlag(),
+			&cli.DurationFlag{Name: "min-ttl", EnvVars: []string{"CCAGENT_MIN_TTL"}, Usage: "how long the token must live at least"},
+			jsonFlag(), timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if c.Duration("min-ttl") < 0 {
+				return usagef(c, "--min-ttl must not be less than 0")
+			}
+			token, err := askToken(c, protocol.TokenRequest{MinTTL: c.Duration("min-ttl")})
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, tokenJSON{token.Profile, token.Value.Reveal(), string(token.Kind), jsonTime(token.Expiry)})
+			}
+			_, err = fmt.Fprintln(c.App.Writer, token.Value.Reveal())
+			return err
+		},
+	}
+}
+
+// askToken asks the agent for a token of the --profile, and passes its notice on.
+func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error) {
+	conn, err := connect(c, true)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	defer conn.close()
+	req.Profile = c.String("profile")
+	token, err := conn.Token(conn.ctx, req)
+	if err == nil {
+		notice(c.App.ErrWriter, token.Notice)
+	}
+	return token, err
+}
+
+// jsonTime is a time as JSON has it: RFC 3339 in UTC, null for none.
+func jsonTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

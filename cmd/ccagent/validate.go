@@ -1,0 +1,83 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// validateJSON is the output of `ccagent validate --json` (docs/json.md).
+type validateJSON struct {
+	Profile      string     `json:"profile"`
+	State        string     `json:"state"`
+	Provider     string     `json:"provider"`
+	Kind         string     `json:"kind"`
+	Store        string     `json:"store"`
+	Location     string     `json:"location"`
+	Subscription string     `json:"subscription,omitempty"`
+	Scopes       []string   `json:"scopes,omitempty"`
+	Expires      *time.Time `json:"expires"`
+}
+
+func validateCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "validate",
+		Usage: "say whether a profile's sign-in is good",
+		Description: `Asks for a token, as a tool would, and says what it belongs to. The exit code is 0 exactly when cchelper would
+print a token; 3 means that nothing is stored, 4 that a new sign-in is needed.
+
+EXAMPLE:
+   ccagent validate
+   ccagent validate -p work --json`,
+		Flags: []cli.Flag{profileFlag(), jsonFlag(), timeoutFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			conn, err := connect(c, true)
+			if err != nil {
+				return err
+			}
+			defer conn.close()
+			token, err := conn.Token(conn.ctx, protocol.TokenRequest{Profile: c.String("profile")})
+			if err != nil {
+				return err
+			}
+			notice(c.App.ErrWriter, token.Notice)
+			status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: token.Profile})
+			if err != nil {
+				return err
+			}
+			var p protocol.ProfileStatus
+			if len(status.Profiles) > 0 {
+				p = status.Profiles[0]
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, validateJSON{
+					Profile: token.Profile, State: string(p.State), Provider: p.Provider, Kind: string(token.Kind), Store: p.Store,
+					Location: p.Location, Subscription: p.Subscription, Scopes: p.Scopes, Expires: jsonTime(token.Expiry),
+				})
+			}
+			t := table{
+				{"profile", token.Profile},
+				{"status", string(p.State)},
+				{"expiry", expires(time.Now(), token.Expiry)},
+				{"provider", p.Provider},
+				{"stored in", cmp.Or(p.Location, p.Store)},
+				{"subscription", cmp.Or(p.Subscription, "-")},
+				{"scopes", cmp.Or(strings.Join(p.Scopes, " "), "-")},
+			}
+			for _, row := range t {
+				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(row[1])); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
