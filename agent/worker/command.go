@@ -217,7 +217,7 @@ func printedExpiry(fields map[string]json.RawMessage, now time.Time) (time.Time,
 		if json.Unmarshal(raw, &s) == nil {
 			if value = s; key != "expires_in" {
 				if t, err := time.Parse(time.RFC3339, s); err == nil {
-					return unixTime(float64(t.UnixMilli()) / 1000), nil
+					return notBefore(epoch, t.Truncate(time.Millisecond)), nil
 				}
 			}
 		}
@@ -238,11 +238,20 @@ const (
 	maxSeconds = 10 * 365 * 24 * 60 * 60 // a longer expires_in is cut to ten years
 )
 
-// unixTime reads seconds or milliseconds, told apart by magnitude: 1e11 seconds are in the year 5138, 1e11 milliseconds were
-// in 1973. What is not positive has expired.
+// epoch is the expiry of what has expired long ago. The zero time would say never.
+var epoch = time.Unix(1, 0)
+
+// unixTime reads seconds, or milliseconds where that many seconds would be beyond the year 9999.
 func unixTime(n float64) time.Time {
-	if n >= 1e11 {
-		n /= 1000
+	if n <= lastUnix {
+		n *= 1000
 	}
-	return time.UnixMilli(int64(math.Round(max(n, 1) * 1000)))
+	return notBefore(epoch, time.UnixMilli(int64(math.Round(n))))
+}
+
+func notBefore(first, t time.Time) time.Time {
+	if t.Before(first) {
+		return first
+	}
+	return t
 }

@@ -60,8 +60,12 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 	return e.keep(ctx, s), true
 }
 
-// nothing is the outcome when the store holds no usable record.
+// nothing is the outcome when the store holds no usable record. What to do about one that is absent depends on the provider,
+// of which the store knows nothing: see explain.
 func (e *errand) nothing(st store.Store, v store.Version, err error) outcome {
+	if !errors.Is(err, protocol.ErrInvalid) {
+		err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error()}
+	}
 	o := outcome{result: e.about(st), err: err}
 	o.result.Version, o.result.Saved = job.Version(v), true // there is nothing left to be saved
 	return o

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -129,13 +128,9 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 		case err == nil:
 			s.version, s.unsaved = version, false
 		case errors.Is(err, store.ErrConflict):
-			lock := s.lock
 			if s, err = e.reconcile(ctx, s.st, s.record, s.version); err != nil {
-				o := outcome{result: e.about(s.st), err: err}
-				o.result.Version, o.result.Saved = job.Version(s.version), !s.unsaved
-				return o
+				return e.unlucky(ctx, s, err)
 			}
-			s.lock = lock
 		default:
 			s.blocked = err
 		}

@@ -1,0 +1,194 @@
+package worker
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func TestPrinted(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	tests := []struct {
+		printed string
+		token   string // "": an error is wanted
+		expiry  time.Time
+	}{
+		{"fake-token\n", "fake-token", time.Time{}},
+		{"fake-token\r\n", "fake-token", time.Time{}},
+		{"fake-token", "fake-token", time.Time{}},
+		{`{"token":"fake-token"}`, "fake-token", time.Time{}},
+		{"\n {\"access_token\":\"fake-token\",\"expires_in\":90}\n", "fake-token", now.Add(90 * time.Second)},
+		{`{"key":"fake-token","expires_in":"90"}`, "fake-token", now.Add(90 * time.Second)},
+		{`{"key":"fake-token","expires_in":1.5}`, "fake-token", now.Add(1500 * time.Millisecond)},
+		{`{"key":"fake-token","expires_in":0}`, "fake-token", now},
+		{`{"key":"fake-token","expires_in":-5}`, "fake-token", now.Add(-5 * time.Second)},
+		{`{"key":"fake-token","expires_in":1e14}`, "fake-token", now.Add(maxSeconds * time.Second)},
+		{`{"token":"fake-token","expires_at":1800000000}`, "fake-token", time.Unix(1800000000, 0)},
+		{`{"token":"fake-token","expires_at":1800000000123}`, "fake-token", time.UnixMilli(1800000000123)},
+		{`{"token":"fake-token","expires_at":"1800000000"}`, "fake-token", time.Unix(1800000000, 0)},
+		{`{"token":"fake-token","expires_at":0}`, "fake-token", time.Unix(1, 0)},
+		{`{"token":"fake-token","expires_at":-1}`, "fake-token", time.Unix(1, 0)},
+		{`{"token":"fake-token","expires_at":null}`, "fake-token", time.Time{}},
+		{`{"token":"fake-token","expiration":"2027-01-01T00:00:00Z"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{`{"token":"fake-token","expiration":"2027-01-01T01:00:00.5+01:00"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC)},
+		{`{"token":"fake-token","expiration":"0001-01-01T00:00:00Z"}`, "fake-token", time.Unix(1, 0)},
+		{`{"token":"fake-token","expirationTimestamp":"9999-12-31T23:59:59Z"}`, "fake-token", time.Unix(lastUnix, 0)},
+		{`{"kind":"ExecCredential","status":{"token":"fake-token","expirationTimestamp":"2027-01-01T00:00:00Z"}}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{`{"token":null,"access_token":"fake-token"}`, "fake-token", time.Time{}},
+		{`{"status":"ok","token":"fake-token"}`, "fake-token", time.Time{}},
+
+		{"", "", time.Time{}},
+		{"\n", "", time.Time{}},
+		{"fake token", "", time.Time{}},
+		{"fake-token\n\n", "", time.Time{}},
+		{"fake\x1b[2Jtoken", "", time.Time{}},
+		{"fäke", "", time.Time{}},
+		{strings.Repeat("x", maxToken+1), "", time.Time{}},
+		{`{}`, "", time.Time{}},
+		{`{"token":""}`, "", time.Time{}},
+		{`{"token":42}`, "", time.Time{}},
+		{`{"token":"fake\ntoken"}`, "", time.Time{}},
+		{`{"token":"fake-token"`, "", time.Time{}},
+		{`{"token":"fake-token"} {}`, "", time.Time{}},
+		{`{"token":"fake-token","expires_in":"soon"}`, "", time.Time{}},
+		{`{"token":"fake-token","expires_in":"NaN"}`, "", time.Time{}},
+		{`{"token":"fake-token","expires_at":{}}`, "", time.Time{}},
+		{`{"token":"fake-token","expires_at":true}`, "", time.Time{}},
+		{`{"token":"fake-token","expires_at":1e99}`, "", time.Time{}},
+		{`{"token":"fake-token","expiration":"tomorrow"}`, "", time.Time{}},
+	}
+	for _, tt := range tests {
+		token, expiry, err := parsePrinted([]byte(tt.printed), now)
+		if token.Reveal() != tt.token && err == nil || (err == nil) != (tt.token != "") || err == nil && !expiry.Equal(tt.expiry) {
+			t.Errorf("%.80q: %q, %v, %v, want %q, %v", tt.printed, token.Reveal(), expiry.UTC(), err, tt.token, tt.expiry.UTC())
+		}
+		if err != nil && strings.Contains(err.Error(), "fake") {
+			t.Errorf("%.80q: the error %v holds what was printed", tt.printed, err)
+		}
+	}
+}
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		command  []string
+		timeout  time.Duration
+		wantErr  error
+		shown    string        // part of the error
+		hidden   string        // no part of it
+		lifetime time.Duration // wanted
+	}{
+		{name: "bare token", command: []string{"/bin/sh", "-c", "echo fake-token"}, lifetime: DefaultTTL},
+		{name: "object", command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token","expires_in":3600}'`}, lifetime: time.Hour},
+		{name: "found on PATH", command: []string{"sh", "-c", "echo fake-token"}, lifetime: DefaultTTL},
+		{name: "no shell of ours", command: []string{"/bin/echo", "$HOME;`id`"}, lifetime: DefaultTTL},
+		{name: "nothing on stdin", command: []string{"/bin/sh", "-c", `cat; echo fake-token`}, lifetime: DefaultTTL},
+		{name: "a session of its own", command: []string{"/bin/sh", "-c", `test "$(cut -d' ' -f6 /proc/$$/stat 2>/dev/null || echo $$)" = $$ && echo fake-token`}, lifetime: DefaultTTL},
+		{name: "a daemon left behind", command: []string{"/bin/sh", "-c", "sleep 20 & echo fake-token"}, lifetime: DefaultTTL},
+
+		{name: "fails", command: []string{"/bin/sh", "-c", "echo no network >&2; exit 3"}, wantErr: protocol.ErrUnavailable, shown: "(exit status 3): no network"},
+		{name: "killed", command: []string{"/bin/sh", "-c", "kill -TERM $$"}, wantErr: protocol.ErrUnavailable, shown: "terminated"},
+		{name: "fails with its token in stderr", command: []string{"/bin/sh", "-c", "echo fake-token; echo got fake-token but >&2; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "got [redacted] but", hidden: "fake-token"},
+		{name: "fails with its object in stderr", command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token"}'; echo got fake-token >&2; exit 1`}, wantErr: protocol.ErrUnavailable, hidden: "fake-token"},
+		{name: "fails at length", command: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "line 499", hidden: "line 100 "},
+		{name: "fails in colour", command: []string{"/bin/sh", "-c", `printf '\033[31mred\nblue\007' >&2; exit 1`}, wantErr: protocol.ErrUnavailable, shown: "[31mred blue"},
+		{name: "prints nothing", command: []string{"/bin/true"}, wantErr: protocol.ErrUnavailable, shown: "no token"},
+		{name: "prints too much", command: []string{"/bin/sh", "-c", "head -c 70000 /dev/zero"}, wantErr: protocol.ErrUnavailable, shown: "64 KiB"},
+		{name: "prints without end", command: []string{"/bin/sh", "-c", "cat /dev/zero"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within"},
+		{name: "hangs", command: []string{"/bin/sh", "-c", "echo waiting for you >&2; sleep 60"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within 300ms: waiting for you"},
+		{name: "not there", command: []string{"/nonexistent/fake-login"}, wantErr: protocol.ErrConfig, shown: "/nonexistent/fake-login is not there"},
+		{name: "not on PATH", command: []string{"fake-login-that-is-nowhere"}, wantErr: protocol.ErrConfig, shown: "is not there"},
+		{name: "a directory", command: []string{"/"}, wantErr: protocol.ErrConfig, shown: "can't be run"},
+		{name: "no program", command: []string{"/proc/self/maps"}, wantErr: protocol.ErrConfig},
+		{name: "none", wantErr: protocol.ErrConfig},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.settings.Provider, w.settings.Command, w.settings.Timeout = "command", tt.command, tt.timeout
+			_, _, done := w.run(job.Job{Op: job.Renew})
+			if !is(done.Err, tt.wantErr) {
+				t.Fatalf("got %v, want %v", done.Err, tt.wantErr)
+			}
+			if tt.wantErr != nil {
+				if !strings.Contains(done.Err.Message, tt.shown) || tt.hidden != "" && strings.Contains(done.Err.Message, tt.hidden) {
+					t.Errorf("error %q: want %q in it, and not %q", done.Err.Message, tt.shown, tt.hidden)
+				}
+				if len([]rune(done.Err.Message)) > 700 || strings.ContainsAny(done.Err.Message, "\x1b\x07\n") {
+					t.Errorf("error %q is not one line for a person", done.Err.Message)
+				}
+				return
+			}
+			r := done.Result
+			if r.Token.Empty() || !r.Saved || !r.Record.Empty() || r.Store != "none" || r.Kind != protocol.KindBearer {
+				t.Errorf("result %+v", r)
+			}
+			if got := r.Expiry.Sub(r.Issued); got != tt.lifetime {
+				t.Errorf("lifetime %v, want %v", got, tt.lifetime)
+			}
+		})
+	}
+}
+
+// TestCommandKilledWithItsChildren checks that a time-out leaves none of what a command has started.
+func TestCommandKilledWithItsChildren(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alive := filepath.Join(t.TempDir(), "alive")
+	if err := syscall.Mkfifo(alive, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// Reading the FIFO ends when the last process that has it open for writing is gone. The grandchild has nothing else of ours.
+	reader, err := os.OpenFile(alive, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	w.settings.Provider, w.settings.Timeout = "command", time.Second
+	w.settings.Command = []string{"/bin/sh", "-c", `(exec >"$1" 2>/dev/null; echo up; sleep 60) & wait`, "sh", alive}
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if !is(done.Err, protocol.ErrUnavailable) {
+		t.Fatalf("got %v", done.Err)
+	}
+	up := make([]byte, 3)
+	if _, err := reader.Read(up); err != nil || string(up) != "up\n" {
+		t.Fatalf("the grandchild did not start: %q, %v", up, err)
+	}
+	// Open for reading alone now: without a writer left, a read is at its end at once.
+	last, err := os.OpenFile(alive, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer last.Close()
+	reader.Close()
+	last.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := last.Read(up); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the grandchild is alive: %d, %v", n, err)
+	}
+}
+
+func TestCommandStoresNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.settings.Provider, w.settings.Command, w.settings.TTL = "command", []string{"/bin/echo", "fake-token"}, time.Hour
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if done.Result.Expiry.Sub(done.Result.Issued) != time.Hour {
+		t.Errorf("lives for %v, want its ttl", done.Result.Expiry.Sub(done.Result.Issued))
+	}
+	if _, _, done = w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now()))}); !is(done.Err, protocol.ErrConfig) {
+		t.Errorf("put: %v", done.Err)
+	}
+	if _, _, done = w.run(job.Job{Op: job.Delete}); done.Err != nil {
+		t.Errorf("delete: %v", done.Err)
+	}
+}
