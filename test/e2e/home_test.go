@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -23,6 +24,7 @@ type home struct {
 	runtime string // XDG_RUNTIME_DIR
 	tmp     string // TMPDIR
 	unset   []string
+	owner   *syscall.Credential // whose programs they are; nil: ours
 }
 
 // newHome makes a home. When the test ends, its agents are stopped and whatever process still carries its HOME is killed.
@@ -129,6 +131,9 @@ func (h *home) command(name string, args ...string) *exec.Cmd {
 	cmd.Dir = h.dir
 	cmd.Env = h.env()
 	cmd.WaitDelay = 10 * time.Second
+	if h.owner != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: h.owner}
+	}
 	return cmd
 }
 
