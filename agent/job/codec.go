@@ -2,7 +2,6 @@ package job
 
 import (
 	"io"
-	"slices"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -38,7 +37,7 @@ func ReadJob(r io.Reader) (Job, error) {
 		Build:    d.String(),
 		Op:       Op(d.Byte()),
 		Profile:  d.String(),
-		Settings: slices.Clone(d.Bytes()),
+		Settings: append([]byte(nil), d.Bytes()...),
 		Base:     version(&d),
 		Force:    d.Bool(),
 		MinTTL:   d.Duration(),
