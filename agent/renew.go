@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -334,7 +335,11 @@ func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time)
 		next.retry = retry{at: now.Add(pause)}
 	}
 	e.failure = &next
-	e.agent.log.Warn("no new token", "profile", e.name(), "error", f.err.Message, "code", f.err.Code, "retry", next.retry.at)
+	until := slog.Attr{} // an empty one is left out: only a change ends it
+	if !next.retry.at.IsZero() {
+		until = slog.Time("retry", next.retry.at)
+	}
+	e.agent.log.Warn("no new token", "profile", e.name(), "error", f.err.Message, "code", f.err.Code, until)
 }
 
 // forget drops all that is known of a deleted record. e.mu is held.

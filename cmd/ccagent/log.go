@@ -1,0 +1,109 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lmittmann/tint"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// maxLog is the size at which a starting agent puts the log file aside, as FILE.1.
+const maxLog = 1 << 20
+
+func logFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE` instead of standard error"},
+		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn, error", EnvVars: []string{"CCAGENT_LOG_LEVEL"}},
+		&cli.StringFlag{Name: "log-format", Usage: "log as `FORMAT`: text, json (default: readable on a terminal, else text)", EnvVars: []string{"CCAGENT_LOG_FORMAT"}},
+	}
+}
+
+// openLog makes the logger that the flags describe. Messages are constants; everything from outside is an attribute, which
+// every handler quotes, escapes or cleans.
+func openLog(c *cli.Context) (*slog.Logger, func(), error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
+		return nil, nil, usagef(c, "--log-level %q is none of debug, info, warn, error", c.String("log-level"))
+	}
+	out, closeLog := c.App.ErrWriter, func() {}
+	if name := c.String("log-file"); name != "" {
+		f, err := openLogFile(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		out, closeLog = f, func() { f.Close() }
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var h slog.Handler
+	switch format := c.String("log-format"); {
+	case format == "json":
+		h = slog.NewJSONHandler(out, options)
+	case format == "text", format == "" && !isTerminal(out):
+		h = slog.NewTextHandler(out, options)
+	case format == "":
+		h = tint.NewHandler(out, &tint.Options{
+			Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: cleanAttr,
+		})
+	default:
+		return nil, nil, usagef(c, "--log-format %q is none of text, json", format)
+	}
+	return slog.New(h), closeLog, nil
+}
+
+func openLogFile(name string) (*os.File, error) {
+	fail := func(err error) error {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(), Hint: "choose another with --log-file"}
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return nil, fail(err)
+	}
+	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Size() > maxLog {
+		os.Rename(name, name+".1")
+	}
+	// O_NONBLOCK: a FIFO that nobody reads must not hang the start.
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fail(err)
+	}
+	return f, nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// cleanAttr takes control characters out of what tint would hand to the terminal as they are.
+func cleanAttr(_ []string, a slog.Attr) slog.Attr {
+	v := a.Value.Resolve()
+	var text string
+	switch v.Kind() {
+	case slog.KindString:
+		text = v.String()
+	case slog.KindAny:
+		err, ok := v.Any().(error)
+		if !ok {
+			return a
+		}
+		text = err.Error()
+	default:
+		return a
+	}
+	a.Value = slog.StringValue(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, text))
+	return a
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const (
+	// patience is how long a starting agent waits for one that is just ending.
+	patience = 30 * time.Second
+	// drainTime is how long an ending agent waits for its workers; they finish on their own after that.
+	drainTime = 40 * time.Second
+)
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run the agent in the foreground",
+		Description: `Answers on $CCAGENT_SOCK, else on the default socket, else on the socket that
+systemd or launchd hands over. Helpers and "ccagent env" start it on their own;
+run it yourself to watch its log or below a service manager.
+
+SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
+
+EXAMPLE:
+   ccagent serve --log-level debug
+   ccagent serve --idle-timeout 30m --log-format json`,
+		Flags: append(logFlags(),
+			&cli.DurationFlag{Name: "idle-timeout", Usage: "end after `DURATION` without a request, if nothing is held that can't be loaded again (0: never)", EnvVars: []string{"CCAGENT_IDLE_TIMEOUT"}},
+		),
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if c.Duration("idle-timeout") < 0 {
+				return usagef(c, "--idle-timeout is negative (0 means never)")
+			}
+			return serve(c)
+		},
+	}
+}
+
+func serve(c *cli.Context) error {
+	if err := harden(); err != nil {
+		return err
+	}
+	log, closeLog, err := openLog(c)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	// From here on the log is where a detached agent's failure can be read.
+	if err := serveLogged(c, log); err != nil {
+		log.Error("the agent failed", "error", err)
+		return err
+	}
+	return nil
+}
+
+func serveLogged(c *cli.Context, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	listener, activated, err := listen(ctx)
+	cancel()
+	if errors.Is(err, agent.ErrRunning) {
+		log.Info("not started: another agent answers on this socket")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer listener.Release()
+
+	env := environ(os.Getenv)
+	file, _ := env.configFile()
+	a := agent.New(agent.Options{
+		Load: func() (agent.Config, error) {
+			config, _, err := loadConfig(env)
+			return config, err
+		},
+		ConfigFile:  file,
+		Runner:      agent.Process{Args: []string{"worker"}, Env: agent.Environment()},
+		Log:         log,
+		Build:       buildVersion(),
+		Socket:      listener.Path(),
+		IdleTimeout: c.Duration("idle-timeout"),
+		Settled:     trim,
+	})
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
+					continue
+				}
+				log.Info("stopping", "signal", s.String())
+				notify(daemon.SdNotifyStopping)
+				a.Stop()
+			case <-done:
+				return
+			}
+		}
+	}()
+
+	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
+	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
+	serveErr := a.Serve(listener, agent.OnlyUser(uint32(os.Geteuid())))
+	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(c.Context), drainTime)
+	defer cancel()
+	if err := errors.Join(serveErr, a.Close(ctx)); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// listen returns the socket that a service manager made, or one of our own.
+func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
+	ln, err := activationListener()
+	if err != nil {
+		return nil, false, &protocol.Error{Code: protocol.CodeConfig, Message: "socket activation: " + err.Error(), Hint: "the units that come with ccagent hand over one Unix socket"}
+	}
+	if ln != nil {
+		l, err := agent.Adopt(ctx, ln)
+		return l, true, err
+	}
+	path, _, err := protocol.SocketPath()
+	if err != nil {
+		return nil, false, err
+	}
+	l, err := agent.Listen(ctx, path)
+	return l, false, err
+}
+
+// notify tells systemd, where it listens. It is told, not asked: a failure changes nothing for us.
+func notify(state string) { daemon.SdNotify(false, state) }

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent/worker"
+)
+
+// workerCommand is what the agent runs: one job from standard input, reports to standard output.
+func workerCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "worker",
+		Usage:  "do one job for an agent",
+		Hidden: true,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			// What a provider has rotated must be saved whoever is gone meanwhile: the agent (a broken pipe), the terminal, the
+			// session. SIGTERM too: a service manager sends it to every process of the unit.
+			signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+			if err := harden(); err != nil {
+				return err
+			}
+			return worker.Run(c.Context, c.App.Reader, c.App.Writer, buildVersion())
+		},
+	}
+}
