@@ -69,13 +69,13 @@ The tools ask with cchelper; with ccagent you look after the agent and its profi
 EXAMPLE:
    eval "$(ccagent env)"
    ccagent status`,
-		Version:         buildVersion(),
-		Reader:          stdin,
-		Writer:          stdout,
-		ErrWriter:       stderr,
-		ExitErrHandler:  func(*cli.Context, error) {}, // the default one ends the process
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError("ccagent", err) },
-		Commands:        commands(),
+		Version:        buildVersion(),
+		Reader:         stdin,
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(*cli.Context, error) {}, // the default one ends the process
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError("ccagent", err) },
+		Commands:       commands(),
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return cli.ShowAppHelp(c)
@@ -123,6 +123,7 @@ func unknownCommand(app *cli.App, name string) error {
 // usageError is a wrong use of a command.
 func usageError(command string, err error) error {
 	message, _, _ := strings.Cut(err.Error(), "\n")
+	message = strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
 	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "see " + command + " --help"}
 }
 
