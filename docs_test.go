@@ -1,0 +1,112 @@
+package ccagent_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// documents returns every Markdown file of the module with its text.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, pattern := range []string{"*.md", "docs/*.md"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found[path] = string(text)
+		}
+	}
+	if len(found) < 2 {
+		t.Fatalf("only %d documents found", len(found))
+	}
+	return found
+}
+
+var (
+	link   = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	target = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
+	called = regexp.MustCompile("(?m)(?:^ {4}|`)make ([a-z][a-z0-9-]*)")
+)
+
+// TestLinks: what a document points at within the repository is there.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	for path, text := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+}
+
+// TestMakeTargets: what a document tells people to make can be made.
+func TestMakeTargets(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile("Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	targets := map[string]bool{}
+	for _, m := range target.FindAllSubmatch(makefile, -1) {
+		targets[string(m[1])] = true
+	}
+	seen := 0
+	for path, text := range documents(t) {
+		for _, m := range called.FindAllStringSubmatch(text, -1) {
+			seen++
+			if !targets[m[1]] {
+				t.Errorf("%s: make %s: there is no such target", path, m[1])
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no document mentions make")
+	}
+}
+
+// TestTroubleshootingMessages: README's table is by error message, so each one there is one that the programs say.
+func TestTroubleshootingMessages(t *testing.T) {
+	t.Parallel()
+	var source strings.Builder
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		source.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(documents(t)["README.md"], "\n| message | what to do |\n|---|---|\n")
+	if !ok {
+		t.Fatal("README has no table of messages")
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.Lines(table) {
+		message, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
+		if !ok {
+			t.Errorf("not a message in backquotes: %s", line)
+		}
+		for part := range strings.SplitSeq(message, "…") {
+			if part = strings.Trim(part, " :"); part != "" && !strings.Contains(source.String(), part) {
+				t.Errorf("%q: no program says %q", message, part)
+			}
+		}
+	}
+}
