@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// quick is claudePace made short enough to wait for, and long against a scheduler's whims.
+var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond, stale: time.Minute, grace: 50 * time.Millisecond, writeStale: time.Minute}
+
+func TestHeldByAnother(t *testing.T) {
+	if _, ok := self(); !ok {
+		t.Skip("how Claude Code names an owner here is not known")
+	}
+	t.Parallel()
+	gone := exec.Command(os.Args[0], "-test.run=^$")
+	check(t, gone.Run())
+	deadPID := gone.Process.Pid
+
+	tests := []struct {
+		name  string
+		age   time.Duration
+		owner func(o *owner) // nil: no owner file
+		taken bool
+	}{
+		{"nobody, touched lately", 45 * time.Second, nil, false},
+		{"nobody, untouched", 70 * time.Second, nil, true},
+		{"nobody, touched in the future", -time.Hour, nil, false},
+		{"a living owner", 45 * time.Second, func(*owner) {}, false},
+		{"a living owner that has stopped touching", 70 * time.Second, func(*owner) {}, true},
+		{"a dead owner", 0, func(o *owner) { o.PID = deadPID }, true},
+		{"a dead owner whose number lives again", 0, func(o *owner) { o.ProcStart = "1" }, true},
+		{"a dead owner on another machine", 0, func(o *owner) { o.PID = deadPID; o.PIDDomain = "linux:other:pid:[1]" }, false},
+		{"a dead owner in another container", 0, func(o *owner) { o.PID = deadPID; o.PIDSpace = "other#pid:[1]" }, false},
+		{"a dead owner of an earlier lock", 0, func(o *owner) { o.PID = deadPID; o.Birth -= 100; o.LegacyBirth -= 100 }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir, _ := claudeDir(t, shared)
+			locks := []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock"}
+			var born [2]float64
+			for i, l := range locks {
+				check(t, os.Mkdir(l, 0o755))
+				f, err := os.Open(l)
+				check(t, err)
+				born[i], _ = birthtime(f)
+				f.Close()
+				at := time.Now().Add(-tt.age)
+				check(t, os.Chtimes(l, at, at))
+			}
+			if tt.owner != nil {
+				o, _ := self()
+				o.Birth, o.LegacyBirth = born[0], born[1]
+				tt.owner(&o)
+				check(t, os.WriteFile(locks[0]+".owner", encode(o), 0o644))
+			}
+			wait := 20 * time.Second
+			if !tt.taken {
+				wait = 150 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			defer cancel()
+			s := NewClaudeCode(dir)
+			s.pace = quick
+			l, err := s.Lock(ctx)
+			if !tt.taken {
+				if !errors.Is(err, protocol.ErrUnavailable) {
+					t.Fatalf("taken, or %v", err)
+				}
+				for _, l := range locks {
+					if _, err := os.Stat(l); err != nil {
+						t.Errorf("a living holder's lock: %v", err)
+					}
+				}
+				return
+			}
+			check(t, err)
+			check(t, l.Check())
+			check(t, l.Release())
+			if left := append(names(t, dir, ".credentials.json", ".ccagent.lock"), names(t, filepath.Dir(dir), ".claude")...); left != nil {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+// While we hold the lock Claude Code finds what it would have left itself.
+func TestLockReadsAsClaudeCodes(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	s := NewClaudeCode(dir)
+	l, err := s.Lock(context.Background())
+	check(t, err)
+	defer l.Release()
+	for _, d := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock"} {
+		if info, err := os.Stat(d); err != nil || !info.IsDir() || time.Since(info.ModTime()) > time.Minute {
+			t.Errorf("%s: %v %v", d, info, err)
+		}
+	}
+	if _, ok := self(); !ok {
+		return
+	}
+	var got map[string]any
+	check(t, json.Unmarshal([]byte(contentOf(t, filepath.Join(dir, ".oauth_refresh.lock.owner"))), &got))
+	for _, key := range []string{"pid", "procStart", "pidDomain", "pidSpace", "lockBirthtimeMs", "legacyLockBirthtimeMs"} {
+		if got[key] == nil || got[key] == "" || got[key] == 0.0 {
+			t.Errorf("%s is %v", key, got[key])
+		}
+	}
+	if len(got) != 6 || got["pid"] != float64(os.Getpid()) {
+		t.Errorf("owner %v", got)
+	}
+}
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	s := NewClaudeCode(dir)
+	s.pace = quick
+	l, err := s.Lock(context.Background())
+	check(t, err)
+	defer l.Release()
+	for _, d := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock"} {
+		old := time.Now().Add(-time.Hour)
+		check(t, os.Chtimes(d, old, old))
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+			info, err := os.Stat(d)
+			return err == nil && time.Since(info.ModTime()) < time.Minute, err
+		})
+		cancel()
+		if err != nil {
+			t.Errorf("%s is not touched: %v", d, err)
+		}
+	}
+}
+
+// A lock that someone took over while we slept is theirs: we notice, and leave it alone.
+func TestLostLock(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{".claude/.oauth_refresh.lock", ".claude.lock", "owner", "flock"} {
+		t.Run(which, func(t *testing.T) {
+			t.Parallel()
+			dir, _ := claudeDir(t, shared)
+			s := NewClaudeCode(dir)
+			l, err := s.Lock(context.Background())
+			check(t, err)
+			path := filepath.Join(filepath.Dir(dir), which)
+			switch which {
+			case "owner":
+				if _, ok := self(); !ok {
+					t.Skip("no owner file here")
+				}
+				path = filepath.Join(dir, ".oauth_refresh.lock.owner")
+				check(t, os.WriteFile(path, []byte(`{"pid":1}`), 0o600))
+			case "flock":
+				path = filepath.Join(dir, ".ccagent.lock")
+				check(t, os.Remove(path))
+				check(t, os.WriteFile(path, nil, 0o600))
+			default:
+				check(t, os.Remove(path))
+				check(t, os.Mkdir(path, 0o755))
+			}
+			if err := l.Check(); !errors.Is(err, protocol.ErrUnavailable) {
+				t.Errorf("check: %v", err)
+			}
+			check(t, l.Release())
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("another's lock was removed: %v", err)
+			}
+		})
+	}
+}
+
+func TestTakeAwayPutsBackALivingLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	check(t, os.Mkdir(path, 0o755))
+	old, err := os.Open(path)
+	check(t, err)
+	defer old.Close()
+	judged, err := old.Stat()
+	check(t, err)
+	check(t, os.Remove(path))
+	check(t, os.Mkdir(path, 0o755)) // someone was faster
+	living, err := os.Stat(path)
+	check(t, err)
+	check(t, takeAway(path, judged))
+	if now, err := os.Stat(path); err != nil || !os.SameFile(now, living) {
+		t.Errorf("the living lock is gone: %v", err)
+	}
+	check(t, takeAway(path, living))
+	if left := names(t, filepath.Dir(path)); left != nil {
+		t.Errorf("left %v", left)
+	}
+}
+
+// Two agents, each with a lock of its own, never hold a claude-code record together, and a write lock left by a crash is
+// taken in time.
+func TestWriteLockLeftBehind(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	s := NewClaudeCode(dir)
+	s.pace = quick
+	_, v := mustLoad(t, s)
+	left := filepath.Join(dir, ".storage-write.lock")
+	check(t, os.Mkdir(left, 0o755))
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.Save(ctx, newRecord(), v); !errors.Is(err, protocol.ErrUnavailable) {
+		t.Errorf("written under another's write lock: %v", err)
+	}
+	old := time.Now().Add(-2 * time.Minute)
+	check(t, os.Chtimes(left, old, old))
+	_, err := s.Save(context.Background(), newRecord(), v)
+	check(t, err)
+	if got := names(t, dir, ".credentials.json", ".ccagent.lock"); got != nil {
+		t.Errorf("left %v", got)
+	}
+}

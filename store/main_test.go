@@ -1,0 +1,18 @@
+package store
+
+import (
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain plays the other processes of the tests that need some, and takes the umask away, so that a mode is what the code
+// asks for.
+func TestMain(m *testing.M) {
+	unix.Umask(0)
+	if role := os.Getenv("CCAGENT_STORE_ROLE"); role != "" {
+		os.Exit(roles[role](os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}

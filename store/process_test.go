@@ -1,0 +1,267 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// roles are what other processes of these tests do; the record is a counter.
+var roles = map[string]func(args []string) int{
+	"ccagent": func(args []string) int {
+		rounds, _ := strconv.Atoi(args[1])
+		for range rounds {
+			if err := increment(openAny(args[0])); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return 0
+	},
+	"claude": func(args []string) int {
+		rounds, _ := strconv.Atoi(args[1])
+		for range rounds {
+			if err := claudeIncrement(args[0]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return 0
+	},
+}
+
+// openAny opens the store at dir: Claude Code's if it is called that.
+func openAny(dir string) Store {
+	if filepath.Base(dir) == ".claude" {
+		s := NewClaudeCode(dir)
+		s.pace.last = 5 * time.Millisecond
+		return s
+	}
+	return NewFile(dir, "p")
+}
+
+func count(r Record) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(r.AccessToken.Reveal(), "fake-"))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+func increment(s Store) error {
+	ctx := context.Background()
+	l, err := s.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	r, v, err := s.Load(ctx)
+	if err == nil {
+		next := numbered(strconv.Itoa(count(r) + 1))
+		_, err = s.Save(ctx, next, v)
+	}
+	return errors.Join(err, l.Check(), l.Release())
+}
+
+// claudeIncrement does the same as Claude Code would: with its directories, and by decoding and encoding the whole file.
+func claudeIncrement(dir string) error {
+	var made []string
+	lock := func(path string) error {
+		for {
+			err := os.Mkdir(path, 0o755)
+			if err == nil {
+				made = append(made, path)
+				now := time.Now()
+				return os.Chtimes(path, now, now)
+			}
+			if !errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	owner := filepath.Join(dir, ".oauth_refresh.lock.owner")
+	file := filepath.Join(dir, ".credentials.json")
+	if err := errors.Join(lock(filepath.Join(dir, ".oauth_refresh.lock")), lock(dir+".lock")); err != nil {
+		return err
+	}
+	o, _ := self()
+	if err := errors.Join(os.WriteFile(owner+".tmp", encode(o), 0o644), os.Rename(owner+".tmp", owner)); err != nil {
+		return err
+	}
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var all map[string]map[string]any
+	dec := json.NewDecoder(bytes.NewReader(src))
+	dec.UseNumber()
+	if err := dec.Decode(&all); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(all[claudeKey]["accessToken"].(string), "fake-"))
+	if err != nil {
+		return err
+	}
+	all[claudeKey]["accessToken"] = "fake-" + strconv.Itoa(n+1)
+	if err := lock(filepath.Join(dir, ".storage-write.lock")); err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(file+".tmp", encode(all), 0o600), os.Rename(file+".tmp", file), os.Remove(owner)); err != nil {
+		return err
+	}
+	for i := len(made) - 1; i >= 0; i-- {
+		if err := os.Remove(made[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func play(t *testing.T, role string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "CCAGENT_STORE_ROLE="+role)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	t.Cleanup(func() {
+		if said.Len() > 0 {
+			t.Errorf("%s: %s", role, said.String())
+		}
+	})
+	check(t, cmd.Start())
+	return cmd
+}
+
+func seed(t *testing.T, dir string) Store {
+	t.Helper()
+	check(t, os.MkdirAll(dir, 0o700))
+	s := openAny(dir)
+	if c, ok := s.(*ClaudeCode); ok {
+		check(t, os.WriteFile(c.path(), []byte(`{"mcpOAuth":{"k":1.50}}`), 0o600))
+	}
+	_, err := s.Save(context.Background(), numbered("0"), Version{})
+	check(t, err)
+	return s
+}
+
+func TestProcessesTogether(t *testing.T) {
+	t.Parallel()
+	const rounds = 40
+	for _, tt := range []struct {
+		dir     string
+		players []string
+	}{
+		{".claude", []string{"ccagent", "ccagent", "ccagent", "claude", "claude"}},
+		{"data", []string{"ccagent", "ccagent", "ccagent"}},
+	} {
+		t.Run(tt.dir, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), tt.dir)
+			s := seed(t, dir)
+			var cmds []*exec.Cmd
+			for _, role := range tt.players {
+				cmds = append(cmds, play(t, role, dir, strconv.Itoa(rounds)))
+			}
+			for _, c := range cmds {
+				if err := c.Wait(); err != nil {
+					t.Error(err)
+				}
+			}
+			if r, _ := mustLoad(t, s); count(r) != rounds*len(tt.players) {
+				t.Errorf("counted to %d of %d", count(r), rounds*len(tt.players))
+			}
+			clean(t, dir)
+		})
+	}
+}
+
+// clean fails if anything but records and our lock files is left.
+func clean(t *testing.T, dir string) {
+	t.Helper()
+	left := append(names(t, dir, ".credentials.json", ".ccagent.lock", "p.json", "p.lock"), names(t, filepath.Dir(dir), filepath.Base(dir))...)
+	if left != nil {
+		t.Errorf("left behind: %v", left)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, ".credentials.json")); err == nil && !strings.Contains(string(b), `"k":1.50`) {
+		t.Errorf("another program's value has changed: %s", b)
+	}
+}
+
+// Killed at any moment, a writer leaves the old record or the new one, and locks that the next takes at once.
+func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	if _, ok := self(); !ok {
+		t.Skip("a dead owner is told by its age alone here: a minute each")
+	}
+	for _, name := range []string{".claude", "data"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), name)
+			s := seed(t, dir)
+			last := 0
+			for range 50 {
+				cmd := play(t, "ccagent", dir, "1000000")
+				// Once it has begun, at any moment.
+				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+				err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+					r, _, err := s.Load(ctx)
+					return err == nil && count(r) > last, err
+				})
+				cancel()
+				check(t, err)
+				time.Sleep(rand.N(3 * time.Millisecond))
+				check(t, cmd.Process.Kill())
+				cmd.Wait()
+				r, _, err := s.Load(context.Background())
+				check(t, err)
+				if count(r) <= last {
+					t.Fatalf("went back from %d to %d", last, count(r))
+				}
+				last = count(r)
+				// What it held without an owner file, in the instant before that is written, is free after a minute only.
+				age(t, dir)
+				check(t, increment(s))
+				last++
+			}
+			clean(t, dir)
+		})
+	}
+}
+
+// age makes all lock directories an hour old that no owner file vouches for.
+func age(t *testing.T, dir string) {
+	old := time.Now().Add(-time.Hour)
+	for _, l := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock", filepath.Join(dir, ".storage-write.lock")} {
+		if err := os.Chtimes(l, old, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestMarshal(t *testing.T) {
+	r := newRecord()
+	r.Issued, r.TokenOrigin, r.SignIn = time.UnixMilli(5), "https://provider.example", "0123456789abcdef"
+	form, err := r.Marshal()
+	check(t, err)
+	got, err := Unmarshal(form)
+	check(t, err)
+	if got.version() != r.version() || !got.Issued.Equal(r.Issued) || got.TokenOrigin != r.TokenOrigin || got.SignIn != r.SignIn {
+		t.Errorf("%+v", got)
+	}
+	if _, err := Unmarshal(protocol.NewSecret(`{"version":7}`)); !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 7") {
+		t.Errorf("a newer version: %v", err)
+	}
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func numbered(n string) Record {
+	r := newRecord()
+	r.AccessToken, r.RefreshToken = protocol.NewSecret("fake-"+n), protocol.NewSecret("fake-r-"+n)
+	return r
+}
+
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	v := func(n string) Version { return numbered(n).version() }
+	none := Version{}
+	type s struct {
+		base Version
+		rec  string
+	}
+	tests := []struct {
+		name   string
+		stored string // "": nothing
+		spills []s
+		want   string
+		kept   int
+	}{
+		{"stored is the base", "0", []s{{v("0"), "1"}}, "1", 0},
+		{"stored is the spilled one", "1", []s{{v("0"), "1"}}, "1", 0},
+		{"someone else wrote", "x", []s{{v("0"), "1"}}, "x", 1},
+		{"someone else removed", "", []s{{v("0"), "1"}}, "", 1},
+		{"never stored", "", []s{{none, "1"}}, "1", 0},
+		{"never stored, and then by someone else", "x", []s{{none, "1"}}, "x", 1},
+		{"a chain", "0", []s{{v("0"), "1"}, {v("1"), "2"}, {v("2"), "3"}}, "3", 0},
+		{"the same base", "0", []s{{v("0"), "1"}, {v("0"), "2"}}, "2", 0},
+		{"a chain partly stored", "1", []s{{v("0"), "1"}, {v("1"), "2"}}, "2", 0},
+		{"the same base, the first stored", "1", []s{{v("0"), "1"}, {v("0"), "2"}}, "2", 0},
+		{"a chain wholly stored", "2", []s{{v("0"), "1"}, {v("1"), "2"}}, "2", 0},
+		{"one of another descent before", "0", []s{{v("y"), "z"}, {v("0"), "1"}}, "1", 1},
+		{"three kept at most", "x", []s{{v("0"), "1"}, {v("0"), "2"}, {v("0"), "3"}, {v("0"), "4"}}, "x", 3},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			ctx, state := context.Background(), t.TempDir()
+			st := NewFile(t.TempDir(), "p")
+			if tt.stored != "" {
+				_, err := st.Save(ctx, numbered(tt.stored), none)
+				check(t, err)
+			}
+			for _, sp := range tt.spills {
+				check(t, Spill(state, st.Place(), sp.base, numbered(sp.rec)))
+			}
+			for range 2 { // the second finds nothing to do
+				l, err := st.Lock(ctx)
+				check(t, err)
+				u, err := Recover(ctx, state, st)
+				check(t, err)
+				check(t, l.Release())
+				if u != nil {
+					t.Error("unsaved without an error")
+				}
+				r, _, err := st.Load(ctx)
+				if tt.want == "" && !errors.Is(err, protocol.ErrNotFound) || tt.want != "" && r.AccessToken.Reveal() != "fake-"+tt.want {
+					t.Errorf("holds %q, %v", r.AccessToken.Reveal(), err)
+				}
+				kept := 0
+				for _, n := range names(t, filepath.Join(state, "spill")) {
+					if !strings.HasSuffix(n, ".kept") {
+						t.Errorf("left %s", n)
+					}
+					kept++
+				}
+				if kept != tt.kept {
+					t.Errorf("kept %d, want %d", kept, tt.kept)
+				}
+			}
+		})
+	}
+}
+
+func TestRecoverOverStub(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, `{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}`)
+	state, s := t.TempDir(), NewClaudeCode(dir)
+	check(t, Spill(state, s.Place(), Version{1}, numbered("1")))
+	_, err := Recover(context.Background(), state, s)
+	check(t, err)
+	if r, _ := mustLoad(t, s); r.AccessToken.Reveal() != "fake-1" {
+		t.Error("the stub stayed")
+	}
+}
+
+// failing is a store whose disk is full.
+type failing struct{ Store }
+
+func (failing) Save(context.Context, Record, Version) (Version, error) {
+	return Version{}, &protocol.Error{Code: protocol.CodeStorage, Message: "full"}
+}
+
+func TestRecoverWhileTheStoreFails(t *testing.T) {
+	t.Parallel()
+	state, s := t.TempDir(), NewFile(t.TempDir(), "p")
+	v, err := s.Save(context.Background(), numbered("0"), Version{})
+	check(t, err)
+	check(t, Spill(state, s.Place(), v, numbered("1")))
+	u, err := Recover(context.Background(), state, failing{s})
+	if !errors.Is(err, protocol.ErrStorage) || u == nil || u.Base != v || u.Record.AccessToken.Reveal() != "fake-1" {
+		t.Fatalf("%+v %v", u, err)
+	}
+	if _, err := Recover(context.Background(), state, s); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := mustLoad(t, s); r.AccessToken.Reveal() != "fake-1" {
+		t.Error("lost")
+	}
+}
+
+func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
+	t.Parallel()
+	state, a, b := t.TempDir(), NewFile(t.TempDir(), "a"), NewFile(t.TempDir(), "b")
+	check(t, Spill(state, a.Place(), Version{}, numbered("1")))
+	check(t, os.WriteFile(filepath.Join(state, "spill", spillKey(b.Place())+".1.json"), []byte(`{"version":2}`), 0o600))
+	for i, n := range names(t, filepath.Join(state, "spill")) {
+		info, err := os.Stat(filepath.Join(state, "spill", n))
+		check(t, err)
+		if info.Mode() != 0o600 {
+			t.Errorf("%d: mode %v", i, info.Mode())
+		}
+	}
+	_, err := Recover(context.Background(), state, b)
+	check(t, err)
+	if _, _, err := b.Load(context.Background()); !errors.Is(err, protocol.ErrNotFound) {
+		t.Errorf("another place's spill was taken: %v", err)
+	}
+	if got := names(t, filepath.Join(state, "spill")); len(got) != 2 {
+		t.Errorf("a spill of a newer version, or of another place, is gone: %v", got)
+	}
+	for i := range 3 { // numbers go on after what is kept
+		check(t, Spill(state, a.Place(), Version{9}, numbered(strconv.Itoa(i))))
+	}
+	_, err = a.Save(context.Background(), numbered("x"), Version{})
+	check(t, err)
+	_, err = Recover(context.Background(), state, a)
+	check(t, err)
+	check(t, Spill(state, a.Place(), Version{9}, numbered("z")))
+	spills, err := spillsOf(state, a.Place())
+	check(t, err)
+	if last := spills[len(spills)-1]; last.kept || last.record.AccessToken.Reveal() != "fake-z" {
+		t.Errorf("the newest is not last: %+v", last.path)
+	}
+}
