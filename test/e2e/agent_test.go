@@ -161,10 +161,12 @@ func killAll(t *testing.T, variable string) {
 	wait(t, "processes to end", func() bool { return len(processes(t, variable)) == 0 })
 }
 
-// agentsOf are the processes of this home that are agents.
+func (h *home) processes() []process { return processes(h.t, "HOME="+h.dir) }
+
+// agents are the processes of this home that are agents.
 func (h *home) agents() []process {
 	var list []process
-	for _, p := range processes(h.t, "HOME="+h.dir) {
+	for _, p := range h.processes() {
 		if len(p.args) > 1 && p.args[1] == "serve" {
 			list = append(list, p)
 		}

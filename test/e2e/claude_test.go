@@ -113,9 +113,10 @@ func TestClaudeCodeThroughExec(t *testing.T) {
 
 func TestClaudeCodeShowsWhyTheHelperFailed(t *testing.T) {
 	h, provider, api := newGateway(t)
-	h.token()
-	provider.RevokeGrant(readStored(t, h.path("gateway/.credentials.json")).RefreshToken)
-	h.ccagent("refresh").fails(t, 4, "gateway")
+	signIn := provider.Issue()
+	provider.RevokeGrant(signIn.AccessToken)
+	h.write("gateway/.credentials.json", string(expired(signIn).CredentialsFile()))
+	h.helper().fails(t, 4, "no longer accepts this sign-in")
 	line, _, _ := strings.Cut(h.helper().stderr, "\n")
 	if !strings.HasPrefix(line, "ccagent: ") {
 		t.Fatalf("cchelper said %q", line)

@@ -26,6 +26,7 @@ func TestKillAtRandomMoments(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(rand.N(100 * time.Millisecond)) // the moment; nothing below depends on which it is
+		refresh.Process.Kill() // first: it would start another agent
 		a.kill()
 		refresh.Wait()
 		if provider.Counts().Requests == requests {
@@ -65,9 +66,10 @@ func TestKillWhileTheStoreFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, "the provider to be asked", func() bool { return provider.Counts().Refreshes == 1 })
+	refresh.Process.Kill() // first: it would start another agent
 	a.kill()
 	refresh.Wait()
-	wait(t, "the worker to end", func() bool { return len(processes(t, "HOME="+h.dir)) == 0 })
+	wait(t, "the worker to end", func() bool { return len(h.processes()) == 0 })
 	if s := readStored(t, h.credentialsFile()); s.AccessToken != first {
 		t.Fatalf("the read-only store holds %s, not what it held before", s.AccessToken)
 	}

@@ -50,12 +50,16 @@ func TestEnvInRealShells(t *testing.T) {
 	}
 }
 
-// A home with everything in its name that a shell could stumble over.
+// A path with everything in it that a shell could stumble over. The C shells expand wildcards in the words that a command prints
+// before eval sees them, and nothing that is printed can prevent it: a path with one of these is out of their reach.
 func TestEnvQuotesHostilePaths(t *testing.T) {
 	for _, shell := range shells {
 		t.Run(shell.name, func(t *testing.T) {
 			h := newHome(t)
-			hostile := h.root + "/$(touch x) `touch x` 'a' \"b\" \\ ! ;|&*?~#{"
+			hostile := h.root + "/$(touch x) `touch x` 'a' \"b\" \\ ! ;|&#"
+			if !strings.HasSuffix(shell.name, "csh") {
+				hostile += "*?[~{"
+			}
 			h.runtime = hostile
 			mkdir(t, hostile, 0o700)
 			path := need(t, shell.name)
