@@ -83,9 +83,11 @@ func parse(args []string, getenv func(string) string) (options, error) {
 	if o.minTTL, err = duration(setting("--min-ttl", "CCAGENT_MIN_TTL")); err != nil {
 		return o, err
 	}
-	o.timeout, err = duration(setting("--timeout", "CCAGENT_TIMEOUT"))
-	if o.timeout == 0 {
+	value, from := setting("--timeout", "CCAGENT_TIMEOUT")
+	if o.timeout, err = duration(value, from); value == "" {
 		o.timeout = time.Minute
+	} else if err == nil && o.timeout == 0 {
+		err = wrongUsage(from + " leaves no time at all")
 	}
 	return o, err
 }

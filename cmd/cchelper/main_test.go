@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cchelper": main})
+}
+
+func TestScripts(t *testing.T) {
+	expiry := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
+	fake := protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
+		protocoltest.Profile{Name: "robot", Token: `fake'"\key`, Kind: protocol.KindAPIKey},
+		protocoltest.Profile{Name: "gateway", Token: "fake-bearer-1", Kind: protocol.KindBearer, Notice: "not saved yet"},
+		protocoltest.Profile{Name: "out", Err: &protocol.Error{
+			Code: protocol.CodeLoginRequired, Message: "the sign-in of out was revoked", Hint: "run `ccagent login out`\nor use another",
+		}},
+		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
+	)
+	slow := protocoltest.NewFake()
+	slow.Answer = func(ctx context.Context, _ protocol.TokenRequest) (protocol.Token, error) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		return protocol.Token{}, errors.New("too late")
+	}
+	sock, slowSock := protocoltest.Serve(t, fake), protocoltest.Serve(t, slow)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("CCAGENT_SOCK", sock)
+			env.Setenv("SLOW_SOCK", slowSock)
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			_, err := os.Stat("/" + cond) // [dev/full]
+			return err == nil, nil
+		},
+	})
+}
+
+func TestMinTTLIsSent(t *testing.T) {
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"})
+	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
+	for _, args := range [][]string{{"--min-ttl", "90s"}, {"--min-ttl=1m30s"}} {
+		if _, _, err := answer(args, func(string) string { return "" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env := func(name string) string { return map[string]string{"CCAGENT_MIN_TTL": "90s"}[name] }
+	if _, _, err := answer(nil, env); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range fake.Requests() {
+		if r.MinTTL != 90*time.Second || r.Home != (protocol.Home{}) {
+			t.Errorf("request %+v", r)
+		}
+	}
+}
