@@ -93,7 +93,6 @@ func TestCommand(t *testing.T) {
 		{name: "no shell of ours", command: []string{"/bin/echo", "$HOME;`id`"}, lifetime: DefaultTTL},
 		{name: "nothing on stdin", command: []string{"/bin/sh", "-c", `cat; echo fake-token`}, lifetime: DefaultTTL},
 		{name: "a session of its own", command: []string{"/bin/sh", "-c", `test "$(cut -d' ' -f6 /proc/$$/stat 2>/dev/null || echo $$)" = $$ && echo fake-token`}, lifetime: DefaultTTL},
-		{name: "a daemon left behind", command: []string{"/bin/sh", "-c", "sleep 20 & echo fake-token"}, lifetime: DefaultTTL},
 
 		{name: "fails", command: []string{"/bin/sh", "-c", "echo no network >&2; exit 3"}, wantErr: protocol.ErrUnavailable, shown: "(exit status 3): no network"},
 		{name: "killed", command: []string{"/bin/sh", "-c", "kill -TERM $$"}, wantErr: protocol.ErrUnavailable, shown: "terminated"},
@@ -175,6 +174,28 @@ func TestCommandKilledWithItsChildren(t *testing.T) {
 	if n, err := last.Read(up); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the grandchild is alive: %d, %v", n, err)
 	}
+}
+
+// TestCommandLeavesDaemon takes the token of a command that has left a process behind, which holds its output open until we
+// let it go.
+func TestCommandLeavesDaemon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.settings.Provider, w.settings.Timeout = "command", time.Hour
+	w.settings.Command = []string{"/bin/sh", "-c", `cat "$1" & echo fake-token`, "sh", gate}
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if done.Err != nil || done.Result.Token.Reveal() != "fake-token" {
+		t.Errorf("got %+v, %v", done.Result, done.Err)
+	}
+	opened, err := os.OpenFile(gate, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened.Close()
 }
 
 func TestCommandStoresNothing(t *testing.T) {

@@ -499,6 +499,41 @@ func TestAgentGone(t *testing.T) {
 	}
 }
 
+// watcher looks at the world at each report.
+type watcher struct {
+	look func(job.Report)
+}
+
+func (w watcher) Write(p []byte) (int, error) {
+	r, err := job.ReadReport(bytes.NewReader(p))
+	if err == nil {
+		w.look(r)
+	}
+	return len(p), err
+}
+
+// TestHandedOverBeforeSaved sees to it that a rotated record is in two processes before the slow part begins.
+func TestHandedOverBeforeSaved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.signIn(-time.Minute)
+	var order []string
+	w.runTo(job.Job{Op: job.Renew}, watcher{func(r job.Report) {
+		stored, _ := w.stored()
+		switch {
+		case r.Kind == job.Asking && w.server.Counts().Requests == 0:
+			order = append(order, "asking")
+		case r.Kind == job.HandOver && !w.server.Renewable(stored.RefreshToken.Reveal()):
+			order = append(order, "handed over, the store has the old")
+		case r.Kind == job.Done && w.server.Renewable(stored.RefreshToken.Reveal()):
+			order = append(order, "saved")
+		}
+	}})
+	if len(order) != 3 {
+		t.Errorf("order: %q", order)
+	}
+}
+
 // TestWhoWins has someone else write while we renew, or while we hold something unsaved.
 func TestWhoWins(t *testing.T) {
 	t.Parallel()
