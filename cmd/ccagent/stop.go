@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -32,14 +33,31 @@ EXAMPLE:
 	}
 }
 
-// stopAgent ends the agent if there is one.
+// stopAgent ends the agent if there is one, and returns once it does not answer any more.
 func stopAgent(c *cli.Context, force bool) error {
 	conn, err := connect(c, false)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
-	err = conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
+	before, err := conn.Status(conn.ctx, protocol.StatusRequest{})
+	if err == nil {
+		err = conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for err == nil {
+		var now protocol.Status
+		now, err = conn.Status(conn.ctx, protocol.StatusRequest{})
+		if err == nil && now.Agent.PID != before.Agent.PID {
+			return nil // somebody has started the next one
+		}
+		select {
+		case <-tick.C:
+		case <-conn.ctx.Done():
+			return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is still finishing what is under way"}
+		}
+	}
 	if errors.Is(err, protocol.ErrNoAgent) {
 		return nil
 	}

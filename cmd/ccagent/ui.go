@@ -176,6 +176,8 @@ func span(d time.Duration) string {
 	}
 	days, hours, minutes, seconds := int64(d/(24*time.Hour)), int64(d/time.Hour)%24, int64(d/time.Minute)%60, int64(d/time.Second)%60
 	switch {
+	case days > 100*365: // a time.Duration ends at 292 years
+		return "over 100 years"
 	case days > 0:
 		return fmt.Sprintf("%dd%dh", days, hours)
 	case hours > 0:

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+var static = profileTable{Provider: "static"}
+
+func ptr(s string) *string { return &s }
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestAddProfile(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "# mine\ndefault_profile = 'a' # yes\n\n[profiles.a]\nprovider='static' # odd  spacing\n# the end")
+	before := read(t, path)
+	table := profileTable{Provider: "command", Command: []string{"sh", "-c", "echo \"a\\b\"\n\t\x7f é"}, TTL: ptr("30m"), Timeout: ptr("5s"), Hosts: []string{"a.example"}}
+	edit, err := addProfile(t.Context(), env, "b.c", table, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := before + "\n\n" + `[profiles."b.c"]
+provider = "command"
+command = ["sh", "-c", "echo \"a\\b\"\u000A\u0009\u007F é"]
+ttl = "30m"
+timeout = "5s"
+hosts = ["a.example"]
+`
+	if got := read(t, path); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := edit.undo(t.Context()); err != nil || read(t, path) != before {
+		t.Errorf("undo: %v\n%s", err, read(t, path))
+	}
+}
+
+func TestAddProfileFirst(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "")
+	edit, err := addProfile(t.Context(), env, "x", static, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, path); got != "[profiles.x]\nprovider = \"static\"\n" {
+		t.Errorf("got %q", got)
+	}
+	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("folder: %v, %v", info.Mode(), err)
+	}
+	if err := edit.undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after undo: %v", err)
+	}
+}
+
+func TestUndoLeavesOthersEdits(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "")
+	edit, err := addProfile(t.Context(), env, "x", static, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := read(t, path) + "# theirs\n"
+	if err := os.WriteFile(path, []byte(theirs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := edit.undo(t.Context()); err == nil || read(t, path) != theirs {
+		t.Errorf("undo: %v\n%s", err, read(t, path))
+	}
+}
+
+func TestRemoveProfile(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, text, want string }{
+		{"only", "[profiles.x]\nprovider='static'\n", ""},
+		{"comments stay", "# top\n\n# of x\n[profiles.x]\nprovider='static'\n# after\n\n# of y\n[profiles.y]\nprovider='static'\n",
+			"# top\n\n# of x\n# after\n\n# of y\n[profiles.y]\nprovider='static'\n"},
+		{"with tables below it, apart", "[profiles.x]\nprovider='claude'\nconfig_dir='/x'\n[profiles.y]\nprovider='static'\n[profiles.x.headers]\na='b'\n",
+			"[profiles.y]\nprovider='static'\n"},
+		{"values of several lines", "[profiles.x]\nprovider='command'\ncommand=[\n'a', # one\n\n# two\n'''\n[profiles.y]\n''',\n]\n[profiles.y]\nprovider='static'",
+			"[profiles.y]\nprovider='static'"},
+		{"another case", "[profiles.X]\nprovider='static'\n", ""},
+		{"quoted, indented, CRLF", "  [ profiles . \"x\" ]\r\n  provider='static'\r\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			env, path := home(t, test.text)
+			if _, err := removeProfile(t.Context(), env, "x"); err != nil {
+				t.Fatal(err)
+			}
+			if got := read(t, path); got != test.want {
+				t.Errorf("got\n%q, want\n%q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestEditRefused(t *testing.T) {
+	t.Parallel()
+	add := func(name string, table profileTable) func(environ) error {
+		return func(env environ) error {
+			_, err := addProfile(context.Background(), env, name, table, false)
+			return err
+		}
+	}
+	remove := func(env environ) error {
+		_, err := removeProfile(context.Background(), env, "x")
+		return err
+	}
+	for _, test := range []struct {
+		name, text string
+		edit       func(environ) error
+		want       error
+	}{
+		{"add to what is broken", "a = 1\n", add("x", static), protocol.ErrConfig},
+		{"add what is there", "[profiles.x]\nprovider='static'\n", add("X", static), protocol.ErrConfig},
+		{"add to an inline table", "profiles = {y = {provider='static'}}\n", add("x", static), protocol.ErrConfig},
+		{"add what is invalid", "", add("x", profileTable{Provider: "command"}), protocol.ErrConfig},
+		{"add what is not UTF-8", "", add("x", profileTable{Provider: "command", Command: []string{"\xff"}}), protocol.ErrConfig},
+		{"add a second one of a directory", "[profiles.claude]\nprovider='claude'\n", add("x", profileTable{Provider: "claude"}), protocol.ErrConfig},
+		{"remove what is not there", "[profiles.y]\nprovider='static'\n", remove, protocol.ErrNotFound},
+		{"remove from an inline table", "profiles = {x = {provider='static'}}\n", remove, protocol.ErrConfig},
+		{"remove what is dotted", "[profiles]\nx.provider='static'\n", remove, protocol.ErrConfig},
+		{"remove the default", "default_profile='x'\n[profiles.x]\nprovider='static'\n", remove, protocol.ErrConfig},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			env, path := home(t, test.text)
+			if err := test.edit(env); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if text, _ := os.ReadFile(path); string(text) != test.text {
+				t.Errorf("the file is now\n%s", text)
+			}
+		})
+	}
+}
+
+func TestConcurrentEdits(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "# kept\n")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, err := addProfile(t.Context(), env, fmt.Sprint("p", i), static, false); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := strings.Count(read(t, path), "[profiles.p"); got != 20 || !strings.HasPrefix(read(t, path), "# kept\n") {
+		t.Errorf("%d profiles in\n%s", got, read(t, path))
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".config.toml.*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestEditThroughLink(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "# mine\n")
+	target := filepath.Join(t.TempDir(), "dotfile")
+	if err := errors.Join(os.Rename(path, target), os.Symlink(target, path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := addProfile(t.Context(), env, "x", static, false); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 || !strings.Contains(read(t, target), "[profiles.x]") {
+		t.Errorf("link %v, %v; target\n%s", info.Mode(), err, read(t, target))
+	}
+}
+
+// FuzzEdit: whatever the document, adding a table and removing it gives back every byte of it, and an addition says what
+// was meant.
+func FuzzEdit(f *testing.F) {
+	seeds := []string{"", "# only\n", "\n", "\n\n", "a=1", "[profiles.x]\nprovider='static'\n\n\n# end", "default_profile='x'\r\n[profiles.x]\r\n",
+		"[profiles]\n\"x\" = {provider='static'}", "[profiles.x]\ncommand=[\n'''\n# '''\n]\n#", "[profiles.\"p.q\"]\n[profiles.x.headers]\na='''\n\n'''"}
+	for _, seed := range seeds {
+		f.Add([]byte(seed), "-c \"x\"\n")
+	}
+	f.Fuzz(func(t *testing.T, text []byte, arg string) {
+		const name = "added.one"
+		before, err := parseConfig("config.toml", text)
+		if err != nil || before.written(name) != "" {
+			t.Skip()
+		}
+		after := appendTable([]byte(string(text)), name, profileTable{Provider: "command", Command: []string{"sh", arg}})
+		doc, err := parseConfig("config.toml", after)
+		if err != nil {
+			if strings.ContainsRune(arg, 0xfffd) || !encodable(arg) {
+				t.Skip()
+			}
+			return // an inline table of profiles: editConfig refuses it
+		}
+		if got := doc.Profiles[name].Command; encodable(arg) && (len(got) != 2 || got[1] != arg) {
+			t.Fatalf("%q became %q", arg, got)
+		}
+		cut := cutTables(after, doc.index, "profiles", name)
+		want := string(text)
+		if want != "" && !strings.HasSuffix(want, "\n") {
+			want += "\n"
+		}
+		if string(cut) != want {
+			t.Fatalf("%q became %q", want, cut)
+		}
+	})
+}

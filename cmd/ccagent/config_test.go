@@ -1,0 +1,271 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// home makes a home with that config.toml ("" for none), and its environment.
+func home(t *testing.T, config string) (environ, string) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config", "ccagent", "config.toml")
+	if config != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return environment(map[string]string{"HOME": dir, "XDG_CONFIG_HOME": filepath.Join(dir, "config")}), path
+}
+
+func environment(variables map[string]string) environ {
+	return func(name string) string { return variables[name] }
+}
+
+func settingsOf(t *testing.T, p agent.Profile) worker.Settings {
+	t.Helper()
+	var s worker.Settings
+	if err := json.Unmarshal(p.Settings, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestLoadConfigDefaults(t *testing.T) {
+	t.Parallel()
+	env := environment(map[string]string{"HOME": "/home/fake", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state", "XDG_CONFIG_HOME": "/nowhere"})
+	config, path, err := loadConfig(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path != "/nowhere/ccagent/config.toml" || config.Default != "claude" || len(config.Profiles) != 1 {
+		t.Fatalf("got %s, %+v", path, config)
+	}
+	p, s := config.Profiles[0], settingsOf(t, config.Profiles[0])
+	if p.Name != "claude" || p.Provider != "claude" || p.Store != "auto" || p.ConfigDir != "" {
+		t.Errorf("profile %+v", p)
+	}
+	if s.ConfigDir != "/home/fake/.claude" || s.DataDir != "/data/ccagent" || s.StateDir != "/state/ccagent" {
+		t.Errorf("folders %+v", s)
+	}
+	if s.TokenURL != "https://platform.claude.com/v1/oauth/token" || s.ClientID == "" || s.Timeout != 30*time.Second ||
+		s.Headers["anthropic-beta"] != "oauth-2025-04-20" || !strings.HasPrefix(s.UserAgent, "ccagent/") {
+		t.Errorf("dialect %+v", s)
+	}
+	if config.Home != (protocol.Home{Home: "/home/fake", XDGConfigHome: "/nowhere"}) {
+		t.Errorf("home %+v", config.Home)
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	t.Parallel()
+	env, _ := home(t, `
+default_profile = "WORK"
+[profiles.Work]
+provider = "claude"
+config_dir = "~/work"
+token_url = "http://127.0.0.1:9/token"
+headers = { x-one = "1" }
+hosts = ["API.example.com"]
+[profiles.vault]
+provider = "command"
+command = ["vault", "print", "token"]
+ttl = "30m"
+timeout = "5s"
+[profiles.gw]
+provider = "static"
+`)
+	config, _, err := loadConfig(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	settings := map[string]worker.Settings{}
+	for _, p := range config.Profiles {
+		names = append(names, p.Name)
+		settings[p.Name] = settingsOf(t, p)
+	}
+	if got := strings.Join(names, " "); got != "Work claude gw vault" || config.Default != "Work" {
+		t.Errorf("profiles %s, default %s", got, config.Default)
+	}
+	dir := filepath.Join(env("HOME"), "work")
+	if w := settings["Work"]; w.ConfigDir != dir || config.Profiles[0].ConfigDir != dir || w.TokenURL != "http://127.0.0.1:9/token" ||
+		fmt.Sprint(w.Headers) != "map[x-one:1]" || config.Profiles[0].Hosts[0] != "api.example.com" {
+		t.Errorf("Work %+v", w)
+	}
+	if v := settings["vault"]; len(v.Command) != 3 || v.TTL != 30*time.Minute || v.Timeout != 5*time.Second || v.Store != "auto" {
+		t.Errorf("vault %+v", v)
+	}
+	if g := settings["gw"]; g.TokenURL != "" || g.ConfigDir != "" || g.Timeout != 0 {
+		t.Errorf("gw %+v", g)
+	}
+}
+
+// A profile of another name that means the default directory stands for the built-in one.
+func TestBuiltInProfileGivesWay(t *testing.T) {
+	t.Parallel()
+	env, _ := home(t, "[profiles.mine]\nprovider = \"claude\"\n")
+	config, _, err := loadConfig(env)
+	if err != nil || len(config.Profiles) != 1 || config.Default != "mine" {
+		t.Errorf("got %+v, %v", config, err)
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, text, want string }{
+		{"unknown key", "a = 1", ":1: unknown key a"},
+		{"unknown key of a profile", "[profiles.x]\nprovider = 'static'\nfoo.bar = 1", ":3: unknown key profiles.x.foo.bar"},
+		{"key of another case", "[profiles.x]\nProvider = 'static'", ":2: unknown key profiles.x.Provider"},
+		{"key of another case, inline", "profiles = {x = {Provider = 'static'}}", ":1: unknown key profiles.x.Provider"},
+		{"syntax", "[profiles.x]\nprovider", ":2: expected '=' after key"},
+		{"not UTF-8", "a = \"\xff\"", ":1: invalid UTF-8"},
+		{"twice", "[profiles.x]\nprovider='a'\nprovider='b'", ":3: key provider is already defined"},
+		{"table twice", "[profiles.x]\n[profiles.x]", ":2: table x already exists"},
+		{"number for a string", "[profiles.x]\nprovider=3", ":2: profiles.x.provider must be a string"},
+		{"number for a duration", "[profiles.x]\nprovider='command'\nttl=30", `:3: profiles.x.ttl must be a duration in quotes`},
+		{"string for a list", "[profiles.x]\nprovider='command'\ncommand='vault'", ":3: profiles.x.command must be a list of strings"},
+		{"numbers in a list", "[profiles.x]\nhosts=[1]", ":2: profiles.x.hosts must be a list"},
+		{"number for a header", "[profiles.x.headers]\na=1", ":2: profiles.x.headers.a must be a string"},
+		{"profiles is no table", "profiles = 3", ":1: profiles must be a table"},
+		{"profile is no table", "[profiles]\nx = 3", ":2: profiles.x must be a table"},
+		{"array of tables", "[[profiles]]", ":1: profiles must be a table"},
+		{"no provider", "[profiles.x]", ":1: profiles.x: provider is missing"},
+		{"unknown provider", "[profiles.x]\nprovider='nope'", `:2: profiles.x: unknown provider "nope"`},
+		{"later provider", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'", `:2: profiles.x: provider "oidc" is not supported by this version`},
+		{"later store", "[profiles.x]\nprovider='static'\nstore='keyring'", `:3: profiles.x: store "keyring" is not supported by this version`},
+		{"later key", "[profiles.claude]\nviews=['a']", ":2: profiles.claude: views is not supported by this version"},
+		{"store of another provider", "[profiles.x]\nprovider='static'\nstore='claude-code'", `:3: profiles.x: store "claude-code"`},
+		{"key of another provider", "[profiles.x]\nprovider='static'\nttl='3m'", ":3: profiles.x: ttl means nothing to provider static"},
+		{"command missing", "[profiles.x]\nprovider='command'", "profiles.x: command is missing"},
+		{"empty command", "[profiles.x]\nprovider='command'\ncommand=['']", ":3: profiles.x: command is missing"},
+		{"negative duration", "[profiles.x]\nprovider='command'\ncommand=['a']\nttl='-3m'", ":4: profiles.x: ttl"},
+		{"clear-text endpoint", "[profiles.claude]\ntoken_url='http://example.com/t'", ":2: profiles.claude: token_url"},
+		{"loopback look-alike", "[profiles.claude]\ntoken_url='http://127.0.0.1.example.com/t'", "token_url"},
+		{"user in the endpoint", "[profiles.claude]\ntoken_url='https://a@example.com/t'", "neither a user name"},
+		{"file endpoint", "[profiles.claude]\ntoken_url='file:///etc'", "token_url"},
+		{"relative directory", "[profiles.claude]\nconfig_dir='work'", `:2: profiles.claude: config_dir is "work"`},
+		{"host with a scheme", "[profiles.claude]\nhosts=['https://a']", ":2: profiles.claude: hosts"},
+		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
+		{"bad name", "[profiles.'a/b']\nprovider='static'", ":1: not a profile's name"},
+		{"dots", "[profiles.'a..b']\nprovider='static'", ":1: "},
+		{"same but for case", "[profiles.a]\nprovider='static'\n[profiles.A]\nprovider='static'", ":1: profiles A and a differ in case alone"},
+		{"one directory twice", "[profiles.a]\nprovider='claude'\n[profiles.b]\nprovider='claude'", ":3: profiles a and b both mean the Claude Code directory"},
+		{"default without a profile", "\ndefault_profile='x'", `:2: default_profile is "x"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			env, path := home(t, test.text)
+			_, _, err := loadConfig(env)
+			if !errors.Is(err, protocol.ErrConfig) {
+				t.Fatalf("got %v, want ErrConfig", err)
+			}
+			if !strings.HasPrefix(err.Error(), path) || !strings.Contains(err.Error(), test.want) || !printable(err.Error()) {
+				t.Errorf("got %q, want %q in it", err, test.want)
+			}
+		})
+	}
+}
+
+func TestConfigLimits(t *testing.T) {
+	t.Parallel()
+	var many strings.Builder
+	for i := range agent.MaxProfiles + 1 {
+		fmt.Fprintf(&many, "[profiles.p%d]\nprovider = 'static'\n", i)
+	}
+	for name, text := range map[string]string{"1025 profiles": many.String(), "larger than 1 MiB": "#" + strings.Repeat("x", maxConfig)} {
+		env, _ := home(t, text)
+		if _, _, err := loadConfig(env); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestConfigOthersMayWrite(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		what string
+		mode os.FileMode
+		ok   bool
+	}{
+		{"ccagent/config.toml", 0o600, true},
+		{"ccagent/config.toml", 0o644, true},
+		{"ccagent/config.toml", 0o620, false},
+		{"ccagent/config.toml", 0o602, false},
+		{"ccagent", 0o755, true},
+		{"ccagent", 0o775, false},
+		{"ccagent", 0o707, false},
+		{".", 0o775, true}, // the user's own group, as with umask 002
+		{".", 0o777, false},
+		{".", 0o777 | os.ModeSticky, true},
+	} {
+		env, path := home(t, "[profiles.x]\nprovider = 'static'\n")
+		if err := os.Chmod(filepath.Join(filepath.Dir(path), "..", test.what), test.mode); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := loadConfig(env)
+		if (err == nil) != test.ok {
+			t.Errorf("%s with mode %v: got %v", test.what, test.mode, err)
+		}
+	}
+}
+
+func TestConfigBelongsToSomebodyElse(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	t.Parallel()
+	for _, what := range []string{"config.toml", "."} {
+		env, path := home(t, "[profiles.x]\nprovider = 'static'\n")
+		if err := os.Chown(filepath.Join(filepath.Dir(path), what), 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := loadConfig(env); err == nil || !strings.Contains(err.Error(), "belongs to user id 12345") {
+			t.Errorf("%s: got %v", what, err)
+		}
+	}
+}
+
+// A link's target, and the folder that is in, are looked at as well.
+func TestConfigLink(t *testing.T) {
+	t.Parallel()
+	env, path := home(t, "[profiles.x]\nprovider = 'static'\n")
+	elsewhere := t.TempDir()
+	target := filepath.Join(elsewhere, "dotfile")
+	if err := errors.Join(os.Rename(path, target), os.Symlink(target, path)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := loadConfig(env); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(elsewhere, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := loadConfig(env); err == nil {
+		t.Error("a link into a folder that everybody may write was taken")
+	}
+}
+
+func TestHomeUnset(t *testing.T) {
+	t.Parallel()
+	if _, _, err := loadConfig(environment(nil)); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "HOME") {
+		t.Errorf("got %v", err)
+	}
+	env := environment(map[string]string{"XDG_CONFIG_HOME": "/nowhere", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state"})
+	if config, _, err := loadConfig(env); err != nil || settingsOf(t, config.Profiles[0]).ConfigDir != "" {
+		t.Errorf("got %+v, %v", config, err)
+	}
+}

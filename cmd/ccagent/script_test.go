@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"ccagent": main,
+		"exe":     main, // an agent runs its workers as /proc/self/exe
+	})
+}
+
+// TestScripts runs the program as its users do, each script with a home and, where it starts one, an agent of its own.
+func TestScripts(t *testing.T) {
+	root, err := os.MkdirTemp("/tmp", "cc") // short: a socket's path has about 100 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		WorkdirRoot:         root,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("XDG_RUNTIME_DIR", filepath.Join(e.WorkDir, "run"))
+			e.Setenv("SHELL", "/bin/sh")
+			e.Setenv("CONFIG", filepath.Join(e.WorkDir, "home/.config/ccagent/config.toml"))
+			for _, dir := range []string{"home", "run"} {
+				if err := os.MkdirAll(filepath.Join(e.WorkDir, dir), 0o700); err != nil {
+					return err
+				}
+			}
+			e.Defer(func() { endAgent(filepath.Join(e.WorkDir, "run/ccagent/agent.sock")) })
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// exits runs a program that must end with the exit code: exits CODE PROGRAM [ARGUMENTS].
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARGUMENTS]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// endAgent stops the agent of a script, if it started one.
+func endAgent(socket string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	client := protocol.NewClient(socket)
+	defer client.Close()
+	client.Control(ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: true})
+}
