@@ -6,7 +6,7 @@ import "github.com/urfave/cli/v2"
 func nearest(commands []*cli.Command, name string) string {
 	best, like := 3, ""
 	for _, command := range commands {
-		if d := distance(name, command.Name); d < best && d < len(command.Name) {
+		if d := distance(name, command.Name); d < best && d < min(len(name), len(command.Name)) {
 			best, like = d, command.Name
 		}
 	}

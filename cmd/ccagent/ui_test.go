@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Every command says what it does, and shows it.
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	for _, command := range commands() {
+		if command.Hidden {
+			continue
+		}
+		var stdout, stderr bytes.Buffer
+		if code := run(context.Background(), []string{"ccagent", command.Name, "--help"}, strings.NewReader(""), &stdout, &stderr); code != 0 {
+			t.Errorf("%s --help: exit code %d: %s", command.Name, code, &stderr)
+		}
+		_, example, _ := strings.Cut(stdout.String(), "EXAMPLE:\n")
+		if !strings.Contains(strings.SplitN(example, "\n\n", 2)[0], "ccagent "+command.Name) {
+			t.Errorf("%s --help has no example of its use:\n%s", command.Name, &stdout)
+		}
+		if command.Usage == "" || strings.HasSuffix(command.Usage, ".") {
+			t.Errorf("%s: usage %q", command.Name, command.Usage)
+		}
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("disk full") }
+
+func TestOutputFails(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"token", "--help"}} {
+		var stderr bytes.Buffer
+		if code := run(context.Background(), append([]string{"ccagent"}, args...), strings.NewReader(""), fullDisk{}, &stderr); code != 1 {
+			t.Errorf("%v: exit code %d", args, code)
+		}
+		if got := stderr.String(); got != "ccagent: standard output could not be written: disk full\n" {
+			t.Errorf("%v: stderr %q", args, got)
+		}
+	}
+}
+
+func TestPrintError(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	printError(&b, fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}))
+	if want := "ccagent: asking: bad\\x1b[31m\\nthing\nhint: one\nhint: two\\u202e\n"; b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+func TestSanitize(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain é 日本": "plain é 日本", "a\tb": `a\tb`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff": `\xff`, "\u009b": `\u009b`, "a\u2028b": `a\u2028b`, "\x00": `\x00`,
+	} {
+		if got := sanitize(in); got != want {
+			t.Errorf("sanitize(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestPermute(t *testing.T) {
+	t.Parallel()
+	app := newApp(nil, nil, nil)
+	for in, want := range map[string]string{
+		"ccagent":                         "ccagent",
+		"ccagent --help":                  "ccagent --help",
+		"ccagent nosuch -x":               "ccagent nosuch -x",
+		"ccagent status --json":           "ccagent status --json --",
+		"ccagent add a --provider static": "ccagent add --provider static -- a",
+		"ccagent add a --force --provider=command b c": "ccagent add --force --provider=command -- a b c",
+		"ccagent add a --provider command -- b -c --":  "ccagent add --provider command -- a b -c --",
+		"ccagent import - -p x":                        "ccagent import -p x -- -",
+		"ccagent exec -p x prog -p y":                  "ccagent exec -p x prog -p y",
+		"ccagent token -p":                             "ccagent token -p --",
+	} {
+		if got := strings.Join(permute(app, strings.Fields(in)), " "); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+	if got := permute(app, nil); len(got) != 0 {
+		t.Errorf("no arguments: %q", got)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{"stauts": "status", "statu": "status", "tokne": "token", "e": "", "": "", "xyzzy": "", "lst": "list"} {
+		if got := nearest(commands(), in); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestShellQuotes(t *testing.T) {
+	t.Parallel()
+	const path = `/a b/$x'y\z!"q`
+	for name, want := range map[string]string{
+		"sh": `'/a b/$x'\''y\z!"q'`, "fish": `'/a b/$x\'y\\z!"q'`, "csh": `'/a b/$x'\''y\z\!"q'`, "powershell": `'/a b/$x''y\z!"q'`,
+	} {
+		if got := shells[name].quote(path); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+	if got := shells["powershell"].quote("’"); got != "'’’'" {
+		t.Errorf("powershell: got %s", got)
+	}
+	for in, want := range map[string]string{"/bin/bash": "bash", "-zsh": "zsh", "/usr/bin/dash": "sh", "": "sh", "/opt/fish": "fish"} {
+		if got := guessShell(in); got != want {
+			t.Errorf("guessShell(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestTokenEnvironment(t *testing.T) {
+	t.Parallel()
+	all := []string{"A=1", "ANTHROPIC_AUTH_TOKEN=fake", "ANTHROPIC_API_KEY=fake", "CLAUDE_CODE_OAUTH_TOKEN=fake", "ANTHROPIC_API_KEY_X=2"}
+	for name, want := range map[string]string{
+		"CLAUDE_CODE_OAUTH_TOKEN": "A=1 ANTHROPIC_API_KEY_X=2 CLAUDE_CODE_OAUTH_TOKEN=new",
+		"ANTHROPIC_API_KEY":       "A=1 CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 ANTHROPIC_API_KEY=new",
+		"ANTHROPIC_AUTH_TOKEN":    "A=1 ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 ANTHROPIC_AUTH_TOKEN=new",
+		"A":                       "ANTHROPIC_AUTH_TOKEN=fake ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 A=new",
+	} {
+		if got := strings.Join(tokenEnvironment(slices.Clone(all), name, "new"), " "); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	status := protocol.Status{
+		Agent: protocol.AgentStatus{PID: 7, Version: "v1", Socket: "/run/a.sock", Started: now.Add(-time.Hour), Requests: 3, Memory: 3 << 20, DefaultProfile: "CLAUDE", ConfigError: "line\x1b one"},
+		Profiles: []protocol.ProfileStatus{
+			{Name: "claude", State: protocol.StateLive, HasToken: true, Expiry: now.Add(6 * time.Hour), Issued: now.Add(-2 * time.Hour), LastRenewal: now.Add(-2 * time.Hour), Location: "/f"},
+			{Name: "down", State: protocol.StateBackoff, Retry: now.Add(time.Minute), LastError: "no\nroute", Store: "none"},
+			{Name: "key", State: protocol.StateLive, HasToken: true, Location: "memory"},
+			{Name: "old", State: protocol.StateSignIn, HasToken: true, Expiry: now.Add(-time.Second), Issued: now.Add(-time.Hour)},
+		},
+	}
+	want := `agent 7, version v1, up 1h00m, at /run/a.sock
+3 requests, 0 renewals, 0 connections, memory 3.0 MiB
+config.toml was not taken: line\x1b one
+
+PROFILE   STATE                       LEFT           RENEWED    STORED IN
+claude *  live                        6h00m          2h00m ago  /f
+down      backing off until TT:TT:TT  -              -          none
+key       live                        never expires  -          memory
+old       sign-in needed              expired        -          -
+
+down: no\nroute
+`
+	want = strings.ReplaceAll(want, "TT:TT:TT", now.Add(time.Minute).Local().Format("15:04:05"))
+	if got := (screen{}).render(now, status); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	terminal := screen{width: 60, bars: true, colour: true}.render(now, status)
+	if !strings.Contains(terminal, "███████░░░ 6h00m") {
+		t.Errorf("no bar in\n%s", terminal)
+	}
+	for line := range strings.Lines(terminal) {
+		if n := cellWidth(strings.TrimSuffix(line, "\n")); n > 60 {
+			t.Errorf("%d characters in %q", n, line)
+		}
+	}
+	if narrow := (screen{width: 60, colour: true}).render(now, protocol.Status{Profiles: status.Profiles[2:3]}); !strings.Contains(narrow, "\x1b[32mlive\x1b[0m") {
+		t.Errorf("no colour in %q", narrow)
+	}
+}
+
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[time.Duration]string{
+		0: "0s", 42 * time.Second: "42s", -90 * time.Second: "1m30s", 7*time.Hour + 12*time.Minute: "7h12m", 76 * time.Hour: "3d4h", 1<<63 - 1: "over 100 years",
+	} {
+		if got := span(in); got != want {
+			t.Errorf("span(%d) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+// The documents of --json are described, key by key.
+func TestJSONIsDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "json.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range commands() {
+		has := slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return f.Names()[0] == "json" })
+		if described := strings.Contains(string(text), "## `ccagent "+command.Name+" --json`"); has != described {
+			t.Errorf("%s: --json %t, described %t", command.Name, has, described)
+		}
+	}
+	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, tokenJSON{}, refreshJSON{}, validateJSON{}, versionJSON{}} {
+		for _, key := range jsonKeys(document) {
+			if !strings.Contains(string(text), "`"+key+"`") {
+				t.Errorf("%T: key %s is not described", document, key)
+			}
+		}
+	}
+}
+
+func jsonKeys(document any) []string {
+	var keys []string
+	for _, field := range reflect.VisibleFields(reflect.TypeOf(document)) {
+		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		keys = append(keys, key)
+	}
+	return keys
+}
