@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,20 +59,11 @@ func (h *home) env(extra ...string) []string {
 	for _, pair := range []string{"HOME=" + h.dir, "XDG_RUNTIME_DIR=" + h.runtime, "TMPDIR=" + h.tmp,
 		"PATH=" + binDir + ":/usr/bin:/bin:/usr/sbin:/sbin", "LANG=C.UTF-8"} {
 		name, _, _ := strings.Cut(pair, "=")
-		if !contains(h.unset, name) {
+		if !slices.Contains(h.unset, name) {
 			env = append(env, pair)
 		}
 	}
 	return append(env, extra...)
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // socket is the default socket.
@@ -123,9 +115,9 @@ type result struct {
 	exit           int
 }
 
-// command is a program in this home, as cmd.Dir and environment go. It is killed after a minute.
+// command is a program in this home, as cmd.Dir and environment go. It is killed after five minutes.
 func (h *home) command(name string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	h.t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = h.dir
