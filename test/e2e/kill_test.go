@@ -26,7 +26,7 @@ func TestKillAtRandomMoments(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(rand.N(100 * time.Millisecond)) // the moment; nothing below depends on which it is
-		refresh.Process.Kill() // first: it would start another agent
+		refresh.Process.Kill()                     // first: it would start another agent
 		a.kill()
 		refresh.Wait()
 		if provider.Counts().Requests == requests {
