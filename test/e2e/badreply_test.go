@@ -38,7 +38,7 @@ func TestBadReplies(t *testing.T) {
 		{"a JSON string", oauthtest.Fault{Body: `"fake-secret"`}, 7, "JSON"},
 		{"redirect to another host", oauthtest.Fault{Status: 307, Header: map[string]string{"Location": other.URL + "/fake-secret"}}, 7, "redirect"},
 		{"redirect as a GET", oauthtest.Fault{Status: 302, Header: map[string]string{"Location": other.URL + "/fake-secret"}}, 7, "redirect"},
-		{"1 GB", oauthtest.Fault{Endless: true}, 7, "127.0.0.1"},
+		{"1 GB", oauthtest.Fault{Body: `{"fake-secret":1}`, Endless: true}, 7, "127.0.0.1"},
 		{"connection dropped", oauthtest.Fault{Drop: true}, 7, "127.0.0.1"},
 		{"503", oauthtest.Fault{Status: 503, Body: "fake-secret"}, 7, "503"},
 		{"429", oauthtest.Fault{Status: 429, Header: map[string]string{"Retry-After": "120"}}, 7, "429"},
