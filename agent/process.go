@@ -53,9 +53,10 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 	if err != nil {
 		return job.Report{}, workerError(err)
 	}
-	cmd := exec.Command(self, p.Args...)
-	cmd.Env, cmd.Dir = p.Env, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd := &exec.Cmd{
+		Path: self, Args: append([]string{"ccagent"}, p.Args...), // the name that ps shows
+		Env: p.Env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return job.Report{}, workerError(err)

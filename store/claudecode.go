@@ -39,7 +39,6 @@ func (s *ClaudeCode) paths() (file, lock string, err error) {
 		return "", "", &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: "nothing is stored: there is no folder for " + s.path(),
-			Hint:    "sign in with `claude` or `ccagent login`",
 		}
 	}
 	if err != nil {

@@ -41,7 +41,7 @@ func readClaude(name string, src []byte) (Record, error) {
 		return Record{}, &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: name + ` holds no "` + claudeKey + `": nobody is signed in there`,
-			Hint:    "sign in with `claude` or `ccagent login`",
+			Hint:    "sign in with Claude Code: run claude, then type /login",
 		}
 	}
 	if file.values[claudeKey][0] != '{' {
@@ -66,7 +66,7 @@ func readClaude(name string, src []byte) (Record, error) {
 		return r, &protocol.Error{
 			Code:    protocol.CodeLoginRequired,
 			Message: name + " is signed out: it holds no token",
-			Hint:    "sign in with `claude` or `ccagent login`",
+			Hint:    "sign in with Claude Code: run claude, then type /login",
 		}
 	}
 	// null is "never"; a missing key says nothing, and with a refresh token at hand asking is cheaper than trusting.

@@ -26,7 +26,6 @@ func readFile(path string) ([]byte, error) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: "nothing is stored: there is no " + path,
-			Hint:    "sign in with `claude` or `ccagent login`, or hand a record to `ccagent import`",
 		}
 	case errors.Is(err, unix.ENXIO): // a socket
 		return nil, invalid(path, "is not a regular file")

@@ -18,7 +18,6 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"ccagent": main,
-		"exe":     main, // an agent runs its workers as /proc/self/exe
 	})
 }
 
