@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // credential is a real user of this machine, as setup.sh made it.
@@ -71,7 +73,8 @@ func tokenFrame(t *testing.T) []byte {
 	return frame
 }
 
-// asks sends a token request to a socket from this process, past all that cchelper looks at, and returns what comes back.
+// asks sends a token request to a socket from this process, past all that cchelper looks at, and returns the
+// payload of the reply, nothing if the agent closes instead.
 func asks(t *testing.T, socket string) ([]byte, error) {
 	t.Helper()
 	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
@@ -83,9 +86,9 @@ func asks(t *testing.T, socket string) ([]byte, error) {
 	if _, err := conn.Write(tokenFrame(t)); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return nil, err
 	}
-	reply, err := io.ReadAll(conn)
-	if errors.Is(err, syscall.ECONNRESET) {
-		err = nil // the agent closed without reading what we said
+	reply, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame)
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF) {
+		return nil, nil // the agent closed, without reading what we said or after it
 	}
 	return reply, err
 }
