@@ -106,6 +106,7 @@ func commands() []*cli.Command {
 		execCommand(),
 		stopCommand(),
 		completionCommand(),
+		demoCommand(),
 		versionCommand(),
 		serveCommand(),
 		workerCommand(),

@@ -1,0 +1,445 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "see it work: a sign-in, a herd, a revoked token, an outage and a crash",
+		Description: `Runs the real programs in a temporary home, against a provider of its own on a
+loopback port whose refresh tokens are good for one use. Touches nothing of yours,
+needs no network, takes a few seconds and leaves nothing behind. Its exit code is
+not 0 if any step does not show what it says.
+
+EXAMPLE:
+   ccagent demo`,
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			return runDemo(c.Context, c.App.Writer)
+		},
+	}
+}
+
+// demo is a home, a provider and an agent, for a few seconds.
+type demo struct {
+	ctx    context.Context
+	out    io.Writer
+	paint  bool
+	home   string
+	self   string   // this program
+	helper []string // cchelper if it is beside this program, else the command that does the same
+	env    []string
+	server *oauthtest.Server
+	client *protocol.Client
+}
+
+// step shows one thing and returns its measured figure.
+type step struct {
+	title, about string
+	run          func(*demo) (figure string, err error)
+}
+
+const demoHerd = 200
+
+var demoSteps = []step{
+	{"a sign-in is picked up", "Claude Code's credentials file is all there is; the helper starts the agent", (*demo).pickUp},
+	{"a herd causes one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
+	{"a revoked token is replaced", "the API refuses the token before its time; `ccagent refresh` mends that", (*demo).revoke},
+	{"an outage is ridden out", "the provider fails; the token in hand is served while it lives", (*demo).outage},
+	{"a crash loses nothing", "kill -9 hits the agent while the provider rotates a refresh token for it", (*demo).crash},
+}
+
+func runDemo(ctx context.Context, out io.Writer) (err error) {
+	began := time.Now()
+	// Everything that a step starts stays our descendant, so that the end can see to it that nothing is left.
+	if err := adoptOrphans(); err != nil {
+		return err
+	}
+	d := &demo{ctx: ctx, out: out, paint: coloured(out, os.Getenv)}
+	if err := d.open(); err != nil {
+		return errors.Join(err, d.close())
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	fmt.Fprintf(out, "a provider, a home and an agent for a few seconds; the programs are the real ones\n\n")
+	for i, s := range demoSteps {
+		fmt.Fprintf(out, "%d. %s\n   %s\n", i+1, d.style("1", s.title), s.about)
+		figure, err := s.run(d)
+		if err != nil {
+			fmt.Fprintf(out, "   %s\n", d.style("31", "failed"))
+			return fmt.Errorf("the demo failed where %s: %w", s.title, err)
+		}
+		fmt.Fprintf(out, "   %s %s\n\n", d.style("32", "ok:"), figure)
+	}
+	closed = true
+	if err := d.close(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%d steps in %.1f s; no process and no file is left\n", len(demoSteps), time.Since(began).Seconds())
+	return err
+}
+
+func (d *demo) style(code, text string) string {
+	if !d.paint {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// open makes the home, and starts the provider.
+func (d *demo) open() (err error) {
+	if d.self, err = os.Executable(); err != nil {
+		return err
+	}
+	d.helper = []string{d.self, "token"}
+	if beside := filepath.Join(filepath.Dir(d.self), "cchelper"); isProgram(beside) {
+		d.helper = []string{beside}
+	}
+	if d.server, err = oauthtest.Start(oauthtest.Options{}); err != nil {
+		return err
+	}
+	if d.home, err = os.MkdirTemp("", "ccdemo-"); err != nil { // 0700, and short: a socket's path is limited
+		return err
+	}
+	d.env = []string{
+		"HOME=" + d.home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + d.home, "XDG_RUNTIME_DIR=" + filepath.Join(d.home, "run"),
+		"XDG_CONFIG_HOME=" + filepath.Join(d.home, "config"), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"), "XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
+	}
+	d.client = protocol.NewClient(filepath.Join(d.home, "run", "ccagent", "agent.sock"))
+	for _, dir := range []string{"run", "config/ccagent", ".claude", "herd", "crash"} {
+		if err := os.MkdirAll(filepath.Join(d.home, dir), 0o700); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(filepath.Join(d.home, "config/ccagent/config.toml"), fmt.Appendf(nil, `
+[profiles.claude]
+provider = "claude"
+token_url = %[1]q
+
+[profiles.herd]
+provider = "claude"
+token_url = %[1]q
+config_dir = %[2]q
+
+[profiles.crash]
+provider = "claude"
+token_url = %[1]q
+config_dir = %[3]q
+`, d.server.TokenURL(), filepath.Join(d.home, "herd"), filepath.Join(d.home, "crash")), 0o600)
+}
+
+func isProgram(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
+}
+
+// close ends and removes all that open and the steps made.
+func (d *demo) close() error {
+	var errs []error
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), 10*time.Second)
+	defer cancel()
+	if d.client != nil {
+		if _, err := d.runIn(ctx, d.self, "stop", "--force"); err != nil {
+			errs = append(errs, fmt.Errorf("stopping the agent: %w", err))
+		}
+		d.client.Close()
+	}
+	if err := endOrphans(ctx); err != nil {
+		errs = append(errs, err)
+	}
+	if d.server != nil {
+		d.server.Close()
+	}
+	if d.home != "" {
+		if err := os.RemoveAll(d.home); err != nil {
+			errs = append(errs, err)
+		} else if _, err := os.Lstat(d.home); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, errors.New(d.home+" is still there"))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run runs a program of ours in the demo's environment and returns the line that it prints.
+func (d *demo) run(argv ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, 20*time.Second)
+	defer cancel()
+	return d.runIn(ctx, argv...)
+}
+
+func (d *demo) runIn(ctx context.Context, argv ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env, cmd.Dir = d.env, d.home
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	if err != nil {
+		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " "), err, said)
+	}
+	return strings.TrimSuffix(string(stdout), "\n"), nil
+}
+
+// ask is one helper asking for a token.
+func (d *demo) ask(args ...string) (string, error) { return d.run(slices.Concat(d.helper, args)...) }
+
+// errRefused is the API's answer to a token that is not live.
+var errRefused = errors.New("the API does not accept the token")
+
+// accepted asks the provider's API with a token: nil if it answers, errRefused if it does not know the token.
+func (d *demo) accepted(token string) error {
+	ctx, cancel := context.WithTimeout(d.ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.server.APIURL(), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errRefused
+	}
+	return nil
+}
+
+// signIn leaves a sign-in where Claude Code would, and returns it.
+func (d *demo) signIn(dir string, left time.Duration) (oauthtest.SignIn, error) {
+	s := d.server.Issue()
+	s.Expiry = time.Now().Add(left)
+	return s, os.WriteFile(filepath.Join(d.home, dir, ".credentials.json"), s.CredentialsFile(), 0o600)
+}
+
+// pickUp shows that a credentials file and a helper are all it takes.
+func (d *demo) pickUp() (string, error) {
+	signIn, err := d.signIn(".claude", 8*time.Hour)
+	if err != nil {
+		return "", err
+	}
+	began := time.Now()
+	token, err := d.ask()
+	if err != nil {
+		return "", err
+	}
+	first := time.Since(began)
+	if token != signIn.AccessToken {
+		return "", errors.New("the token is not the one that was signed in with")
+	}
+	if err := d.accepted(token); err != nil {
+		return "", err
+	}
+	times := make([]time.Duration, 50)
+	for i := range times {
+		began := time.Now()
+		again, err := d.ask()
+		if err == nil && again != token {
+			err = errors.New("the same question has another answer")
+		}
+		if err != nil {
+			return "", err
+		}
+		times[i] = time.Since(began)
+	}
+	slices.Sort(times)
+	return fmt.Sprintf("%s with the agent's start, then %s a token (median of %d processes)", millis(first), millis(times[len(times)/2]), len(times)), nil
+}
+
+// stampede shows that those who need the same renewal share it.
+func (d *demo) stampede() (string, error) {
+	signIn, err := d.signIn("herd", -time.Hour)
+	if err != nil {
+		return "", err
+	}
+	d.server.SetFault(oauthtest.Fault{Times: 1, Lag: 300 * time.Millisecond}) // a provider takes its time
+	began := time.Now()
+	tokens, errs := make([]string, demoHerd), make([]error, demoHerd)
+	var herd sync.WaitGroup
+	for i := range tokens {
+		herd.Go(func() { tokens[i], errs[i] = d.ask("-p", "herd") })
+	}
+	herd.Wait()
+	took := time.Since(began)
+	if err := errors.Join(errs...); err != nil {
+		return "", err
+	}
+	if err := d.accepted(tokens[0]); err != nil {
+		return "", err
+	}
+	if distinct := len(slices.Compact(slices.Sorted(slices.Values(tokens)))); distinct != 1 {
+		return "", fmt.Errorf("%d different tokens", distinct)
+	}
+	if got := d.server.Refreshes(signIn.RefreshToken); got != 1 {
+		return "", fmt.Errorf("%d renewals at the provider", got)
+	}
+	return fmt.Sprintf("%d helpers, 1 renewal at the provider, %[1]d equal tokens in %s", demoHerd, millis(took)), nil
+}
+
+// revoke shows a token ended before its time.
+func (d *demo) revoke() (string, error) {
+	token, err := d.ask()
+	if err != nil {
+		return "", err
+	}
+	d.server.RevokeToken(token)
+	if err := d.accepted(token); !errors.Is(err, errRefused) {
+		return "", fmt.Errorf("the API does not refuse the revoked token: %v", err)
+	}
+	began := time.Now()
+	if _, err := d.run(d.self, "refresh"); err != nil {
+		return "", err
+	}
+	fresh, err := d.ask()
+	if err != nil {
+		return "", err
+	}
+	if err := d.accepted(fresh); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("refused before, accepted after; a new token in %s", millis(time.Since(began))), nil
+}
+
+// outage has the provider fail while helpers want more time than their token has left.
+func (d *demo) outage() (string, error) {
+	const helpers = 25
+	old, err := d.ask()
+	if err != nil {
+		return "", err
+	}
+	before := d.server.Counts().Requests
+	d.server.SetFault(oauthtest.Fault{Status: http.StatusServiceUnavailable})
+	for range helpers {
+		token, err := d.ask("--min-ttl", "9h")
+		if err == nil && token != old {
+			err = errors.New("another token than the one in hand")
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	asked := d.server.Counts().Requests - before
+	if asked == 0 || asked > helpers/2 {
+		return "", fmt.Errorf("the provider was asked %d times for %d helpers", asked, helpers)
+	}
+	if err := d.accepted(old); err != nil {
+		return "", err
+	}
+	d.server.SetFault(oauthtest.Fault{})
+	began := time.Now()
+	for time.Since(began) < 5*time.Second {
+		token, err := d.ask("--min-ttl", "9h")
+		if err != nil {
+			return "", err
+		}
+		if token != old {
+			return fmt.Sprintf("%d helpers served meanwhile, %d of them asked the provider; renewed %s after it came back",
+				helpers, asked, millis(time.Since(began))), d.accepted(token)
+		}
+		if err := d.pause(50 * time.Millisecond); err != nil {
+			return "", err
+		}
+	}
+	return "", errors.New("no renewal within 5 s of the provider's return")
+}
+
+// crash kills the agent between the provider's rotation and its answer: the moment at which a sign-in is most easily lost. The
+// worker has a session of its own and saves what it gets; the helper that was waiting starts the next agent.
+func (d *demo) crash() (string, error) {
+	signIn, err := d.signIn("crash", -time.Hour)
+	if err != nil {
+		return "", err
+	}
+	status, err := d.client.Status(d.ctx, protocol.StatusRequest{})
+	if err != nil {
+		return "", err
+	}
+	d.server.SetFault(oauthtest.Fault{Times: 1, Lag: 400 * time.Millisecond})
+	var token string
+	answered := make(chan error, 1)
+	go func() {
+		var err error
+		token, err = d.ask("-p", "crash")
+		answered <- err
+	}()
+	for d.server.Refreshes(signIn.RefreshToken) == 0 {
+		if err := d.pause(time.Millisecond); err != nil {
+			return "", err
+		}
+		select {
+		case err := <-answered:
+			return "", fmt.Errorf("the helper's run ended before a renewal began: %v", err)
+		default:
+		}
+	}
+	killed := time.Now()
+	if err := syscall.Kill(status.Agent.PID, syscall.SIGKILL); err != nil {
+		return "", err
+	}
+	if err := <-answered; err != nil {
+		return "", err
+	}
+	took := time.Since(killed)
+	if err := d.accepted(token); err != nil {
+		return "", err
+	}
+	next, err := d.client.Status(d.ctx, protocol.StatusRequest{})
+	switch {
+	case err != nil:
+		return "", err
+	case next.Agent.PID == status.Agent.PID:
+		return "", errors.New("the agent was not killed")
+	case d.server.Counts().Reuses > 0:
+		return "", errors.New("a refresh token was used twice")
+	case d.server.Refreshes(signIn.RefreshToken) != 1:
+		return "", fmt.Errorf("%d renewals, one was needed", d.server.Refreshes(signIn.RefreshToken))
+	}
+	return fmt.Sprintf("the helper has the renewed token %s after the kill, from the next agent; 1 renewal, no refresh token used twice", millis(took)), nil
+}
+
+// pause waits, unless the demo is interrupted.
+func (d *demo) pause(t time.Duration) error {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-d.ctx.Done():
+		return d.ctx.Err()
+	}
+}
+
+func millis(d time.Duration) string {
+	if d < 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+	}
+	return fmt.Sprintf("%d ms", d.Milliseconds())
+}
