@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // says writes to a new connection and returns how long the agent kept it open, and what came back.
@@ -81,6 +83,32 @@ func TestBadFrames(t *testing.T) {
 		default:
 		}
 	})
+}
+
+// Names that no client of ours would send, straight over the socket: an error comes back, and nothing is touched.
+func TestBadProfileNamesInFrames(t *testing.T) {
+	h, _ := newSignedIn(t, time.Hour)
+	h.serve()
+	token := h.token()
+	for _, name := range []string{"a\x00b", "claude\x00", "a/b", "../claude", "..", strings.Repeat("x", 65), "\xff\xfe", "a\nb"} {
+		payload := append([]byte{protocol.Version, byte(protocol.OpToken)}, frame(uint32(len(name)), []byte(name)...)...)
+		payload = append(payload, make([]byte, 8+1+1+4*4)...) // no min-ttl, no flags, no host, no home
+		conn, err := net.Dial("unix", h.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := conn.Write(frame(uint32(len(payload)), payload...)); err != nil {
+			t.Fatal(err)
+		}
+		reply, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame)
+		if err != nil || protocol.Op(reply[1]) != protocol.OpError || strings.Contains(string(reply), token) {
+			t.Errorf("%q was answered with %q, %v; want an error", name, reply, err)
+		} else if code := protocol.Code(binary.BigEndian.Uint16(reply[2:])); code != protocol.CodeConfig {
+			t.Errorf("%q was refused with code %d, want %d", name, code, protocol.CodeConfig)
+		}
+	}
 }
 
 // 2,000 connections, more than it holds open, none of which says anything: those who ask are served, and its memory comes back.
