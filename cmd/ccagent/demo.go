@@ -202,7 +202,7 @@ func (d *demo) runIn(ctx context.Context, argv ...string) (string, error) {
 	stdout, err := cmd.Output()
 	if err != nil {
 		said, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n")
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " "), err, said)
+		return "", fmt.Errorf("%s: %v: %s", strings.Join(append([]string{filepath.Base(argv[0])}, argv[1:]...), " "), err, said)
 	}
 	return strings.TrimSuffix(string(stdout), "\n"), nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -21,11 +23,12 @@ func workerCommand() *cli.Command {
 			}
 			// What a provider has rotated must be saved whoever is gone meanwhile: the agent (a broken pipe), the terminal, the
 			// session. SIGTERM too: a service manager sends it to every process of the unit.
-			signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+			// They are caught, not ignored: what is ignored stays so in the commands that a worker runs.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 			if err := harden(); err != nil {
 				return err
 			}
-			return worker.Run(c.Context, c.App.Reader, c.App.Writer, buildVersion())
+			return worker.Run(context.WithoutCancel(c.Context), c.App.Reader, c.App.Writer, buildVersion())
 		},
 	}
 }
