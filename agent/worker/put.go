@@ -28,8 +28,7 @@ func (e *errand) save(ctx context.Context) outcome {
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
-	defer s.release()
-	return e.keep(ctx, s)
+	return s.end(e.keep(ctx, s))
 }
 
 // put stores a record from outside and binds it to the token endpoint that is configured now.

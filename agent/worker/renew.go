@@ -39,8 +39,7 @@ func (e *errand) renew(ctx context.Context) outcome {
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
-	defer s.release()
-	return e.bring(ctx, s)
+	return s.end(e.bring(ctx, s))
 }
 
 // glance answers from the store without a lock, which is all that most jobs need: someone else has renewed, or the agent has

@@ -30,7 +30,7 @@ func (e *errand) held() (store.Record, error) {
 	return store.Unmarshal(e.job.Record)
 }
 
-// lockAndSettle takes the record and finds out which one is in force. On success s.release must be called.
+// lockAndSettle takes the record and finds out which one is in force. On success s.end must be called.
 func (e *errand) lockAndSettle(ctx context.Context, st store.Store) (state, error) {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -54,6 +54,16 @@ func (s *state) release() {
 		s.lock.Release() // a lock that was lost is somebody else's now; the save has looked
 		s.lock = nil
 	}
+}
+
+// end releases the record, unless something is left unsaved: then it is held until that is safe.
+func (s *state) end(o outcome) outcome {
+	if o.unsaved != nil {
+		o.release = s.release
+	} else {
+		s.release()
+	}
+	return o
 }
 
 // settle finds the record in force, the lock being held: what a spill file brings back, what the store holds, and what the

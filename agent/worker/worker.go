@@ -46,8 +46,14 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	e.agent.report(job.Report{Kind: job.Hello})
 	o := e.do(ctx)
 	e.agent.report(job.Report{Kind: job.Done, Result: o.result, Err: e.explain(o.err), RetryAfter: retryAfter(o.err)})
-	if o.unsaved != nil && e.agent.gone {
-		return o.unsaved() // nobody else has it
+	if o.unsaved == nil {
+		return nil
+	}
+	// Whoever takes the lock next must find either an agent that has the record, or the spill file: the refresh token in the
+	// store is spent.
+	defer o.release()
+	if e.agent.gone {
+		return o.unsaved()
 	}
 	return nil
 }
@@ -63,7 +69,8 @@ type errand struct {
 type outcome struct {
 	result  job.Result
 	err     error
-	unsaved func() error
+	unsaved func() error // leaves a spill file; nil: nothing is unsaved
+	release func()       // lets the record go that unsaved is about
 }
 
 // but is o with an error that comes first.

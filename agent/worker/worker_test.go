@@ -534,6 +534,45 @@ func TestHandedOverBeforeSaved(t *testing.T) {
 	}
 }
 
+// TestHeldUntilSpilled sees to it that nobody can take a record whose refresh token is spent before its successor is safe.
+func TestHeldUntilSpilled(t *testing.T) {
+	t.Parallel()
+	for _, op := range []job.Op{job.Renew, job.Save} {
+		w := newWorld(t)
+		w.signIn(-time.Minute)
+		j := job.Job{Op: op}
+		if op == job.Renew {
+			w.during(func() { w.write([]byte("{ broken")) })
+		} else {
+			r, v := w.stored()
+			r.AccessToken = protocol.NewSecret("fake-access-unsaved")
+			j.Record, j.Base = mustMarshal(t, r), v
+			w.write([]byte("{ broken"))
+		}
+		take := func() error {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			lock, err := store.NewClaudeCode(w.settings.ConfigDir).Lock(ctx)
+			if err == nil {
+				lock.Release()
+			}
+			return err
+		}
+		seen := false
+		w.runTo(j, watcher{func(r job.Report) {
+			if r.Kind == job.Done {
+				seen = true
+				if err := take(); r.Result.Saved || !errors.Is(err, protocol.ErrUnavailable) {
+					t.Errorf("op %d, saved %v: the record can be taken before the agent has it: %v", op, r.Result.Saved, err)
+				}
+			}
+		}})
+		if err := take(); err != nil || !seen {
+			t.Errorf("op %d: the record can't be taken afterwards: %v", op, err)
+		}
+	}
+}
+
 // TestWhoWins has someone else write while we renew, or while we hold something unsaved.
 func TestWhoWins(t *testing.T) {
 	t.Parallel()
