@@ -256,7 +256,7 @@ func connect(ctx context.Context, path string) (*conn, error) {
 // broken reports whether a request that failed with err may be sent again (§7).
 func broken(err error) bool {
 	switch err {
-	case unix.EAGAIN, unix.ECONNRESET, unix.EPIPE, io.EOF, io.ErrUnexpectedEOF:
+	case unix.EAGAIN, unix.ECONNRESET, unix.EPIPE, io.ErrUnexpectedEOF:
 		return true
 	}
 	return false

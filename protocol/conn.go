@@ -79,8 +79,6 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 			continue
 		case err != nil:
 			return nil, err
-		case n == 0 && have == 0:
-			return nil, io.EOF
 		case n == 0:
 			return nil, io.ErrUnexpectedEOF
 		}
