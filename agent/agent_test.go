@@ -33,7 +33,6 @@ type provider struct {
 
 	n      int
 	expiry time.Time
-	stored bool
 }
 
 func (p *provider) count(op job.Op) (n int) {
@@ -461,6 +460,9 @@ func TestWorkerDiesBeforeItSaves(t *testing.T) {
 			t.Fatalf("got %s", got)
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		if len(p.jobs) == 0 || p.jobs[0].Op != job.Save || p.jobs[0].Record.Reveal() != "fake-record" || p.jobs[0].Base != found {
 			t.Fatalf("jobs after it: %+v; want a save of the handed-over record against what the worker found", p.jobs)
 		}
@@ -480,8 +482,8 @@ func (d dying) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (j
 	if j.Op != job.Renew {
 		return d.provider.Run(ctx, j, handOver)
 	}
-	d.n, d.expiry = 1, time.Now().Add(d.lifetime)
-	r := d.result()
+	var r job.Result
+	d.set(func() { d.n, d.expiry = 1, time.Now().Add(d.lifetime); r = d.result() })
 	r.Renewed, r.Record, r.Version = true, protocol.NewSecret("fake-record"), d.found
 	handOver(r)
 	return job.Report{}, errors.New("killed")

@@ -25,11 +25,12 @@ type entry struct {
 	mu     sync.Mutex
 	flight *flight // the job under way, nil when there is none
 
-	base   job.Version     // the stored record as a worker last saw it
-	record protocol.Secret // the record itself, while no store has it: store memory, or unsaved
-	saving *retry          // record is unsaved: when to try again; nil for store memory
-	place  job.Result      // Provider, Store, Location, Subscription and Scopes of the last job that knew
-	seen   seen            // the record's files as they were when base was read
+	base      job.Version     // the stored record as a worker last saw it
+	record    protocol.Secret // the record itself, while no store has it: store memory, or unsaved
+	saving    *retry          // record is unsaved: when to try again; nil for store memory
+	saveError *protocol.Error // why it is unsaved
+	place     job.Result      // Provider, Store, Location, Subscription and Scopes of the last job that knew
+	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
 	lastRenewal time.Time
@@ -162,6 +163,9 @@ func (e *entry) status() protocol.ProfileStatus {
 	}
 	if e.failure != nil {
 		s.LastError, s.LastCode, s.Retry = cut(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
+	}
+	if e.saving != nil && e.saveError != nil {
+		s.LastError, s.LastCode, s.Retry = cut(e.saveError.Message), e.saveError.Code, e.saving.at
 	}
 	switch {
 	case e.flight != nil && e.flight.job.Op == job.Renew:

@@ -14,7 +14,7 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if theirs == ours || theirs == (protocol.Home{}) {
 		return nil
 	}
-	if err := differ("HOME", theirs.Home, ours.Home, "use an agent of your own: set CCAGENT_SOCK to a path in a folder of yours"); err != nil {
+	if err := differ("HOME", theirs.Home, ours.Home, "end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK"); err != nil {
 		return err
 	}
 	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"), or(ours.XDGConfigHome, ours.Home, ".config"),

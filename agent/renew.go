@@ -298,11 +298,11 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 		e.saving = &retry{}
 	}
 	e.saving.again(now, maxSaveBackoff)
-	message := "the worker ended before it had saved"
-	if f.err != nil {
-		message = f.err.Message
+	e.saveError = f.err
+	if f.err == nil {
+		e.saveError = &protocol.Error{Code: protocol.CodeStorage, Message: "the worker ended before it had saved"}
 	}
-	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", message, "retry", e.saving.at)
+	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
 }
 
 // again is the next try after a failure: 1 s, doubling up to limit, a quarter of it jitter.

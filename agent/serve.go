@@ -218,6 +218,7 @@ func (a *Agent) serveConn(nc *net.UnixConn, admit Policy) {
 		a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
 		return
 	}
+	defer a.nudge() // the idle time-out counts from here
 	defer a.touch()
 	defer a.conns.remove(c)
 	defer func() {

@@ -52,7 +52,7 @@ func readClaude(name string, src []byte) (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Kind: protocol.KindOAuth}
-	o.secret("accessToken", &r.AccessToken)
+	o.token("accessToken", &r.AccessToken)
 	o.secret("refreshToken", &r.RefreshToken)
 	o.moment("expiresAt", &r.Expiry)
 	o.texts("scopes", &r.Scopes)

@@ -209,6 +209,14 @@ func (o *object) secret(key string, to *protocol.Secret) {
 	*to = protocol.NewSecret(s)
 }
 
+// token reads an access token: what no helper could print is no token.
+func (o *object) token(key string, to *protocol.Secret) {
+	o.secret(key, to)
+	if !to.Empty() && protocol.CheckToken(*to) != nil {
+		o.fail(key, "one word of printable ASCII, of 16384 characters at most")
+	}
+}
+
 func (o *object) texts(key string, to *[]string) {
 	if !o.has(key) {
 		return

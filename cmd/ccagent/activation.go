@@ -36,6 +36,3 @@ func activationListener() (*net.UnixListener, error) {
 	}
 	return unix, nil
 }
-
-// launchdSocket is the socket's name in the property list (packaging/launchd).
-const launchdSocket = "Listeners"

@@ -9,6 +9,9 @@ import (
 	"github.com/ebitengine/purego"
 )
 
+// launchdSocket is the socket's name in the property list (packaging/launchd).
+const launchdSocket = "Listeners"
+
 // launchdFiles checks the sockets in that launchd holds for this process: launch_activate_socket(3), which has no system call
 // of its own and is reached without cgo.
 func launchdFiles() ([]*os.File, error) {

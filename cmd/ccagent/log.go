@@ -51,7 +51,7 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	case format == "text", format == "" && !isTerminal(out):
 		h = slog.NewTextHandler(out, options)
 	case format == "":
-		h = tint.NewHandler(out, &tint.Options{
+		h = tint.NewTextHandler(out, &tint.Options{
 			Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: cleanAttr,
 		})
 	default:

@@ -81,6 +81,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	}
 	defer listener.Release()
 
+	unneeded := readOnlyMappings()
 	env := environ(os.Getenv)
 	file, _ := env.configFile()
 	a := agent.New(agent.Options{
@@ -94,7 +95,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Build:       buildVersion(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
-		Settled:     trim,
+		Settled:     func() { trim(unneeded) },
 	})
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)

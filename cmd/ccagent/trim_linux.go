@@ -13,9 +13,9 @@ import (
 // trim gives memory back that only starting and renewing need: the heap's free spans, and this program's own code and
 // constants, which the kernel maps in again from its page cache where they are touched. A kernel that caches files in large
 // folios maps nearly all of a binary at the first touches, three quarters of an idle agent's resident set.
-func trim() {
+func trim(unneeded [][]byte) {
 	debug.FreeOSMemory()
-	for _, m := range readOnlyMappings() {
+	for _, m := range unneeded {
 		unix.Madvise(m, unix.MADV_DONTNEED)
 	}
 }

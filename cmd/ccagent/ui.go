@@ -188,17 +188,6 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-// left says how long a token lives yet.
-func left(now, expiry time.Time) string {
-	switch {
-	case expiry.IsZero():
-		return "never expires"
-	case !expiry.After(now):
-		return "expired " + span(now.Sub(expiry)) + " ago"
-	}
-	return "in " + span(expiry.Sub(now))
-}
-
 // localTime shows a time the way people at this machine read it.
 func localTime(t time.Time) string {
 	if t.IsZero() {
