@@ -224,7 +224,7 @@ func TestBadSocketFolders(t *testing.T) {
 			h, _ := newSignedIn(t, time.Hour)
 			dir := filepath.Dir(h.socket())
 			test.make(t, h, dir)
-			h.ccagent(h.serveArgs()...).fails(t, 6, test.found)
+			h.run("timeout", append([]string{"20", program("ccagent")}, h.serveArgs()...)...).fails(t, 6, test.found)
 			h.helper().fails(t, 6, test.found)
 			h.ccagent("status").fails(t, 6, test.found)
 			if a := h.agents(); len(a) != 0 {
