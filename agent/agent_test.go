@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +45,18 @@ func (p *provider) count(op job.Op) (n int) {
 		}
 	}
 	return n
+}
+
+func (p *provider) renewed() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+func (p *provider) all() []job.Job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.jobs)
 }
 
 func (p *provider) set(f func()) {
@@ -178,8 +191,8 @@ func TestOneRenewalForAllWhoWait(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := p.count(job.Renew); n > 2 || p.n != 1 {
-			t.Errorf("%d jobs, %d renewals; want one renewal", n, p.n)
+		if n := p.count(job.Renew); n > 2 || p.renewed() != 1 {
+			t.Errorf("%d jobs, %d renewals; want one renewal", n, p.renewed())
 		}
 	})
 }
@@ -320,8 +333,8 @@ func TestShortLivedTokens(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if p.n > 50 {
-			t.Errorf("%d renewals of an 8-second token in 200 s", p.n)
+		if p.renewed() > 50 {
+			t.Errorf("%d renewals of an 8-second token in 200 s", p.renewed())
 		}
 	})
 }
@@ -342,17 +355,17 @@ func TestBackgroundRenewal(t *testing.T) {
 		a := start(t, p)
 		ask(t, a, protocol.TokenRequest{})
 		time.Sleep(55 * time.Minute)
-		if p.n != 2 {
-			t.Fatalf("%d renewals, want one ahead of the margin", p.n)
+		if p.renewed() != 2 {
+			t.Fatalf("%d renewals, want one ahead of the margin", p.renewed())
 		}
 		if h := a.inHand(&protocol.TokenRequest{}); h == nil {
 			t.Error("the renewed token is not in hand")
 		}
 		time.Sleep(72 * time.Hour)
-		n := p.n
+		n := p.renewed()
 		time.Sleep(72 * time.Hour)
-		if p.n != n {
-			t.Errorf("renewed %d times though nobody has asked for three days", p.n-n)
+		if p.renewed() != n {
+			t.Errorf("renewed %d times though nobody has asked for three days", p.renewed()-n)
 		}
 		ask(t, a, protocol.TokenRequest{})
 	})
@@ -422,7 +435,8 @@ func TestUnsavedIsSpilledAtTheEnd(t *testing.T) {
 		if err := a.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
-		last := p.jobs[len(p.jobs)-1]
+		all := p.all()
+		last := all[len(all)-1]
 		if last.Op != job.Spill || last.Record.Reveal() != "fake-record" {
 			t.Errorf("the last job is %v", last.Op)
 		}
@@ -439,8 +453,8 @@ func TestHangingSaveKeepsNobodyWaiting(t *testing.T) {
 			t.Errorf("waited %v for a save that hangs, want %v", d, saveGrace)
 		}
 		time.Sleep(time.Hour) // no second worker meanwhile
-		if len(p.jobs) != 1 {
-			t.Errorf("%d jobs while the first saves", len(p.jobs))
+		if len(p.all()) != 1 {
+			t.Errorf("%d jobs while the first saves", len(p.all()))
 		}
 		close(p.hang)
 		synctest.Wait()

@@ -393,7 +393,11 @@ func TestClientsSurviveRestarts(t *testing.T) {
 	}
 	close(done)
 	a := start(t, &provider{})
-	go a.Serve(l, me())
+	served := make(chan error)
+	go func() { served <- a.Serve(l, me()) }()
 	wg.Wait()
 	a.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
 }
