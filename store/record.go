@@ -81,13 +81,11 @@ func (r Record) validate() error {
 	if r.IsStub() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a record without any token is not stored"}
 	}
-	for _, t := range []struct {
-		key   string
-		value protocol.Secret
-	}{{"access token", r.AccessToken}, {"refresh token", r.RefreshToken}} {
-		if !printable(t.value.Reveal()) {
-			return &protocol.Error{Code: protocol.CodeInvalid, Message: "the " + t.key + " holds control characters"}
-		}
+	if !r.AccessToken.Empty() && protocol.CheckToken(r.AccessToken) != nil {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the access token is not one word of printable ASCII, of 16384 characters at most"}
+	}
+	if !printable(r.RefreshToken.Reveal()) {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the refresh token holds control characters"}
 	}
 	return nil
 }
@@ -158,7 +156,7 @@ func readForm(name string, form []byte) (Record, error) {
 	}
 	var r Record
 	o.text("kind", (*string)(&r.Kind))
-	o.secret("access_token", &r.AccessToken)
+	o.token("access_token", &r.AccessToken)
 	o.secret("refresh_token", &r.RefreshToken)
 	o.moment("expires_at", &r.Expiry)
 	o.moment("issued_at", &r.Issued)
