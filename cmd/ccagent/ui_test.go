@@ -18,9 +18,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Every command says what it does, and shows it.
+// Every command says what it does, and shows it. The CLI library keeps its help flag in a global: no two tests run the
+// program in this process at once.
 func TestHelp(t *testing.T) {
-	t.Parallel()
 	for _, command := range commands() {
 		if command.Hidden {
 			continue
@@ -44,7 +44,6 @@ type fullDisk struct{}
 func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 func TestOutputFails(t *testing.T) {
-	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"token", "--help"}} {
 		var stderr bytes.Buffer
 		if code := run(context.Background(), append([]string{"ccagent"}, args...), strings.NewReader(""), fullDisk{}, &stderr); code != 1 {
