@@ -45,7 +45,10 @@ var rooms = map[string]struct {
 		mayImport: []string{module + "/protocol"},
 	},
 	"store": {
-		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		mayImport: []string{
+			module + "/protocol", "golang.org/x/sys/...", "github.com/zalando/go-keyring", "github.com/godbus/dbus/...",
+			"filippo.io/age/...", "golang.org/x/crypto/ssh",
+		},
 		never: forbidden{
 			"net/http":                 "a store is local; only agent/oauth asks providers",
 			module + "/agent":          "the agent reaches a store through a worker, never the other way round",
@@ -104,6 +107,8 @@ var fenced = map[string]struct{ room, reason string }{
 	"github.com/pelletier/go-toml/...":    {"cmd/ccagent", "config.toml is policy of one program"},
 	"golang.org/x/term/...":               {"cmd/ccagent", "only the command line has a terminal"},
 	"github.com/zalando/go-keyring/...":   {"store", "fenced by a time-out and a read-back there"},
+	"github.com/godbus/dbus/...":          {"store", "asked there whether the keyring would prompt"},
+	"filippo.io/age/...":                  {"store", "records are encrypted in one place"},
 	"golang.org/x/oauth2/...":             {"agent/oauth", "a grant is made in one place"},
 	"github.com/rogpeppe/go-internal/...": {"", "for tests alone"},
 	"go.uber.org/goleak/...":              {"", "for tests alone"},

@@ -24,4 +24,9 @@ func TestConformance(t *testing.T) {
 			return func() store.Store { return store.NewFile(dir, "Work") }
 		})
 	})
+	t.Run("keyring", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) func() store.Store {
+			return store.NewShelfKeyring(t.TempDir(), "Work")
+		})
+	})
 }

@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+)
+
+// Keyring keeps one profile's record in the keyring of the operating system: the Secret Service on Linux, the Keychain on
+// macOS. Records larger than an item may be are split. Each call of the keyring ends after 10 seconds, whether its service hangs
+// or waits for a person; a write that was given up on may still land, and then does no harm.
+//
+// A worker uses it. Elsewhere, what hangs in the keyring stays in the process.
+type Keyring struct {
+	own
+	ring *ring
+}
+
+var _ Store = (*Keyring)(nil)
+
+// keyringService is the service of all our items.
+const keyringService = "ccagent"
+
+// NewKeyring returns the store of that profile in the system's keyring. In the state directory it keeps the lock, and a small
+// file that tells the newest record from older ones that come back. The profile is a valid profile name; names that
+// differ in case alone are one.
+func NewKeyring(stateDir, profile string) *Keyring { return newKeyring(desktop{}, stateDir, profile) }
+
+func newKeyring(sys system, stateDir, profile string) *Keyring {
+	name := strings.ToLower(profile)
+	m := newRing(sys, stateDir, name)
+	return &Keyring{
+		own: own{
+			medium: m,
+			place: Place{
+				Kind:     "keyring",
+				Location: "the system's keyring, " + keyringService + " " + name,
+				Watch:    []string{m.witness}, // written at each save of ours; what others do there can't be watched
+			},
+			lockPath: filepath.Join(stateDir, "keyring", name+".lock"),
+		},
+		ring: m,
+	}
+}
+
+func newRing(sys system, stateDir, name string) *ring {
+	return &ring{sys: sys, service: keyringService, name: name, witness: filepath.Join(stateDir, "keyring", name+".json")}
+}
+
+// Lock also removes what a late write has left in the keyring.
+func (s *Keyring) Lock(ctx context.Context) (Lock, error) {
+	l, err := s.own.Lock(ctx)
+	if err == nil {
+		s.ring.mend(ctx)
+	}
+	return l, err
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// medium is where the bytes of one form of ours rest. What it returns is whole; what it writes survives a power cut, and is
+// written whole or not at all. write and remove are called under a lock of the form's own.
+type medium interface {
+	// read answers ErrNotFound when there is nothing. With ErrLoginRequired it returns what it holds nevertheless: an older
+	// state has come back, which must not be used and may be written over.
+	read(ctx context.Context) ([]byte, error)
+	write(ctx context.Context, data []byte) error
+	remove(ctx context.Context) error
+}
+
+// own is a store in the form of [Record.Marshal], in a medium of ours alone. The exported stores of that kind are one medium
+// and one place each.
+type own struct {
+	medium   medium
+	place    Place
+	lockPath string // of the profile's own, so that profiles don't wait for each other
+	guard    guard
+}
+
+func (s *own) Place() Place { return s.place }
+
+func (s *own) Load(ctx context.Context) (Record, Version, error) {
+	r, _, err := s.read(ctx)
+	if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+		return Record{}, Version{}, err
+	}
+	return r, r.version(), err
+}
+
+// read returns the record and the bytes it was read from. With ErrLoginRequired, see [medium], they are there too.
+func (s *own) read(ctx context.Context) (Record, []byte, error) {
+	src, past := s.medium.read(ctx)
+	if past != nil && !errors.Is(past, protocol.ErrLoginRequired) {
+		return Record{}, nil, past
+	}
+	r, err := readForm(s.place.Location, src)
+	if err != nil {
+		return Record{}, nil, err
+	}
+	return r, src, past
+}
+
+func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error) {
+	var saved Version
+	if err := makeFolder(filepath.Dir(s.lockPath)); err != nil {
+		return saved, err
+	}
+	err := s.guard.write(ctx, s.lockPath, func(*flock) error {
+		old, src, err := s.read(ctx)
+		stored := old.version()
+		switch {
+		case errors.Is(err, protocol.ErrNotFound):
+			src, stored = []byte("{}"), Version{}
+		case err != nil && !errors.Is(err, protocol.ErrLoginRequired):
+			return err
+		}
+		data, err := r.mergeInto(src)
+		if err != nil {
+			return err
+		}
+		merged, err := readForm(s.place.Location, data)
+		if err != nil {
+			return err
+		}
+		saved = merged.version()
+		if stored != base && stored != saved {
+			return ErrConflict
+		}
+		if err := s.medium.write(ctx, data); err != nil {
+			return err
+		}
+		return confirm(s, ctx, saved)
+	})
+	if err != nil {
+		return Version{}, err
+	}
+	return saved, nil
+}
+
+func (s *own) Delete(ctx context.Context, base Version) error {
+	if _, _, err := s.Load(ctx); err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+		return err
+	}
+	return s.guard.write(ctx, s.lockPath, func(*flock) error {
+		_, stored, err := s.Load(ctx)
+		if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+			return err
+		}
+		if stored != base {
+			return ErrConflict
+		}
+		return s.medium.remove(ctx)
+	})
+}
+
+func (s *own) Lock(ctx context.Context) (Lock, error) {
+	if err := makeFolder(filepath.Dir(s.lockPath)); err != nil {
+		return nil, err
+	}
+	l, err := s.guard.lock(ctx, s.lockPath)
+	if err != nil {
+		return nil, err
+	}
+	return &ownLock{s, l}, nil
+}
+
+func makeFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return storageError("making", dir, err)
+	}
+	return nil
+}
+
+type ownLock struct {
+	store *own
+	flock *flock
+}
+
+func (l *ownLock) Check() error {
+	if !l.flock.stillThere(l.store.lockPath) {
+		return lost(l.store.lockPath)
+	}
+	return nil
+}
+
+func (l *ownLock) Release() error { return l.store.guard.unlock(l.flock) }
+
+func lost(path string) error {
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: "the lock " + path + " was taken away meanwhile",
+		Hint:    "try again",
+	}
+}
+
+// confirm reads back what was just saved: a disk or network file system that lost it must not be told from one that kept it
+// by the next expiry.
+func confirm(s Store, ctx context.Context, want Version) error {
+	if _, got, err := s.Load(ctx); err != nil {
+		return err
+	} else if got != want {
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: s.Place().Location + " does not hold what was just written to it",
+			Hint:    "another program may be writing it without taking its lock",
+		}
+	}
+	return nil
+}

@@ -1,0 +1,428 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// A system's keyring holds small values, loses what was under way when its service dies, and may carry out a write long
+// after the writer has given up on it. So a form is kept there in pieces, each with the number of its generation, and the
+// generations take turns among a few slots: a write never touches the newest whole generation, one that was interrupted is
+// never read as a form, and a late one lands in a slot that is no longer the newest's.
+//
+// What the keyring can't tell is whether its newest is the newest there ever was. A file of ours, the witness, says so.
+
+// slots is how many generations a late write must lag behind to do harm, which the witness then notices.
+const slots = 4
+
+// pieceSize is how many bytes of a form go into one item. go-keyring hands a value to macOS on a command line of 4096 bytes,
+// in base64 and beside its names.
+const pieceSize = 2200
+
+// maxPieces bounds what a foreign item can make us read.
+const maxPieces = MaxFile / pieceSize
+
+// ring is the medium that is a system's keyring.
+type ring struct {
+	sys     system
+	service string
+	name    string // begins every account
+	witness string // path
+}
+
+// account names the item of one piece.
+func (m *ring) account(slot, index int) string {
+	return m.name + "/" + strconv.Itoa(slot) + "/" + strconv.Itoa(index)
+}
+
+// piece is one item: a line of its own about itself, then a part of the form.
+type piece struct {
+	generation uint64
+	id         string // of the write: two writers that both lost the witness may use one number
+	index      int
+	count      int
+	digest     string // of the whole form, hex
+	data       string
+}
+
+// pieceMark begins every item. The digit is the format's version.
+const pieceMark = "ccagent-piece 1 "
+
+func (p piece) String() string {
+	return fmt.Sprintf("%s%d %s %d/%d %s\n%s", pieceMark, p.generation, p.id, p.index, p.count, p.digest, p.data)
+}
+
+// parsePiece reads what [piece.String] wrote. name begins the error (ErrInvalid), which names the version if that is newer.
+func parsePiece(name, s string) (piece, error) {
+	head, data, _ := strings.Cut(s, "\n")
+	fields := strings.Split(head, " ")
+	if len(fields) > 1 && fields[0] == "ccagent-piece" && fields[1] != "1" {
+		if _, err := strconv.ParseUint(fields[1], 10, 32); err == nil {
+			return piece{}, newer(name, fields[1])
+		}
+	}
+	p := piece{data: data}
+	if len(fields) == 6 {
+		index, count, _ := strings.Cut(fields[4], "/")
+		p.generation, _ = strconv.ParseUint(fields[2], 10, 64)
+		p.id, p.digest = fields[3], fields[5]
+		p.index, _ = strconv.Atoi(index)
+		p.count, _ = strconv.Atoi(count)
+	}
+	whole := p.count > 0 && p.count <= maxPieces && p.index >= 0 && p.index < p.count && p.generation > 0 && p.id != ""
+	if !whole || p.String() != s { // one form for one meaning
+		return piece{}, invalid(name, "was not written by ccagent")
+	}
+	return p, nil
+}
+
+// fits reports whether p is of the same write as q.
+func (p piece) fits(q piece) bool {
+	return p.generation == q.generation && p.id == q.id && p.count == q.count && p.digest == q.digest
+}
+
+// cut makes the pieces of one generation. It cuts between characters: there are services that keep text, not bytes.
+func cut(form []byte, generation uint64) []piece {
+	sum := sha256.Sum256(form)
+	digest := hex.EncodeToString(sum[:])
+	id := rand.Text()[:8]
+	var pieces []piece
+	for rest := form; len(pieces) == 0 || len(rest) > 0; {
+		n := min(pieceSize, len(rest))
+		for n < len(rest) && n > pieceSize-utf8.UTFMax && !utf8.RuneStart(rest[n]) {
+			n--
+		}
+		pieces = append(pieces, piece{generation: generation, id: id, index: len(pieces), digest: digest, data: string(rest[:n])})
+		rest = rest[n:]
+	}
+	for i := range pieces {
+		pieces[i].count = len(pieces)
+	}
+	return pieces
+}
+
+// found is what the slots hold.
+type found struct {
+	newest piece // its first piece; zero: no generation is whole
+	slot   int
+	form   []byte
+	strays []int // slots that hold anything else
+	last   uint64
+}
+
+// look reads the slots. One piece that is not ours, or of a newer version of ours, is an error if nothing is whole beside it.
+func (m *ring) look(ctx context.Context) (found, error) {
+	if err := m.sys.ready(ctx); err != nil {
+		return found{}, err
+	}
+	type candidate struct {
+		first piece
+		slot  int
+	}
+	var candidates []candidate
+	var f found
+	var damaged error
+	for slot := range slots {
+		name := m.account(slot, 0)
+		value, err := m.sys.get(ctx, m.service, name)
+		if errors.Is(err, protocol.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return found{}, err
+		}
+		p, err := parsePiece("the keyring's item "+m.service+" "+name, value)
+		if err != nil {
+			if isNewer(err) {
+				return found{}, err
+			}
+			damaged = err
+			f.strays = append(f.strays, slot)
+			continue
+		}
+		f.last = max(f.last, p.generation)
+		candidates = append(candidates, candidate{p, slot})
+	}
+	slices.SortFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.first.generation, a.first.generation) })
+	for _, c := range candidates {
+		if f.newest.generation > 0 {
+			f.strays = append(f.strays, c.slot)
+			continue
+		}
+		form, whole, err := m.assemble(ctx, c.first, c.slot)
+		if err != nil {
+			return found{}, err
+		}
+		if !whole {
+			damaged = invalid("the keyring's item "+m.service+" "+m.account(c.slot, 0), "is a part of a record whose rest is missing")
+			f.strays = append(f.strays, c.slot)
+			continue
+		}
+		f.newest, f.slot, f.form = c.first, c.slot, form
+	}
+	if f.newest.generation == 0 && damaged != nil {
+		return f, damaged
+	}
+	return f, nil
+}
+
+// assemble reads the other pieces of a generation. whole is false if they don't make one form.
+func (m *ring) assemble(ctx context.Context, first piece, slot int) (form []byte, whole bool, err error) {
+	if first.index != 0 {
+		return nil, false, nil
+	}
+	var b bytes.Buffer
+	b.WriteString(first.data)
+	for i := 1; i < first.count; i++ {
+		value, err := m.sys.get(ctx, m.service, m.account(slot, i))
+		if errors.Is(err, protocol.ErrNotFound) {
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		p, err := parsePiece("", value)
+		if err != nil || !p.fits(first) || p.index != i {
+			return nil, false, nil
+		}
+		b.WriteString(p.data)
+	}
+	sum := sha256.Sum256(b.Bytes())
+	return b.Bytes(), hex.EncodeToString(sum[:]) == first.digest, nil
+}
+
+func (m *ring) read(ctx context.Context) ([]byte, error) {
+	w, err := readWitness(m.witness)
+	if err != nil {
+		return nil, err
+	}
+	f, err := m.look(ctx)
+	if err != nil && !(w.Deleted && errors.Is(err, protocol.ErrInvalid) && !isNewer(err)) {
+		return nil, err
+	}
+	switch {
+	case w.Deleted && f.newest.generation <= w.Saved: // what there is came after its deletion
+		return nil, m.nothing("")
+	case f.newest.generation == 0 && w.Saved > 0:
+		return nil, m.nothing(": it was removed there, or another keyring answers now")
+	case f.newest.generation == 0:
+		return nil, m.nothing("")
+	case f.newest.generation < w.Saved:
+		return f.form, &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("the keyring has gone back to an older record of %s (its generation %d; %d was saved)", m.name, f.newest.generation, w.Saved),
+			Hint:    "the older record's sign-in may be spent: ccagent restore lists what is kept, or sign in again",
+		}
+	}
+	return f.form, nil
+}
+
+func (m *ring) nothing(why string) error {
+	return &protocol.Error{
+		Code:    protocol.CodeNotFound,
+		Message: "nothing is stored: the keyring has no item " + m.service + " " + m.name + why,
+	}
+}
+
+func (m *ring) write(ctx context.Context, form []byte) error {
+	if len(form) > MaxFile {
+		return invalid("the record", "is larger than 4 MiB")
+	}
+	w, err := readWitness(m.witness)
+	if err != nil {
+		return err
+	}
+	f, err := m.look(ctx)
+	if err != nil && (!errors.Is(err, protocol.ErrInvalid) || isNewer(err)) {
+		return err
+	}
+	next := max(w.Tried, w.Saved, f.last) + 1
+	for f.newest.generation > 0 && int(next%slots) == f.slot {
+		next++
+	}
+	pieces := cut(form, next)
+	slot := int(next % slots)
+	interrupted := w.Tried > w.Saved
+	// Before the first byte goes out, so that no number is used twice: a write that we gave up on may still land.
+	w.Tried, w.Pieces = next, max(w.Pieces, len(pieces))
+	if err := w.write(m.witness); err != nil {
+		return err
+	}
+	// The first piece is what makes a generation count: it goes last.
+	for i := len(pieces) - 1; i >= 0; i-- {
+		if err := m.put(ctx, m.account(slot, i), pieces[i].String()); err != nil {
+			return err
+		}
+	}
+	w.Saved, w.Deleted = next, false
+	if err := w.write(m.witness); err != nil {
+		return err
+	}
+	// The generation before holds a refresh token that is spent by now. What can't be removed is removed next time.
+	if f.newest.generation > 0 {
+		m.clear(ctx, w, f.slot, 0)
+	}
+	for other := range slots {
+		// An interrupted write may have left pieces without a first one, which no look finds.
+		if other != slot && (interrupted || slices.Contains(f.strays, other)) {
+			m.clear(ctx, w, other, 0)
+		}
+	}
+	m.clear(ctx, w, slot, len(pieces))
+	return nil
+}
+
+// put writes one item and reads it back: there are services that say yes and keep nothing, or a part.
+func (m *ring) put(ctx context.Context, account, value string) error {
+	if err := m.sys.set(ctx, m.service, account, value); err != nil {
+		return err
+	}
+	back, err := m.sys.get(ctx, m.service, account)
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return err
+	}
+	if err != nil || back != value {
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "the keyring does not hold what was just written to it",
+			Hint:    "its service is at fault; see ccagent doctor, or move the profile: ccagent move PROFILE file",
+		}
+	}
+	return nil
+}
+
+// clear removes the pieces of a slot from one on: as many as any write of ours had, for one that was interrupted leaves gaps,
+// and what else follows them.
+func (m *ring) clear(ctx context.Context, w witness, slot, from int) error {
+	for i := from; i < maxPieces; i++ {
+		err := m.sys.delete(ctx, m.service, m.account(slot, i))
+		missing := errors.Is(err, protocol.ErrNotFound)
+		if missing && i+1 >= w.Pieces {
+			return nil
+		}
+		if err != nil && !missing {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove notes the deletion first: from then on nothing that is left, or lands late, is a record.
+func (m *ring) remove(ctx context.Context) error {
+	w, err := readWitness(m.witness)
+	if err != nil {
+		return err
+	}
+	f, err := m.look(ctx)
+	if err != nil && (!errors.Is(err, protocol.ErrInvalid) || isNewer(err)) {
+		return err
+	}
+	w.Saved = max(w.Tried, w.Saved, f.last) + 1
+	w.Tried, w.Deleted = w.Saved, true
+	if err := w.write(m.witness); err != nil {
+		return err
+	}
+	for slot := range slots {
+		if err := m.clear(ctx, w, slot, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mend removes what a late write has left behind, under the form's lock. What it can't, it leaves for the next time.
+func (m *ring) mend(ctx context.Context) {
+	w, err := readWitness(m.witness)
+	if err != nil {
+		return
+	}
+	f, err := m.look(ctx)
+	if err != nil && !(w.Deleted && errors.Is(err, protocol.ErrInvalid) && !isNewer(err)) {
+		return
+	}
+	if w.Deleted && f.newest.generation > 0 && f.newest.generation <= w.Saved {
+		f.strays = append(f.strays, f.slot)
+	} else if f.newest.generation < w.Saved && !w.Deleted {
+		return // the older state is all there is
+	}
+	for _, stray := range f.strays {
+		m.clear(ctx, w, stray, 0)
+	}
+}
+
+// witness says what the newest generation is, outside the keyring.
+type witness struct {
+	Version int    `json:"version"`
+	Tried   uint64 `json:"tried"`             // the last number given to a write
+	Saved   uint64 `json:"saved"`             // the last write that was read back, or the deletion
+	Deleted bool   `json:"deleted,omitempty"` // the form was deleted at Saved
+	Pieces  int    `json:"pieces"`            // the most that a write was cut into
+}
+
+// readWitness returns the zero witness when there is none.
+func readWitness(path string) (witness, error) {
+	src, err := readFile(path)
+	if errors.Is(err, protocol.ErrNotFound) {
+		return witness{Version: 1}, nil
+	}
+	if err != nil {
+		return witness{}, err
+	}
+	return parseWitness(path, src)
+}
+
+func parseWitness(name string, src []byte) (witness, error) {
+	var w witness
+	switch err := json.Unmarshal(src, &w); {
+	case err == nil && w.Version > 1:
+		return witness{}, newer(name, strconv.Itoa(w.Version))
+	case err != nil || w.Version != 1:
+		return witness{}, &protocol.Error{
+			Code:    protocol.CodeInvalid,
+			Message: name + " does not say which record in the keyring is the newest",
+			Hint:    "remove that file if the keyring was not set back meanwhile",
+		}
+	}
+	return w, nil
+}
+
+func (w witness) write(path string) error {
+	if err := makeFolder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	w.Version = 1
+	return writeFile(path, append(encode(w), '\n'), func() error { return nil })
+}
+
+// newerError is a form that a later ccagent has written.
+type newerError struct{ err *protocol.Error }
+
+func (e newerError) Error() string { return e.err.Error() }
+func (e newerError) Unwrap() error { return e.err }
+
+func newer(name, version string) error {
+	return newerError{&protocol.Error{
+		Code:    protocol.CodeInvalid,
+		Message: name + " is of format version " + version + ", and this ccagent knows version 1",
+		Hint:    "upgrade ccagent; nothing was changed",
+	}}
+}
+
+func isNewer(err error) bool {
+	var e newerError
+	return errors.As(err, &e)
+}

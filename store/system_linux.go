@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// The Secret Service, by the names that go-keyring uses.
+const (
+	secretService    = "org.freedesktop.secrets"
+	secretPath       = "/org/freedesktop/secrets"
+	secretCollection = "org.freedesktop.Secret.Collection"
+	loginCollection  = "/org/freedesktop/secrets/collection/login"
+	defaultAlias     = "/org/freedesktop/secrets/aliases/default"
+)
+
+// ready asks the session's bus for the collection that go-keyring is going to use. That package would start a bus where there
+// is none, and unlock a locked collection by a prompt, for which it then waits for ever.
+func ready(ctx context.Context) error {
+	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
+	if err != nil {
+		return unreachable("there is no session bus (D-Bus)")
+	}
+	defer conn.Close()
+	if err := conn.Auth(nil); err != nil {
+		return unreachable("the session bus refuses us")
+	}
+	if err := conn.Hello(); err != nil {
+		return unreachable("the session bus does not answer")
+	}
+	property := func(path dbus.ObjectPath, of, name string) (dbus.Variant, error) {
+		var v dbus.Variant
+		err := conn.Object(secretService, path).
+			CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, of, name).Store(&v)
+		return v, err
+	}
+	v, err := property(secretPath, "org.freedesktop.Secret.Service", "Collections")
+	if err != nil {
+		return keyringError(err)
+	}
+	collections, ok := v.Value().([]dbus.ObjectPath)
+	if !ok {
+		return unreachable("it answered with something that is no answer")
+	}
+	path := dbus.ObjectPath(defaultAlias)
+	for _, c := range collections {
+		if c == loginCollection {
+			path = c
+		}
+	}
+	if v, err = property(path, secretCollection, "Locked"); err != nil {
+		return unreachable("it has no collection to keep anything in")
+	}
+	if locked, ok := v.Value().(bool); !ok || locked {
+		return lockedKeyring()
+	}
+	return nil
+}
+
+func isLocked(err error) bool {
+	var e dbus.Error
+	return errors.As(err, &e) && e.Name == "org.freedesktop.Secret.Error.IsLocked"
+}
+
+// reason says what went wrong, in words that hold nothing of what was asked.
+func reason(err error) string {
+	var e dbus.Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	switch e.Name {
+	case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
+		"org.freedesktop.DBus.Error.Spawn.ServiceNotFound":
+		return "no Secret Service is on the session bus"
+	}
+	return "it fails with " + e.Name
+}
+
+// endStarted has nothing to end: go-keyring speaks to the bus from this process.
+func endStarted() {}
