@@ -6,7 +6,10 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -44,7 +47,7 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 		switch {
 		case err == nil:
 			delay = 0
-			conns.Go(func() { a.serveConn(nc, admit) })
+			a.receive(nc, admit, &conns)
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case a.ending():
@@ -84,8 +87,37 @@ func (a *Agent) drain(l *Listener, conns *sync.WaitGroup, admit Policy) {
 		if err != nil {
 			return
 		}
-		conns.Go(func() { a.serveConn(nc, admit) })
+		a.receive(nc, admit, conns)
 	}
+}
+
+// receive takes a new connection. Most come for one live token and have sent their request already: that is answered here
+// and now, because to wake another thread for it takes longer than all the rest. What can't be is a goroutine's.
+func (a *Agent) receive(nc *net.UnixConn, admit Policy, conns *sync.WaitGroup) {
+	c, err := newConn(nc)
+	if err == nil {
+		err = admit(c.peer)
+	}
+	if err != nil {
+		conns.Go(func() {
+			// Without a peer the uid shown is not one: the reason says so.
+			a.log.Warn("a peer was refused", "uid", c.peer.UID, "pid", c.peer.PID, "reason", err)
+			nc.Close()
+		})
+		return
+	}
+	if !a.conns.add(c) {
+		conns.Go(func() {
+			a.log.Warn("a connection was refused: too many are busy", "pid", c.peer.PID)
+			nc.Close()
+		})
+		return
+	}
+	in := c.tryRead()
+	if h := a.hot(in); h != nil && c.tryWrite(h.reply) == len(h.reply) {
+		in = in[:0]
+	}
+	conns.Go(func() { a.serveConn(c, in) })
 }
 
 // Limits of a connection (docs/protocol.md, "limits").
@@ -98,10 +130,56 @@ const (
 // conn is one connection.
 type conn struct {
 	net  *net.UnixConn
+	raw  syscall.RawConn
+	peer protocol.Peer
+
 	mu   sync.Mutex
 	busy bool
 	last time.Time // when the last request began
 	over bool      // no further request
+
+	// What one system call works on, here so that it allocates nothing.
+	now struct {
+		buffer []byte
+		n      int
+		write  func(fd uintptr) bool
+	}
+}
+
+// newConn makes a conn of a connection just accepted. With an error it has no peer.
+func newConn(nc *net.UnixConn) (*conn, error) {
+	c := &conn{net: nc, last: time.Now()}
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return c, err
+	}
+	c.raw = raw
+	c.now.write = func(fd uintptr) bool {
+		c.now.n, _ = unix.Write(int(fd), c.now.buffer)
+		return true
+	}
+	if e := raw.Control(func(fd uintptr) { c.peer, err = protocol.PeerOf(int(fd)) }); e != nil {
+		return c, e
+	}
+	return c, err
+}
+
+// tryRead returns what has arrived already, in a buffer for converse; an error is the next read's.
+func (c *conn) tryRead() []byte {
+	in, n := make([]byte, bufferKept), 0
+	c.raw.Read(func(fd uintptr) bool {
+		n, _ = unix.Read(int(fd), in)
+		return true
+	})
+	return in[:max(n, 0)]
+}
+
+// tryWrite writes what the socket takes without waiting, and returns how much that was; an error is the next write's.
+func (c *conn) tryWrite(reply []byte) int {
+	c.now.buffer, c.now.n = reply, 0
+	c.raw.Write(c.now.write)
+	c.now.buffer = nil
+	return max(c.now.n, 0)
 }
 
 // connections is the set of open ones.
@@ -184,56 +262,36 @@ func (c *conn) finish() bool {
 	return !c.over
 }
 
-// write sends a reply, which the peer must take as fast as it must send a frame.
+// write sends a reply, which the peer must take as fast as it must send a frame. A deadline costs the waking of a thread, and
+// the reply nearly always fits the socket's buffer.
 func (c *conn) write(reply []byte) error {
+	if reply = reply[c.tryWrite(reply):]; len(reply) == 0 {
+		return nil
+	}
 	c.net.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
 	_, err := c.net.Write(reply)
 	return err
 }
 
-func peerOf(nc *net.UnixConn) (peer protocol.Peer, err error) {
-	raw, err := nc.SyscallConn()
-	if err != nil {
-		return protocol.Peer{}, err
-	}
-	if e := raw.Control(func(fd uintptr) { peer, err = protocol.PeerOf(int(fd)) }); e != nil {
-		return protocol.Peer{}, e
-	}
-	return peer, err
-}
-
-func (a *Agent) serveConn(nc *net.UnixConn, admit Policy) {
-	defer nc.Close()
-	peer, err := peerOf(nc)
-	if err == nil {
-		err = admit(peer)
-	}
-	if err != nil {
-		// Without a peer the uid shown is not one: the reason says so.
-		a.log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
-		return
-	}
-	c := &conn{net: nc, last: time.Now()}
-	if !a.conns.add(c) {
-		a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
-		return
-	}
+// serveConn answers on c, of which in has been read already, until its end.
+func (a *Agent) serveConn(c *conn, in []byte) {
+	defer c.net.Close()
 	defer a.nudge() // the idle time-out counts from here
 	defer a.touch()
 	defer a.conns.remove(c)
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may quote a request: its type is all that is safe to show.
-			a.log.Error("a request failed in an unforeseen way", "pid", peer.PID)
+			a.log.Error("a request failed in an unforeseen way", "pid", c.peer.PID)
 		}
 	}()
-	a.converse(c)
+	a.converse(c, in)
 }
 
 // converse reads requests and writes replies until the peer goes, errs or is silent for too long.
-func (a *Agent) converse(c *conn) {
-	in, out := make([]byte, bufferKept), make([]byte, 0, 512)
-	have := 0
+func (a *Agent) converse(c *conn, in []byte) {
+	have, out := len(in), make([]byte, 0, 512)
+	in = in[:cap(in)]
 	for {
 		frame, err := a.readFrame(c, &in, &have)
 		if err != nil {
@@ -296,14 +354,30 @@ func (a *Agent) readFrame(c *conn, in *[]byte, have *int) ([]byte, error) {
 
 // answer appends the reply to one request. A live token's takes no lock and allocates nothing.
 func (a *Agent) answer(frame, out []byte) ([]byte, error) {
-	if len(frame) > minFrame && protocol.Op(frame[1]) == protocol.OpToken {
-		if req, err := protocol.DecodeTokenRequest(frame); err == nil && !req.Force && !req.HalfLife {
-			if h := a.inHand(&req); h != nil {
-				return append(out, h.reply...), nil
-			}
-		}
+	if h := a.hotFrame(frame); h != nil {
+		return append(out, h.reply...), nil
 	}
 	return protocol.Handle(context.Background(), a, frame, out)
+}
+
+// hot is hotFrame for what has been read, if that is one whole frame.
+func (a *Agent) hot(in []byte) *hand {
+	if len(in) < 4+minFrame || int64(binary.BigEndian.Uint32(in)) != int64(len(in)-4) {
+		return nil
+	}
+	return a.hotFrame(in[4:])
+}
+
+// hotFrame returns the token in hand that answers a frame's payload, nil where the request needs more than a look.
+func (a *Agent) hotFrame(frame []byte) *hand {
+	if len(frame) <= minFrame || protocol.Op(frame[1]) != protocol.OpToken {
+		return nil
+	}
+	req, err := protocol.DecodeTokenRequest(frame)
+	if err != nil || req.Force || req.HalfLife {
+		return nil
+	}
+	return a.inHand(&req)
 }
 
 // inHand is the hot path: the token that answers req as it lies there, nil for every other case.

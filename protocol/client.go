@@ -32,7 +32,10 @@ type Client struct {
 
 var _ Agent = (*Client)(nil)
 
-const maxIdle = 4 // connections kept between requests
+const (
+	maxIdle     = 4   // connections kept between requests
+	requestRoom = 256 // enough for nearly every request: to grow into it costs the helper more than to have it
+)
 
 // NewClient returns a client of the agent at the socket path. It does not connect yet. It starts no agent, and says
 // nothing of a home.
@@ -70,7 +73,7 @@ func (c *Client) Close() error {
 // Token asks for a token. One that could not be put on a line safely is refused (ErrInvalid; see [CheckToken]).
 func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err error) {
 	c.fill(&req.Home)
-	frame, err := AppendTokenRequest(nil, req)
+	frame, err := AppendTokenRequest(make([]byte, 0, requestRoom), req)
 	if err != nil {
 		return Token{}, tooLarge()
 	}

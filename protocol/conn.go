@@ -69,11 +69,7 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 	}
 	have, want := 0, headerSize
 	for have < want {
-		// The reply takes its time, so wait first: a read before would be one more system call.
-		if err := c.wait(ctx, unix.POLLIN); err != nil {
-			return nil, err
-		}
-		n, err := unix.Read(c.fd, c.buf[have:])
+		n, err := c.read(ctx, c.buf[have:])
 		switch {
 		case err == unix.EINTR || err == unix.EAGAIN:
 			continue
@@ -145,4 +141,16 @@ func (c *conn) close() {
 		unix.Close(c.fd)
 		c.fd = -1
 	}
+}
+
+// read reads what arrives, and waits for it until ctx is done.
+func (c *conn) read(ctx context.Context, b []byte) (int, error) {
+	n, err := look(c.fd, b)
+	if err != unix.EAGAIN {
+		return n, err
+	}
+	if err := c.wait(ctx, unix.POLLIN); err != nil {
+		return 0, err
+	}
+	return unix.Read(c.fd, b)
 }
