@@ -207,7 +207,7 @@ func TestCheckToken(t *testing.T) {
 
 func TestErrorsCross(t *testing.T) {
 	t.Parallel()
-	for _, c := range conditions {
+	for _, c := range conditions() {
 		frame := AppendError(nil, &Error{Code: c.code, Message: "what\x1b[2J happened\n", Hint: "do\tthis\nthen that"})
 		_, d, _ := OpenFrame(frame[headerSize:])
 		err := decodeError(&d)

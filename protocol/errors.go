@@ -41,24 +41,29 @@ const (
 	CodeCallback      Code = 13
 )
 
-// conditions is the one table of codes, sentinels and exit codes.
-var conditions = [...]struct {
+type condition struct {
 	code Code
 	is   error
 	exit int
-}{
-	{CodeConfig, ErrConfig, 2},
-	{CodeNotFound, ErrNotFound, 3},
-	{CodeLoginRequired, ErrLoginRequired, 4},
-	{CodeExpired, ErrExpired, 4},
-	{CodeNoAgent, ErrNoAgent, 5},
-	{CodeDenied, ErrDenied, 6},
-	{CodeLocked, ErrLocked, 6},
-	{CodeUnavailable, ErrUnavailable, 7},
-	{CodeStorage, ErrStorage, 8},
-	{CodeInvalid, ErrInvalid, 8},
-	{CodeLogin, ErrLogin, 9},
-	{CodeCallback, ErrCallback, 9},
+}
+
+// conditions is the one table of codes, sentinels and exit codes. As a variable it would be filled in at every start of the
+// helper, which succeeds without it.
+func conditions() []condition {
+	return []condition{
+		{CodeConfig, ErrConfig, 2},
+		{CodeNotFound, ErrNotFound, 3},
+		{CodeLoginRequired, ErrLoginRequired, 4},
+		{CodeExpired, ErrExpired, 4},
+		{CodeNoAgent, ErrNoAgent, 5},
+		{CodeDenied, ErrDenied, 6},
+		{CodeLocked, ErrLocked, 6},
+		{CodeUnavailable, ErrUnavailable, 7},
+		{CodeStorage, ErrStorage, 8},
+		{CodeInvalid, ErrInvalid, 8},
+		{CodeLogin, ErrLogin, 9},
+		{CodeCallback, ErrCallback, 9},
+	}
 }
 
 // Error is a condition with what happened and what to do about it, each for a person to read: one line, no secret, no
@@ -73,7 +78,7 @@ func (e *Error) Error() string { return e.Message }
 
 // Is reports whether target is the sentinel of e's code.
 func (e *Error) Is(target error) bool {
-	for _, c := range conditions {
+	for _, c := range conditions() {
 		if c.code == e.Code {
 			return target == c.is
 		}
@@ -87,7 +92,7 @@ func CodeOf(err error) Code {
 	if errors.As(err, &e) {
 		return e.Code
 	}
-	for _, c := range conditions {
+	for _, c := range conditions() {
 		if errors.Is(err, c.is) {
 			return c.code
 		}
@@ -110,7 +115,7 @@ func ExitCode(err error) int {
 		return 0
 	}
 	code := CodeOf(err)
-	for _, c := range conditions {
+	for _, c := range conditions() {
 		if c.code == code {
 			return c.exit
 		}
