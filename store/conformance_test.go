@@ -29,4 +29,10 @@ func TestConformance(t *testing.T) {
 			return store.NewShelfKeyring(t.TempDir(), "Work")
 		})
 	})
+	t.Run("encrypted", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) func() store.Store {
+			dir, identity := t.TempDir(), store.FakeIdentity()
+			return func() store.Store { return store.NewEncrypted(dir, "Work", identity) }
+		})
+	})
 }

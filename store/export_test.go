@@ -1,7 +1,18 @@
 package store
 
+import "filippo.io/age"
+
 // NewShelfKeyring returns a maker of keyring stores that share one keyring in memory.
 func NewShelfKeyring(stateDir, profile string) func() Store {
 	sys := &shelf{}
 	return func() Store { return newKeyring(sys, stateDir, profile) }
+}
+
+// FakeIdentity returns an identity for tests.
+func FakeIdentity() Identity {
+	i, err := age.GenerateX25519Identity()
+	if err != nil {
+		return Identity{}
+	}
+	return Identity{[]age.Identity{i}, []age.Recipient{i.Recipient()}}
 }

@@ -232,7 +232,7 @@ func TestKilledAnywhere(t *testing.T) {
 				}
 				last = count(r)
 				// What it held without an owner file, in the instant before that is written, is free after a minute only.
-				age(t, dir)
+				setAge(t, dir)
 				check(t, increment(s))
 				last++
 			}
@@ -242,7 +242,7 @@ func TestKilledAnywhere(t *testing.T) {
 }
 
 // age makes all lock directories an hour old that no owner file vouches for.
-func age(t *testing.T, dir string) {
+func setAge(t *testing.T, dir string) {
 	old := time.Now().Add(-time.Hour)
 	for _, l := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock", filepath.Join(dir, ".storage-write.lock")} {
 		if err := os.Chtimes(l, old, old); err != nil && !errors.Is(err, fs.ErrNotExist) {

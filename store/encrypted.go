@@ -1,0 +1,106 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"filippo.io/age"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Encrypted keeps one profile's record in a file that age has encrypted: `<data dir>/encrypted/<profile>.age`. Inside is the
+// form of [Record.Marshal]. Without an identity it is locked: all that needs the record answers ErrLocked.
+type Encrypted struct{ own }
+
+var _ Store = (*Encrypted)(nil)
+
+// NewEncrypted returns the store of that profile in the data directory. identity is the user's, or the zero Identity while
+// it is locked. The profile is a valid profile name; names that differ in case alone are one.
+func NewEncrypted(dataDir, profile string, identity Identity) *Encrypted {
+	base := filepath.Join(dataDir, "encrypted", strings.ToLower(profile))
+	path := base + ".age"
+	return &Encrypted{own{
+		medium:   sealed{file(path), identity},
+		place:    Place{Kind: "encrypted", Location: path, Watch: []string{path}},
+		lockPath: base + ".lock",
+	}}
+}
+
+// sealed is the medium that is a file encrypted with age.
+type sealed struct {
+	file     file
+	identity Identity
+}
+
+func (m sealed) read(ctx context.Context) ([]byte, error) {
+	src, err := m.file.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(m.identity.identities) == 0 {
+		return nil, m.locked()
+	}
+	return decrypt(string(m.file), src, m.identity)
+}
+
+func (m sealed) write(ctx context.Context, data []byte) error {
+	if len(m.identity.recipients) == 0 {
+		return m.locked()
+	}
+	src, err := encrypt(data, m.identity.recipients...)
+	if err != nil {
+		return err
+	}
+	return m.file.write(ctx, src)
+}
+
+func (m sealed) remove(ctx context.Context) error { return m.file.remove(ctx) }
+
+func (m sealed) locked() error {
+	return &protocol.Error{Code: protocol.CodeLocked, Message: string(m.file) + " is encrypted, and locked", Hint: unlockHint}
+}
+
+// encrypt returns data in age's format.
+func encrypt(data []byte, to ...age.Recipient) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := age.Encrypt(&b, to...)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: "encrypting the record: " + err.Error()}
+	}
+	return b.Bytes(), nil
+}
+
+// decrypt returns what is in src. name begins the errors.
+func decrypt(name string, src []byte, identity Identity) ([]byte, error) {
+	var wrong *age.NoIdentityMatchError
+	plain, err := age.Decrypt(bytes.NewReader(src), identity.identities...)
+	switch {
+	case errors.As(err, &wrong):
+		return nil, &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: name + " is encrypted to another identity than the one that is unlocked",
+			Hint:    "unlock with that identity, or move the file away and sign in again",
+		}
+	case err != nil:
+		return nil, invalid(name, "is not a whole file of age, or of a version that this ccagent does not know")
+	}
+	data, err := io.ReadAll(io.LimitReader(plain, MaxFile+1))
+	switch {
+	case err != nil:
+		return nil, invalid(name, "is not a whole file of age")
+	case len(data) > MaxFile:
+		return nil, invalid(name, "holds more than 4 MiB")
+	}
+	return data, nil
+}
