@@ -16,18 +16,21 @@ import (
 // that we can't ask to change: its locks are taken as it takes them, its other keys stay byte for byte as they are, and
 // what its form has no room for is kept in our lock file.
 //
-// Claude Code on macOS keeps its record in the Keychain, which this store does not read; there it serves a file that exists.
+// On macOS it is an item of the Keychain, and the file where there is no item but a file: Claude Code does the same.
 type ClaudeCode struct {
 	dir   string
 	guard guard
 	pace  pace
+	chain func() (*keychain, error) // nil: there is no Keychain
 }
 
 var _ Store = (*ClaudeCode)(nil)
 
 // NewClaudeCode returns the store of that Claude Code directory, an absolute path; see CLAUDE_CONFIG_DIR.
 func NewClaudeCode(configDir string) *ClaudeCode {
-	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace}
+	s := &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace}
+	s.chain = systemKeychain(s.dir)
+	return s
 }
 
 func (s *ClaudeCode) path() string { return filepath.Join(s.dir, ".credentials.json") }
@@ -52,11 +55,78 @@ func (s *ClaudeCode) Place() Place {
 	if file, _, err := s.paths(); err == nil && file != s.path() {
 		watch = append(watch, file)
 	}
-	return Place{Kind: "claude-code", Location: s.path(), Watch: watch}
+	location := s.path()
+	if s.chain != nil {
+		location += ", or its item in the Keychain"
+	}
+	return Place{Kind: "claude-code", Location: location, Watch: watch}
+}
+
+// spot is where Claude Code's JSON rests: the file, or an item of the Keychain.
+type spot struct {
+	file    string
+	chain   *keychain // nil: the file
+	service string
+}
+
+// read returns the JSON and where it is. With ErrNotFound it is where a new one belongs.
+func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error) {
+	if s.chain == nil {
+		src, err := readFile(file)
+		return src, spot{file: file}, err
+	}
+	chain, err := s.chain()
+	if err != nil {
+		return nil, spot{}, err
+	}
+	src, service, err := chain.find(ctx)
+	at := spot{file, chain, service}
+	if errors.Is(err, protocol.ErrNotFound) {
+		if src, err := readFile(file); !errors.Is(err, protocol.ErrNotFound) {
+			return src, spot{file: file}, err
+		}
+	}
+	return src, at, err
+}
+
+func (at spot) write(ctx context.Context, data []byte, check func() error) error {
+	if at.chain == nil {
+		return writeFile(at.file, data, check)
+	}
+	if err := check(); err != nil {
+		return err
+	}
+	return at.chain.write(ctx, at.service, data)
+}
+
+func (at spot) remove(ctx context.Context, check func() error) error {
+	if err := check(); err != nil {
+		return err
+	}
+	if at.chain == nil {
+		return removeFile(at.file)
+	}
+	return at.chain.remove(ctx, at.service)
+}
+
+// growth is how much longer a renewal may make the JSON.
+const growth = 64
+
+// fits fails if the JSON is where it could not be written back: then nothing that spends the refresh token may begin.
+func (s *ClaudeCode) fits(ctx context.Context) error {
+	if s.chain == nil {
+		return nil
+	}
+	src, at, err := s.read(ctx, s.path())
+	if err != nil || at.chain == nil {
+		return nil // whoever loads it says what is wrong
+	}
+	_, err = at.chain.command(at.service, append(src, make([]byte, growth)...))
+	return err
 }
 
 func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
-	src, err := readFile(s.path())
+	src, _, err := s.read(ctx, s.path())
 	if err != nil {
 		return Record{}, Version{}, err
 	}
@@ -85,7 +155,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 			return saved, storageError("making", s.dir, err)
 		}
 	}
-	err := s.change(ctx, func(file string, l *flock, src []byte, stored Version, check func() error) error {
+	err := s.change(ctx, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.path(), src, r)
 		if err != nil {
 			return err
@@ -98,7 +168,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 		if stored != base && stored != saved {
 			return ErrConflict
 		}
-		if err := writeFile(file, data, check); err != nil {
+		if err := at.write(ctx, data, check); err != nil {
 			return err
 		}
 		// After the file: a note about a record that is not there yet would be about nothing.
@@ -118,7 +188,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 }
 
 func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
-	return s.change(ctx, func(file string, l *flock, src []byte, stored Version, check func() error) error {
+	return s.change(ctx, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
 		switch {
 		case stored == Version{}:
 			_, _, err := s.Load(ctx)
@@ -131,9 +201,9 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 			return invalid(s.path(), "is not valid JSON")
 		}
 		if left > 0 {
-			err = writeFile(file, data, check)
-		} else if err = check(); err == nil {
-			err = removeFile(file)
+			err = at.write(ctx, data, check)
+		} else {
+			err = at.remove(ctx, check)
 		}
 		if err != nil {
 			return err
@@ -146,9 +216,9 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 	})
 }
 
-// change runs do on the file's bytes (nil when there is no file) under our flock and Claude Code's write lock. check, asked
+// change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked
 // right before the change is made, fails if the write lock was lost. Where stored is zero, nothing is stored.
-func (s *ClaudeCode) change(ctx context.Context, do func(file string, l *flock, src []byte, stored Version, check func() error) error) error {
+func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src []byte, stored Version, check func() error) error) error {
 	file, lock, err := s.paths()
 	if err != nil {
 		return err
@@ -159,7 +229,7 @@ func (s *ClaudeCode) change(ctx context.Context, do func(file string, l *flock, 
 			return err
 		}
 		defer w.release()
-		src, err := readFile(file)
+		src, at, err := s.read(ctx, file)
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 			return err
 		}
@@ -172,7 +242,7 @@ func (s *ClaudeCode) change(ctx context.Context, do func(file string, l *flock, 
 				return err
 			}
 		}
-		return do(file, l, src, stored, w.check)
+		return do(at, l, src, stored, w.check)
 	})
 }
 
@@ -183,6 +253,10 @@ func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
 	}
 	l, err := s.guard.lock(ctx, path)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.fits(ctx); err != nil {
+		s.guard.unlock(l)
 		return nil, err
 	}
 	c, err := lockClaude(ctx, s.dir, s.pace)

@@ -35,4 +35,10 @@ func TestConformance(t *testing.T) {
 			return func() store.Store { return store.NewEncrypted(dir, "Work", identity) }
 		})
 	})
+	t.Run("claude-code on macOS", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) func() store.Store {
+			dir, items := t.TempDir(), t.TempDir()
+			return func() store.Store { return store.NewMacClaudeCode(t, dir, items) }
+		})
+	})
 }

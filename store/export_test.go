@@ -1,6 +1,10 @@
 package store
 
-import "filippo.io/age"
+import (
+	"testing"
+
+	"filippo.io/age"
+)
 
 // NewShelfKeyring returns a maker of keyring stores that share one keyring in memory.
 func NewShelfKeyring(stateDir, profile string) func() Store {
@@ -15,4 +19,11 @@ func FakeIdentity() Identity {
 		return Identity{}
 	}
 	return Identity{[]age.Identity{i}, []age.Recipient{i.Recipient()}}
+}
+
+// NewMacClaudeCode returns the store of Claude Code's directory as it is on macOS, with a Keychain of its own.
+func NewMacClaudeCode(t *testing.T, dir, items string) Store {
+	s := NewClaudeCode(dir)
+	onMac(t, s, items)
+	return s
 }

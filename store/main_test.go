@@ -2,6 +2,7 @@ package store
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,9 @@ func TestMain(m *testing.M) {
 	unix.Umask(0)
 	if role := os.Getenv("CCAGENT_STORE_ROLE"); role != "" {
 		os.Exit(roles[role](os.Args[1:]))
+	}
+	if len(os.Args) > 1 && (os.Args[1] == "-i" || strings.HasSuffix(os.Args[1], "-generic-password")) {
+		os.Exit(security(os.Args[1:]))
 	}
 	os.Exit(m.Run())
 }

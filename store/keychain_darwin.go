@@ -1,0 +1,24 @@
+package store
+
+import (
+	"os"
+	"os/user"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// systemKeychain returns how to find Claude Code's item for that directory.
+func systemKeychain(configDir string) func() (*keychain, error) {
+	return func() (*keychain, error) {
+		account := os.Getenv("USER")
+		if account == "" {
+			u, err := user.Current()
+			if err != nil {
+				return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "USER is not set, so the Keychain item can't be found"}
+			}
+			account = u.Username
+		}
+		services, err := claudeServices(configDir, os.Getenv("HOME"))
+		return &keychain{program: "/usr/bin/security", account: account, services: services}, err
+	}
+}
