@@ -2,9 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // File keeps one profile's record in a file of our own, 0600 in a folder 0700: `<data dir>/<profile>.json`, in the versioned
@@ -31,6 +35,9 @@ type file string
 func (f file) read(context.Context) ([]byte, error) { return readFile(string(f)) }
 
 func (f file) write(_ context.Context, data []byte) error {
+	if err := makeFolder(filepath.Dir(string(f))); err != nil {
+		return err
+	}
 	return writeFile(string(f), data, func() error { return nil })
 }
 
@@ -38,7 +45,11 @@ func (f file) remove(context.Context) error { return removeFile(string(f)) }
 
 // removeFile unlinks path for good.
 func removeFile(path string) error {
-	if err := os.Remove(path); err != nil {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored: there is no " + path}
+	}
+	if err != nil {
 		return storageError("removing", path, err)
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {

@@ -148,11 +148,7 @@ func readForm(name string, form []byte) (Record, error) {
 	case !ok:
 		return Record{}, invalid(name, `has no "version"`)
 	case v != formVersion:
-		return Record{}, &protocol.Error{
-			Code:    protocol.CodeInvalid,
-			Message: name + " is of format version " + string(encode(v)) + ", and this ccagent knows version 1",
-			Hint:    "upgrade ccagent; nothing was changed",
-		}
+		return Record{}, newer(name, string(encode(v)))
 	}
 	var r Record
 	o.text("kind", (*string)(&r.Kind))

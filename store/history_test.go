@@ -1,0 +1,207 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+var noon = time.UnixMilli(1890000000000)
+
+// ofSignIn returns the nth record of a sign-in.
+func ofSignIn(id string, n int) Record {
+	r := fakeRecord(n)
+	r.SignIn = id
+	return r
+}
+
+// places are the stores whose protection a history shares.
+func places(t *testing.T) map[string]Store {
+	claude := filepath.Join(t.TempDir(), ".claude")
+	if err := os.Mkdir(claude, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]Store{
+		"file":        NewFile(t.TempDir(), "work"),
+		"claude-code": NewClaudeCode(claude),
+		"keyring":     newKeyring(&shelf{}, t.TempDir(), "work"),
+		"encrypted":   NewEncrypted(t.TempDir(), "work", FakeIdentity()),
+	}
+}
+
+func describe(past []Past) string {
+	var b strings.Builder
+	for _, p := range past {
+		b.WriteString(p.Record.SignIn + ":" + strings.TrimPrefix(p.Record.AccessToken.Reveal(), "fake-access-"))
+		if p.Spent {
+			b.WriteString(" spent")
+		}
+		b.WriteString(", ")
+	}
+	return b.String()
+}
+
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	for name, st := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := NewHistory(t.TempDir(), st)
+			want := func(want string) {
+				t.Helper()
+				past, err := h.List(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := describe(past); got != want {
+					t.Fatalf("kept %q, want %q", got, want)
+				}
+			}
+			keep := func(r Record) {
+				t.Helper()
+				if err := h.Keep(t.Context(), r, noon); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want("")
+			keep(ofSignIn("a", 1))
+			keep(ofSignIn("a", 2))
+			want("a:2, ")
+			keep(ofSignIn("a", 1)) // an older record comes late
+			want("a:2, ")
+			keep(ofSignIn("b", 3))
+			keep(ofSignIn("c", 4))
+			keep(ofSignIn("a", 5))
+			want("a:5, c:4, b:3, ")
+			keep(ofSignIn("d", 6))
+			want("d:6, a:5, c:4, ")
+			if err := h.Spend(t.Context(), ofSignIn("a", 5).RefreshToken); err != nil {
+				t.Fatal(err)
+			}
+			want("d:6, a:5 spent, c:4, ")
+			if err := h.Clear(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			want("")
+			if err := h.Clear(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			keep(ofSignIn("e", 7))
+			want("e:7, ")
+		})
+	}
+}
+
+func TestRestorable(t *testing.T) {
+	t.Parallel()
+	r := fakeRecord(1)
+	if got, err := (Past{Record: r}).Restorable(r.Expiry.Add(time.Hour)); err != nil || got.RefreshToken.Empty() {
+		t.Errorf("with a good refresh token: %v", err)
+	}
+	if got, err := (Past{Record: r, Spent: true}).Restorable(r.Expiry.Add(-time.Hour)); err != nil || !got.RefreshToken.Empty() || got.AccessToken.Empty() {
+		t.Errorf("spent, and the access token lives: %v", err)
+	}
+	_, err := (Past{Record: r, Spent: true}).Restorable(r.Expiry)
+	wantIs(t, err, protocol.ErrExpired)
+}
+
+// TestHistoryProtection: what a store hides, its history hides.
+func TestHistoryProtection(t *testing.T) {
+	t.Parallel()
+	dir, state := t.TempDir(), t.TempDir()
+	identity := FakeIdentity()
+	for _, st := range []Store{NewEncrypted(dir, "work", identity), newKeyring(&shelf{}, state, "work"), NewFile(dir, "work")} {
+		h := NewHistory(state, st)
+		if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+			t.Fatal(err)
+		}
+		for _, root := range []string{dir, state} {
+			filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+				info, _ := d.Info()
+				if info.Mode().Perm()&0o077 != 0 && path != root {
+					t.Errorf("%s has mode %v", path, info.Mode())
+				}
+				if b, _ := os.ReadFile(path); bytes.Contains(b, []byte("fake-")) && st.Place().Kind != "file" {
+					t.Errorf("%s: %s holds a secret", st.Place().Kind, path)
+				}
+				return nil
+			})
+		}
+	}
+	err := NewHistory(state, NewEncrypted(dir, "work", Identity{})).Keep(t.Context(), fakeRecord(2), noon)
+	wantIs(t, err, protocol.ErrLocked)
+}
+
+func TestHistoryOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	state := t.TempDir()
+	h := NewHistory(state, NewFile(t.TempDir(), "work"))
+	path := string(h.medium.(file))
+	os.MkdirAll(filepath.Dir(path), 0o700)
+	for _, newer := range []string{`{"version":2}`, `{"version":1,"sign_ins":[{"record":{"version":2}}]}`} {
+		os.WriteFile(path, []byte(newer), 0o600)
+		err := h.Keep(t.Context(), fakeRecord(1), noon)
+		if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 2") {
+			t.Errorf("%s: %v", newer, err)
+		}
+		if now, _ := os.ReadFile(path); string(now) != newer {
+			t.Errorf("%s was changed to %s", newer, now)
+		}
+	}
+	// What is of our version and has more in it keeps that; what is corrupt is begun anew.
+	os.WriteFile(path, []byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`), 0o600)
+	for range 2 {
+		if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+			t.Fatal(err)
+		}
+		now, _ := os.ReadFile(path)
+		for _, kept := range []string{`"x":1.0`, `"y":2.0`, `"z":3.0`} {
+			if !bytes.Contains(now, []byte(kept)) {
+				t.Errorf("%s is gone from %s", kept, now)
+			}
+		}
+	}
+	os.WriteFile(path, []byte(`{"version`), 0o600)
+	_, err := h.List(t.Context())
+	wantIs(t, err, protocol.ErrInvalid)
+	if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func FuzzHistory(f *testing.F) {
+	one, err := formatHistory([]byte("{}"), []signIn{{record: fakeRecord(1), saved: noon, spent: []string{"00"}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(one)
+	f.Add([]byte(`{"version":1,"sign_ins":null}`))
+	f.Add([]byte(`{"version":1,"sign_ins":[null]}`))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		all, err := parseHistory("history", src)
+		if err != nil {
+			wantIs(t, err, protocol.ErrInvalid)
+			return
+		}
+		out, err := formatHistory(src, all)
+		if err != nil {
+			wantIs(t, err, protocol.ErrInvalid) // a token that is read and would not be stored
+			return
+		}
+		again, err := parseHistory("history", out)
+		if err != nil || len(again) != len(all) {
+			t.Fatalf("%s comes back as %s: %v", src, out, err)
+		}
+		for i := range all {
+			if again[i].record.version() != all[i].record.version() {
+				t.Errorf("record %d of %s comes back as another", i, src)
+			}
+		}
+	})
+}
