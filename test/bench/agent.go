@@ -37,7 +37,7 @@ func (b *bench) start(ctx context.Context) error {
 	var config strings.Builder
 	config.WriteString("default_profile = \"hot\"\n")
 	writeCommandProfile(&config, "hot")
-	for i := range b.renewing {
+	for i := range b.profilesRenewing() {
 		name := renewing(i)
 		claudeDir := filepath.Join(b.dir, name)
 		fmt.Fprintf(&config, "[profiles.%s]\nprovider = \"claude\"\nstore = \"claude-code\"\nconfig_dir = %q\ntoken_url = %q\n",

@@ -254,24 +254,34 @@ func (b *bench) latency(ctx context.Context) ([]row, error) {
 	}}, nil
 }
 
-// whileRenewing calls f while every renewing profile is renewed over and over, their beginnings spread over the provider's
-// time.
+// rest is how long a profile is left alone after a renewal: a forced one within 2 s of it is answered by it.
+const rest = 2100 * time.Millisecond
+
+// whileRenewing calls f while profiles are renewed over and over, their beginnings spread evenly. There are so many of them
+// that b.renewing are under way at any time.
 func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, error)) (time.Duration, error) {
 	b.provider.SetFault(oauthtest.Fault{Delay: b.effort.provider})
 	var (
-		stop    atomic.Bool
-		group   sync.WaitGroup
-		started sync.WaitGroup
-		errs    = make(chan error, b.renewing)
+		profiles = b.profilesRenewing()
+		turn     = b.effort.provider + rest
+		stop     = make(chan struct{})
+		group    sync.WaitGroup
+		started  sync.WaitGroup
+		errs     = make(chan error, profiles)
 	)
-	for i := range b.renewing {
+	for i := range profiles {
 		started.Add(1)
 		group.Go(func() {
-			time.Sleep(b.effort.provider * time.Duration(i) / time.Duration(b.renewing))
+			time.Sleep(turn * time.Duration(i) / time.Duration(profiles))
 			started.Done()
-			for !stop.Load() {
+			for {
 				if _, err := b.agent.client.Token(ctx, protocol.TokenRequest{Profile: renewing(i), Force: true}); err != nil {
 					errs <- fmt.Errorf("renewal of %s: %w", renewing(i), err)
+					return
+				}
+				select {
+				case <-time.After(rest):
+				case <-stop:
 					return
 				}
 			}
@@ -281,13 +291,13 @@ func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, erro
 	before := b.provider.Counts().Refreshes
 	result, err := f()
 	renewed := b.provider.Counts().Refreshes - before
-	stop.Store(true)
+	close(stop)
 	group.Wait()
 	close(errs)
 	for renewalErr := range errs {
 		err = errors.Join(err, renewalErr)
 	}
-	if err == nil && renewed < b.renewing {
+	if err == nil && renewed < b.renewing { // fewer than one a turn for each that is under way
 		err = fmt.Errorf("only %d renewals happened meanwhile", renewed)
 	}
 	return result, err

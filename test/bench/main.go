@@ -28,15 +28,20 @@ type effort struct {
 	rounds    int           // of throughput and latency
 	window    time.Duration // of one round
 	provider  time.Duration // how long the slow provider takes
-	renewing  int           // profiles that renew meanwhile
+	renewing  int           // renewals under way meanwhile
 	idle      time.Duration // before memory is looked at
 	profiles  int           // loaded into one agent
 }
 
 var (
 	full  = effort{processes: 500, rounds: 5, window: 3 * time.Second, provider: 5 * time.Second, renewing: 10, idle: time.Minute, profiles: 1000}
-	quick = effort{processes: 20, rounds: 1, window: 200 * time.Millisecond, provider: 300 * time.Millisecond, renewing: 10, idle: time.Second, profiles: 50}
+	quick = effort{processes: 20, rounds: 1, window: 200 * time.Millisecond, provider: 300 * time.Millisecond, renewing: 2, idle: time.Second, profiles: 50}
 )
+
+// profilesRenewing is how many profiles keep e.renewing renewals under way, each resting after its own.
+func (e effort) profilesRenewing() int {
+	return int((time.Duration(e.renewing)*(e.provider+rest) + e.provider - 1) / e.provider)
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,6 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	bin := flags.String("bin", "bin", "`folder` of the programs to measure")
 	smoke := flags.Bool("quick", false, "only see that it runs; judge nothing")
+	only := flags.String("only", "", "measure only the parts with this `text` in their name")
 	if err := flags.Parse(args); err != nil {
 		return 1
 	}
@@ -64,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *smoke {
 		e = quick
 	}
-	rows, err := measure(ctx, *bin, e, stderr)
+	rows, err := measure(ctx, *bin, *only, e, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
@@ -83,7 +89,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 // measure runs everything, one after the other, and says on progress where it is.
-func measure(ctx context.Context, bin string, e effort, progress io.Writer) ([]row, error) {
+func measure(ctx context.Context, bin, only string, e effort, progress io.Writer) ([]row, error) {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return nil, err
@@ -112,6 +118,9 @@ func measure(ctx context.Context, bin string, e effort, progress io.Writer) ([]r
 		{"memory", b.memory},
 		{"allocations", b.allocations},
 	} {
+		if !strings.Contains(part.name, only) {
+			continue
+		}
 		start := time.Now()
 		fmt.Fprintf(progress, "bench: %s ...", part.name)
 		got, err := part.run(ctx)
