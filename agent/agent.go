@@ -41,7 +41,7 @@ type Options struct {
 	Socket     string // shown in status
 	// IdleTimeout ends the agent when nobody has asked for that long and it holds nothing that can't be loaded again; 0 never.
 	IdleTimeout time.Duration
-	// Settled is called when the last job under way is done: the time to give memory back. It may be nil.
+	// Settled is called once the agent has had nothing to do for some seconds: the time to give memory back. It may be nil.
 	Settled func()
 	// Now is the wall clock, time.Now where nil.
 	Now func() time.Time
@@ -56,7 +56,8 @@ type Agent struct {
 
 	requests, renewals atomic.Uint64
 	active             atomic.Int64 // unix milliseconds of the last sign of life from outside
-	unsettled          atomic.Bool  // a job has ended since Settled was called
+	landed             atomic.Int64 // unix milliseconds of the last job's end
+	settled            int64        // what was last when Settled was called, as those two; the clock's own
 	conns              connections
 
 	table atomic.Pointer[table] // replaced whole at a reload
@@ -93,7 +94,6 @@ func New(opts Options) *Agent {
 	a.conns.open = map[*conn]struct{}{}
 	a.started = a.now()
 	a.touch()
-	a.unsettled.Store(true)
 	a.table.Store(&table{})
 	a.reload()
 	a.work.Go(a.clock)
@@ -149,8 +149,10 @@ func (a *Agent) reload() error {
 	}
 	a.configErr = nil
 	old := a.table.Load()
-	next := &table{config: config, entries: make(map[string]*entry, len(config.Profiles))}
-	for _, p := range config.Profiles {
+	profiles := config.Profiles
+	config.Profiles = nil // the entries have them
+	next := &table{config: config, entries: make(map[string]*entry, len(profiles))}
+	for _, p := range profiles {
 		key := protocol.FoldProfile(p.Name)
 		e := old.entries[key]
 		if e == nil {
@@ -244,7 +246,7 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	return h.token, nil
+	return h.token()
 }
 
 // Put implements [protocol.Agent].
@@ -255,49 +257,11 @@ func (a *Agent) Put(ctx context.Context, req protocol.PutRequest) (protocol.PutR
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
-	r, err := e.exclusive(ctx, job.Job{Op: job.Put, Record: req.Record, Force: req.Force})
+	r, err := e.exclusive(ctx, job.Job{Op: job.Put, Record: req.Record, Force: req.Force || req.SignIn, SignIn: req.SignIn})
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
 	return protocol.PutReply{Location: r.Location, Notice: r.Notice}, nil
-}
-
-// Control implements [protocol.Agent].
-func (a *Agent) Control(ctx context.Context, req protocol.ControlRequest) error {
-	a.touch()
-	switch req.Command {
-	case protocol.CommandReload:
-		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
-			return err
-		}
-		return a.reload()
-	case protocol.CommandStop:
-		var names []string
-		for _, e := range a.table.Load().byName {
-			if e.holds() {
-				names = append(names, e.name())
-			}
-		}
-		if names != nil && !req.Force {
-			return &protocol.Error{
-				Code:    protocol.CodeStorage,
-				Message: "the agent alone holds the record of " + strings.Join(names, ", "),
-				Hint:    "stop it nevertheless with: ccagent stop --force",
-			}
-		}
-		a.log.Info("stopping on request")
-		a.Stop()
-		return nil
-	case protocol.CommandRemove:
-		e, err := a.entry(req.Profile, req.Home)
-		if err != nil {
-			return err
-		}
-		_, err = e.exclusive(ctx, job.Job{Op: job.Delete})
-		return err
-	default:
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %d", req.Command), Hint: "the agent is older than the program that asks: restart it with: ccagent stop"}
-	}
 }
 
 // Status implements [protocol.Agent].

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -404,7 +405,7 @@ func TestUnsaved(t *testing.T) {
 		if tok, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || tok.Notice == "" {
 			t.Errorf("the person is not told: %+v, %v", tok, err)
 		}
-		err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop})
+		_, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop})
 		if !errors.Is(err, protocol.ErrStorage) {
 			t.Errorf("stop with an unsaved record: %v", err)
 		}
@@ -512,10 +513,10 @@ func TestMemoryRecordBlocksStopAndIdleExit(t *testing.T) {
 		if a.ending() {
 			t.Error("ended though it alone holds a record")
 		}
-		if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err, protocol.ErrStorage) {
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err, protocol.ErrStorage) {
 			t.Errorf("stop: %v", err)
 		}
-		if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil || !a.ending() {
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil || !a.ending() {
 			t.Errorf("stop --force: %v", err)
 		}
 	})
@@ -572,7 +573,7 @@ func TestReload(t *testing.T) {
 		t.Error("a reload lost the token of an unchanged profile")
 	}
 	write("bad")
-	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err, protocol.ErrConfig) {
+	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err, protocol.ErrConfig) {
 		t.Errorf("reload of an invalid file: %v", err)
 	}
 	ask(t, a, protocol.TokenRequest{Profile: "work"})
@@ -581,7 +582,7 @@ func TestReload(t *testing.T) {
 	}
 	refused(t, a, protocol.TokenRequest{Profile: "other"}, protocol.ErrConfig)
 	write("claude")
-	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
 		t.Error(err)
 	}
 	refused(t, a, protocol.TokenRequest{Profile: "work"}, protocol.ErrNotFound)
@@ -634,7 +635,7 @@ func TestRemoveForgets(t *testing.T) {
 	p := &provider{}
 	a := start(t, p)
 	ask(t, a, protocol.TokenRequest{})
-	if err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "claude"}); err != nil {
+	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "claude"}); err != nil {
 		t.Fatal(err)
 	}
 	if s := profileOf(t, a); s.HasToken || s.State != protocol.StateIdle {
@@ -692,4 +693,37 @@ func BenchmarkHotPath(b *testing.B) {
 	for b.Loop() {
 		out, _ = a.answer(frame[4:], out[:0])
 	}
+}
+
+// TestSettles: memory is given back once in each lull, and in none while someone keeps asking or a job is under way.
+func TestSettles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, latency: 2 * lull}
+		var n atomic.Int32
+		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Settled: func() { n.Add(1) }})
+		defer a.Close(t.Context())
+		for _, step := range []struct {
+			what string
+			do   func()
+			want int32
+		}{
+			{"start", func() {}, 0},
+			{"a lull", func() { time.Sleep(lull + time.Second) }, 1},
+			{"more of it", func() { time.Sleep(2 * tick) }, 1},
+			{"a job", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, 1},
+			{"requests", func() {
+				for range 30 {
+					time.Sleep(lull / 2)
+					a.Token(t.Context(), protocol.TokenRequest{})
+				}
+			}, 1},
+			{"the lull after", func() { time.Sleep(tick + lull) }, 2},
+		} {
+			step.do()
+			synctest.Wait()
+			if got := n.Load(); got != step.want {
+				t.Errorf("after %s: settled %d times, want %d", step.what, got, step.want)
+			}
+		}
+	})
 }

@@ -13,20 +13,23 @@ const (
 	tick = 30 * time.Second
 	// inUse is how long after a request a profile is renewed without being asked.
 	inUse = 24 * time.Hour
+	// lull is how long nothing must have happened before memory is given back: whoever asks next has to wait until it is
+	// fetched in again.
+	lull = 5 * time.Second
 )
 
 // schedule decides when the background renews: ahead of the margin by up to half of it. e.mu is held.
 func (e *entry) schedule(now time.Time) {
 	h := e.hand.Load()
-	if h == nil || h.token.Expiry.IsZero() {
+	if h == nil || h.expiry.IsZero() {
 		e.renewAt = time.Time{}
 		return
 	}
 	margin := job.Margin
-	if lifetime := h.token.Expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
+	if lifetime := h.expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
 		margin = min(margin, lifetime/4)
 	}
-	e.renewAt = h.token.Expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
+	e.renewAt = h.expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
 	if f := e.failure; f != nil {
 		if f.retry.at.IsZero() {
 			e.renewAt = time.Time{}
@@ -67,8 +70,10 @@ func (a *Agent) clock() {
 			}
 			quiet, busy = quiet && idle, busy || e.busy()
 		}
-		if !busy && a.opts.Settled != nil && a.unsettled.CompareAndSwap(true, false) {
-			a.opts.Settled()
+		if !busy {
+			if at := a.settle(now); !at.IsZero() && at.Before(next) {
+				next = at
+			}
 		}
 		if a.opts.IdleTimeout > 0 {
 			end := time.UnixMilli(a.active.Load()).Add(a.opts.IdleTimeout)
@@ -83,6 +88,20 @@ func (a *Agent) clock() {
 		}
 		timer.Reset(max(next.Sub(now), 10*time.Millisecond))
 	}
+}
+
+// settle has memory given back in a lull, once, and says when to look again (zero: no need). Only the clock calls it.
+func (a *Agent) settle(now time.Time) (next time.Time) {
+	last := max(a.active.Load(), a.landed.Load())
+	if a.opts.Settled == nil || last == a.settled {
+		return time.Time{}
+	}
+	if due := time.UnixMilli(last).Add(lull); now.Before(due) && due.Sub(now) <= lull {
+		return due
+	}
+	a.settled = last
+	a.opts.Settled()
+	return time.Time{}
 }
 
 // background does what is due at now for one profile, and says when to look again (zero: no need) and whether the profile
@@ -107,7 +126,7 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 	if !e.renewAt.IsZero() {
 		if !now.Round(0).Before(e.renewAt.Round(0)) {
 			// Worth asking for more than the margin, or the one that renewed ahead would be told that nothing is due.
-			e.start(job.Job{Op: job.Renew, MinTTL: h.token.Expiry.Sub(now) + time.Millisecond})
+			e.start(job.Job{Op: job.Renew, MinTTL: h.expiry.Sub(now) + time.Millisecond})
 			return time.Time{}, false
 		}
 		next = e.renewAt

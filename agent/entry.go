@@ -2,11 +2,11 @@ package agent
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
@@ -29,20 +29,40 @@ type entry struct {
 	record    protocol.Secret // the record itself, while no store has it: store memory, or unsaved
 	saving    *retry          // record is unsaved: when to try again; nil for store memory
 	saveError *protocol.Error // why it is unsaved
-	place     job.Result      // Provider, Store, Location, Subscription and Scopes of the last job that knew
+	place     place           // what the last job that knew said of the record
 	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
 	lastRenewal time.Time
 	renewAt     time.Time // when the background renews; zero: never
 	looking     bool      // the clock is looking at the files
+
+	asking   *flight           // the question under way who is signed in, nil when there is none
+	identity protocol.Identity // its last answer, kept here while record is
 }
 
-// hand is a token in hand, immutable.
+// hand is a token in hand, immutable. There may be a thousand, so the token is in its reply and nowhere else.
 type hand struct {
-	token  protocol.Token
-	issued time.Time // zero: unknown
-	reply  []byte    // the reply frame, encoded once
+	expiry, issued time.Time // zero: never, unknown
+	kind           protocol.Kind
+	notice         bool   // reply holds one
+	reply          []byte // the reply frame, encoded once
+}
+
+// token is the token itself.
+func (h *hand) token() (protocol.Token, error) {
+	t, err := protocol.OpenToken(h.reply)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	t.Expiry = h.expiry // the wire has milliseconds
+	return t, nil
+}
+
+// place is where a record is and what it is for, as shown in status.
+type place struct {
+	store, location, subscription string
+	scopes                        []string
 }
 
 // failure is why the last job brought no new token.
@@ -71,7 +91,7 @@ func (e *entry) configure(p *Profile) {
 	e.failure = nil
 	if e.record.Empty() {
 		e.hand.Store(nil)
-		e.base, e.place, e.seen, e.renewAt = job.Version{}, job.Result{}, seen{}, time.Time{}
+		e.base, e.place, e.seen, e.renewAt = job.Version{}, place{}, seen{}, time.Time{}
 	}
 }
 
@@ -115,12 +135,12 @@ func (e *entry) checkHost(host string) error {
 
 // serves reports whether h answers a request at now.
 func (h *hand) serves(now time.Time, minTTL time.Duration, halfLife bool) bool {
-	return !job.Due(now, h.token.Expiry, h.issued, minTTL, halfLife)
+	return !job.Due(now, h.expiry, h.issued, minTTL, halfLife)
 }
 
 // alive reports whether h has not expired at now, on the wall clock.
 func (h *hand) alive(now time.Time) bool {
-	return h != nil && (h.token.Expiry.IsZero() || h.token.Expiry.Round(0).After(now.Round(0)))
+	return h != nil && (h.expiry.IsZero() || h.expiry.Round(0).After(now.Round(0)))
 }
 
 // take puts a job's token in hand. e.mu is held.
@@ -134,7 +154,11 @@ func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
 	if e.saving != nil && e.saving.fails > 0 {
 		t.Notice = "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
 	}
-	h := &hand{token: t, issued: issued, reply: slices.Clip(protocol.AppendToken(nil, t))}
+	h := &hand{
+		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
+		kind:  shared(t.Kind),
+		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
+	}
 	e.hand.Store(h)
 	return h
 }
@@ -146,20 +170,20 @@ func (e *entry) status() protocol.ProfileStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := protocol.ProfileStatus{
-		Name: p.Name, Provider: p.Provider, Store: e.place.Store, Location: cut(e.place.Location),
-		Subscription: cut(e.place.Subscription), LastRenewal: e.lastRenewal,
+		Name: p.Name, Provider: p.Provider, Store: e.place.store, Location: cut(e.place.location),
+		Subscription: cut(e.place.subscription), LastRenewal: e.lastRenewal,
 	}
 	if s.Store == "" {
 		s.Store = p.Store
 	}
-	for _, scope := range e.place.Scopes[:min(len(e.place.Scopes), 32)] {
+	for _, scope := range e.place.scopes[:min(len(e.place.scopes), 32)] {
 		s.Scopes = append(s.Scopes, cut(scope))
 	}
 	if used := e.lastUsed.Load(); used != 0 {
 		s.LastUsed = time.Unix(used, 0)
 	}
 	if h != nil {
-		s.HasToken, s.Expiry, s.Issued, s.Kind = true, h.token.Expiry, h.issued, h.token.Kind
+		s.HasToken, s.Expiry, s.Issued, s.Kind = true, h.expiry, h.issued, h.kind
 	}
 	if e.failure != nil {
 		s.LastError, s.LastCode, s.Retry = cut(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
@@ -194,6 +218,9 @@ func stateOf(err *protocol.Error) protocol.State {
 		return protocol.StateFailed
 	}
 }
+
+// shared is s, of which all profiles hold one copy: the names of kinds and stores.
+func shared[S ~string](s S) S { return S(unique.Make(string(s)).Value()) }
 
 // maxShown bounds each text of a status, so that a page fits a frame.
 const maxShown = 1024

@@ -101,7 +101,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		}
 		return nil, nil, err
 	}
-	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
@@ -174,7 +174,7 @@ func (e *entry) fly(f *flight) {
 		report.Err = asError(err)
 	}
 	e.land(f, report, before, began)
-	e.agent.unsettled.Store(true)
+	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
 
@@ -228,7 +228,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	e.know(r, before, began)
 
 	switch {
-	case f.job.Op == job.Delete && f.err == nil:
+	case f.job.Op.Removes() && f.err == nil:
 		e.forget()
 	case r.Saved:
 		if r.Store == "memory" {
@@ -249,14 +249,16 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	}
 
 	switch {
-	case r.Token.Empty() || f.job.Op == job.Delete:
+	case r.Token.Empty() || f.job.Op.Removes():
 	case r.Renewed:
 		e.renewed(f, r)
 	default:
 		f.hand = e.take(r)
 	}
-	if h := e.hand.Load(); h != nil && h.token.Notice != "" && e.saving == nil {
-		e.keep(h.token, h.issued) // nothing left to tell
+	if h := e.hand.Load(); h != nil && h.notice && e.saving == nil {
+		if t, err := h.token(); err == nil {
+			e.keep(t, h.issued) // nothing left to tell
+		}
 	}
 	if f.hand == nil {
 		f.hand = e.hand.Load()
@@ -279,7 +281,7 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 	if r.Saved || r.Version != (job.Version{}) {
 		e.base = r.Version
 	}
-	e.place = job.Result{Provider: r.Provider, Store: r.Store, Location: r.Location, Subscription: r.Subscription, Scopes: r.Scopes}
+	e.place = place{shared(r.Store), r.Location, shared(r.Subscription), r.Scopes}
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
 		e.seen = before
@@ -346,6 +348,7 @@ func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time)
 func (e *entry) forget() {
 	e.hand.Store(nil)
 	e.base, e.record, e.saving, e.failure = job.Version{}, protocol.Secret{}, nil, nil
+	e.identity = protocol.Identity{}
 	e.lastRenewal, e.renewAt = time.Time{}, time.Time{}
 }
 

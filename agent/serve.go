@@ -276,8 +276,7 @@ func (c *conn) write(reply []byte) error {
 // serveConn answers on c, of which in has been read already, until its end.
 func (a *Agent) serveConn(c *conn, in []byte) {
 	defer c.net.Close()
-	defer a.nudge() // the idle time-out counts from here
-	defer a.touch()
+	defer a.left()
 	defer a.conns.remove(c)
 	defer func() {
 		if p := recover(); p != nil {
@@ -286,6 +285,14 @@ func (a *Agent) serveConn(c *conn, in []byte) {
 		}
 	}()
 	a.converse(c, in)
+}
+
+// left notes that a peer is gone: the idle time-out counts from here.
+func (a *Agent) left() {
+	a.touch()
+	if a.opts.IdleTimeout > 0 {
+		a.nudge()
+	}
 }
 
 // converse reads requests and writes replies until the peer goes, errs or is silent for too long.

@@ -42,7 +42,7 @@ try:
     stream = agent.makefile("rb")
     _, version, op = struct.unpack(">IBB", header := stream.read(6))
     reply = stream.read(min(struct.unpack_from(">I", header)[0], 65536) - 2)
-    if (version, op) == (1, 255):  # §4.6
+    if (version, op) == (1, 255):  # §4.7
         code, reply = take(reply, "H")
         message, reply = take(reply, "s")
         fail(code, message.decode("utf-8", "replace"), take(reply, "s")[0].decode("utf-8", "replace"))

@@ -22,8 +22,12 @@ type Agent interface {
 	// Put hands a record in to be stored for a profile (the end of an import, of `add`, of a sign-in).
 	Put(ctx context.Context, req PutRequest) (PutReply, error)
 
-	// Control changes the agent itself: see [ControlRequest].
-	Control(ctx context.Context, req ControlRequest) error
+	// Control changes the agent itself, or ends a sign-in: see [ControlRequest].
+	Control(ctx context.Context, req ControlRequest) (ControlReply, error)
+
+	// Identify says who is signed in. What is kept with the record answers; where there is none, or on request, the provider
+	// is asked. A provider that can't answer is ErrUnavailable, and costs no more than that answer.
+	Identify(ctx context.Context, req IdentifyRequest) (Identity, error)
 }
 
 // Home names the places that decide whose account a request means (docs/protocol.md, "home"). It is sent on the default
@@ -42,6 +46,9 @@ type TokenRequest struct {
 	HalfLife bool          // at least half of the token's lifetime must be left (for a program that cannot ask again)
 	Host     string        // the host the token is meant for, "" when unknown; a profile with hosts refuses others
 	Home     Home
+	// Since makes a forced request safe to repeat: a token that was issued at that time or later answers it. [Client] fills
+	// it in where it is zero, before the first try.
+	Since time.Time
 }
 
 // Kind says what a token is, which decides how it is sent.
@@ -131,6 +138,9 @@ type PutRequest struct {
 	Record  Secret // as store.Record marshals itself; never logged
 	Force   bool   // also over a record that expires later
 	Home    Home
+	// SignIn says that the record is a fresh sign-in. It replaces whatever is stored; and if it can't be saved, the agent
+	// keeps it in memory, serves it and saves it later (PutReply.Notice says so) instead of refusing it.
+	SignIn bool
 }
 
 // PutReply says what became of it.
@@ -150,12 +160,46 @@ const (
 	CommandStop Command = 2
 	// CommandRemove deletes a profile's record from its store and from memory.
 	CommandRemove Command = 3
+	// CommandLogout revokes a profile's tokens at its provider and removes its record as CommandRemove does, both in one hold
+	// of the record's lock. A provider that can't be reached does not stop the removal: ControlReply.Notice names what was
+	// not revoked.
+	CommandLogout Command = 4
 )
 
 // ControlRequest changes the agent itself.
 type ControlRequest struct {
 	Command Command
-	Profile string // CommandRemove
+	Profile string // CommandRemove, CommandLogout
 	Force   bool   // CommandStop
 	Home    Home
+	// KeepRemote makes CommandLogout revoke nothing.
+	KeepRemote bool
+}
+
+// ControlReply says what became of it.
+type ControlReply struct {
+	Notice string // a line for the person, "" when there is nothing to add
+}
+
+// IdentifyRequest asks who is signed in.
+type IdentifyRequest struct {
+	Profile string // "" is the agent's default profile
+	Refresh bool   // ask the provider, whatever is kept
+	// Check asks the provider whether the token is good, and fails where it is not: ErrExpired or ErrLoginRequired, ErrDenied
+	// (naming the scope that is missing, where the provider does), and ErrUnavailable when that can't be found out.
+	Check bool
+	Home  Home
+}
+
+// Identity is who is signed in, as far as the provider says. Its texts come from there: they are cleaned, and bounded.
+type Identity struct {
+	Profile        string // the resolved profile's name
+	Account        string // the account's id
+	Email          string
+	Name           string
+	Organization   string
+	OrganizationID string
+	Subscription   string
+	Scopes         []string
+	Fetched        time.Time // when the provider said so; zero: it never did
 }

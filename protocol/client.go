@@ -73,6 +73,9 @@ func (c *Client) Close() error {
 // Token asks for a token. One that could not be put on a line safely is refused (ErrInvalid; see [CheckToken]).
 func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err error) {
 	c.fill(&req.Home)
+	if req.Force && req.Since.IsZero() {
+		req.Since = time.Now()
+	}
 	frame, err := AppendTokenRequest(make([]byte, 0, requestRoom), req)
 	if err != nil {
 		return Token{}, tooLarge()
@@ -115,14 +118,32 @@ func (c *Client) Put(ctx context.Context, req PutRequest) (reply PutReply, err e
 	return reply, err
 }
 
-// Control changes the agent itself.
-func (c *Client) Control(ctx context.Context, req ControlRequest) error {
+// Control changes the agent itself, or ends a sign-in.
+func (c *Client) Control(ctx context.Context, req ControlRequest) (reply ControlReply, err error) {
 	c.fill(&req.Home)
 	frame, err := AppendControlRequest(nil, req)
 	if err != nil {
-		return tooLarge()
+		return ControlReply{}, tooLarge()
 	}
-	return c.do(ctx, OpControl, frame, func(*Decoder) error { return nil })
+	err = c.do(ctx, OpControl, frame, func(d *Decoder) (err error) {
+		reply, err = decodeControlReply(d)
+		return err
+	})
+	return reply, err
+}
+
+// Identify asks who is signed in.
+func (c *Client) Identify(ctx context.Context, req IdentifyRequest) (identity Identity, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendIdentifyRequest(nil, req)
+	if err != nil {
+		return Identity{}, tooLarge()
+	}
+	err = c.do(ctx, OpIdentify, frame, func(d *Decoder) (err error) {
+		identity, err = decodeIdentity(d)
+		return err
+	})
+	return identity, err
 }
 
 // StatusAll collects all pages of a's status.

@@ -21,11 +21,12 @@ const (
 type Op byte
 
 const (
-	OpToken   Op = 1 // §4.2
-	OpStatus  Op = 2 // §4.3
-	OpPut     Op = 3 // §4.4
-	OpControl Op = 4 // §4.5
-	OpError   Op = 255
+	OpToken    Op = 1 // §4.2
+	OpStatus   Op = 2 // §4.3
+	OpPut      Op = 3 // §4.4
+	OpControl  Op = 4 // §4.5
+	OpIdentify Op = 5 // §4.6
+	OpError    Op = 255
 
 	replyBit Op = 0x80
 )

@@ -23,6 +23,7 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.Bool(r.HalfLife)
 	e.String(r.Host)
 	e.home(r.Home)
+	e.Time(r.Since)
 	return e.Close(MaxFrame)
 }
 
@@ -44,6 +45,9 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 		HalfLife: d.Bool(),
 		Host:     d.alias(),
 		Home:     d.home(),
+	}
+	if d.More() {
+		r.Since = d.Time()
 	}
 	return r, d.Err()
 }
@@ -207,11 +211,14 @@ func AppendPutRequest(dst []byte, r PutRequest) ([]byte, error) {
 	e.String(r.Record.Reveal())
 	e.Bool(r.Force)
 	e.home(r.Home)
+	e.Bool(r.SignIn)
 	return e.Close(MaxFrame)
 }
 
 func decodePutRequest(d *Decoder) PutRequest {
-	return PutRequest{Profile: d.alias(), Record: NewSecret(d.String()), Force: d.Bool(), Home: d.home()}
+	r := PutRequest{Profile: d.alias(), Record: NewSecret(d.String()), Force: d.Bool(), Home: d.home()}
+	r.SignIn = d.More() && d.Bool()
+	return r
 }
 
 func appendPutReply(dst []byte, r PutReply) []byte {
@@ -233,19 +240,73 @@ func AppendControlRequest(dst []byte, r ControlRequest) ([]byte, error) {
 	e.String(r.Profile)
 	e.Bool(r.Force)
 	e.home(r.Home)
+	e.Bool(r.KeepRemote)
 	return e.Close(MaxFrame)
 }
 
 func decodeControlRequest(d *Decoder) ControlRequest {
-	return ControlRequest{Command: Command(d.Uint32()), Profile: d.alias(), Force: d.Bool(), Home: d.home()}
+	r := ControlRequest{Command: Command(d.Uint32()), Profile: d.alias(), Force: d.Bool(), Home: d.home()}
+	r.KeepRemote = d.More() && d.Bool()
+	return r
 }
 
-func appendControlReply(dst []byte, _ struct{}) []byte {
+func appendControlReply(dst []byte, r ControlReply) []byte {
 	e := NewFrame(dst, OpControl.Reply())
+	e.String(oneLine(r.Notice, maxText))
 	return e.reply()
 }
 
-// AppendError appends the reply frame of err (§4.6): its code, its message on one line, and its hint.
+func decodeControlReply(d *Decoder) (ControlReply, error) {
+	var r ControlReply
+	if d.More() {
+		r.Notice = oneLine(d.String(), maxText)
+	}
+	return r, d.Err()
+}
+
+// AppendIdentifyRequest appends a question who is signed in (§4.6).
+func AppendIdentifyRequest(dst []byte, r IdentifyRequest) ([]byte, error) {
+	e := NewFrame(dst, OpIdentify)
+	e.String(r.Profile)
+	e.Bool(r.Refresh)
+	e.Bool(r.Check)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodeIdentifyRequest(d *Decoder) IdentifyRequest {
+	return IdentifyRequest{Profile: d.alias(), Refresh: d.Bool(), Check: d.Bool(), Home: d.home()}
+}
+
+func appendIdentity(dst []byte, i Identity) []byte {
+	e := NewFrame(dst, OpIdentify.Reply())
+	for _, text := range i.texts() {
+		e.String(oneLine(*text, maxText))
+	}
+	e.Strings(i.Scopes)
+	e.Time(i.Fetched)
+	return e.reply()
+}
+
+func decodeIdentity(d *Decoder) (Identity, error) {
+	var i Identity
+	for _, text := range i.texts() {
+		*text = oneLine(d.String(), maxText)
+	}
+	i.Scopes = d.Strings()
+	for n, s := range i.Scopes {
+		i.Scopes[n] = oneLine(s, maxText)
+	}
+	i.Fetched = d.Time()
+	return i, d.Err()
+}
+
+// texts are i's strings in the order of §4.6.
+func (i *Identity) texts() []*string {
+	return []*string{&i.Profile, &i.Account, &i.Email, &i.Name, &i.Organization, &i.OrganizationID, &i.Subscription}
+}
+
+// AppendError appends the reply frame of err (§4.7): its code, its message on one line, and its hint.
 func AppendError(dst []byte, err error) []byte {
 	e := NewFrame(dst, OpError)
 	e.Uint16(uint16(CodeOf(err)))

@@ -40,9 +40,13 @@ func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 		if err := d.Err(); err != nil {
 			return refuse(dst, err)
 		}
-		return reply(dst, req.Profile, appendControlReply, func() (struct{}, error) {
-			return struct{}{}, a.Control(ctx, req)
-		})
+		return reply(dst, req.Profile, appendControlReply, func() (ControlReply, error) { return a.Control(ctx, req) })
+	case OpIdentify:
+		req := decodeIdentifyRequest(&d)
+		if err := d.Err(); err != nil {
+			return refuse(dst, err)
+		}
+		return reply(dst, req.Profile, appendIdentity, func() (Identity, error) { return a.Identify(ctx, req) })
 	}
 	return refuse(dst, &Error{
 		Code:    CodeInternal,
@@ -75,6 +79,21 @@ func refuse(dst []byte, err error) ([]byte, error) {
 		}
 	}
 	return AppendError(dst, err), err
+}
+
+// OpenToken reads a frame that [AppendToken] made: the token, or the error that is in its place.
+func OpenToken(frame []byte) (Token, error) {
+	if len(frame) < headerSize {
+		return Token{}, ErrMalformed
+	}
+	op, d, err := OpenFrame(frame[headerSize:])
+	switch {
+	case err != nil:
+		return Token{}, err
+	case op == OpError:
+		return Token{}, decodeError(&d)
+	}
+	return decodeToken(&d)
 }
 
 // quote makes a name fit to be shown.

@@ -28,6 +28,7 @@ func vectors(t testing.TB) map[string][]byte {
 		"token-request": must(AppendTokenRequest(nil, TokenRequest{
 			Profile: "claude", MinTTL: 90 * time.Second, HalfLife: true, Host: "api.example.com", Home: home,
 		})),
+		"token-request-force":   must(AppendTokenRequest(nil, TokenRequest{Profile: "claude", Force: true, Since: at})),
 		"token-request-default": must(AppendTokenRequest(nil, TokenRequest{})),
 		"token-reply": AppendToken(nil, Token{
 			Profile: "claude", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindOAuth, Notice: "not saved yet",
@@ -50,9 +51,21 @@ func vectors(t testing.TB) map[string][]byte {
 		"put-request": must(AppendPutRequest(nil, PutRequest{
 			Profile: "robot", Record: NewSecret(`{"fake":"record"}`), Force: true, Home: home,
 		})),
+		"put-request-sign-in": must(AppendPutRequest(nil, PutRequest{
+			Profile: "robot", Record: NewSecret(`{"fake":"record"}`), SignIn: true, Home: home,
+		})),
 		"put-reply":       appendPutReply(nil, PutReply{Location: "/home/alice/.local/share/ccagent/robot.json", Notice: ""}),
 		"control-request": must(AppendControlRequest(nil, ControlRequest{Command: CommandRemove, Profile: "robot", Home: home})),
-		"control-reply":   appendControlReply(nil, struct{}{}),
+		"control-request-logout": must(AppendControlRequest(nil, ControlRequest{
+			Command: CommandLogout, Profile: "robot", Home: home, KeepRemote: true,
+		})),
+		"control-reply":        appendControlReply(nil, ControlReply{}),
+		"control-reply-notice": appendControlReply(nil, ControlReply{Notice: "the refresh token was not revoked"}),
+		"identify-request":     must(AppendIdentifyRequest(nil, IdentifyRequest{Profile: "gateway", Refresh: true, Home: home})),
+		"identify-reply": appendIdentity(nil, Identity{
+			Profile: "gateway", Account: "user-1", Email: "alice@example.com", Name: "Alice", Organization: "Example", OrganizationID: "org-1",
+			Subscription: "team", Scopes: []string{"openid", "email"}, Fetched: at,
+		}),
 		"error-reply": AppendError(nil, &Error{
 			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
 		}),
@@ -140,7 +153,20 @@ func again(t testing.TB, payload []byte) []byte {
 			frame = appendPutReply(nil, r)
 		}
 	case OpControl.Reply():
-		frame = appendControlReply(nil, struct{}{})
+		var r ControlReply
+		if r, err = decodeControlReply(&d); err == nil {
+			frame = appendControlReply(nil, r)
+		}
+	case OpIdentify:
+		r := decodeIdentifyRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendIdentifyRequest(nil, r)
+		}
+	case OpIdentify.Reply():
+		var r Identity
+		if r, err = decodeIdentity(&d); err == nil {
+			frame = appendIdentity(nil, r)
+		}
 	case OpError:
 		if e, ok := decodeError(&d).(*Error); ok {
 			frame = AppendError(nil, e)
@@ -196,7 +222,12 @@ var errNobody = &Error{Code: CodeNotFound, Message: "nobody"}
 func (nobody) Token(context.Context, TokenRequest) (Token, error)    { return Token{}, errNobody }
 func (nobody) Status(context.Context, StatusRequest) (Status, error) { return Status{}, nil }
 func (nobody) Put(context.Context, PutRequest) (PutReply, error)     { return PutReply{}, errNobody }
-func (nobody) Control(context.Context, ControlRequest) error         { return nil }
+func (nobody) Control(context.Context, ControlRequest) (ControlReply, error) {
+	return ControlReply{}, nil
+}
+func (nobody) Identify(context.Context, IdentifyRequest) (Identity, error) {
+	return Identity{}, errNobody
+}
 
 func readVector(t testing.TB, path string) []byte {
 	t.Helper()

@@ -21,6 +21,11 @@ func WriteJob(w io.Writer, j Job) error {
 	e.Bytes(j.Settings)
 	e.Bytes(j.Base[:])
 	e.Bool(j.Force)
+	e.Time(j.Since)
+	e.Bool(j.SignIn)
+	e.Bool(j.KeepRemote)
+	e.Bool(j.Check)
+	e.String(j.Token.Reveal())
 	e.Duration(j.MinTTL)
 	e.Bool(j.HalfLife)
 	e.String(j.Record.Reveal())
@@ -34,15 +39,20 @@ func ReadJob(r io.Reader) (Job, error) {
 		return Job{}, err
 	}
 	j := Job{
-		Build:    d.String(),
-		Op:       Op(d.Byte()),
-		Profile:  d.String(),
-		Settings: append([]byte(nil), d.Bytes()...),
-		Base:     version(&d),
-		Force:    d.Bool(),
-		MinTTL:   d.Duration(),
-		HalfLife: d.Bool(),
-		Record:   secret(&d),
+		Build:      d.String(),
+		Op:         Op(d.Byte()),
+		Profile:    d.String(),
+		Settings:   append([]byte(nil), d.Bytes()...),
+		Base:       version(&d),
+		Force:      d.Bool(),
+		Since:      d.Time(),
+		SignIn:     d.Bool(),
+		KeepRemote: d.Bool(),
+		Check:      d.Bool(),
+		Token:      secret(&d),
+		MinTTL:     d.Duration(),
+		HalfLife:   d.Bool(),
+		Record:     secret(&d),
 	}
 	return j, d.Err()
 }
@@ -74,6 +84,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(r.Result.Subscription)
 	e.Strings(r.Result.Scopes)
 	e.String(r.Result.Notice)
+	identity(&e, r.Result.Identity)
 	return write(w, &e)
 }
 
@@ -104,8 +115,24 @@ func ReadReport(r io.Reader) (Report, error) {
 		Subscription: d.String(),
 		Scopes:       d.Strings(),
 		Notice:       d.String(),
+		Identity:     readIdentity(&d),
 	}
 	return report, d.Err()
+}
+
+func identity(e *protocol.Encoder, i protocol.Identity) {
+	for _, text := range []string{i.Account, i.Email, i.Name, i.Organization, i.OrganizationID, i.Subscription} {
+		e.String(text)
+	}
+	e.Strings(i.Scopes)
+	e.Time(i.Fetched)
+}
+
+func readIdentity(d *protocol.Decoder) protocol.Identity {
+	return protocol.Identity{
+		Account: d.String(), Email: d.String(), Name: d.String(), Organization: d.String(), OrganizationID: d.String(), Subscription: d.String(),
+		Scopes: d.Strings(), Fetched: d.Time(),
+	}
 }
 
 func write(w io.Writer, e *protocol.Encoder) error {

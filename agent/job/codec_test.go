@@ -16,7 +16,8 @@ var (
 	at      = time.UnixMilli(1767225600123)
 	fullJob = Job{
 		Build: "v1.2.3", Op: Renew, Profile: "claude", Settings: []byte(`{"fake":true}`), Base: Version{1, 31: 2}, Force: true,
-		MinTTL: time.Minute, HalfLife: true, Record: protocol.NewSecret("fake-record"),
+		MinTTL: time.Minute, HalfLife: true, Record: protocol.NewSecret("fake-record"), Since: at, SignIn: true, KeepRemote: true,
+		Check: true, Token: protocol.NewSecret("fake-access-0"),
 	}
 	fullReport = Report{
 		Kind: Done,
@@ -26,6 +27,8 @@ var (
 			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Saved: true, Provider: "claude",
 			Store: "file", Location: "/fake/place", Watch: []string{"/fake/place", "/fake/other"}, Subscription: "max",
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
+			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",
+				Scopes: []string{"7", "8"}, Fetched: at},
 		},
 	}
 )

@@ -23,13 +23,20 @@ const (
 	Renew Op = 1
 	// Save stores the record that the agent holds unsaved (Record), if the store still holds Base.
 	Save Op = 2
-	// Put stores a record from outside (an import, `add`), over what is there if that expires earlier or Force is set.
+	// Put stores a record from outside (an import, `add`, a sign-in), over what is there if that expires earlier or Force is set.
 	Put Op = 3
 	// Delete removes what is stored.
 	Delete Op = 4
 	// Spill leaves Record where the next load finds it, without touching the store: the agent ends and holds it unsaved.
 	Spill Op = 5
+	// Logout revokes the record's tokens at the provider, unless KeepRemote is set, and removes what is stored.
+	Logout Op = 6
+	// Identify finds out who is signed in: from what is kept with the record, else (or with Force) from the provider.
+	Identify Op = 7
 )
+
+// Removes reports whether the op ends with nothing stored.
+func (op Op) Removes() bool { return op == Delete || op == Logout }
 
 // Version is the digest of a stored record as its store last saw it. The zero Version is "nothing stored, or never seen".
 type Version [32]byte
@@ -45,6 +52,16 @@ type Job struct {
 	Base Version
 	// Force renews whatever is stored, unless someone else has rewritten it since Base.
 	Force bool
+	// Since, where it is set, makes Force content with a token that was issued then or later.
+	Since time.Time
+	// SignIn says of a Put that its record is a fresh sign-in: one that can't be saved is handed over instead of refused.
+	SignIn bool
+	// KeepRemote makes Logout revoke nothing.
+	KeepRemote bool
+	// Check makes Identify ask the provider whether the token is good.
+	Check bool
+	// Token is the token in hand, for Identify of a provider whose tokens are stored nowhere.
+	Token protocol.Secret
 	// MinTTL is how long the token must live; the worker adds the margin (see Due).
 	MinTTL time.Duration
 	// HalfLife asks for half of the token's lifetime at least.
@@ -91,7 +108,8 @@ type Result struct {
 	Watch        []string // files whose change means that someone else wrote the record
 	Subscription string
 	Scopes       []string
-	Notice       string // a line for the person, of a Put
+	Notice       string // a line for the person, of a Put or a Logout
+	Identity     protocol.Identity
 }
 
 // Margin is how long before its expiry a token is renewed: helpers' callers cache one for 5 minutes.

@@ -102,43 +102,6 @@ func when(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// delete removes what is stored, with all that is remembered of it. Nothing stored is as good as deleted.
-func (e *errand) delete(ctx context.Context) outcome {
-	if e.settings.Provider == "command" {
-		return outcome{}
-	}
-	st, err := e.open(ctx)
-	if err != nil {
-		return outcome{err: err}
-	}
-	if st == nil {
-		return outcome{result: e.about(nil)}
-	}
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
-	defer cancel()
-	lock, err := st.Lock(waiting)
-	switch {
-	case err == nil:
-		defer lock.Release()
-	case !errors.Is(err, protocol.ErrNotFound):
-		return outcome{result: e.about(st), err: err}
-	}
-	if err := store.Forget(e.settings.StateDir, st.Place()); err != nil {
-		return outcome{result: e.about(st), err: err}
-	}
-	_, version, err := st.Load(ctx)
-	if err == nil || errors.Is(err, protocol.ErrLoginRequired) {
-		err = st.Delete(ctx, version)
-	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
-		return outcome{result: e.about(st), err: err}
-	}
-	e.forget()
-	o := outcome{result: e.about(st)}
-	o.result.Saved = true
-	return o
-}
-
 // spill leaves the record that the agent holds unsaved where the next job finds it. It takes no lock: it is the last thing
 // that an agent does.
 func (e *errand) spill(ctx context.Context) outcome {

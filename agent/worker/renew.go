@@ -84,11 +84,18 @@ func (e *errand) unlucky(ctx context.Context, s state, err error) outcome {
 }
 
 // due reports whether a record must be renewed to do the job. Force renews what the agent knows; a record that someone else
-// has written since then may be the very cure that is asked for.
+// has written since then may be the very cure that is asked for, and so is one that was issued since the request was first
+// made: it is this request's own, by a worker whose agent died before it could say so.
 func (e *errand) due(s state) bool {
 	known := s.unsaved || e.job.Base == job.Version{} || e.job.Base == job.Version(s.version)
-	return e.job.Force && known || s.record.AccessToken.Empty() ||
+	return e.job.Force && known && !e.issuedSince(s.record) || s.record.AccessToken.Empty() ||
 		job.Due(time.Now(), s.record.Expiry, s.record.Issued, e.job.MinTTL, e.job.HalfLife)
+}
+
+// issuedSince reports whether the job asks for a token of a time, and r's is. A time to come is a clock's that was wrong.
+func (e *errand) issuedSince(r store.Record) bool {
+	since := e.job.Since.Truncate(time.Millisecond) // as times are stored
+	return !since.IsZero() && !r.Issued.Before(since) && !r.Issued.After(time.Now())
 }
 
 func alive(r store.Record) bool {

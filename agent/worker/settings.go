@@ -9,17 +9,41 @@ const DefaultTTL = 5 * time.Minute
 // path resolved. It crosses the agent as JSON, which the agent never reads. It holds no secret.
 type Settings struct {
 	Name      string `json:"name"`
-	Provider  string `json:"provider"`             // claude, static, command
+	Provider  string `json:"provider"`             // claude, oidc, oauth2, static, command
 	Store     string `json:"store"`                // auto, claude-code, file, memory
 	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute; "" when HOME is unknown
 	DataDir   string `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
 	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
 
-	TokenURL  string            `json:"token_url,omitempty"`
-	ClientID  string            `json:"client_id,omitempty"`
-	Scopes    []string          `json:"scopes,omitempty"`
-	UserAgent string            `json:"user_agent,omitempty"`
-	Headers   map[string]string `json:"headers,omitempty"`
+	// The provider, where it is claude, oidc or oauth2. An endpoint that is empty is looked up at Issuer.
+	Issuer        string `json:"issuer,omitempty"`
+	Grant         string `json:"grant,omitempty"` // authorization_code (""), device_code, client_credentials, jwt-bearer
+	AuthorizeURL  string `json:"authorize_url,omitempty"`
+	TokenURL      string `json:"token_url,omitempty"`
+	DeviceURL     string `json:"device_url,omitempty"`
+	RevokeURL     string `json:"revoke_url,omitempty"`
+	IntrospectURL string `json:"introspect_url,omitempty"`
+	ProfileURL    string `json:"profile_url,omitempty"` // user profile of provider claude, userinfo of OpenID Connect
+
+	// What we are to it. A client secret is no setting: it is kept with the record.
+	ClientID      string            `json:"client_id,omitempty"`
+	ClientAuth    string            `json:"client_auth,omitempty"`     // none (""), client_secret_basic, client_secret_post, private_key_jwt
+	ClientKeyFile string            `json:"client_key_file,omitempty"` // the private key of private_key_jwt, absolute
+	Scopes        []string          `json:"scopes,omitempty"`
+	Audience      string            `json:"audience,omitempty"`
+	Resource      []string          `json:"resource,omitempty"` // RFC 8707
+	Params        map[string]string `json:"params,omitempty"`   // extra parameters of the authorize and token requests
+	UserAgent     string            `json:"user_agent,omitempty"`
+	Headers       map[string]string `json:"headers,omitempty"`
+
+	// Where grant jwt-bearer has its assertion from, each time anew; neither: it is kept with the record.
+	AssertionFile    string   `json:"assertion_file,omitempty"` // absolute
+	AssertionCommand []string `json:"assertion_command,omitempty"`
+
+	// Of `ccagent login` alone.
+	RedirectHost string        `json:"redirect_host,omitempty"` // 127.0.0.1 ("") or localhost
+	RedirectPort int           `json:"redirect_port,omitempty"` // 0: any that is free
+	LoginTimeout time.Duration `json:"login_timeout,omitempty"` // 0: 5 min
 
 	Command []string      `json:"command,omitempty"`
 	TTL     time.Duration `json:"ttl,omitempty"`     // of a command's token that comes without an expiry; 0: DefaultTTL

@@ -92,6 +92,10 @@ func (e *errand) do(ctx context.Context) outcome {
 		return e.put(ctx)
 	case job.Delete:
 		return e.delete(ctx)
+	case job.Logout:
+		return e.logout(ctx)
+	case job.Identify:
+		return e.identify(ctx)
 	case job.Spill:
 		return e.spill(ctx)
 	}

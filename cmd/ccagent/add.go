@@ -85,7 +85,7 @@ func add(c *cli.Context) error {
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
 		return err
 	}
-	if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+	if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
 		return undone(c, conn, edit, err)
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
@@ -178,7 +178,7 @@ func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 
 // reload tells a running agent to read config.toml again; without one there is nobody to tell.
 func reload(conn *connection) error {
-	err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
+	_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
 	if errors.Is(err, protocol.ErrNoAgent) {
 		return nil
 	}

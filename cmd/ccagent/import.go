@@ -212,7 +212,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		if err != nil {
 			return err
 		}
-		if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
 			return undone(c, conn, edit, err)
 		}
 	}
@@ -258,7 +258,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		if edit, err = addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", Store: "file"}, false); err != nil {
 			return err
 		}
-		if err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
 			return undone(c, conn, edit, err)
 		}
 	}

@@ -77,7 +77,7 @@ func remove(c *cli.Context) error {
 		}
 	}
 	if stored {
-		err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
+		_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 			return err
 		}

@@ -43,7 +43,7 @@ func stopAgent(c *cli.Context, force bool) error {
 	conn.Home = protocol.Home{} // an agent of the wrong home is one to be stopped: it must not refuse that
 	before, err := conn.Status(conn.ctx, protocol.StatusRequest{})
 	if err == nil {
-		err = conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
+		_, err = conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -19,6 +19,8 @@ type Profile struct {
 	Kind   protocol.Kind
 	Notice string
 	Err    *protocol.Error // what a renewal fails with; the profile has no token then
+	// Identity is who is signed in; its Profile is Name.
+	Identity protocol.Identity
 }
 
 // Fake is an [protocol.Agent] in memory. Its first profile is the default one. A record that is put becomes the profile's
@@ -140,27 +142,46 @@ func (f *Fake) Put(_ context.Context, req protocol.PutRequest) (protocol.PutRepl
 	return protocol.PutReply{Location: "memory"}, nil
 }
 
-// Control removes a profile's token; reloading changes nothing, and stopping is noted.
-func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) error {
+// Control removes a profile's token, with a notice where a logout revokes nothing; reloading changes nothing, and stopping
+// is noted.
+func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply protocol.ControlReply, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch req.Command {
 	case protocol.CommandReload:
-		return nil
+		return reply, nil
 	case protocol.CommandStop:
 		f.stopped = true
-		return nil
-	case protocol.CommandRemove:
+		return reply, nil
+	case protocol.CommandLogout, protocol.CommandRemove:
 		p, err := f.lookup(req.Profile)
 		if err != nil {
-			return err
+			return reply, err
 		}
 		p.Token = ""
 		p.Err = &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored for profile " + p.Name}
 		f.profiles[protocol.FoldProfile(p.Name)] = p
-		return nil
+		if req.Command == protocol.CommandLogout && req.KeepRemote {
+			reply.Notice = "nothing was revoked"
+		}
+		return reply, nil
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "unknown command"}
+	return reply, &protocol.Error{Code: protocol.CodeConfig, Message: "unknown command"}
+}
+
+// Identify answers with the profile's Identity.
+func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p, err := f.lookup(req.Profile)
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	if p.Err != nil {
+		return protocol.Identity{}, p.Err
+	}
+	p.Identity.Profile = p.Name
+	return p.Identity, nil
 }
 
 // lookup returns a profile by name, "" for the default one.

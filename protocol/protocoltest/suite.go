@@ -128,22 +128,23 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "nobody", Record: protocol.NewSecret("fake-record")})
 		wantCode(t, err, protocol.ErrNotFound)
 
-		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "gateway"}); err != nil {
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "gateway"}); err != nil {
 			t.Error(err)
 		}
 		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
 		wantCode(t, err, protocol.ErrNotFound)
-		err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "nobody"})
+		_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "nobody"})
 		wantCode(t, err, protocol.ErrNotFound)
 	})
 
 	t.Run("control", func(t *testing.T) {
 		agent := start(t, profiles)
-		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
 			t.Error(err)
 		}
-		wantCode(t, agent.Control(t.Context(), protocol.ControlRequest{Command: 9999}), protocol.ErrConfig)
-		if err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil {
+		_, err := agent.Control(t.Context(), protocol.ControlRequest{Command: 9999})
+		wantCode(t, err, protocol.ErrConfig)
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil {
 			t.Error(err)
 		}
 	})

