@@ -18,12 +18,9 @@ const MaxFile = 4 << 20
 // ReadClaude reads a record in Claude Code's format, which the Python predecessor's files share. It fails with ErrInvalid,
 // with ErrNotFound when the sign-in's key is absent, and with ErrLoginRequired when it is a logged-out stub.
 func ReadClaude(r io.Reader) (Record, error) {
-	src, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	src, err := readInput(r)
 	if err != nil {
-		return Record{}, &protocol.Error{Code: protocol.CodeStorage, Message: "reading the credentials: " + err.Error()}
-	}
-	if len(src) > MaxFile {
-		return Record{}, invalid("the input", "is larger than 4 MiB")
+		return Record{}, err
 	}
 	return readClaude("the input", src)
 }

@@ -133,7 +133,7 @@ func replace(src []byte, from, to int, with []byte) []byte {
 	return append(append(append(out, src[:from]...), with...), src[to:]...)
 }
 
-// encode returns v in JSON without the escapes that are for HTML. Only strings, numbers and lists of them come here.
+// encode returns v in JSON without the escapes that are for HTML. Only strings, numbers, and lists and maps of them come here.
 func encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -264,4 +264,17 @@ func invalid(name, what string) error {
 		Message: name + " " + what,
 		Hint:    "nothing was changed; mend it, or move it away and sign in again",
 	}
+}
+
+// seconds reads an integer number of seconds since 1970; what lies before is as due as 1970.
+func (o *object) seconds(key string) (s int64, ok bool) {
+	if !o.has(key) {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(o.values[key]), 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > lastMillis/1000 {
+		o.fail(key, "a whole number of seconds up to the year 9999")
+		return 0, false
+	}
+	return max(int64(f), 0), true
 }

@@ -69,7 +69,8 @@ func security(args []string) int {
 	switch args[0] {
 	case "add-generic-password":
 		data, err := hex.DecodeString(option("-X"))
-		if err != nil || os.WriteFile(item, data, 0o600) != nil {
+		temp := filepath.Join(dir, fmt.Sprint(os.Getpid()))
+		if err != nil || os.WriteFile(temp, data, 0o600) != nil || os.Rename(temp, item) != nil {
 			return 1
 		}
 	case "find-generic-password":

@@ -27,6 +27,7 @@ type shelf struct {
 	lies   func(value string) (kept bool) // a write it says yes to and does not keep
 	bends  func(value string) string      // what it makes of a value it keeps
 	budget int                            // writes until it dies; 0: it does not
+	before func(account string)           // called before each read
 }
 
 var errDied = &protocol.Error{Code: protocol.CodeStorage, Message: "the service died"}
@@ -47,6 +48,9 @@ func (s *shelf) ready(ctx context.Context) error { return s.enter(ctx) }
 func (s *shelf) get(ctx context.Context, service, account string) (string, error) {
 	if err := s.enter(ctx); err != nil {
 		return "", err
+	}
+	if s.before != nil {
+		s.before(account)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,6 +277,35 @@ func TestKeyringLateWrite(t *testing.T) {
 	}
 	mustSave(t, s, long(7), Version{})
 	wantRecord(t, s, long(7))
+}
+
+// TestKeyringSavedWhileRead: a save at any moment of a load makes it neither fail nor bring an older record than was there.
+func TestKeyringSavedWhileRead(t *testing.T) {
+	t.Parallel()
+	for moment := 1; ; moment++ {
+		var sys shelf
+		dir := t.TempDir()
+		s := newKeyring(&sys, dir, "work")
+		v := mustSave(t, s, long(1), Version{})
+		v = mustSave(t, s, long(2), v)
+		v = mustSave(t, s, long(3), v) // in the last slot: the next goes into the first
+		reads := 0
+		sys.before = func(string) {
+			if reads++; reads == moment {
+				mustSave(t, newKeyring(&sys, dir, "work"), long(4), v)
+			}
+		}
+		got, _, err := s.Load(t.Context())
+		if err != nil {
+			t.Fatalf("a save before read %d: %v", moment, err)
+		}
+		if n := got.AccessToken.Reveal(); n != "fake-access-3" && n != "fake-access-4" {
+			t.Errorf("a save before read %d: loaded %s", moment, n)
+		}
+		if reads < moment {
+			return
+		}
+	}
 }
 
 // TestKeyringWithoutWitness: the keyring alone is enough to find the newest record.

@@ -25,6 +25,13 @@ type Record struct {
 	GrantExpiry  time.Time // of the refresh token; zero: unknown
 	TokenOrigin  string    // scheme://host[:port] of the token endpoint the record is bound to; "": not bound yet
 	SignIn       string    // id of the sign-in that the record descends from, 16 hex digits; "": not known yet
+
+	// Of a confidential client, and of a grant that is renewed with an assertion which was given once. Claude Code's file has
+	// no room for either.
+	ClientSecret protocol.Secret
+	Assertion    protocol.Secret
+	// Identity is who is signed in, as the provider said; its Profile is not kept. Claude Code's file has no room for it.
+	Identity protocol.Identity
 }
 
 // due is the expiry of a token that must be renewed before it is used: long past, and not the zero time, which is never.
@@ -41,8 +48,8 @@ func ExpiresBefore(a, b Record) bool {
 	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
 }
 
-// version digests what r says of the credential itself. Issued, TokenOrigin and SignIn are our own remarks about it: Claude
-// Code's file has no room for them, and a remark must not read as a rewrite.
+// version digests what r says of the credential itself. Issued, TokenOrigin, SignIn and Identity are our own remarks about it:
+// Claude Code's file has no room for them, and a remark must not read as a rewrite.
 func (r Record) version() Version {
 	h := sha256.New()
 	field := func(s string) {
@@ -68,6 +75,11 @@ func (r Record) version() Version {
 	field(r.Subscription)
 	field(r.RateLimit)
 	moment(r.GrantExpiry)
+	for _, s := range []protocol.Secret{r.ClientSecret, r.Assertion} {
+		if !s.Empty() {
+			field(s.Reveal())
+		}
+	}
 	return Version(h.Sum(nil))
 }
 
@@ -114,7 +126,7 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
 	}
-	return setMembers(src, []member{
+	members := []member{
 		{"version", encode(formVersion)},
 		{"kind", encode(string(r.Kind))},
 		{"access_token", encode(r.AccessToken.Reveal())},
@@ -127,7 +139,56 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 		{"grant_expires_at", encodeMillis(r.GrantExpiry)},
 		{"token_origin", encode(r.TokenOrigin)},
 		{"sign_in", encode(r.SignIn)},
-	})
+	}
+	var err error
+	for _, m := range []struct {
+		member
+		there bool
+	}{
+		{member{"client_secret", encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
+		{member{"assertion", encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
+		{member{"identity", encodeIdentity(r.Identity)}, !r.Identity.Fetched.IsZero()},
+	} {
+		if m.there {
+			members = append(members, m.member)
+		} else if src, _, err = removeMembers(src, m.key); err != nil {
+			return nil, err
+		}
+	}
+	return setMembers(src, members)
+}
+
+// identityMembers are i's texts by their keys.
+func identityMembers(i *protocol.Identity) map[string]*string {
+	return map[string]*string{"account": &i.Account, "email": &i.Email, "name": &i.Name, "organization": &i.Organization,
+		"organization_id": &i.OrganizationID, "subscription": &i.Subscription}
+}
+
+func encodeIdentity(i protocol.Identity) []byte {
+	form := map[string]any{"fetched_at": i.Fetched.UnixMilli(), "scopes": slices.Concat([]string{}, i.Scopes)}
+	for key, text := range identityMembers(&i) {
+		form[key] = *text
+	}
+	return encode(form) // its keys sorted
+}
+
+func (o *object) identity(key string, to *protocol.Identity) {
+	if !o.has(key) {
+		return
+	}
+	inner, err := readObject(o.name, o.values[key])
+	if err != nil {
+		o.fail(key, "a JSON object")
+		return
+	}
+	for name, text := range identityMembers(to) {
+		inner.text(name, text)
+	}
+	inner.texts("scopes", &to.Scopes)
+	inner.moment("fetched_at", &to.Fetched)
+	if o.err == nil {
+		o.err = inner.err
+	}
 }
 
 // Unmarshal reads what [Record.Marshal] wrote. An error (ErrInvalid) names the key that is wrong, or the version if that is
@@ -162,6 +223,12 @@ func readForm(name string, form []byte) (Record, error) {
 	o.moment("grant_expires_at", &r.GrantExpiry)
 	o.text("token_origin", &r.TokenOrigin)
 	o.text("sign_in", &r.SignIn)
+	for key, to := range map[string]*protocol.Secret{"client_secret": &r.ClientSecret, "assertion": &r.Assertion} {
+		if o.has(key) {
+			o.secret(key, to)
+		}
+	}
+	o.identity("identity", &r.Identity)
 	if o.err != nil {
 		return Record{}, o.err
 	}

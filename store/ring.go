@@ -206,10 +206,23 @@ func (m *ring) assemble(ctx context.Context, first piece, slot int) (form []byte
 }
 
 func (m *ring) read(ctx context.Context) ([]byte, error) {
-	w, err := readWitness(m.witness)
-	if err != nil {
-		return nil, err
+	for {
+		w, err := readWitness(m.witness)
+		if err != nil {
+			return nil, err
+		}
+		form, err := m.readWith(ctx, w)
+		if err == nil || ctx.Err() != nil {
+			return form, err
+		}
+		// A save that came between the looks at two slots may have moved the newest from one to the other.
+		if now, changed := readWitness(m.witness); changed != nil || now.Saved == w.Saved {
+			return form, err
+		}
 	}
+}
+
+func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
 	f, err := m.look(ctx)
 	if err != nil && !(w.Deleted && errors.Is(err, protocol.ErrInvalid) && !isNewer(err)) {
 		return nil, err

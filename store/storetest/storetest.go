@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -176,6 +177,73 @@ func Run(t *testing.T, make func(t *testing.T) func() store.Store) {
 			r, last := load(t, open())
 			if want := "fake-access-" + strconv.Itoa(workers*rounds); r.AccessToken.Reveal() != want || last == v {
 				t.Errorf("after %d increments: %s", workers*rounds, r.AccessToken.Reveal())
+			}
+		}},
+		{"whatever may be stored comes back", func(t *testing.T, open func() store.Store) {
+			s := open()
+			var base store.Version
+			for i, size := range []int{1, 100, 800} {
+				for _, letter := range []string{"a", "\"", "\\", "ü", "漢", "🔑", "<&>", "\u2028"} {
+					r := Record(i)
+					r.RefreshToken = protocol.NewSecret("fake-" + strings.Repeat(letter, size/len(letter)))
+					r.Scopes = []string{letter, "fake scope"}
+					base = save(t, s, r, base)
+					got, loaded := load(t, open())
+					if !reflect.DeepEqual(reveal(got), reveal(r)) || loaded != base {
+						t.Fatalf("%d of %q: another record came back", size, letter)
+					}
+				}
+			}
+		}},
+		{"a reader sees the old record or the new, whole", func(t *testing.T, open func() store.Store) {
+			base := save(t, open(), Record(0), store.Version{})
+			var reading sync.WaitGroup
+			saving, stop := context.WithCancel(ctx)
+			defer stop()
+			for range 2 {
+				reading.Go(func() {
+					s := open()
+					for last := 0; saving.Err() == nil; {
+						r, _, err := s.Load(ctx)
+						if err != nil {
+							t.Errorf("while it is written: %v", err)
+							return
+						}
+						n, _ := strconv.Atoi(r.AccessToken.Reveal()[len("fake-access-"):])
+						whole := Record(n)
+						if r.RefreshToken.Reveal() != whole.RefreshToken.Reveal() || !r.Expiry.Equal(whole.Expiry) || n < last {
+							t.Errorf("after record %d, a reader sees %+v", last, r)
+							return
+						}
+						last = n
+					}
+				})
+			}
+			s := open()
+			for n := 1; n <= 10; n++ {
+				base = save(t, s, Record(n), base)
+			}
+			stop()
+			reading.Wait()
+		}},
+		{"a context that has ended changes nothing", func(t *testing.T, open func() store.Store) {
+			s, other := open(), open()
+			v := save(t, s, Record(1), store.Version{})
+			held := lock(t, other)
+			defer held.Release()
+			over, cancel := context.WithCancel(ctx)
+			cancel()
+			if _, err := s.Lock(over); err == nil {
+				t.Error("a lock was taken that another holds")
+			}
+			if _, err := s.Save(over, Record(2), v); err == nil {
+				t.Error("a record was saved that another holds")
+			}
+			if err := s.Delete(over, v); err == nil {
+				t.Error("a record was deleted that another holds")
+			}
+			if _, now := load(t, s); now != v {
+				t.Error("the record has changed")
 			}
 		}},
 		{"the place has a name", func(t *testing.T, open func() store.Store) {

@@ -1,0 +1,111 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// What other programs have stored, to be imported.
+
+// The predecessor's item in the keyring.
+const (
+	predecessorService = "claude-code-proxy"
+	predecessorAccount = "default"
+)
+
+// ReadPredecessorKeyring reads the sign-in that the Python predecessor keeps in the system's keyring, in the format of
+// [ReadClaude]. Besides the errors of that, they are ErrNotFound, ErrLocked and ErrStorage.
+func ReadPredecessorKeyring(ctx context.Context) (Record, error) {
+	return readPredecessor(ctx, desktop{})
+}
+
+func readPredecessor(ctx context.Context, sys system) (Record, error) {
+	if err := sys.ready(ctx); err != nil {
+		return Record{}, err
+	}
+	const name = "the keyring's item " + predecessorService + " " + predecessorAccount
+	src, err := sys.get(ctx, predecessorService, predecessorAccount)
+	if errors.Is(err, protocol.ErrNotFound) {
+		return Record{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is no item " + predecessorService + " " + predecessorAccount + " in the keyring"}
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return readClaude(name, []byte(src))
+}
+
+// DeletePredecessorKeyring removes that sign-in, once it is stored elsewhere. ErrConflict says that it is no longer r.
+func DeletePredecessorKeyring(ctx context.Context, r Record) error {
+	return deletePredecessor(ctx, desktop{}, r)
+}
+
+func deletePredecessor(ctx context.Context, sys system, r Record) error {
+	stored, err := readPredecessor(ctx, sys)
+	if err != nil {
+		return err
+	}
+	if !sameTokens(stored, r) {
+		return ErrConflict
+	}
+	return sys.delete(ctx, predecessorService, predecessorAccount)
+}
+
+// ReadSDK reads a record from credentials/<profile>.json of the vendor's SDKs. It fails with ErrInvalid, and with
+// ErrLoginRequired when there is no token in it.
+func ReadSDK(r io.Reader) (Record, error) {
+	src, err := readInput(r)
+	if err != nil {
+		return Record{}, err
+	}
+	return readSDK("the input", src)
+}
+
+func readInput(r io.Reader) ([]byte, error) {
+	src, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: "reading the credentials: " + err.Error()}
+	}
+	if len(src) > MaxFile {
+		return nil, invalid("the input", "is larger than 4 MiB")
+	}
+	return src, nil
+}
+
+func readSDK(name string, src []byte) (Record, error) {
+	if len(bytes.TrimSpace(src)) == 0 {
+		return Record{}, invalid(name, "is empty")
+	}
+	o, err := readObject(name, src)
+	if err != nil {
+		return Record{}, err
+	}
+	var kind, scope string
+	o.text("type", &kind)
+	if kind != "" && kind != "oauth_token" { // theirs leave it out at times
+		return Record{}, invalid(name, `has a "type" other than "oauth_token"`)
+	}
+	r := Record{Kind: protocol.KindOAuth}
+	o.token("access_token", &r.AccessToken)
+	o.secret("refresh_token", &r.RefreshToken)
+	o.text("scope", &scope)
+	r.Scopes = strings.Fields(scope)
+	if seconds, ok := o.seconds("expires_at"); ok {
+		r.Expiry = time.Unix(seconds, 0)
+	}
+	if o.err != nil {
+		return Record{}, o.err
+	}
+	if r.IsStub() {
+		return Record{}, &protocol.Error{Code: protocol.CodeLoginRequired, Message: name + " holds no token"}
+	}
+	if r.AccessToken.Empty() {
+		r.Expiry = due
+	}
+	return r, nil
+}

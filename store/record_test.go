@@ -1,0 +1,43 @@
+package store
+
+import (
+	"context"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// TestRecordOfAClient: what belongs to a client of its own comes back, and goes when a record without it takes its place.
+func TestRecordOfAClient(t *testing.T) {
+	t.Parallel()
+	s := NewFile(t.TempDir(), "robot")
+	plain := Record{Kind: protocol.KindBearer, AccessToken: protocol.NewSecret("fake-access-1"), RefreshToken: protocol.NewSecret("")}
+	full := plain
+	full.ClientSecret, full.Assertion = protocol.NewSecret("fake-client-secret"), protocol.NewSecret("fake.asser.tion")
+	full.Identity = protocol.Identity{Account: "user-1", Email: "alice@example.com", Name: `A "quoted" <name>`, Organization: "Example",
+		OrganizationID: "org-1", Subscription: "team", Scopes: []string{"openid"}, Fetched: time.UnixMilli(1767225600123)}
+	var base Version
+	for _, want := range []Record{full, plain} {
+		var err error
+		if base, err = s.Save(context.Background(), want, base); err != nil {
+			t.Fatal(err)
+		}
+		got, version, err := s.Load(context.Background())
+		if err != nil || version != base || !reflect.DeepEqual(got, want) {
+			t.Errorf("%v: got %#v, want %#v", err, got, want)
+		}
+	}
+	{
+		remark := full
+		remark.Identity = protocol.Identity{}
+		if remark.version() != full.version() {
+			t.Error("who is signed in reads as a rewrite of the record")
+		}
+		remark.ClientSecret = protocol.NewSecret("fake-other-secret")
+		if remark.version() == full.version() {
+			t.Error("another client secret is not noticed")
+		}
+	}
+}
