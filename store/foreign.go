@@ -109,3 +109,79 @@ func readSDK(name string, src []byte) (Record, error) {
 	}
 	return r, nil
 }
+
+// ReadAccount reads who is signed in from the predecessor's account.json, which holds what the provider's user profile
+// endpoint said. Fetched is left for the caller to set, to the file's own time.
+func ReadAccount(r io.Reader) (protocol.Identity, error) {
+	src, err := readInput(r)
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	return readAccount("the input", src)
+}
+
+func readAccount(name string, src []byte) (protocol.Identity, error) {
+	if len(bytes.TrimSpace(src)) == 0 {
+		return protocol.Identity{}, invalid(name, "is empty")
+	}
+	top, err := readObject(name, src)
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	part := func(key string) (*object, error) {
+		if !top.has(key) {
+			return &object{name: name}, nil
+		}
+		return readObject(name, top.values[key])
+	}
+	account, err := part("account")
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	organization, err := part("organization")
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	var i protocol.Identity
+	var kind string
+	account.text("uuid", &i.Account)
+	account.text("email", &i.Email)
+	account.text("full_name", &i.Name)
+	if i.Name == "" {
+		account.text("display_name", &i.Name)
+	}
+	organization.text("uuid", &i.OrganizationID)
+	organization.text("name", &i.Organization)
+	organization.text("organization_type", &kind)
+	if err := errors.Join(account.err, organization.err); err != nil {
+		return protocol.Identity{}, invalid(name, "holds an account in another form than expected")
+	}
+	if i.Account == "" && i.Email == "" && i.OrganizationID == "" {
+		return protocol.Identity{}, &protocol.Error{Code: protocol.CodeNotFound, Message: name + " names no account"}
+	}
+	for _, s := range []string{i.Account, i.Email, i.Name, i.Organization, i.OrganizationID} {
+		if !printable(s) {
+			return protocol.Identity{}, invalid(name, "holds an account whose name can't be printed")
+		}
+	}
+	i.Subscription = subscription(account, top.has("account"), kind)
+	return i, nil
+}
+
+// subscription says what an account pays for, as the predecessor reads it.
+func subscription(account *object, known bool, organizationType string) string {
+	if !known {
+		return ""
+	}
+	for _, name := range []string{"max", "pro"} {
+		if string(account.values["has_claude_"+name]) == "true" {
+			return name
+		}
+	}
+	for _, name := range []string{"max", "pro", "enterprise", "team"} {
+		if strings.Contains(strings.ToLower(organizationType), name) {
+			return name
+		}
+	}
+	return "free"
+}
