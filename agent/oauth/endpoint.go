@@ -22,6 +22,7 @@ type trust = *x509.CertPool
 
 // endpoint is a URL that secrets may be sent to.
 type endpoint struct {
+	what  string // token endpoint ...; for messages
 	URL   string
 	Host  string // with the port where one is named; for messages
 	plain bool   // http, so to a loopback address
@@ -30,7 +31,7 @@ type endpoint struct {
 // CheckURL returns an error (ErrConfig) that says why secrets can't be sent to a URL: it must be https, or http to a
 // loopback address (127.0.0.0/8, ::1, localhost), and hold no user name, password or fragment.
 func CheckURL(raw string) error {
-	if _, err := parseEndpoint(raw); err != nil {
+	if _, err := parseEndpoint(tokenEndpoint, raw); err != nil {
 		return err
 	}
 	return nil
@@ -38,7 +39,7 @@ func CheckURL(raw string) error {
 
 // Origin returns scheme://host[:port] of a URL that CheckURL accepts, in lower case and without a default port.
 func Origin(raw string) (string, error) {
-	if _, err := parseEndpoint(raw); err != nil {
+	if _, err := parseEndpoint(tokenEndpoint, raw); err != nil {
 		return "", err
 	}
 	u, _ := url.Parse(raw)
@@ -52,27 +53,30 @@ func Origin(raw string) (string, error) {
 	return u.Scheme + "://" + strings.TrimSuffix(host, ":"), nil
 }
 
-func parseEndpoint(raw string) (endpoint, *protocol.Error) {
+// The endpoints as messages name them.
+const tokenEndpoint = "token endpoint"
+
+func parseEndpoint(what, raw string) (endpoint, *protocol.Error) {
 	refuse := func(format string, args ...any) (endpoint, *protocol.Error) {
-		return endpoint{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}
+		return endpoint{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + fmt.Sprintf(format, args...)}
 	}
 	// A URL that does not parse, or that holds a password, is not repeated in the message.
 	u, err := url.Parse(raw)
 	switch {
 	case raw == "":
-		return refuse("no token endpoint is set")
+		return refuse(" is not set")
 	case err != nil || u.Opaque != "" || u.Hostname() == "":
-		return refuse("the token endpoint is not a URL of the form https://host/path")
+		return refuse(" is not a URL of the form https://host/path")
 	case u.User != nil:
-		return refuse("the token endpoint's URL holds a user name or password")
+		return refuse("'s URL holds a user name or password")
 	case u.Fragment != "":
-		return refuse("the token endpoint's URL has a fragment")
+		return refuse("'s URL has a fragment")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return refuse("the token endpoint at %s is plain http, which is for loopback addresses only", clean(u.Host, nil))
+		return refuse(" at %s is plain http, which is for loopback addresses only", clean(u.Host, nil))
 	case u.Scheme != "http" && u.Scheme != "https":
-		return refuse("the token endpoint at %s is neither https nor http", clean(u.Host, nil))
+		return refuse(" at %s is neither https nor http", clean(u.Host, nil))
 	}
-	return endpoint{URL: u.String(), Host: clean(u.Host, nil), plain: u.Scheme == "http"}, nil
+	return endpoint{what: what, URL: u.String(), Host: clean(u.Host, nil), plain: u.Scheme == "http"}, nil
 }
 
 func loopback(host string) bool {

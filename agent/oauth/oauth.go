@@ -1,14 +1,15 @@
-// Package oauth speaks to OAuth 2.0 token endpoints (RFC 6749) in the dialects that providers really use. For now that is
-// one grant, the renewal of section 6, in the JSON dialect of provider claude; every URL, id and header is a field of
-// [Client].
+// Package oauth speaks to OAuth 2.0 and OpenID Connect providers in the dialects that they really use: authorization code with
+// PKCE (RFC 6749 section 4.1, RFC 7636, RFC 8252), device authorization (RFC 8628), client credentials (RFC 6749 section
+// 4.4), JWT bearer (RFC 7523), renewal (RFC 6749 section 6), revocation (RFC 7009), introspection (RFC 7662), discovery, and
+// who is signed in. Every URL, id, header and parameter is a field of [Client].
 //
-// What it promises: a refresh token goes once to the one URL it was meant for. There is no retry, no redirect is followed,
-// no connection is reused (net/http would resend a request of its own accord on one that turns out dead), and plain http
-// stays on the loopback interface. No error contains a token or quotes a response beyond a cleaned error code and its
+// What it promises: a secret goes once to the one URL it was meant for. There is no retry, no redirect is followed, no
+// connection is reused (net/http would resend a request of its own accord on one that turns out dead), and plain http stays
+// on the loopback interface. No error contains a secret or quotes a response beyond a cleaned error code and its
 // description.
 //
-// What it asks of its caller: a renewal may have spent the refresh token although an error came back. Save what [Client.Refresh]
-// returned before doing anything else, and serialise the renewals of one sign-in.
+// What it asks of its caller: a renewal may have spent the refresh token although an error came back. Save what
+// [Client.Refresh] returned before doing anything else, and serialise the renewals of one sign-in.
 package oauth
 
 import (
@@ -35,34 +36,57 @@ const (
 	maxText        = 200 // characters of an error_description that are shown
 )
 
-// Client is one token endpoint and who we are to it. Its zero fields have defaults, except TokenURL. A Client may be used
-// concurrently; it keeps nothing between calls.
+// Client is a provider and who we are to it. Its zero fields have defaults or are not needed by every method; endpoints that
+// are missing can be looked up with [Client.Discover]. Methods may be called concurrently once the fields are set.
 type Client struct {
-	TokenURL  string            // https, or http to a loopback address
+	Issuer        string // https, or http to a loopback address, as every URL here; "" for a provider without discovery
+	AuthorizeURL  string
+	TokenURL      string
+	DeviceURL     string // device authorization endpoint
+	RevokeURL     string
+	IntrospectURL string
+	ProfileURL    string // the user profile: provider claude's own, or OpenID Connect's userinfo
+	KeysURL       string // the issuer's signing keys (jwks_uri)
+
 	ClientID  string            // "" sends none
+	Auth      Auth              // how the client proves itself
+	Secret    protocol.Secret   // of ClientSecretBasic and ClientSecretPost
+	Key       *Key              // of PrivateKeyJWT
+	Scopes    []string          // asked for; [Client.Refresh] asks for none, which keeps what was granted
+	Audience  string            // "" sends none
+	Resource  []string          // RFC 8707
+	Params    map[string]string // further parameters of authorize, device and token requests but Refresh
+	JSON      bool              // provider claude's dialect: requests in JSON, and what FACTS of it say
 	UserAgent string            // "" sends "ccagent"
 	Headers   map[string]string // set last, over those of the dialect
 	Timeout   time.Duration     // of one request, its answer's body included; 0: DefaultTimeout
 
-	trust trust // for tests: what a TLS server is judged by
+	issConfirmed bool  // the provider promises iss in its callbacks (RFC 9207 section 3)
+	trust        trust // for tests: what a TLS server is judged by
 }
 
 // Reply is what a token endpoint answered (RFC 6749 section 5.1), with times in place of lifetimes.
 type Reply struct {
 	AccessToken  protocol.Secret
-	RefreshToken protocol.Secret // empty: the old one stays in force (RFC 6749 section 6)
-	Issued       time.Time       // when the request was sent
-	Expiry       time.Time       // of the access token, counted from Issued; see DefaultLifetime
-	GrantExpiry  time.Time       // of the refresh token; zero: not said
-	Scopes       []string        // nil: not said, so unchanged
+	RefreshToken protocol.Secret   // empty: the old one stays in force (RFC 6749 section 6)
+	Issued       time.Time         // when the request was sent
+	Expiry       time.Time         // of the access token, counted from Issued; see DefaultLifetime
+	GrantExpiry  time.Time         // of the refresh token; zero: not said
+	Scopes       []string          // nil: not said, so unchanged
+	Identity     protocol.Identity // what the reply itself says of who signed in: a verified ID token's claims, or provider claude's account; often empty
+
+	idToken string // as it came
 }
 
-// Error is a renewal that brought no access token. errors.Is finds ErrLoginRequired (the provider refused the sign-in for
-// good), ErrConfig (it does not know our client, or not our kind of request) or ErrUnavailable (try again) behind it.
+// Error is a request that did not bring what it was made for. errors.Is finds ErrLoginRequired (the provider refused the
+// sign-in for good), ErrConfig (it does not know our client, or not our kind of request), ErrDenied (a scope is missing) or
+// ErrUnavailable (try again) behind it, and ErrLogin or ErrCallback where a sign-in did not complete.
 type Error struct {
 	Condition  *protocol.Error
 	RetryAfter time.Duration // what the provider asked for, at most an hour; 0: nothing
 	Ambiguous  bool          // the request went out and no whole answer came back: the refresh token may be spent
+
+	code string // the provider's own error code, cleaned
 }
 
 func (e *Error) Error() string { return e.Condition.Message }

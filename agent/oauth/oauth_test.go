@@ -37,7 +37,7 @@ func answering(t *testing.T, status int, header map[string]string, body string) 
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	server := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour, ClientID: "fake-client"})
-	client := &Client{TokenURL: server.TokenURL(), ClientID: "fake-client"}
+	client := &Client{TokenURL: server.TokenURL(), ClientID: "fake-client", JSON: true}
 	signIn := server.Issue()
 	before := time.Now()
 	reply, err := client.Refresh(t.Context(), protocol.NewSecret(signIn.RefreshToken))
@@ -81,7 +81,7 @@ func TestRequest(t *testing.T) {
 		fmt.Fprint(w, `{"access_token":"fake-access-1"}`)
 	}))
 	defer server.Close()
-	client := &Client{TokenURL: server.URL + "/token", ClientID: "fake-client", UserAgent: "ccagent/1.2",
+	client := &Client{TokenURL: server.URL + "/token", ClientID: "fake-client", JSON: true, UserAgent: "ccagent/1.2",
 		Headers: map[string]string{"anthropic-beta": "oauth-2025-04-20"}}
 	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); err != nil {
 		t.Fatal(err)

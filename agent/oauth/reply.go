@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,14 +13,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// judge turns an answer into a reply or the condition it stands for. asked is the refresh token that was sent: no text
-// of the answer is shown with it.
-func (a *answer) judge(issued time.Time, asked protocol.Secret) (Reply, *Error) {
-	switch {
-	case a.status >= 300 && a.status < 400:
-		return Reply{}, &Error{Condition: a.redirected()}
-	case a.status < 200 || a.status > 299:
-		return Reply{}, a.refused(issued, asked)
+// judge turns a token endpoint's answer into a reply or the condition it stands for.
+func (a *answer) judge(issued time.Time) (Reply, *Error) {
+	if !a.ok() {
+		return Reply{}, a.refused(issued)
 	}
 	fields, err := object(a.body)
 	if err != nil {
@@ -46,6 +43,8 @@ func (a *answer) judge(issued time.Time, asked protocol.Secret) (Reply, *Error) 
 		return reply, &Error{Condition: unavailable("its answer has no access_token"), Ambiguous: true}
 	}
 	reply.AccessToken = access
+	reply.idToken, _ = text(fields["id_token"])
+	reply.Identity = accountOf(fields)
 	return reply, nil
 }
 
@@ -93,19 +92,22 @@ func scopes(raw json.RawMessage) []string {
 
 // redirected says where an endpoint pointed to, by host alone: a Location may hold anything.
 func (a *answer) redirected() *protocol.Error {
-	message := fmt.Sprintf("it answered with a redirect (%d), which is never followed with a refresh token", a.status)
+	message := fmt.Sprintf("it answered with a redirect (%d), which is never followed with a secret", a.status)
 	if u, err := url.Parse(a.header.Get("Location")); err == nil && u.Hostname() != "" {
-		message = fmt.Sprintf("it answered with a redirect (%d) to %s, which is never followed with a refresh token",
+		message = fmt.Sprintf("it answered with a redirect (%d) to %s, which is never followed with a secret",
 			a.status, clean(u.Hostname(), nil))
 	}
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message,
-		Hint: "a login page of the network may be in the way; otherwise check token_url in config.toml"}
+		Hint: "a login page of the network may be in the way; otherwise check the provider's URLs in config.toml"}
 }
 
 // refused sorts an error answer (RFC 6749 section 5.2) into permanent, configuration and transient. The code alone is
 // not enough for the first: a gateway's 5xx or 429 may quote what the provider said to somebody else.
-func (a *answer) refused(now time.Time, asked protocol.Secret) *Error {
-	code, description := a.reason(asked)
+func (a *answer) refused(now time.Time) *Error {
+	if a.status >= 300 && a.status < 400 {
+		return &Error{Condition: a.redirected()}
+	}
+	code, description := a.reason()
 	shown := fmt.Sprintf("%d %s", a.status, http.StatusText(a.status))
 	if code != "" {
 		shown = fmt.Sprintf("%d %s", a.status, code)
@@ -116,12 +118,15 @@ func (a *answer) refused(now time.Time, asked protocol.Secret) *Error {
 	clientError := a.status == 400 || a.status == 401 || a.status == 403
 	switch {
 	case clientError && code == "invalid_grant":
-		return fail(protocol.CodeLoginRequired, "the provider no longer accepts this sign-in ("+shown+")")
+		return (&Error{Condition: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the provider no longer accepts this sign-in (" + shown + ")"}}).saying(code)
+	case clientError && code == "insufficient_scope":
+		return a.lacking().saying(code)
 	case clientError && configurationErrors[code]:
-		return fail(protocol.CodeConfig, "the provider refuses our request ("+shown+")")
+		return fail(protocol.CodeConfig, "the provider refuses our request ("+shown+")").saying(code)
 	}
 	return &Error{
-		Condition:  unavailable("the provider can't renew now (" + strings.TrimSpace(shown) + ")"),
+		code:       code,
+		Condition:  unavailable("the provider can't answer now (" + strings.TrimSpace(shown) + ")"),
 		RetryAfter: retryAfter(a.header.Get("Retry-After"), now),
 	}
 }
@@ -139,7 +144,7 @@ var configurationErrors = map[string]bool{
 
 // reason finds the error code and description in either of two shapes, cleaned for showing: RFC 6749's strings `error` and
 // `error_description`, or an object {"error":{"type","message"}}.
-func (a *answer) reason(asked protocol.Secret) (code, description string) {
+func (a *answer) reason() (code, description string) {
 	fields, err := object(a.body)
 	if err != nil {
 		return "", ""
@@ -150,7 +155,7 @@ func (a *answer) reason(asked protocol.Secret) (code, description string) {
 		code, _ = text(inner["type"])
 		description, _ = text(inner["message"])
 	}
-	secrets := []string{asked.Reveal()}
+	secrets := slices.Clone(a.asked)
 	for _, key := range []string{"access_token", "refresh_token", "id_token"} {
 		if s, _ := text(fields[key]); s != "" {
 			secrets = append(secrets, s)
@@ -168,4 +173,49 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return min(max(at.Sub(now), 0), maxRetryAfter)
 	}
 	return 0
+}
+
+func (e *Error) saying(code string) *Error {
+	e.code = code
+	return e
+}
+
+// lacking is a token that may not do what was asked (RFC 6750 section 3.1), with the scope that it takes where that is said.
+func (a *answer) lacking() *Error {
+	scope := challenge(a.header.Get("WWW-Authenticate"))["scope"]
+	if fields, err := object(a.body); err == nil && scope == "" {
+		scope, _ = text(fields["scope"])
+	}
+	if scope = clean(scope, a.asked); scope == "" {
+		e := fail(protocol.CodeDenied, "the sign-in lacks a scope that this needs")
+		e.Condition.Hint = "ask for it with: ccagent login --scope SCOPE"
+		return e
+	}
+	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
+	e.Condition.Hint = "ask for it with: ccagent login --scope '" + scope + "'"
+	return e
+}
+
+// challenge reads the parameters of a Bearer challenge (RFC 6750 section 3); nil for any other.
+func challenge(header string) map[string]string {
+	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	params := map[string]string{}
+	for rest != "" {
+		name, after, ok := strings.Cut(rest, "=")
+		if !ok {
+			break
+		}
+		value := ""
+		if quoted, isQuoted := strings.CutPrefix(strings.TrimSpace(after), `"`); isQuoted {
+			value, rest, _ = strings.Cut(quoted, `"`)
+			_, rest, _ = strings.Cut(rest, ",")
+		} else {
+			value, rest, _ = strings.Cut(after, ",")
+		}
+		params[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	}
+	return params
 }
