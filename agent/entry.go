@@ -37,8 +37,8 @@ type entry struct {
 	renewAt     time.Time // when the background renews; zero: never
 	looking     bool      // the clock is looking at the files
 
-	asking   *flight           // the question under way who is signed in, nil when there is none
-	identity protocol.Identity // its last answer, kept here while record is
+	asking   *flight            // the question under way who is signed in, nil when there is none
+	identity *protocol.Identity // its last answer, kept here while record is; nil: none
 }
 
 // hand is a token in hand, immutable. There may be a thousand, so the token is in its reply and nowhere else.

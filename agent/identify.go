@@ -38,8 +38,8 @@ func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (pro
 func (e *entry) question(req protocol.IdentifyRequest) (*flight, protocol.Identity) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !req.Refresh && !req.Check && !e.record.Empty() && !e.identity.Fetched.IsZero() {
-		return nil, e.identity
+	if !req.Refresh && !req.Check && !e.record.Empty() && e.identity != nil {
+		return nil, *e.identity
 	}
 	if f := e.asking; f != nil && f.job.Force == req.Refresh && f.job.Check == req.Check {
 		return f, protocol.Identity{}
@@ -76,7 +76,10 @@ func (e *entry) answer(f *flight, report job.Report) {
 		e.asking = nil
 	}
 	if f.err == nil && !e.record.Empty() && e.record.Reveal() == f.job.Record.Reveal() {
-		e.identity = f.result.Identity
+		e.identity = nil
+		if identity := f.result.Identity; !identity.Fetched.IsZero() {
+			e.identity = &identity
+		}
 	}
 	close(f.done)
 }

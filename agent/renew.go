@@ -212,7 +212,9 @@ func (e *entry) handOver(f *flight, r job.Result) {
 func (e *entry) renewed(f *flight, r job.Result) {
 	if !f.renewed {
 		e.lastRenewal = e.agent.now()
-		e.agent.renewals.Add(1)
+		if f.job.Op == job.Renew {
+			e.agent.renewals.Add(1)
+		}
 	}
 	f.renewed = true
 	f.hand = e.take(r)
@@ -226,6 +228,9 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
+	if f.job.Op == job.Put && f.err == nil || f.job.Op == job.Put && f.renewed {
+		e.identity = nil
+	}
 
 	switch {
 	case f.job.Op.Removes() && f.err == nil:
@@ -348,7 +353,7 @@ func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time)
 func (e *entry) forget() {
 	e.hand.Store(nil)
 	e.base, e.record, e.saving, e.failure = job.Version{}, protocol.Secret{}, nil, nil
-	e.identity = protocol.Identity{}
+	e.identity = nil
 	e.lastRenewal, e.renewAt = time.Time{}, time.Time{}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -60,12 +61,12 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer closeLog()
-	// From here on the log is where a detached agent's failure can be read.
-	if err := serveLogged(c, log); err != nil {
+	err = serveLogged(c, log)
+	if err != nil && c.String("log-file") != "" {
+		// Standard error gets it from main, but that of a detached agent nobody reads.
 		log.Error("the agent failed", "error", err)
-		return err
 	}
-	return nil
+	return err
 }
 
 func serveLogged(c *cli.Context, log *slog.Logger) error {
@@ -81,6 +82,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	}
 	defer listener.Release()
 
+	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
 	unneeded := readOnlyMappings()
 	env := environ(os.Getenv)
 	file, _ := env.configFile()

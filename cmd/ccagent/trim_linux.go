@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"unsafe"
@@ -14,6 +15,7 @@ import (
 // constants, which the kernel maps in again from its page cache where they are touched. A kernel that caches files in large
 // folios maps nearly all of a binary at the first touches, three quarters of an idle agent's resident set.
 func trim(unneeded [][]byte) {
+	runtime.GC() // what the collector itself has needed is free after the next one only
 	debug.FreeOSMemory()
 	for _, m := range unneeded {
 		unix.Madvise(m, unix.MADV_DONTNEED)
