@@ -30,7 +30,7 @@ type Unsaved struct {
 }
 
 // Spill leaves r, which was to replace base in the store at that place, for the next [Recover]. When it returns nil the file
-// survives a power cut. It takes no lock.
+// survives a power cut. What waits there already is not left twice. It takes no lock.
 func Spill(stateDir string, at Place, base Version, r Record) error {
 	form, err := r.mergeInto(slices.Concat([]byte(`{"base":"`), hex.AppendEncode(nil, base[:]), []byte(`"}`)))
 	if err != nil {
@@ -52,8 +52,11 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 			return err
 		}
 		number := 1
-		if len(spills) > 0 {
-			number = spills[len(spills)-1].number + 1
+		for _, sp := range spills {
+			if !sp.kept && sp.readable && sp.base == base && sameTokens(sp.record, r) {
+				return nil // an earlier try at the same save has left it
+			}
+			number = sp.number + 1
 		}
 		path := filepath.Join(dir, spillKey(at)+"."+strconv.Itoa(number)+".json")
 		err = os.Link(temp, path)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -31,7 +32,8 @@ func (e *errand) save(ctx context.Context) outcome {
 	return s.end(e.keep(ctx, s))
 }
 
-// put stores a record from outside and binds it to the token endpoint that is configured now.
+// put stores a record from outside and binds it to the token endpoint that is configured now. A fresh sign-in is handed over
+// first, like a renewal, and kept by the agent where it can't be saved: nobody signs in twice because a disk is full.
 func (e *errand) put(ctx context.Context) outcome {
 	if e.settings.Provider == "command" {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " gets its tokens from a command: there is nothing to store"}}
@@ -42,11 +44,8 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	record.Kind = e.kind(record)
 	record.SignIn = newSignIn()
-	record.TokenOrigin = ""
-	if !record.RefreshToken.Empty() {
-		if record.TokenOrigin, err = oauth.Origin(e.settings.TokenURL); err != nil {
-			return outcome{err: err}
-		}
+	if record.TokenOrigin, err = e.bind(record); err != nil {
+		return outcome{err: err}
 	}
 	st, err := e.open(ctx)
 	if err != nil {
@@ -58,6 +57,9 @@ func (e *errand) put(ctx context.Context) outcome {
 
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
+	if e.job.SignIn {
+		return e.signIn(waiting, st, record)
+	}
 	lock, err := st.Lock(waiting)
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) { // no folder yet: Save makes it, and takes the record for itself
 		return outcome{result: e.about(st), err: err}
@@ -93,6 +95,59 @@ func (e *errand) put(ctx context.Context) outcome {
 		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o
+}
+
+// signIn is put for a fresh sign-in.
+func (e *errand) signIn(waiting context.Context, st store.Store, record store.Record) outcome {
+	ctx := context.WithoutCancel(waiting)
+	s := state{st: st, record: record, unsaved: true}
+	if lock, err := st.Lock(waiting); err == nil {
+		s.lock = lock
+	} else if !errors.Is(err, protocol.ErrNotFound) { // see put
+		s.blocked = err
+	}
+	if s.blocked == nil {
+		// What was spilled is of an earlier sign-in: brought home it becomes part of the history, and is worth no more than that.
+		store.Recover(ctx, e.settings.StateDir, st)
+		_, s.version, _ = st.Load(ctx) // what can't be loaded can't be replaced either: Save says why
+	}
+	handOver := e.result(st, record, s.version)
+	handOver.Renewed = true
+	var err error
+	if handOver.Record, err = record.Marshal(); err != nil {
+		return s.end(outcome{result: e.about(st), err: err})
+	}
+	e.agent.report(job.Report{Kind: job.HandOver, Result: handOver})
+	for tries := 0; s.blocked == nil && tries < 3; tries++ { // someone else may write meanwhile; this is newer still
+		version, err := st.Save(ctx, record, s.version)
+		if err == nil {
+			s.version, s.unsaved = version, false
+			break
+		}
+		if _, s.version, _ = st.Load(ctx); !errors.Is(err, store.ErrConflict) || tries == 2 {
+			s.blocked = err
+		}
+	}
+	o := e.keep(ctx, s)
+	o.result.Renewed = true
+	if s.unsaved {
+		o.result.Notice = "it could not be saved yet, and is kept in the agent's memory until it is: " + s.blocked.Error()
+	}
+	return s.end(o)
+}
+
+// bind returns the origin that a record's refresh token may be sent to. Where the issuer alone is configured it is the one
+// that the sign-in found there, or the one that the first renewal will find.
+func (e *errand) bind(r store.Record) (string, error) {
+	switch {
+	case r.RefreshToken.Empty():
+		return "", nil
+	case e.settings.TokenURL == "" && e.settings.Issuer != "" && r.TokenOrigin == "":
+		return "", nil
+	case e.settings.TokenURL == "" && e.settings.Issuer != "":
+		return oauth.Origin(r.TokenOrigin)
+	}
+	return oauth.Origin(e.settings.TokenURL)
 }
 
 func when(t time.Time) string {

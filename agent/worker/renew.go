@@ -87,7 +87,7 @@ func (e *errand) unlucky(ctx context.Context, s state, err error) outcome {
 // has written since then may be the very cure that is asked for, and so is one that was issued since the request was first
 // made: it is this request's own, by a worker whose agent died before it could say so.
 func (e *errand) due(s state) bool {
-	known := s.unsaved || e.job.Base == job.Version{} || e.job.Base == job.Version(s.version)
+	known := s.unsaved || s.held || e.job.Base == job.Version{} || e.job.Base == job.Version(s.version)
 	return e.job.Force && known && !e.issuedSince(s.record) || s.record.AccessToken.Empty() ||
 		job.Due(time.Now(), s.record.Expiry, s.record.Issued, e.job.MinTTL, e.job.HalfLife)
 }
@@ -203,6 +203,7 @@ var claudeOrigins = []string{"https://platform.claude.com", "https://console.ant
 
 func (e *errand) client() *oauth.Client {
 	return &oauth.Client{
+		JSON:      e.settings.Provider == "claude",
 		TokenURL:  e.settings.TokenURL,
 		ClientID:  e.settings.ClientID,
 		UserAgent: e.settings.UserAgent,

@@ -19,6 +19,7 @@ type state struct {
 	record  store.Record
 	version store.Version // what the store holds: the base of the next save
 	unsaved bool          // record is not what the store holds
+	held    bool          // record is what the agent held
 	blocked error         // why record can't be saved now
 }
 
@@ -66,24 +67,30 @@ func (s *state) end(o outcome) outcome {
 	return o
 }
 
-// settle finds the record in force, the lock being held: what a spill file brings back, what the store holds, and what the
-// agent holds unsaved.
+// settle finds the record in force, the lock being held: what spill files bring back, what the store holds, and what the agent
+// holds unsaved. The last is made a spill as well unless it is one, so that one order decides among them all.
 func (e *errand) settle(ctx context.Context, st store.Store) (state, error) {
-	spilled, err := store.Recover(ctx, e.settings.StateDir, st)
 	ours, heldErr := e.held()
+	base := store.Version(e.job.Base)
+	if heldErr == nil {
+		if err := store.Spill(e.settings.StateDir, st.Place(), base, ours); err != nil {
+			return e.reconcile(ctx, st, ours, base) // there is no room for it, but the store may have some
+		}
+	}
+	spilled, err := store.Recover(ctx, e.settings.StateDir, st)
+	for tries := 0; errors.Is(err, store.ErrConflict) && tries < 2; tries++ {
+		spilled, err = store.Recover(ctx, e.settings.StateDir, st)
+	}
 	switch {
-	case err != nil && heldErr == nil:
-		// What the agent holds is of the same sign-in and newer; the spill waits for a store that works.
 	case spilled != nil:
 		return state{st: st, record: spilled.Record, version: spilled.Base, unsaved: true, blocked: err}, nil
+	case err != nil && heldErr == nil:
+		return state{st: st, record: ours, version: base, unsaved: true, blocked: err}, nil
 	case err != nil:
 		return state{st: st}, err
 	}
-	if heldErr != nil {
-		stored, version, err := st.Load(ctx)
-		return state{st: st, record: stored, version: version}, err
-	}
-	return e.reconcile(ctx, st, ours, store.Version(e.job.Base))
+	stored, version, err := st.Load(ctx)
+	return state{st: st, record: stored, version: version, held: err == nil && heldErr == nil && same(stored, ours)}, err
 }
 
 // reconcile decides between a record of ours that is not saved and what the store holds. There are no clocks in it: the store
@@ -107,7 +114,7 @@ func (e *errand) reconcile(ctx context.Context, st store.Store, ours store.Recor
 		}
 		return s, err
 	default:
-		s.blocked = err
+		s.version, s.blocked = base, err
 	}
 	return s, nil
 }
@@ -146,8 +153,8 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 		}
 	}
 	o := outcome{result: e.result(s.st, s.record, s.version)}
+	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
-		e.remember(s.st)
 		return o
 	}
 	record, err := s.record.Marshal()
@@ -156,7 +163,12 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	}
 	o.result.Record = record
 	o.err = cannotSave(s)
+	// The agent may die before it reads that nothing was saved, so what the store refuses is spilled whoever holds it as well.
+	// The save that succeeds brings the spill home.
 	o.unsaved = func() error { return store.Spill(e.settings.StateDir, s.st.Place(), s.version, s.record) }
+	if o.unsaved() == nil {
+		o.unsaved = nil
+	}
 	return o
 }
 

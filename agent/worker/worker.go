@@ -69,7 +69,7 @@ type errand struct {
 type outcome struct {
 	result  job.Result
 	err     error
-	unsaved func() error // leaves a spill file; nil: nothing is unsaved
+	unsaved func() error // leaves a spill file, once more after it has failed; nil: nothing is left to be kept
 	release func()       // lets the record go that unsaved is about
 }
 

@@ -534,20 +534,34 @@ func TestHandedOverBeforeSaved(t *testing.T) {
 	}
 }
 
-// TestHeldUntilSpilled sees to it that nobody can take a record whose refresh token is spent before its successor is safe.
+// TestHeldUntilSpilled sees to it that nobody can take a record whose refresh token is spent before its successor is safe: in a
+// spill file, or where that is impossible in the agent.
 func TestHeldUntilSpilled(t *testing.T) {
 	t.Parallel()
-	for _, op := range []job.Op{job.Renew, job.Save} {
+	for i, op := range []job.Op{job.Renew, job.Save, job.Renew, job.Save} {
 		w := newWorld(t)
 		w.signIn(-time.Minute)
 		j := job.Job{Op: op}
+		canSpill := i < 2
+		spoil := func() {
+			w.write([]byte("{ broken"))
+			if canSpill {
+				return
+			}
+			if err := os.MkdirAll(w.settings.StateDir, 0o700); err != nil {
+				t.Error(err)
+			}
+			if err := os.WriteFile(filepath.Join(w.settings.StateDir, "spill"), nil, 0o600); err != nil { // a file is no folder
+				t.Error(err)
+			}
+		}
 		if op == job.Renew {
-			w.during(func() { w.write([]byte("{ broken")) })
+			w.during(spoil)
 		} else {
 			r, v := w.stored()
 			r.AccessToken = protocol.NewSecret("fake-access-unsaved")
 			j.Record, j.Base = mustMarshal(t, r), v
-			w.write([]byte("{ broken"))
+			spoil()
 		}
 		take := func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -562,7 +576,9 @@ func TestHeldUntilSpilled(t *testing.T) {
 		w.runTo(j, watcher{func(r job.Report) {
 			if r.Kind == job.Done {
 				seen = true
-				if err := take(); r.Result.Saved || !errors.Is(err, protocol.ErrUnavailable) {
+				place := store.NewClaudeCode(w.settings.ConfigDir).Place()
+				spilled := canSpill && store.Spilled(w.settings.StateDir, place)
+				if err := take(); r.Result.Saved || canSpill != spilled || !spilled && !errors.Is(err, protocol.ErrUnavailable) {
 					t.Errorf("op %d, saved %v: the record can be taken before the agent has it: %v", op, r.Result.Saved, err)
 				}
 			}
