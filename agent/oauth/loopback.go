@@ -1,0 +1,195 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Loopback receives the redirect of one sign-in (RFC 8252 section 7.3): an HTTP server on the loopback interface that
+// answers the person's browser once the sign-in has ended, well or not. Use [Listen], then Wait, then Finish, then Close. Its
+// methods may be called concurrently.
+type Loopback struct {
+	host, port string
+	profile    string
+	listeners  []net.Listener
+	server     http.Server
+
+	mu      sync.Mutex
+	want    *Authorization
+	arrived chan Callback
+	first   bool          // a callback has arrived
+	ended   chan struct{} // closed by Finish
+	err     error         // how it ended
+}
+
+// callbackPath is where providers send the browser to.
+const callbackPath = "/callback"
+
+// lastPage is how long Close leaves a browser to fetch the page.
+const lastPage = 2 * time.Second
+
+// Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is
+// registered so, which is then heard on ::1 too. Port 0 is any that is free (RFC 8252 section 7.3). profile is shown on the
+// page. It fails with ErrConfig, also when the port is taken.
+func Listen(host string, port int, profile string) (*Loopback, error) {
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	if host != "127.0.0.1" && host != "localhost" {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("redirect_host is %q", clean(host, nil)), Hint: "it is 127.0.0.1 or localhost"}
+	}
+	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		e := &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("port %d can't be opened for the browser's answer: %s", port, cause(err))}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			e.Message = fmt.Sprintf("port %d, where the browser's answer comes to, is taken by another program", port)
+			e.Hint = "is another sign-in under way? end it, or set redirect_port to one that the provider knows; or use: ccagent login --no-browser"
+		}
+		return nil, e
+	}
+	_, actual, _ := net.SplitHostPort(first.Addr().String())
+	l := &Loopback{
+		host: host, port: actual, profile: profile, listeners: []net.Listener{first},
+		arrived: make(chan Callback, 1), ended: make(chan struct{}),
+	}
+	if host == "localhost" {
+		// A browser may try ::1 first. Where that can't be had it goes on to 127.0.0.1.
+		if second, err := net.Listen("tcp6", net.JoinHostPort("::1", actual)); err == nil {
+			l.listeners = append(l.listeners, second)
+		}
+	}
+	l.server = http.Server{
+		Handler:           l,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       5 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          silent,
+	}
+	for _, listener := range l.listeners {
+		go l.server.Serve(listener) // ends with Close
+	}
+	return l, nil
+}
+
+// RedirectURI is where the provider is to send the browser.
+func (l *Loopback) RedirectURI() string {
+	return "http://" + net.JoinHostPort(l.host, l.port) + callbackPath
+}
+
+// Wait returns the first callback to a. It fails with ctx's error.
+func (l *Loopback) Wait(ctx context.Context, a *Authorization) (Callback, error) {
+	l.mu.Lock()
+	l.want = a
+	l.mu.Unlock()
+	select {
+	case cb := <-l.arrived:
+		return cb, nil
+	case <-ctx.Done():
+		return Callback{}, ctx.Err()
+	}
+}
+
+// Finish says how the sign-in ended, which whoever waits for the page is shown, and whoever comes after.
+func (l *Loopback) Finish(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ended:
+	default:
+		l.err = err
+		close(l.ended)
+	}
+}
+
+// Close ends the server after the pages under way, for which it waits a moment.
+func (l *Loopback) Close() {
+	l.Finish(&protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was given up", Hint: "start it again: ccagent login"})
+	ctx, cancel := context.WithTimeout(context.Background(), lastPage)
+	defer cancel()
+	if l.server.Shutdown(ctx) != nil {
+		l.server.Close()
+	}
+	for _, listener := range l.listeners {
+		listener.Close() // one that Serve had not taken yet
+	}
+}
+
+// ServeHTTP answers the browser.
+func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !l.local(r.Host):
+		// A name of somebody else's that leads here would make their page one of ours (DNS rebinding).
+		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This address answers to this machine's own name only."})
+		return
+	case r.URL.Path != callbackPath:
+		l.show(w, http.StatusNotFound, page{Title: "Nothing here", Text: "A sign-in is under way at this address, and this is not a part of it."})
+		return
+	case r.Method != http.MethodGet:
+		w.Header().Set("Allow", http.MethodGet)
+		l.show(w, http.StatusMethodNotAllowed, page{Title: "Nothing here", Text: "A sign-in's answer comes with GET."})
+		return
+	}
+	cb := callbackOf(r.URL.Query())
+	if !l.take(cb) {
+		l.show(w, http.StatusBadRequest, page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
+			Hint: "Use the address that ccagent login printed last. The sign-in still waits for it."})
+		return
+	}
+	select {
+	case <-l.ended:
+	case <-r.Context().Done():
+		return
+	}
+	if l.err != nil {
+		what, hint := protocol.Explain(l.err), ""
+		what, hint, _ = strings.Cut(what, "\n")
+		l.show(w, http.StatusOK, page{Title: "You are not signed in", Bad: true, Text: strings.TrimPrefix(what, "ccagent: "),
+			Hint: strings.TrimSpace(strings.ReplaceAll(hint, "hint: ", ""))})
+		return
+	}
+	l.show(w, http.StatusOK, page{Title: "You are signed in", Text: "ccagent has your sign-in and renews it from now on. You may close this page."})
+}
+
+// take passes the first callback of this attempt on, and reports whether cb is of this attempt.
+func (l *Loopback) take(cb Callback) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.want == nil || !l.want.answers(cb.State) {
+		return false
+	}
+	if !l.first {
+		l.first = true
+		l.arrived <- cb
+	}
+	return true
+}
+
+// local reports whether a Host header names this machine.
+func (l *Loopback) local(host string) bool {
+	name, port, err := net.SplitHostPort(host)
+	if err != nil || port != l.port {
+		return false
+	}
+	addr, err := netip.ParseAddr(name)
+	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback()
+}
+
+func cause(err error) string {
+	var number syscall.Errno
+	if errors.As(err, &number) {
+		return number.Error()
+	}
+	return "the address can't be used"
+}
