@@ -31,6 +31,22 @@ func NewEncrypted(dataDir, profile string, identity Identity) *Encrypted {
 	}}
 }
 
+func (s *Encrypted) seal(form []byte) ([]byte, error) {
+	m := s.medium.(sealed)
+	if len(m.identity.recipients) == 0 {
+		return nil, m.locked()
+	}
+	return encrypt(form, m.identity.recipients...)
+}
+
+func (s *Encrypted) unseal(name string, data []byte) ([]byte, error) {
+	m := s.medium.(sealed)
+	if len(m.identity.identities) == 0 {
+		return nil, m.locked()
+	}
+	return decrypt(name, data, m.identity)
+}
+
 // sealed is the medium that is a file encrypted with age.
 type sealed struct {
 	file     file

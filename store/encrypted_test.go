@@ -284,3 +284,35 @@ func FuzzIdentity(f *testing.F) {
 		}
 	})
 }
+
+// TestSpillIsEncryptedToo: what a full disk leaves in the state directory is no more open than the record would have been.
+func TestSpillIsEncryptedToo(t *testing.T) {
+	t.Parallel()
+	dir, state := t.TempDir(), t.TempDir()
+	s := NewEncrypted(dir, "work", FakeIdentity())
+	v := mustSave(t, s, fakeRecord(1), Version{})
+	if err := Spill(state, s, v, fakeRecord(2)); err != nil {
+		t.Fatal(err)
+	}
+	filepath.WalkDir(state, func(path string, _ os.DirEntry, _ error) error {
+		if b, _ := os.ReadFile(path); bytes.Contains(b, []byte("fake-")) {
+			t.Errorf("%s holds a secret", path)
+		}
+		return nil
+	})
+	locked := NewEncrypted(dir, "work", Identity{})
+	wantIs(t, Spill(state, locked, v, fakeRecord(3)), protocol.ErrLocked)
+	if Spilled(state, locked) {
+		t.Error("a locked store can read its spill")
+	}
+	if _, err := Recover(t.Context(), state, locked); err != nil && !errors.Is(err, protocol.ErrLocked) {
+		t.Errorf("a locked store: %v", err)
+	}
+	if !Spilled(state, s) {
+		t.Fatal("the spill is gone")
+	}
+	if _, err := Recover(t.Context(), state, s); err != nil {
+		t.Fatal(err)
+	}
+	wantRecord(t, s, fakeRecord(2))
+}

@@ -29,16 +29,27 @@ type Unsaved struct {
 	Base   Version
 }
 
-// Spill leaves r, which was to replace base in the store at that place, for the next [Recover]. When it returns nil the file
+// sealer is a store whose records must not lie about in the clear, not even for a while.
+type sealer interface {
+	seal(form []byte) ([]byte, error)
+	unseal(name string, data []byte) ([]byte, error)
+}
+
+// Spill leaves r, which was to replace base in st, for the next [Recover], encrypted where st is. When it returns nil the file
 // survives a power cut. What waits there already is not left twice. It takes no lock.
-func Spill(stateDir string, at Place, base Version, r Record) error {
+func Spill(stateDir string, st Store, base Version, r Record) error {
 	form, err := r.mergeInto(slices.Concat([]byte(`{"base":"`), hex.AppendEncode(nil, base[:]), []byte(`"}`)))
 	if err != nil {
 		return err
 	}
+	if s, ok := st.(sealer); ok {
+		if form, err = s.seal(form); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(stateDir, "spill")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return storageError("making", dir, err)
+	if err := makeFolder(dir); err != nil {
+		return err
 	}
 	// Written whole under another name first, and linked, which unlike a rename never replaces another worker's spill.
 	temp := filepath.Join(dir, rand.Text()+".tmp")
@@ -47,7 +58,7 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 		return err
 	}
 	for {
-		spills, err := spillsOf(stateDir, at)
+		spills, err := spillsOf(stateDir, st)
 		if err != nil {
 			return err
 		}
@@ -58,7 +69,7 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 			}
 			number = sp.number + 1
 		}
-		path := filepath.Join(dir, spillKey(at)+"."+strconv.Itoa(number)+".json")
+		path := filepath.Join(dir, spillKey(st.Place())+"."+strconv.Itoa(number)+".json")
 		err = os.Link(temp, path)
 		if errors.Is(err, fs.ErrExist) {
 			continue
@@ -83,7 +94,7 @@ func Spill(stateDir string, at Place, base Version, r Record) error {
 // If the record can't be saved, it is returned with the error: what is stored is no longer good, and the caller serves this
 // one and saves it later.
 func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
-	all, err := spillsOf(stateDir, s.Place())
+	all, err := spillsOf(stateDir, s)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +142,7 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 			return nil, storageError("clearing", sp.path, err)
 		}
 	}
-	return nil, prune(stateDir, s.Place())
+	return nil, prune(stateDir, s)
 }
 
 // spill is one spill file.
@@ -152,7 +163,7 @@ func spillKey(at Place) string {
 }
 
 // spillsOf returns the spill files of a place, the kept ones too, in the order they were made.
-func spillsOf(stateDir string, at Place) ([]spill, error) {
+func spillsOf(stateDir string, st Store) ([]spill, error) {
 	dir := filepath.Join(stateDir, "spill")
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -161,9 +172,11 @@ func spillsOf(stateDir string, at Place) ([]spill, error) {
 	if err != nil {
 		return nil, storageError("reading", dir, err)
 	}
+	key := spillKey(st.Place())
+	sealed, _ := st.(sealer)
 	var spills []spill
 	for _, e := range entries {
-		name, ok := strings.CutPrefix(e.Name(), spillKey(at)+".")
+		name, ok := strings.CutPrefix(e.Name(), key+".")
 		digits, ext, _ := strings.Cut(name, ".")
 		number, err := strconv.Atoi(digits)
 		if !ok || err != nil || ext != "json" && ext != "kept" {
@@ -171,7 +184,7 @@ func spillsOf(stateDir string, at Place) ([]spill, error) {
 		}
 		sp := spill{path: filepath.Join(dir, e.Name()), number: number, kept: ext == "kept"}
 		if !sp.kept {
-			sp.read()
+			sp.read(sealed)
 		}
 		spills = append(spills, sp)
 	}
@@ -179,10 +192,15 @@ func spillsOf(stateDir string, at Place) ([]spill, error) {
 	return spills, nil
 }
 
-func (sp *spill) read() {
+func (sp *spill) read(sealed sealer) {
 	form, err := readFile(sp.path)
 	if err != nil {
 		return
+	}
+	if sealed != nil {
+		if form, err = sealed.unseal(sp.path, form); err != nil {
+			return
+		}
 	}
 	if sp.record, err = readForm(sp.path, form); err != nil {
 		return
@@ -198,8 +216,8 @@ func (sp *spill) read() {
 }
 
 // prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more.
-func prune(stateDir string, at Place) error {
-	spills, err := spillsOf(stateDir, at)
+func prune(stateDir string, st Store) error {
+	spills, err := spillsOf(stateDir, st)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func TestRecover(t *testing.T) {
 				check(t, err)
 			}
 			for _, sp := range tt.spills {
-				check(t, Spill(state, st.Place(), sp.base, numbered(sp.rec)))
+				check(t, Spill(state, st, sp.base, numbered(sp.rec)))
 			}
 			for range 2 { // the second finds nothing to do
 				l, err := st.Lock(ctx)
@@ -91,7 +91,7 @@ func TestRecoverOverStub(t *testing.T) {
 	t.Parallel()
 	dir, _ := claudeDir(t, `{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}`)
 	state, s := t.TempDir(), NewClaudeCode(dir)
-	check(t, Spill(state, s.Place(), Version{1}, numbered("1")))
+	check(t, Spill(state, s, Version{1}, numbered("1")))
 	_, err := Recover(context.Background(), state, s)
 	check(t, err)
 	if r, _ := mustLoad(t, s); r.AccessToken.Reveal() != "fake-1" {
@@ -111,7 +111,7 @@ func TestRecoverWhileTheStoreFails(t *testing.T) {
 	state, s := t.TempDir(), NewFile(t.TempDir(), "p")
 	v, err := s.Save(context.Background(), numbered("0"), Version{})
 	check(t, err)
-	check(t, Spill(state, s.Place(), v, numbered("1")))
+	check(t, Spill(state, s, v, numbered("1")))
 	u, err := Recover(context.Background(), state, failing{s})
 	if !errors.Is(err, protocol.ErrStorage) || u == nil || u.Base != v || u.Record.AccessToken.Reveal() != "fake-1" {
 		t.Fatalf("%+v %v", u, err)
@@ -127,7 +127,7 @@ func TestRecoverWhileTheStoreFails(t *testing.T) {
 func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	t.Parallel()
 	state, a, b := t.TempDir(), NewFile(t.TempDir(), "a"), NewFile(t.TempDir(), "b")
-	check(t, Spill(state, a.Place(), Version{}, numbered("1")))
+	check(t, Spill(state, a, Version{}, numbered("1")))
 	check(t, os.WriteFile(filepath.Join(state, "spill", spillKey(b.Place())+".1.json"), []byte(`{"version":2}`), 0o600))
 	for i, n := range names(t, filepath.Join(state, "spill")) {
 		info, err := os.Stat(filepath.Join(state, "spill", n))
@@ -145,14 +145,14 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 		t.Errorf("a spill of a newer version, or of another place, is gone: %v", got)
 	}
 	for i := range 3 { // numbers go on after what is kept
-		check(t, Spill(state, a.Place(), Version{9}, numbered(strconv.Itoa(i))))
+		check(t, Spill(state, a, Version{9}, numbered(strconv.Itoa(i))))
 	}
 	_, err = a.Save(context.Background(), numbered("x"), Version{})
 	check(t, err)
 	_, err = Recover(context.Background(), state, a)
 	check(t, err)
-	check(t, Spill(state, a.Place(), Version{9}, numbered("z")))
-	spills, err := spillsOf(state, a.Place())
+	check(t, Spill(state, a, Version{9}, numbered("z")))
+	spills, err := spillsOf(state, a)
 	check(t, err)
 	if last := spills[len(spills)-1]; last.kept || last.record.AccessToken.Reveal() != "fake-z" {
 		t.Errorf("the newest is not last: %+v", last.path)

@@ -1,11 +1,14 @@
 package store
 
-import "os"
+import (
+	"context"
+	"os"
+)
 
 // Spilled reports whether a spill file waits for [Recover]. A state directory that can't be read counts as one where one
 // may: Recover says what is wrong with it.
-func Spilled(stateDir string, at Place) bool {
-	spills, err := spillsOf(stateDir, at)
+func Spilled(stateDir string, st Store) bool {
+	spills, err := spillsOf(stateDir, st)
 	for _, sp := range spills {
 		if !sp.kept && sp.readable {
 			return true
@@ -14,10 +17,10 @@ func Spilled(stateDir string, at Place) bool {
 	return err != nil
 }
 
-// Forget removes what was spilled or kept aside for a place. The caller holds the store's lock and is about to delete the
-// record: nothing of it is to be left.
-func Forget(stateDir string, at Place) error {
-	spills, err := spillsOf(stateDir, at)
+// Forget removes what was spilled or kept aside for st, and its history. The caller holds the store's lock and is about to
+// delete the record: nothing of it is to be left.
+func Forget(ctx context.Context, stateDir string, st Store) error {
+	spills, err := spillsOf(stateDir, st)
 	if err != nil {
 		return err
 	}
@@ -26,5 +29,5 @@ func Forget(stateDir string, at Place) error {
 			return storageError("clearing", sp.path, err)
 		}
 	}
-	return nil
+	return NewHistory(stateDir, st).Clear(ctx)
 }

@@ -60,7 +60,10 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	case err == nil:
 		o.result.Notice = last(record)
 	}
-	if err := store.Forget(e.settings.StateDir, st.Place()); err != nil {
+	if errors.Is(err, protocol.ErrLocked) || errors.Is(err, protocol.ErrStorage) {
+		return o.but(err) // it can't be deleted now, so nothing of it is
+	}
+	if err := store.Forget(ctx, e.settings.StateDir, st); err != nil {
 		return o.but(err)
 	}
 	if err == nil || errors.Is(err, protocol.ErrLoginRequired) {

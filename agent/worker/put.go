@@ -171,7 +171,7 @@ func (e *errand) spill(ctx context.Context) outcome {
 	if st == nil {
 		return outcome{result: e.about(nil), err: &protocol.Error{Code: protocol.CodeConfig, Message: "store memory keeps nothing beyond the agent"}}
 	}
-	o := outcome{result: e.about(st), err: store.Spill(e.settings.StateDir, st.Place(), store.Version(e.job.Base), record)}
+	o := outcome{result: e.about(st), err: store.Spill(e.settings.StateDir, st, store.Version(e.job.Base), record)}
 	o.result.Saved = o.err == nil
 	return o
 }

@@ -45,7 +45,7 @@ func (e *errand) renew(ctx context.Context) outcome {
 // glance answers from the store without a lock, which is all that most jobs need: someone else has renewed, or the agent has
 // just started. It declines whenever there is more to do than to look.
 func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
-	if !e.job.Record.Empty() || store.Spilled(e.settings.StateDir, st.Place()) {
+	if !e.job.Record.Empty() || store.Spilled(e.settings.StateDir, st) {
 		return outcome{}, false
 	}
 	record, version, err := st.Load(ctx)

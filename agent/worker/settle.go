@@ -73,7 +73,7 @@ func (e *errand) settle(ctx context.Context, st store.Store) (state, error) {
 	ours, heldErr := e.held()
 	base := store.Version(e.job.Base)
 	if heldErr == nil {
-		if err := store.Spill(e.settings.StateDir, st.Place(), base, ours); err != nil {
+		if err := store.Spill(e.settings.StateDir, st, base, ours); err != nil {
 			return e.reconcile(ctx, st, ours, base) // there is no room for it, but the store may have some
 		}
 	}
@@ -122,7 +122,7 @@ func (e *errand) reconcile(ctx context.Context, st store.Store, ours store.Recor
 // setAside keeps a record that has lost where a person can find it. The store differs from base, so recovering the spill
 // does no more than that.
 func (e *errand) setAside(ctx context.Context, st store.Store, ours store.Record, base store.Version) error {
-	if err := store.Spill(e.settings.StateDir, st.Place(), base, ours); err != nil {
+	if err := store.Spill(e.settings.StateDir, st, base, ours); err != nil {
 		return err
 	}
 	_, err := store.Recover(ctx, e.settings.StateDir, st)
@@ -165,7 +165,7 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	o.err = cannotSave(s)
 	// The agent may die before it reads that nothing was saved, so what the store refuses is spilled whoever holds it as well.
 	// The save that succeeds brings the spill home.
-	o.unsaved = func() error { return store.Spill(e.settings.StateDir, s.st.Place(), s.version, s.record) }
+	o.unsaved = func() error { return store.Spill(e.settings.StateDir, s.st, s.version, s.record) }
 	if o.unsaved() == nil {
 		o.unsaved = nil
 	}

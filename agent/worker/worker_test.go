@@ -576,8 +576,7 @@ func TestHeldUntilSpilled(t *testing.T) {
 		w.runTo(j, watcher{func(r job.Report) {
 			if r.Kind == job.Done {
 				seen = true
-				place := store.NewClaudeCode(w.settings.ConfigDir).Place()
-				spilled := canSpill && store.Spilled(w.settings.StateDir, place)
+				spilled := canSpill && store.Spilled(w.settings.StateDir, store.NewClaudeCode(w.settings.ConfigDir))
 				if err := take(); r.Result.Saved || canSpill != spilled || !spilled && !errors.Is(err, protocol.ErrUnavailable) {
 					t.Errorf("op %d, saved %v: the record can be taken before the agent has it: %v", op, r.Result.Saved, err)
 				}
