@@ -261,6 +261,9 @@ func (a *Agent) Put(ctx context.Context, req protocol.PutRequest) (protocol.PutR
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
+	if r.Location == "" { // handed over, and then the worker was gone
+		r.Notice = "it is kept in the agent's memory until it is saved"
+	}
 	return protocol.PutReply{Location: r.Location, Notice: r.Notice}, nil
 }
 

@@ -19,13 +19,16 @@ type fixed struct {
 func (f *fixed) Run(_ context.Context, j job.Job, _ func(job.Result)) (job.Report, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if j.Op == job.Delete {
+	if j.Op.Removes() {
 		delete(f.profiles, j.Profile)
 		return job.Report{Kind: job.Done}, nil
 	}
 	p, ok := f.profiles[j.Profile]
 	if !ok {
 		return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing stored"}}, nil
+	}
+	if j.Op == job.Identify {
+		return job.Report{Kind: job.Done, Result: job.Result{Identity: p.Identity}}, nil
 	}
 	r := job.Result{Store: "file", Location: "a file", Version: job.Version{1}, Saved: true}
 	if p.Err == nil {
@@ -42,7 +45,14 @@ func fixture(t *testing.T, profiles []protocoltest.Profile) *Agent {
 		f.profiles[p.Name] = p
 		names = append(names, p.Name)
 	}
-	a := New(Options{Load: func() (Config, error) { return config(names...), nil }, Runner: f, Build: "test"})
+	a := New(Options{Load: func() (Config, error) {
+		c := config(names...)
+		c.Home = protocoltest.Home
+		for i, p := range profiles {
+			c.Profiles[i].Hosts = p.Hosts
+		}
+		return c, nil
+	}, Runner: f, Build: "test"})
 	t.Cleanup(func() { a.Close(context.Background()) })
 	return a
 }

@@ -86,7 +86,8 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	defer e.mu.Unlock()
 	h := e.hand.Load()
 	if req.Force {
-		if h != nil && e.failure == nil && now.Sub(e.lastRenewal) < settled && h.alive(now) {
+		fresh := now.Sub(e.lastRenewal) < settled || h != nil && job.IssuedSince(now, h.issued, req.Since)
+		if h != nil && e.failure == nil && fresh && h.alive(now) {
 			return h, nil, nil
 		}
 	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) {

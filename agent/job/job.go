@@ -130,3 +130,9 @@ func Due(now, expiry, issued time.Time, minTTL time.Duration, halfLife bool) boo
 	}
 	return expiry.Round(0).Sub(now.Round(0)) <= max(need, minTTL)
 }
+
+// IssuedSince reports whether a token that was issued at issued (zero: unknown) is as new as since (zero: no token is) asks for.
+// Times are compared as they are stored, in milliseconds; one that is still to come at now is of a clock that was wrong.
+func IssuedSince(now, issued, since time.Time) bool {
+	return !issued.IsZero() && !since.IsZero() && !issued.Before(since.Truncate(time.Millisecond)) && !issued.After(now)
+}

@@ -1,12 +1,180 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
-// identify says who is signed in.
-func (e *errand) identify(context.Context) outcome {
-	return outcome{err: &protocol.Error{Code: protocol.CodeUnavailable, Message: "provider " + e.settings.Provider + " can't be asked who is signed in"}}
+// keepTime bounds the wait for a record in which who is signed in is to be kept: the answer is there already.
+const keepTime = 5 * time.Second
+
+// identify says who is signed in. It takes no lock until it has its answer, and only to keep that: nobody's renewal waits for
+// the provider's user profile.
+func (e *errand) identify(ctx context.Context) outcome {
+	s, err := e.inForce(ctx)
+	if err != nil {
+		return outcome{err: err}
+	}
+	o := outcome{result: e.about(s.st)}
+	o.result.Identity = e.complete(s.record, e.kept(s))
+	if o.result.Identity.Fetched.IsZero() || e.job.Force || e.job.Check {
+		identity, err := e.inquire(ctx, s.record)
+		if err != nil {
+			return o.but(err)
+		}
+		if !identity.Fetched.IsZero() {
+			e.note(ctx, s, identity)
+			o.result.Identity = e.complete(s.record, identity)
+		}
+	}
+	return o
 }
+
+// inForce is the record that the agent's token is of, with that token.
+func (e *errand) inForce(ctx context.Context) (state, error) {
+	var s state
+	var err error
+	if e.settings.Provider != "command" {
+		if s.st, err = e.open(ctx); err != nil {
+			return s, err
+		}
+	}
+	switch {
+	case e.settings.Provider == "command":
+	case !e.job.Record.Empty():
+		s.record, err = e.held()
+		s.unsaved = true
+	default:
+		s.record, s.version, err = s.st.Load(ctx)
+	}
+	if !e.job.Token.Empty() {
+		s.record.AccessToken = e.job.Token
+	}
+	return s, err
+}
+
+// complete fills in from the record what the provider did not say.
+func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity {
+	i.Profile = e.job.Profile
+	i.Subscription = cmp.Or(i.Subscription, r.Subscription)
+	if i.Scopes == nil {
+		i.Scopes = slices.Clone(r.Scopes)
+	}
+	return i
+}
+
+// inquire asks the provider who has signed in, and with Check whether the token is good. The zero Identity says that there
+// is nobody to ask.
+func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity, error) {
+	cannot := &protocol.Error{Code: protocol.CodeUnavailable, Message: "provider " + e.settings.Provider + " can't be asked whether the token is good",
+		Hint: "set introspect_url or profile_url in config.toml, where the provider has one"}
+	if e.settings.Provider == "static" || e.settings.Provider == "command" {
+		if e.job.Check {
+			cannot.Hint = ""
+			return protocol.Identity{}, cannot
+		}
+		return protocol.Identity{}, nil
+	}
+	c, _, err := e.provider(ctx, r)
+	if err != nil {
+		return protocol.Identity{}, err
+	}
+	if e.job.Check && c.IntrospectURL != "" && e.settings.IntrospectURL != "" {
+		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
+	}
+	if c.ProfileURL == "" {
+		if err := c.Discover(ctx); err != nil {
+			return protocol.Identity{}, err
+		}
+	}
+	switch {
+	case c.ProfileURL != "":
+		return c.Identify(ctx, r.AccessToken)
+	case e.job.Check:
+		return protocol.Identity{}, cannot
+	}
+	return protocol.Identity{}, nil
+}
+
+// identityNote is who is signed in where the record itself has no room for it: a file of ours, about one version of the record.
+// What another program writes may be another person's.
+type identityNote struct {
+	Version  int               `json:"version"`
+	Record   string            `json:"record"` // its store.Version in hexadecimal
+	Identity protocol.Identity `json:"identity"`
+}
+
+func (e *errand) identityPath() string {
+	return filepath.Join(e.settings.StateDir, "identity", protocol.FoldProfile(e.settings.Name)+".json")
+}
+
+// roomless reports whether st's records have no room for who is signed in.
+func roomless(st store.Store) bool { return st != nil && st.Place().Kind == "claude-code" }
+
+// kept is who is signed in as far as it is kept, the zero Identity where it is not.
+func (e *errand) kept(s state) protocol.Identity {
+	if s.unsaved || !roomless(s.st) {
+		return s.record.Identity
+	}
+	return e.readNote(s.version)
+}
+
+func (e *errand) readNote(v store.Version) protocol.Identity {
+	data, err := readSmall(e.identityPath())
+	var n identityNote
+	if err != nil || json.Unmarshal(data, &n) != nil || n.Version != 1 || n.Record != hex.EncodeToString(v[:]) {
+		return protocol.Identity{}
+	}
+	return n.Identity
+}
+
+func (e *errand) writeNote(v store.Version, i protocol.Identity) {
+	data, err := json.Marshal(identityNote{Version: 1, Record: hex.EncodeToString(v[:]), Identity: i})
+	if err == nil {
+		replaceFile(e.identityPath(), append(data, '\n'))
+	}
+}
+
+// note keeps who is signed in with the record that it was asked for, if that is still there. To fail at it costs another
+// question. An unsaved record's is kept by the agent.
+func (e *errand) note(ctx context.Context, s state, i protocol.Identity) {
+	switch {
+	case s.st == nil || s.unsaved:
+		return
+	case roomless(s.st):
+		e.writeNote(s.version, i)
+		return
+	}
+	waiting, cancel := context.WithTimeout(ctx, keepTime)
+	defer cancel()
+	lock, err := s.st.Lock(waiting)
+	if err != nil {
+		return
+	}
+	defer lock.Release()
+	if r, version, err := s.st.Load(ctx); err == nil && r.SignIn == s.record.SignIn && !store.Spilled(e.settings.StateDir, s.st) {
+		r.Identity = i
+		s.st.Save(context.WithoutCancel(ctx), r, version)
+	}
+}
+
+// sameAs carries a note over a renewal: whoever was signed in is.
+func (e *errand) sameAs(st store.Store, old, renewed store.Version) {
+	if !roomless(st) || old == renewed {
+		return
+	}
+	if i := e.readNote(old); !i.Fetched.IsZero() {
+		e.writeNote(renewed, i)
+	}
+}
+
+func (e *errand) forgetIdentity() { os.Remove(e.identityPath()) }

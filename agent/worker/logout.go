@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -60,6 +61,7 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	case err == nil:
 		o.result.Notice = last(record)
 	}
+	e.forgetIdentity()
 	if errors.Is(err, protocol.ErrLocked) || errors.Is(err, protocol.ErrStorage) {
 		return o.but(err) // it can't be deleted now, so nothing of it is
 	}
@@ -77,11 +79,44 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	return o
 }
 
-// revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens of many a
-// provider. It returns what the person must know about that which was not revoked.
+// revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens at many a
+// provider. It returns what the person must know of that which was not revoked.
 func (e *errand) revoke(ctx context.Context, r store.Record) string {
-	return ""
+	if e.settings.Provider == "static" {
+		return ""
+	}
+	asking, cancel := context.WithTimeout(ctx, revokeTime)
+	defer cancel()
+	c, _, err := e.provider(asking, r)
+	if err == nil && c.RevokeURL == "" {
+		err = c.Discover(asking)
+	}
+	switch {
+	case err != nil:
+		return "nothing was revoked: " + err.Error()
+	case c.RevokeURL == "":
+		return "nothing was revoked: no revocation endpoint is known of this provider, so the tokens are good until they expire"
+	}
+	var left []string
+	for _, t := range []struct {
+		token protocol.Secret
+		kind  oauth.TokenKind
+		name  string
+	}{
+		{r.RefreshToken, oauth.RefreshToken, "the refresh token"},
+		{r.AccessToken, oauth.AccessToken, "the access token"},
+	} {
+		if t.token.Empty() {
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, revokeTime)
+		if failed := c.Revoke(asking, t.token, t.kind); failed != nil {
+			left, err = append(left, t.name), failed
+		}
+		cancel()
+	}
+	if left == nil {
+		return ""
+	}
+	return strings.Join(left, " and ") + " could not be revoked: " + err.Error()
 }
-
-// list joins words as a person does.
-func list(words []string) string { return strings.Join(words, " and ") }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,14 +9,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
 
 // open returns the profile's store, nil for memory. Store `auto` is the remembered one; failing that the first that holds
-// something (a record that is corrupt or signed out counts: it is the profile's); failing that, for a record about to be put,
-// a file. What is remembered stays: a store that does not answer is an error, never a reason to look elsewhere.
+// something (a record that is corrupt, locked or signed out counts: it is the profile's); failing that, for a record about
+// to be put, the keyring if it works, else a file. What is remembered stays: a store that does not answer is an error, never
+// a reason to look elsewhere.
 func (e *errand) open(ctx context.Context) (store.Store, error) {
 	kind := e.settings.Store
 	if kind == "auto" || kind == "" {
@@ -27,9 +31,9 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if kind != "" {
 		return e.openKind(kind)
 	}
-	candidates := []string{"file"}
+	candidates := []string{"file", "encrypted"}
 	if e.settings.Provider == "claude" && e.settings.ConfigDir != "" {
-		candidates = []string{"claude-code", "file"}
+		candidates = []string{"claude-code", "file", "encrypted"}
 	}
 	for _, kind := range candidates {
 		st, err := e.openKind(kind)
@@ -40,7 +44,22 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 			return st, nil
 		}
 	}
-	return e.openKind("file")
+	// A keyring that does not answer says nothing about this profile, unless something of it is known to be there.
+	keyring := store.NewKeyring(e.settings.StateDir, e.settings.Name)
+	if keyring.Known() {
+		return keyring, nil
+	}
+	if _, _, err := keyring.Load(ctx); err == nil {
+		return keyring, nil
+	}
+	if e.job.Op != job.Put {
+		return e.openKind("file")
+	}
+	if err := store.ProbeKeyring(ctx); err != nil {
+		e.notice = "it is kept in a file and not in the keyring: " + err.Error()
+		return e.openKind("file")
+	}
+	return keyring, nil
 }
 
 func (e *errand) openKind(kind string) (store.Store, error) {
@@ -49,6 +68,11 @@ func (e *errand) openKind(kind string) (store.Store, error) {
 		return nil, nil
 	case "file":
 		return store.NewFile(e.settings.DataDir, e.settings.Name), nil
+	case "keyring":
+		return store.NewKeyring(e.settings.StateDir, e.settings.Name), nil
+	case "encrypted":
+		identity, err := e.identity()
+		return store.NewEncrypted(e.settings.DataDir, e.settings.Name, identity), err
 	case "claude-code":
 		if e.settings.ConfigDir == "" {
 			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set, so Claude Code's directory is not known",
@@ -58,6 +82,26 @@ func (e *errand) openKind(kind string) (store.Store, error) {
 	}
 	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown store %q", kind)}
 }
+
+// identity is what opens the encrypted store: a key file without a passphrase. Behind one that has a passphrase, or is not
+// there yet, the store is locked.
+func (e *errand) identity() (store.Identity, error) {
+	path := cmp.Or(e.settings.Identity, store.IdentityPath(e.settings.DataDir))
+	key, err := store.UnlockIdentity(path, protocol.Secret{})
+	switch {
+	case errors.Is(err, protocol.ErrLocked), errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "":
+		return store.Identity{}, nil
+	case errors.Is(err, protocol.ErrNotFound):
+		return store.Identity{}, &protocol.Error{Code: protocol.CodeConfig, Message: "identity: there is no " + path,
+			Hint: "name an age identity or an SSH private key of type ed25519 or RSA"}
+	case err != nil:
+		return store.Identity{}, err
+	}
+	return store.ParseIdentity(key)
+}
+
+// remembered are the stores that `auto` may have been decided to be.
+var remembered = []string{"file", "claude-code", "keyring", "encrypted"}
 
 // choice is the file in which the decision of store `auto` is kept.
 type choice struct {
@@ -79,7 +123,7 @@ func (e *errand) recall() (string, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &c)
 	}
-	if err == nil && (c.Version != 1 || c.Store != "file" && c.Store != "claude-code") {
+	if err == nil && (c.Version != 1 || !slices.Contains(remembered, c.Store)) {
 		err = errors.New("it is of another version")
 	}
 	if err != nil {

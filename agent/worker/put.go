@@ -136,11 +136,11 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 	return s.end(o)
 }
 
-// bind returns the origin that a record's refresh token may be sent to. Where the issuer alone is configured it is the one
+// bind returns the origin that a record's secrets may be sent to. Where the issuer alone is configured it is the one
 // that the sign-in found there, or the one that the first renewal will find.
 func (e *errand) bind(r store.Record) (string, error) {
 	switch {
-	case r.RefreshToken.Empty():
+	case e.settings.Provider == "static", r.RefreshToken.Empty() && r.ClientSecret.Empty() && r.Assertion.Empty():
 		return "", nil
 	case e.settings.TokenURL == "" && e.settings.Issuer != "" && r.TokenOrigin == "":
 		return "", nil

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
@@ -88,14 +86,8 @@ func (e *errand) unlucky(ctx context.Context, s state, err error) outcome {
 // made: it is this request's own, by a worker whose agent died before it could say so.
 func (e *errand) due(s state) bool {
 	known := s.unsaved || s.held || e.job.Base == job.Version{} || e.job.Base == job.Version(s.version)
-	return e.job.Force && known && !e.issuedSince(s.record) || s.record.AccessToken.Empty() ||
+	return e.job.Force && known && !job.IssuedSince(time.Now(), s.record.Issued, e.job.Since) || s.record.AccessToken.Empty() ||
 		job.Due(time.Now(), s.record.Expiry, s.record.Issued, e.job.MinTTL, e.job.HalfLife)
-}
-
-// issuedSince reports whether the job asks for a token of a time, and r's is. A time to come is a clock's that was wrong.
-func (e *errand) issuedSince(r store.Record) bool {
-	since := e.job.Since.Truncate(time.Millisecond) // as times are stored
-	return !since.IsZero() && !r.Issued.Before(since) && !r.Issued.After(time.Now())
 }
 
 func alive(r store.Record) bool {
@@ -107,12 +99,15 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	if !e.due(s) {
 		return e.keep(ctx, s)
 	}
-	origin, err := e.mayRenew(s.record)
-	switch {
+	switch ok, err := e.renewable(s.record); {
 	case err != nil:
 		return e.failed(ctx, s, err)
-	case origin == "":
+	case !ok:
 		return e.keep(ctx, s)
+	}
+	client, origin, err := e.provider(ctx, s.record)
+	if err != nil {
+		return e.failed(ctx, s, err)
 	}
 	if s.lock != nil {
 		if err := s.lock.Check(); err != nil {
@@ -123,10 +118,13 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	// From here on the job is finished whatever happens around it.
 	ctx = context.WithoutCancel(ctx)
 	e.agent.report(job.Report{Kind: job.Asking})
-	reply, err := e.client().Refresh(ctx, s.record.RefreshToken)
+	reply, err := e.request(ctx, client, s.record)
 	if err != nil {
 		if o, ok := e.overtaken(ctx, s, err); ok {
 			return o
+		}
+		if errors.Is(err, protocol.ErrLoginRequired) && s.st != nil {
+			store.NewHistory(e.settings.StateDir, s.st).Spend(ctx, s.record.RefreshToken)
 		}
 		if !reply.RefreshToken.Empty() {
 			s.record.RefreshToken, s.unsaved = reply.RefreshToken, true // rotated, though no access token came with it
@@ -134,6 +132,7 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		}
 		return e.failed(ctx, s, err)
 	}
+	known := s.version
 	s.record, s.unsaved = renewed(s.record, reply, origin), true
 
 	handOver := e.result(s.st, s.record, s.version)
@@ -143,6 +142,7 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	}
 	e.agent.report(job.Report{Kind: job.HandOver, Result: handOver})
 	o := e.keep(ctx, s)
+	e.sameAs(s.st, known, store.Version(o.result.Version))
 	o.result.Renewed = true
 	return o
 }
@@ -169,47 +169,23 @@ func (e *errand) overtaken(ctx context.Context, s state, refusal error) (outcome
 	return e.keep(ctx, state{st: s.st, lock: s.lock, record: record, version: version}), true
 }
 
-// mayRenew returns the origin that the record's refresh token goes to; "" and nil when the record can't be renewed and
-// serves as it is; an error when it can't and doesn't.
-func (e *errand) mayRenew(r store.Record) (origin string, err error) {
+// renewable reports whether there is something to renew a record with; false and nil when there is not and it serves as it
+// is, an error when it doesn't.
+func (e *errand) renewable(r store.Record) (bool, error) {
 	switch {
 	case e.settings.Provider == "static" && e.job.Force:
-		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
+		return false, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
 			Hint: "replace it: ccagent add " + e.job.Profile + " --provider static --force"}
 	case e.settings.Provider == "static":
-		return "", nil
-	case r.RefreshToken.Empty() && !alive(r):
-		return "", &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
-	case r.RefreshToken.Empty() && e.job.Force:
-		return "", &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
-	case r.RefreshToken.Empty():
-		return "", nil
+		return false, nil
+	case e.asksAgain(), !r.RefreshToken.Empty():
+		return true, nil
+	case !alive(r):
+		return false, &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
+	case e.job.Force:
+		return false, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
 	}
-	if origin, err = oauth.Origin(e.settings.TokenURL); err != nil {
-		return "", err
-	}
-	if r.TokenOrigin != "" && r.TokenOrigin != origin && !(slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)) {
-		return "", &protocol.Error{
-			Code:    protocol.CodeLoginRequired,
-			Message: fmt.Sprintf("this sign-in belongs to %s and token_url is at %s, where its refresh token is not sent", r.TokenOrigin, origin),
-			Hint:    "set token_url back, or sign in anew and hand that over: ccagent import FILE",
-		}
-	}
-	return origin, nil
-}
-
-// claudeOrigins are one and the same service: the documented homes of provider claude's token endpoint, newer and older.
-var claudeOrigins = []string{"https://platform.claude.com", "https://console.anthropic.com"}
-
-func (e *errand) client() *oauth.Client {
-	return &oauth.Client{
-		JSON:      e.settings.Provider == "claude",
-		TokenURL:  e.settings.TokenURL,
-		ClientID:  e.settings.ClientID,
-		UserAgent: e.settings.UserAgent,
-		Headers:   e.settings.Headers,
-		Timeout:   e.settings.Timeout,
-	}
+	return false, nil
 }
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.

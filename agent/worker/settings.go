@@ -10,10 +10,11 @@ const DefaultTTL = 5 * time.Minute
 type Settings struct {
 	Name      string `json:"name"`
 	Provider  string `json:"provider"`             // claude, oidc, oauth2, static, command
-	Store     string `json:"store"`                // auto, claude-code, file, memory
+	Store     string `json:"store"`                // auto, claude-code, file, keyring, encrypted, memory
 	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute; "" when HOME is unknown
 	DataDir   string `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
 	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
+	Identity  string `json:"identity,omitempty"`   // of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
 
 	// The provider, where it is claude, oidc or oauth2. An endpoint that is empty is looked up at Issuer.
 	Issuer        string `json:"issuer,omitempty"`

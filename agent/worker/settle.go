@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -139,6 +140,7 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	if s.st == nil {
 		return e.keepInMemory(s)
 	}
+	fresh := s.unsaved || e.job.Base != job.Version(s.version)
 	for tries := 0; s.unsaved && s.blocked == nil && tries < 3; tries++ {
 		version, err := s.st.Save(ctx, s.record, s.version)
 		switch {
@@ -155,6 +157,9 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	o := outcome{result: e.result(s.st, s.record, s.version)}
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
+		if fresh { // the backup of what is stored safely: failing at it is no failure of the job
+			store.NewHistory(e.settings.StateDir, s.st).Keep(ctx, s.record, time.Now())
+		}
 		return o
 	}
 	record, err := s.record.Marshal()

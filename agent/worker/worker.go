@@ -45,6 +45,9 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	}
 	e.agent.report(job.Report{Kind: job.Hello})
 	o := e.do(ctx)
+	if e.notice != "" && o.err == nil {
+		o.result.Notice = strings.TrimPrefix(o.result.Notice+"; "+e.notice, "; ")
+	}
 	e.agent.report(job.Report{Kind: job.Done, Result: o.result, Err: e.explain(o.err), RetryAfter: retryAfter(o.err)})
 	if o.unsaved == nil {
 		return nil
@@ -63,6 +66,7 @@ type errand struct {
 	job      job.Job
 	settings Settings
 	agent    pipe
+	notice   string // a line for the person, besides the result's
 }
 
 // outcome is what became of a job: the last report's content, and how to keep what neither store nor provider has.
@@ -120,6 +124,9 @@ func (e *errand) explain(err error) *protocol.Error {
 		return nil
 	}
 	out := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+	if name := "profile " + e.job.Profile; !strings.Contains(out.Message, name) {
+		out.Message = name + ": " + out.Message
+	}
 	if out.Hint != "" {
 		return out
 	}

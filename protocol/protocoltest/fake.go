@@ -19,6 +19,7 @@ type Profile struct {
 	Kind   protocol.Kind
 	Notice string
 	Err    *protocol.Error // what a renewal fails with; the profile has no token then
+	Hosts  []string        // where the token may go; none: anywhere
 	// Identity is who is signed in; its Profile is Name.
 	Identity protocol.Identity
 }
@@ -32,6 +33,9 @@ type Fake struct {
 	stopped  bool
 	requests []protocol.TokenRequest
 
+	// Home is the agent's own: a request that names another is refused. The zero Home refuses nothing. Set it before the first
+	// request.
+	Home protocol.Home
 	// Answer, if set, is asked instead of the profiles for each token. Set it before the first request.
 	Answer func(context.Context, protocol.TokenRequest) (protocol.Token, error)
 }
@@ -80,9 +84,12 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile)
+	p, err := f.lookup(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Token{}, err
+	}
+	if req.Host != "" && len(p.Hosts) > 0 && !slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
+		return protocol.Token{}, &protocol.Error{Code: protocol.CodeDenied, Message: "profile " + p.Name + " does not list this host"}
 	}
 	if p.Err != nil {
 		return protocol.Token{}, p.Err
@@ -108,7 +115,7 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 	}}
 	profiles := slices.SortedFunc(maps.Values(f.profiles), func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	if req.Profile != "" {
-		p, err := f.lookup(req.Profile)
+		p, err := f.lookup(req.Profile, req.Home)
 		if err != nil {
 			return protocol.Status{}, err
 		}
@@ -133,7 +140,7 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 func (f *Fake) Put(_ context.Context, req protocol.PutRequest) (protocol.PutReply, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile)
+	p, err := f.lookup(req.Profile, req.Home)
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
@@ -154,7 +161,7 @@ func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply pr
 		f.stopped = true
 		return reply, nil
 	case protocol.CommandLogout, protocol.CommandRemove:
-		p, err := f.lookup(req.Profile)
+		p, err := f.lookup(req.Profile, req.Home)
 		if err != nil {
 			return reply, err
 		}
@@ -173,7 +180,7 @@ func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply pr
 func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile)
+	p, err := f.lookup(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Identity{}, err
 	}
@@ -184,8 +191,11 @@ func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protoc
 	return p.Identity, nil
 }
 
-// lookup returns a profile by name, "" for the default one.
-func (f *Fake) lookup(name string) (Profile, error) {
+// lookup returns a profile by name, "" for the default one, to a request from that home.
+func (f *Fake) lookup(name string, home protocol.Home) (Profile, error) {
+	if none := (protocol.Home{}); home != none && f.Home != none && home != f.Home {
+		return Profile{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the agent's home is another one"}
+	}
 	if name == "" {
 		name = f.first
 	}

@@ -5,6 +5,7 @@ package protocoltest
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -14,14 +15,18 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Run is the conformance suite. start returns an agent that serves the given profiles, the first of them by default, until
-// the test ends; it is called for each part anew.
+// Home is the home of the agents under test.
+var Home = protocol.Home{Home: "/home/fake", XDGConfigHome: "/home/fake/.config", ClaudeConfigDir: "/home/fake/.claude"}
+
+// Run is the conformance suite. start returns an agent whose home is [Home] and that serves the given profiles, the first of them
+// by default, until the test ends; it is called for each part anew.
 func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Agent) {
 	expiry := time.Now().Add(3 * time.Hour).Truncate(time.Millisecond)
 	profiles := []Profile{
 		{Name: "main", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
 		{Name: "Robot.2", Token: "fake-key-2", Kind: protocol.KindAPIKey},
-		{Name: "gateway", Token: "fake-bearer-3", Expiry: expiry.Add(time.Hour), Kind: protocol.KindBearer},
+		{Name: "gateway", Token: "fake-bearer-3", Expiry: expiry.Add(time.Hour), Kind: protocol.KindBearer, Hosts: []string{"llm.example.com"},
+			Identity: protocol.Identity{Account: "user-1", Email: "alice@example.com", Scopes: []string{"openid"}, Fetched: time.UnixMilli(1767225600123)}},
 		{Name: "signed-out", Kind: protocol.KindOAuth, Err: &protocol.Error{
 			Code:    protocol.CodeLoginRequired,
 			Message: "the sign-in was revoked",
@@ -54,6 +59,66 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		wantToken(t, token, err, profiles[0])
 
 		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+	})
+
+	t.Run("hosts", func(t *testing.T) {
+		agent := start(t, profiles)
+		for host, want := range map[string]error{"": nil, "llm.example.com": nil, "LLM.Example.com": nil,
+			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied} {
+			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
+			if want != nil {
+				wantCode(t, err, want)
+			} else {
+				wantToken(t, token, err, profiles[2])
+			}
+		}
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example"})
+		wantToken(t, token, err, profiles[0])
+	})
+
+	t.Run("home", func(t *testing.T) {
+		agent := start(t, profiles)
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{Home: Home})
+		wantToken(t, token, err, profiles[0])
+		for _, other := range []protocol.Home{
+			{Home: "/home/other", XDGConfigHome: Home.XDGConfigHome, ClaudeConfigDir: Home.ClaudeConfigDir},
+			{Home: Home.Home, XDGConfigHome: "/elsewhere", ClaudeConfigDir: Home.ClaudeConfigDir},
+		} {
+			_, err := agent.Token(t.Context(), protocol.TokenRequest{Home: other})
+			wantCode(t, err, protocol.ErrConfig)
+			_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "main", Home: other})
+			wantCode(t, err, protocol.ErrConfig)
+			_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other})
+			wantCode(t, err, protocol.ErrConfig)
+			_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main", Home: other})
+			wantCode(t, err, protocol.ErrConfig)
+			_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "main", Home: other})
+			wantCode(t, err, protocol.ErrConfig)
+		}
+	})
+
+	t.Run("identify", func(t *testing.T) {
+		agent := start(t, profiles)
+		want := profiles[2].Identity
+		want.Profile = "gateway"
+		for _, req := range []protocol.IdentifyRequest{{Profile: "GATEWAY"}, {Profile: "gateway", Refresh: true}, {Profile: "gateway", Check: true}} {
+			if got, err := agent.Identify(t.Context(), req); err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("%+v: %+v, %v; want %+v", req, got, err, want)
+			}
+		}
+		_, err := agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+		_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "signed-out"})
+		wantCode(t, err, protocol.ErrLoginRequired)
+	})
+
+	t.Run("logout", func(t *testing.T) {
+		agent := start(t, profiles)
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout, Profile: "gateway"}); err != nil {
+			t.Error(err)
+		}
+		_, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
 		wantCode(t, err, protocol.ErrNotFound)
 	})
 

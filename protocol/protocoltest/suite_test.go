@@ -7,15 +7,21 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
+func fake(profiles []protocoltest.Profile) *protocoltest.Fake {
+	f := protocoltest.NewFake(profiles...)
+	f.Home = protocoltest.Home
+	return f
+}
+
 func TestFake(t *testing.T) {
 	protocoltest.Run(t, func(t *testing.T, profiles []protocoltest.Profile) protocol.Agent {
-		return protocoltest.NewFake(profiles...)
+		return fake(profiles)
 	})
 }
 
 func TestClient(t *testing.T) {
 	protocoltest.Run(t, func(t *testing.T, profiles []protocoltest.Profile) protocol.Agent {
-		client := protocol.NewClient(protocoltest.Serve(t, protocoltest.NewFake(profiles...)))
+		client := protocol.NewClient(protocoltest.Serve(t, fake(profiles)))
 		t.Cleanup(func() { client.Close() })
 		return client
 	})

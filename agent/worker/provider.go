@@ -1,0 +1,165 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// ClientOf makes the client of a profile's provider. clientSecret is the one that is kept with the record, or about to be.
+// Endpoints that are not configured are missing still: see [oauth.Client.Discover]. It fails with ErrConfig when the client's
+// key can't be read.
+func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
+	c := &oauth.Client{
+		Issuer:        s.Issuer,
+		AuthorizeURL:  s.AuthorizeURL,
+		TokenURL:      s.TokenURL,
+		DeviceURL:     s.DeviceURL,
+		RevokeURL:     s.RevokeURL,
+		IntrospectURL: s.IntrospectURL,
+		ProfileURL:    s.ProfileURL,
+		ClientID:      s.ClientID,
+		Auth:          oauth.Auth(s.ClientAuth),
+		Secret:        clientSecret,
+		Scopes:        s.Scopes,
+		Audience:      s.Audience,
+		Resource:      s.Resource,
+		Params:        s.Params,
+		JSON:          s.Provider == "claude",
+		UserAgent:     s.UserAgent,
+		Headers:       s.Headers,
+		Timeout:       s.Timeout,
+	}
+	if s.ClientAuth == "none" {
+		c.Auth = oauth.None
+	}
+	if c.Auth != oauth.PrivateKeyJWT {
+		return c, nil
+	}
+	data, err := readSmall(s.ClientKeyFile)
+	if err != nil {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the client's key can't be read: " + err.Error(),
+			Hint: "check client_key_file in config.toml"}
+	}
+	if c.Key, err = oauth.ParseKey(data); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// maxSmall bounds a key or an assertion in a file.
+const maxSmall = 64 << 10
+
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err == nil && len(data) > maxSmall {
+		err = errors.New(path + " is larger than 64 KiB")
+	}
+	return data, err
+}
+
+// provider is the client for a record, and the origin that the record's secrets may go to. Where the token endpoint is not
+// configured the issuer is asked for it, once in a worker's life; the record stays bound to where it belongs all the same.
+func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client, origin string, err error) {
+	c, err = ClientOf(e.settings, r.ClientSecret)
+	if err != nil {
+		return nil, "", err
+	}
+	if c.TokenURL == "" && c.Issuer != "" {
+		if err := c.Discover(ctx); err != nil {
+			return nil, "", err
+		}
+	}
+	origin, err = boundTo(r, c.TokenURL)
+	return c, origin, err
+}
+
+// boundTo returns the origin of a token endpoint, and refuses one that is not the record's.
+func boundTo(r store.Record, tokenURL string) (string, error) {
+	origin, err := oauth.Origin(tokenURL)
+	if err != nil {
+		return "", err
+	}
+	if r.TokenOrigin != "" && r.TokenOrigin != origin && !(slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)) {
+		return "", &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("this sign-in belongs to %s and the token endpoint is now at %s, where its secrets are not sent", r.TokenOrigin, origin),
+			Hint:    "set token_url or issuer back, or sign in anew: ccagent login",
+		}
+	}
+	return origin, nil
+}
+
+// claudeOrigins are one and the same service: the documented homes of provider claude's token endpoint, newer and older.
+var claudeOrigins = []string{"https://platform.claude.com", "https://console.anthropic.com"}
+
+// asksAgain reports whether the profile's grant renews by asking anew, without a refresh token.
+func (e *errand) asksAgain() bool {
+	return e.settings.Grant == "client_credentials" || e.settings.Grant == "jwt-bearer"
+}
+
+// request asks for a new token: with the record's refresh token, or as its grant does.
+func (e *errand) request(ctx context.Context, c *oauth.Client, r store.Record) (oauth.Reply, error) {
+	var reply oauth.Reply
+	var err error
+	switch e.settings.Grant {
+	case "client_credentials":
+		reply, err = c.ClientCredentials(ctx)
+	case "jwt-bearer":
+		var assertion protocol.Secret
+		if assertion, err = e.assertion(ctx, r); err == nil {
+			reply, err = c.JWTBearer(ctx, assertion)
+		}
+	default:
+		return c.Refresh(ctx, r.RefreshToken)
+	}
+	reply.RefreshToken = protocol.Secret{} // it would never be used
+	return reply, err
+}
+
+// assertion is what grant jwt-bearer shows: read anew each time where it comes from a file or a command, because it lives
+// shorter than the sign-in.
+func (e *errand) assertion(ctx context.Context, r store.Record) (protocol.Secret, error) {
+	return Assertion(ctx, e.settings, r.Assertion)
+}
+
+// Assertion returns the assertion of grant jwt-bearer: from the file or the command that the settings name, else the one that
+// is kept. Errors are ErrConfig, ErrUnavailable (the command failed) and ErrLoginRequired (there is none).
+func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.Secret, error) {
+	var data []byte
+	var err error
+	switch {
+	case s.AssertionFile != "":
+		if data, err = readSmall(s.AssertionFile); err != nil {
+			return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the assertion can't be read: " + err.Error(),
+				Hint: "check assertion_file in config.toml"}
+		}
+	case len(s.AssertionCommand) > 0:
+		if data, err = (&errand{settings: s}).command(ctx, s.AssertionCommand); err != nil {
+			return protocol.Secret{}, err
+		}
+	case !kept.Empty():
+		return kept, nil
+	default:
+		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "no assertion is kept to ask for a token with",
+			Hint: "hand one over: ccagent login " + s.Name}
+	}
+	text := strings.TrimSpace(string(data))
+	if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "what was given as an assertion is not a JWT"}
+	}
+	return protocol.NewSecret(text), nil
+}
