@@ -55,3 +55,9 @@ func (s *Keyring) Lock(ctx context.Context) (Lock, error) {
 	}
 	return l, err
 }
+
+// Known reports whether a record was saved in the keyring and not deleted since, without asking the keyring.
+func (s *Keyring) Known() bool {
+	w, err := readWitness(s.ring.witness)
+	return err != nil || w.Saved > 0 && !w.Deleted
+}
