@@ -177,7 +177,7 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return waitError(ctx)
+			return gaveUp(ctx, err)
 		case errors.Is(err, ErrNoAgent) && launch != nil:
 			if err := launch(ctx); err != nil {
 				if ctx.Err() != nil {
@@ -192,8 +192,8 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 		case !broken(err):
 			return clientError(err)
 		}
-		if err := sleep(ctx, delay); err != nil {
-			return waitError(ctx)
+		if sleep(ctx, delay) != nil {
+			return gaveUp(ctx, err)
 		}
 	}
 }
@@ -325,6 +325,19 @@ func clientError(err error) error {
 		}
 	}
 	return &Error{Code: CodeInternal, Message: "can't talk to the agent: " + err.Error()}
+}
+
+// gaveUp is the end of the caller's time after a try that failed with err. An agent that closed the connection does not say
+// why: it tells nothing to a peer that it refuses (§2.3).
+func gaveUp(ctx context.Context, err error) error {
+	if !broken(err) || err == unix.EAGAIN || ctx.Err() == context.Canceled {
+		return waitError(ctx)
+	}
+	return &Error{
+		Code:    CodeUnavailable,
+		Message: "the agent closes the connection before it answers",
+		Hint:    "it serves its own user alone, and a limited number of connections: its log says which it was",
+	}
 }
 
 // waitError is a wait that the caller's context ended.
