@@ -72,7 +72,9 @@ func claudeProfile(fields map[string]json.RawMessage) protocol.Identity {
 			Type string `json:"organization_type"`
 		}
 	}
-	json.Unmarshal(fields["account"], &p.Account) // what is of another type than it should be is left out
+	if json.Unmarshal(fields["account"], &p.Account) != nil { // of another type than it should be
+		p.Account = nil
+	}
 	json.Unmarshal(fields["organization"], &p.Organization)
 	id := protocol.Identity{Organization: clean(p.Organization.Name, nil), OrganizationID: clean(p.Organization.UUID, nil)}
 	if p.Account == nil {

@@ -13,6 +13,7 @@
 package oauth
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -61,8 +62,10 @@ type Client struct {
 	Headers   map[string]string // set last, over those of the dialect
 	Timeout   time.Duration     // of one request, its answer's body included; 0: DefaultTimeout
 
-	issConfirmed bool  // the provider promises iss in its callbacks (RFC 9207 section 3)
-	trust        trust // for tests: what a TLS server is judged by
+	issConfirmed bool // the provider promises iss in its callbacks (RFC 9207 section 3)
+	// For tests: what a TLS server is judged by, and what stands for the network.
+	trust     trust
+	roundTrip func(*http.Request) (*http.Response, error)
 }
 
 // Reply is what a token endpoint answered (RFC 6749 section 5.1), with times in place of lifetimes.

@@ -90,9 +90,14 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 		return nil, fail(protocol.CodeConfig, "the header "+clean(name, nil)+" can't be sent as it is configured")
 	}
 
-	transport := to.transport(c.trust)
-	defer transport.CloseIdleConnections()
-	resp, err := transport.RoundTrip(req) // not http.Client.Do: that one follows redirects, keeps cookies, adds referers
+	// Not http.Client.Do: that one follows redirects, keeps cookies, adds referers.
+	roundTrip := c.roundTrip
+	if roundTrip == nil {
+		transport := to.transport(c.trust)
+		defer transport.CloseIdleConnections()
+		roundTrip = transport.RoundTrip
+	}
+	resp, err := roundTrip(req)
 	if err != nil {
 		return nil, broken(ctx, err)
 	}

@@ -1,6 +1,7 @@
 // Package oauthtest is an authorization server in memory, on a loopback port: it rotates refresh tokens, punishes the reuse
 // of one by ending the whole sign-in, and misbehaves on request. Beside the token endpoint it has a small API that answers to
-// living access tokens only. Tests use it, and `ccagent demo` does.
+// living access tokens only, and every other endpoint that a sign-in may need: authorize (with a page that a person can click
+// through), OpenID Connect, device authorization, revocation, introspection. Tests use it, and `ccagent demo` does.
 //
 //	server, err := oauthtest.Start(oauthtest.Options{Lifetime: 8 * time.Second})
 //	signIn := server.Issue()                                          // as though a person had signed in
@@ -12,11 +13,15 @@ package oauthtest
 
 import (
 	"cmp"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,15 +32,24 @@ type Options struct {
 	Addr     string        // "" is 127.0.0.1:0
 	Lifetime time.Duration // of access tokens; 0: 8 h; see SetLifetime
 	ClientID string        // the one client known, others are refused with invalid_client; "" knows every client
+
+	ClientSecret string           // what the client proves itself with, by header or parameter; "" is a public client
+	ClientKey    crypto.PublicKey // or this, by an assertion that it verifies (private_key_jwt)
+	AssertionKey crypto.PublicKey // whose assertions grant jwt-bearer takes
+	Ask          bool             // the authorize endpoint shows a page and waits for a click; otherwise it consents by itself
+	ID           IDFault          // how ID tokens are wrong
 }
 
 // Server is a running authorization server.
 type Server struct {
+	Options
 	listener net.Listener
 	server   http.Server
-	clientID string
+	key      func() (*rsa.PrivateKey, error) // signs ID tokens; made when first asked for
 
 	mu       sync.Mutex
+	codes    map[string]*attempt // authorization codes
+	devices  map[string]*device  // by device code
 	lifetime time.Duration
 	serial   int
 	refresh  map[string]*refreshToken
@@ -48,6 +62,7 @@ type Server struct {
 type grant struct {
 	revoked   bool
 	refreshes int
+	scopes    []string
 }
 
 type refreshToken struct {
@@ -68,6 +83,11 @@ type Counts struct {
 	Reuses    int // refresh tokens presented a second time; each ended its sign-in
 	API       int // requests that the API answered
 	Refused   int // requests that the API refused for their token
+	Exchanges int // authorization codes redeemed
+	Replays   int // authorization codes presented a second time; each ended its sign-in
+	Polls     int // of device codes
+	Machines  int // tokens for client credentials and assertions
+	Revoked   int // tokens revoked by their holder
 }
 
 // SignIn is what a sign-in brings.
@@ -104,13 +124,28 @@ func Start(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
+		Options:  o,
 		listener: listener,
-		clientID: o.ClientID,
+		key:      sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }),
+		codes:    make(map[string]*attempt),
+		devices:  make(map[string]*device),
 		lifetime: cmp.Or(o.Lifetime, 8*time.Hour),
 		refresh:  make(map[string]*refreshToken),
 		access:   make(map[string]*accessToken),
 	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /authorize", s.serveAuthorize)
+	mux.HandleFunc("POST /authorize", s.serveConsent)
+	mux.HandleFunc("GET /paste", servePaste)
+	mux.HandleFunc("POST /device", s.serveDevice)
+	mux.HandleFunc("GET /activate", s.serveActivate)
+	mux.HandleFunc("POST /activate", s.serveActivation)
+	mux.HandleFunc("POST /revoke", s.serveRevoke)
+	mux.HandleFunc("POST /introspect", s.serveIntrospect)
+	mux.HandleFunc("GET /userinfo", s.authorized(userinfo))
+	mux.HandleFunc("GET /keys", s.serveKeys)
+	mux.HandleFunc("GET /.well-known/openid-configuration", s.serveDescription)
+	mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.serveDescription)
 	mux.HandleFunc("POST /v1/oauth/token", s.serveToken)
 	mux.HandleFunc("GET /api/oauth/profile", s.authorized(profile))
 	mux.HandleFunc("GET /api/whoami", s.authorized(whoami))
@@ -140,8 +175,10 @@ func (s *Server) APIURL() string { return s.URL() + "/api/whoami" }
 func (s *Server) Issue() SignIn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.issue(&grant{})
+	return s.issue(&grant{scopes: defaultScopes})
 }
+
+var defaultScopes = []string{"user:inference", "user:profile"}
 
 func (s *Server) issue(g *grant) SignIn {
 	s.serial++
@@ -149,7 +186,7 @@ func (s *Server) issue(g *grant) SignIn {
 		AccessToken:  fmt.Sprintf("fake-access-%d", s.serial),
 		RefreshToken: fmt.Sprintf("fake-refresh-%d", s.serial),
 		Expiry:       time.Now().Add(s.lifetime).Truncate(time.Millisecond),
-		Scopes:       []string{"user:inference", "user:profile"},
+		Scopes:       g.scopes,
 		Subscription: "max",
 	}
 	s.access[signIn.AccessToken] = &accessToken{grant: g, expiry: signIn.Expiry}
@@ -266,32 +303,75 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	status, reply := http.StatusOK, map[string]any(nil)
 	switch {
 	case fault.instead() && !fault.Rotate: // the answer is decided, and nothing is spent
-	case s.clientID != "" && params["client_id"] != s.clientID:
+	case !s.proven(r, params):
 		status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
-	case params["grant_type"] != "refresh_token":
-		status, reply = http.StatusBadRequest, map[string]any{"error": "unsupported_grant_type"}
-	case params["refresh_token"] == "":
-		status, reply = http.StatusBadRequest, map[string]any{"error": "invalid_request"}
 	default:
-		signIn, code := s.rotate(params["refresh_token"])
-		if code != "" {
-			status, reply = http.StatusBadRequest, map[string]any{"error": code, "error_description": "refresh token not found or invalid"}
-			break
-		}
-		reply = map[string]any{
-			"token_type":    "Bearer",
-			"access_token":  signIn.AccessToken,
-			"refresh_token": signIn.RefreshToken,
-			"expires_in":    s.secondsOf(signIn),
-			"scope":         strings.Join(signIn.Scopes, " "),
-			"account":       map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email_address": "alice@example.com"},
-			"organization":  map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example"},
+		if reply = s.grantToken(params); reply["error"] != nil {
+			status = http.StatusBadRequest
 		}
 	}
 	if !fault.wait(r.Context(), fault.Lag) {
 		return
 	}
 	fault.answer(w, r, status, reply)
+}
+
+// grantToken answers a token request of a known client, with an error of RFC 6749 section 5.2 where it is refused.
+func (s *Server) grantToken(params map[string]string) map[string]any {
+	var signIn SignIn
+	code, nonce := "", ""
+	switch params["grant_type"] {
+	case "refresh_token":
+		if params["refresh_token"] == "" {
+			return map[string]any{"error": "invalid_request"}
+		}
+		signIn, code = s.rotate(params["refresh_token"])
+	case "authorization_code":
+		signIn, nonce, code = s.redeem(params)
+	case "urn:ietf:params:oauth:grant-type:device_code":
+		signIn, code = s.poll(params["device_code"])
+	case "client_credentials":
+		if s.ClientSecret == "" && s.ClientKey == nil {
+			return map[string]any{"error": "unauthorized_client"}
+		}
+		return s.machine(params)
+	case "urn:ietf:params:oauth:grant-type:jwt-bearer":
+		if !s.asserted(s.AssertionKey, params["assertion"]) {
+			return map[string]any{"error": "invalid_grant", "error_description": "assertion not valid"}
+		}
+		return s.machine(params)
+	default:
+		return map[string]any{"error": "unsupported_grant_type"}
+	}
+	if code != "" {
+		return map[string]any{"error": code, "error_description": "the grant was not found, not valid, or not granted yet"}
+	}
+	reply := s.reply(signIn)
+	reply["refresh_token"] = signIn.RefreshToken
+	if slices.Contains(signIn.Scopes, "openid") {
+		reply["id_token"] = s.idToken(nonce)
+	} else {
+		reply["account"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email_address": "alice@example.com"}
+		reply["organization"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example"}
+	}
+	return reply
+}
+
+// reply is what every grant is answered with.
+func (s *Server) reply(signIn SignIn) map[string]any {
+	return map[string]any{
+		"token_type": "Bearer", "access_token": signIn.AccessToken, "expires_in": s.secondsOf(signIn), "scope": strings.Join(signIn.Scopes, " "),
+	}
+}
+
+// machine grants an access token without a refresh token.
+func (s *Server) machine(params map[string]string) map[string]any {
+	s.mu.Lock()
+	s.counts.Machines++
+	signIn := s.issue(&grant{scopes: strings.Fields(params["scope"])})
+	delete(s.refresh, signIn.RefreshToken)
+	s.mu.Unlock()
+	return s.reply(signIn)
 }
 
 // secondsOf is the lifetime as a reply says it: whole seconds, as servers send them, unless it is very short.

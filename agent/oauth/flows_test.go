@@ -1,0 +1,481 @@
+package oauth
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const redirectURI = "http://127.0.0.1:1/callback"
+
+// consent is the browser: it returns what the provider sends back.
+func consent(t *testing.T, a *Authorization) Callback {
+	t.Helper()
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := browser.Get(a.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	to, err := resp.Location()
+	if err != nil {
+		t.Fatalf("no redirect, but status %d", resp.StatusCode)
+	}
+	return callbackOf(to.Query())
+}
+
+// openID is a client of an issuer, which it has discovered.
+func openID(t *testing.T, server *oauthtest.Server) *Client {
+	t.Helper()
+	c := &Client{Issuer: server.Issuer(), ClientID: server.ClientID, Scopes: []string{"openid", "offline_access"}}
+	if err := c.Discover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func signIn(t *testing.T, c *Client) (Reply, error) {
+	t.Helper()
+	a, err := c.Authorize(redirectURI)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Exchange(t.Context(), a, consent(t, a))
+}
+
+func TestSignInClaude(t *testing.T) {
+	t.Parallel()
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
+	c := &Client{JSON: true, AuthorizeURL: server.AuthorizeURL(), TokenURL: server.TokenURL(), ProfileURL: server.ProfileURL(), ClientID: "fake-client", Scopes: []string{"user:profile"}}
+	reply, err := signIn(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !server.Live(reply.AccessToken.Reveal()) || !server.Renewable(reply.RefreshToken.Reveal()) || !slices.Equal(reply.Scopes, []string{"user:profile"}) {
+		t.Errorf("reply %+v", reply)
+	}
+	if reply.Identity.Email != "alice@example.com" || reply.Identity.Organization != "Example" {
+		t.Errorf("identity %+v", reply.Identity)
+	}
+	id, err := c.Identify(t.Context(), reply.AccessToken)
+	if err != nil || id.Subscription != "max" || id.Name != "Alice Example" || id.Fetched.IsZero() {
+		t.Errorf("identity %+v, %v", id, err)
+	}
+}
+
+func TestSignInOpenID(t *testing.T) {
+	t.Parallel()
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret/+"})
+	for _, auth := range []Auth{ClientSecretBasic, ClientSecretPost} {
+		c := openID(t, server)
+		c.Auth, c.Secret = auth, protocol.NewSecret("fake-secret/+")
+		reply, err := signIn(t, c)
+		if err != nil {
+			t.Fatalf("%s: %v", auth, err)
+		}
+		if reply.Identity.Email != "alice@example.com" || reply.Identity.Account != "alice-1" {
+			t.Errorf("%s: identity %+v", auth, reply.Identity)
+		}
+		next, err := c.Refresh(t.Context(), reply.RefreshToken)
+		if err != nil || !server.Live(next.AccessToken.Reveal()) {
+			t.Fatalf("%s: renewal: %v", auth, err)
+		}
+		if err := c.Introspect(t.Context(), next.AccessToken); err != nil {
+			t.Errorf("%s: introspection: %v", auth, err)
+		}
+		if err := c.Revoke(t.Context(), next.RefreshToken, RefreshToken); err != nil || server.Live(next.AccessToken.Reveal()) {
+			t.Errorf("%s: revocation: %v", auth, err)
+		}
+		if err := c.Introspect(t.Context(), next.AccessToken); !errors.Is(err, protocol.ErrExpired) {
+			t.Errorf("%s: introspection of a revoked token: %v", auth, err)
+		}
+		c.Secret = protocol.NewSecret("fake-wrong")
+		if _, err := signIn(t, c); !errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error(), "fake-wrong") {
+			t.Errorf("%s: a wrong secret: %v", auth, err)
+		}
+		c.Secret = protocol.Secret{}
+		if _, err := signIn(t, c); err == nil || !strings.Contains(err.Error(), "client secret") {
+			t.Errorf("%s: no secret: %v", auth, err)
+		}
+	}
+}
+
+func keyPair(t *testing.T) (*Key, *ecdsa.PrivateKey) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ParseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, private
+}
+
+func TestPrivateKeyJWT(t *testing.T) {
+	t.Parallel()
+	key, private := keyPair(t)
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientKey: private.Public()})
+	c := openID(t, server)
+	c.Auth, c.Key = PrivateKeyJWT, key
+	if _, err := c.ClientCredentials(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.Key, _ = keyPair(t)
+	if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, protocol.ErrConfig) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestParseKeyRefuses(t *testing.T) {
+	t.Parallel()
+	for _, in := range []string{"", "fake-private", "{}", `{"kty":"oct","k":"ZmFrZQ"}`, "-----BEGIN PRIVATE KEY-----\nZmFrZQ==\n-----END PRIVATE KEY-----\n", "-----BEGIN X-----\nZmFrZQ==\n-----END X-----\n"} {
+		if _, err := ParseKey([]byte(in)); !errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error(), "fake") || strings.Contains(err.Error(), "ZmFr") {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
+func TestMachines(t *testing.T) {
+	t.Parallel()
+	_, private := keyPair(t)
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: private.Public()})
+	c := &Client{TokenURL: server.TokenURL(), ClientID: "fake-client", Auth: ClientSecretBasic, Secret: protocol.NewSecret("fake-secret"), Scopes: []string{"jobs"}}
+	reply, err := c.ClientCredentials(t.Context())
+	if err != nil || !server.Live(reply.AccessToken.Reveal()) || !reply.RefreshToken.Empty() || !slices.Equal(reply.Scopes, []string{"jobs"}) {
+		t.Errorf("client credentials: %+v, %v", reply, err)
+	}
+	sign := func(audience string) protocol.Secret {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: private}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims, _ := json.Marshal(map[string]any{"iss": "ci", "sub": "job", "aud": audience, "exp": time.Now().Add(time.Minute).Unix()})
+		signed, err := signer.Sign(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		jwt, err := signed.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return protocol.NewSecret(jwt + "\n")
+	}
+	if reply, err := c.JWTBearer(t.Context(), sign(server.TokenURL())); err != nil || !server.Live(reply.AccessToken.Reveal()) {
+		t.Errorf("an assertion: %v", err)
+	}
+	if _, err := c.JWTBearer(t.Context(), sign("https://elsewhere.example.com")); !errors.Is(err, protocol.ErrLoginRequired) {
+		t.Errorf("an assertion for somebody else: %v", err)
+	}
+	if _, err := c.JWTBearer(t.Context(), protocol.Secret{}); !errors.Is(err, protocol.ErrConfig) {
+		t.Errorf("no assertion: %v", err)
+	}
+	c.Auth = None
+	if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, protocol.ErrConfig) {
+		t.Errorf("client credentials without any: %v", err)
+	}
+}
+
+func TestExchangeRefuses(t *testing.T) {
+	t.Parallel()
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
+	c := openID(t, server)
+	fresh := func() (*Authorization, Callback) {
+		a, err := c.Authorize(redirectURI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a, consent(t, a)
+	}
+	a, cb := fresh()
+	if _, err := c.Exchange(t.Context(), a, cb); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exchange(t.Context(), a, cb); !errors.Is(err, protocol.ErrLogin) || !strings.Contains(err.Error(), "refuses the code") {
+		t.Errorf("a code used twice: %v", err)
+	}
+	for name, spoil := range map[string]func(*Authorization, *Callback){
+		"another state":  func(_ *Authorization, cb *Callback) { cb.State = "other" },
+		"another issuer": func(_ *Authorization, cb *Callback) { cb.Issuer = "https://evil.example.com" },
+		"no issuer":      func(_ *Authorization, cb *Callback) { cb.Issuer = "" },
+		"denied":         func(_ *Authorization, cb *Callback) { cb.Error = "access_denied\x1b[2J" },
+		"no code":        func(_ *Authorization, cb *Callback) { cb.Code = protocol.Secret{} },
+	} {
+		a, cb := fresh()
+		spoil(a, &cb)
+		if _, err := c.Exchange(t.Context(), a, cb); !errors.Is(err, protocol.ErrCallback) || strings.Contains(err.Error(), "\x1b") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	a, cb = fresh()
+	a.verifier = protocol.NewSecret(random())
+	if _, err := c.Exchange(t.Context(), a, cb); !errors.Is(err, protocol.ErrLogin) {
+		t.Errorf("another verifier: %v", err)
+	}
+	for name, fault := range map[string]oauthtest.Fault{
+		"400": {Status: 400, Body: `{"error":"invalid_grant","error_description":"bad"}`}, "429": {Status: 429, Body: "{}"}, "500": {Status: 500, Body: "<html>"},
+		"html": {Body: "<html>"}, "truncated": {Truncate: true}, "dropped": {Drop: true}, "redirect": {Status: 302, Header: map[string]string{"Location": "https://evil.example.com/"}, Body: "x"},
+	} {
+		fault.Times = 1
+		server.SetFault(fault)
+		a, cb := fresh()
+		_, err := c.Exchange(t.Context(), a, cb)
+		if !errors.Is(err, protocol.ErrLogin) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, secret := range []string{cb.Code.Reveal(), a.verifier.Reveal(), "<html>"} {
+			if err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: the error shows %q: %v", name, secret, err)
+			}
+		}
+	}
+}
+
+func TestIDTokenRefused(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		fault oauthtest.IDFault
+		says  string
+	}{
+		{"expired", oauthtest.IDFault{Clock: -10 * time.Minute}, "it expired 5m"},
+		{"from the future", oauthtest.IDFault{Clock: 10 * time.Minute}, "it will be issued in"},
+		{"wrong key", oauthtest.IDFault{OtherKey: true}, "its signature is not the issuer's"},
+		{"alg none", oauthtest.IDFault{Unsigned: true}, "not signed by an algorithm"},
+		{"wrong nonce", oauthtest.IDFault{Nonce: "other"}, "its nonce is another"},
+		{"wrong audience", oauthtest.IDFault{Audience: "other"}, "another client"},
+		{"missing", oauthtest.IDFault{Missing: true}, "it is missing"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ID: tc.fault})
+			_, err := signIn(t, openID(t, server))
+			if !errors.Is(err, protocol.ErrLogin) || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("%v, want one that says %q", err, tc.says)
+			}
+			if tc.fault.Clock != 0 && !strings.Contains(protocol.HintOf(err), "clock") {
+				t.Errorf("hint %q says nothing of the clock", protocol.HintOf(err))
+			}
+		})
+	}
+}
+
+func TestDiscover(t *testing.T) {
+	t.Parallel()
+	other := oauthtest.New(t, oauthtest.Options{ID: oauthtest.IDFault{Issuer: "https://evil.example.com"}})
+	c := &Client{Issuer: other.URL()}
+	if err := c.Discover(t.Context()); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "evil.example.com") {
+		t.Errorf("another issuer: %v", err)
+	}
+
+	answers := map[string]string{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, ok := answers[r.URL.Path]
+		if !ok {
+			w.WriteHeader(404)
+		}
+		w.Write([]byte(body))
+	}))
+	t.Cleanup(server.Close)
+	for _, tc := range []struct{ name, path, body, says string }{
+		{"nothing", "", "", "does not describe itself"},
+		{"html", "/realm/.well-known/openid-configuration", "<html>fake</html>", "not a JSON object"},
+		{"plain http elsewhere", "/realm/.well-known/openid-configuration", `{"issuer":"ISSUER","token_endpoint":"http://sso.example.com/"}`, "plain http"},
+		{"a number", "/realm/.well-known/openid-configuration", `{"issuer":"ISSUER","token_endpoint":1}`, "not"},
+		{"RFC 8414", "/.well-known/oauth-authorization-server/realm", `{"issuer":"ISSUER","token_endpoint":"https://sso.example.com/token"}`, ""},
+	} {
+		issuer := server.URL + "/realm"
+		clear(answers)
+		answers[tc.path] = strings.ReplaceAll(tc.body, "ISSUER", issuer)
+		c := &Client{Issuer: issuer}
+		err := c.Discover(t.Context())
+		switch {
+		case tc.says == "" && (err != nil || c.TokenURL != "https://sso.example.com/token"):
+			t.Errorf("%s: %q, %v", tc.name, c.TokenURL, err)
+		case tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "fake")):
+			t.Errorf("%s: %v, want one that says %q", tc.name, err, tc.says)
+		}
+	}
+	set := &Client{Issuer: server.URL + "/realm", TokenURL: "https://own.example.com/token"}
+	if err := set.Discover(t.Context()); err != nil || set.TokenURL != "https://own.example.com/token" {
+		t.Errorf("a setting of one's own: %q, %v", set.TokenURL, err)
+	}
+}
+
+func TestIdentifyRefused(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		status int
+		header string
+		body   string
+		is     error
+		says   string
+	}{
+		{"dead token", 401, `Bearer error="invalid_token"`, "", protocol.ErrExpired, "refuses the token"},
+		{"missing scope", 403, `Bearer realm="x", error="insufficient_scope", scope="user:profile"`, "", protocol.ErrDenied, "the scope user:profile"},
+		{"missing scope in the body", 403, "", `{"error":"insufficient_scope","scope":"user:profile"}`, protocol.ErrDenied, "the scope user:profile"},
+		{"forbidden", 403, "", "{}", protocol.ErrDenied, "does not let"},
+		{"busy", 503, "", "fake-body", protocol.ErrUnavailable, "503"},
+		{"html", 200, "", "<html>fake-body", protocol.ErrUnavailable, "not a JSON object"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if tc.header != "" {
+				w.Header().Set("WWW-Authenticate", tc.header)
+			}
+			w.WriteHeader(tc.status)
+			w.Write([]byte(tc.body))
+		}))
+		_, err := (&Client{ProfileURL: server.URL}).Identify(t.Context(), protocol.NewSecret("fake-access"))
+		if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "fake-") {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		server.Close()
+	}
+}
+
+// The subscription is read by the rules of the provider's own client.
+func TestSubscription(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`{}`: "",
+		`{"account":null,"organization":{"organization_type":"claude_max"}}`:                    "",
+		`{"account":{"has_claude_max":true,"has_claude_pro":true}}`:                             "max",
+		`{"account":{"has_claude_pro":true},"organization":{"organization_type":"claude_max"}}`: "pro",
+		`{"account":{},"organization":{"organization_type":"claude_enterprise"}}`:               "enterprise",
+		`{"account":{},"organization":{"organization_type":"claude_team"}}`:                     "team",
+		`{"account":{},"organization":{"organization_type":"claude_max"}}`:                      "max",
+		`{"account":{},"organization":{}}`:                                                      "free",
+		`{"account":"x"}`:                                                                       "",
+	} {
+		fields, err := object([]byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := claudeProfile(fields).Subscription; got != want {
+			t.Errorf("%s: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestDevice(t *testing.T) {
+	t.Parallel()
+	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
+	c := openID(t, server)
+	begin := func() *Device {
+		d, err := c.StartDevice(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.interval = time.Millisecond
+		return d
+	}
+	d := begin()
+	if !strings.HasPrefix(d.UserCode, "FAKE-") || !strings.HasPrefix(d.VerificationURIComplete, d.VerificationURI) {
+		t.Errorf("device %+v", d)
+	}
+	server.Approve(d.UserCode)
+	reply, err := c.PollDevice(t.Context(), d)
+	if err != nil || !server.Live(reply.AccessToken.Reveal()) || reply.Identity.Email == "" {
+		t.Errorf("approved: %+v, %v", reply, err)
+	}
+	d = begin()
+	server.Deny(d.UserCode)
+	if _, err := c.PollDevice(t.Context(), d); !errors.Is(err, protocol.ErrCallback) {
+		t.Errorf("denied: %v", err)
+	}
+	d = begin()
+	server.Expire(d.UserCode)
+	if _, err := c.PollDevice(t.Context(), d); !errors.Is(err, protocol.ErrLogin) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("expired: %v", err)
+	}
+	c.DeviceURL = server.URL() + "/nowhere"
+	if _, err := c.StartDevice(t.Context()); !errors.Is(err, protocol.ErrLogin) {
+		t.Errorf("no such endpoint: %v", err)
+	}
+}
+
+// What the provider says about pace is kept to, and a failing provider is asked again.
+func TestDevicePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := []string{`{"error":"authorization_pending"}`, `{"error":"slow_down"}`, `{"error":"authorization_pending"}`, "down", `{"access_token":"fake-access-1"}`}
+		var asked []time.Duration
+		begun := time.Now()
+		c := &Client{TokenURL: "https://sso.example.com/token", ClientID: "fake-client"}
+		c.roundTrip = func(*http.Request) (*http.Response, error) {
+			asked = append(asked, time.Since(begun))
+			body := answers[0]
+			answers = answers[1:]
+			w := httptest.NewRecorder()
+			switch {
+			case body == "down":
+				w.WriteHeader(503)
+			case strings.Contains(body, "error"):
+				w.WriteHeader(400)
+				w.WriteString(body)
+			default:
+				w.WriteString(body)
+			}
+			return w.Result(), nil
+		}
+		d := &Device{Expiry: begun.Add(time.Hour), interval: 5 * time.Second, code: protocol.NewSecret("fake-device")}
+		reply, err := c.PollDevice(t.Context(), d)
+		if err != nil || reply.AccessToken.Reveal() != "fake-access-1" {
+			t.Fatalf("%+v, %v", reply, err)
+		}
+		want := []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, 50 * time.Second}
+		if !slices.Equal(asked, want) {
+			t.Errorf("asked at %v, want %v", asked, want)
+		}
+	})
+}
+
+func TestChallenge(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`Bearer error="insufficient_scope", scope="a b"`: "a b", `bearer scope=a`: "a", `Basic scope="a"`: "", ``: "", `Bearer`: "", `Bearer scope="`: "", `Bearer realm="x,y", scope="z"`: "z",
+	} {
+		if got := challenge(in)["scope"]; got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestEndpointsAreOurs(t *testing.T) {
+	t.Parallel()
+	for name, call := range map[string]func(*Client) error{
+		"token":      func(c *Client) error { _, err := c.Refresh(t.Context(), protocol.NewSecret("fake")); return err },
+		"device":     func(c *Client) error { _, err := c.StartDevice(t.Context()); return err },
+		"revoke":     func(c *Client) error { return c.Revoke(t.Context(), protocol.NewSecret("fake"), AccessToken) },
+		"introspect": func(c *Client) error { return c.Introspect(t.Context(), protocol.NewSecret("fake")) },
+		"profile":    func(c *Client) error { _, err := c.Identify(t.Context(), protocol.NewSecret("fake")); return err },
+		"discover":   func(c *Client) error { return c.Discover(t.Context()) },
+	} {
+		const open = "http://sso.example.com/x"
+		c := &Client{TokenURL: open, DeviceURL: open, RevokeURL: open, IntrospectURL: open, ProfileURL: open, Issuer: open}
+		if err := call(c); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "plain http") {
+			t.Errorf("%s over plain http: %v", name, err)
+		}
+	}
+}
