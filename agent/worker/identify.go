@@ -91,7 +91,7 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 	if e.job.Check && c.IntrospectURL != "" && e.settings.IntrospectURL != "" {
 		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
 	}
-	if c.ProfileURL == "" {
+	if c.ProfileURL == "" && e.settings.TokenURL != "" { // else the issuer has been asked already
 		if err := c.Discover(ctx); err != nil {
 			return protocol.Identity{}, err
 		}

@@ -88,7 +88,7 @@ func (e *errand) revoke(ctx context.Context, r store.Record) string {
 	asking, cancel := context.WithTimeout(ctx, revokeTime)
 	defer cancel()
 	c, _, err := e.provider(asking, r)
-	if err == nil && c.RevokeURL == "" {
+	if err == nil && c.RevokeURL == "" && e.settings.TokenURL != "" { // else the issuer has been asked already
 		err = c.Discover(asking)
 	}
 	switch {
