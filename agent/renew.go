@@ -229,7 +229,8 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
-	if f.job.Op == job.Put && f.err == nil || f.job.Op == job.Put && f.renewed {
+	put := f.job.Op == job.Put && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
+	if put {
 		e.identity = nil
 	}
 
@@ -270,7 +271,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 		f.hand = e.hand.Load()
 	}
 
-	if f.job.Op == job.Renew || f.job.Op == job.Put && f.err == nil {
+	if f.job.Op == job.Renew || put {
 		e.judgeFailure(f, report.RetryAfter, now)
 	}
 	e.schedule(now)

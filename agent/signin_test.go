@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// runner is a Runner that is one function.
+type runner func(j job.Job, handOver func(job.Result)) (job.Report, error)
+
+func (r runner) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	return r(j, handOver)
+}
+
+func startRunner(t *testing.T, r runner) *Agent {
+	t.Helper()
+	a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: r, Build: "test"})
+	t.Cleanup(func() { a.Close(context.Background()) })
+	return a
+}
+
+// TestSignIn puts a fresh sign-in into a profile that needed one, with a store that refuses it, works, or loses its worker.
+func TestSignIn(t *testing.T) {
+	full := &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}
+	for name, end := range map[string]func(r job.Result) (job.Report, error){
+		"saved": func(r job.Result) (job.Report, error) {
+			r.Saved, r.Record = true, protocol.Secret{}
+			return job.Report{Kind: job.Done, Result: r}, nil
+		},
+		"disk full": func(r job.Result) (job.Report, error) {
+			r.Notice = "it could not be saved yet"
+			return job.Report{Kind: job.Done, Result: r, Err: full}, nil
+		},
+		"worker gone": func(job.Result) (job.Report, error) { return job.Report{}, errors.New("killed") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fresh := job.Result{Store: "file", Location: "a file", Token: protocol.NewSecret("fake-access-2"), Kind: protocol.KindBearer,
+					Expiry: time.Now().Add(8 * time.Hour), Issued: time.Now(), Record: protocol.NewSecret("fake-record"), Renewed: true}
+				saves := 0
+				a := startRunner(t, func(j job.Job, handOver func(job.Result)) (job.Report, error) {
+					switch j.Op {
+					case job.Put:
+						if !j.SignIn || !j.Force {
+							t.Errorf("the worker is not told that this is a sign-in: %+v", j)
+						}
+						handOver(fresh)
+						return end(fresh)
+					case job.Save:
+						saves++
+						r := fresh
+						r.Saved, r.Record = true, protocol.Secret{}
+						return job.Report{Kind: job.Done, Result: r}, nil
+					}
+					return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}}, nil
+				})
+				if _, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
+					t.Fatal(err)
+				}
+				reply, err := a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("fake-record"), SignIn: true})
+				if err != nil || (reply.Notice == "") != (name == "saved") {
+					t.Fatalf("put: %+v, %v", reply, err)
+				}
+				if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
+					t.Errorf("got %s", got)
+				}
+				s := profileOf(t, a)
+				if want := map[bool]protocol.State{true: protocol.StateLive, false: protocol.StateUnsaved}[name == "saved"]; s.State != want || name == "saved" && s.LastError != "" {
+					t.Errorf("state %q (%s), want %q", s.State, s.LastError, want)
+				}
+				time.Sleep(maxSaveBackoff)
+				if s := profileOf(t, a); s.State != protocol.StateLive || (saves == 0) != (name == "saved") {
+					t.Errorf("state %q after %d saves", s.State, saves)
+				}
+				if st, _ := a.Status(t.Context(), protocol.StatusRequest{}); st.Agent.Renewals != 0 {
+					t.Error("a sign-in is counted as a renewal")
+				}
+			})
+		})
+	}
+}
+
+// TestIdentifyStandsInNobodysWay asks a provider that is slow to say who is signed in, and renews meanwhile.
+func TestIdentifyStandsInNobodysWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, store: "memory"}
+		asked := 0
+		a := startRunner(t, func(j job.Job, handOver func(job.Result)) (job.Report, error) {
+			if j.Op != job.Identify {
+				return p.Run(context.Background(), j, handOver)
+			}
+			asked++
+			if j.Token.Empty() {
+				t.Error("the worker does not get the token in hand")
+			}
+			time.Sleep(30 * time.Second)
+			return job.Report{Kind: job.Done, Result: job.Result{Identity: protocol.Identity{Account: "user-1", Fetched: time.Now()}}}, nil
+		})
+		for range 3 { // they share one question
+			go func() {
+				if i, err := a.Identify(context.Background(), protocol.IdentifyRequest{}); err != nil || i.Account != "user-1" || i.Profile != "claude" {
+					t.Errorf("got %+v, %v", i, err)
+				}
+			}()
+		}
+		synctest.Wait()
+		began := time.Now()
+		time.Sleep(3 * time.Second)
+		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-2" || time.Since(began) > 10*time.Second {
+			t.Errorf("got %s after %v: the renewal waited for the question", got, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := a.Identify(ctx, protocol.IdentifyRequest{}); !errors.Is(err, protocol.ErrUnavailable) {
+			t.Errorf("a caller that gives up: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if asked != 1 {
+			t.Errorf("%d questions, want one", asked)
+		}
+		// What is known of a record in memory is known for as long as that is there.
+		for want, req := range []protocol.IdentifyRequest{{}, {Refresh: true}} {
+			if _, err := a.Identify(t.Context(), req); err != nil || asked != want+1 {
+				t.Errorf("%+v: %v, %d questions", req, err, asked)
+			}
+		}
+	})
+}
+
+// TestForcedOnce repeats a forced request: what was issued since it was first made is its answer.
+func TestForcedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{}
+		a := start(t, p)
+		req := protocol.TokenRequest{Force: true, Since: time.Now()}
+		for range 3 {
+			if got := ask(t, a, req); got != "fake-access-1" {
+				t.Errorf("got %s", got)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		req.Since = time.Now()
+		if got := ask(t, a, req); got != "fake-access-2" {
+			t.Errorf("got %s for a new request", got)
+		}
+	})
+}
