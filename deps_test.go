@@ -80,7 +80,7 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/oauth": {
-		mayImport: []string{module + "/protocol", "golang.org/x/oauth2/..."},
+		mayImport: []string{module + "/protocol", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/..."},
 		never: forbidden{
 			module + "/agent": "a dialect knows nothing of who asks",
 			module + "/store": "a dialect returns what the provider said; the worker stores it",
@@ -110,6 +110,7 @@ var fenced = map[string]struct{ room, reason string }{
 	"github.com/godbus/dbus/...":          {"store", "asked there whether the keyring would prompt"},
 	"filippo.io/age/...":                  {"store", "records are encrypted in one place"},
 	"golang.org/x/oauth2/...":             {"agent/oauth", "a grant is made in one place"},
+	"github.com/coreos/go-oidc/...":       {"agent/oauth", "an ID token is judged in one place"},
 	"github.com/rogpeppe/go-internal/...": {"", "for tests alone"},
 	"go.uber.org/goleak/...":              {"", "for tests alone"},
 }
