@@ -21,7 +21,7 @@ import (
 // socketDir is a short private folder: a socket's path is.
 func socketDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cca")
+	dir, err := os.MkdirTemp("/tmp", "cca")
 	if err != nil {
 		t.Fatal(err)
 	}

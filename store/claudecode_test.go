@@ -251,7 +251,7 @@ func TestNotAFile(t *testing.T) {
 	}
 	for name, make := range make {
 		t.Run(name, func(t *testing.T) {
-			dir, err := os.MkdirTemp("", "s")
+			dir, err := os.MkdirTemp("/tmp", "s") // short, for one is a socket
 			check(t, err)
 			t.Cleanup(func() { os.RemoveAll(dir) })
 			path := filepath.Join(dir, ".credentials.json")

@@ -20,10 +20,10 @@ func Serve(t testing.TB, a protocol.Agent) string {
 }
 
 // SocketDir returns a folder fit for a socket, which t.TempDir is not: that is open to others under a usual umask, and too
-// long on macOS.
+// long on macOS, or where TMPDIR is.
 func SocketDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cc") // 0700
+	dir, err := os.MkdirTemp("/tmp", "cc") // 0700
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func measure(ctx context.Context, bin, only string, e effort, progress io.Writer
 		return nil, err
 	}
 	// Short: a socket's path has room for about a hundred bytes.
-	dir, err := os.MkdirTemp("", "ccb")
+	dir, err := os.MkdirTemp("/tmp", "ccb")
 	if err != nil {
 		return nil, err
 	}
