@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	syscall.Umask(0o022) // the tests' folders are not open to others, who may not write configuration
 	testscript.Main(m, map[string]func(){
 		"ccagent": main,
 	})
@@ -36,6 +38,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_RUNTIME_DIR", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("SHELL", "/bin/sh")
+			e.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(e.WorkDir, "none")) // nobody's keyring is touched
 			e.Setenv("CONFIG", filepath.Join(e.WorkDir, "home/.config/ccagent/config.toml"))
 			for _, dir := range []string{"home", "run"} {
 				if err := os.MkdirAll(filepath.Join(e.WorkDir, dir), 0o700); err != nil {
