@@ -44,6 +44,7 @@ type Settings struct {
 	// Of `ccagent login` alone.
 	RedirectHost string        `json:"redirect_host,omitempty"` // 127.0.0.1 ("") or localhost
 	RedirectPort int           `json:"redirect_port,omitempty"` // 0: any that is free
+	PasteURL     string        `json:"paste_url,omitempty"`     // a page of the provider's that shows the code for copying; "": the loopback redirect
 	LoginTimeout time.Duration `json:"login_timeout,omitempty"` // 0: 5 min
 
 	Command []string      `json:"command,omitempty"`

@@ -32,10 +32,18 @@ const defaultProfile = "claude"
 
 // The claude provider's dialect, as far as config.toml does not say otherwise.
 const (
-	claudeTokenURL = "https://platform.claude.com/v1/oauth/token"
-	claudeClientID = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
-	claudeBeta     = "oauth-2025-04-20"
-	defaultTimeout = 30 * time.Second
+	claudeAuthorizeURL = "https://claude.com/cai/oauth/authorize"
+	claudeTokenURL     = "https://platform.claude.com/v1/oauth/token"
+	claudeProfileURL   = "https://api.anthropic.com/api/oauth/profile"
+	claudePasteURL     = "https://platform.claude.com/oauth/code/callback"
+	claudeClientID     = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
+	claudeBeta         = "oauth-2025-04-20"
+	claudeScopes       = "org:create_api_key user:profile user:inference user:sessions:claude_code user:mcp_servers user:file_upload"
+)
+
+const (
+	defaultTimeout      = 30 * time.Second
+	defaultLoginTimeout = 5 * time.Minute
 )
 
 // configFile is config.toml.
@@ -47,24 +55,45 @@ type configFile struct {
 // profileTable is one [profiles.NAME]. Keys that a later version gives a meaning to are known, so that they can be refused
 // by that reason instead of as a typing error.
 type profileTable struct {
-	Provider  string            `toml:"provider"`
-	Store     string            `toml:"store"`
-	Hosts     []string          `toml:"hosts"`
-	ConfigDir *string           `toml:"config_dir"`
-	TokenURL  *string           `toml:"token_url"`
-	ClientID  *string           `toml:"client_id"`
-	Scopes    []string          `toml:"scopes"`
-	UserAgent *string           `toml:"user_agent"`
-	Headers   map[string]string `toml:"headers"`
-	Command   []string          `toml:"command"`
-	TTL       *string           `toml:"ttl"`
-	Timeout   *string           `toml:"timeout"`
+	Provider  string   `toml:"provider"`
+	Store     string   `toml:"store"`
+	Hosts     []string `toml:"hosts"`
+	ConfigDir *string  `toml:"config_dir"`
+	Identity  *string  `toml:"identity"`
 
-	AuthorizeURL any `toml:"authorize_url"`
-	ProfileURL   any `toml:"profile_url"`
-	RedirectPort any `toml:"redirect_port"`
-	Issuer       any `toml:"issuer"`
-	Grant        any `toml:"grant"`
+	Issuer        *string `toml:"issuer"`
+	Grant         *string `toml:"grant"`
+	AuthorizeURL  *string `toml:"authorize_url"`
+	TokenURL      *string `toml:"token_url"`
+	DeviceURL     *string `toml:"device_url"`
+	RevokeURL     *string `toml:"revoke_url"`
+	IntrospectURL *string `toml:"introspect_url"`
+	ProfileURL    *string `toml:"profile_url"`
+	PasteURL      *string `toml:"paste_url"`
+
+	ClientID      *string           `toml:"client_id"`
+	ClientAuth    *string           `toml:"client_auth"`
+	ClientKeyFile *string           `toml:"client_key_file"`
+	Scopes        []string          `toml:"scopes"`
+	Audience      *string           `toml:"audience"`
+	Resource      []string          `toml:"resource"`
+	Params        map[string]string `toml:"params"`
+	UserAgent     *string           `toml:"user_agent"`
+	Headers       map[string]string `toml:"headers"`
+
+	AssertionFile    *string  `toml:"assertion_file"`
+	AssertionCommand []string `toml:"assertion_command"`
+
+	RedirectHost *string `toml:"redirect_host"`
+	RedirectPort *int    `toml:"redirect_port"`
+	LoginTimeout *string `toml:"login_timeout"`
+
+	Command []string `toml:"command"`
+	TTL     *string  `toml:"ttl"`
+	Timeout *string  `toml:"timeout"`
+
+	// Known in order to be refused by their reason: the first has no place in this file, a later version honours the other.
+	ClientSecret any `toml:"client_secret"`
 	Views        any `toml:"views"`
 }
 
@@ -228,12 +257,14 @@ func wanted(key []string) string {
 		return "a string"
 	}
 	switch key[len(key)-1] {
-	case "hosts", "scopes", "command":
+	case "hosts", "scopes", "command", "resource", "assertion_command":
 		return `a list of strings, like ["a", "b"]`
-	case "ttl", "timeout":
+	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
-	case "headers":
+	case "headers", "params":
 		return "a table of strings"
+	case "redirect_port":
+		return "a number"
 	}
 	return "a string"
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -29,7 +31,21 @@ type configEdit struct {
 // addProfile appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
 // The file is left alone unless the result says exactly what was meant, and is valid as a whole.
 func addProfile(ctx context.Context, env environ, name string, table profileTable, replace bool) (*configEdit, error) {
-	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+	return editConfig(ctx, env, adding(name, table, replace))
+}
+
+// planProfile is addProfile that writes nothing: it returns what the configuration would be.
+func planProfile(env environ, name string, table profileTable, replace bool) (agent.Config, error) {
+	path, err := env.configFile()
+	if err != nil {
+		return agent.Config{}, err
+	}
+	_, config, err := planEdit(env, path, adding(name, table, replace))
+	return config, err
+}
+
+func adding(name string, table profileTable, replace bool) func(*document, []byte) ([]byte, error) {
+	return func(d *document, text []byte) ([]byte, error) {
 		if old := d.written(name); old != "" {
 			if !replace {
 				return nil, &protocol.Error{
@@ -46,7 +62,7 @@ func addProfile(ctx context.Context, env environ, name string, table profileTabl
 		}
 		d.Profiles[name] = table
 		return appendTable(text, name, table), nil
-	})
+	}
 }
 
 // removeProfile deletes a profile's table from config.toml. What is not written there is ErrNotFound.
@@ -82,31 +98,38 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 		return nil, err
 	}
 	defer unlock()
-	text, err := readConfig(path, env("HOME"))
+	edit, _, err := planEdit(env, path, change)
 	if err != nil {
 		return nil, err
+	}
+	return edit, writeConfig(path, edit.after)
+}
+
+// planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
+func planEdit(env environ, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
+	var none agent.Config
+	text, err := readConfig(path, env("HOME"))
+	if err != nil {
+		return nil, none, err
 	}
 	doc, err := parseConfig(path, text)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	after, err := change(doc, slices.Clone(text))
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	got, err := parseConfig(path, after)
 	if err != nil || !sameConfig(got.configFile, doc.configFile) {
-		return nil, &protocol.Error{
+		return nil, none, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: path + " is not written in a way that can be edited safely",
 			Hint:    "edit it by hand: " + path,
 		}
 	}
-	if _, err := got.resolve(env); err != nil {
-		return nil, err
-	}
-	edit := &configEdit{env: env, path: path, before: text, after: after}
-	return edit, writeConfig(path, after)
+	config, err := got.resolve(env)
+	return &configEdit{env: env, path: path, before: text, after: after}, config, err
 }
 
 // sameConfig reports whether two documents say the same.
@@ -247,13 +270,49 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 		}
 		text = fmt.Appendf(text, "%s = [%s]\n", key, strings.Join(quoted, ", "))
 	}
-	line("provider", &t.Provider)
+	pairs := func(key string, values map[string]string) {
+		if values == nil {
+			return
+		}
+		var members []string
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			members = append(members, tomlString(name)+" = "+tomlString(values[name]))
+		}
+		text = fmt.Appendf(text, "%s = { %s }\n", key, strings.Join(members, ", "))
+	}
+	if t.Provider != "" {
+		line("provider", &t.Provider)
+	}
 	if t.Store != "" {
 		line("store", &t.Store)
 	}
+	line("identity", t.Identity)
 	line("config_dir", t.ConfigDir)
+	line("issuer", t.Issuer)
+	line("grant", t.Grant)
+	line("authorize_url", t.AuthorizeURL)
 	line("token_url", t.TokenURL)
+	line("device_url", t.DeviceURL)
+	line("revoke_url", t.RevokeURL)
+	line("introspect_url", t.IntrospectURL)
+	line("profile_url", t.ProfileURL)
+	line("paste_url", t.PasteURL)
 	line("client_id", t.ClientID)
+	line("client_auth", t.ClientAuth)
+	line("client_key_file", t.ClientKeyFile)
+	list("scopes", t.Scopes)
+	line("audience", t.Audience)
+	list("resource", t.Resource)
+	pairs("params", t.Params)
+	line("user_agent", t.UserAgent)
+	pairs("headers", t.Headers)
+	line("assertion_file", t.AssertionFile)
+	list("assertion_command", t.AssertionCommand)
+	line("redirect_host", t.RedirectHost)
+	if t.RedirectPort != nil {
+		text = fmt.Appendf(text, "redirect_port = %d\n", *t.RedirectPort)
+	}
+	line("login_timeout", t.LoginTimeout)
 	list("command", t.Command)
 	line("ttl", t.TTL)
 	line("timeout", t.Timeout)

@@ -11,24 +11,34 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // providers says which keys a provider's table may hold beyond those of every profile, and which stores it can use; the
 // first store is the default.
 var providers = map[string]struct{ keys, stores []string }{
 	"claude": {
-		keys:   []string{"config_dir", "token_url", "client_id", "scopes", "user_agent", "headers", "timeout"},
-		stores: []string{"auto", "claude-code", "file", "memory"},
+		keys:   slices.Concat(signInKeys, []string{"config_dir"}),
+		stores: []string{"auto", "claude-code", "file", "keyring", "encrypted", "memory"},
 	},
-	"static":  {stores: []string{"auto", "file", "memory"}},
+	"oidc":    {keys: slices.Concat(signInKeys, []string{"issuer"}, clientKeys), stores: ownStores},
+	"oauth2":  {keys: slices.Concat(signInKeys, []string{"issuer"}, clientKeys), stores: ownStores},
+	"static":  {stores: ownStores},
 	"command": {keys: []string{"command", "ttl", "timeout"}, stores: []string{"auto"}},
 }
 
-// Of DESIGN's words, those that this version can't honour yet.
+const providerNames = "claude, oidc, oauth2, static or command"
+
 var (
-	laterProviders = []string{"oidc", "oauth2"}
-	laterStores    = []string{"keyring", "encrypted"}
-	laterKeys      = []string{"authorize_url", "profile_url", "redirect_port", "issuer", "grant", "views"}
+	// signInKeys belong to every provider that one signs in to.
+	signInKeys = []string{
+		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
+		"client_id", "scopes", "params", "user_agent", "headers", "redirect_host", "redirect_port", "login_timeout", "timeout",
+	}
+	clientKeys = []string{"grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command"}
+	ownStores  = []string{"auto", "file", "keyring", "encrypted", "memory"}
+	// laterKeys are those of DESIGN's words that this version can't honour yet.
+	laterKeys = []string{"views"}
 )
 
 // settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
@@ -43,22 +53,24 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	provider, ok := providers[t.Provider]
 	switch {
 	case t.Provider == "":
-		return nil, fault("provider", "provider is missing: claude, static or command")
-	case slices.Contains(laterProviders, t.Provider):
-		return nil, fault("provider", "provider %q is not supported by this version", t.Provider)
+		return nil, fault("provider", "provider is missing: %s", providerNames)
 	case !ok:
-		return nil, fault("provider", "unknown provider %q: claude, static or command", t.Provider)
+		return nil, fault("provider", "unknown provider %q: %s", t.Provider, providerNames)
 	}
 	t.Store = cmp.Or(t.Store, provider.stores[0])
-	switch {
-	case slices.Contains(laterStores, t.Store):
-		return nil, fault("store", "store %q is not supported by this version", t.Store)
-	case !slices.Contains(provider.stores, t.Store):
+	if !slices.Contains(provider.stores, t.Store) {
 		return nil, fault("store", "store %q: provider %s has %s", t.Store, t.Provider, strings.Join(provider.stores, ", "))
 	}
 	for _, key := range d.index.below("profiles", name) {
 		switch {
 		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(provider.keys, key):
+		case key == "identity" && slices.Contains([]string{"auto", "encrypted"}, t.Store):
+		case key == "identity":
+			return nil, fault(key, "identity means nothing to store %s", t.Store)
+		case key == "client_secret":
+			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets", name).(*protocol.Error)
+			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
+			return nil, e
 		case slices.Contains(laterKeys, key):
 			return nil, fault(key, "%s is not supported by this version", key)
 		default:
@@ -73,13 +85,23 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))
 	}
+	if t.Identity != nil {
+		s.Identity = env.expand(*t.Identity)
+		if s.Identity == "" || !printable(s.Identity) {
+			return nil, fault("identity", "identity is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.Identity)
+		}
+	}
 	var err error
 	if s.Timeout, err = duration(t.Timeout, defaultTimeout); err != nil {
 		return nil, fault("timeout", "timeout: %s", err)
 	}
 	switch t.Provider {
 	case "claude":
-		err = s.claude(env, t, fault)
+		if err = s.claude(env, t, fault); err == nil {
+			err = s.signIn(env, t, fault)
+		}
+	case "oidc", "oauth2":
+		err = s.signIn(env, t, fault)
 	case "command":
 		if len(t.Command) == 0 || t.Command[0] == "" {
 			return nil, fault("command", `command is missing: a list like ["vault", "print", "token"]`)
@@ -106,28 +128,10 @@ func (s *profileSettings) claude(env environ, t profileTable, fault func(key, fo
 		}
 		s.ConfigDir = s.configDir
 	}
-	s.TokenURL = text(t.TokenURL, claudeTokenURL)
-	if problem := endpoint(s.TokenURL); problem != "" {
-		return fault("token_url", "token_url %s", problem)
-	}
-	s.ClientID = text(t.ClientID, claudeClientID)
-	s.UserAgent = text(t.UserAgent, "ccagent/"+buildVersion())
-	s.Scopes = t.Scopes
-	s.Headers = t.Headers
-	if t.Headers == nil {
-		s.Headers = map[string]string{"anthropic-beta": claudeBeta}
-	}
-	if s.ClientID == "" || !printable(s.ClientID) {
-		return fault("client_id", "client_id is empty or holds control characters")
-	}
-	if !printable(s.UserAgent) {
-		return fault("user_agent", "user_agent holds control characters")
-	}
-	for key, value := range s.Headers {
-		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !printable(key) || !printable(value) {
-			return fault("headers", "headers: %q is not a header", key)
-		}
-	}
+	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = claudeAuthorizeURL, claudeTokenURL, claudeProfileURL, claudePasteURL
+	s.ClientID, s.RedirectHost = claudeClientID, "localhost"
+	s.Scopes = strings.Fields(claudeScopes)
+	s.Headers = map[string]string{"anthropic-beta": claudeBeta}
 	return nil
 }
 

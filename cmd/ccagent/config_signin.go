@@ -1,0 +1,226 @@
+package main
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// faulty makes an error of config.toml at a key of the profile.
+type faulty func(key, format string, args ...any) error
+
+// The values that are one of a few words.
+var (
+	grants      = []string{"authorization_code", "device_code", "client_credentials", "jwt-bearer"}
+	clientAuths = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	loopbacks   = []string{"127.0.0.1", "localhost"}
+)
+
+// signIn reads what a provider that one signs in to is told, over the defaults that are in s already.
+func (s *profileSettings) signIn(env environ, t profileTable, fault func(key, format string, args ...any) error) error {
+	for _, set := range []func(profileTable, faulty) error{s.endpoints, s.words, s.client} {
+		if err := set(t, fault); err != nil {
+			return err
+		}
+	}
+	if err := s.files(env, t, fault); err != nil {
+		return err
+	}
+	return s.complete(fault)
+}
+
+// endpoints are the addresses. Secrets go to each, so each is https, or stays on this machine.
+func (s *profileSettings) endpoints(t profileTable, fault faulty) error {
+	for _, e := range []struct {
+		key   string
+		value *string
+		to    *string
+	}{
+		{"issuer", t.Issuer, &s.Issuer},
+		{"authorize_url", t.AuthorizeURL, &s.AuthorizeURL},
+		{"token_url", t.TokenURL, &s.TokenURL},
+		{"device_url", t.DeviceURL, &s.DeviceURL},
+		{"revoke_url", t.RevokeURL, &s.RevokeURL},
+		{"introspect_url", t.IntrospectURL, &s.IntrospectURL},
+		{"profile_url", t.ProfileURL, &s.ProfileURL},
+		{"paste_url", t.PasteURL, &s.PasteURL},
+	} {
+		if e.value == nil {
+			continue
+		}
+		if problem := endpoint(*e.value); problem != "" {
+			return fault(e.key, "%s %s", e.key, problem)
+		}
+		*e.to = *e.value
+	}
+	return nil
+}
+
+// words are the values with a fixed choice, and numbers.
+func (s *profileSettings) words(t profileTable, fault faulty) error {
+	for _, w := range []struct {
+		key    string
+		value  *string
+		to     *string
+		choice []string
+	}{
+		{"grant", t.Grant, &s.Grant, grants},
+		{"client_auth", t.ClientAuth, &s.ClientAuth, clientAuths},
+		{"redirect_host", t.RedirectHost, &s.RedirectHost, loopbacks},
+	} {
+		if w.value == nil {
+			continue
+		}
+		if !slices.Contains(w.choice, *w.value) {
+			return fault(w.key, "%s is %q: it is one of %s", w.key, *w.value, strings.Join(w.choice, ", "))
+		}
+		*w.to = *w.value
+	}
+	if t.RedirectPort != nil {
+		if *t.RedirectPort < 0 || *t.RedirectPort > 65535 {
+			return fault("redirect_port", "redirect_port is %d: it is a port, or 0 for any that is free", *t.RedirectPort)
+		}
+		s.RedirectPort = *t.RedirectPort
+	}
+	var err error
+	if s.LoginTimeout, err = duration(t.LoginTimeout, defaultLoginTimeout); err != nil {
+		return fault("login_timeout", "login_timeout: %s", err)
+	}
+	return nil
+}
+
+// client is who we are to the provider, and what we ask for.
+func (s *profileSettings) client(t profileTable, fault faulty) error {
+	s.ClientID = text(t.ClientID, s.ClientID)
+	if s.ClientID == "" && s.Grant != "jwt-bearer" {
+		return fault("client_id", "client_id is missing: the provider gives it out when a client is registered there")
+	}
+	s.UserAgent = text(t.UserAgent, "ccagent/"+buildVersion())
+	s.Audience = text(t.Audience, "")
+	for key, value := range map[string]string{"client_id": s.ClientID, "user_agent": s.UserAgent, "audience": s.Audience} {
+		if !printable(value) {
+			return fault(key, "%s holds control characters", key)
+		}
+	}
+	if t.Scopes != nil {
+		s.Scopes = t.Scopes
+	} else if s.Scopes == nil && s.Provider == "oidc" && !s.machine() {
+		s.Scopes = []string{"openid", "offline_access"}
+	}
+	for _, scope := range s.Scopes {
+		if !scopeToken(scope) {
+			return fault("scopes", "scopes: %q is not one scope", scope)
+		}
+	}
+	s.Resource = t.Resource
+	for _, resource := range s.Resource {
+		if !strings.Contains(resource, ":") || strings.Contains(resource, "#") || !printable(resource) { // RFC 8707 section 2
+			return fault("resource", "resource: %q is not an absolute URI without a fragment", resource)
+		}
+	}
+	s.Params = t.Params
+	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
+		switch {
+		case name == "" || !printable(name) || !printable(s.Params[name]):
+			return fault("params", "params: %q is not a parameter", name)
+		case secretParam(name):
+			return fault("params", "params: %s is a secret, and this file is not for secrets", name)
+		case slices.Contains(ownParams, name):
+			return fault("params", "params: %s is set by ccagent itself", name)
+		}
+	}
+	if t.Headers != nil {
+		s.Headers = t.Headers
+	}
+	for key, value := range s.Headers {
+		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !printable(key) || !printable(value) {
+			return fault("headers", "headers: %q is not a header", key)
+		}
+	}
+	return nil
+}
+
+// ownParams can't be overridden: a sign-in would not be what it is said to be.
+var ownParams = []string{
+	"client_id", "response_type", "response_mode", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method", "code", "code_verifier",
+	"grant_type", "scope", "audience", "resource", "client_assertion_type",
+}
+
+func secretParam(name string) bool {
+	return slices.Contains([]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token"}, strings.ToLower(name))
+}
+
+// scopeToken reports whether s is one scope (RFC 6749 section 3.3).
+func scopeToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
+}
+
+// files are the paths and the command.
+func (s *profileSettings) files(env environ, t profileTable, fault faulty) error {
+	for _, f := range []struct {
+		key   string
+		value *string
+		to    *string
+	}{
+		{"client_key_file", t.ClientKeyFile, &s.ClientKeyFile},
+		{"assertion_file", t.AssertionFile, &s.AssertionFile},
+	} {
+		if f.value == nil {
+			continue
+		}
+		if *f.to = env.expand(*f.value); *f.to == "" || !printable(*f.to) {
+			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
+		}
+	}
+	if t.AssertionCommand != nil {
+		if len(t.AssertionCommand) == 0 || t.AssertionCommand[0] == "" || slices.ContainsFunc(t.AssertionCommand, func(arg string) bool {
+			return strings.ContainsFunc(arg, func(r rune) bool { return r == 0 || r == unicode.ReplacementChar })
+		}) {
+			return fault("assertion_command", `assertion_command is not a list like ["vault", "print", "token"]`)
+		}
+		s.AssertionCommand = t.AssertionCommand
+	}
+	return nil
+}
+
+// complete refuses what does not make a whole.
+func (s *profileSettings) complete(fault faulty) error {
+	grant := cmp.Or(s.Grant, "authorization_code")
+	switch {
+	case s.Provider == "oidc" && s.Issuer == "":
+		return fault("issuer", "issuer is missing: provider oidc asks it for everything else")
+	case s.Issuer == "" && s.TokenURL == "":
+		return fault("token_url", "token_url is missing (or an issuer that describes itself)")
+	case s.Issuer == "" && grant == "authorization_code" && s.AuthorizeURL == "" && s.DeviceURL == "":
+		return fault("authorize_url", "authorize_url is missing (or an issuer that describes itself)")
+	case s.Issuer == "" && grant == "device_code" && s.DeviceURL == "":
+		return fault("device_url", "device_url is missing (or an issuer that describes itself)")
+	case s.ClientAuth == "private_key_jwt" && s.ClientKeyFile == "":
+		return fault("client_key_file", "client_key_file is missing: client_auth private_key_jwt signs with it")
+	case s.ClientAuth != "private_key_jwt" && s.ClientKeyFile != "":
+		return fault("client_key_file", "client_key_file means nothing without client_auth = \"private_key_jwt\"")
+	case grant == "client_credentials" && (s.ClientAuth == "" || s.ClientAuth == "none"):
+		return fault("client_auth", "client_auth is missing: grant client_credentials needs a client that proves itself")
+	case grant != "jwt-bearer" && (s.AssertionFile != "" || s.AssertionCommand != nil):
+		key := "assertion_file"
+		if s.AssertionFile == "" {
+			key = "assertion_command"
+		}
+		return fault(key, "%s means nothing without grant = \"jwt-bearer\"", key)
+	case s.AssertionFile != "" && s.AssertionCommand != nil:
+		return fault("assertion_command", "assertion_file and assertion_command are both set")
+	}
+	return nil
+}
+
+// machine reports whether the profile's grant needs no person.
+func (s *profileSettings) machine() bool { return machineGrant(s.Grant) }
+
+func machineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
+
+// wantsSecret reports whether a client authenticates with a client secret.
+func wantsSecret(auth string) bool {
+	return auth == "client_secret_basic" || auth == "client_secret_post"
+}
