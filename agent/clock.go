@@ -36,8 +36,8 @@ func (e *entry) schedule(now time.Time) {
 		} else if e.renewAt.Before(f.retry.at) {
 			e.renewAt = f.retry.at
 		}
-	} else if floor := now.Add(pause); e.renewAt.Before(floor) && h.issued.IsZero() {
-		// A token of unknown age inside its margin, that nobody could renew: no reason to try without end.
+	} else if floor := now.Add(pause); e.renewAt.Before(floor) && (h.issued.IsZero() || !h.alive(now)) {
+		// A token of unknown age inside its margin, that nobody could renew, or one that came expired: no reason to try without end.
 		e.renewAt = time.Time{}
 	}
 }

@@ -151,3 +151,16 @@ func TestForcedOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestDeadOnArrival never hands out a token that has expired, not even one that was just brought.
+func TestDeadOnArrival(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := start(t, &provider{lifetime: -time.Second})
+		for _, req := range []protocol.TokenRequest{{}, {Force: true}, {MinTTL: time.Hour}} {
+			if tok, err := a.Token(t.Context(), req); !errors.Is(err, protocol.ErrUnavailable) {
+				t.Errorf("%+v: got %+v, %v", req, tok, err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+	})
+}

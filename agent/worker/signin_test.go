@@ -320,6 +320,27 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// TestIdentifyOvertaken has somebody else sign in while the provider is asked about the first: the answer is not kept as theirs.
+func TestIdentifyOvertaken(t *testing.T) {
+	t.Parallel()
+	w := newGateway(t, oauthtest.Options{})
+	w.put(w.server.Issue(), nil)
+	second := w.server.Issue()
+	slow := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		w.put(second, nil)
+		rw.Write([]byte(`{"sub":"the-first"}`))
+	}))
+	defer slow.Close()
+	w.settings.ProfileURL = slow.URL
+	_, _, done := w.run(job.Job{Op: job.Identify})
+	if done.Err != nil || done.Result.Identity.Account != "the-first" {
+		t.Errorf("got %+v, %v", done.Result.Identity, done.Err)
+	}
+	if r := w.kept(); r.AccessToken.Reveal() != second.AccessToken || r.Identity.Account != "" {
+		t.Errorf("the second sign-in is taken for %q", r.Identity.Account)
+	}
+}
+
 // TestIdentifyClaude keeps who is signed in beside Claude Code's file, about the record that it was said of.
 func TestIdentifyClaude(t *testing.T) {
 	t.Parallel()
