@@ -56,7 +56,7 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 		return e.openKind("file")
 	}
 	if err := store.ProbeKeyring(ctx); err != nil {
-		e.notice = "it is kept in a file and not in the keyring: " + err.Error()
+		e.notice = "it is kept in a file: " + err.Error()
 		return e.openKind("file")
 	}
 	return keyring, nil

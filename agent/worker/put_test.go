@@ -240,7 +240,7 @@ func TestStatic(t *testing.T) {
 	}
 	key := store.Record{AccessToken: protocol.NewSecret("fake-key-1")}
 	_, _, done := w.run(job.Job{Op: job.Put, Record: mustMarshal(t, key)})
-	if done.Err != nil || done.Result.Store != "file" || done.Result.Notice != "" {
+	if done.Err != nil || done.Result.Store != "file" || !strings.Contains(done.Result.Notice, "keyring") {
 		t.Fatalf("put: %+v, %v", done.Result, done.Err)
 	}
 	_, _, done = w.run(job.Job{Op: job.Renew, MinTTL: 1000 * time.Hour, HalfLife: true})
