@@ -25,7 +25,10 @@ type home struct {
 	runtime string // XDG_RUNTIME_DIR
 	tmp     string // TMPDIR
 	unset   []string
+	vars    []string            // more of the environment
 	owner   *syscall.Credential // whose programs they are; nil: ours
+
+	terminals int // made so far
 }
 
 // newHome makes a home. When the test ends, its agents are stopped and whatever process still carries its HOME is killed.
@@ -63,7 +66,7 @@ func (h *home) env(extra ...string) []string {
 			env = append(env, pair)
 		}
 	}
-	return append(env, extra...)
+	return append(append(env, h.vars...), extra...)
 }
 
 // socket is the default socket.
