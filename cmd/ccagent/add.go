@@ -31,7 +31,7 @@ EXAMPLE:
    ccagent add work --provider claude --config-dir ~/.claude-work`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
-			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, memory, or for claude claude-code"},
+			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
 			&cli.StringFlag{Name: "ttl", Usage: "command: how long a token without an expiry lives, like 30m"},
 			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: how long one run or request may take, like 30s"},
 			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
@@ -126,6 +126,10 @@ func addTable(c *cli.Context) (profileTable, error) {
 	switch {
 	case t.Provider == "":
 		return t, usagef(c, "--provider is missing: static, command or claude")
+	case t.Provider == "oidc" || t.Provider == "oauth2":
+		e := usagef(c, "a profile of provider %s begins with a sign-in", t.Provider).(*protocol.Error)
+		e.Hint = "make it with: ccagent login " + c.Args().First() + " --provider " + t.Provider
+		return t, e
 	case t.Provider == "static" && len(program) > 0:
 		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")
 	case t.Provider == "command" && len(program) == 0:

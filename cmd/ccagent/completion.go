@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,7 +34,7 @@ EXAMPLE:
 }
 
 // takesProfile are the commands whose argument is the name of a profile.
-var takesProfile = map[string]bool{"remove": true}
+var takesProfile = map[string]bool{"login": true, "logout": true, "remove": true, "whoami": true}
 
 // flagWords are a command's flags as they are typed.
 func flagWords(command *cli.Command) []string {
@@ -54,9 +56,11 @@ func dashed(name string) string {
 
 // fixedWords are the arguments and values that are always the same.
 var fixedWords = map[string]string{
-	"--shell":    "sh bash zsh fish csh tcsh powershell",
-	"--provider": "static command claude",
-	"--store":    "auto claude-code file memory",
+	"--shell":       "sh bash zsh fish csh tcsh powershell",
+	"--provider":    "static command claude oidc oauth2",
+	"--grant":       "authorization_code device_code client_credentials jwt-bearer",
+	"--client-auth": "none client_secret_basic client_secret_post private_key_jwt",
+	"--store":       "auto claude-code file keyring encrypted memory",
 }
 
 func completeBash(w io.Writer, commands []*cli.Command) error {
@@ -75,9 +79,10 @@ _ccagent() {
 	b.WriteString(`    else
         case $prev in
         -p|--profile) words=$(ccagent list --names 2>/dev/null) ;;
+        --profile-from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config-dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
 `)
-	for _, flag := range []string{"--shell", "--provider", "--store"} {
+	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "        %s) words=\"%s\" ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
@@ -127,9 +132,10 @@ _ccagent() {
     fi
     case $words[CURRENT-1] in
     -p|--profile) _ccagent_profiles; return ;;
+    --profile-from) _files; return ;;
     --config-dir) _files -/; return ;;
 `)
-	for _, flag := range []string{"--shell", "--provider", "--store"} {
+	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
@@ -174,6 +180,8 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			case boolean:
 			case long == "--profile":
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
+			case long == "--profile-from":
+				b.WriteString(" -r -F")
 			case long == "--config-dir":
 				b.WriteString(" -x -a '(__fish_complete_directories)'")
 			case fixedWords[long] != "":

@@ -19,7 +19,8 @@ func envCommand() *cli.Command {
 		Description: `Prints a line that sets CCAGENT_SOCK in your shell, and starts an agent in the background if none answers.
 Doing it again changes nothing. Tools find the default address by themselves: put this line into your shell's
 start-up file when they run where XDG_RUNTIME_DIR and TMPDIR are not what they are in your shell. With an
-address of your own in CCAGENT_SOCK no agent is started for you: run ccagent serve.
+address of your own in CCAGENT_SOCK no agent is started for you: run ccagent serve. csh and tcsh can't keep * ? [ ~ {
+in an address from meaning something of their own in later commands: quote "$CCAGENT_SOCK" there, or avoid them.
 
 EXAMPLE:
    eval "$(ccagent env)"              sh, bash, zsh

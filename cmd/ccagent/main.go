@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strings"
 
@@ -36,7 +37,7 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	if err == nil {
 		return 0
 	}
-	if ctx.Err() != nil && parent.Err() == nil {
+	if ctx.Err() != nil && parent.Err() == nil || errors.Is(err, errInterrupted) {
 		return 130
 	}
 	var own *exitError
@@ -44,8 +45,10 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 		printError(stderr, own.error)
 		return own.code
 	}
-	var usage cli.ExitCoder // what the cli package itself has to say is about usage
-	if errors.As(err, &usage) {
+	// What the cli package itself has to say is about usage. A program that failed has an exit code as well.
+	var usage cli.ExitCoder
+	var program *exec.ExitError
+	if errors.As(err, &usage) && !errors.As(err, &program) {
 		err = usageError(app.Name, err)
 	}
 	printError(stderr, err)
@@ -94,6 +97,9 @@ EXAMPLE:
 // commands are all of them, in the order of the help.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		loginCommand(),
+		logoutCommand(),
+		whoamiCommand(),
 		envCommand(),
 		statusCommand(),
 		listCommand(),

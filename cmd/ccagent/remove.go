@@ -67,6 +67,9 @@ func remove(c *cli.Context) error {
 	if shared != "" && !c.Bool("delete-credentials") {
 		stored = false
 	}
+	if stored && signsIn(profile.Provider) {
+		notice(c.App.ErrWriter, "the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
+	}
 	if stored && !c.Bool("yes") {
 		question := fmt.Sprintf("delete the credentials of %s?", profile.Name)
 		if shared != "" {
@@ -135,7 +138,7 @@ func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
 			switch p := status.Profiles[0]; p.Store {
 			case "claude-code":
 				return p.Location, nil
-			case "file", "memory":
+			case "file", "memory", "keyring", "encrypted":
 				return "", nil
 			}
 		}

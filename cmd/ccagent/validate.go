@@ -29,12 +29,18 @@ func validateCommand() *cli.Command {
 		Name:  "validate",
 		Usage: "say whether a profile's sign-in is good",
 		Description: `Asks for a token, as a tool would, and says what it belongs to. The exit code is 0 exactly when cchelper would
-print a token; 3 means that nothing is stored, 4 that a new sign-in is needed.
+print a token; 3 means that nothing is stored, 4 that a new sign-in is needed. With --online the provider is asked as well:
+at its introspection endpoint where one is set, else with its user profile.
 
 EXAMPLE:
    ccagent validate
-   ccagent validate -p work --json`,
-		Flags: []cli.Flag{profileFlag(), jsonFlag(), timeoutFlag()},
+   ccagent validate -p work --json
+   ccagent validate --online`,
+		Flags: []cli.Flag{
+			profileFlag(), jsonFlag(),
+			&cli.BoolFlag{Name: "online", Usage: "also ask the provider whether the token is good"},
+			timeoutFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -49,6 +55,11 @@ EXAMPLE:
 				return err
 			}
 			notice(c.App.ErrWriter, token.Notice)
+			if c.Bool("online") {
+				if _, err := conn.Identify(conn.ctx, protocol.IdentifyRequest{Profile: token.Profile, Check: true}); err != nil {
+					return err
+				}
+			}
 			status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: token.Profile})
 			if err != nil {
 				return err

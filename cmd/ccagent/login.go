@@ -1,0 +1,435 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+const (
+	saveTime  = 90 * time.Second // for handing a finished sign-in to the agent
+	probeTime = 10 * time.Second // for finding out whether a sign-in lives, and who it is
+)
+
+func loginCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "login",
+		Usage:     "sign in",
+		ArgsUsage: "[PROFILE]",
+		Description: `Signs in with the browser, or where there is none (over ssh, without a display) with a code that you enter on another
+device, or by pasting. A grant of machines asks nobody. Whatever you were signed in with stays until the new sign-in is
+complete. A profile that does not exist yet is made from the flags, or from a fragment of config.toml that a team shares
+(--profile-from), and written to config.toml in the end. A client secret is asked for, or read from standard input: never
+taken from an argument, which other users can see.
+
+The vendor's terms reserve signing in with a Claude subscription (provider claude) for the vendor's own applications. Use a
+gateway, your company's identity provider or an API key, unless the vendor has allowed you this.
+
+EXAMPLE:
+   ccagent login
+   ccagent login gateway --provider oidc --issuer https://sso.example.com --client-id llm-gateway
+   ccagent login robot --client-secret-stdin < secret.txt
+   ccagent login --profile-from https://example.com/ccagent.toml`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "browser", Usage: "open the browser, also where there seems to be none"},
+			&cli.BoolFlag{Name: "no-browser", Usage: "open no browser: use a code for another device, else paste"},
+			&cli.BoolFlag{Name: "device", Usage: "use a code that is entered on another device"},
+			&cli.BoolFlag{Name: "paste", Usage: "print the address, and read what you paste"},
+			&cli.StringSliceFlag{Name: "scope", Usage: "ask for this `SCOPE` too (may be given more than once)"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask before a living sign-in is replaced"},
+			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, Usage: "how long to wait for you (default: login_timeout, 5m)"},
+			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
+			&cli.IntFlag{Name: "assertion-fd", Value: -1, DefaultText: "none", Usage: "jwt-bearer: read the assertion from this file `DESCRIPTOR`"},
+			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask whether the profile of --profile-from is to be added"},
+			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
+			&cli.StringFlag{Name: "issuer", Usage: "new profile: the issuer's `URL`"},
+			&cli.StringFlag{Name: "client-id", Usage: "new profile: our `ID` at the provider"},
+			&cli.StringFlag{Name: "client-auth", Usage: "new profile: `HOW` the client proves itself: none, client_secret_basic, client_secret_post, private_key_jwt"},
+			&cli.StringFlag{Name: "grant", Usage: "new profile: `GRANT` is authorization_code, device_code, client_credentials or jwt-bearer"},
+			&cli.StringFlag{Name: "authorize-url", Usage: "new profile: the authorize endpoint's `URL`"},
+			&cli.StringFlag{Name: "token-url", Usage: "new profile: the token endpoint's `URL`"},
+			&cli.StringFlag{Name: "device-url", Usage: "new profile: the device authorization endpoint's `URL`"},
+			&cli.StringFlag{Name: "store", Usage: "new profile: where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
+		},
+		Action: login,
+	}
+}
+
+// errInterrupted is a sign-in that the person, or whoever ended the terminal, gave up.
+var errInterrupted = errors.New("interrupted")
+
+// signIn is one run of `ccagent login`.
+type signIn struct {
+	c        *cli.Context
+	settings worker.Settings
+	client   *oauth.Client
+	table    *profileTable // of a profile that is not written yet
+	replace  bool
+	screen   *prompter
+	umask    int
+
+	secret    protocol.Secret // the client's
+	assertion protocol.Secret // that was given once
+}
+
+func login(c *cli.Context) error {
+	umask := unix.Umask(0o077)
+	if err := harden(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	s := &signIn{c: c, umask: umask, screen: newPrompter(c)}
+	err := s.run(ctx)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+func (s *signIn) run(ctx context.Context) error {
+	if err := s.checkFlags(); err != nil {
+		return err
+	}
+	if err := s.profile(ctx); err != nil {
+		return err
+	}
+	client, err := protocol.ClientFromEnv(true)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := s.mayReplace(ctx, client); err != nil {
+		return err
+	}
+	if err := s.secrets(ctx); err != nil {
+		return err
+	}
+	if s.client, err = worker.ClientOf(s.settings, s.secret); err != nil {
+		return err
+	}
+
+	wait := s.settings.LoginTimeout
+	if s.c.IsSet("timeout") {
+		wait = s.c.Duration("timeout")
+	}
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	reply, finish, err := s.obtain(waiting)
+	if err != nil {
+		if ctx.Err() == nil && waiting.Err() != nil {
+			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s", span(wait)),
+				Hint: "start it again: ccagent login " + s.settings.Name + "; --timeout gives it longer"}
+		}
+		finish(err)
+		return err
+	}
+	// From here on there is something to lose: Ctrl-C no longer ends it.
+	saving, cancelSaving := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancelSaving()
+	saved, err := s.save(saving, client, reply)
+	finish(err)
+	if err != nil {
+		return err
+	}
+	notice(s.c.App.ErrWriter, saved.Notice)
+	who := ""
+	if s.client.ProfileURL != "" && !machineGrant(s.settings.Grant) {
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		defer cancel()
+		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.settings.Name}); err == nil {
+			who = cmp.Or(id.Email, id.Name, id.Account)
+		}
+	}
+	if who == "" {
+		who = cmp.Or(reply.Identity.Email, reply.Identity.Name)
+	}
+	if who != "" {
+		who = " as " + sanitize(who)
+	}
+	_, err = fmt.Fprintf(s.c.App.Writer, "signed in to %s%s; kept in %s\n", s.settings.Name, who, sanitize(cmp.Or(saved.Location, "memory")))
+	return err
+}
+
+// checkFlags refuses what contradicts itself.
+func (s *signIn) checkFlags() error {
+	c := s.c
+	if c.Args().Len() > 1 {
+		return usagef(c, "%q is one argument too many", "...")
+	}
+	ways := 0
+	for _, flag := range []string{"browser", "no-browser", "device", "paste"} {
+		if c.Bool(flag) {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return usagef(c, "one of --browser, --no-browser, --device and --paste at most")
+	case c.IsSet("timeout") && c.Duration("timeout") <= 0:
+		return usagef(c, "--timeout must be more than 0")
+	case c.IsSet("assertion-fd") && c.Int("assertion-fd") < 0:
+		return usagef(c, "--assertion-fd must be a file descriptor")
+	case c.Bool("paste") && c.Bool("client-secret-stdin"):
+		return usagef(c, "--client-secret-stdin and --paste both read standard input")
+	}
+	for _, scope := range c.StringSlice("scope") {
+		if !scopeToken(scope) {
+			return usagef(c, "--scope %q is not one scope", scope)
+		}
+	}
+	return nil
+}
+
+// newProfileFlags describe a profile; one that exists is described by config.toml.
+var newProfileFlags = []string{"provider", "issuer", "client-id", "client-auth", "grant", "authorize-url", "token-url", "device-url", "store"}
+
+// profile finds or describes the profile that is meant.
+func (s *signIn) profile(ctx context.Context) error {
+	config, path, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	name := s.c.Args().First()
+	given := slices.IndexFunc(newProfileFlags, s.c.IsSet)
+	from := s.c.String("profile-from")
+	switch {
+	case from != "" && given >= 0:
+		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[given])
+	case from != "":
+		if name, s.table, err = s.sharedProfile(ctx, from, name); err != nil {
+			return err
+		}
+	case given >= 0:
+		if name == "" {
+			return usagef(s.c, "which PROFILE? --%s makes a new one", newProfileFlags[given])
+		}
+		if s.table, err = s.flagTable(); err != nil {
+			return err
+		}
+	}
+	if s.table == nil {
+		profile, err := oneProfile(s.c, config)
+		if errors.Is(err, protocol.ErrNotFound) {
+			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
+				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nccagent list shows the profiles"}
+		}
+		if err != nil {
+			return err
+		}
+		return s.use(profile, s.c.StringSlice("scope"))
+	}
+	if err := protocol.CheckProfile(name); err != nil {
+		return err
+	}
+	if old, exists := findProfile(config, name); exists && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
+			Hint: fmt.Sprintf("sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s", old.Name, path)}
+	}
+	s.replace = s.c.Bool("force")
+	planned, err := planProfile(getenv, name, *s.table, s.replace)
+	if err != nil {
+		return err
+	}
+	profile, ok := findProfile(planned, name)
+	if !ok {
+		return fmt.Errorf("profile %s is missing from what would be written", name)
+	}
+	return s.use(profile, nil) // its scopes are in the table
+}
+
+// use takes an agent's profile apart again.
+func (s *signIn) use(profile agent.Profile, more []string) error {
+	if !signsIn(profile.Provider) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
+			Hint: "a static key is stored with: ccagent add NAME --provider static"}
+	}
+	if err := json.Unmarshal(profile.Settings, &s.settings); err != nil {
+		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
+	}
+	if len(more) > 0 && machineGrant(s.settings.Grant) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
+			Hint: "add it to scopes in config.toml"}
+	}
+	for _, scope := range more {
+		if !slices.Contains(s.settings.Scopes, scope) {
+			s.settings.Scopes = append(s.settings.Scopes, scope)
+		}
+	}
+	return nil
+}
+
+// flagTable is the table that the flags describe.
+func (s *signIn) flagTable() (*profileTable, error) {
+	given := func(flag string) *string {
+		if !s.c.IsSet(flag) {
+			return nil
+		}
+		value := s.c.String(flag)
+		return &value
+	}
+	t := &profileTable{
+		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given("issuer"), Grant: given("grant"),
+		AuthorizeURL: given("authorize-url"), TokenURL: given("token-url"), DeviceURL: given("device-url"),
+		ClientID: given("client-id"), ClientAuth: given("client-auth"),
+	}
+	if t.Provider == "" {
+		t.Provider = "oauth2"
+		if t.Issuer != nil {
+			t.Provider = "oidc"
+		}
+	}
+	if !signsIn(t.Provider) {
+		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
+	}
+	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
+		t.Scopes = scopes
+		if t.Provider == "oidc" && !machineGrant(text(t.Grant, "")) && !slices.Contains(scopes, "openid") {
+			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
+		}
+		if t.Provider == "claude" {
+			t.Scopes = append(strings.Fields(claudeScopes), scopes...)
+		}
+	}
+	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") {
+		basic := "client_secret_basic"
+		t.ClientAuth = &basic
+	}
+	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID, t.ClientAuth} {
+		if value != nil && !encodable(*value) {
+			return nil, usagef(s.c, "%q is not UTF-8, which config.toml must be", *value)
+		}
+	}
+	return t, nil
+}
+
+// mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
+func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
+	if s.c.Bool("force") || s.table != nil || machineGrant(s.settings.Grant) {
+		return probe(ctx, client) // no sign-in is begun that there is no agent for
+	}
+	asking, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.settings.Name})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, protocol.ErrNoAgent), errors.Is(err, protocol.ErrLocked), errors.Is(err, protocol.ErrDenied):
+		return err
+	case err != nil:
+		return nil // nothing lives
+	}
+	err = confirm(ctx, fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.settings.Name, expires(time.Now(), token.Expiry)), "--force")
+	if err != nil && protocol.CodeOf(err) == protocol.CodeConfig {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: s.settings.Name + " is signed in already, and there is no terminal to ask on", Hint: "replace the sign-in with --force"}
+	}
+	return err
+}
+
+// secrets reads what the client proves itself with.
+func (s *signIn) secrets(ctx context.Context) error {
+	fromStdin := s.c.Bool("client-secret-stdin")
+	switch {
+	case fromStdin && !wantsSecret(s.settings.ClientAuth):
+		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.settings.Name)
+	case fromStdin:
+		secret, err := readSecret(s.c.App.Reader, "client secret")
+		if err != nil {
+			return err
+		}
+		s.secret = secret
+	case wantsSecret(s.settings.ClientAuth):
+		line, err := ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
+		if errors.Is(err, errNoTerminal) {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: "this needs a client secret, and there is no terminal to ask on", Hint: "give it on standard input with --client-secret-stdin"}
+		}
+		if err != nil {
+			return err
+		}
+		if s.secret, err = checkSecret(line, "client secret"); err != nil {
+			return err
+		}
+	}
+	if s.settings.Grant != "jwt-bearer" {
+		if s.c.IsSet("assertion-fd") {
+			return usagef(s.c, "--assertion-fd means nothing without grant jwt-bearer")
+		}
+		return nil
+	}
+	if !s.c.IsSet("assertion-fd") {
+		return nil // settings say where it comes from
+	}
+	f := os.NewFile(uintptr(s.c.Int("assertion-fd")), "assertion")
+	if f == nil {
+		return usagef(s.c, "--assertion-fd %d is not open", s.c.Int("assertion-fd"))
+	}
+	defer f.Close()
+	var err error
+	s.assertion, err = readSecret(f, "assertion")
+	return err
+}
+
+// save hands the sign-in to the agent. The table of a new profile is written before, and taken back if the agent refuses.
+func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.Reply) (protocol.PutReply, error) {
+	record, err := s.record(reply)
+	if err != nil {
+		return protocol.PutReply{}, err
+	}
+	var edit *configEdit
+	conn := &connection{Client: client, ctx: ctx}
+	if s.table != nil {
+		if edit, err = addProfile(ctx, getenv, s.settings.Name, *s.table, s.replace); err != nil {
+			return protocol.PutReply{}, err
+		}
+		if err := reload(conn); err != nil {
+			return protocol.PutReply{}, undone(s.c, conn, edit, err)
+		}
+	}
+	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.settings.Name, Record: record, SignIn: true, Force: true})
+	if err != nil && edit != nil {
+		err = undone(s.c, conn, edit, err)
+	}
+	return saved, err
+}
+
+func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
+	origin, err := oauth.Origin(s.client.TokenURL)
+	if err != nil {
+		return protocol.Secret{}, err
+	}
+	r := store.Record{
+		Kind:        protocol.KindBearer,
+		AccessToken: reply.AccessToken, RefreshToken: reply.RefreshToken,
+		Expiry: reply.Expiry.Truncate(time.Millisecond), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
+		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.assertion, Identity: reply.Identity,
+		Subscription: reply.Identity.Subscription,
+	}
+	if s.settings.Provider == "claude" {
+		r.Kind = protocol.KindOAuth
+	}
+	if r.Scopes == nil {
+		r.Scopes = s.settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said
+	}
+	if machineGrant(s.settings.Grant) {
+		r.RefreshToken = protocol.Secret{} // it would never be used
+	}
+	return r.Marshal()
+}

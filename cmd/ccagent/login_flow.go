@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// obtain signs in, in the way that fits. finish is called when it is known whether the sign-in was saved, also after an
+// error: the person's browser waits for it.
+func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
+	finish = func(error) {}
+	if s.settings.Issuer != "" {
+		if err := s.client.Discover(ctx); err != nil {
+			return reply, finish, err
+		}
+	}
+	switch s.settings.Grant {
+	case "client_credentials":
+		reply, err = s.client.ClientCredentials(ctx)
+		return reply, finish, refused(err)
+	case "jwt-bearer":
+		assertion, err := worker.Assertion(ctx, s.settings, s.assertion)
+		if errors.Is(err, protocol.ErrLoginRequired) {
+			err = &protocol.Error{Code: protocol.CodeConfig, Message: "grant jwt-bearer needs an assertion",
+				Hint: "hand one over with --assertion-fd 3 3<FILE, or set assertion_file or assertion_command in config.toml"}
+		}
+		if err != nil {
+			return reply, finish, err
+		}
+		reply, err = s.client.JWTBearer(ctx, assertion)
+		return reply, finish, refused(err)
+	}
+	device, err := s.byDevice()
+	if err != nil {
+		return reply, finish, err
+	}
+	if device {
+		reply, err = s.device(ctx)
+		return reply, finish, err
+	}
+	return s.redirect(ctx)
+}
+
+// refused makes a machine's grant that the provider refused a sign-in that did not complete.
+func refused(err error) error {
+	if errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, protocol.ErrExpired) {
+		return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + err.Error(), Hint: protocol.HintOf(err)}
+	}
+	return err
+}
+
+// byDevice decides between a code for another device and a redirect.
+func (s *signIn) byDevice() (bool, error) {
+	offered := s.client.OffersDevice()
+	wanted := s.c.Bool("device") || s.settings.Grant == "device_code" && !s.c.Bool("browser") && !s.c.Bool("paste")
+	switch {
+	case wanted && !offered:
+		return false, &protocol.Error{Code: protocol.CodeConfig, Message: "the provider offers no device authorization",
+			Hint: "use --paste, or set device_url in config.toml"}
+	case wanted:
+		return true, nil
+	case s.c.Bool("browser"), s.c.Bool("paste"):
+		return false, nil
+	case s.client.AuthorizeURL == "":
+		return offered, nil
+	}
+	return offered && !s.opens(), nil
+}
+
+// opens reports whether the browser is to be opened.
+func (s *signIn) opens() bool {
+	if s.c.Bool("no-browser") || s.c.Bool("paste") {
+		return false
+	}
+	return s.c.Bool("browser") || hasBrowser(getenv)
+}
+
+// device signs in on another device (RFC 8628).
+func (s *signIn) device(ctx context.Context) (oauth.Reply, error) {
+	d, err := s.client.StartDevice(ctx)
+	if err != nil {
+		return oauth.Reply{}, err
+	}
+	s.screen.showDevice(d)
+	stop := s.screen.wait(ctx, "waiting for you to enter the code")
+	defer stop()
+	return s.client.PollDevice(ctx, d)
+}
+
+// redirect signs in at the authorize endpoint. Its answer comes over the loopback interface or is pasted: the first that
+// comes is taken.
+func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
+	finish = func(error) {}
+	opens := s.opens()
+	var loopback *oauth.Loopback
+	address := s.settings.PasteURL
+	if opens || address == "" {
+		if loopback, err = oauth.Listen(s.settings.RedirectHost, s.settings.RedirectPort, s.settings.Name); err != nil {
+			return reply, finish, err
+		}
+		finish = func(err error) { loopback.Finish(err); loopback.Close() }
+		address = loopback.RedirectURI()
+	}
+	attempt, err := s.client.Authorize(address)
+	if err != nil {
+		return reply, finish, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The paste prompt first: what is typed while the browser starts is not lost.
+	pasted, restore := s.screen.readPasted(ctx, s.c.App.Reader, attempt, !opens)
+	defer restore()
+	s.screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
+	if opens && !openBrowser(getenv, attempt.URL, s.umask) {
+		notice(s.c.App.ErrWriter, "no browser could be started: open the address yourself")
+	}
+	arrived := make(chan oauth.Callback, 1)
+	if loopback != nil {
+		go func() {
+			if cb, err := loopback.Wait(ctx, attempt); err == nil {
+				arrived <- cb
+			}
+		}()
+	} else if pasted == nil {
+		return reply, finish, noWay()
+	}
+	stop := s.screen.wait(ctx, "waiting for you to sign in")
+	var cb oauth.Callback
+	select {
+	case cb = <-arrived:
+	case p, ok := <-pasted:
+		if !ok || p.err != nil {
+			stop()
+			if p.err == nil {
+				p.err = noWay()
+			}
+			return reply, finish, p.err
+		}
+		cb = p.callback
+	case <-ctx.Done():
+		stop()
+		return reply, finish, ctx.Err()
+	}
+	stop()
+	reply, err = s.client.Exchange(ctx, attempt, cb)
+	return reply, finish, err
+}
+
+func noWay() error {
+	return &protocol.Error{Code: protocol.CodeCallback, Message: "nothing was pasted", Hint: "paste the code at the prompt, or on standard input: ccagent login --paste"}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const (
+	maxFragment  = 64 << 10 // bytes
+	fragmentTime = 15 * time.Second
+)
+
+// foreign are the keys that a fragment from elsewhere may not hold, with the reason.
+var foreign = map[string]string{
+	"command":           "a command",
+	"assertion_command": "a command",
+	"assertion_file":    "the path of a file",
+	"client_key_file":   "the path of a file",
+	"config_dir":        "the path of a directory",
+	"identity":          "the path of a file",
+	"client_secret":     "a secret",
+	"headers":           "headers, in which secrets travel",
+}
+
+// sharedProfile reads the profile of a fragment, shows it, and asks whether it is to be added. name picks one of several.
+func (s *signIn) sharedProfile(ctx context.Context, from, name string) (string, *profileTable, error) {
+	text, err := fetchFragment(ctx, from)
+	if err != nil {
+		return "", nil, err
+	}
+	d, err := parseConfig(from, text)
+	if err != nil {
+		return "", nil, err
+	}
+	if name, err = d.shared(name); err != nil {
+		return "", nil, err
+	}
+	table := d.Profiles[name]
+	if !s.c.Bool("yes") {
+		var b strings.Builder
+		for line := range strings.Lines(string(appendTable(nil, name, table))) {
+			b.WriteString("  " + sanitize(strings.TrimSuffix(line, "\n")) + "\n")
+		}
+		s.screen.say(sanitize(from) + " says:\n\n" + b.String())
+		if err := confirm(ctx, "add this profile, and sign in to it?", "--yes"); err != nil {
+			return "", nil, err
+		}
+	}
+	return name, &table, nil
+}
+
+// shared returns the profile that is meant, and refuses what a fragment may not hold.
+func (d *document) shared(name string) (string, error) {
+	for _, key := range d.index.below() {
+		if key != "profiles" {
+			return "", d.fault(d.index.line(key), "%s does not belong into a fragment: it is one [profiles.NAME]", key)
+		}
+	}
+	if name == "" && len(d.Profiles) == 1 {
+		for only := range d.Profiles {
+			name = only
+		}
+	}
+	if _, ok := d.Profiles[name]; !ok {
+		return "", d.fault(0, "it holds the profiles %s: name one", strings.Join(slices.Sorted(maps.Keys(d.Profiles)), ", "))
+	}
+	if err := protocol.CheckProfile(name); err != nil {
+		return "", err
+	}
+	for _, key := range d.index.below("profiles", name) {
+		line := d.index.line("profiles", name, key)
+		if what, ok := foreign[key]; ok {
+			return "", d.fault(line, "profiles.%s: %s is %s, which a fragment from elsewhere may not hold", name, key, what)
+		}
+	}
+	if provider := d.Profiles[name].Provider; !signsIn(provider) {
+		return "", d.fault(d.index.line("profiles", name, "provider"), "profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude", name, provider)
+	}
+	return name, nil
+}
+
+// fetchFragment reads a fragment from a file, or over https (plain http from this machine alone).
+func fetchFragment(ctx context.Context, from string) ([]byte, error) {
+	failed := func(code protocol.Code, format string, args ...any) error {
+		return &protocol.Error{Code: code, Message: sanitize(from + ": " + fmt.Sprintf(format, args...))}
+	}
+	var body io.ReadCloser
+	if strings.Contains(from, "://") {
+		if problem := endpoint(from); problem != "" {
+			return nil, failed(protocol.CodeConfig, "%s", problem)
+		}
+		ctx, cancel := context.WithTimeout(ctx, fragmentTime)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+		if err != nil {
+			return nil, failed(protocol.CodeConfig, "it is not a URL")
+		}
+		request.Header.Set("User-Agent", "ccagent/"+buildVersion())
+		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		reply, err := client.Do(request)
+		if err != nil {
+			return nil, failed(protocol.CodeUnavailable, "it can't be fetched: %s", errors.Unwrap(err))
+		}
+		body = reply.Body
+		defer body.Close()
+		switch {
+		case reply.StatusCode/100 == 3:
+			return nil, failed(protocol.CodeConfig, "it redirects elsewhere; name the address that it leads to")
+		case reply.StatusCode/100 == 4:
+			return nil, failed(protocol.CodeNotFound, "the server answers %d", reply.StatusCode)
+		case reply.StatusCode != http.StatusOK:
+			return nil, failed(protocol.CodeUnavailable, "the server answers %d", reply.StatusCode)
+		}
+	} else {
+		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+		if err != nil {
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error())}
+		}
+		defer f.Close()
+		body = f
+	}
+	text, err := io.ReadAll(io.LimitReader(body, maxFragment+1))
+	switch {
+	case err != nil:
+		return nil, failed(protocol.CodeUnavailable, "it can't be read")
+	case len(text) > maxFragment:
+		return nil, failed(protocol.CodeConfig, "it is larger than 64 KiB, which no fragment is")
+	}
+	return text, nil
+}

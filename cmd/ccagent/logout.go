@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func logoutCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "logout",
+		Usage:     "sign a profile out",
+		ArgsUsage: "[PROFILE]",
+		Description: `Revokes the profile's tokens at its provider, where that has an endpoint for it, and deletes them here. A provider
+that can't be reached does not stop the deletion; you are told what was not revoked. The profile stays in
+config.toml. A sign-in that is shared with Claude Code ends for both, so that asks first.
+
+EXAMPLE:
+   ccagent logout
+   ccagent logout gateway --keep-remote
+   ccagent logout --all --yes`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "sign out every profile that one signs in to"},
+			&cli.BoolFlag{Name: "keep-remote", Usage: "revoke nothing at the provider"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
+			timeoutFlag(),
+		},
+		Action: logout,
+	}
+}
+
+func logout(c *cli.Context) error {
+	config, _, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	profiles, err := toSignOut(c, config)
+	if err != nil {
+		return err
+	}
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	if !c.Bool("yes") {
+		for _, profile := range profiles {
+			shared, err := sharedWithClaude(conn, profile)
+			if err != nil {
+				return err
+			}
+			if shared == "" {
+				continue
+			}
+			question := fmt.Sprintf("sign out of %s, and sign Claude Code out as well? (%s)", profile.Name, sanitize(shared))
+			if err := confirm(c.Context, question, "--yes"); err != nil {
+				return err
+			}
+		}
+	}
+	var failed error // the others are signed out all the same
+	for _, profile := range profiles {
+		reply, err := conn.Control(conn.ctx, protocol.ControlRequest{
+			Command: protocol.CommandLogout, Profile: profile.Name, KeepRemote: c.Bool("keep-remote"),
+		})
+		if err != nil {
+			if failed != nil {
+				printError(c.App.ErrWriter, failed)
+			}
+			failed = err
+			continue
+		}
+		if reply.Notice != "" {
+			notice(c.App.ErrWriter, profile.Name+": "+reply.Notice)
+		}
+		if _, err := fmt.Fprintf(c.App.Writer, "signed out of %s\n", profile.Name); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// toSignOut are the profiles that the arguments mean.
+func toSignOut(c *cli.Context, config agent.Config) ([]agent.Profile, error) {
+	if c.Bool("all") {
+		if err := noArgs(c); err != nil {
+			return nil, err
+		}
+		var all []agent.Profile
+		for _, profile := range config.Profiles {
+			if signsIn(profile.Provider) {
+				all = append(all, profile)
+			}
+		}
+		return all, nil
+	}
+	profile, err := oneProfile(c, config)
+	if err != nil {
+		return nil, err
+	}
+	if !signsIn(profile.Provider) {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
+			Hint: "delete it and what is stored for it with: ccagent remove " + profile.Name}
+	}
+	return []agent.Profile{profile}, nil
+}
+
+// signsIn reports whether a provider's profiles begin with a sign-in.
+func signsIn(provider string) bool {
+	return provider == "claude" || provider == "oidc" || provider == "oauth2"
+}
+
+// oneProfile is the profile that the one argument names, else the default one.
+func oneProfile(c *cli.Context, config agent.Config) (agent.Profile, error) {
+	if c.Args().Len() > 1 {
+		return agent.Profile{}, usagef(c, "%q is one argument too many", c.Args().Get(1))
+	}
+	name := c.Args().First()
+	if name == "" {
+		name = c.String("profile")
+	}
+	if name == "" {
+		name = config.Default
+	}
+	if err := protocol.CheckProfile(name); err != nil {
+		return agent.Profile{}, err
+	}
+	profile, ok := findProfile(config, name)
+	if !ok {
+		return profile, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "ccagent list shows the profiles"}
+	}
+	return profile, nil
+}

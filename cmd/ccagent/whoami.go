@@ -1,0 +1,95 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// whoamiJSON is the output of `ccagent whoami --json` (docs/json.md).
+type whoamiJSON struct {
+	Profile        string     `json:"profile"`
+	Account        string     `json:"account"`
+	Email          string     `json:"email"`
+	Name           string     `json:"name"`
+	Organization   string     `json:"organization"`
+	OrganizationID string     `json:"organization_id"`
+	Subscription   string     `json:"subscription"`
+	Scopes         []string   `json:"scopes"`
+	Fetched        *time.Time `json:"fetched"`
+}
+
+func whoamiCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "whoami",
+		Usage:     "say who is signed in",
+		ArgsUsage: "[PROFILE]",
+		Description: `Account, organization, subscription and scopes, as the provider said them when it was last asked. With --refresh it
+is asked anew; a provider that can't be reached then costs you this answer and nothing else.
+
+EXAMPLE:
+   ccagent whoami
+   ccagent whoami gateway --refresh --json`,
+		Flags: []cli.Flag{
+			profileFlag(), jsonFlag(),
+			&cli.BoolFlag{Name: "refresh", Usage: "ask the provider, whatever is known"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			profile := cmp.Or(c.Args().First(), c.String("profile"))
+			if c.Args().Len() > 1 {
+				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			}
+			if profile != "" {
+				if err := protocol.CheckProfile(profile); err != nil {
+					return err
+				}
+			}
+			conn, err := connect(c, true)
+			if err != nil {
+				return err
+			}
+			defer conn.close()
+			id, err := conn.Identify(conn.ctx, protocol.IdentifyRequest{Profile: profile, Refresh: c.Bool("refresh")})
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, whoamiJSON{
+					Profile: id.Profile, Account: id.Account, Email: id.Email, Name: id.Name, Organization: id.Organization,
+					OrganizationID: id.OrganizationID, Subscription: id.Subscription, Scopes: append([]string{}, id.Scopes...), Fetched: jsonTime(id.Fetched),
+				})
+			}
+			asked := "never"
+			if !id.Fetched.IsZero() {
+				asked = localTime(id.Fetched)
+			}
+			rows := table{
+				{"profile", id.Profile},
+				{"account", cmp.Or(strings.TrimSpace(id.Name+" "+bracketed(id.Email)), id.Account)},
+				{"organization", cmp.Or(id.Organization, id.OrganizationID)},
+				{"subscription", id.Subscription},
+				{"scopes", strings.Join(id.Scopes, " ")},
+				{"asked", asked},
+			}
+			for _, row := range rows {
+				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(cmp.Or(row[1], "-"))); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func bracketed(email string) string {
+	if email == "" {
+		return ""
+	}
+	return "<" + email + ">"
+}
