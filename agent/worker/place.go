@@ -49,10 +49,10 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if keyring.Known() {
 		return keyring, nil
 	}
-	if _, _, err := keyring.Load(ctx); err == nil {
-		return keyring, nil
-	}
 	if e.job.Op != job.Put {
+		if _, _, err := keyring.Load(ctx); err == nil {
+			return keyring, nil
+		}
 		return e.openKind("file")
 	}
 	if err := store.ProbeKeyring(ctx); err != nil {
