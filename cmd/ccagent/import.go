@@ -203,6 +203,11 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	}
 	defer conn.close()
 	if !sameDir(dir, claudeDirOf(profile)) {
+		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
+			return &protocol.Error{Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s in config.toml means the Claude Code directory %s, and not %s", profile.Name, claudeDirOf(profile), dir),
+				Hint:    fmt.Sprintf("set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME", dir, from)}
+		}
 		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(profile)),
@@ -232,6 +237,20 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.record))
 	return err
+}
+
+// writtenProfile reports whether config.toml has a table for a profile, which is not for import to change.
+func writtenProfile(name string) bool {
+	path, err := environ(getenv).configFile()
+	if err != nil {
+		return false
+	}
+	text, err := readConfig(path, getenv("HOME"))
+	if err != nil {
+		return false
+	}
+	d, err := parseConfig(path, text)
+	return err == nil && d.written(name) != ""
 }
 
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.

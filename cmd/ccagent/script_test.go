@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,8 @@ import (
 func TestMain(m *testing.M) {
 	syscall.Umask(0o022) // the tests' folders are not open to others, who may not write configuration
 	testscript.Main(m, map[string]func(){
-		"ccagent": main,
+		"ccagent":     main,
+		"fakebrowser": fakeBrowser,
 	})
 }
 
@@ -48,8 +50,14 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { endAgent(filepath.Join(e.WorkDir, "run/ccagent/agent.sock")) })
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: scriptCommands(),
 	})
+}
+
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	commands := maps.Clone(loginCommands)
+	commands["exits"] = exits
+	return commands
 }
 
 // exits runs a program that must end with the exit code: exits CODE PROGRAM [ARGUMENTS].

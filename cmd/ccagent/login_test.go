@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+)
+
+// The commands of scripts that sign in:
+//
+//	provider [secret=S] [client=ID] [ask]   an authorization server, at $PROVIDER
+//	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
+//	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS` with a person who pastes, enters the code, or denies it; exit code CODE
+//	serves FILE                             a web server for one file, at $SERVED
+var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"provider": startProvider,
+	"fault":    setFault,
+	"paste":    person(paste),
+	"device":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
+	"deny":     person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
+	"serves":   serveFile,
+}
+
+var providersOf = map[string]*oauthtest.Server{} // by work directory; scripts run one after the other
+
+func startProvider(ts *testscript.TestScript, _ bool, args []string) {
+	var o oauthtest.Options
+	for _, arg := range args {
+		switch name, value, _ := strings.Cut(arg, "="); name {
+		case "secret":
+			o.ClientSecret = value
+		case "client":
+			o.ClientID = value
+		case "issuer":
+			o.ID.Issuer = value
+		default:
+			ts.Fatalf("provider: %q", arg)
+		}
+	}
+	s, err := oauthtest.Start(o)
+	ts.Check(err)
+	ts.Defer(s.Close)
+	providersOf[ts.Getenv("WORK")] = s
+	ts.Setenv("PROVIDER", s.URL())
+}
+
+func setFault(ts *testscript.TestScript, _ bool, args []string) {
+	f := oauthtest.Fault{Times: 1}
+	switch args[0] {
+	case "drop":
+		f.Drop = true
+	case "body":
+		f.Status, f.Body = 400, args[1]
+	case "truncate":
+		f.Truncate = true
+	default:
+		_, err := fmt.Sscan(args[0], &f.Status)
+		ts.Check(err)
+	}
+	providersOf[ts.Getenv("WORK")].SetFault(f)
+}
+
+func serveFile(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			http.Redirect(w, r, "/", http.StatusFound)
+			return
+		}
+		io.WriteString(w, text)
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("SERVED", s.URL)
+}
+
+// person makes a script's command of someone who looks at each line of what `ccagent login` says until there is something to do.
+func person(act func(s *oauthtest.Server, line string, stdin io.Writer) (done bool)) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		program, err := exec.LookPath("ccagent")
+		ts.Check(err)
+		cmd := exec.Command(program, append([]string{"login"}, args[1:]...)...)
+		cmd.Dir = ts.Getenv("WORK")
+		for _, name := range []string{"HOME", "XDG_RUNTIME_DIR", "SHELL", "PATH", "DBUS_SESSION_BUS_ADDRESS", "CCAGENT_SOCK"} {
+			if value := ts.Getenv(name); value != "" {
+				cmd.Env = append(cmd.Env, name+"="+value)
+			}
+		}
+		cmd.Env = append(cmd.Env, "SSH_CONNECTION=1") // no browser
+		stdin, err := cmd.StdinPipe()
+		ts.Check(err)
+		stderr, err := cmd.StderrPipe()
+		ts.Check(err)
+		var stdout strings.Builder
+		cmd.Stdout = &stdout
+		ts.Check(cmd.Start())
+		done := false
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			ts.Logf("%s", lines.Text())
+			if !done {
+				done = act(providersOf[ts.Getenv("WORK")], lines.Text(), stdin)
+			}
+		}
+		cmd.Wait()
+		ts.Logf("%s", stdout.String())
+		if got := fmt.Sprint(cmd.ProcessState.ExitCode()); got != args[0] {
+			ts.Fatalf("exit code %s, want %s", got, args[0])
+		}
+	}
+}
+
+// paste opens the address, and pastes what the provider sends the browser to, or shows.
+func paste(s *oauthtest.Server, line string, stdin io.Writer) bool {
+	if !strings.HasPrefix(line, s.AuthorizeURL()) {
+		return false
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	reply, err := client.Get(line)
+	if err != nil {
+		return true
+	}
+	reply.Body.Close()
+	pasted := reply.Header.Get("Location")
+	if strings.HasPrefix(pasted, s.PasteURL()) { // its page shows CODE#STATE
+		q := reply.Request.URL
+		if at, err := q.Parse(pasted); err == nil {
+			pasted = at.Query().Get("code") + "#" + at.Query().Get("state")
+		}
+	}
+	fmt.Fprintln(stdin, pasted)
+	return true
+}
+
+var userCode = regexp.MustCompile(`^  ([A-Z0-9]{4}-?[A-Z0-9]{4})$`)
+
+func enter(line string, decide func(string) bool) bool {
+	m := userCode.FindStringSubmatch(line)
+	return m != nil && decide(m[1])
+}
+
+// fakeBrowser is what scripts have for $BROWSER: it goes where it is sent, and keeps the page that it ends at in $HOME/page.
+func fakeBrowser() {
+	reply, err := http.Get(os.Args[len(os.Args)-1])
+	if err != nil {
+		return
+	}
+	defer reply.Body.Close()
+	page, _ := io.ReadAll(reply.Body)
+	os.WriteFile(os.Getenv("HOME")+"/page", page, 0o600)
+}
+
+func TestBrowsers(t *testing.T) {
+	t.Parallel()
+	env := func(value string) environ {
+		return func(name string) string {
+			if name == "BROWSER" {
+				return value
+			}
+			return ""
+		}
+	}
+	const address = "https://sso.example/authorize?a=b&c=$(d)"
+	for _, test := range []struct {
+		browser, want string
+	}{
+		{"firefox", "firefox|" + address},
+		{"a --new %s --now:b", "a|--new|" + address + "|--now"},
+		{"::c -x", "c|-x|" + address},
+		{"%s", "%s|" + address}, // the address is never the program
+	} {
+		if got := strings.Join(browsers(env(test.browser), address)[0], "|"); got != test.want {
+			t.Errorf("BROWSER=%q: %q, want %q", test.browser, got, test.want)
+		}
+	}
+	if openBrowser(env("true"), "file:///etc/passwd", 0o022) {
+		t.Error("something that is no web address was opened")
+	}
+}
+
+func TestHasBrowser(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		set  string
+		want bool
+	}{
+		{"DISPLAY", true}, {"WAYLAND_DISPLAY", true}, {"BROWSER", true}, {"DISPLAY SSH_CONNECTION", false}, {"BROWSER SSH_TTY", false},
+	} {
+		env := func(name string) string {
+			for _, set := range strings.Fields(test.set) {
+				if set == name {
+					return "1"
+				}
+			}
+			return ""
+		}
+		if got := hasBrowser(env); got != test.want {
+			t.Errorf("%s: %v", test.set, got)
+		}
+	}
+}
+
+func TestCodes(t *testing.T) {
+	t.Parallel()
+	large := largeText("AB-12", 80)
+	if strings.Count(large, "\n") != 3 {
+		t.Errorf("a large code has the lines:\n%s", large)
+	}
+	if largeText("ABCD-EFGH", 35) != "" || largeText("äöü", 80) != "" {
+		t.Error("a code that does not fit, or has no letters of the font, was drawn")
+	}
+	for r, glyph := range font {
+		if len(glyph) != 5 || strings.Trim(glyph, "01234567") != "" {
+			t.Errorf("%c is %q", r, glyph)
+		}
+	}
+	if qrCode("https://example.com/device?user_code=ABCD-EFGH", 39, false) != "" {
+		t.Error("a QR code was drawn on a terminal of 39 columns")
+	}
+	code := qrCode("https://example.com/device?user_code=ABCD-EFGH", 80, false)
+	for line := range strings.Lines(code) {
+		if n := len([]rune(line)); n > 80 {
+			t.Errorf("a line of the QR code has %d columns", n)
+		}
+	}
+	if strings.Contains(code, "\x1b") || !strings.Contains(qrCode("x", 80, true), "\x1b[30;107m") {
+		t.Error("colour is where it should not be, or is not where it should")
+	}
+}
+
+func TestEdited(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"code#state\n": "code#state\n", "cod\x7fde": "code", "wrong\x15right": "right", "\x1b[200~code\x1b[201~": "code", "\x7f\x7fa": "a",
+	} {
+		if got := edited([]byte(in)); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestUTF8Locale(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		all, lang string
+		want      bool
+	}{{"", "C.UTF-8", true}, {"C", "en_US.UTF-8", false}, {"", "de_DE.utf8", true}, {"", "", false}} {
+		got := utf8Locale(func(name string) string { return map[string]string{"LC_ALL": test.all, "LANG": test.lang}[name] })
+		if got != test.want {
+			t.Errorf("LC_ALL=%q LANG=%q: %v", test.all, test.lang, got)
+		}
+	}
+}
