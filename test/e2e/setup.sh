@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, systemd-nspawn with a Debian tree whose PID 1
+# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, systemd-nspawn with a Debian tree whose PID 1
 # is systemd, and Claude Code from npm at a pinned version. Needs Debian (or Ubuntu) and root. Safe to run again: what is
 # there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
@@ -7,7 +7,7 @@ set -eu
 claude_version=2.1.330
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
-packages="ca-certificates csh dbus-daemon fish gnome-keyring mmdebstrap npm python3 strace systemd systemd-container tcsh tmux util-linux zsh"
+packages="ca-certificates chromium csh dbus-daemon fish gnome-keyring mmdebstrap npm python3 strace systemd systemd-container tcsh tmux util-linux zsh"
 tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,passwd,procps
 
 say() { echo "e2e setup: $*" >&2; }

@@ -1,0 +1,139 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+)
+
+// dialects are the ways to be signed in with a browser, each as a profile of config.toml named gateway at a provider.
+var dialects = map[string]func(*oauthtest.Server) string{
+	"claude": func(s *oauthtest.Server) string {
+		return fmt.Sprintf("provider = \"claude\"\nstore = \"file\"\nclient_id = \"fake-client\"\nauthorize_url = %q\ntoken_url = %q\nprofile_url = %q\n",
+			s.AuthorizeURL(), s.TokenURL(), s.ProfileURL())
+	},
+	"oidc": func(s *oauthtest.Server) string {
+		return fmt.Sprintf("provider = \"oidc\"\nstore = \"file\"\nclient_id = \"fake-client\"\nissuer = %q\nscopes = [\"openid\", \"offline_access\"]\n", s.Issuer())
+	},
+}
+
+const gateway = "default_profile = \"gateway\"\n[profiles.gateway]\n"
+
+// newGatewayHome is a home with a profile that nobody has signed in to.
+func newGatewayHome(t *testing.T, dialect string, o oauthtest.Options) (*home, *oauthtest.Server) {
+	t.Helper()
+	h := newHome(t)
+	o.ClientID = "fake-client"
+	provider := oauthtest.New(t, o)
+	h.config(gateway + dialects[dialect](provider))
+	return h, provider
+}
+
+// login is a run of `ccagent login` whose browser does nothing but say where it was sent.
+type login struct {
+	h              *home
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+	opened         string
+	done           chan struct{}
+}
+
+func (h *home) login(args ...string) *login {
+	h.t.Helper()
+	l := &login{h: h, opened: h.root + "/opened", done: make(chan struct{})}
+	os.Remove(l.opened)
+	l.cmd = h.command(program("ccagent"), append([]string{"login"}, args...)...)
+	l.cmd.Env = append(l.cmd.Env, "BROWSER="+h.browser())
+	l.cmd.Stdout, l.cmd.Stderr = &l.stdout, &l.stderr
+	if err := l.cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	go func() { l.cmd.Wait(); close(l.done) }()
+	h.t.Cleanup(func() { l.cmd.Process.Kill(); <-l.done })
+	return l
+}
+
+// browser is a program that leaves the address that it is to open in the file opened.
+func (h *home) browser() string {
+	path := h.root + "/browser"
+	script := fmt.Sprintf("#!/bin/sh\nprintf %%s \"$1\" >%[1]s/opening && mv %[1]s/opening %[1]s/opened\n", h.root)
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// address waits for the browser to be sent to the provider, and returns where.
+func (l *login) address() string {
+	l.h.t.Helper()
+	wait(l.h.t, "the browser to be opened", func() bool {
+		select {
+		case <-l.done:
+			l.h.t.Fatalf("login ended: %s%s", &l.stdout, &l.stderr)
+		default:
+		}
+		return exists(l.opened)
+	})
+	data, err := os.ReadFile(l.opened)
+	if err != nil {
+		l.h.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// finish waits for the end.
+func (l *login) finish() result {
+	l.h.t.Helper()
+	select {
+	case <-l.done:
+	case <-time.After(time.Minute):
+		l.h.t.Fatalf("login has not ended after a minute: %s%s", &l.stdout, &l.stderr)
+	}
+	return result{l.stdout.String(), l.stderr.String(), l.cmd.ProcessState.ExitCode()}
+}
+
+// failed checks a sign-in's failure: nothing on stdout, the exit code, and a last line that says why, with hints after it.
+func (r result) failed(t *testing.T, exit int, why string) {
+	t.Helper()
+	i := strings.LastIndex("\n"+r.stderr, "\nccagent: ")
+	if i < 0 || r.exit != exit || r.stdout != "" || !strings.Contains(r.stderr[i:], why) {
+		t.Errorf("exit %d, stdout %q, stderr\n%s\nwant exit %d and a last word with %q", r.exit, r.stdout, r.stderr, exit, why)
+	}
+	if strings.ContainsAny(r.stderr, "\x1b\r") {
+		t.Errorf("stderr is no terminal, and has %q", r.stderr)
+	}
+}
+
+// visit is a browser without a person: it follows redirects to the end, and returns the last page.
+func visit(t *testing.T, address string) (status int, page string) {
+	t.Helper()
+	client := http.Client{Timeout: 30 * time.Second}
+	resp, err := client.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// signInTo signs in to gateway, without a person.
+func (h *home) signInTo() {
+	h.t.Helper()
+	l := h.login("--browser")
+	visit(h.t, l.address())
+	l.finish().must(h.t)
+}
