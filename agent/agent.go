@@ -55,9 +55,10 @@ type Agent struct {
 	started time.Time
 
 	requests, renewals atomic.Uint64
-	active             atomic.Int64 // unix milliseconds of the last sign of life from outside
-	landed             atomic.Int64 // unix milliseconds of the last job's end
-	settled            int64        // what was last when Settled was called, as those two; the clock's own
+	versions           atomic.Uint64 // the last that an entry got: see entry.altered
+	active             atomic.Int64  // unix milliseconds of the last sign of life from outside
+	landed             atomic.Int64  // unix milliseconds of the last job's end
+	settled            int64         // what was last when Settled was called, as those two; the clock's own
 	conns              connections
 
 	table atomic.Pointer[table] // replaced whole at a reload
@@ -93,6 +94,7 @@ func New(opts Options) *Agent {
 	}
 	a.conns.open = map[*conn]struct{}{}
 	a.started = a.now()
+	a.versions.Store(uint64(a.started.UnixNano())) // no other agent has counted from here
 	a.touch()
 	a.table.Store(&table{})
 	a.reload()
@@ -171,6 +173,8 @@ func (a *Agent) reload() error {
 	}
 	slices.SortFunc(next.byName, func(x, y *entry) int { return strings.Compare(x.name(), y.name()) })
 	a.table.Store(next)
+	old.altered()
+	next.altered()
 	a.nudge()
 	return nil
 }

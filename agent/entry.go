@@ -39,6 +39,9 @@ type entry struct {
 
 	asking   *flight            // the question under way who is signed in, nil when there is none
 	identity *protocol.Identity // its last answer, kept here while record is; nil: none
+
+	version uint64        // of what a request would be answered with; see Watch
+	changed chan struct{} // closed when version changes; nil: nobody waits
 }
 
 // hand is a token in hand, immutable. There may be a thousand, so the token is in its reply and nowhere else.
@@ -159,7 +162,10 @@ func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
 		kind:  shared(t.Kind),
 		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
 	}
-	e.hand.Store(h)
+	old := e.hand.Swap(h)
+	if old == nil || !bytes.Equal(old.reply, h.reply) {
+		e.altered() // after the swap: who is told asks at once
+	}
 	return h
 }
 

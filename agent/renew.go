@@ -354,6 +354,7 @@ func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time)
 // forget drops all that is known of a deleted record. e.mu is held.
 func (e *entry) forget() {
 	e.hand.Store(nil)
+	e.altered()
 	e.base, e.record, e.saving, e.failure = job.Version{}, protocol.Secret{}, nil, nil
 	e.identity = nil
 	e.lastRenewal, e.renewAt = time.Time{}, time.Time{}

@@ -30,7 +30,10 @@ type Client struct {
 	closed bool
 }
 
-var _ Agent = (*Client)(nil)
+var (
+	_ Agent   = (*Client)(nil)
+	_ Watcher = (*Client)(nil)
+)
 
 const (
 	maxIdle     = 4   // connections kept between requests
@@ -144,6 +147,20 @@ func (c *Client) Identify(ctx context.Context, req IdentifyRequest) (identity Id
 		return err
 	})
 	return identity, err
+}
+
+// Watch waits for a change of a profile's token: see [Watcher].
+func (c *Client) Watch(ctx context.Context, req WatchRequest) (answer WatchReply, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendWatchRequest(nil, req)
+	if err != nil {
+		return WatchReply{}, tooLarge()
+	}
+	err = c.do(ctx, OpWatch, frame, func(d *Decoder) (err error) {
+		answer, err = decodeWatchReply(d)
+		return err
+	})
+	return answer, err
 }
 
 // StatusAll collects all pages of a's status.

@@ -26,6 +26,7 @@ const (
 	OpPut      Op = 3 // §4.4
 	OpControl  Op = 4 // §4.5
 	OpIdentify Op = 5 // §4.6
+	OpWatch    Op = 6 // §4.8
 	OpError    Op = 255
 
 	replyBit Op = 0x80

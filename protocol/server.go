@@ -48,6 +48,13 @@ func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 		}
 		return reply(dst, req.Profile, appendIdentity, func() (Identity, error) { return a.Identify(ctx, req) })
 	}
+	if w, ok := a.(Watcher); ok && op == OpWatch {
+		req := decodeWatchRequest(&d)
+		if err := d.Err(); err != nil {
+			return refuse(dst, err)
+		}
+		return reply(dst, req.Profile, appendWatchReply, func() (WatchReply, error) { return w.Watch(ctx, req) })
+	}
 	return refuse(dst, &Error{
 		Code:    CodeInternal,
 		Message: "the agent does not know operation " + strconv.Itoa(int(op)),

@@ -66,6 +66,8 @@ func vectors(t testing.TB) map[string][]byte {
 			Profile: "gateway", Account: "user-1", Email: "alice@example.com", Name: "Alice", Organization: "Example", OrganizationID: "org-1",
 			Subscription: "team", Scopes: []string{"openid", "email"}, Fetched: at,
 		}),
+		"watch-request": must(AppendWatchRequest(nil, WatchRequest{Profile: "gateway", Known: 1767225600123456789, Home: home})),
+		"watch-reply":   appendWatchReply(nil, WatchReply{Version: 1767225600123456790}),
 		"error-reply": AppendError(nil, &Error{
 			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
 		}),
@@ -167,6 +169,16 @@ func again(t testing.TB, payload []byte) []byte {
 		if r, err = decodeIdentity(&d); err == nil {
 			frame = appendIdentity(nil, r)
 		}
+	case OpWatch:
+		r := decodeWatchRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendWatchRequest(nil, r)
+		}
+	case OpWatch.Reply():
+		var r WatchReply
+		if r, err = decodeWatchReply(&d); err == nil {
+			frame = appendWatchReply(nil, r)
+		}
 	case OpError:
 		if e, ok := decodeError(&d).(*Error); ok {
 			frame = AppendError(nil, e)
@@ -227,6 +239,10 @@ func (nobody) Control(context.Context, ControlRequest) (ControlReply, error) {
 }
 func (nobody) Identify(context.Context, IdentifyRequest) (Identity, error) {
 	return Identity{}, errNobody
+}
+
+func (nobody) Watch(context.Context, WatchRequest) (WatchReply, error) {
+	return WatchReply{}, errNobody
 }
 
 func readVector(t testing.TB, path string) []byte {

@@ -32,6 +32,8 @@ type Fake struct {
 	first    string
 	stopped  bool
 	requests []protocol.TokenRequest
+	version  uint64
+	changed  chan struct{} // closed at the next change; nil: nobody waits
 
 	// Home is the agent's own: a request that names another is refused. The zero Home refuses nothing. Set it before the first
 	// request.
@@ -40,11 +42,14 @@ type Fake struct {
 	Answer func(context.Context, protocol.TokenRequest) (protocol.Token, error)
 }
 
-var _ protocol.Agent = (*Fake)(nil)
+var (
+	_ protocol.Agent   = (*Fake)(nil)
+	_ protocol.Watcher = (*Fake)(nil)
+)
 
 // NewFake returns a Fake that serves the profiles.
 func NewFake(profiles ...Profile) *Fake {
-	f := &Fake{profiles: map[string]Profile{}}
+	f := &Fake{profiles: map[string]Profile{}, version: uint64(time.Now().UnixNano())}
 	for _, p := range profiles {
 		f.profiles[protocol.FoldProfile(p.Name)] = p
 	}
@@ -145,7 +150,7 @@ func (f *Fake) Put(_ context.Context, req protocol.PutRequest) (protocol.PutRepl
 		return protocol.PutReply{}, err
 	}
 	p.Token, p.Expiry, p.Err = req.Record.Reveal(), time.Time{}, nil
-	f.profiles[protocol.FoldProfile(p.Name)] = p
+	f.set(p)
 	return protocol.PutReply{Location: "memory"}, nil
 }
 
@@ -167,7 +172,7 @@ func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply pr
 		}
 		p.Token = ""
 		p.Err = &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored for profile " + p.Name}
-		f.profiles[protocol.FoldProfile(p.Name)] = p
+		f.set(p)
 		if req.Command == protocol.CommandLogout && req.KeepRemote {
 			reply.Notice = "nothing was revoked"
 		}
@@ -189,6 +194,45 @@ func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protoc
 	}
 	p.Identity.Profile = p.Name
 	return p.Identity, nil
+}
+
+// Set makes p the profile of its name, and tells those who watch.
+func (f *Fake) Set(p Profile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.set(p)
+}
+
+// set is Set. f.mu is held.
+func (f *Fake) set(p Profile) {
+	f.profiles[protocol.FoldProfile(p.Name)] = p
+	f.version++
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+// Watch waits until any profile is another, or ctx ends.
+func (f *Fake) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.WatchReply, error) {
+	for {
+		f.mu.Lock()
+		version := f.version
+		_, err := f.lookup(req.Profile, req.Home)
+		if f.changed == nil {
+			f.changed = make(chan struct{})
+		}
+		changed := f.changed
+		f.mu.Unlock()
+		if err != nil || version != req.Known {
+			return protocol.WatchReply{Version: version}, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "gave up waiting"}
+		}
+	}
 }
 
 // lookup returns a profile by name, "" for the default one, to a request from that home.

@@ -113,6 +113,47 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		wantCode(t, err, protocol.ErrLoginRequired)
 	})
 
+	t.Run("watch", func(t *testing.T) {
+		agent := start(t, profiles)
+		w, ok := agent.(protocol.Watcher)
+		if !ok {
+			t.Skip("it can't be watched")
+		}
+		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
+			t.Fatal(err)
+		}
+		first, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "MAIN"})
+		if err != nil || first.Version == 0 {
+			t.Fatalf("%+v, %v", first, err)
+		}
+		told := make(chan protocol.WatchReply)
+		go func() {
+			reply, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Known: first.Version})
+			if err != nil {
+				t.Error(err)
+			}
+			told <- reply
+		}()
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {
+			t.Error(err)
+		}
+		if second := <-told; second.Version == 0 || second.Version == first.Version {
+			t.Errorf("version %d after %d", second.Version, first.Version)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		last, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main"})
+		if err != nil {
+			t.Error(err)
+		}
+		_, err = w.Watch(ctx, protocol.WatchRequest{Profile: "main", Known: last.Version})
+		wantCode(t, err, protocol.ErrUnavailable)
+		_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "nobody"})
+		wantCode(t, err, protocol.ErrNotFound)
+		_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Home: protocol.Home{Home: "/home/other"}})
+		wantCode(t, err, protocol.ErrConfig)
+	})
+
 	t.Run("logout", func(t *testing.T) {
 		agent := start(t, profiles)
 		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout, Profile: "gateway"}); err != nil {
