@@ -12,6 +12,7 @@ import (
 // asks for.
 func TestMain(m *testing.M) {
 	unix.Umask(0)
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each of them would stay for a second
 	if role := os.Getenv("CCAGENT_STORE_ROLE"); role != "" {
 		os.Exit(roles[role](os.Args[1:]))
 	}
