@@ -431,6 +431,8 @@ func TestDevicePace(t *testing.T) {
 			switch {
 			case body == "down":
 				w.WriteHeader(503)
+			case strings.Contains(body, "slow_down"): // as GitHub says it, with status 200
+				w.WriteString(body)
 			case strings.Contains(body, "error"):
 				w.WriteHeader(400)
 				w.WriteString(body)

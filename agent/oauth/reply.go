@@ -22,6 +22,12 @@ func (a *answer) judge(issued time.Time) (Reply, *Error) {
 	if err != nil {
 		return Reply{}, &Error{Condition: unavailable("its answer is not a JSON object"), Ambiguous: true}
 	}
+	if code, _ := a.reason(); code != "" && fields["access_token"] == nil && fields["refresh_token"] == nil {
+		// GitHub reports its errors as successes.
+		said := *a
+		said.status = http.StatusBadRequest
+		return Reply{}, said.refused(issued)
+	}
 	reply := Reply{
 		Issued: issued,
 		Expiry: issued.Add(lifetime(fields["expires_in"], DefaultLifetime)).Truncate(time.Millisecond),

@@ -138,6 +138,8 @@ func (e *errand) explain(err error) *protocol.Error {
 			if e.job.Profile != "" && !strings.EqualFold(e.job.Profile, "claude") {
 				out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import -p " + e.job.Profile + " FILE"
 			}
+		case "oidc", "oauth2":
+			out.Hint = "sign in: ccagent login " + e.job.Profile
 		case "static":
 			out.Hint = "store its key: ccagent add " + e.job.Profile + " --provider static --force"
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 	"github.com/ccagent/ccagent/protocol"
@@ -26,19 +28,23 @@ import (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "see it work: a sign-in, a herd, a revoked token, an outage and a crash",
+		Usage: "see it work: sign-ins, a herd, a revoked token, an outage and a crash",
 		Description: `Runs the real programs in a temporary home, against a provider of its own on a
 loopback port whose refresh tokens are good for one use. Touches nothing of yours,
 needs no network, takes a few seconds and leaves nothing behind. Its exit code is
 not 0 if any step does not show what it says.
 
 EXAMPLE:
-   ccagent demo`,
+   ccagent demo
+   ccagent demo --interactive`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "sign in yourself: the provider's page opens in your browser and waits for a click"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			return runDemo(c.Context, c.App.Writer)
+			return runDemo(c.Context, c.App.Writer, c.Bool("interactive"))
 		},
 	}
 }
@@ -48,6 +54,7 @@ type demo struct {
 	ctx    context.Context
 	out    io.Writer
 	paint  bool
+	clicks bool // a person signs in
 	home   string
 	self   string   // this program
 	helper []string // cchelper if it is beside this program, else the command that does the same
@@ -65,6 +72,7 @@ type step struct {
 const demoHerd = 200
 
 var demoSteps = []step{
+	{"a person signs in", "`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface", (*demo).login},
 	{"a sign-in is picked up", "Claude Code's credentials file is all there is; the helper starts the agent", (*demo).pickUp},
 	{"a herd causes one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
 	{"a revoked token is replaced", "the API refuses the token before its time; `ccagent refresh` mends that", (*demo).revoke},
@@ -72,13 +80,13 @@ var demoSteps = []step{
 	{"a crash loses nothing", "kill -9 hits the agent while the provider rotates a refresh token for it", (*demo).crash},
 }
 
-func runDemo(ctx context.Context, out io.Writer) (err error) {
+func runDemo(ctx context.Context, out io.Writer, clicks bool) (err error) {
 	began := time.Now()
 	// Everything that a step starts stays our descendant, so that the end can see to it that nothing is left.
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
-	d := &demo{ctx: ctx, out: out, paint: coloured(out, os.Getenv)}
+	d := &demo{ctx: ctx, out: out, paint: coloured(out, os.Getenv), clicks: clicks}
 	if err := d.open(); err != nil {
 		return errors.Join(err, d.close())
 	}
@@ -122,7 +130,7 @@ func (d *demo) open() (err error) {
 	if beside := filepath.Join(filepath.Dir(d.self), "cchelper"); isProgram(beside) {
 		d.helper = []string{beside}
 	}
-	if d.server, err = oauthtest.Start(oauthtest.Options{}); err != nil {
+	if d.server, err = oauthtest.Start(oauthtest.Options{Ask: d.clicks}); err != nil {
 		return err
 	}
 	if d.home, err = os.MkdirTemp("", "ccdemo-"); err != nil { // 0700, and short: a socket's path is limited
@@ -241,6 +249,84 @@ func (d *demo) signIn(dir string, left time.Duration) (oauthtest.SignIn, error) 
 	s := d.server.Issue()
 	s.Expiry = time.Now().Add(left)
 	return s, os.WriteFile(filepath.Join(d.home, dir, ".credentials.json"), s.CredentialsFile(), 0o600)
+}
+
+// login shows a sign-in from nothing. Unless a person clicks, the demo is the browser.
+func (d *demo) login() (string, error) {
+	wait := patient
+	if d.clicks {
+		wait = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, wait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, d.self, "login", "person", "--provider", "oidc", "--issuer", d.server.Issuer(), "--client-id", "ccagent-demo",
+		"--scope", "openid", "--store", "file", "--browser", "--timeout", wait.String())
+	cmd.Env, cmd.Dir = append(slices.Clone(d.env), "BROWSER=true"), d.home
+	said, err := cmd.StderrPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	browsed, last := false, ""
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		if strings.HasPrefix(line, d.server.AuthorizeURL()) {
+			browsed, began = true, time.Now()
+			d.browse(ctx, line)
+		} else if line != "" {
+			last = line
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("ccagent login: %w: %s", err, last)
+	}
+	if !browsed {
+		return "", errors.New("ccagent login printed no address")
+	}
+	took := time.Since(began)
+	token, err := d.ask("-p", "person")
+	if err != nil {
+		return "", err
+	}
+	if err := d.accepted(token); err != nil {
+		return "", err
+	}
+	who, err := d.run(d.self, "whoami", "person")
+	if err != nil {
+		return "", err
+	}
+	if !strings.Contains(who, "alice@example.com") {
+		return "", errors.New("nobody knows who signed in")
+	}
+	if d.clicks {
+		return "alice@example.com, by your click", nil
+	}
+	return fmt.Sprintf("alice@example.com, %s from the browser's request to the end", millis(took)), nil
+}
+
+// browse shows the provider's page to the person, or is the browser: it follows the redirects to the last page.
+func (d *demo) browse(ctx context.Context, address string) {
+	if d.clicks {
+		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
+		own := unix.Umask(0o077)
+		unix.Umask(own)
+		openBrowser(os.Getenv, address, own)
+		return
+	}
+	// The page comes once the sign-in has ended, which ends the program's other lines too.
+	go func() {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return // the program's time-out tells
+		}
+		browser := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		if resp, err := browser.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
 }
 
 // pickUp shows that a credentials file and a helper are all it takes.

@@ -135,7 +135,7 @@ func (p *prompter) wait(ctx context.Context, what string) (stop func()) {
 		defer tick.Stop()
 		for i := 0; ; i++ {
 			p.mu.Lock()
-			fmt.Fprint(p.out, "\r\x1b[K"+cut(frames[i%len(frames)]+" "+what+", "+span(time.Until(deadline))+" left", p.width-1))
+			fmt.Fprint(p.out, "\r\x1b[K"+cut(frames[i%len(frames)]+" "+span(time.Until(deadline))+" left, "+what, p.width-1))
 			p.line = true
 			p.mu.Unlock()
 			select {

@@ -22,7 +22,7 @@ import (
 //	provider [secret=S] [client=ID] [ask]   an authorization server, at $PROVIDER
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS` with a person who pastes, enters the code, or denies it; exit code CODE
-//	serves FILE                             a web server for one file, at $SERVED
+//	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its /lacking wants a scope
 var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"provider": startProvider,
 	"fault":    setFault,
@@ -74,8 +74,13 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 	text := ts.ReadFile(args[0])
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/elsewhere" {
+		switch r.URL.Path {
+		case "/elsewhere":
 			http.Redirect(w, r, "/", http.StatusFound)
+			return
+		case "/lacking":
+			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="user:profile"`)
+			w.WriteHeader(http.StatusForbidden)
 			return
 		}
 		io.WriteString(w, text)

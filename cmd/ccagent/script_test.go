@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := maps.Clone(loginCommands)
 	commands["exits"] = exits
+	commands["documented"] = documented
 	return commands
 }
 
