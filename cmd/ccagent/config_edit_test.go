@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -227,4 +228,36 @@ func FuzzEdit(f *testing.F) {
 			t.Fatalf("%q became %q", want, cut)
 		}
 	})
+}
+
+// TestEveryKeyIsWritten makes a table with every key, and reads back what is written of it.
+func TestEveryKeyIsWritten(t *testing.T) {
+	t.Parallel()
+	var table profileTable
+	fill := reflect.ValueOf(&table).Elem()
+	for i := range fill.NumField() {
+		word, number := "word", 7
+		switch field := fill.Field(i); field.Interface().(type) {
+		case string:
+			field.SetString(word)
+		case *string:
+			field.Set(reflect.ValueOf(&word))
+		case *int:
+			field.Set(reflect.ValueOf(&number))
+		case []string:
+			field.Set(reflect.ValueOf([]string{`a "b"`, "c"}))
+		case map[string]string:
+			field.Set(reflect.ValueOf(map[string]string{"a.b": "c", "d": `\`}))
+		case nil: // a key that is known only to be refused
+		default:
+			t.Fatalf("%s is of a type that is not written", fill.Type().Field(i).Name)
+		}
+	}
+	d, err := parseConfig("config.toml", appendTable(nil, "x", table))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(d.Profiles["x"], table) {
+		t.Errorf("wrote %+v, read %+v", table, d.Profiles["x"])
+	}
 }
