@@ -19,8 +19,8 @@ import (
 // dialects are the ways to be signed in with a browser, each as a profile of config.toml named gateway at a provider.
 var dialects = map[string]func(*oauthtest.Server) string{
 	"claude": func(s *oauthtest.Server) string {
-		return fmt.Sprintf("provider = \"claude\"\nstore = \"file\"\nclient_id = \"fake-client\"\nauthorize_url = %q\ntoken_url = %q\nprofile_url = %q\n",
-			s.AuthorizeURL(), s.TokenURL(), s.ProfileURL())
+		return fmt.Sprintf("provider = \"claude\"\nstore = \"file\"\nclient_id = \"fake-client\"\nauthorize_url = %q\ntoken_url = %q\nprofile_url = %q\npaste_url = %q\n",
+			s.AuthorizeURL(), s.TokenURL(), s.ProfileURL(), s.PasteURL())
 	},
 	"oidc": func(s *oauthtest.Server) string {
 		return fmt.Sprintf("provider = \"oidc\"\nstore = \"file\"\nclient_id = \"fake-client\"\nissuer = %q\nscopes = [\"openid\", \"offline_access\"]\n", s.Issuer())
@@ -136,4 +136,23 @@ func (h *home) signInTo() {
 	l := h.login("--browser")
 	visit(h.t, l.address())
 	l.finish().must(h.t)
+}
+
+// answerTo is the address that the provider sends the browser to.
+func answerTo(t *testing.T, address string) string {
+	t.Helper()
+	client := http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Get(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.Header.Get("Location")
+}
+
+// visitQuietly is a visit whose end nobody waits for.
+func visitQuietly(address string) {
+	if resp, err := http.Get(address); err == nil {
+		resp.Body.Close()
+	}
 }

@@ -54,6 +54,12 @@ func (tt *terminal) screen() string {
 	return tt.must("capture-pane", "-p", "-S", "-1000", "-t", tt.target)
 }
 
+// joined is the screen with the lines whole that the terminal broke.
+func (tt *terminal) joined() string {
+	tt.t.Helper()
+	return tt.must("capture-pane", "-p", "-J", "-S", "-1000", "-t", tt.target)
+}
+
 // painted is the screen with its colours and attributes as escape sequences.
 func (tt *terminal) painted() string {
 	tt.t.Helper()
@@ -79,7 +85,7 @@ func (tt *terminal) resize(columns int) {
 // shows waits until a text is to be seen.
 func (tt *terminal) shows(text string) {
 	tt.t.Helper()
-	tt.until(fmt.Sprintf("%q to be seen", text), func(screen string) bool { return strings.Contains(screen, text) })
+	tt.until(fmt.Sprintf("%q to be seen", text), func(string) bool { return strings.Contains(tt.joined(), text) })
 }
 
 // until waits for what a person would see, and shows what there was instead.
