@@ -25,12 +25,14 @@ type Loopback struct {
 	listeners  []net.Listener
 	server     http.Server
 
-	mu      sync.Mutex
 	want    *Authorization
+	begun   chan struct{} // closed by Wait: a browser may be quicker than the caller
 	arrived chan Callback
-	first   bool          // a callback has arrived
 	ended   chan struct{} // closed by Finish
-	err     error         // how it ended
+
+	mu    sync.Mutex
+	first bool  // a callback has arrived
+	err   error // how it ended, set before ended is closed
 }
 
 // callbackPath is where providers send the browser to.
@@ -61,7 +63,7 @@ func Listen(host string, port int, profile string) (*Loopback, error) {
 	_, actual, _ := net.SplitHostPort(first.Addr().String())
 	l := &Loopback{
 		host: host, port: actual, profile: profile, listeners: []net.Listener{first},
-		arrived: make(chan Callback, 1), ended: make(chan struct{}),
+		begun: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
 	}
 	if host == "localhost" {
 		// A browser may try ::1 first. Where that can't be had it goes on to 127.0.0.1.
@@ -88,11 +90,11 @@ func (l *Loopback) RedirectURI() string {
 	return "http://" + net.JoinHostPort(l.host, l.port) + callbackPath
 }
 
-// Wait returns the first callback to a. It fails with ctx's error.
+// Wait returns the first callback to a, also one that came before Wait was called. It fails with ctx's error. It is called
+// once.
 func (l *Loopback) Wait(ctx context.Context, a *Authorization) (Callback, error) {
-	l.mu.Lock()
 	l.want = a
-	l.mu.Unlock()
+	close(l.begun)
 	select {
 	case cb := <-l.arrived:
 		return cb, nil
@@ -141,6 +143,12 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.show(w, http.StatusMethodNotAllowed, page{Title: "Nothing here", Text: "A sign-in's answer comes with GET."})
 		return
 	}
+	select {
+	case <-l.begun:
+	case <-l.ended:
+	case <-r.Context().Done():
+		return
+	}
 	cb := callbackOf(r.URL.Query())
 	if !l.take(cb) {
 		l.show(w, http.StatusBadRequest, page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
@@ -164,11 +172,16 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // take passes the first callback of this attempt on, and reports whether cb is of this attempt.
 func (l *Loopback) take(cb Callback) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.want == nil || !l.want.answers(cb.State) {
+	select {
+	case <-l.begun:
+	default:
+		return false // given up before it began
+	}
+	if !l.want.answers(cb.State) {
 		return false
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !l.first {
 		l.first = true
 		l.arrived <- cb

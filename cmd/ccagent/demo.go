@@ -72,8 +72,8 @@ type step struct {
 const demoHerd = 200
 
 var demoSteps = []step{
-	{"a person signs in", "`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface", (*demo).login},
 	{"a sign-in is picked up", "Claude Code's credentials file is all there is; the helper starts the agent", (*demo).pickUp},
+	{"a person signs in", "`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface", (*demo).login},
 	{"a herd causes one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
 	{"a revoked token is replaced", "the API refuses the token before its time; `ccagent refresh` mends that", (*demo).revoke},
 	{"an outage is ridden out", "the provider fails; the token in hand is served while it lives", (*demo).outage},

@@ -39,7 +39,7 @@ func (s *Server) asserted(key crypto.PublicKey, assertion string) bool {
 	if key == nil {
 		return false
 	}
-	signed, err := jose.ParseSigned(assertion, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA})
+	signed, err := jose.ParseSignedCompact(assertion, []jose.SignatureAlgorithm{jose.RS256, jose.ES256, jose.EdDSA})
 	if err != nil {
 		return false
 	}

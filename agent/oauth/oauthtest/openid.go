@@ -26,15 +26,15 @@ type IDFault struct {
 
 const keyID = "fake-key-1"
 
-// idToken signs one for alice.
-func (s *Server) idToken(nonce string) any {
+// idToken signs one for alice, whom a client has signed in.
+func (s *Server) idToken(client, nonce string) any {
 	f := s.ID
 	if f.Missing {
 		return nil
 	}
 	at := time.Now().Add(f.Clock)
 	claims, err := json.Marshal(map[string]any{
-		"iss": cmp.Or(f.Issuer, s.URL()), "aud": cmp.Or(f.Audience, s.ClientID), "nonce": cmp.Or(f.Nonce, nonce),
+		"iss": cmp.Or(f.Issuer, s.URL()), "aud": cmp.Or(f.Audience, client), "nonce": cmp.Or(f.Nonce, nonce),
 		"iat": at.Unix(), "exp": at.Add(5 * time.Minute).Unix(), "sub": "alice-1", "email": "alice@example.com", "name": "Alice Example",
 	})
 	if err != nil {
