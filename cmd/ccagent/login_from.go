@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -88,7 +89,39 @@ func (d *document) shared(name string) (string, error) {
 	if provider := d.Profiles[name].Provider; !signsIn(provider) {
 		return "", d.fault(d.index.line("profiles", name, "provider"), "profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude", name, provider)
 	}
-	return name, nil
+	return name, d.diverts(name)
+}
+
+// diverts refuses a profile whose sign-in page is one place's, as the person sees, while an endpoint that is named beside it
+// takes the code or the tokens elsewhere. What a provider oauth2 without an issuer names is all there is to it, and is shown.
+func (d *document) diverts(name string) error {
+	t := d.Profiles[name]
+	home := ""
+	switch {
+	case t.Provider == "claude":
+		home, _ = oauth.Origin(claudeAuthorizeURL)
+	case t.Issuer == nil:
+		return nil
+	default:
+		var err error
+		if home, err = oauth.Origin(*t.Issuer); err != nil {
+			return d.fault(d.index.line("profiles", name, "issuer"), "profiles.%s: issuer %s", name, endpoint(*t.Issuer))
+		}
+	}
+	endpoints := map[string]*string{
+		"issuer": t.Issuer, "authorize_url": t.AuthorizeURL, "token_url": t.TokenURL, "device_url": t.DeviceURL, "revoke_url": t.RevokeURL,
+		"introspect_url": t.IntrospectURL, "profile_url": t.ProfileURL, "paste_url": t.PasteURL,
+	}
+	for _, key := range slices.Sorted(maps.Keys(endpoints)) {
+		if endpoints[key] == nil {
+			continue
+		}
+		if origin, err := oauth.Origin(*endpoints[key]); err != nil || origin != home {
+			return d.fault(d.index.line("profiles", name, key), "profiles.%s: one signs in to this profile at %s, and its %s leads elsewhere, which a fragment from elsewhere may not do",
+				name, home, key)
+		}
+	}
+	return nil
 }
 
 // fetchFragment reads a fragment from a file, or over https (plain http from this machine alone).
