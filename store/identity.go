@@ -76,7 +76,7 @@ func notIdentity(name string) error {
 	return &protocol.Error{
 		Code:    protocol.CodeInvalid,
 		Message: name + " is neither an age identity nor an SSH private key of type ed25519 or RSA",
-		Hint:    "age-keygen makes one, so does: ccagent unlock",
+		Hint:    "age-keygen makes one",
 	}
 }
 
@@ -100,7 +100,7 @@ func createIdentity(ctx context.Context, path string, passphrase protocol.Secret
 	err = changeIdentity(ctx, path, func() error {
 		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already",
-				Hint: "unlock it, or change its passphrase: ccagent unlock --change"}
+				Hint: "use it, or move it away"}
 		}
 		return writeIdentity(path, key, passphrase, factor())
 	})
@@ -279,4 +279,5 @@ func wrongPassphrase(name string) error {
 	return &protocol.Error{Code: protocol.CodeDenied, Message: "the passphrase does not open " + name}
 }
 
-const unlockHint = "unlock it: ccagent unlock"
+// A worker has nobody whom it could ask.
+const unlockHint = "a passphrase can't be given to the agent: set identity in config.toml to a key file without one, which its mode 0600 protects"

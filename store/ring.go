@@ -238,7 +238,7 @@ func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
 		return f.form, &protocol.Error{
 			Code:    protocol.CodeLoginRequired,
 			Message: fmt.Sprintf("the keyring has gone back to an older record of %s (its generation %d; %d was saved)", m.name, f.newest.generation, w.Saved),
-			Hint:    "the older record's sign-in may be spent: ccagent restore lists what is kept, or sign in again",
+			Hint:    "the older record's sign-in may be spent: sign in again",
 		}
 	}
 	return f.form, nil
@@ -312,7 +312,7 @@ func (m *ring) put(ctx context.Context, account, value string) error {
 		return &protocol.Error{
 			Code:    protocol.CodeStorage,
 			Message: "the keyring does not hold what was just written to it",
-			Hint:    "its service is at fault; see ccagent doctor, or move the profile: ccagent move PROFILE file",
+			Hint:    "its service is at fault: set store = \"file\" for the profile in config.toml",
 		}
 	}
 	return nil

@@ -84,7 +84,7 @@ func fence[T any](ctx context.Context, limit time.Duration, call func(context.Co
 		return none, &protocol.Error{
 			Code:    protocol.CodeStorage,
 			Message: "the keyring did not answer in time",
-			Hint:    "it may be waiting behind a prompt; unlock it, or see: ccagent doctor",
+			Hint:    "it may be waiting behind a prompt: unlock it at the desktop, or set store = \"file\" for the profile in config.toml",
 		}
 	}
 }
@@ -117,7 +117,7 @@ func unreachable(why string) error {
 	return &protocol.Error{
 		Code:    protocol.CodeStorage,
 		Message: "the keyring can't be used: " + why,
-		Hint:    "see ccagent doctor, or choose another store for the profile",
+		Hint:    "set store = \"file\" for the profile in config.toml, or start the keyring's service",
 	}
 }
 

@@ -64,7 +64,7 @@ func TestKeyring(t *testing.T) {
 		return nil
 	})
 	h.ccagent("remove", "-y", "work").must(t)
-	a = h.restart(a)
+	h.restart(a)
 	h.config(fmt.Sprintf("[profiles.work]\nprovider = \"claude\"\nstore = \"keyring\"\ntoken_url = %q\n", provider.TokenURL()))
 	h.helper("-p", "work").fails(t, 3, "nothing is stored")
 	if c := provider.Counts(); c.Reuses != 0 {
