@@ -155,7 +155,9 @@ func (s *signIn) run(ctx context.Context) error {
 	if s.client.ProfileURL != "" && !machineGrant(s.settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
 		defer cancel()
-		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.settings.Name}); err == nil {
+		// An ID token may name nobody: then the endpoint is asked, though something is known already.
+		nameless := reply.Identity.Email == "" && reply.Identity.Name == ""
+		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.settings.Name, Refresh: nameless}); err == nil {
 			who = cmp.Or(id.Email, id.Name, id.Account)
 		}
 	}
@@ -173,7 +175,7 @@ func (s *signIn) run(ctx context.Context) error {
 func (s *signIn) checkFlags() error {
 	c := s.c
 	if c.Args().Len() > 1 {
-		return usagef(c, "%q is one argument too many", "...")
+		return usagef(c, "%q is one argument too many", c.Args().Get(1))
 	}
 	ways := 0
 	for _, flag := range []string{"browser", "no-browser", "device", "paste"} {
