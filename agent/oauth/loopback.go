@@ -38,6 +38,9 @@ type Loopback struct {
 // callbackPath is where providers send the browser to.
 const callbackPath = "/callback"
 
+// maxTries is how many ports that are free on 127.0.0.1 may be taken on ::1 before that is an error.
+const maxTries = 16
+
 // lastPage is how long Close leaves a browser to fetch the page.
 const lastPage = 2 * time.Second
 
@@ -51,7 +54,7 @@ func Listen(host string, port int, profile string) (*Loopback, error) {
 	if host != "127.0.0.1" && host != "localhost" {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("redirect_host is %q", clean(host, nil)), Hint: "it is 127.0.0.1 or localhost"}
 	}
-	first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	listeners, err := loopback4And6(host, port)
 	if err != nil {
 		e := &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("port %d can't be opened for the browser's answer: %s", port, cause(err))}
 		if errors.Is(err, syscall.EADDRINUSE) {
@@ -60,16 +63,10 @@ func Listen(host string, port int, profile string) (*Loopback, error) {
 		}
 		return nil, e
 	}
-	_, actual, _ := net.SplitHostPort(first.Addr().String())
+	_, actual, _ := net.SplitHostPort(listeners[0].Addr().String())
 	l := &Loopback{
-		host: host, port: actual, profile: profile, listeners: []net.Listener{first},
+		host: host, port: actual, profile: profile, listeners: listeners,
 		begun: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
-	}
-	if host == "localhost" {
-		// A browser may try ::1 first. Where that can't be had it goes on to 127.0.0.1.
-		if second, err := net.Listen("tcp6", net.JoinHostPort("::1", actual)); err == nil {
-			l.listeners = append(l.listeners, second)
-		}
 	}
 	l.server = http.Server{
 		Handler:           l,
@@ -83,6 +80,29 @@ func Listen(host string, port int, profile string) (*Loopback, error) {
 		go l.server.Serve(listener) // ends with Close
 	}
 	return l, nil
+}
+
+// loopback4And6 listens on 127.0.0.1, and for host localhost on the same port of ::1: a browser may try that one first. Where
+// there is no ::1 it goes on to 127.0.0.1. Where another program has the port there, the code would be that program's, so
+// another port is taken, and one that is configured is an error.
+func loopback4And6(host string, port int) ([]net.Listener, error) {
+	for tries := 0; ; tries++ {
+		first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil || host != "localhost" {
+			return []net.Listener{first}, err
+		}
+		second, err := net.Listen("tcp6", net.JoinHostPort("::1", strconv.Itoa(first.Addr().(*net.TCPAddr).Port)))
+		switch {
+		case err == nil:
+			return []net.Listener{first, second}, nil
+		case !errors.Is(err, syscall.EADDRINUSE):
+			return []net.Listener{first}, nil
+		}
+		first.Close()
+		if port != 0 || tries == maxTries {
+			return nil, err
+		}
+	}
 }
 
 // RedirectURI is where the provider is to send the browser.

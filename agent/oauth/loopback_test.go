@@ -187,6 +187,28 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
+// A program that has the port on ::1 would get the code of a browser that tries ::1 first.
+func TestListenWantsBothLoopbacks(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Skip("no ::1 here: ", err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	if l, err := Listen("localhost", port, "work"); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") {
+		t.Errorf("Listen shares localhost:%d with another program: %v", port, err)
+		if err == nil {
+			l.Close()
+		}
+	}
+	l, err := Listen("127.0.0.1", port, "work") // to which ::1 is nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
+
 func TestParsePasted(t *testing.T) {
 	t.Parallel()
 	a, err := (&Client{AuthorizeURL: "https://sso.example.com/authorize"}).Authorize("http://127.0.0.1:1/callback")
