@@ -1,0 +1,102 @@
+// Package embed lets a program run an agent within itself, with providers and stores of its own: no socket, no worker
+// process, no configuration file.
+//
+//	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: provider, Store: place}}}
+//	a := agent.New(agent.Options{Runner: runner, Load: func() (agent.Config, error) {
+//		return agent.Config{Default: "main", Profiles: []agent.Profile{{Name: "main"}}}, nil
+//	}})
+//	defer a.Close(ctx)
+//	token, err := a.Token(ctx, protocol.TokenRequest{})
+//
+// What the agent promises holds as it does for `ccagent serve`: tokens in memory, one renewal at a time ahead of the expiry,
+// back-off, a rotated record handed over before it is saved and saved again until it is. What is given up is the wall
+// between the two: the provider's code and its secrets are in the program's own process, and a provider that crashes takes
+// the program with it. agent.Listen and agent.Agent.Serve put such an agent on a socket for other programs.
+//
+// A [Provider] brings new tokens; store.Store keeps records, and storetest.Run tests an implementation of it.
+package embed
+
+import (
+	"context"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// Provider brings tokens. Its methods are called from one goroutine per profile at a time.
+type Provider interface {
+	// Renew returns old with a new access token: its expiry, when it was issued, and the refresh token that is good from now
+	// on. old is the zero Record where nothing is stored; a provider that can't make a token of nothing answers
+	// ErrNotFound or ErrLoginRequired. Errors decide what follows: ErrUnavailable is tried again with back-off, ErrLoginRequired,
+	// ErrExpired, ErrConfig and ErrDenied only when something changes. ctx does not end when whoever asked has gone, for
+	// what a provider has rotated must be saved: bound the time yourself.
+	Renew(ctx context.Context, old store.Record) (store.Record, error)
+}
+
+// ProviderFunc is a Provider of one function.
+type ProviderFunc func(ctx context.Context, old store.Record) (store.Record, error)
+
+// Renew calls f.
+func (f ProviderFunc) Renew(ctx context.Context, old store.Record) (store.Record, error) {
+	return f(ctx, old)
+}
+
+// Revoker is a Provider that can end a sign-in. What Revoke fails with becomes the notice of the logout, which goes on.
+type Revoker interface {
+	Revoke(ctx context.Context, r store.Record) error
+}
+
+// Identifier is a Provider that can say who is signed in, and in doing so whether the token is good.
+type Identifier interface {
+	Identify(ctx context.Context, r store.Record) (protocol.Identity, error)
+}
+
+// Profile is how one profile gets its tokens and where its record rests.
+type Profile struct {
+	// Provider renews. It is required.
+	Provider Provider
+	// Store keeps the record; nil: the agent's memory does, and it is gone with the agent.
+	Store store.Store
+}
+
+// Runner runs an agent's jobs in the program itself: it is the Runner of agent.Options. Set its fields before the first job.
+// Run may be called concurrently.
+type Runner struct {
+	// Profiles are by name, spelled as in the agent's configuration.
+	Profiles map[string]Profile
+	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved. Without one such a
+	// record is held by the agent alone, and lost with it.
+	StateDir string
+}
+
+// Run does j, and returns when it is done. It implements agent.Runner.
+func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	p, ok := r.Profiles[j.Profile]
+	if !ok || p.Provider == nil {
+		return done(job.Result{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"})
+	}
+	e := &errand{Job: j, Profile: p, stateDir: r.StateDir, handOver: handOver}
+	switch j.Op {
+	case job.Renew:
+		return e.renew(ctx)
+	case job.Save, job.Put:
+		return e.put(ctx)
+	case job.Delete, job.Logout:
+		return e.remove(ctx)
+	case job.Identify:
+		return e.identify(ctx)
+	case job.Spill:
+		return e.spill()
+	}
+	return done(job.Result{}, &protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"})
+}
+
+// done is a job's last report.
+func done(result job.Result, err error) (job.Report, error) {
+	report := job.Report{Kind: job.Done, Result: result}
+	if err != nil {
+		report.Err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+	}
+	return report, nil
+}

@@ -1,0 +1,282 @@
+package embed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/embed"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
+	"github.com/ccagent/ccagent/store"
+)
+
+// TestMain: an agent that is closed leaves no goroutine behind, whatever the tests did with it.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// rotating is a provider whose refresh tokens are good once.
+type rotating struct {
+	mu       sync.Mutex
+	n        int
+	lifetime time.Duration
+	err      error
+	revoked  []string
+}
+
+func (p *rotating) Renew(_ context.Context, old store.Record) (store.Record, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return store.Record{}, p.err
+	}
+	if want := fmt.Sprintf("fake-refresh-%d", p.n); p.n > 0 && old.RefreshToken.Reveal() != want {
+		return store.Record{}, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the refresh token was used before"}
+	}
+	p.n++
+	now := time.Now().Truncate(time.Millisecond)
+	old.AccessToken = protocol.NewSecret(fmt.Sprintf("fake-access-%d", p.n))
+	old.RefreshToken = protocol.NewSecret(fmt.Sprintf("fake-refresh-%d", p.n))
+	old.Issued, old.Expiry = now, now.Add(p.lifetime)
+	return old, nil
+}
+
+func (p *rotating) Revoke(_ context.Context, r store.Record) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.revoked = append(p.revoked, r.RefreshToken.Reveal())
+	return nil
+}
+
+func (p *rotating) Identify(context.Context, store.Record) (protocol.Identity, error) {
+	return protocol.Identity{Account: "user-1", Fetched: time.UnixMilli(1767225600123)}, nil
+}
+
+func (p *rotating) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+}
+
+func (p *rotating) renewals() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+// start runs an agent within the test.
+func start(t *testing.T, r *embed.Runner) *agent.Agent {
+	t.Helper()
+	a := agent.New(agent.Options{Runner: r, Load: func() (agent.Config, error) {
+		c := agent.Config{Default: "main"}
+		for name := range r.Profiles {
+			c.Profiles = append(c.Profiles, agent.Profile{Name: name})
+		}
+		return c, nil
+	}})
+	t.Cleanup(func() { a.Close(context.Background()) })
+	return a
+}
+
+func token(t *testing.T, a protocol.Agent, req protocol.TokenRequest) string {
+	t.Helper()
+	got, err := a.Token(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got.Value.Reveal()
+}
+
+// places are where a record may rest: each call of what they return is another Store on the same place.
+func places(t *testing.T) map[string]func() store.Store {
+	dir := t.TempDir()
+	return map[string]func() store.Store{
+		"memory": func() store.Store { return nil },
+		"file":   func() store.Store { return store.NewFile(dir, "main") },
+	}
+}
+
+func TestLife(t *testing.T) {
+	t.Parallel()
+	for name, place := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &rotating{lifetime: time.Hour}
+			runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()}
+			a := start(t, runner)
+
+			// The first of a herd makes a token of nothing, and all have that one.
+			var herd sync.WaitGroup
+			var wrong atomic.Int32
+			for range 50 {
+				herd.Go(func() {
+					if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != "fake-access-1" {
+						wrong.Add(1)
+					}
+				})
+			}
+			herd.Wait()
+			if wrong.Load() != 0 || p.renewals() != 1 {
+				t.Fatalf("%d of 50 got something else, after %d renewals", wrong.Load(), p.renewals())
+			}
+			if got := token(t, a, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-2" {
+				t.Errorf("a token that must live longer is %s", got)
+			}
+			if who, err := a.Identify(t.Context(), protocol.IdentifyRequest{}); err != nil || who.Account != "user-1" || who.Profile != "main" {
+				t.Errorf("%+v, %v", who, err)
+			}
+
+			// What was saved is there for the next agent; what was memory's is gone.
+			if err := a.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			runner.Profiles = map[string]embed.Profile{"main": {Provider: p, Store: place()}}
+			next := start(t, runner)
+			got, err := next.Token(t.Context(), protocol.TokenRequest{})
+			if name == "memory" {
+				if !errors.Is(err, protocol.ErrLoginRequired) {
+					t.Errorf("a new agent has %q, %v", got.Value.Reveal(), err)
+				}
+				return
+			}
+			if err != nil || got.Value.Reveal() != "fake-access-2" || p.renewals() != 2 {
+				t.Errorf("the next agent has %q, %v after %d renewals", got.Value.Reveal(), err, p.renewals())
+			}
+			if _, err := next.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout, Profile: "main"}); err != nil {
+				t.Error(err)
+			}
+			if len(p.revoked) != 1 || p.revoked[0] != "fake-refresh-2" {
+				t.Errorf("revoked: %q", p.revoked)
+			}
+			if _, _, err := place().Load(t.Context()); !errors.Is(err, protocol.ErrNotFound) {
+				t.Errorf("after the logout: %v", err)
+			}
+		})
+	}
+}
+
+// TestOutage: a provider that fails is not asked in a loop, and what lives is served meanwhile.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	p := &rotating{lifetime: time.Hour}
+	a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p}}})
+	token(t, a, protocol.TokenRequest{})
+	p.fail(&protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider answered 503"})
+	if got := token(t, a, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-1" {
+		t.Errorf("during the outage: %s", got)
+	}
+	p.fail(errors.New("fake-secret-in-an-error-of-no-code"))
+	if _, err := a.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"}); !errors.Is(err, protocol.ErrNotFound) {
+		t.Errorf("an unknown profile: %v", err)
+	}
+}
+
+// TestNothingIsLost: a record that the provider rotated and the store refused is served, and brought home by the next agent.
+func TestNothingIsLost(t *testing.T) {
+	t.Parallel()
+	dir, state := t.TempDir(), t.TempDir()
+	p := &rotating{lifetime: time.Hour}
+	full := &refusing{Store: store.NewFile(dir, "main")}
+	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: full}}, StateDir: state}
+	a := start(t, runner)
+	token(t, a, protocol.TokenRequest{})
+	full.refuse.Store(true)
+	if got := token(t, a, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-2" {
+		t.Fatalf("the rotated token is not served, but %s", got)
+	}
+	status, err := a.Status(t.Context(), protocol.StatusRequest{Profile: "main"})
+	if err != nil || status.Profiles[0].State != protocol.StateUnsaved {
+		t.Errorf("%+v, %v; want state unsaved", status.Profiles, err)
+	}
+	if err := a.Close(t.Context()); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	if spills, _ := filepath.Glob(filepath.Join(state, "spill", "*.json")); len(spills) != 1 {
+		t.Fatalf("%d spill files, want 1", len(spills))
+	}
+	full.refuse.Store(false)
+	next := start(t, runner)
+	if got := token(t, next, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-3" {
+		t.Errorf("the next agent could not go on from what was spilled: %s", got)
+	}
+	if r, _, err := store.NewFile(dir, "main").Load(t.Context()); err != nil || r.RefreshToken.Reveal() != "fake-refresh-3" {
+		t.Errorf("stored: %q, %v", r.RefreshToken.Reveal(), err)
+	}
+}
+
+// refusing is a store on a disk that is full at times.
+type refusing struct {
+	store.Store
+	refuse atomic.Bool
+}
+
+func (s *refusing) Save(ctx context.Context, r store.Record, base store.Version) (store.Version, error) {
+	if s.refuse.Load() {
+		return store.Version{}, &protocol.Error{Code: protocol.CodeStorage, Message: "no space left on the device"}
+	}
+	return s.Store.Save(ctx, r, base)
+}
+
+// TestPut: records come in as they do for any agent.
+func TestPut(t *testing.T) {
+	t.Parallel()
+	for name, place := range places(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &rotating{err: protocol.ErrLoginRequired}
+			a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()})
+			if _, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
+				t.Fatalf("before the sign-in: %v", err)
+			}
+			record, err := store.Record{AccessToken: protocol.NewSecret("fake-access-9"), Expiry: time.Now().Add(time.Hour)}.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reply, err := a.Put(t.Context(), protocol.PutRequest{Record: record, SignIn: true}); err != nil || reply.Location == "" {
+				t.Fatalf("%+v, %v", reply, err)
+			}
+			if got := token(t, a, protocol.TokenRequest{}); got != "fake-access-9" {
+				t.Errorf("after it: %s", got)
+			}
+			if _, err := a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("no record")}); !errors.Is(err, protocol.ErrInvalid) {
+				t.Errorf("what is no record: %v", err)
+			}
+			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {
+				t.Error(err)
+			}
+			if _, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
+				t.Errorf("after the removal: %v", err)
+			}
+		})
+	}
+}
+
+// TestServe: the embedded agent is an agent like any other to programs that connect.
+func TestServe(t *testing.T) {
+	t.Parallel()
+	a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: &rotating{lifetime: time.Hour}}}})
+	l, err := agent.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	served := make(chan error)
+	go func() { served <- a.Serve(l, agent.OnlyUser(uint32(os.Geteuid()))) }()
+	p := protocol.NewPool(protocol.NewClient(l.Path()), 0)
+	defer p.Close()
+	if got := token(t, p, protocol.TokenRequest{}); got != "fake-access-1" {
+		t.Errorf("over the socket: %s", got)
+	}
+	a.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,320 @@
+package embed
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// lockWait bounds the wait for a record that another program is renewing.
+const lockWait = time.Minute
+
+// errand is one job under way.
+type errand struct {
+	job.Job
+	Profile
+	stateDir string
+	handOver func(job.Result)
+}
+
+// held is what the agent holds, the zero Record for nothing.
+func (e *errand) held() (store.Record, error) {
+	if e.Record.Empty() {
+		return store.Record{}, nil
+	}
+	return store.Unmarshal(e.Record)
+}
+
+// result describes a record. Without a store the record itself goes with it, for the agent to keep.
+func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
+	result := job.Result{
+		Token: r.AccessToken, Kind: r.Kind, Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v),
+		Subscription: r.Subscription, Scopes: r.Scopes, Store: "memory", Location: "the agent's memory",
+	}
+	if result.Kind == "" {
+		result.Kind = protocol.KindBearer
+	}
+	if e.Store != nil {
+		at := e.Store.Place()
+		result.Store, result.Location, result.Watch = at.Kind, at.Location, at.Watch
+		return result, nil
+	}
+	if r.IsStub() {
+		return result, nil
+	}
+	var err error
+	result.Record, err = r.Marshal()
+	return result, err
+}
+
+// force is the record in force, and what the store holds.
+type force struct {
+	record  store.Record
+	version store.Version
+	unsaved bool // record is the agent's, and newer than what the store holds
+}
+
+// end reports on the record in force, saving it first if it isn't saved. err is why there is no newer one.
+func (e *errand) end(ctx context.Context, f force, err error) (job.Report, error) {
+	result, bad := e.result(f.record, f.version)
+	if expiry := f.record.Expiry; err != nil && !expiry.IsZero() && !expiry.After(time.Now().Round(0)) {
+		result.Token = protocol.Secret{}
+	}
+	if bad == nil && f.unsaved {
+		return e.save(ctx, f, result, err)
+	}
+	result.Saved = bad == nil
+	return done(result, errors.Join(bad, err))
+}
+
+// fail reports that nothing was found out about the record: what the agent knows of it stays.
+func (e *errand) fail(err error) (job.Report, error) {
+	result, _ := e.result(store.Record{}, store.Version{})
+	return done(result, err)
+}
+
+// renew brings a token that serves: the one there is, else a new one.
+func (e *errand) renew(ctx context.Context) (job.Report, error) {
+	if e.Store == nil {
+		r, err := e.held()
+		if err != nil {
+			return e.fail(err)
+		}
+		return e.bring(ctx, force{record: r})
+	}
+	if r, v, err := e.Store.Load(ctx); err == nil && e.Record.Empty() {
+		if f := (force{record: r, version: v}); !e.due(f) {
+			return e.end(ctx, f, nil) // someone else has renewed, or the agent has just started: no lock is needed to look
+		}
+	}
+	lock, err := e.lock(ctx)
+	if err != nil {
+		return e.fail(err)
+	}
+	defer lock.Release()
+	f, err := e.settle(ctx)
+	if err != nil {
+		return e.fail(err)
+	}
+	return e.bring(ctx, f)
+}
+
+// due reports whether a record must be renewed to do the job. One that someone else has written may be the cure that Force
+// asks for.
+func (e *errand) due(f force) bool {
+	now, r := time.Now(), f.record
+	known := e.Store == nil || f.unsaved || e.Base == job.Version{} || e.Base == job.Version(f.version)
+	return e.Force && known && !job.IssuedSince(now, r.Issued, e.Since) || r.AccessToken.Empty() ||
+		job.Due(now, r.Expiry, r.Issued, e.MinTTL, e.HalfLife)
+}
+
+// bring answers with the record in force, renewed if it is due. What the provider says is handed over before it is saved.
+func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
+	if !e.due(f) {
+		return e.end(ctx, f, nil)
+	}
+	ctx = context.WithoutCancel(ctx)
+	renewed, err := e.Provider.Renew(ctx, f.record)
+	if err == nil {
+		err = protocol.CheckToken(renewed.AccessToken)
+	}
+	if err != nil {
+		return e.end(ctx, f, err)
+	}
+	result, err := e.result(renewed, f.version)
+	if err == nil {
+		result.Record, err = renewed.Marshal()
+	}
+	if err != nil {
+		return e.end(ctx, f, err)
+	}
+	result.Renewed = true
+	e.handOver(result)
+	if e.Store == nil {
+		result.Saved = true
+		return done(result, nil)
+	}
+	return e.save(ctx, force{renewed, f.version, true}, result, nil)
+}
+
+// save saves a record and reports on it; err is what went wrong before. Where it can't be saved the agent keeps it, and a
+// spill file does if there is a folder for one.
+func (e *errand) save(ctx context.Context, f force, result job.Result, err error) (job.Report, error) {
+	saved, failed := e.Store.Save(ctx, f.record, f.version)
+	if failed == nil {
+		result.Version, result.Record, result.Saved = job.Version(saved), protocol.Secret{}, true
+		return done(result, err)
+	}
+	if errors.Is(failed, store.ErrConflict) { // a program that takes no lock was faster: its record is in force
+		if theirs, version, loadErr := e.Store.Load(ctx); loadErr == nil {
+			return e.end(ctx, force{record: theirs, version: version}, nil)
+		}
+	}
+	result.Record, _ = f.record.Marshal() // it has been one before
+	if e.stateDir != "" {
+		store.Spill(e.stateDir, e.Store, f.version, f.record) // the agent has it too
+	}
+	return done(result, &protocol.Error{Code: protocol.CodeStorage, Message: "the record could not be saved: " + failed.Error(), Hint: protocol.HintOf(failed)})
+}
+
+func (e *errand) lock(ctx context.Context) (store.Lock, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	return e.Store.Lock(ctx)
+}
+
+// settle finds the record in force, the lock being held: what an earlier agent could not save, what this one holds unsaved if
+// the store still holds what that replaces, else what is stored. Nothing stored is the zero Record.
+func (e *errand) settle(ctx context.Context) (force, error) {
+	if e.stateDir != "" {
+		if unsaved, err := store.Recover(ctx, e.stateDir, e.Store); unsaved != nil {
+			return force{unsaved.Record, unsaved.Base, true}, nil
+		} else if err != nil {
+			return force{}, err
+		}
+	}
+	stored, version, err := e.Store.Load(ctx)
+	nothing := errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired)
+	if err != nil && !nothing {
+		return force{}, err
+	}
+	ours, err := e.held()
+	switch {
+	case err != nil:
+		return force{}, err
+	case !ours.IsStub() && (e.Base == job.Version(version) || nothing && version != store.Version{}): // a stub gives way
+		return force{ours, version, true}, nil
+	case nothing:
+		stored = store.Record{}
+	}
+	return force{record: stored, version: version}, nil
+}
+
+// put stores a record: from outside, or (Save) the one that the agent holds unsaved.
+func (e *errand) put(ctx context.Context) (job.Report, error) {
+	r, err := e.held()
+	if err == nil && r.IsStub() {
+		err = &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no token in the record"}
+	}
+	if err != nil {
+		return e.fail(err)
+	}
+	if e.Store == nil {
+		return e.end(ctx, force{record: r}, nil)
+	}
+	lock, err := e.lock(ctx)
+	if err != nil {
+		return e.fail(err)
+	}
+	defer lock.Release()
+	ctx = context.WithoutCancel(ctx)
+	if e.Op == job.Save {
+		f, err := e.settle(ctx)
+		if err != nil {
+			return e.fail(err)
+		}
+		return e.end(ctx, f, nil)
+	}
+	stored, version, err := e.Store.Load(ctx)
+	switch {
+	case err == nil && !e.Force && store.ExpiresBefore(r, stored):
+		return e.end(ctx, force{record: stored, version: version}, &protocol.Error{Code: protocol.CodeConfig, Message: "it expires before the one that is stored"})
+	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+		return e.fail(err)
+	}
+	if !e.SignIn {
+		if version, err = e.Store.Save(ctx, r, version); err != nil {
+			return e.fail(err)
+		}
+		return e.end(ctx, force{record: r, version: version}, nil)
+	}
+	// Nobody signs in twice because a disk is full: the agent has it first.
+	result, err := e.result(r, version)
+	if err == nil {
+		result.Record, err = r.Marshal()
+	}
+	if err != nil {
+		return e.fail(err)
+	}
+	result.Renewed = true
+	e.handOver(result)
+	return e.save(ctx, force{r, version, true}, result, nil)
+}
+
+// remove deletes what is stored, after the provider has revoked it. Nothing stored is as good as deleted.
+func (e *errand) remove(ctx context.Context) (job.Report, error) {
+	r, err := e.held()
+	if err != nil {
+		r = store.Record{}
+	}
+	var version store.Version
+	if e.Store != nil {
+		lock, err := e.lock(ctx)
+		if err != nil {
+			return done(job.Result{}, err)
+		}
+		defer lock.Release()
+		stored, v, err := e.Store.Load(ctx)
+		if version = v; err == nil && r.IsStub() {
+			r = stored
+		}
+	}
+	result, _ := e.result(store.Record{}, store.Version{})
+	if v, ok := e.Provider.(Revoker); ok && e.Op == job.Logout && !e.KeepRemote && !r.IsStub() {
+		if err := v.Revoke(ctx, r); err != nil {
+			result.Notice = "it could not be revoked: " + err.Error()
+		}
+	}
+	if e.Store != nil {
+		if err := e.Store.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return done(result, err)
+		}
+		if e.stateDir != "" {
+			if err := store.Forget(ctx, e.stateDir, e.Store); err != nil {
+				return done(result, err)
+			}
+		}
+	}
+	result.Saved = true
+	return done(result, nil)
+}
+
+// identify says who is signed in.
+func (e *errand) identify(ctx context.Context) (job.Report, error) {
+	r, err := e.held()
+	if err == nil && r.IsStub() && e.Store != nil {
+		r, _, err = e.Store.Load(ctx)
+	}
+	if err != nil {
+		return done(job.Result{}, err)
+	}
+	if !e.Token.Empty() {
+		r.AccessToken = e.Token
+	}
+	result, _ := e.result(r, store.Version{})
+	result.Identity = r.Identity
+	provider, ok := e.Provider.(Identifier)
+	switch {
+	case ok:
+		result.Identity, err = provider.Identify(ctx, r)
+	case e.Check:
+		err = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider can't be asked whether the token is good"}
+	}
+	return done(result, err)
+}
+
+// spill leaves what the agent holds unsaved for the next one.
+func (e *errand) spill() (job.Report, error) {
+	r, err := e.held()
+	if err == nil && (e.Store == nil || e.stateDir == "") {
+		err = &protocol.Error{Code: protocol.CodeStorage, Message: "there is no folder to leave an unsaved record in"}
+	}
+	if err == nil {
+		err = store.Spill(e.stateDir, e.Store, store.Version(e.Base), r)
+	}
+	return done(job.Result{Saved: err == nil}, err)
+}
