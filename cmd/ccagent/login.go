@@ -83,6 +83,7 @@ type signIn struct {
 	client   *oauth.Client
 	table    *profileTable // of a profile that is not written yet
 	replace  bool
+	living   string // the profile whose sign-in is about to be replaced; "" is none
 	screen   *prompter
 	umask    int
 
@@ -237,6 +238,7 @@ func (s *signIn) profile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.living = profile.Name
 		return s.use(profile, s.c.StringSlice("scope"))
 	}
 	if err := protocol.CheckProfile(name); err != nil {
@@ -255,7 +257,23 @@ func (s *signIn) profile(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("profile %s is missing from what would be written", name)
 	}
-	return s.use(profile, nil) // its scopes are in the table
+	if err := s.use(profile, nil); err != nil { // its scopes are in the table
+		return err
+	}
+	s.living = sameRecord(config, s.settings)
+	return nil
+}
+
+// sameRecord returns the profile that has the record of a new one already: Claude Code's, which the new one would take over.
+func sameRecord(config agent.Config, planned worker.Settings) string {
+	dir := (&profileSettings{Settings: planned}).sharedDir()
+	for _, old := range config.Profiles {
+		var s profileSettings
+		if dir != "" && json.Unmarshal(old.Settings, &s.Settings) == nil && s.sharedDir() == dir {
+			return old.Name
+		}
+	}
+	return ""
 }
 
 // use takes an agent's profile apart again.
@@ -325,12 +343,12 @@ func (s *signIn) flagTable() (*profileTable, error) {
 
 // mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
 func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
-	if s.c.Bool("force") || s.table != nil || machineGrant(s.settings.Grant) {
+	if s.c.Bool("force") || s.living == "" || machineGrant(s.settings.Grant) {
 		return probe(ctx, client) // no sign-in is begun that there is no agent for
 	}
 	asking, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.settings.Name})
+	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.living})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -339,9 +357,9 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	case err != nil:
 		return nil // nothing lives
 	}
-	err = confirm(ctx, fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.settings.Name, expires(time.Now(), token.Expiry)), "--force")
+	err = confirm(ctx, fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, expires(time.Now(), token.Expiry)), "--force")
 	if err != nil && protocol.CodeOf(err) == protocol.CodeConfig {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: s.settings.Name + " is signed in already, and there is no terminal to ask on", Hint: "replace the sign-in with --force"}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: s.living + " is signed in already, and there is no terminal to ask on", Hint: "replace the sign-in with --force"}
 	}
 	return err
 }
