@@ -120,7 +120,9 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		protocol.ErrLocked, protocol.ErrUnavailable, protocol.ErrStorage, protocol.ErrInvalid, protocol.ErrLogin, protocol.ErrCallback}
 	failures := make(chan error, 1)
 	f := protocoltest.NewFake(fakeProfile)
-	f.Answer = func(context.Context, protocol.TokenRequest) (protocol.Token, error) { return protocol.Token{}, <-failures }
+	f.Answer = func(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+		return protocol.Token{}, <-failures
+	}
 	p := protocol.NewPool(protocol.NewClient(protocoltest.Serve(t, f)), 0)
 	defer p.Close()
 	for _, want := range sentinels {
