@@ -63,8 +63,10 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 		s.consent(w, r, q)
 	default:
 		fields := ""
-		for name := range q {
-			fields += fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, html.EscapeString(name), html.EscapeString(q.Get(name)))
+		for name, values := range q {
+			for _, value := range values {
+				fields += fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, html.EscapeString(name), html.EscapeString(value))
+			}
 		}
 		showPage(w, http.StatusOK, "Sign in to the example provider", `<p>May <b>`+html.EscapeString(q.Get("client_id"))+`</b> act as <b>alice@example.com</b>?</p>
 <form method="post" action="/authorize">`+fields+`<button name="decision" value="allow" id="allow">Allow</button> <button name="decision" value="deny" id="deny">Deny</button></form>`)
@@ -99,7 +101,7 @@ func (s *Server) consent(w http.ResponseWriter, r *http.Request, q url.Values) {
 	code := fmt.Sprintf("fake-code-%d", s.serial)
 	s.codes[code] = &attempt{
 		redirectURI: q.Get("redirect_uri"), challenge: q.Get("code_challenge"), nonce: q.Get("nonce"), clientID: q.Get("client_id"),
-		grant: &grant{scopes: scopes},
+		grant: &grant{scopes: scopes, audience: audienceOf(q.Get("audience"), strings.Join(q["resource"], " "))},
 	}
 	s.mu.Unlock()
 	s.redirect(w, r, q, url.Values{"code": {code}})

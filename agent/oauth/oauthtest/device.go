@@ -54,11 +54,7 @@ func (s *Server) decide(userCode string, change func(*device)) bool {
 
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
-	r.ParseForm() // what can't be parsed is missing below
-	params := map[string]string{}
-	for name := range r.PostForm {
-		params[name] = r.PostForm.Get(name)
-	}
+	params := formOf(r)
 	if !s.proven(r, params) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return
@@ -70,7 +66,8 @@ func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.serial++
 	code, user := fmt.Sprintf("fake-device-%d", s.serial), fmt.Sprintf("FAKE-%04d", s.serial)
-	s.devices[code] = &device{userCode: user, expiry: time.Now().Add(5 * time.Minute), grant: &grant{scopes: scopes}}
+	s.devices[code] = &device{userCode: user, expiry: time.Now().Add(5 * time.Minute),
+		grant: &grant{scopes: scopes, audience: audienceOf(params["audience"], params["resource"])}}
 	s.mu.Unlock()
 	writeJSON(w, http.StatusOK, map[string]any{
 		"device_code": code, "user_code": user, "verification_uri": s.URL() + "/activate",

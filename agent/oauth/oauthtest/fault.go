@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Fault is how the token endpoint misbehaves. Its fields combine; the zero Fault is good behaviour.
+// Fault is how an endpoint misbehaves. Its fields combine; the zero Fault is good behaviour.
 type Fault struct {
 	Times int // how many requests it hits; 0: all, until SetFault
 
@@ -34,6 +34,45 @@ func (s *Server) SetFault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
+}
+
+// SetFaultAt does the same for the other endpoint at a path, /authorize or /.well-known/openid-configuration. What needs an
+// answer of the endpoint's own has no effect there: Lag, Rotate and Edit, and Truncate, Drip and Endless without a Body.
+func (s *Server) SetFaultAt(path string, f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults[path] = f
+}
+
+// Hits returns how many requests the endpoint at a path has had, whatever became of them.
+func (s *Server) Hits(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.hits[path]
+}
+
+// faulty counts requests and has endpoints misbehave; the token endpoint sees to its own faults.
+func (s *Server) faulty(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.hits[r.URL.Path]++
+		f := s.faults[r.URL.Path]
+		if f.Times == 1 {
+			delete(s.faults, r.URL.Path)
+		} else if f.Times > 1 {
+			left := f
+			left.Times--
+			s.faults[r.URL.Path] = left
+		}
+		s.mu.Unlock()
+		switch {
+		case !f.wait(r.Context(), f.Delay):
+		case f.instead():
+			f.answer(w, r, http.StatusOK, nil)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // takeFault returns the fault for one request and counts the request.

@@ -37,7 +37,8 @@ type Options struct {
 	ClientKey    crypto.PublicKey // or this, by an assertion that it verifies (private_key_jwt)
 	AssertionKey crypto.PublicKey // whose assertions grant jwt-bearer takes
 	Ask          bool             // the authorize endpoint shows a page and waits for a click; otherwise it consents by itself
-	ID           IDFault          // how ID tokens are wrong
+	ID           IDFault          // how ID tokens are wrong; a test may change it between requests
+	ProfileScope string           // what the profile and userinfo endpoints want a token to have; "" is nothing
 }
 
 // Server is a running authorization server.
@@ -54,7 +55,9 @@ type Server struct {
 	serial   int
 	refresh  map[string]*refreshToken
 	access   map[string]*accessToken
-	fault    Fault
+	fault    Fault            // of the token endpoint
+	faults   map[string]Fault // of the others, by path
+	hits     map[string]int   // by path
 	counts   Counts
 }
 
@@ -63,6 +66,7 @@ type grant struct {
 	revoked   bool
 	refreshes int
 	scopes    []string
+	audience  []string // what the request named as audience (a common extension) and resource (RFC 8707)
 }
 
 type refreshToken struct {
@@ -132,6 +136,8 @@ func Start(o Options) (*Server, error) {
 		lifetime: cmp.Or(o.Lifetime, 8*time.Hour),
 		refresh:  make(map[string]*refreshToken),
 		access:   make(map[string]*accessToken),
+		faults:   make(map[string]Fault),
+		hits:     make(map[string]int),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /authorize", s.serveAuthorize)
@@ -142,15 +148,15 @@ func Start(o Options) (*Server, error) {
 	mux.HandleFunc("POST /activate", s.serveActivation)
 	mux.HandleFunc("POST /revoke", s.serveRevoke)
 	mux.HandleFunc("POST /introspect", s.serveIntrospect)
-	mux.HandleFunc("GET /userinfo", s.authorized(userinfo))
+	mux.HandleFunc("GET /userinfo", s.authorized(o.ProfileScope, userinfo))
 	mux.HandleFunc("GET /keys", s.serveKeys)
 	mux.HandleFunc("GET /.well-known/openid-configuration", s.serveDescription)
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", s.serveDescription)
 	mux.HandleFunc("POST /v1/oauth/token", s.serveToken)
-	mux.HandleFunc("GET /api/oauth/profile", s.authorized(profile))
-	mux.HandleFunc("GET /api/whoami", s.authorized(whoami))
-	mux.HandleFunc("POST /v1/messages", s.authorized(message))
-	s.server = http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	mux.HandleFunc("GET /api/oauth/profile", s.authorized(o.ProfileScope, profile))
+	mux.HandleFunc("GET /api/whoami", s.authorized("", whoami))
+	mux.HandleFunc("POST /v1/messages", s.authorized("", message))
+	s.server = http.Server{Handler: s.faulty(mux), ReadHeaderTimeout: 10 * time.Second}
 	go s.server.Serve(listener) // ends with Close
 	return s, nil
 }
@@ -237,6 +243,16 @@ func (s *Server) Live(access string) bool {
 	return t != nil && !t.revoked && !t.grant.revoked && time.Now().Before(t.expiry)
 }
 
+// Audience returns what the sign-in that a token of either kind descends from was asked for: audience, then each resource.
+func (s *Server) Audience(token string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.grantOf(token); g != nil {
+		return slices.Clone(g.audience)
+	}
+	return nil
+}
+
 // Renewable reports whether a refresh token would be accepted.
 func (s *Server) Renewable(refresh string) bool {
 	s.mu.Lock()
@@ -295,10 +311,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	} else {
-		r.ParseForm() // what can't be parsed is missing below
-		for key := range r.PostForm {
-			params[key] = r.PostForm.Get(key)
-		}
+		params = formOf(r)
 	}
 	status, reply := http.StatusOK, map[string]any(nil)
 	switch {
@@ -314,6 +327,21 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fault.answer(w, r, status, reply)
+}
+
+// formOf reads a form; of what can't be parsed nothing is there, and a value given twice is one that fits nothing, but for
+// resource, which may be (RFC 8707).
+func formOf(r *http.Request) map[string]string {
+	r.ParseForm()
+	params := make(map[string]string)
+	for name, values := range r.PostForm {
+		params[name] = strings.Join(values, " ")
+	}
+	return params
+}
+
+func audienceOf(audience, resource string) []string {
+	return append(strings.Fields(audience), strings.Fields(resource)...)
 }
 
 // grantToken answers a token request of a known client, with an error of RFC 6749 section 5.2 where it is refused.
@@ -368,7 +396,7 @@ func (s *Server) reply(signIn SignIn) map[string]any {
 func (s *Server) machine(params map[string]string) map[string]any {
 	s.mu.Lock()
 	s.counts.Machines++
-	signIn := s.issue(&grant{scopes: strings.Fields(params["scope"])})
+	signIn := s.issue(&grant{scopes: strings.Fields(params["scope"]), audience: audienceOf(params["audience"], params["resource"])})
 	delete(s.refresh, signIn.RefreshToken)
 	s.mu.Unlock()
 	return s.reply(signIn)
@@ -383,8 +411,8 @@ func (s *Server) secondsOf(signIn SignIn) any {
 	return int64(left.Round(time.Second) / time.Second)
 }
 
-// authorized lets requests with a living access token through, as a bearer token or as x-api-key.
-func (s *Server) authorized(reply func() any) http.HandlerFunc {
+// authorized lets requests with a living access token through, as a bearer token or as x-api-key, if it has the scope.
+func (s *Server) authorized(scope string, reply func() any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !isBearer {
@@ -392,12 +420,18 @@ func (s *Server) authorized(reply func() any) http.HandlerFunc {
 		}
 		live := s.Live(token)
 		s.mu.Lock()
-		if live {
+		missing := live && scope != "" && !slices.Contains(s.access[token].grant.scopes, scope)
+		if live && !missing {
 			s.counts.API++
 		} else {
 			s.counts.Refused++
 		}
 		s.mu.Unlock()
+		if missing { // RFC 6750 section 3.1
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, scope))
+			writeJSON(w, http.StatusForbidden, map[string]any{"error": "insufficient_scope"})
+			return
+		}
 		if !live {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeJSON(w, http.StatusUnauthorized, map[string]any{"type": "error",

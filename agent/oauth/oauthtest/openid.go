@@ -129,10 +129,7 @@ func (s *Server) known(w http.ResponseWriter, r *http.Request) (map[string]strin
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
 		json.NewDecoder(r.Body).Decode(&params) // what can't be decoded is missing
 	} else {
-		r.ParseForm()
-		for name := range r.PostForm {
-			params[name] = r.PostForm.Get(name)
-		}
+		params = formOf(r)
 	}
 	if !s.proven(r, params) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
