@@ -190,7 +190,7 @@ func (g *guard) judge(r *http.Request) (Authenticator, *refusal) {
 		case err == nil && g.lacks(identity.Scopes):
 			return nil, g.scope
 		case err == nil:
-			return &validated{token: strings.Clone(token), identity: identity}, nil
+			return &validated{token: protocol.NewSecret(token), identity: identity}, nil
 		case errors.Is(err, protocol.ErrUnavailable):
 			later = err
 		}
@@ -236,16 +236,16 @@ func (g *guard) lacks(granted []string) bool {
 
 // validated is a foreign token that a Validator vouched for.
 type validated struct {
-	token    string
+	token    protocol.Secret
 	identity protocol.Identity
 }
 
 func (v *validated) AccessToken(context.Context) (protocol.Secret, error) {
-	return protocol.NewSecret(v.token), nil
+	return v.token, nil
 }
 
 func (v *validated) Credentials(context.Context) (Credentials, error) {
-	return Credentials{AccessToken: protocol.NewSecret(v.token), Kind: protocol.KindBearer, Scopes: slices.Clone(v.identity.Scopes)}, nil
+	return Credentials{AccessToken: v.token, Kind: protocol.KindBearer, Scopes: slices.Clone(v.identity.Scopes)}, nil
 }
 
 func (v *validated) Authenticated(context.Context) (bool, error) { return true, nil }

@@ -1,7 +1,6 @@
 package httpauth
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -57,14 +56,14 @@ const (
 )
 
 // tokenFile is a set of accepted tokens in a file, one a line. It is read again while it is in use: not its time is
-// compared, which a quick rewrite may leave as it was, but its text. One that can't be read accepts nothing.
+// compared, which a quick rewrite may leave as it was, but its text, by digest. One that can't be read accepts nothing.
 type tokenFile struct {
 	path string
 	next atomic.Int64 // unix nanoseconds of the next look
 	set  atomic.Pointer[tokens]
 
 	mu   sync.Mutex // one look at a time
-	text []byte
+	text [sha256.Size]byte
 	err  atomic.Pointer[error] // of the last look; its value may be nil
 }
 
@@ -88,7 +87,8 @@ func (f *tokenFile) current() (*tokens, error) {
 func (f *tokenFile) look() {
 	f.next.Store(time.Now().Add(lookAgain).UnixNano())
 	text, err := readTokens(f.path)
-	if err == nil && f.set.Load() != nil && bytes.Equal(text, f.text) {
+	digest := sha256.Sum256(text)
+	if err == nil && f.set.Load() != nil && digest == f.text {
 		return
 	}
 	var set *tokens
@@ -98,7 +98,7 @@ func (f *tokenFile) look() {
 	if err != nil {
 		err = &protocol.Error{Code: protocol.CodeConfig, Message: "the token file can't be used: " + err.Error()}
 	}
-	f.text = text
+	f.text = digest
 	f.set.Store(set)
 	f.err.Store(&err)
 }
