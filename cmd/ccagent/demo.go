@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,7 +45,18 @@ EXAMPLE:
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			return runDemo(c.Context, c.App.Writer, c.Bool("interactive"))
+			// However it ends, a home and an agent are to be cleared away. That the output's reader is gone the write says, and
+			// not the signal, which comes for the agent's sockets as well.
+			ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			broken := make(chan os.Signal, 1)
+			signal.Notify(broken, syscall.SIGPIPE)
+			defer signal.Stop(broken)
+			err := runDemo(ctx, c.App.Writer, c.Bool("interactive"))
+			if err != nil && ctx.Err() != nil {
+				return errInterrupted
+			}
+			return err
 		},
 	}
 }
@@ -104,7 +116,9 @@ func runDemo(ctx context.Context, out io.Writer, clicks bool) (err error) {
 			fmt.Fprintf(out, "   %s\n", d.style("31", "failed"))
 			return fmt.Errorf("the demo failed where %s: %w", s.title, err)
 		}
-		fmt.Fprintf(out, "   %s %s\n\n", d.style("32", "ok:"), figure)
+		if _, err := fmt.Fprintf(out, "   %s %s\n\n", d.style("32", "ok:"), figure); err != nil {
+			return err
+		}
 	}
 	closed = true
 	if err := d.close(); err != nil {
@@ -276,7 +290,7 @@ func (d *demo) login() (string, error) {
 		if strings.HasPrefix(line, d.server.AuthorizeURL()) {
 			browsed, began = true, time.Now()
 			d.browse(ctx, line)
-		} else if line != "" {
+		} else if line != "" && !strings.HasPrefix(line, "hint: ") {
 			last = line
 		}
 	}
