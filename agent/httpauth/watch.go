@@ -34,8 +34,8 @@ func (a *Agent) follow(w protocol.Watcher) {
 		case a.living.Err() != nil:
 			return
 		case err == nil && reply.Version != known:
+			a.changed(known != 0)
 			known, delay = reply.Version, firstRetry
-			a.changed()
 			continue
 		case err == nil && time.Since(began) >= soon:
 			continue
@@ -54,13 +54,19 @@ func (a *Agent) follow(w protocol.Watcher) {
 	}
 }
 
-// changed makes what is kept, and what is being asked, void.
-func (a *Agent) changed() {
+// changed makes what is kept, and what is being asked, void. Where it is not sure that anything changed, because nobody
+// listened so far, what is kept is asked for anew, and serves should the agent be gone by then.
+func (a *Agent) changed(sure bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.epoch++
 	a.watched = true
-	clear(a.leases)
+	if sure {
+		clear(a.leases)
+	}
+	for _, l := range a.leases {
+		l.until = time.Time{}
+	}
 }
 
 // lost bounds what is kept from now on: nobody says any more that it changed. An agent that knows the profile no longer has

@@ -1,6 +1,7 @@
 package protocoltest
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
@@ -38,6 +39,7 @@ func ServeAt(t testing.TB, a protocol.Agent, path string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // ends who waits for a renewal or a change
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	conns := map[net.Conn]bool{}
@@ -52,12 +54,13 @@ func ServeAt(t testing.TB, a protocol.Agent, path string) (stop func()) {
 			mu.Unlock()
 			wg.Go(func() {
 				defer conn.Close()
-				serve(t, a, conn)
+				serve(ctx, a, conn)
 			})
 		}
 	})
 	stop = sync.OnceFunc(func() {
 		l.Close()
+		cancel()
 		mu.Lock()
 		for conn := range conns {
 			conn.Close()
@@ -69,7 +72,7 @@ func ServeAt(t testing.TB, a protocol.Agent, path string) (stop func()) {
 	return stop
 }
 
-func serve(t testing.TB, a protocol.Agent, conn net.Conn) {
+func serve(ctx context.Context, a protocol.Agent, conn net.Conn) {
 	var in, out []byte
 	for {
 		payload, err := protocol.ReadFrame(conn, in, protocol.MaxFrame)
@@ -80,7 +83,7 @@ func serve(t testing.TB, a protocol.Agent, conn net.Conn) {
 			return
 		}
 		in = payload
-		out, err = protocol.Handle(t.Context(), a, payload, out[:0])
+		out, err = protocol.Handle(ctx, a, payload, out[:0])
 		if _, werr := conn.Write(out); err != nil || werr != nil {
 			return
 		}
