@@ -61,31 +61,32 @@ func TestClaudeCodeView(t *testing.T) {
 	}
 
 	// A stub, a new sign-in and a sign-out are seen, and not fought.
-	for name, tt := range map[string]struct {
+	for _, tt := range []struct {
+		name    string
 		content string
 		state   ViewState
 		load    error
 	}{
-		"stub":     {`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}`, ViewForeign, protocol.ErrLoginRequired},
-		"sign-in":  {full, ViewForeign, nil},
-		"sign-out": {`{"mcpOAuth":{"x":1.50}}`, ViewGone, protocol.ErrNotFound},
+		{"stub", `{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0}}`, ViewForeign, protocol.ErrLoginRequired},
+		{"sign-in", full, ViewForeign, nil},
+		{"sign-out", `{"mcpOAuth":{"x":1.50}}`, ViewGone, protocol.ErrNotFound},
 	} {
 		os.WriteFile(path, []byte(tt.content), 0o600)
 		wantState(t, v, tt.state)
 		if err := v.Write(t.Context(), fakeRecord(4)); !errors.Is(err, ErrConflict) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: %v", tt.name, err)
 		}
 		if _, _, err := NewClaudeCode(dir).Load(t.Context()); !errors.Is(err, tt.load) {
-			t.Errorf("%s: load says %v", name, err)
+			t.Errorf("%s: load says %v", tt.name, err)
 		}
 		if got, _ := os.ReadFile(path); string(got) != tt.content {
-			t.Errorf("%s: changed to %s", name, got)
+			t.Errorf("%s: changed to %s", tt.name, got)
 		}
 		if err := v.Remove(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := os.ReadFile(path); string(got) != tt.content {
-			t.Errorf("%s: removed, and it was not ours", name)
+			t.Errorf("%s: removed, and it was not ours", tt.name)
 		}
 		if err := v.Restore(t.Context(), fakeRecord(4)); err != nil {
 			t.Fatal(err)
