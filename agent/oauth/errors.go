@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode"
 
@@ -50,11 +51,14 @@ func broken(ctx context.Context, err error) *Error {
 	return e
 }
 
-// clean makes text from outside fit for one line of an error: without the secrets, control and format characters, and cut.
+// clean makes text from outside fit for one line of an error: without the secrets, be they as a form encodes them, control and
+// format characters, and cut.
 func clean(s string, secrets []string) string {
 	for _, secret := range secrets {
-		if secret != "" {
-			s = strings.ReplaceAll(s, secret, protocol.Secret{}.String())
+		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
+			if form != "" {
+				s = strings.ReplaceAll(s, form, protocol.Secret{}.String())
+			}
 		}
 	}
 	s = strings.Map(func(r rune) rune {

@@ -481,3 +481,14 @@ func TestEndpointsAreOurs(t *testing.T) {
 		}
 	}
 }
+
+// A provider that quotes the request quotes it as it was encoded.
+func TestCleanEncodedSecrets(t *testing.T) {
+	t.Parallel()
+	const secret = "fake/secret+1 x"
+	for _, quoted := range []string{secret, "fake%2Fsecret%2B1+x", "fake%2Fsecret+1%20x"} {
+		if got := clean("no "+quoted+" here", []string{secret}); got != "no [redacted] here" {
+			t.Errorf("%q is shown as %q", quoted, got)
+		}
+	}
+}
