@@ -3,6 +3,7 @@ package oauthtest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -152,4 +153,14 @@ func (f Fault) answer(w http.ResponseWriter, r *http.Request, status int, reply 
 		w.WriteHeader(status)
 		w.Write([]byte(body))
 	}
+}
+
+// edited returns a copy of reply with what edit does to it.
+func edited(reply map[string]any, edit func(map[string]any)) map[string]any {
+	if edit == nil || reply == nil {
+		return reply
+	}
+	reply = maps.Clone(reply)
+	edit(reply)
+	return reply
 }

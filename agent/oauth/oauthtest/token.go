@@ -1,0 +1,142 @@
+package oauthtest
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// rotate spends a refresh token and returns its successor and "", or an error code of RFC 6749 section 5.2. Presenting a
+// spent one ends its sign-in (RFC 9700 section 4.14.2).
+func (s *Server) rotate(presented string) (SignIn, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.refresh[presented]
+	switch {
+	case t == nil || t.grant.revoked && !t.spent:
+		return SignIn{}, "invalid_grant"
+	case t.spent:
+		s.counts.Reuses++
+		t.grant.revoked = true
+		return SignIn{}, "invalid_grant"
+	}
+	t.spent = true
+	t.grant.refreshes++
+	s.counts.Refreshes++
+	return s.issue(t.grant), ""
+}
+
+func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
+	fault := s.takeFault()
+	if !fault.wait(r.Context(), fault.Delay) {
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+	params := make(map[string]string)
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		if json.NewDecoder(r.Body).Decode(&params) != nil {
+			fault.answer(w, r, http.StatusBadRequest, map[string]any{"error": "invalid_request"})
+			return
+		}
+	} else {
+		params = formOf(r)
+	}
+	status, reply := http.StatusOK, map[string]any(nil)
+	switch {
+	case fault.instead() && !fault.Rotate: // the answer is decided, and nothing is spent
+	case !s.proven(r, params):
+		status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
+	default:
+		if reply = s.grantToken(params); reply["error"] != nil {
+			status = http.StatusBadRequest
+		}
+	}
+	if !fault.wait(r.Context(), fault.Lag) {
+		return
+	}
+	fault.answer(w, r, status, reply)
+}
+
+// formOf reads a form; of what can't be parsed nothing is there, and a value given twice is one that fits nothing, but for
+// resource, which may be (RFC 8707).
+func formOf(r *http.Request) map[string]string {
+	r.ParseForm()
+	params := make(map[string]string)
+	for name, values := range r.PostForm {
+		params[name] = strings.Join(values, " ")
+	}
+	return params
+}
+
+func audienceOf(audience, resource string) []string {
+	return append(strings.Fields(audience), strings.Fields(resource)...)
+}
+
+// grantToken answers a token request of a known client, with an error of RFC 6749 section 5.2 where it is refused.
+func (s *Server) grantToken(params map[string]string) map[string]any {
+	var signIn SignIn
+	code, nonce := "", ""
+	switch params["grant_type"] {
+	case "refresh_token":
+		if params["refresh_token"] == "" {
+			return map[string]any{"error": "invalid_request"}
+		}
+		signIn, code = s.rotate(params["refresh_token"])
+	case "authorization_code":
+		signIn, nonce, code = s.redeem(params)
+	case "urn:ietf:params:oauth:grant-type:device_code":
+		signIn, code = s.poll(params["device_code"])
+	case "client_credentials":
+		if s.ClientSecret == "" && s.ClientKey == nil {
+			return map[string]any{"error": "unauthorized_client"}
+		}
+		return s.machine(params)
+	case "urn:ietf:params:oauth:grant-type:jwt-bearer":
+		if !s.asserted(s.AssertionKey, params["assertion"]) {
+			return map[string]any{"error": "invalid_grant", "error_description": "assertion not valid"}
+		}
+		return s.machine(params)
+	default:
+		return map[string]any{"error": "unsupported_grant_type"}
+	}
+	if code != "" {
+		return map[string]any{"error": code, "error_description": "the grant was not found, not valid, or not granted yet"}
+	}
+	reply := s.reply(signIn)
+	reply["refresh_token"] = signIn.RefreshToken
+	if slices.Contains(signIn.Scopes, "openid") {
+		reply["id_token"] = s.idToken(params["client_id"], nonce)
+	} else {
+		reply["account"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email_address": "alice@example.com"}
+		reply["organization"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example"}
+	}
+	return reply
+}
+
+// reply is what every grant is answered with.
+func (s *Server) reply(signIn SignIn) map[string]any {
+	return map[string]any{
+		"token_type": "Bearer", "access_token": signIn.AccessToken, "expires_in": s.secondsOf(signIn), "scope": strings.Join(signIn.Scopes, " "),
+	}
+}
+
+// machine grants an access token without a refresh token.
+func (s *Server) machine(params map[string]string) map[string]any {
+	s.mu.Lock()
+	s.counts.Machines++
+	signIn := s.issue(&grant{scopes: strings.Fields(params["scope"]), audience: audienceOf(params["audience"], params["resource"])})
+	delete(s.refresh, signIn.RefreshToken)
+	s.mu.Unlock()
+	return s.reply(signIn)
+}
+
+// secondsOf is the lifetime as a reply says it: whole seconds, as servers send them, unless it is very short.
+func (s *Server) secondsOf(signIn SignIn) any {
+	left := time.Until(signIn.Expiry)
+	if left < 2*time.Second {
+		return max(left, 0).Seconds()
+	}
+	return int64(left.Round(time.Second) / time.Second)
+}
