@@ -11,9 +11,10 @@ TESTFLAGS  ?=
 BENCHFLAGS ?=
 FUZZTIME   ?= 50000x
 
-# Pinned, and run from the module proxy: neither is a dependency of ours.
+# Pinned, and run from the module proxy: none is a dependency of ours.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+APIDIFF     = golang.org/x/exp/cmd/apidiff@v0.0.0-20261014143641-f0251eb4aa3e
 
 PROGRAMS  = ccagent cchelper
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
@@ -79,6 +80,20 @@ bench: build ## speed and size against other agents, as a table (docs/performanc
 cover: ## coverage of the unit tests, per function and in all
 	$(GO) test -coverprofile=cover.out -coverpkg=./... ./...
 	$(GO) tool cover -func=cover.out
+
+.PHONY: apidiff
+apidiff: ## what is different for programs that import our packages, since the last tag
+# From version 1 on an incompatible change fails; before, it is shown, for CHANGELOG.md to tell.
+	@tag=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || { echo "there is no tag to compare with yet"; exit 0; }; \
+	module=$$($(GO) list -m) && dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	git clone -q . "$$dir/old" && git -C "$$dir/old" checkout -q "$$tag" && \
+	(cd "$$dir/old" && $(GO) run $(APIDIFF) -m -w "$$dir/old.api" "$$module") && \
+	$(GO) run $(APIDIFF) -m -w "$$dir/new.api" "$$module" && \
+	echo "since $$tag:" && $(GO) run $(APIDIFF) -m "$$dir/old.api" "$$dir/new.api" && \
+	case $$tag in v0.*) ;; *) \
+		broken=$$($(GO) run $(APIDIFF) -m -incompatible "$$dir/old.api" "$$dir/new.api") && \
+		if [ -n "$$broken" ]; then echo "incompatible changes need a new major version"; exit 1; fi;; \
+	esac
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what we link (asks vuln.go.dev)
