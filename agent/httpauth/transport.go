@@ -42,7 +42,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if strayed(req) {
 		return base.RoundTrip(req)
 	}
-	host := fold(req.URL.Hostname())
+	host := strings.ToLower(req.URL.Hostname())
 	l, err := t.permit(req, host)
 	if err != nil {
 		if req.Body != nil {
@@ -129,7 +129,7 @@ func strayed(req *http.Request) bool {
 }
 
 func sameOrigin(a, b *url.URL) bool {
-	return a.Scheme == b.Scheme && fold(a.Hostname()) == fold(b.Hostname()) && port(a) == port(b)
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
 func port(u *url.URL) string {

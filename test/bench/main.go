@@ -117,6 +117,7 @@ func measure(ctx context.Context, bin, only string, e effort, progress io.Writer
 		{"latency while others renew", b.latency},
 		{"memory", b.memory},
 		{"allocations", b.allocations},
+		{"library", b.library},
 	} {
 		if !strings.Contains(part.name, only) {
 			continue
