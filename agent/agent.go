@@ -5,7 +5,18 @@
 // [Agent.Close] waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a
 // time for it, in a process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
 //
-// An [Agent] implements [protocol.Agent] in-process too. All methods may be called concurrently.
+// # Within a program
+//
+// An [Agent] implements [protocol.Agent] in-process too: a program that wants no second process calls [Agent.Token] and serves
+// no socket. Package embed has a Runner for that, with providers and stores of the program's own; an agent that only other
+// programs ask may have one as well. There is no global state, so a program may have several.
+//
+// The life cycle: New starts one goroutine, the clock, which renews profiles in use ahead of time; each job under way is another.
+// Stop, which CommandStop does as well, ends Serve and whoever watches; Token goes on to answer. Close ends the clock too, waits for
+// jobs, spills what is unsaved and leaves no goroutine behind, unless its context ended first: then a job that holds a
+// rotated refresh token still finishes, and the program should live until it has. Nothing is to be asked after Close.
+//
+// All methods may be called concurrently.
 package agent
 
 import (
@@ -33,9 +44,9 @@ type Runner interface {
 
 // Options is what an agent is made of.
 type Options struct {
-	Load       func() (Config, error) // reads the configuration; called by New and at each reload
+	Load       func() (Config, error) // reads the configuration; called by New and at each reload; required
 	ConfigFile string                 // looked at for changes; "" never
-	Runner     Runner
+	Runner     Runner                 // required
 	Log        *slog.Logger
 	Build      string // version, compared with the worker's
 	Socket     string // shown in status

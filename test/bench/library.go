@@ -42,9 +42,9 @@ func (b *bench) library(ctx context.Context) ([]row, error) {
 		name, what string
 		allocs     int // at most
 	}{
-		{"Require/bearer", "httpauth.Require, a request with an accepted token", 0},
-		{"Require/stored", "httpauth.Require, a request by the stored sign-in", 0},
-		{"Require/bearer_with_context", "the same with who it is in the request's context", 2},
+		{"Require/bearer", "httpauth.Require, an accepted token, nothing put into the context", 0},
+		{"Require/stored", "httpauth.Require, the stored sign-in, nothing put into the context", 0},
+		{"Require/bearer_with_context", "httpauth.Require, an accepted token, who it is put into the context", 2},
 	} {
 		m, err := of(part.name)
 		if err != nil {
