@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/embed"
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 	"github.com/ccagent/ccagent/store"
@@ -208,6 +209,71 @@ func TestNothingIsLost(t *testing.T) {
 		t.Errorf("the next agent could not go on from what was spilled: %s", got)
 	}
 	if r, _, err := store.NewFile(dir, "main").Load(t.Context()); err != nil || r.RefreshToken.Reveal() != "fake-refresh-3" {
+		t.Errorf("stored: %q, %v", r.RefreshToken.Reveal(), err)
+	}
+}
+
+// TestOrder: what a provider rotated is handed over before it is saved, spilled where it can't be saved, and saved by the next
+// job that gets it.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	dir, state := t.TempDir(), t.TempDir()
+	st := &refusing{Store: store.NewFile(dir, "main")}
+	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: &rotating{lifetime: time.Hour}, Store: st}}, StateDir: state}
+	spills := func() int {
+		files, _ := filepath.Glob(filepath.Join(state, "spill", "*.json"))
+		return len(files)
+	}
+	var handed job.Result
+	handOver := func(r job.Result) {
+		handed = r
+		if _, _, err := st.Load(t.Context()); !errors.Is(err, protocol.ErrNotFound) {
+			t.Errorf("before the hand-over something is stored: %v", err)
+		}
+	}
+	st.refuse.Store(true)
+	report, err := runner.Run(t.Context(), job.Job{Op: job.Renew, Profile: "main"}, handOver)
+	if err != nil || handed.Token.Reveal() != "fake-access-1" || handed.Record.Empty() {
+		t.Fatalf("handed over: %+v, %v", handed, err)
+	}
+	if r := report.Result; !errors.Is(report.Err, protocol.ErrStorage) || r.Saved || !r.Renewed || r.Record.Empty() || spills() != 1 {
+		t.Errorf("%+v, %d spill files", report, spills())
+	}
+
+	// The agent's next job has the record; what was spilled is the same one, and is gone when that is saved.
+	st.refuse.Store(false)
+	first := handed.Record
+	save := job.Job{Op: job.Save, Profile: "main", Record: handed.Record, Base: handed.Version}
+	if report, err = runner.Run(t.Context(), save, nil); err != nil || report.Err != nil || !report.Result.Saved || spills() != 0 {
+		t.Errorf("%+v, %v, %d spill files", report, err, spills())
+	}
+	if r, _, err := st.Load(t.Context()); err != nil || r.RefreshToken.Reveal() != "fake-refresh-1" {
+		t.Errorf("stored: %q, %v", r.RefreshToken.Reveal(), err)
+	}
+
+	// Without a folder for spill files the agent's memory is all there is, and a save from there works the same.
+	runner.StateDir = ""
+	st.refuse.Store(true)
+	renew := job.Job{Op: job.Renew, Profile: "main", Base: report.Result.Version, MinTTL: 2 * time.Hour}
+	report, err = runner.Run(t.Context(), renew, func(r job.Result) { handed = r })
+	if err != nil || report.Result.Saved || handed.Token.Reveal() != "fake-access-2" {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	st.refuse.Store(false)
+	save.Record, save.Base = report.Result.Record, report.Result.Version
+	if report, err = runner.Run(t.Context(), save, nil); err != nil || report.Err != nil || !report.Result.Saved {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if r, _, err := st.Load(t.Context()); err != nil || r.RefreshToken.Reveal() != "fake-refresh-2" {
+		t.Errorf("stored: %q, %v", r.RefreshToken.Reveal(), err)
+	}
+
+	// Somebody else has written meanwhile: theirs stays.
+	save.Record, save.Base = first, job.Version{1}
+	if report, err = runner.Run(t.Context(), save, nil); err != nil || report.Err != nil || !report.Result.Saved {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if r, _, err := st.Load(t.Context()); err != nil || r.RefreshToken.Reveal() != "fake-refresh-2" {
 		t.Errorf("stored: %q, %v", r.RefreshToken.Reveal(), err)
 	}
 }

@@ -130,6 +130,18 @@ func TestChange(t *testing.T) {
 		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrLoginRequired) {
 			t.Errorf("after the sign-out: %v", err)
 		}
+
+		// A token that was told to be void does not stand in for an agent that goes right after.
+		profile.Token, profile.Err = "fake-access-3", nil
+		f.Set(profile)
+		synctest.Wait()
+		mustTake(t, a, "")
+		profile.Err = &protocol.Error{Code: protocol.CodeNoAgent, Message: "no agent"}
+		f.Set(profile)
+		synctest.Wait()
+		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrNoAgent) {
+			t.Errorf("after a change by an agent that is gone: %v", err)
+		}
 	})
 }
 
@@ -245,11 +257,15 @@ func TestHosts(t *testing.T) {
 	if _, err := a.For("evil.example").Token(); !errors.Is(err, protocol.ErrDenied) {
 		t.Errorf("another host: %v, want ErrDenied", err)
 	}
-	for i := range 3 * maxHosts {
-		a.take(t.Context(), fmt.Sprint("host-", i))
+	anywhere := NewAgent(&plain{answer: func(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+		return fake("fake-access-1", time.Hour), nil
+	}}, "")
+	defer anywhere.Close()
+	for i := range 3*maxHosts - 1 {
+		mustTake(t, anywhere, fmt.Sprint("host-", i))
 	}
-	if n := len(a.leases); n > maxHosts {
-		t.Errorf("%d hosts are kept, want %d at most", n, maxHosts)
+	if n := len(anywhere.leases); n == 0 || n > maxHosts {
+		t.Errorf("%d hosts are kept, want 1 to %d", n, maxHosts)
 	}
 }
 
