@@ -76,7 +76,9 @@ func TestPoolIsBounded(t *testing.T) {
 func TestPoolEndedContext(t *testing.T) {
 	t.Parallel()
 	f := protocoltest.NewFake(fakeProfile)
-	p := protocol.NewPool(protocol.NewClient(protocoltest.Serve(t, f)), 0)
+	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	stop := protocoltest.ServeAt(t, f, path)
+	p := protocol.NewPool(protocol.NewClient(path), 0)
 	defer p.Close()
 	if _, err := p.Token(t.Context(), protocol.TokenRequest{}); err != nil { // a connection is kept
 		t.Fatal(err)
@@ -88,6 +90,7 @@ func TestPoolEndedContext(t *testing.T) {
 			t.Fatalf("error %v, want ErrUnavailable", err)
 		}
 	}
+	stop() // it has read what was sent by now
 	if n := len(f.Requests()); n != 1 {
 		t.Errorf("the agent was asked %d times, want once", n)
 	}
