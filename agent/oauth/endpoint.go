@@ -2,8 +2,6 @@ package oauth
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,9 +14,6 @@ import (
 
 	"github.com/ccagent/ccagent/protocol"
 )
-
-// trust is the set of certificate authorities a TLS server is judged by; nil is the system's.
-type trust = *x509.CertPool
 
 // endpoint is a URL that secrets may be sent to.
 type endpoint struct {
@@ -87,11 +82,12 @@ func loopback(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// transport makes one for a single request: HTTP/1.1, because HTTP/2's transport resends requests that a server refuses to
+// transport makes one of e for a single request of the client: HTTP/1.1, because HTTP/2's transport resends requests that a server refuses to
 // take; no kept connections; no decompression, so that the limit on a body is one on what is read.
-func (e endpoint) transport(roots trust) *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second}
+func (c *Client) transport(e endpoint) *http.Transport {
+	dialer, proxy := &net.Dialer{Timeout: 10 * time.Second}, c.proxyOf
 	if e.plain {
+		proxy = nil // it would read what is in clear text, and has no way to our loopback interface
 		// "localhost" is what the resolver says it is: look at the address itself.
 		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLoopback() {
@@ -101,9 +97,15 @@ func (e endpoint) transport(roots trust) *http.Transport {
 		}
 	}
 	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
+		Proxy: proxy,
+		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+			if answer.StatusCode != http.StatusOK {
+				return proxyRefused(answer.StatusCode)
+			}
+			return nil
+		},
 		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSClientConfig:        c.tls(),
 		TLSHandshakeTimeout:    10 * time.Second,
 		DisableKeepAlives:      true,
 		DisableCompression:     true,

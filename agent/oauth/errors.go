@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -21,6 +22,8 @@ func broken(ctx context.Context, err error) *Error {
 		dns      *net.DNSError
 		op       *net.OpError
 		verify   *tls.CertificateVerificationError
+		unknown  x509.UnknownAuthorityError
+		refused  proxyRefused
 		notTLS   tls.RecordHeaderError
 		timeouts interface{ Timeout() bool }
 	)
@@ -28,12 +31,24 @@ func broken(ctx context.Context, err error) *Error {
 	switch {
 	case errors.Is(err, errNotLoopback):
 		return fail(protocol.CodeConfig, errNotLoopback.Error())
+	case errors.Is(err, errProxy):
+		failure := fail(protocol.CodeConfig, errProxy.Error())
+		failure.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment: they are like http://proxy.example.com:3128"
+		return failure
+	case errors.As(err, &refused): // before a tunnel there was nothing to send
+		e.Condition, e.Ambiguous = unavailable(refused.Error()), false
+		if refused == http.StatusProxyAuthRequired {
+			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the agent's environment"
+		}
 	case errors.As(err, &dns):
 		e.Condition, e.Ambiguous = unavailable("its name can't be resolved"), false
 	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &op) && op.Op == "proxyconnect":
 		e.Condition, e.Ambiguous = unavailable("can't be reached: "+clean(op.Err.Error(), nil)), false
 	case errors.As(err, &verify):
 		e.Condition, e.Ambiguous = unavailable("its certificate is not to be trusted: "+clean(verify.Err.Error(), nil)), false
+		if errors.As(verify.Err, &unknown) {
+			e.Condition.Hint = "if its authority is your company's own, name that one's certificate in config.toml: ca_file"
+		}
 	case errors.As(err, &notTLS):
 		e.Condition, e.Ambiguous = unavailable("it does not speak TLS"), false
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -122,7 +122,7 @@ func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if bad != nil {
 		return nil, bad
 	}
-	resp, err := to.transport(g.client.trust).RoundTrip(req)
+	resp, err := g.client.transport(to).RoundTrip(req)
 	if err != nil {
 		return nil, errors.New("the request failed")
 	}

@@ -13,7 +13,10 @@
 package oauth
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -62,9 +65,12 @@ type Client struct {
 	Headers   map[string]string // set last, over those of the dialect
 	Timeout   time.Duration     // of one request, its answer's body included; 0: DefaultTimeout
 
+	CA          *x509.CertPool   // what servers are judged by; nil: the system's, or what SSL_CERT_FILE names
+	Certificate *tls.Certificate // shown to servers that ask (mutual TLS); nil: none
+	Proxy       *url.URL         // nil: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
+
 	issConfirmed bool // the provider promises iss in its callbacks (RFC 9207 section 3)
-	// For tests: what a TLS server is judged by, and what stands for the network.
-	trust     trust
+	// For tests: what stands for the network.
 	roundTrip func(*http.Request) (*http.Response, error)
 }
 

@@ -398,7 +398,7 @@ func TestTLS(t *testing.T) {
 	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
-	client.trust = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	client.CA = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); err != nil {
 		t.Errorf("a known one: %v", err)
 	}
@@ -477,7 +477,7 @@ func TestEndpoints(t *testing.T) {
 // TestPlainHTTPStaysHome points a loopback name elsewhere, as a hosts file can.
 func TestPlainHTTPStaysHome(t *testing.T) {
 	t.Parallel()
-	transport := endpoint{URL: "http://localhost", plain: true}.transport(nil)
+	transport := (&Client{}).transport(endpoint{URL: "http://localhost", plain: true})
 	conn, err := transport.DialContext(t.Context(), "tcp", "192.0.2.1:80")
 	if err == nil {
 		conn.Close()

@@ -93,7 +93,7 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 	// Not http.Client.Do: that one follows redirects, keeps cookies, adds referers.
 	roundTrip := c.roundTrip
 	if roundTrip == nil {
-		transport := to.transport(c.trust)
+		transport := c.transport(to)
 		defer transport.CloseIdleConnections()
 		roundTrip = transport.RoundTrip
 	}

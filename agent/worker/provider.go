@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,6 +40,9 @@ func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 	if s.ClientAuth == "none" {
 		c.Auth = oauth.None
 	}
+	if err := connectBy(c, s); err != nil {
+		return nil, err
+	}
 	if c.Auth != oauth.PrivateKeyJWT {
 		return c, nil
 	}
@@ -58,15 +60,17 @@ func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 // maxSmall bounds a key or an assertion in a file.
 const maxSmall = 64 << 10
 
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string) ([]byte, error) { return readBounded(path, maxSmall) }
+
+func readBounded(path string, limit int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
-	if err == nil && len(data) > maxSmall {
-		err = errors.New(path + " is larger than 64 KiB")
+	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	if err == nil && len(data) > limit {
+		err = fmt.Errorf("%s is larger than %d KiB", path, limit>>10)
 	}
 	return data, err
 }

@@ -37,6 +37,12 @@ type Settings struct {
 	UserAgent     string            `json:"user_agent,omitempty"`
 	Headers       map[string]string `json:"headers,omitempty"`
 
+	// The way there. Files are absolute, and in PEM.
+	CAFile     string `json:"ca_file,omitempty"`     // authorities that servers are judged by; "": the system's
+	ClientCert string `json:"client_cert,omitempty"` // of mutual TLS; "": none
+	ClientKey  string `json:"client_key,omitempty"`
+	Proxy      string `json:"proxy,omitempty"` // a URL without a user; "": as the environment says
+
 	// Where grant jwt-bearer has its assertion from, each time anew; neither: it is kept with the record.
 	AssertionFile    string   `json:"assertion_file,omitempty"` // absolute
 	AssertionCommand []string `json:"assertion_command,omitempty"`

@@ -81,6 +81,11 @@ type profileTable struct {
 	UserAgent     *string           `toml:"user_agent"`
 	Headers       map[string]string `toml:"headers"`
 
+	CAFile     *string `toml:"ca_file"`
+	ClientCert *string `toml:"client_cert"`
+	ClientKey  *string `toml:"client_key"`
+	Proxy      *string `toml:"proxy"`
+
 	AssertionFile    *string  `toml:"assertion_file"`
 	AssertionCommand []string `toml:"assertion_command"`
 

@@ -34,6 +34,7 @@ var (
 	signInKeys = []string{
 		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
 		"client_id", "scopes", "params", "user_agent", "headers", "redirect_host", "redirect_port", "login_timeout", "timeout",
+		"ca_file", "client_cert", "client_key", "proxy",
 	}
 	clientKeys = []string{"grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command"}
 	ownStores  = []string{"auto", "file", "keyring", "encrypted", "memory"}

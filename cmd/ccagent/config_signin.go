@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -166,6 +167,9 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 	}{
 		{"client_key_file", t.ClientKeyFile, &s.ClientKeyFile},
 		{"assertion_file", t.AssertionFile, &s.AssertionFile},
+		{"ca_file", t.CAFile, &s.CAFile},
+		{"client_cert", t.ClientCert, &s.ClientCert},
+		{"client_key", t.ClientKey, &s.ClientKey},
 	} {
 		if f.value == nil {
 			continue
@@ -173,6 +177,16 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 		if *f.to = env.expand(*f.value); *f.to == "" || !printable(*f.to) {
 			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
 		}
+	}
+	if t.Proxy != nil {
+		u, err := url.Parse(*t.Proxy)
+		switch {
+		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme):
+			return fault("proxy", "proxy is not a URL like http://proxy.example.com:3128") // not quoted: it may hold a password
+		case u.User != nil:
+			return fault("proxy", "proxy holds a user name or password, and this file is not for secrets: HTTPS_PROXY may")
+		}
+		s.Proxy = *t.Proxy
 	}
 	if t.AssertionCommand != nil {
 		if len(t.AssertionCommand) == 0 || t.AssertionCommand[0] == "" || slices.ContainsFunc(t.AssertionCommand, func(arg string) bool {
@@ -201,6 +215,12 @@ func (s *profileSettings) complete(fault faulty) error {
 		return fault("client_key_file", "client_key_file is missing: client_auth private_key_jwt signs with it")
 	case s.ClientAuth != "private_key_jwt" && s.ClientKeyFile != "":
 		return fault("client_key_file", "client_key_file means nothing without client_auth = \"private_key_jwt\"")
+	case (s.ClientCert == "") != (s.ClientKey == ""):
+		key, other := "client_cert", "client_key"
+		if s.ClientKey != "" {
+			key, other = other, key
+		}
+		return fault(key, "%s means nothing without %s", key, other)
 	case grant == "client_credentials" && (s.ClientAuth == "" || s.ClientAuth == "none"):
 		return fault("client_auth", "client_auth is missing: grant client_credentials needs a client that proves itself")
 	case grant != "jwt-bearer" && (s.AssertionFile != "" || s.AssertionCommand != nil):

@@ -31,6 +31,10 @@ var foreign = map[string]string{
 	"client_key_file":   "the path of a file",
 	"config_dir":        "the path of a directory",
 	"identity":          "the path of a file",
+	"ca_file":           "the path of a file",
+	"client_cert":       "the path of a file",
+	"client_key":        "the path of a file",
+	"proxy":             "a proxy, which everything would go through",
 	"client_secret":     "a secret",
 	"headers":           "headers, in which secrets travel",
 }

@@ -1,0 +1,227 @@
+package oauth
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// issued is a certificate with its key, in both forms.
+type issued struct {
+	cert     *x509.Certificate
+	key      *ecdsa.PrivateKey
+	pem, pri []byte
+}
+
+// issue makes a certificate that ends at the time given, signed by an authority; nil makes an authority.
+func issue(t *testing.T, by *issued, ends time.Time) *issued {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: ends, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	parent, signer := template, key
+	if by == nil {
+		template.IsCA, template.BasicConstraintsValid, template.ExtKeyUsage = true, true, nil
+		template.KeyUsage = x509.KeyUsageCertSign
+	} else {
+		parent, signer = by.cert, by.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &issued{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}
+}
+
+// privateProvider is a provider whose authority no system knows; clients, where not nil, signs who may come.
+func privateProvider(t *testing.T, ca, clients *issued) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"access_token":"fake-access-1","token_type":"Bearer","expires_in":3600}`)
+	}))
+	leaf := issue(t, ca, time.Now().Add(time.Hour))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.cert.Raw}, PrivateKey: leaf.key}}}
+	if clients != nil {
+		server.TLS.ClientAuth, server.TLS.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		server.TLS.ClientCAs.AddCert(clients.cert)
+	}
+	server.Config.ErrorLog = nil
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func renew(t *testing.T, c *Client) error {
+	t.Helper()
+	reply, err := c.Refresh(t.Context(), protocol.NewSecret("fake-refresh-1"))
+	if err == nil && reply.AccessToken.Reveal() != "fake-access-1" {
+		t.Fatal("another token came back")
+	}
+	return err
+}
+
+func TestPrivateAuthorityAndClientCertificate(t *testing.T) {
+	t.Parallel()
+	ca := issue(t, nil, time.Now().Add(time.Hour))
+	server := privateProvider(t, ca, ca)
+	c := &Client{TokenURL: server.URL, ClientID: "x"}
+
+	err := renew(t, c)
+	if !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(protocol.HintOf(err), "ca_file") {
+		t.Errorf("without ca_file: %v, hint %q", err, protocol.HintOf(err))
+	}
+	if c.CA, err = ParseCA(ca.pem); err != nil {
+		t.Fatal(err)
+	}
+	if err := renew(t, c); err == nil {
+		t.Error("a server that wants a certificate answered without one")
+	}
+	leaf := issue(t, ca, time.Now().Add(time.Hour))
+	if c.Certificate, err = ParseCertificate(leaf.pem, leaf.pri); err != nil {
+		t.Fatal(err)
+	}
+	if err := renew(t, c); err != nil {
+		t.Errorf("with ca_file and client_cert: %v", err)
+	}
+}
+
+func TestBadCertificates(t *testing.T) {
+	t.Parallel()
+	ca := issue(t, nil, time.Now().Add(time.Hour))
+	good, other := issue(t, ca, time.Now().Add(time.Hour)), issue(t, ca, time.Now().Add(time.Hour))
+	old, oldCA := issue(t, ca, time.Now().Add(-time.Hour)), issue(t, nil, time.Now().Add(-time.Hour))
+	broken := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("no")})
+	authorities := func(data []byte) error { _, err := ParseCA(data); return err }
+	pair := func(cert, key []byte) error { _, err := ParseCertificate(cert, key); return err }
+	for _, test := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"authority not PEM", authorities([]byte("hello")), "no certificate in PEM"},
+		{"authority is a key", authorities(good.pri), "no certificate in PEM"},
+		{"authority broken", authorities(broken), "can't be read"},
+		{"authority expired", authorities(oldCA.pem), "expired"},
+		{"certificate not PEM", pair([]byte("hello"), good.pri), "certificate is not PEM"},
+		{"key not PEM", pair(good.pem, []byte("hello")), "key of the client's certificate is not PEM"},
+		{"key of another", pair(good.pem, other.pri), "can't be used together"},
+		{"certificate expired", pair(old.pem, old.pri), "expired on"},
+	} {
+		if !errors.Is(test.err, protocol.ErrConfig) || !strings.Contains(test.err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.name, test.err, test.want)
+		}
+	}
+}
+
+// connectProxy tunnels for those that answer takes, and counts them.
+func connectProxy(t *testing.T, status int) (address *url.URL, tunnels *atomic.Int32) {
+	t.Helper()
+	tunnels = new(atomic.Int32)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect || status != http.StatusOK {
+			w.WriteHeader(status)
+			return
+		}
+		tunnels.Add(1)
+		up, err := net.Dial("tcp", r.Host)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		down, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			up.Close()
+			return
+		}
+		io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() { io.Copy(up, bufio.NewReader(down)); up.Close() }()
+		go func() { io.Copy(down, up); down.Close() }()
+	}))
+	t.Cleanup(server.Close)
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address, tunnels
+}
+
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	ca := issue(t, nil, time.Now().Add(time.Hour))
+	pool, err := ParseCA(ca.pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := privateProvider(t, ca, nil)
+	proxy, tunnels := connectProxy(t, http.StatusOK)
+	c := &Client{TokenURL: server.URL, ClientID: "x", CA: pool, Proxy: proxy}
+	if err := renew(t, c); err != nil || tunnels.Load() != 1 {
+		t.Errorf("through the proxy: %v, %d tunnels", err, tunnels.Load())
+	}
+
+	c.Proxy, _ = connectProxy(t, http.StatusProxyAuthRequired)
+	c.Proxy.User = url.UserPassword("me", "fake-password-1")
+	err = renew(t, c)
+	var failure *Error
+	if !errors.As(err, &failure) || !errors.Is(err, protocol.ErrUnavailable) || failure.Ambiguous || !strings.Contains(err.Error(), "407") {
+		t.Errorf("a proxy that refuses: %#v", err)
+	}
+	c.Proxy = &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("me", "fake-password-1")}
+	dead := renew(t, c)
+	if !errors.Is(dead, protocol.ErrUnavailable) {
+		t.Errorf("a proxy that is not there: %v", dead)
+	}
+	for _, err := range []error{err, dead} {
+		if text := err.Error() + protocol.HintOf(err); strings.Contains(text, "fake-password-1") {
+			t.Errorf("the proxy's password is shown: %s", text)
+		}
+	}
+
+	plain := httptest.NewServer(server.Config.Handler)
+	t.Cleanup(plain.Close)
+	c.TokenURL = plain.URL
+	if err := renew(t, c); err != nil {
+		t.Errorf("what is in clear text goes past every proxy: %v", err)
+	}
+}
+
+func TestBadProxyAddress(t *testing.T) {
+	t.Parallel()
+	failure := broken(context.Background(), errProxy)
+	if !errors.Is(failure, protocol.ErrConfig) || !strings.Contains(protocol.HintOf(failure), "HTTPS_PROXY") {
+		t.Errorf("%v", failure)
+	}
+}
