@@ -27,6 +27,10 @@ func main() {
 func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
 	defer stop()
+	if profile, ok := prompt(args); ok {
+		writePrompt(ctx, stdout, profile)
+		return 0
+	}
 
 	out := &output{Writer: stdout}
 	app := newApp(stdin, out, stderr)

@@ -26,16 +26,30 @@ EXAMPLE:
    ccagent status
    ccagent status -p work
    ccagent status --watch
+   ccagent status --prompt -p work    for PS1: "work 5h", "work ✗ sign in"
    ccagent status --json`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "this `PROFILE` alone (default: all)"},
 			jsonFlag(),
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every second until Ctrl-C"},
+			&cli.BoolFlag{Name: "prompt", Usage: "print a short segment for a shell's prompt, or nothing; always exit code 0"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
+			}
+			if c.Bool("prompt") { // the ordinary spelling went by already: see prompt
+				if c.Bool("watch") || c.Bool("json") {
+					return usagef(c, "--prompt excludes --watch and --json")
+				}
+				if profile := c.String("profile"); profile != "" {
+					if err := protocol.CheckProfile(profile); err != nil {
+						return err
+					}
+				}
+				writePrompt(c.Context, c.App.Writer, c.String("profile"))
+				return nil
 			}
 			if c.Bool("watch") && c.Bool("json") {
 				return usagef(c, "--watch and --json exclude each other")
