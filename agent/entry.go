@@ -153,10 +153,7 @@ func (e *entry) take(r job.Result) *hand {
 
 // keep puts t in hand, with the notice that is due now. e.mu is held.
 func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
-	t.Notice = ""
-	if e.saving != nil && e.saving.fails > 0 {
-		t.Notice = "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
-	}
+	t.Notice = e.notice(t)
 	h := &hand{
 		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
 		kind:  shared(t.Kind),
@@ -167,6 +164,17 @@ func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
 		e.altered() // after the swap: who is told asks at once
 	}
 	return h
+}
+
+// notice is what a person should know who is given t now, mostly "". e.mu is held.
+func (e *entry) notice(t protocol.Token) string {
+	if e.saving != nil && e.saving.fails > 0 {
+		return "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
+	}
+	if f := e.failure; f == nil || stateOf(f.err) != protocol.StateSignIn || !f.retry.at.IsZero() || t.Expiry.IsZero() {
+		return ""
+	}
+	return "the sign-in of profile " + t.Profile + " can't be renewed; sign in again by " + t.Expiry.Local().Format("2006-01-02 15:04") + ": ccagent login " + t.Profile
 }
 
 func (e *entry) status() protocol.ProfileStatus {

@@ -217,7 +217,7 @@ func (e *entry) renewed(f *flight, r job.Result) {
 			e.agent.renewals.Add(1)
 		}
 	}
-	f.renewed = true
+	f.renewed, e.failure = true, nil
 	f.hand = e.take(r)
 }
 
@@ -262,17 +262,20 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	default:
 		f.hand = e.take(r)
 	}
-	if h := e.hand.Load(); h != nil && h.notice && e.saving == nil {
-		if t, err := h.token(); err == nil {
-			e.keep(t, h.issued) // nothing left to tell
-		}
-	}
 	if f.hand == nil {
 		f.hand = e.hand.Load()
 	}
 
 	if f.job.Op == job.Renew || put {
 		e.judgeFailure(f, report.RetryAfter, now)
+	}
+	if h := e.hand.Load(); h != nil && (h.notice || e.failure != nil) {
+		if t, err := h.token(); err == nil && t.Notice != e.notice(t) {
+			kept := e.keep(t, h.issued) // something to tell, or nothing any more
+			if f.hand == h {
+				f.hand = kept
+			}
+		}
 	}
 	e.schedule(now)
 	e.flight = nil
