@@ -116,6 +116,7 @@ func commands() []*cli.Command {
 		execCommand(),
 		stopCommand(),
 		completionCommand(),
+		doctorCommand(),
 		demoCommand(),
 		versionCommand(),
 		serveCommand(),

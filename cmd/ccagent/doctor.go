@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// finding is what one check saw: ok, warn, fail, or skip where there was nothing to look at. It holds no secret.
+type finding struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+	What  string `json:"what"`
+	Mend  string `json:"mend,omitempty"` // the one command that mends it
+}
+
+// doctorJSON is the output of `ccagent doctor --json` (docs/json.md).
+type doctorJSON struct {
+	Findings []finding `json:"findings"`
+}
+
+// doctorTime bounds the questions to an agent.
+const doctorTime = 5 * time.Second
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "look for what is wrong, and say what mends it",
+		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, and at this environment. It changes
+nothing, starts no agent, and asks no provider. The exit code is 0 when nothing fails, else 1.
+
+EXAMPLE:
+   ccagent doctor
+   ccagent doctor --json`,
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context, doctorTime)
+			defer cancel()
+			var found []finding
+			found = append(found, checkConfig(getenv))
+			found = append(found, checkAgent(ctx)...)
+			found = append(found, checkEnvironment(getenv)...)
+			return report(c, found)
+		},
+	}
+}
+
+func report(c *cli.Context, found []finding) error {
+	failed := 0
+	for i, f := range found {
+		found[i].What = sanitize(f.What)
+		if f.State == "fail" {
+			failed++
+		}
+	}
+	if c.Bool("json") {
+		if err := printJSON(c.App.Writer, doctorJSON{found}); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range found {
+			fmt.Fprintf(c.App.Writer, "%-4s  %s: %s\n", f.State, f.ID, f.What)
+			if f.Mend != "" {
+				fmt.Fprintf(c.App.Writer, "      mend it with: %s\n", f.Mend)
+			}
+		}
+	}
+	if failed > 0 {
+		return &exitError{fmt.Errorf("%d of %d checks failed", failed, len(found)), 1}
+	}
+	return nil
+}
