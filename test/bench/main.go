@@ -90,10 +90,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // measure runs everything, one after the other, and says on progress where it is.
 func measure(ctx context.Context, bin, only string, e effort, progress io.Writer) ([]row, error) {
-	bin, err := filepath.Abs(bin)
-	if err != nil {
-		return nil, err
-	}
 	// Short: a socket's path has room for about a hundred bytes.
 	dir, err := os.MkdirTemp("/tmp", "ccb")
 	if err != nil {
@@ -101,7 +97,12 @@ func measure(ctx context.Context, bin, only string, e effort, progress io.Writer
 	}
 	defer os.RemoveAll(dir)
 
-	b := &bench{effort: e, bin: bin, dir: dir}
+	for _, name := range []string{"ccagent", "cchelper"} {
+		if err := install(filepath.Join(bin, name), filepath.Join(dir, name)); err != nil {
+			return nil, err
+		}
+	}
+	b := &bench{effort: e, bin: dir, dir: dir}
 	defer b.close()
 	if err := b.start(ctx); err != nil {
 		return nil, err
