@@ -13,7 +13,7 @@ type finding struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
 	What  string `json:"what"`
-	Mend  string `json:"mend,omitempty"` // the one command that mends it
+	Mend  string `json:"mend,omitempty"` // what mends it: a command where one does
 }
 
 // doctorJSON is the output of `ccagent doctor --json` (docs/json.md).
@@ -28,8 +28,8 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "look for what is wrong, and say what mends it",
-		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, and at this environment. It changes
-nothing, starts no agent, and asks no provider. The exit code is 0 when nothing fails, else 1.
+		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, the files with
+sign-ins, the apiKeyHelper of Claude Code, and at this environment. It changes nothing, starts no agent, and asks no provider. The exit code is 0 when nothing fails, else 1.
 
 EXAMPLE:
    ccagent doctor
@@ -44,6 +44,8 @@ EXAMPLE:
 			var found []finding
 			found = append(found, checkConfig(getenv))
 			found = append(found, checkAgent(ctx)...)
+			found = append(found, checkFiles(getenv)...)
+			found = append(found, checkClaudeCode(getenv))
 			found = append(found, checkEnvironment(getenv)...)
 			return report(c, found)
 		},
@@ -66,7 +68,7 @@ func report(c *cli.Context, found []finding) error {
 		for _, f := range found {
 			fmt.Fprintf(c.App.Writer, "%-4s  %s: %s\n", f.State, f.ID, f.What)
 			if f.Mend != "" {
-				fmt.Fprintf(c.App.Writer, "      mend it with: %s\n", f.Mend)
+				fmt.Fprintf(c.App.Writer, "      mend it: %s\n", f.Mend)
 			}
 		}
 	}

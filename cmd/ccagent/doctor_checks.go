@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -13,24 +18,36 @@ import (
 func checkConfig(env environ) finding {
 	config, path, err := loadConfig(env)
 	if err != nil {
-		mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
-		return finding{"config", "fail", err.Error(), mend}
+		return finding{"config", "fail", err.Error(), mendOf(err)}
 	}
-	return finding{"config", "ok", fmt.Sprintf("%s: %d profiles, the default is %s", path, len(config.Profiles), config.Default), ""}
+	return finding{"config", "ok", fmt.Sprintf("%s: %s, the default is %s", path, count(len(config.Profiles), "profile"), config.Default), ""}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// mendOf is the first line of err's hint.
+func mendOf(err error) string {
+	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
+	return mend
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says.
 func checkAgent(ctx context.Context) []finding {
 	path, _, err := protocol.SocketPath()
 	if err != nil {
-		return []finding{{"socket", "fail", err.Error(), "unset CCAGENT_SOCK"}}
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}
 	}
 	if err := protocol.CheckDir(protocol.SocketDir(path)); err != nil && !errors.Is(err, protocol.ErrNoAgent) {
-		return []finding{{"socket", "fail", err.Error(), "chmod 700 " + protocol.SocketDir(path)}}
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}
 	}
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return []finding{{"agent", "fail", err.Error(), ""}}
+		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}
 	}
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
@@ -38,8 +55,7 @@ func checkAgent(ctx context.Context) []finding {
 	case errors.Is(err, protocol.ErrNoAgent):
 		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}
 	case err != nil:
-		mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
-		return []finding{{"agent", "fail", err.Error(), mend}}
+		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}
 	}
 	found := []finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", status.Agent.PID, path), ""}}
 	if status.Agent.Version != buildVersion() {
@@ -49,7 +65,7 @@ func checkAgent(ctx context.Context) []finding {
 		id := "profile " + p.Name
 		switch p.State {
 		case protocol.StateSignIn:
-			found = append(found, finding{id, "fail", "sign-in needed: " + p.LastError, "ccagent login " + p.Name})
+			found = append(found, finding{id, "fail", "sign-in needed: " + strings.TrimPrefix(p.LastError, id+": "), "ccagent login " + p.Name})
 		case protocol.StateFailed:
 			found = append(found, finding{id, "fail", p.LastError, ""})
 		case protocol.StateUnsaved, protocol.StateBackoff:
@@ -71,4 +87,60 @@ func checkEnvironment(env environ) []finding {
 		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}
 	}
 	return found
+}
+
+// checkFiles looks whether anybody else may read a file with a sign-in in it.
+func checkFiles(env environ) []finding {
+	var paths []string
+	if dir := env.claudeDir(); dir != "" {
+		paths = append(paths, filepath.Join(dir, ".credentials.json"))
+	}
+	if dir, err := env.dataDir(); err == nil {
+		own, _ := filepath.Glob(filepath.Join(dir, "*.json")) // the pattern is ours
+		paths = append(paths, own...)
+	}
+	var found []finding
+	looked := 0
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			found = append(found, finding{"files", "fail", err.Error(), ""})
+		case info.Mode().Perm()&0o077 != 0:
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), "chmod 600 " + path})
+		}
+		looked++
+	}
+	switch {
+	case looked == 0:
+		return []finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
+	case found == nil:
+		return []finding{{"files", "ok", count(looked, "file") + " with a sign-in, closed to others", ""}}
+	}
+	return found
+}
+
+// checkClaudeCode looks whether the program that Claude Code is told to ask is there.
+func checkClaudeCode(env environ) finding {
+	settings, err := readClaudeSettings(env)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
+	case err != nil:
+		return finding{"claude-code", "warn", settings.path + " can't be read, or is not valid JSON", ""}
+	case settings.Helper == "":
+		return finding{"claude-code", "skip", settings.path + " names no apiKeyHelper", ""}
+	}
+	// A shell runs it; its first word is enough for us, if that is one.
+	program, _, _ := strings.Cut(settings.Helper, " ")
+	if strings.ContainsAny(program, "$`'\"\\;&|<>(){}~*?=") {
+		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
+	}
+	if _, err := exec.LookPath(program); err != nil {
+		return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " names a program that is not there: " + program,
+			"name cchelper in it, with its whole path"}
+	}
+	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + program, ""}
 }

@@ -116,17 +116,28 @@ func tokenEnvironment(environment []string, name, token string) []string {
 
 // warnHelper warns if Claude Code is set up to ask a helper: that outranks an OAuth token in the environment.
 func warnHelper(stderr io.Writer, env environ) {
-	path := filepath.Join(env.claudeDir(), "settings.json")
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if settings, err := readClaudeSettings(env); err == nil && settings.Helper != "" {
+		warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.path)
+	}
+}
+
+// claudeSettings is what we read of Claude Code's settings.json.
+type claudeSettings struct {
+	path   string
+	Helper string `json:"apiKeyHelper"`
+}
+
+// readClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.
+func readClaudeSettings(env environ) (claudeSettings, error) {
+	settings := claudeSettings{path: filepath.Join(env.claudeDir(), "settings.json")}
+	f, err := os.OpenFile(settings.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return
+		return settings, err
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	var settings struct {
-		Helper string `json:"apiKeyHelper"`
+	if err == nil {
+		err = json.Unmarshal(text, &settings)
 	}
-	if err == nil && json.Unmarshal(text, &settings) == nil && settings.Helper != "" {
-		warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", path)
-	}
+	return settings, err
 }
