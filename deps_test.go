@@ -127,7 +127,7 @@ var fenced = map[string]struct {
 	"github.com/pelletier/go-toml/...":    {"cmd/ccagent", "config.toml is policy of one program"},
 	"golang.org/x/term/...":               {"cmd/ccagent", "only the command line has a terminal"},
 	"github.com/zalando/go-keyring/...":   {"store", "fenced by a time-out and a read-back there"},
-	"github.com/godbus/dbus/...":          {"store", "asked there whether the keyring would prompt"},
+	"github.com/godbus/dbus/...":          {"store cmd/ccagent", "asked there whether the keyring would prompt, and when the machine sleeps"},
 	"filippo.io/age/...":                  {"store", "records are encrypted in one place"},
 	"golang.org/x/oauth2/...":             {"agent/oauth agent/httpauth", "a grant is made in one place; for other programs a token source is what this type says it is"},
 	"github.com/coreos/go-oidc/...":       {"agent/oauth agent/httpauth", "an ID token is judged in one place, and a foreign access token in one"},

@@ -71,6 +71,7 @@ type Agent struct {
 	landed             atomic.Int64  // unix milliseconds of the last job's end
 	settled            int64         // what was last when Settled was called, as those two; the clock's own
 	conns              connections
+	locking            locking
 
 	table atomic.Pointer[table] // replaced whole at a reload
 
@@ -249,6 +250,9 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	a.requests.Add(1)
 	a.touch()
+	if err := a.refusesLocked(); err != nil {
+		return protocol.Token{}, err
+	}
 	e, err := a.entry(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Token{}, err
@@ -258,6 +262,9 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	}
 	e.lastUsed.Store(a.now().Unix())
 	h, err := e.token(ctx, req)
+	if err == nil {
+		err = a.refusesLocked() // it was locked meanwhile
+	}
 	if err != nil {
 		return protocol.Token{}, err
 	}
@@ -290,7 +297,7 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 	s := protocol.Status{Agent: protocol.AgentStatus{
 		PID: os.Getpid(), Version: a.opts.Build, Socket: a.opts.Socket, Started: a.started,
 		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.conns.count(), Memory: resident(),
-		DefaultProfile: t.config.Default,
+		DefaultProfile: t.config.Default, Locked: a.locking.on.Load(),
 	}}
 	if err := a.configError(); err != nil {
 		s.Agent.ConfigError = err.Message

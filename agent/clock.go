@@ -63,6 +63,9 @@ func (a *Agent) clock() {
 			a.reloadIfChanged()
 		}
 		quiet, busy := true, false
+		if at := a.forgetUnused(now); !at.IsZero() && at.Before(next) {
+			next = at
+		}
 		for _, e := range a.table.Load().byName {
 			at, idle := e.background(now, sweep)
 			if !at.IsZero() && at.Before(next) {
@@ -77,7 +80,7 @@ func (a *Agent) clock() {
 		}
 		if a.opts.IdleTimeout > 0 {
 			end := time.UnixMilli(a.active.Load()).Add(a.opts.IdleTimeout)
-			if quiet && a.conns.count() == 0 && !now.Before(end) {
+			if quiet && !a.locking.holds() && a.conns.count() == 0 && !now.Before(end) {
 				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
 				a.Stop()
 				return
@@ -148,7 +151,7 @@ func (e *entry) lookForOthers() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.looking = false
-	if changed && e.flight == nil {
+	if changed && e.flight == nil && !e.agent.locking.on.Load() {
 		e.failure = nil
 		e.start(job.Job{Op: job.Renew})
 	}

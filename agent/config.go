@@ -9,6 +9,7 @@ const MaxProfiles = 1024
 type Config struct {
 	Default  string // the profile that a request without one means
 	Profiles []Profile
+	LockOn   []string      // "suspend", "screen": when whoever runs the agent is to lock it
 	Home     protocol.Home // the agent's own environment: whose configuration and sign-ins these are
 }
 
@@ -19,5 +20,6 @@ type Profile struct {
 	Store     string   // as configured: auto, claude-code, file, memory
 	Hosts     []string // where its token may go; none: anywhere
 	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
+	Identity  string   // the key file of store encrypted, where the record may rest there: names the key that CommandUnlock opens
 	Settings  []byte   // what a worker needs to know, opaque here
 }

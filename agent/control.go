@@ -14,6 +14,25 @@ func (a *Agent) Control(ctx context.Context, req protocol.ControlRequest) (proto
 	a.touch()
 	var reply protocol.ControlReply
 	switch req.Command {
+	case protocol.CommandReload, protocol.CommandLock, protocol.CommandUnlock:
+	default:
+		if err := a.refusesLocked(); err != nil && !(req.Command == protocol.CommandStop && req.Force) {
+			return reply, err
+		}
+	}
+	switch req.Command {
+	case protocol.CommandLock:
+		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
+			return reply, err
+		}
+		return reply, a.Lock(req.NewPassphrase)
+	case protocol.CommandUnlock:
+		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
+			return reply, err
+		}
+		a.reloadIfChanged()
+		notice, err := a.unlock(ctx, req)
+		return protocol.ControlReply{Notice: notice}, err
 	case protocol.CommandReload:
 		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
 			return reply, err

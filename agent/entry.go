@@ -159,6 +159,9 @@ func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
 		kind:  shared(t.Kind),
 		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
 	}
+	if e.agent.locking.on.Load() {
+		return h // for whoever finds out whether it may still be had
+	}
 	old := e.hand.Swap(h)
 	if old == nil || !bytes.Equal(old.reply, h.reply) {
 		e.altered() // after the swap: who is told asks at once
@@ -206,6 +209,8 @@ func (e *entry) status() protocol.ProfileStatus {
 		s.LastError, s.LastCode, s.Retry = cut(e.saveError.Message), e.saveError.Code, e.saving.at
 	}
 	switch {
+	case e.agent.locking.on.Load():
+		s.State = protocol.StateLocked
 	case e.flight != nil && e.flight.job.Op == job.Renew:
 		s.State = protocol.StateRenew
 	case e.saving != nil:
@@ -228,6 +233,8 @@ func stateOf(err *protocol.Error) protocol.State {
 		return protocol.StateBackoff
 	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeNotFound:
 		return protocol.StateSignIn
+	case protocol.CodeLocked:
+		return protocol.StateLocked
 	default:
 		return protocol.StateFailed
 	}

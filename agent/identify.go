@@ -11,6 +11,9 @@ import (
 // may take the provider half a minute to say who somebody is. What it needs first is a token that lives.
 func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
 	a.touch()
+	if err := a.refusesLocked(); err != nil {
+		return protocol.Identity{}, err
+	}
 	e, err := a.entry(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Identity{}, err
@@ -48,6 +51,7 @@ func (e *entry) question(req protocol.IdentifyRequest) (*flight, protocol.Identi
 	f := &flight{done: make(chan struct{}), job: job.Job{
 		Op: job.Identify, Build: e.agent.opts.Build, Profile: p.Name, Settings: p.Settings,
 		Base: e.base, Record: e.record, Force: req.Refresh, Check: req.Check,
+		Key: e.agent.locking.key(p.Identity),
 	}}
 	if h := e.hand.Load(); h != nil {
 		if t, err := h.token(); err == nil {

@@ -110,6 +110,7 @@ type AgentStatus struct {
 	Memory         uint64 // resident set, bytes; 0 when unknown
 	DefaultProfile string
 	ConfigError    string // why the config file as it stands was not taken; "" when it was
+	Locked         bool   // see CommandLock
 }
 
 // ProfileStatus is what the agent says of a profile. Times are zero where there is none, or not known.
@@ -164,16 +165,29 @@ const (
 	// of the record's lock. A provider that can't be reached does not stop the removal: ControlReply.Notice names what was
 	// not revoked.
 	CommandLogout Command = 4
+	// CommandLock makes the agent forget every token and key that can be loaded again. Until CommandUnlock it serves nothing
+	// (ErrLocked), renews nothing, and takes no other command than reload and a forced stop. With NewPassphrase it takes that
+	// to unlock it; a locked agent keeps the one that it has.
+	CommandLock Command = 5
+	// CommandUnlock ends CommandLock, and opens the identity of store encrypted, which the agent keeps until it is locked, has
+	// not been needed For that long, or ends. Passphrase is the one that CommandLock was given, or the identity's; without
+	// one where one is needed it fails with ErrLocked, and a wrong one is ErrDenied: after that every other is refused for a
+	// time that grows. With NewPassphrase the identity gets that instead of Passphrase, or with Force is made.
+	CommandUnlock Command = 6
 )
 
 // ControlRequest changes the agent itself.
 type ControlRequest struct {
 	Command Command
 	Profile string // CommandRemove, CommandLogout
-	Force   bool   // CommandStop
+	Force   bool   // CommandStop; CommandUnlock: make an identity
 	Home    Home
 	// KeepRemote makes CommandLogout revoke nothing.
 	KeepRemote bool
+	// Of CommandLock and CommandUnlock. Neither is logged, or kept longer than the request.
+	Passphrase, NewPassphrase Secret
+	// For bounds how long an unlocked identity is kept without a request that needs it, in milliseconds on the wire; 0: no limit.
+	For time.Duration
 }
 
 // ControlReply says what became of it.

@@ -110,6 +110,7 @@ func AppendStatus(dst []byte, s Status) []byte {
 	e.Uint64(s.Agent.Memory)
 	e.String(s.Agent.DefaultProfile)
 	e.String(lines(s.Agent.ConfigError, maxText))
+	e.Bool(s.Agent.Locked)
 	e.Shut(mark)
 
 	const next = 4 + MaxProfile // the field after the list
@@ -165,6 +166,7 @@ func decodeStatus(d *Decoder) (Status, error) {
 		DefaultProfile: oneLine(a.String(), maxText),
 		ConfigError:    lines(a.String(), maxText),
 	}
+	s.Agent.Locked = a.More() && a.Bool()
 	if err := a.Err(); err != nil {
 		return Status{}, err
 	}
@@ -241,12 +243,20 @@ func AppendControlRequest(dst []byte, r ControlRequest) ([]byte, error) {
 	e.Bool(r.Force)
 	e.home(r.Home)
 	e.Bool(r.KeepRemote)
+	if !r.Passphrase.Empty() || !r.NewPassphrase.Empty() || r.For != 0 {
+		e.String(r.Passphrase.Reveal())
+		e.String(r.NewPassphrase.Reveal())
+		e.Duration(r.For)
+	}
 	return e.Close(MaxFrame)
 }
 
 func decodeControlRequest(d *Decoder) ControlRequest {
 	r := ControlRequest{Command: Command(d.Uint32()), Profile: d.alias(), Force: d.Bool(), Home: d.home()}
 	r.KeepRemote = d.More() && d.Bool()
+	if d.More() {
+		r.Passphrase, r.NewPassphrase, r.For = NewSecret(d.String()), NewSecret(d.String()), d.Duration()
+	}
 	return r
 }
 

@@ -38,7 +38,7 @@ func vectors(t testing.TB) map[string][]byte {
 		"status-reply": AppendStatus(nil, Status{
 			Agent: AgentStatus{
 				PID: 4711, Version: "v1.2.3", Socket: "/run/user/1000/ccagent/agent.sock", Started: at, Requests: 12, Renewals: 3,
-				Connections: 2, Memory: 7 << 20, DefaultProfile: "claude", ConfigError: "line 3: unknown key",
+				Connections: 2, Memory: 7 << 20, DefaultProfile: "claude", ConfigError: "line 3: unknown key", Locked: true,
 			},
 			Profiles: []ProfileStatus{{
 				Name: "claude", Provider: "claude", State: StateLive, Store: "claude-code",
@@ -58,6 +58,9 @@ func vectors(t testing.TB) map[string][]byte {
 		"control-request": must(AppendControlRequest(nil, ControlRequest{Command: CommandRemove, Profile: "robot", Home: home})),
 		"control-request-logout": must(AppendControlRequest(nil, ControlRequest{
 			Command: CommandLogout, Profile: "robot", Home: home, KeepRemote: true,
+		})),
+		"control-request-unlock": must(AppendControlRequest(nil, ControlRequest{
+			Command: CommandUnlock, Home: home, Passphrase: NewSecret("fake old"), NewPassphrase: NewSecret("fake new"), For: 8 * time.Hour,
 		})),
 		"control-reply":        appendControlReply(nil, ControlReply{}),
 		"control-reply-notice": appendControlReply(nil, ControlReply{Notice: "the refresh token was not revoked"}),

@@ -67,7 +67,7 @@ func TestEncryptedAtRest(t *testing.T) {
 	locked := NewEncrypted(dir, "work", Identity{})
 	_, _, err = locked.Load(t.Context())
 	wantIs(t, err, protocol.ErrLocked)
-	if !strings.Contains(protocol.HintOf(err), "identity in config.toml") {
+	if !strings.Contains(protocol.HintOf(err), "ccagent unlock") {
 		t.Errorf("hint %q", protocol.HintOf(err))
 	}
 	_, err = locked.Save(t.Context(), fakeRecord(2), v)

@@ -279,5 +279,4 @@ func wrongPassphrase(name string) error {
 	return &protocol.Error{Code: protocol.CodeDenied, Message: "the passphrase does not open " + name}
 }
 
-// A worker has nobody whom it could ask.
-const unlockHint = "a passphrase can't be given to the agent: set identity in config.toml to a key file without one, which its mode 0600 protects"
+const unlockHint = "unlock it: ccagent unlock"

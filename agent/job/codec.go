@@ -28,7 +28,9 @@ func WriteJob(w io.Writer, j Job) error {
 	e.String(j.Token.Reveal())
 	e.Duration(j.MinTTL)
 	e.Bool(j.HalfLife)
-	e.String(j.Record.Reveal())
+	for _, s := range []protocol.Secret{j.Record, j.Key, j.Passphrase, j.NewPassphrase} {
+		e.String(s.Reveal())
+	}
 	return write(w, &e)
 }
 
@@ -53,6 +55,8 @@ func ReadJob(r io.Reader) (Job, error) {
 		MinTTL:     d.Duration(),
 		HalfLife:   d.Bool(),
 		Record:     secret(&d),
+
+		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d),
 	}
 	return j, d.Err()
 }
@@ -85,6 +89,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.Strings(r.Result.Scopes)
 	e.String(r.Result.Notice)
 	identity(&e, r.Result.Identity)
+	e.String(r.Result.Key.Reveal())
 	return write(w, &e)
 }
 
@@ -116,6 +121,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Scopes:       d.Strings(),
 		Notice:       d.String(),
 		Identity:     readIdentity(&d),
+		Key:          secret(&d),
 	}
 	return report, d.Err()
 }

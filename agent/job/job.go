@@ -33,6 +33,8 @@ const (
 	Logout Op = 6
 	// Identify finds out who is signed in: from what is kept with the record, else (or with Force) from the provider.
 	Identify Op = 7
+	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
+	Unlock Op = 16
 )
 
 // Removes reports whether the op ends with nothing stored.
@@ -68,6 +70,10 @@ type Job struct {
 	HalfLife bool
 	// Record is the record that the agent holds: of store memory, unsaved, or to be Put. Opaque to the agent.
 	Record protocol.Secret
+	// Key is the identity of store encrypted, once it is unlocked.
+	Key protocol.Secret
+	// Passphrase is what Unlock tries. With NewPassphrase the identity gets that instead, or with Force is made with it.
+	Passphrase, NewPassphrase protocol.Secret
 }
 
 // Kind is the kind of a report.
@@ -110,6 +116,7 @@ type Result struct {
 	Scopes       []string
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
+	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }
 
 // Margin is how long before its expiry a token is renewed: helpers' callers cache one for 5 minutes.

@@ -83,9 +83,12 @@ func (e *errand) openKind(kind string) (store.Store, error) {
 	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown store %q", kind)}
 }
 
-// identity is what opens the encrypted store: a key file without a passphrase. Behind one that has a passphrase, or is not
-// there yet, the store is locked.
+// identity is what opens the encrypted store: what the agent has unlocked, or a key file without a passphrase. Else, and while
+// there is none yet, the store is locked.
 func (e *errand) identity() (store.Identity, error) {
+	if !e.job.Key.Empty() {
+		return store.ParseIdentity(e.job.Key)
+	}
 	path := cmp.Or(e.settings.Identity, store.IdentityPath(e.settings.DataDir))
 	key, err := store.UnlockIdentity(path, protocol.Secret{})
 	switch {

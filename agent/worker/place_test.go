@@ -61,7 +61,7 @@ func TestEncryptedStore(t *testing.T) {
 	w := newWorld(t)
 	w.settings.Provider, w.settings.TokenURL, w.settings.Store = "static", "", "encrypted"
 	_, _, done := w.run(job.Job{Op: job.Put, Record: mustMarshal(t, fakeKey)})
-	if !is(done.Err, protocol.ErrLocked) || !strings.Contains(done.Err.Hint, "identity in config.toml") {
+	if !is(done.Err, protocol.ErrLocked) || !strings.Contains(done.Err.Hint, "ccagent unlock") {
 		t.Errorf("without an identity: %+v", done.Err)
 	}
 	identity, err := age.GenerateX25519Identity()

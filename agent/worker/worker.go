@@ -100,6 +100,8 @@ func (e *errand) do(ctx context.Context) outcome {
 		return e.logout(ctx)
 	case job.Identify:
 		return e.identify(ctx)
+	case job.Unlock:
+		return e.unlock(ctx)
 	case job.Spill:
 		return e.spill(ctx)
 	}

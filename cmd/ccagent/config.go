@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // maxConfig bounds config.toml, in bytes.
@@ -49,6 +51,7 @@ const (
 // configFile is config.toml.
 type configFile struct {
 	DefaultProfile string                  `toml:"default_profile"`
+	LockOn         []string                `toml:"lock_on"`
 	Profiles       map[string]profileTable `toml:"profiles"`
 }
 
@@ -262,7 +265,7 @@ func wanted(key []string) string {
 		return "a string"
 	}
 	switch key[len(key)-1] {
-	case "hosts", "scopes", "command", "resource", "assertion_command":
+	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command":
 		return `a list of strings, like ["a", "b"]`
 	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
@@ -293,6 +296,15 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 			ClaudeConfigDir: env("CLAUDE_CONFIG_DIR"),
 		},
 	}
+	for _, event := range d.LockOn {
+		switch {
+		case event != "suspend" && event != "screen":
+			return config, d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
+		case runtime.GOOS != "linux":
+			return config, d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
+		}
+	}
+	config.LockOn = d.LockOn
 	if len(d.Profiles) > agent.MaxProfiles {
 		return config, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
 	}
@@ -373,7 +385,8 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	s.DataDir, s.StateDir = data, state
 	text, err := json.Marshal(s.Settings)
 	return agent.Profile{
-		Name: s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
+		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
+		Name:     s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
 	}, err
 }
 

@@ -114,6 +114,8 @@ func commands() []*cli.Command {
 		refreshCommand(),
 		validateCommand(),
 		execCommand(),
+		lockCommand(),
+		unlockCommand(),
 		stopCommand(),
 		completionCommand(),
 		doctorCommand(),

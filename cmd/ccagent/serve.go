@@ -86,9 +86,13 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	unneeded := readOnlyMappings()
 	env := environ(os.Getenv)
 	file, _ := env.configFile()
+	sessions := newLockOn(log)
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
 			config, _, err := loadConfig(env)
+			if err == nil {
+				sessions.want(config.LockOn)
+			}
 			return config, err
 		},
 		ConfigFile:  file,
@@ -99,6 +103,9 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		IdleTimeout: c.Duration("idle-timeout"),
 		Settled:     func() { trim(unneeded) },
 	})
+	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
+	defer unwatch()
+	go sessions.watch(watching, func() { a.Lock(protocol.Secret{}) })
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(signals)

@@ -148,6 +148,9 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		memory = fmt.Sprintf("%.1f MiB", float64(a.Memory)/(1<<20))
 	}
 	fmt.Fprintln(&b, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
+	if a.Locked {
+		fmt.Fprintln(&b, cut("it is locked, and serves nothing: ccagent unlock", s.width))
+	}
 	if a.ConfigError != "" {
 		fmt.Fprintln(&b, cut(sanitize("config.toml was not taken: "+a.ConfigError), s.width))
 	}

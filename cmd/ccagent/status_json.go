@@ -23,6 +23,7 @@ type agentJSON struct {
 	MemoryBytes    uint64     `json:"memory_bytes"`
 	DefaultProfile string     `json:"default_profile"`
 	ConfigError    string     `json:"config_error,omitempty"`
+	Locked         bool       `json:"locked"`
 }
 
 type profileJSON struct {
@@ -50,6 +51,7 @@ func newStatusJSON(s protocol.Status) statusJSON {
 		Agent: agentJSON{
 			PID: a.PID, Version: a.Version, Socket: a.Socket, Started: jsonTime(a.Started), Requests: a.Requests, Renewals: a.Renewals,
 			Connections: a.Connections, MemoryBytes: a.Memory, DefaultProfile: a.DefaultProfile, ConfigError: a.ConfigError,
+			Locked: a.Locked,
 		},
 		Profiles: []profileJSON{},
 	}

@@ -1,0 +1,47 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// unlock opens the identity of store encrypted, after it has made it or changed its passphrase where that is asked for.
+func (e *errand) unlock(ctx context.Context) outcome {
+	path := cmp.Or(e.settings.Identity, store.IdentityPath(e.settings.DataDir))
+	o := outcome{result: job.Result{Provider: e.settings.Provider}}
+	create := e.job.Force && !e.job.NewPassphrase.Empty()
+	switch {
+	case create && e.settings.Identity != "":
+		o.err = &protocol.Error{Code: protocol.CodeConfig, Message: "identity in config.toml names a file of your own: " + path,
+			Hint: "make it with age-keygen, or take that line out of config.toml"}
+		return o
+	case create:
+		o.result.Key, o.err = store.CreateIdentity(ctx, path, e.job.NewPassphrase)
+		return o
+	}
+	// One that needs no passphrase is read anew by each job, and held by nobody.
+	_, err := store.UnlockIdentity(path, protocol.Secret{})
+	switch {
+	case err == nil && !e.job.NewPassphrase.Empty():
+		o.err = &protocol.Error{Code: protocol.CodeConfig, Message: path + " has no passphrase that could be changed"}
+	case err == nil:
+	case errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "" && e.settings.Store != "encrypted" && e.job.NewPassphrase.Empty():
+	case errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "":
+		o.err = &protocol.Error{Code: protocol.CodeConfig, Message: "store encrypted has no identity yet",
+			Hint: "make one, with a passphrase: ccagent unlock --create"}
+	case !errors.Is(err, protocol.ErrLocked), e.job.Passphrase.Empty():
+		o.err = err
+	case e.job.NewPassphrase.Empty():
+		o.result.Key, o.err = store.UnlockIdentity(path, e.job.Passphrase)
+	default:
+		if o.err = store.ChangePassphrase(ctx, path, e.job.Passphrase, e.job.NewPassphrase); o.err == nil {
+			o.result.Key, o.err = store.UnlockIdentity(path, e.job.NewPassphrase)
+		}
+	}
+	return o
+}

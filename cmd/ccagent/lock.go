@@ -1,0 +1,117 @@
+package main
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func lockCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "lock",
+		Usage: "serve nothing until it is unlocked",
+		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it serves nothing (exit
+code 6) and renews nothing; what a finished sign-in brings is still stored.
+
+With --passphrase a passphrase is asked for, and unlocks it. Without, the one of store encrypted does where
+there is one, else none is needed. A lock ends with the agent: what protects records at rest is their store.
+
+lock_on = ["suspend", "screen"] in config.toml locks by itself, where systemd-logind tells of it.
+
+EXAMPLE:
+   ccagent lock
+   ccagent lock --passphrase`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "passphrase", Usage: "ask for a passphrase to unlock it with"},
+			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read that passphrase from standard input, to its end"},
+			timeoutFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			req := protocol.ControlRequest{Command: protocol.CommandLock}
+			if c.Bool("passphrase") || c.Bool("passphrase-stdin") {
+				var err error
+				if req.NewPassphrase, err = newPassphrase(c, "passphrase to unlock the agent with"); err != nil {
+					return err
+				}
+			}
+			conn, err := connect(c, true)
+			if err != nil {
+				return err
+			}
+			defer conn.close()
+			_, err = conn.Control(conn.ctx, req)
+			return err
+		},
+	}
+}
+
+func unlockCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "unlock",
+		Usage: "end a lock, and open store encrypted",
+		Description: `Asks for a passphrase where one is needed: on the terminal, with pinentry where there is no terminal, or with
+--passphrase-stdin. What it opens stays open until "ccagent lock", until the agent ends, or with --for until
+nothing has needed it for that long. After a wrong passphrase (exit code 6) the next is refused for a while.
+
+--create makes the identity that store encrypted encrypts to; --change gives it another passphrase.
+
+EXAMPLE:
+   ccagent unlock --for 8h
+   ccagent unlock --create
+   pass show ccagent | ccagent unlock --passphrase-stdin`,
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "for", Usage: "lock store encrypted again after `DURATION` without a request that needs it (0: never)"},
+			&cli.BoolFlag{Name: "create", Usage: "make the identity of store encrypted"},
+			&cli.BoolFlag{Name: "change", Usage: "change its passphrase"},
+			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase from standard input; with --change the old one's line, then the new one's"},
+			timeoutFlag(),
+		},
+		Action: unlock,
+	}
+}
+
+func unlock(c *cli.Context) error {
+	switch {
+	case c.Args().Present():
+		return noArgs(c)
+	case c.Duration("for") < 0:
+		return usagef(c, "--for is negative (0 means without end)")
+	case c.Bool("create") && c.Bool("change"):
+		return usagef(c, "--create and --change exclude each other")
+	}
+	req := protocol.ControlRequest{Command: protocol.CommandUnlock, For: c.Duration("for"), Force: c.Bool("create")}
+	var err error
+	switch {
+	case c.Bool("change"):
+		req.Passphrase, req.NewPassphrase, err = changedPassphrase(c)
+	case c.Bool("create"):
+		req.NewPassphrase, err = newPassphrase(c, "passphrase for store encrypted")
+	case c.Bool("passphrase-stdin"):
+		req.Passphrase, err = readSecret(c.App.Reader, "passphrase")
+	}
+	if err != nil {
+		return err
+	}
+	reply, err := control(c, req)
+	if protocol.CodeOf(err) == protocol.CodeLocked && req.Passphrase.Empty() {
+		if req.Passphrase, err = askPassphrase(c, err.Error()); err != nil {
+			return err
+		}
+		reply, err = control(c, req)
+	}
+	notice(c.App.ErrWriter, reply.Notice)
+	return err
+}
+
+// control makes a connection for one request: a person may take longer to type than the last one had time.
+func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
+	conn, err := connect(c, true)
+	if err != nil {
+		return protocol.ControlReply{}, err
+	}
+	defer conn.close()
+	return conn.Control(conn.ctx, req)
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// systemd-logind on the system bus: org.freedesktop.login1(5).
+const (
+	logind        = "org.freedesktop.login1"
+	logindPath    = "/org/freedesktop/login1"
+	logindManager = logind + ".Manager"
+	logindSession = logind + ".Session"
+)
+
+// reconnect is the pause before a bus that is gone, or was never there, is tried again.
+const reconnect = 30 * time.Second
+
+// lockOn locks the agent when logind says that the machine is about to sleep or that the screen of a session is locked.
+// want may be called at any time, and concurrently with watch.
+type lockOn struct {
+	log    *slog.Logger
+	events chan []string // holds the newest wish; capacity 1
+}
+
+func newLockOn(log *slog.Logger) *lockOn { return &lockOn{log, make(chan []string, 1)} }
+
+// want says which events count from now on.
+func (l *lockOn) want(events []string) {
+	for {
+		select {
+		case l.events <- events:
+			return
+		case <-l.events: // an older wish
+		}
+	}
+}
+
+// watch calls lock at each event that is wanted, until ctx ends. Without a wish there is no connection to the bus.
+func (l *lockOn) watch(ctx context.Context, lock func()) {
+	var events []string
+	for {
+		var wait <-chan time.Time
+		if len(events) > 0 {
+			next, err := l.listen(ctx, events, lock)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				events = next
+				continue
+			}
+			l.log.Warn("logind can't be listened to, so nothing locks the agent by itself", "error", err, "retry", reconnect)
+			wait = time.After(reconnect)
+		}
+		select {
+		case events = <-l.events:
+		case <-wait:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen listens until other events are wanted, which it returns, or the bus is gone.
+func (l *lockOn) listen(ctx context.Context, events []string, lock func()) ([]string, error) {
+	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer bus.Close()
+	signals := make(chan *dbus.Signal, 16)
+	bus.Signal(signals)
+	inhibitor := -1 // while it is open, suspend waits for us
+	defer func() { release(&inhibitor) }()
+	if slices.Contains(events, "suspend") {
+		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("PrepareForSleep")); err != nil {
+			return nil, err
+		}
+		inhibitor = l.inhibit(ctx, bus)
+	}
+	if slices.Contains(events, "screen") {
+		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindSession), dbus.WithMatchMember("Lock")); err != nil {
+			return nil, err
+		}
+	}
+	l.log.Info("listening to logind", "lock_on", events)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case next := <-l.events:
+			return next, nil
+		case s, ok := <-signals:
+			if !ok {
+				return nil, dbus.ErrClosed
+			}
+			switch s.Name {
+			case logindManager + ".PrepareForSleep":
+				if len(s.Body) == 1 && s.Body[0] == true {
+					lock()
+					release(&inhibitor)
+				} else if inhibitor < 0 {
+					inhibitor = l.inhibit(ctx, bus)
+				}
+			case logindSession + ".Lock":
+				if ours(ctx, bus, s.Path) {
+					lock()
+				}
+			}
+		}
+	}
+}
+
+// inhibit asks logind to wait with suspending until the descriptor is closed; -1 where it doesn't: then the lock may come
+// after the machine has woken, but it comes.
+func (l *lockOn) inhibit(ctx context.Context, bus *dbus.Conn) int {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var fd dbus.UnixFD
+	err := bus.Object(logind, logindPath).CallWithContext(asking, logindManager+".Inhibit", 0, "sleep", "ccagent", "locks the agent", "delay").Store(&fd)
+	if err != nil {
+		l.log.Warn("logind does not wait for the lock before it suspends", "error", err)
+		return -1
+	}
+	unix.CloseOnExec(int(fd))
+	return int(fd)
+}
+
+func release(fd *int) {
+	if *fd >= 0 {
+		unix.Close(*fd)
+		*fd = -1
+	}
+}
+
+// ours reports whether a session is of our user. One of which that can't be found out counts as ours.
+func ours(ctx context.Context, bus *dbus.Conn, session dbus.ObjectPath) bool {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var user dbus.Variant
+	if bus.Object(logind, session).CallWithContext(asking, "org.freedesktop.DBus.Properties.Get", 0, logindSession, "User").Store(&user) != nil {
+		return true
+	}
+	pair, ok := user.Value().([]any)
+	if !ok || len(pair) == 0 {
+		return true
+	}
+	uid, ok := pair[0].(uint32)
+	return !ok || uid == uint32(os.Geteuid())
+}
