@@ -230,7 +230,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
-	put := f.job.Op == job.Put && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
+	put := f.job.Op.Stores() && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
 	if put {
 		e.identity = nil
 	}

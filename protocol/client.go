@@ -33,6 +33,7 @@ type Client struct {
 var (
 	_ Agent   = (*Client)(nil)
 	_ Watcher = (*Client)(nil)
+	_ Keeper  = (*Client)(nil)
 )
 
 const (
@@ -158,6 +159,20 @@ func (c *Client) Watch(ctx context.Context, req WatchRequest) (answer WatchReply
 	}
 	err = c.do(ctx, OpWatch, frame, func(d *Decoder) (err error) {
 		answer, err = decodeWatchReply(d)
+		return err
+	})
+	return answer, err
+}
+
+// Keep moves a record, or brings back an earlier one: see [Keeper].
+func (c *Client) Keep(ctx context.Context, req KeepRequest) (answer KeepReply, err error) {
+	c.fill(&req.Home)
+	frame, err := AppendKeepRequest(nil, req)
+	if err != nil {
+		return KeepReply{}, tooLarge()
+	}
+	err = c.do(ctx, OpKeep, frame, func(d *Decoder) (err error) {
+		answer, err = decodeKeepReply(d)
 		return err
 	})
 	return answer, err

@@ -27,6 +27,7 @@ const (
 	OpControl  Op = 4 // §4.5
 	OpIdentify Op = 5 // §4.6
 	OpWatch    Op = 6 // §4.8
+	OpKeep     Op = 7 // §4.9; see Keeper
 	OpError    Op = 255
 
 	replyBit Op = 0x80

@@ -55,6 +55,13 @@ func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 		}
 		return reply(dst, req.Profile, appendWatchReply, func() (WatchReply, error) { return w.Watch(ctx, req) })
 	}
+	if k, ok := a.(Keeper); ok && op == OpKeep {
+		req := decodeKeepRequest(&d)
+		if err := d.Err(); err != nil {
+			return refuse(dst, err)
+		}
+		return reply(dst, req.Profile, appendKeepReply, func() (KeepReply, error) { return k.Keep(ctx, req) })
+	}
 	return refuse(dst, &Error{
 		Code:    CodeInternal,
 		Message: "the agent does not know operation " + strconv.Itoa(int(op)),

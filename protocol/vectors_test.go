@@ -69,6 +69,11 @@ func vectors(t testing.TB) map[string][]byte {
 			Profile: "gateway", Account: "user-1", Email: "alice@example.com", Name: "Alice", Organization: "Example", OrganizationID: "org-1",
 			Subscription: "team", Scopes: []string{"openid", "email"}, Fetched: at,
 		}),
+		"keep-request": must(AppendKeepRequest(nil, KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home})),
+		"keep-reply": appendKeepReply(nil, KeepReply{Location: "the keyring", Notice: "fake", Past: []PastSignIn{
+			{ID: "0a1b2c3d", Saved: at, Expiry: at.Add(time.Hour), Account: "alice@example.com", Renewable: true, Current: true},
+			{ID: "4e5f6a7b", Saved: at, Problem: "spent"},
+		}}),
 		"watch-request": must(AppendWatchRequest(nil, WatchRequest{Profile: "gateway", Known: 1767225600123456789, Home: home})),
 		"watch-reply":   appendWatchReply(nil, WatchReply{Version: 1767225600123456790}),
 		"error-reply": AppendError(nil, &Error{
@@ -181,6 +186,16 @@ func again(t testing.TB, payload []byte) []byte {
 		var r WatchReply
 		if r, err = decodeWatchReply(&d); err == nil {
 			frame = appendWatchReply(nil, r)
+		}
+	case OpKeep:
+		r := decodeKeepRequest(&d)
+		if err = d.Err(); err == nil {
+			frame, err = AppendKeepRequest(nil, r)
+		}
+	case OpKeep.Reply():
+		var r KeepReply
+		if r, err = decodeKeepReply(&d); err == nil {
+			frame = appendKeepReply(nil, r)
 		}
 	case OpError:
 		if e, ok := decodeError(&d).(*Error); ok {

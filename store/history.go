@@ -274,3 +274,9 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 	}
 	return setMembers(src, []member{{"version", encode(1)}, {"sign_ins", append(list, ']')}})
 }
+
+// ID names the record in lists. It tells nothing of it.
+func (p Past) ID() string {
+	v := p.Record.version()
+	return hex.EncodeToString(v[:4])
+}

@@ -31,6 +31,8 @@ func WriteJob(w io.Writer, j Job) error {
 	for _, s := range []protocol.Secret{j.Record, j.Key, j.Passphrase, j.NewPassphrase} {
 		e.String(s.Reveal())
 	}
+	e.String(j.Target)
+	e.String(j.PastID)
 	return write(w, &e)
 }
 
@@ -56,7 +58,7 @@ func ReadJob(r io.Reader) (Job, error) {
 		HalfLife:   d.Bool(),
 		Record:     secret(&d),
 
-		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d),
+		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d), Target: d.String(), PastID: d.String(),
 	}
 	return j, d.Err()
 }
@@ -89,6 +91,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.Strings(r.Result.Scopes)
 	e.String(r.Result.Notice)
 	identity(&e, r.Result.Identity)
+	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
 	return write(w, &e)
 }
@@ -121,6 +124,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Scopes:       d.Strings(),
 		Notice:       d.String(),
 		Identity:     readIdentity(&d),
+		Past:         d.PastSignIns(),
 		Key:          secret(&d),
 	}
 	return report, d.Err()

@@ -18,7 +18,7 @@ var (
 		Build: "v1.2.3", Op: Renew, Profile: "claude", Settings: []byte(`{"fake":true}`), Base: Version{1, 31: 2}, Force: true,
 		MinTTL: time.Minute, HalfLife: true, Record: protocol.NewSecret("fake-record"), Since: at, SignIn: true, KeepRemote: true,
 		Check: true, Token: protocol.NewSecret("fake-access-0"),
-		Key: protocol.NewSecret("fake-key"), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"),
+		Key: protocol.NewSecret("fake-key"), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring", PastID: "0a1b2c3d",
 	}
 	fullReport = Report{
 		Kind: Done,
@@ -30,6 +30,7 @@ var (
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
 			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",
 				Scopes: []string{"7", "8"}, Fetched: at},
+			Past: []protocol.PastSignIn{{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"}},
 			Key: protocol.NewSecret("fake-key"),
 		},
 	}

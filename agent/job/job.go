@@ -33,9 +33,17 @@ const (
 	Logout Op = 6
 	// Identify finds out who is signed in: from what is kept with the record, else (or with Force) from the provider.
 	Identify Op = 7
+	// Move takes the record to the store Target. See package worker for the order of what it does.
+	Move Op = 8
+	// Restore brings back the earlier sign-in PastID, History lists them all.
+	Restore Op = 10
+	History Op = 11
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock Op = 16
 )
+
+// Stores reports whether the op, done, ends with another record in force, or elsewhere.
+func (op Op) Stores() bool { return op == Put || op == Move || op == Restore }
 
 // Removes reports whether the op ends with nothing stored.
 func (op Op) Removes() bool { return op == Delete || op == Logout }
@@ -74,6 +82,10 @@ type Job struct {
 	Key protocol.Secret
 	// Passphrase is what Unlock tries. With NewPassphrase the identity gets that instead, or with Force is made with it.
 	Passphrase, NewPassphrase protocol.Secret
+	// Target is the kind of store to Move to.
+	Target string
+	// PastID is the sign-in to Restore.
+	PastID string
 }
 
 // Kind is the kind of a report.
@@ -116,6 +128,7 @@ type Result struct {
 	Scopes       []string
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
+	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }
 

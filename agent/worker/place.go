@@ -149,12 +149,23 @@ func (e *errand) remember(st store.Store) {
 	if known, err := e.recall(); err != nil || known == kind {
 		return
 	}
-	data, err := json.Marshal(choice{Version: 1, Store: kind})
-	if err != nil {
-		return
-	}
-	replaceFile(e.choicePath(), append(data, '\n'))
+	e.decide(kind)
 }
+
+// decide makes kind what store `auto` is from now on.
+func (e *errand) decide(kind string) error {
+	data, err := json.Marshal(choice{Version: 1, Store: kind})
+	if err == nil {
+		err = replaceFile(e.choicePath(), append(data, '\n'))
+	}
+	if err != nil {
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "which store the profile uses could not be written down: " + err.Error()}
+	}
+	return nil
+}
+
+// Decide makes kind what store `auto` of a profile is, as a job that stores its record there would.
+func Decide(s Settings, kind string) error { return (&errand{settings: s}).decide(kind) }
 
 // forget undoes remember.
 func (e *errand) forget() { os.Remove(e.choicePath()) }

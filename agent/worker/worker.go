@@ -100,6 +100,12 @@ func (e *errand) do(ctx context.Context) outcome {
 		return e.logout(ctx)
 	case job.Identify:
 		return e.identify(ctx)
+	case job.Move:
+		return e.move(ctx)
+	case job.Restore:
+		return e.restore(ctx)
+	case job.History:
+		return e.history(ctx)
 	case job.Unlock:
 		return e.unlock(ctx)
 	case job.Spill:

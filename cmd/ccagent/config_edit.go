@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -77,6 +78,31 @@ func removeProfile(ctx context.Context, env environ, name string) (*configEdit, 
 	})
 }
 
+// setStore changes a profile's store in config.toml, and returns what it was. A profile that is not written there is not
+// changed: its store is auto.
+func setStore(ctx context.Context, env environ, name, kind string) (was string, err error) {
+	_, err = editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		name := d.written(name)
+		if name == "" {
+			return text, nil
+		}
+		table := d.Profiles[name]
+		was, table.Store = table.Store, kind
+		d.Profiles[name] = table
+		lines := bytes.SplitAfter(text, []byte("\n"))
+		set := []byte("store = " + tomlString(kind))
+		if i := d.index.line("profiles", name, "store"); i > 0 {
+			lines[i-1] = storeValue.ReplaceAllLiteral(lines[i-1], set)
+		} else if i := d.index.line("profiles", name); i > 0 {
+			lines = slices.Insert(lines, i, append(set, '\n'))
+		}
+		return bytes.Join(lines, nil), nil // what was not found is noticed by who compares
+	})
+	return was, err
+}
+
+var storeValue = regexp.MustCompile(`store\s*=\s*("[^"]*"|'[^']*')`)
+
 // written returns the name as config.toml spells it, "" when it isn't there.
 func (d *document) written(name string) string {
 	for known := range d.Profiles {
@@ -134,7 +160,7 @@ func planEdit(env environ, path string, change func(*document, []byte) ([]byte, 
 
 // sameConfig reports whether two documents say the same.
 func sameConfig(a, b configFile) bool {
-	if a.DefaultProfile != b.DefaultProfile || len(a.Profiles) != len(b.Profiles) {
+	if a.DefaultProfile != b.DefaultProfile || !slices.Equal(a.LockOn, b.LockOn) || len(a.Profiles) != len(b.Profiles) {
 		return false
 	}
 	for name, table := range a.Profiles {

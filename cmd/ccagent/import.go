@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,14 +22,17 @@ import (
 func importCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "import",
-		Usage:     "take a sign-in over from a file",
+		Usage:     "take a sign-in over from a file or the keyring",
 		ArgsUsage: "[FILE|-]",
-		Description: `Reads Claude Code's format, which the Python predecessor's files share. Without FILE it takes the first of
-~/.config/ccproxy/credentials.json, Claude Code's own file, ~/.config/claude/.credentials.json.
+		Description: `Reads Claude Code's format, which the Python predecessor's files share, a profile of the vendor's SDKs, and what
+"ccagent export" wrote. Without FILE it takes the first of ~/.config/ccproxy/credentials.json, Claude Code's own
+file, ~/.config/claude/.credentials.json, and the predecessor's item in the keyring. Who is signed in is taken from
+account.json beside the predecessor's file.
 
 A sign-in that renews itself has one home, so what becomes of FILE depends on whose it is. Claude Code's
 .credentials.json is used where it lies, together with Claude Code. The predecessor's file is taken over and
-renamed to credentials.json.imported. Any other file is copied from, and should be deleted.
+renamed to credentials.json.imported, its item in the keyring deleted. Any other file is copied from, and should
+be deleted.
 
 With -p a profile that does not exist yet is added. A sign-in that expires before the one that is stored is
 refused; --force takes it nevertheless.
@@ -39,6 +43,8 @@ EXAMPLE:
    ssh host cat .claude/.credentials.json | ccagent import - -p host`,
 		Flags: []cli.Flag{
 			profileFlag(),
+			&cli.BoolFlag{Name: "keyring", Usage: "take the Python predecessor's item in the keyring"},
+			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over a sign-in that lasts longer, or that Claude Code uses"},
 			timeoutFlag(),
 		},
@@ -48,12 +54,18 @@ EXAMPLE:
 
 // source is what is imported.
 type source struct {
-	path   string // "" is standard input
-	record store.Record
-	info   fs.FileInfo // nil for standard input
+	path string // "" is standard input, or the keyring
+	store.Portable
+	info    fs.FileInfo // nil for what is no file
+	keyring bool        // it is the predecessor's item
 }
 
-func (s source) String() string { return cmp.Or(s.path, "standard input") }
+func (s source) String() string {
+	if s.keyring {
+		return "the keyring's item claude-code-proxy"
+	}
+	return cmp.Or(s.path, "standard input")
+}
 
 func importFrom(c *cli.Context) error {
 	if c.Args().Len() > 1 {
@@ -68,14 +80,26 @@ func importFrom(c *cli.Context) error {
 		return err
 	}
 	profile, exists := findProfile(config, name)
-	if exists && profile.Provider != "claude" {
-		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("profile %s is of provider %s; what is imported is for provider claude", profile.Name, profile.Provider),
-			Hint:    "name another profile with -p; one that does not exist is added"}
-	}
 	from, err := findSource(c, getenv, profile)
 	if err != nil {
 		return err
+	}
+	if from.Profile != "" && c.String("profile") == "" { // an export knows whose it is
+		name = from.Profile
+		if err := protocol.CheckProfile(name); err != nil {
+			return err
+		}
+		profile, exists = findProfile(config, name)
+	}
+	switch provider := cmp.Or(from.Provider, "claude"); {
+	case exists && profile.Provider != provider:
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("profile %s is of provider %s; what is imported is for provider %s", profile.Name, profile.Provider, provider),
+			Hint:    "name another profile with -p"}
+	case !exists && provider != "claude":
+		return &protocol.Error{Code: protocol.CodeNotFound,
+			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, provider),
+			Hint:    "add its table to config.toml first, as it is where the export was made"}
 	}
 	if dir := claudeDirFor(from, profile); dir != "" {
 		return adopt(c, from, dir, name, profile)
@@ -85,25 +109,40 @@ func importFrom(c *cli.Context) error {
 
 // findSource reads what the arguments name, or the first file of the search order that exists.
 func findSource(c *cli.Context, env environ, profile agent.Profile) (source, error) {
-	switch file := c.Args().First(); file {
-	case "-":
-		record, err := store.ReadClaude(c.App.Reader)
-		return source{record: record}, from("standard input", err)
-	case "":
-	default:
+	identity := func() (store.Identity, error) { return importIdentity(c) }
+	switch file := c.Args().First(); {
+	case c.Bool("keyring") && file != "":
+		return source{}, usagef(c, "--keyring and a file exclude each other")
+	case c.Bool("keyring"):
+		return predecessorItem(c)
+	case file == "-":
+		p, err := store.Read(c.App.Reader, identity)
+		return source{Portable: p}, from("standard input", err)
+	case file != "":
 		path, err := filepath.Abs(file)
 		if err != nil {
 			return source{}, err
 		}
-		return readSource(path)
+		s, err := readSource(path, identity)
+		if err == nil && s.is(predecessorFile(env)) {
+			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
+		}
+		return s, err
 	}
 	places := searchOrder(env, profile)
 	for _, path := range places {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			return readSource(path)
+			s, err := readSource(path, identity)
+			if err == nil && path == predecessorFile(env) {
+				s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
+			}
+			return s, err
 		}
 	}
-	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", "),
+	if s, err := predecessorItem(c); err == nil {
+		return s, nil
+	}
+	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
 		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
 }
 
@@ -130,7 +169,53 @@ func predecessorFile(env environ) string {
 	return filepath.Join(home, ".config/ccproxy/credentials.json")
 }
 
-func readSource(path string) (source, error) {
+// predecessorItem is what the Python predecessor keeps in the keyring.
+func predecessorItem(c *cli.Context) (source, error) {
+	asking, cancel := context.WithTimeout(c.Context, 10*time.Second)
+	defer cancel()
+	record, err := store.ReadPredecessorKeyring(asking)
+	return source{Portable: store.Portable{Record: record}, keyring: true}, err
+}
+
+// addAccount adds who is signed in, from the predecessor's account.json. One that is absent or of another form is no loss:
+// the provider can be asked.
+func (s *source) addAccount(path string) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	if identity, err := store.ReadAccount(f); err == nil {
+		identity.Fetched = info.ModTime()
+		s.Record.Identity = identity
+	}
+}
+
+// importIdentity is what opens an encrypted export.
+func importIdentity(c *cli.Context) (store.Identity, error) {
+	path := c.String("identity")
+	if path == "" {
+		return store.Identity{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the input is encrypted", Hint: "name what opens it: --identity FILE"}
+	}
+	key, err := store.UnlockIdentity(path, protocol.Secret{})
+	if errors.Is(err, protocol.ErrLocked) {
+		var passphrase protocol.Secret
+		if passphrase, err = askPassphrase(c, err.Error()); err != nil {
+			return store.Identity{}, err
+		}
+		key, err = store.UnlockIdentity(path, passphrase)
+	}
+	if err != nil {
+		return store.Identity{}, err
+	}
+	return store.ParseIdentity(key)
+}
+
+func readSource(path string, identity func() (store.Identity, error)) (source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
 		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist"}
@@ -146,8 +231,8 @@ func readSource(path string) (source, error) {
 	if !info.Mode().IsRegular() {
 		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
 	}
-	record, err := store.ReadClaude(f)
-	return source{path: path, record: record, info: info}, from(path, err)
+	p, err := store.Read(f, identity)
+	return source{path: path, Portable: p, info: info}, from(path, err)
 }
 
 // from names the file in an error of package store, which knows it as "the input".
@@ -235,7 +320,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	if tokenErr != nil {
 		warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.record))
+	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.Record))
 	return err
 }
 
@@ -256,14 +341,14 @@ func writtenProfile(name string) bool {
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source, name string, profile agent.Profile) error {
 	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") && !c.Bool("force") {
-		if other, err := readSource(filepath.Join(dir, ".credentials.json")); err == nil && !sameTokens(other.record, from.record) {
+		if other, err := readSource(filepath.Join(dir, ".credentials.json"), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
 					other, cmp.Or(from.path, "-"))}
 		}
 	}
-	record, err := from.record.Marshal()
+	record, err := from.Record.Marshal()
 	if err != nil {
 		return err
 	}
@@ -289,11 +374,19 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		return err
 	}
 	notice(c.App.ErrWriter, reply.Notice)
-	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.record)); err != nil {
+	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.Record)); err != nil {
 		return err
 	}
-	if from.path == "" || from.record.RefreshToken.Empty() {
+	if from.path == "" || from.Record.RefreshToken.Empty() {
 		return nil
+	}
+	if from.keyring {
+		if err := store.DeletePredecessorKeyring(c.Context, from.Record); err != nil {
+			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", from, err)
+			return nil
+		}
+		_, err = fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", from)
+		return err
 	}
 	if !from.is(predecessorFile(getenv)) {
 		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", from)
@@ -353,6 +446,6 @@ func hasSignIn(dir string) bool {
 	if dir == "" {
 		return false
 	}
-	_, err := readSource(filepath.Join(dir, ".credentials.json"))
+	_, err := readSource(filepath.Join(dir, ".credentials.json"), nil)
 	return err == nil
 }

@@ -8,10 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -58,6 +60,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands := maps.Clone(loginCommands)
 	commands["exits"] = exits
 	commands["documented"] = documented
+	commands["earlier"] = earlier
+	commands["identity"] = identity
 	return commands
 }
 
@@ -79,6 +83,26 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+// earlier sets ID to that of the first sign-in that ccagent restore lists and that is not in force: earlier [ARGUMENTS].
+func earlier(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(ts.Exec("ccagent", append([]string{"restore"}, args...)...))
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		if id, rest, _ := strings.Cut(line, " "); id != "ID" && !strings.Contains(rest, "in force") {
+			ts.Setenv("ID", id)
+			return
+		}
+	}
+	ts.Fatalf("none is listed")
+}
+
+// identity makes an age identity in the file, and sets RECIPIENT to whom it opens: identity FILE.
+func identity(ts *testscript.TestScript, neg bool, args []string) {
+	i, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(i.String()+"\n"), 0o600))
+	ts.Setenv("RECIPIENT", i.Recipient().String())
 }
 
 // endAgent stops the agent of a script, if it started one.

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "bring an earlier sign-in back",
+		ArgsUsage: "[ID]",
+		Description: `The newest record of each of a profile's last three sign-ins is kept. Without ID they are listed; with it that one
+is in force again, and the one that was is kept. A refresh token that is known to be spent is not brought back.
+
+EXAMPLE:
+   ccagent restore -p work
+   ccagent restore 0a1b2c3d -p work`,
+		Flags: []cli.Flag{profileFlag(), timeoutFlag()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Len() > 1 {
+				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			}
+			conn, err := connect(c, true)
+			if err != nil {
+				return err
+			}
+			defer conn.close()
+			if id := c.Args().First(); id != "" {
+				reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepRestore, Profile: c.String("profile"), SignIn: id})
+				if err != nil {
+					return err
+				}
+				notice(c.App.ErrWriter, reply.Notice)
+				_, err = fmt.Fprintf(c.App.Writer, "%s is in force, in %s\n", sanitize(id), sanitize(reply.Location))
+				return err
+			}
+			reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: c.String("profile")})
+			if err != nil {
+				return err
+			}
+			if len(reply.Past) == 0 {
+				notice(c.App.ErrWriter, "nothing is kept of earlier sign-ins")
+				return nil
+			}
+			t := table{{"ID", "SAVED", "ACCOUNT", "TOKEN", ""}}
+			for _, p := range reply.Past {
+				t = append(t, []string{p.ID, localTime(p.Saved), dash(p.Account), expires(time.Now(), p.Expiry), judged(p)})
+			}
+			return t.write(c.App.Writer, 0)
+		},
+	}
+}
+
+// judged says what may be done with an earlier sign-in.
+func judged(p protocol.PastSignIn) string {
+	switch {
+	case p.Current:
+		return "in force"
+	case p.Problem != "":
+		return sanitize(p.Problem)
+	case !p.Renewable:
+		return "until it expires"
+	}
+	return "can be brought back"
+}
+
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return sanitize(text)
+}
