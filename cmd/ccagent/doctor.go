@@ -29,15 +29,24 @@ func doctorCommand() *cli.Command {
 		Name:  "doctor",
 		Usage: "look for what is wrong, and say what mends it",
 		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, the files with
-sign-ins, the apiKeyHelper of Claude Code, and at this environment. It changes nothing, starts no agent, and asks no provider. The exit code is 0 when nothing fails, else 1.
+sign-ins, the apiKeyHelper of Claude Code, and at this environment. It changes nothing, starts no agent, and
+asks no provider. With the argument store it asks every store whether it holds a profile's record, changing
+nothing; a keyring that holds none is asked to take a test value and to forget it. The exit code is 0 when nothing fails, else 1.
 
 EXAMPLE:
    ccagent doctor
-   ccagent doctor --json`,
-		Flags: []cli.Flag{jsonFlag()},
+   ccagent doctor --json
+   ccagent doctor store -p work`,
+		ArgsUsage: "[store]",
+		Flags:     []cli.Flag{jsonFlag(), &cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)"}},
 		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
+			switch {
+			case c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() != "store":
+				return usagef(c, "it looks at everything, or with the argument store at the stores")
+			case c.Args().Present():
+				return doctorStore(c)
+			case c.IsSet("profile"):
+				return usagef(c, "-p goes with: ccagent doctor store")
 			}
 			ctx, cancel := context.WithTimeout(c.Context, doctorTime)
 			defer cancel()

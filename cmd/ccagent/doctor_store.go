@@ -1,0 +1,77 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// storesTime bounds the questions to all stores: a keyring alone may take 10 seconds to say nothing.
+const storesTime = 30 * time.Second
+
+// doctorStore says of each store what it answers about a profile, and how long that took.
+func doctorStore(c *cli.Context) error {
+	config, _, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), config.Default)
+	profile, ok := findProfile(config, name)
+	if !ok {
+		return noProfile(name)
+	}
+	settings, err := workerSettings(profile)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, storesTime)
+	defer cancel()
+	return report(c, judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{})))
+}
+
+// judgeStores makes findings of what the stores said. A store that does not answer is wrong only where the record rests there,
+// and a record where it does not rest is a copy that was left.
+func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
+	var found []finding
+	for _, a := range answers {
+		f := finding{ID: "store " + a.Kind, State: "ok"}
+		took := a.Took.Round(time.Millisecond)
+		switch {
+		case a.Err == nil && a.InForce:
+			f.What = fmt.Sprintf("holds the record of profile %s, in %s (%s)", s.Name, a.Location, took)
+		case a.Err == nil && a.Kind == "claude-code":
+			f.State, f.What = "skip", fmt.Sprintf("holds a sign-in of Claude Code's own, in %s (%s)", a.Location, took)
+		case a.Err == nil:
+			f.State, f.What = "warn", fmt.Sprintf("holds a record of profile %s that is not in force, in %s (%s)", s.Name, a.Location, took)
+			f.Mend = "ccagent move " + s.Name + " " + inForce(answers)
+		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
+			f.State, f.What = "warn", fmt.Sprintf("is where profile %s rests, and holds nothing of it (%s)", s.Name, took)
+			f.Mend = "ccagent restore -p " + s.Name
+		case errors.Is(a.Err, protocol.ErrNotFound):
+			f.What = fmt.Sprintf("answers, and holds nothing of profile %s (%s)", s.Name, took)
+		case a.InForce:
+			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Err, took), mendOf(a.Err)
+		default:
+			f.State, f.What = "skip", fmt.Sprintf("%s (%s)", a.Err, took)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// inForce is the store in force, file where none is known.
+func inForce(answers []worker.Answer) string {
+	for _, a := range answers {
+		if a.InForce {
+			return a.Kind
+		}
+	}
+	return "file"
+}
