@@ -330,7 +330,7 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 }
 
 func statusSize(p protocol.ProfileStatus) int {
-	n := 256 + len(p.Name) + len(p.Location) + len(p.LastError) + len(p.Subscription)
+	n := 256 + len(p.Name) + len(p.Location) + len(p.LastError) + len(p.Note) + len(p.Subscription)
 	for _, s := range p.Scopes {
 		n += 4 + len(s)
 	}

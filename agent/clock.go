@@ -121,9 +121,13 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 		}
 		return e.saving.at, false
 	}
-	idle = e.record.Empty()
+	shown := e.profile.Load().Shown
+	idle = e.record.Empty() && !shown
 	h := e.hand.Load()
-	if h == nil || now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
+	if shown && h == nil && !e.agent.locking.on.Load() {
+		return e.load(now, sweep), false
+	}
+	if h == nil || !shown && now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
 		return time.Time{}, idle
 	}
 	if !e.renewAt.IsZero() {
@@ -140,6 +144,21 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 		e.agent.work.Go(e.lookForOthers)
 	}
 	return next, idle
+}
+
+// load brings the token of a profile that others read views of, and says when to look again. e.mu is held.
+func (e *entry) load(now time.Time, sweep bool) time.Time {
+	f := e.failure
+	switch {
+	case f == nil, !f.retry.at.IsZero() && !now.Before(f.retry.at):
+		e.start(job.Job{Op: job.Renew})
+	case f.retry.at.IsZero() && sweep && !e.looking && len(e.seen.paths) > 0:
+		e.looking = true
+		e.agent.work.Go(e.lookForOthers)
+	default:
+		return f.retry.at
+	}
+	return time.Time{}
 }
 
 // lookForOthers loads the record again if someone else wrote it.

@@ -21,5 +21,6 @@ type Profile struct {
 	Hosts     []string // where its token may go; none: anywhere
 	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
 	Identity  string   // the key file of store encrypted, where the record may rest there: names the key that CommandUnlock opens
+	Shown     bool     // it has views: it is renewed whether or not anybody asks, and keeps an idle agent running
 	Settings  []byte   // what a worker needs to know, opaque here
 }

@@ -30,6 +30,7 @@ type entry struct {
 	saving    *retry          // record is unsaved: when to try again; nil for store memory
 	saveError *protocol.Error // why it is unsaved
 	place     place           // what the last job that knew said of the record
+	note      string          // what the last job said of its views
 	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
@@ -188,7 +189,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	defer e.mu.Unlock()
 	s := protocol.ProfileStatus{
 		Name: p.Name, Provider: p.Provider, Store: e.place.store, Location: cut(e.place.location),
-		Subscription: cut(e.place.subscription), LastRenewal: e.lastRenewal,
+		Subscription: cut(e.place.subscription), LastRenewal: e.lastRenewal, Note: cut(e.note),
 	}
 	if s.Store == "" {
 		s.Store = p.Store

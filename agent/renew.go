@@ -230,6 +230,12 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
+	if e.note != r.Note && r.Note != "" {
+		log.Warn("a view is not up to date", "profile", e.name(), "note", r.Note)
+	}
+	if !r.Token.Empty() || r.Note != "" {
+		e.note = r.Note
+	}
 	put := f.job.Op.Stores() && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
 	if put {
 		e.identity = nil

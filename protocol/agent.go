@@ -131,6 +131,7 @@ type ProfileStatus struct {
 	LastCode     Code
 	Subscription string
 	Scopes       []string
+	Note         string // what else a person should know: a view that somebody else has changed; "" is the rule
 }
 
 // PutRequest hands a record in.

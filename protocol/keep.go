@@ -24,6 +24,8 @@ const (
 	KeepHistory KeepAction = 2
 	// KeepRestore brings one of them back. ErrNotFound: there is none of that id; ErrExpired: nothing in it could still be used.
 	KeepRestore KeepAction = 3
+	// KeepShow writes the profile's views anew, over whatever somebody else has made of them.
+	KeepShow KeepAction = 4
 )
 
 // KeepRequest asks for one of them.

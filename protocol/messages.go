@@ -148,6 +148,7 @@ func (e *Encoder) profile(p *ProfileStatus) {
 	e.Uint16(uint16(p.LastCode))
 	e.String(oneLine(p.Subscription, maxText))
 	e.Strings(p.Scopes)
+	e.String(oneLine(p.Note, maxText))
 	e.Shut(mark)
 }
 
@@ -199,6 +200,9 @@ func decodeProfile(d Decoder) (ProfileStatus, error) {
 		LastCode:     Code(d.Uint16()),
 		Subscription: oneLine(d.String(), maxText),
 		Scopes:       d.Strings(),
+	}
+	if d.More() {
+		p.Note = oneLine(d.String(), maxText)
 	}
 	for i, s := range p.Scopes {
 		p.Scopes[i] = oneLine(s, maxText)

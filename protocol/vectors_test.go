@@ -44,7 +44,7 @@ func vectors(t testing.TB) map[string][]byte {
 				Name: "claude", Provider: "claude", State: StateLive, Store: "claude-code",
 				Location: "/home/alice/.claude/.credentials.json", Kind: KindOAuth, HasToken: true, Expiry: at.Add(8 * time.Hour),
 				Issued: at, LastRenewal: at, LastUsed: at, LastError: "the provider answered 503", LastCode: CodeUnavailable,
-				Subscription: "max", Scopes: []string{"user:inference", "user:profile"},
+				Subscription: "max", Scopes: []string{"user:inference", "user:profile"}, Note: "fake note",
 			}},
 			Next: "claude",
 		}),

@@ -91,6 +91,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.Strings(r.Result.Scopes)
 	e.String(r.Result.Notice)
 	identity(&e, r.Result.Identity)
+	e.String(r.Result.Note)
 	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
 	return write(w, &e)
@@ -124,6 +125,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Scopes:       d.Strings(),
 		Notice:       d.String(),
 		Identity:     readIdentity(&d),
+		Note:         d.String(),
 		Past:         d.PastSignIns(),
 		Key:          secret(&d),
 	}

@@ -38,6 +38,8 @@ const (
 	// Restore brings back the earlier sign-in PastID, History lists them all.
 	Restore Op = 10
 	History Op = 11
+	// Show writes the profile's views over whatever is there.
+	Show Op = 15
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock Op = 16
 )
@@ -128,6 +130,7 @@ type Result struct {
 	Scopes       []string
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
+	Note         string // of its views: shown in status until the next job
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }

@@ -16,6 +16,9 @@ type Settings struct {
 	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
 	Identity  string `json:"identity,omitempty"`   // of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
 
+	Views  []string `json:"views,omitempty"`   // anthropic-sdk, claude-code: who else reads the token
+	SDKDir string   `json:"sdk_dir,omitempty"` // of view anthropic-sdk: the SDKs' configuration directory, absolute
+
 	// The provider, where it is claude, oidc or oauth2. An endpoint that is empty is looked up at Issuer.
 	Issuer        string `json:"issuer,omitempty"`
 	Grant         string `json:"grant,omitempty"` // authorization_code (""), device_code, client_credentials, jwt-bearer

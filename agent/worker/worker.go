@@ -45,6 +45,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	}
 	e.agent.report(job.Report{Kind: job.Hello})
 	o := e.do(ctx)
+	e.show(context.WithoutCancel(ctx), &o)
 	if e.notice != "" && o.err == nil {
 		o.result.Notice = strings.TrimPrefix(o.result.Notice+"; "+e.notice, "; ")
 	}
@@ -106,6 +107,8 @@ func (e *errand) do(ctx context.Context) outcome {
 		return e.restore(ctx)
 	case job.History:
 		return e.history(ctx)
+	case job.Show:
+		return e.restoreViews(ctx)
 	case job.Unlock:
 		return e.unlock(ctx)
 	case job.Spill:

@@ -55,14 +55,14 @@ type configFile struct {
 	Profiles       map[string]profileTable `toml:"profiles"`
 }
 
-// profileTable is one [profiles.NAME]. Keys that a later version gives a meaning to are known, so that they can be refused
-// by that reason instead of as a typing error.
+// profileTable is one [profiles.NAME].
 type profileTable struct {
 	Provider  string   `toml:"provider"`
 	Store     string   `toml:"store"`
 	Hosts     []string `toml:"hosts"`
 	ConfigDir *string  `toml:"config_dir"`
 	Identity  *string  `toml:"identity"`
+	Views     []string `toml:"views"`
 
 	Issuer        *string `toml:"issuer"`
 	Grant         *string `toml:"grant"`
@@ -100,9 +100,8 @@ type profileTable struct {
 	TTL     *string  `toml:"ttl"`
 	Timeout *string  `toml:"timeout"`
 
-	// Known in order to be refused by their reason: the first has no place in this file, a later version honours the other.
+	// Known in order to be refused by its reason: it has no place in this file.
 	ClientSecret any `toml:"client_secret"`
-	Views        any `toml:"views"`
 }
 
 // loadConfig reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
@@ -265,7 +264,7 @@ func wanted(key []string) string {
 		return "a string"
 	}
 	switch key[len(key)-1] {
-	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command":
+	case "hosts", "views", "lock_on", "scopes", "command", "resource", "assertion_command":
 		return `a list of strings, like ["a", "b"]`
 	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
@@ -385,6 +384,7 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	s.DataDir, s.StateDir = data, state
 	text, err := json.Marshal(s.Settings)
 	return agent.Profile{
+		Shown:    len(s.Views) > 0,
 		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
 		Name:     s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
 	}, err

@@ -347,6 +347,7 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 	line("ttl", t.TTL)
 	line("timeout", t.Timeout)
 	list("hosts", t.Hosts)
+	list("views", t.Views)
 	return text
 }
 

@@ -34,12 +34,10 @@ var (
 	signInKeys = []string{
 		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
 		"client_id", "scopes", "params", "user_agent", "headers", "redirect_host", "redirect_port", "login_timeout", "timeout",
-		"ca_file", "client_cert", "client_key", "proxy",
+		"ca_file", "client_cert", "client_key", "proxy", "views",
 	}
 	clientKeys = []string{"grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command"}
 	ownStores  = []string{"auto", "file", "keyring", "encrypted", "memory"}
-	// laterKeys are those of DESIGN's words that this version can't honour yet.
-	laterKeys = []string{"views"}
 )
 
 // settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
@@ -72,8 +70,6 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets", name).(*protocol.Error)
 			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
 			return nil, e
-		case slices.Contains(laterKeys, key):
-			return nil, fault(key, "%s is not supported by this version", key)
 		default:
 			return nil, fault(key, "%s means nothing to provider %s", key, t.Provider)
 		}
@@ -85,6 +81,24 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			return nil, fault("hosts", "hosts: %q is not a host name", host)
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))
+	}
+	for _, view := range t.Views {
+		switch {
+		case view == "anthropic-sdk":
+			if s.SDKDir = env.sdkDir(); s.SDKDir == "" {
+				return nil, fault("views", "views: HOME is not set, so the SDKs' directory is not known")
+			}
+		case view != "claude-code":
+			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
+		case t.Provider != "claude":
+			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)
+		case t.Store == "auto", t.Store == "claude-code":
+			return nil, fault("views", "views: claude-code needs a store of our own (file, keyring, encrypted, memory): the record itself is there otherwise")
+		}
+		if slices.Contains(s.Views, view) {
+			return nil, fault("views", "views: %s is named twice", view)
+		}
+		s.Views = append(s.Views, view)
 	}
 	if t.Identity != nil {
 		s.Identity = env.expand(*t.Identity)

@@ -56,6 +56,17 @@ func (e environ) claudeDir() string {
 	return ""
 }
 
+// sdkDir is where the vendor's SDKs have their profiles, "" when HOME says nothing.
+func (e environ) sdkDir() string {
+	if dir := e("ANTHROPIC_CONFIG_DIR"); filepath.IsAbs(dir) {
+		return filepath.Clean(dir)
+	}
+	if home := e("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".config/anthropic")
+	}
+	return ""
+}
+
 // expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
 func (e environ) expand(path string) string {
 	if path == "~" || len(path) > 1 && path[:2] == "~/" {

@@ -17,10 +17,16 @@ func restoreCommand() *cli.Command {
 		Description: `The newest record of each of a profile's last three sign-ins is kept. Without ID they are listed; with it that one
 is in force again, and the one that was is kept. A refresh token that is known to be spent is not brought back.
 
+With --views the profile's views are written anew, over what somebody else has made of them.
+
 EXAMPLE:
    ccagent restore -p work
    ccagent restore 0a1b2c3d -p work`,
-		Flags: []cli.Flag{profileFlag(), timeoutFlag()},
+		Flags: []cli.Flag{
+			profileFlag(),
+			&cli.BoolFlag{Name: "views", Usage: "write the views anew"},
+			timeoutFlag(),
+		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return usagef(c, "%q is one argument too many", c.Args().Get(1))
@@ -30,6 +36,16 @@ EXAMPLE:
 				return err
 			}
 			defer conn.close()
+			if c.Bool("views") {
+				if c.Args().Present() {
+					return usagef(c, "--views and an id exclude each other")
+				}
+				reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepShow, Profile: c.String("profile")})
+				if err == nil {
+					_, err = fmt.Fprintf(c.App.Writer, "written: %s\n", sanitize(reply.Notice))
+				}
+				return err
+			}
 			if id := c.Args().First(); id != "" {
 				reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepRestore, Profile: c.String("profile"), SignIn: id})
 				if err != nil {

@@ -171,6 +171,9 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		if p.LastError != "" {
 			remarks = append(remarks, sanitize(p.Name+": "+p.LastError))
 		}
+		if p.Note != "" {
+			remarks = append(remarks, sanitize(p.Name+": "+p.Note))
+		}
 	}
 	t.write(&b, s.width)
 	if len(remarks) > 0 {

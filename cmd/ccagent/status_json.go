@@ -43,6 +43,7 @@ type profileJSON struct {
 	LastExit     int        `json:"last_exit,omitempty"`
 	Subscription string     `json:"subscription,omitempty"`
 	Scopes       []string   `json:"scopes,omitempty"`
+	Note         string     `json:"note,omitempty"`
 }
 
 func newStatusJSON(s protocol.Status) statusJSON {

@@ -1,0 +1,45 @@
+package agent
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// A profile that others read views of is loaded and renewed though nobody asks, also after failures, and keeps the agent running.
+func TestShownProfileIsKeptFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour}
+		p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "no network"}
+		a := New(Options{Runner: p, IdleTimeout: time.Hour, Load: func() (Config, error) {
+			return Config{Default: "work", Profiles: []Profile{
+				{Name: "quiet", Provider: "claude", Store: "file", Settings: []byte("{}")},
+				{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true},
+			}}, nil
+		}})
+		defer a.Close(context.Background())
+		time.Sleep(10 * time.Minute)
+		p.set(func() { p.fail = nil })
+		time.Sleep(72 * time.Hour)
+		if n := p.renewed(); n < 72 || n > 100 {
+			t.Errorf("%d renewals of an hour's token in three days", n)
+		}
+		for _, j := range p.all() {
+			if j.Profile == "quiet" {
+				t.Error("the profile without views was renewed, and nobody had asked")
+			}
+		}
+		if n := p.count(job.Renew); n > 130 {
+			t.Errorf("%d jobs", n)
+		}
+		select {
+		case <-a.stopping:
+			t.Error("the agent ended as if it were idle")
+		default:
+		}
+	})
+}

@@ -1,0 +1,85 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// viewTime bounds the writing of one view: another program may hold its lock, and the token is there already.
+const viewTime = 15 * time.Second
+
+// views are the files that other programs read the token from.
+func (e *errand) views() []*store.View {
+	var views []*store.View
+	for _, kind := range e.settings.Views {
+		switch kind {
+		case "anthropic-sdk":
+			views = append(views, store.NewSDKView(e.settings.StateDir, e.settings.SDKDir, e.settings.Name))
+		case "claude-code":
+			views = append(views, store.NewClaudeCodeView(e.settings.StateDir, e.settings.ConfigDir))
+		}
+	}
+	return views
+}
+
+// show brings the views up to date with what a job brought, or takes them away with the record. What somebody else has made of
+// one is left alone, and noted: the outcome of the job does not depend on it.
+func (e *errand) show(ctx context.Context, o *outcome) {
+	var notes []string
+	for _, v := range e.views() {
+		ctx, cancel := context.WithTimeout(ctx, viewTime)
+		switch err := e.showIn(ctx, v, o); {
+		case errors.Is(err, store.ErrConflict):
+			notes = append(notes, v.Place().Location+" was changed by something else, and is not kept fresh; write it anew with: ccagent restore --views -p "+e.job.Profile)
+		case err != nil:
+			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
+		}
+		cancel()
+	}
+	o.result.Note = strings.Join(notes, "; ")
+}
+
+func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
+	switch {
+	case e.job.Op == job.Show:
+		return nil
+	case e.job.Op.Removes() && o.err == nil:
+		return v.Remove(ctx)
+	case e.job.Op.Removes(), o.result.Token.Empty():
+		return nil
+	}
+	return v.Write(ctx, visible(o.result))
+}
+
+// visible is what a view may show of a result.
+func visible(r job.Result) store.Record {
+	return store.Record{Kind: r.Kind, AccessToken: r.Token, Expiry: r.Expiry, Scopes: r.Scopes, Subscription: r.Subscription}
+}
+
+// restoreViews writes the views over whatever is there.
+func (e *errand) restoreViews(ctx context.Context) outcome {
+	views := e.views()
+	if len(views) == 0 {
+		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has no views",
+			Hint: "name them in config.toml: views = [\"anthropic-sdk\"]"}}
+	}
+	o := e.renew(ctx)
+	if o.err != nil || o.result.Token.Empty() {
+		return o
+	}
+	var written []string
+	for _, v := range views {
+		if err := v.Restore(ctx, visible(o.result)); err != nil {
+			return o.but(err)
+		}
+		written = append(written, v.Place().Location)
+	}
+	o.result.Notice = strings.Join(written, ", ")
+	return o
+}
