@@ -257,7 +257,7 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	if err := e.checkHost(req.Host); err != nil {
+	if err := e.checkHost(&req); err != nil {
 		return protocol.Token{}, err
 	}
 	e.lastUsed.Store(a.now().Unix())

@@ -120,13 +120,13 @@ func (e *entry) followsClaudeDir() bool {
 }
 
 // checkHost refuses a token for a host that the profile does not list.
-func (e *entry) checkHost(host string) error {
+func (e *entry) checkHost(req *protocol.TokenRequest) error {
 	p := e.profile.Load()
-	if host == "" || len(p.Hosts) == 0 {
+	if !req.Listed && (req.Host == "" || len(p.Hosts) == 0) {
 		return nil
 	}
 	for _, h := range p.Hosts {
-		if strings.EqualFold(h, host) {
+		if strings.EqualFold(h, req.Host) {
 			return nil
 		}
 	}

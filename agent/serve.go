@@ -391,7 +391,7 @@ func (a *Agent) hotFrame(frame []byte) *hand {
 func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
 	t := a.table.Load()
 	e := t.find(req.Profile)
-	if e == nil || t.checkHome(req.Home, e) != nil || e.checkHost(req.Host) != nil {
+	if e == nil || t.checkHome(req.Home, e) != nil || e.checkHost(req) != nil {
 		return nil
 	}
 	h, now := e.hand.Load(), a.now()

@@ -49,6 +49,9 @@ type TokenRequest struct {
 	// Since makes a forced request safe to repeat: a token that was issued at that time or later answers it. [Client] fills
 	// it in where it is zero, before the first try.
 	Since time.Time
+	// Listed refuses (ErrDenied) a profile that does not list Host, one that lists none at all included: for tools that send a
+	// token to whatever host they are pointed at.
+	Listed bool
 }
 
 // Kind says what a token is, which decides how it is sent.

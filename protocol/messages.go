@@ -24,6 +24,9 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.String(r.Host)
 	e.home(r.Home)
 	e.Time(r.Since)
+	if r.Listed {
+		e.Bool(true)
+	}
 	return e.Close(MaxFrame)
 }
 
@@ -49,6 +52,7 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	if d.More() {
 		r.Since = d.Time()
 	}
+	r.Listed = d.More() && d.Bool()
 	return r, d.Err()
 }
 

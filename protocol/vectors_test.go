@@ -29,6 +29,7 @@ func vectors(t testing.TB) map[string][]byte {
 			Profile: "claude", MinTTL: 90 * time.Second, HalfLife: true, Host: "api.example.com", Home: home,
 		})),
 		"token-request-force":   must(AppendTokenRequest(nil, TokenRequest{Profile: "claude", Force: true, Since: at})),
+		"token-request-listed":  must(AppendTokenRequest(nil, TokenRequest{Host: "git.example.com", Listed: true})),
 		"token-request-default": must(AppendTokenRequest(nil, TokenRequest{})),
 		"token-reply": AppendToken(nil, Token{
 			Profile: "claude", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindOAuth, Notice: "not saved yet",

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"runtime/debug"
@@ -24,23 +25,32 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
         header         Authorization: Bearer TOKEN
         headers        {"Authorization":"Bearer TOKEN"}
         env            NAME='TOKEN'; export NAME; for eval in a shell
+        exec-credential  kubectl's exec plugin
+        git, docker, bazel, goauth, terraform
+                       the credential helper of that tool; its action follows the flags. They give a token to the
+                       hosts alone that the profile lists in config.toml: hosts = ["git.example.com"]
+      --username NAME  the user name for git and docker (oauth2)               $CCAGENT_USERNAME
       --min-ttl D      how long the token must live at least, like 30s or 10m  $CCAGENT_MIN_TTL
       --timeout D      how long to wait (60s)                                  $CCAGENT_TIMEOUT
       --no-start       fail if no agent answers
   -h, --help           this text
       --version        the version
 
+Called by the name of a link git-credential-ccagent, docker-credential-ccagent, terraform-credentials-ccagent or
+kubectl-ccagent it has that tool's format.
+
 example: claude settings.json   "apiKeyHelper": "cchelper -p gateway"
+         git config --global credential.https://git.example.com.helper "!cchelper -p work -f git"
 
 exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no agent, 6 refused, 7 try again,
 8 storage, 1 anything else
 `
 
-func main() { os.Exit(run(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(os.Args, os.Getenv, os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
-func run(args []string, getenv func(string) string, stdout, stderr io.Writer) int {
-	answer, notice, err := answer(args, getenv)
+func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
+	answer, notice, err := answer(args, getenv, stdin)
 	if err == nil {
 		if notice != "" {
 			io.WriteString(stderr, "ccagent: "+notice+"\n")
@@ -56,8 +66,8 @@ func run(args []string, getenv func(string) string, stdout, stderr io.Writer) in
 }
 
 // answer returns what goes to standard output, and a line for the person, mostly "".
-func answer(args []string, getenv func(string) string) (text, notice string, err error) {
-	o, err := parse(args, getenv)
+func answer(args []string, getenv func(string) string, stdin io.Reader) (text, notice string, err error) {
+	o, err := parse(args[1:], getenv, formatOfLink(args[0]))
 	switch {
 	case err != nil:
 		return "", "", err
@@ -66,16 +76,36 @@ func answer(args []string, getenv func(string) string) (text, notice string, err
 	case o.version:
 		return "cchelper " + version() + "\n", "", nil
 	}
+	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL}
+	var q question
+	if o.tool != nil {
+		if q, err = o.tool(o.operands, stdin, getenv); err != nil || q.answer == nil {
+			return q.instead, "", err
+		}
+		req.Host, req.Listed = q.host, q.host != ""
+	}
 	client, err := protocol.ClientFromEnv(!o.noStart)
 	if err != nil {
 		return "", "", err
 	}
-	token, err := client.Token(deadline{time.Now().Add(o.timeout)}, protocol.TokenRequest{
-		Profile: o.profile,
-		MinTTL:  o.minTTL,
-	})
-	if err != nil {
+	until := deadline{time.Now().Add(o.timeout)}
+	token, err := client.Token(until, req)
+	if err == nil && q.rejected != "" {
+		if q.rejected != token.Value.Reveal() {
+			return "", "", nil // an older one: the next answer is another already
+		}
+		req.Force = true
+		_, err = client.Token(until, req)
 		return "", "", err
+	}
+	if err != nil {
+		if q.without != "" && errors.Is(err, protocol.ErrDenied) {
+			return q.without, err.Error(), nil
+		}
+		return "", "", err
+	}
+	if o.tool != nil {
+		return q.answer(token, o.username), token.Notice, nil
 	}
 	return o.format(token), token.Notice, nil
 }

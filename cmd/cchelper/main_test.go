@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cchelper": main})
+	testscript.Main(m, map[string]func(){"cchelper": main, "git-credential-ccagent": main, "docker-credential-ccagent": main, "terraform-credentials-ccagent": main, "kubectl-ccagent": main})
 }
 
 func TestScripts(t *testing.T) {
@@ -26,6 +27,7 @@ func TestScripts(t *testing.T) {
 		protocoltest.Profile{Name: "out", Err: &protocol.Error{
 			Code: protocol.CodeLoginRequired, Message: "the sign-in of out was revoked", Hint: "run `ccagent login out`\nor use another",
 		}},
+		protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Expiry: expiry, Kind: protocol.KindBearer, Hosts: []string{"git.example.com", "127.0.0.1"}},
 		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
 	)
 	slow := protocoltest.NewFake()
@@ -55,17 +57,42 @@ func TestMinTTLIsSent(t *testing.T) {
 	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"})
 	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
 	for _, args := range [][]string{{"--min-ttl", "90s"}, {"--min-ttl=1m30s"}} {
-		if _, _, err := answer(args, func(string) string { return "" }); err != nil {
+		if _, _, err := answer(append([]string{"cchelper"}, args...), func(string) string { return "" }, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	env := func(name string) string { return map[string]string{"CCAGENT_MIN_TTL": "90s"}[name] }
-	if _, _, err := answer(nil, env); err != nil {
+	if _, _, err := answer([]string{"cchelper"}, env, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range fake.Requests() {
 		if r.MinTTL != 90*time.Second || r.Home != (protocol.Home{}) {
 			t.Errorf("request %+v", r)
+		}
+	}
+}
+
+// What git says a host has refused is renewed, once, and only while it is the token in hand.
+func TestEraseRenews(t *testing.T) {
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Hosts: []string{"git.example.com"}})
+	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
+	for password, want := range map[string]int{"fake-forge-1": 1, "fake-forge-0": 0} {
+		before := len(fake.Requests())
+		refused := strings.NewReader("protocol=https\nhost=git.example.com\npassword=" + password + "\n")
+		if text, _, err := answer([]string{"cchelper", "-f", "git", "erase"}, func(string) string { return "" }, refused); err != nil || text != "" {
+			t.Fatalf("%q, %v", text, err)
+		}
+		forced := 0
+		for _, r := range fake.Requests()[before:] {
+			if !r.Listed || r.Host != "git.example.com" {
+				t.Errorf("request %+v", r)
+			}
+			if r.Force {
+				forced++
+			}
+		}
+		if forced != want {
+			t.Errorf("%s: %d renewals, want %d", password, forced, want)
 		}
 	}
 }

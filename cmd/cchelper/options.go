@@ -11,6 +11,9 @@ import (
 type options struct {
 	profile         string
 	format          func(protocol.Token) string
+	tool            tool // in place of format; nil: none
+	operands        []string
+	username        string
 	minTTL, timeout time.Duration
 	noStart         bool
 	help, version   bool
@@ -18,7 +21,7 @@ type options struct {
 
 // parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
 // place in a program of two milliseconds.
-func parse(args []string, getenv func(string) string) (options, error) {
+func parse(args []string, getenv func(string) string, preset string) (options, error) {
 	var o options
 	set := map[string]string{}
 	for len(args) > 0 {
@@ -43,17 +46,16 @@ func parse(args []string, getenv func(string) string) (options, error) {
 			name = "--profile"
 		case "-f":
 			name = "--format"
-		case "--profile", "--format", "--min-ttl", "--timeout":
+		case "--profile", "--format", "--min-ttl", "--timeout", "--username":
 		case "--":
-			if len(args) > 0 {
-				return o, wrongUsage("cchelper takes flags only")
-			}
+			o.operands, args = append(o.operands, args...), nil
 			continue
 		default:
 			if strings.HasPrefix(arg, "-") {
 				return o, wrongUsage("there is no flag " + name)
 			}
-			return o, wrongUsage("cchelper takes flags only")
+			o.operands = append(o.operands, arg)
+			continue
 		}
 		if !hasValue {
 			if len(args) == 0 {
@@ -76,9 +78,24 @@ func parse(args []string, getenv func(string) string) (options, error) {
 			return o, err
 		}
 	}
-	format, _ := setting("--format", "CCAGENT_FORMAT")
-	if o.format = formatOf(format); o.format == nil {
-		return o, wrongUsage("there is no such format; there are token, json, header, headers and env")
+	format := preset
+	if v, ok := set["--format"]; ok || preset == "" {
+		format = v
+		if !ok {
+			format = getenv("CCAGENT_FORMAT")
+		}
+	}
+	o.tool = toolOf(format)
+	if o.format = formatOf(format); o.format == nil && o.tool == nil {
+		return o, wrongUsage("there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth and terraform")
+	}
+	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
+		return o, wrongUsage("cchelper takes flags only")
+	}
+	if o.username, _ = setting("--username", "CCAGENT_USERNAME"); o.username == "" {
+		o.username = "oauth2"
+	} else if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+		return o, wrongUsage("the user name holds control characters")
 	}
 	if o.minTTL, err = duration(setting("--min-ttl", "CCAGENT_MIN_TTL")); err != nil {
 		return o, err

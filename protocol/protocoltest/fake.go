@@ -93,7 +93,7 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	if req.Host != "" && len(p.Hosts) > 0 && !slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
+	if (req.Listed || req.Host != "" && len(p.Hosts) > 0) && !slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
 		return protocol.Token{}, &protocol.Error{Code: protocol.CodeDenied, Message: "profile " + p.Name + " does not list this host"}
 	}
 	if p.Err != nil {

@@ -73,6 +73,9 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 				wantToken(t, token, err, profiles[2])
 			}
 		}
+		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example", Listed: true}); !errors.Is(err, protocol.ErrDenied) {
+			t.Errorf("a host that must be listed, of a profile that lists none: %v", err)
+		}
 		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example"})
 		wantToken(t, token, err, profiles[0])
 	})

@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/pem"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestGit: the real git clones over HTTP with the agent's token; a token that the host refuses is renewed, so that git's next try
+// works; and another host gets nothing.
+func TestGit(t *testing.T) {
+	git := need(t, "git")
+	h, provider := newSignedIn(t, time.Hour)
+	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
+	h.vars = append(h.vars, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
+		"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	h.run(git, "init", "-q", h.path("work")).must(t)
+	h.run(git, "-C", h.path("work"), "commit", "-q", "--allow-empty", "-m", "first").must(t)
+	h.run(git, "clone", "-q", "--bare", h.path("work"), h.path("served/x.git")).must(t)
+
+	var mu sync.Mutex
+	refused, users := map[string]bool{}, map[string]bool{}
+	execPath := strings.TrimSpace(h.run(git, "--exec-path").must(t).stdout)
+	backend := &cgi.Handler{Path: execPath + "/git-http-backend", Env: []string{"GIT_PROJECT_ROOT=" + h.path("served"), "GIT_HTTP_EXPORT_ALL=1",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir}}
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		user, token, ok := r.BasicAuth()
+		mu.Lock()
+		users[user] = true
+		good := ok && provider.Live(token) && !refused[token]
+		mu.Unlock()
+		if !good {
+			w.Header().Set("WWW-Authenticate", `Basic realm="fake"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}
+	forge := httptest.NewServer(http.HandlerFunc(serve))
+	defer forge.Close()
+	clone := func(to, url string) result {
+		return h.run(git, "-c", "credential.helper=!"+program("cchelper")+" -f git", "clone", "-q", url, h.path(to))
+	}
+	clone("one", forge.URL+"/x.git").must(t)
+	if !users["oauth2"] {
+		t.Errorf("users %v", users)
+	}
+
+	first := h.token()
+	mu.Lock()
+	refused[first] = true
+	mu.Unlock()
+	if r := clone("two", forge.URL+"/x.git"); r.exit == 0 {
+		t.Fatal("cloned with a token that is refused")
+	}
+	if second := h.token(); second == first {
+		t.Error("git said that the token is refused, and it was not renewed")
+	}
+	clone("three", forge.URL+"/x.git").must(t)
+
+	other := strings.Replace(forge.URL, "127.0.0.1", "localhost", 1)
+	mu.Lock()
+	clear(users)
+	mu.Unlock()
+	r := clone("four", other+"/x.git")
+	if r.exit == 0 || !strings.Contains(r.stderr, "does not list this host") {
+		t.Errorf("another host: exit %d, %s", r.exit, r.stderr)
+	}
+	if users["oauth2"] {
+		t.Error("another host was sent something")
+	}
+}
+
+// TestCurl: a header by a pipe, which no process list shows.
+func TestCurl(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); !ok || !provider.Live(token) {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	h.run("sh", "-c", program("cchelper")+" -f header | "+need(t, "curl")+" -sS --fail -H @- "+server.URL).must(t)
+}
+
+// TestGoModules: the real go command asks with GOAUTH, for the proxy that the profile lists.
+func TestGoModules(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
+	served := 0
+	proxy := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		switch {
+		case !ok || !provider.Live(token):
+			w.WriteHeader(http.StatusUnauthorized)
+		case strings.HasSuffix(r.URL.Path, "/@v/list"):
+			served++
+			w.Write([]byte("v1.0.0\nv1.1.0\n"))
+		case strings.HasSuffix(r.URL.Path, ".info"):
+			w.Write([]byte(`{"Version":"v1.1.0","Time":"2026-01-01T00:00:00Z"}`))
+		case strings.HasSuffix(r.URL.Path, ".mod"):
+			w.Write([]byte("module example.com/fake\n"))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer proxy.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw})
+	h.write("ca.pem", string(ca))
+	h.vars = append(h.vars, "GOPROXY="+proxy.URL, "GONOSUMDB=*", "GOFLAGS=-mod=mod", "GOPATH="+h.path("go"), "GOCACHE="+h.path("cache"), "SSL_CERT_FILE="+h.path("ca.pem"),
+		"GOAUTH="+program("cchelper")+" -f goauth", "GO111MODULE=on", "GOTOOLCHAIN=local", "NO_PROXY=127.0.0.1")
+	r := h.run(need(t, "go"), "list", "-m", "-versions", "example.com/fake").must(t)
+	if strings.TrimSpace(r.stdout) != "example.com/fake v1.0.0 v1.1.0" || served == 0 {
+		t.Errorf("%q, served %d times", r.stdout, served)
+	}
+}
