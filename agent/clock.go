@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 const (
@@ -149,14 +150,26 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 // load brings the token of a profile that others read views of, and says when to look again. e.mu is held.
 func (e *entry) load(now time.Time, sweep bool) time.Time {
 	f := e.failure
-	switch {
-	case f == nil, !f.retry.at.IsZero() && !now.Before(f.retry.at):
+	if f == nil {
 		e.start(job.Job{Op: job.Renew})
-	case f.retry.at.IsZero() && sweep && !e.looking && len(e.seen.paths) > 0:
-		e.looking = true
-		e.agent.work.Go(e.lookForOthers)
-	default:
-		return f.retry.at
+		return time.Time{}
+	}
+	switch f.err.Code {
+	case protocol.CodeUnavailable, protocol.CodeInternal:
+		if now.Before(f.retry.at) {
+			return f.retry.at
+		}
+		e.start(job.Job{Op: job.Renew})
+	case protocol.CodeStorage, protocol.CodeInvalid:
+		if sweep {
+			e.start(job.Job{Op: job.Renew})
+		}
+	case protocol.CodeLocked: // ended by who unlocks it
+	default: // ended by who writes a record
+		if sweep && !e.looking && len(e.seen.paths) > 0 {
+			e.looking = true
+			e.agent.work.Go(e.lookForOthers)
+		}
 	}
 	return time.Time{}
 }

@@ -152,10 +152,11 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 
 	opened, left := a.open(ctx, req)
 	switch {
-	case left == nil:
-	case locked && l.own != nil, len(opened) > 0: // enough to end the lock; what else is locked can be unlocked on its own
+	case left == nil, len(opened) > 0:
+	case locked && l.own != nil && req.NewPassphrase.Empty(): // enough to end the lock; the rest can be unlocked on its own
 	case left.Code == protocol.CodeDenied:
 		return "", l.wrong(now, left.Message)
+	case locked && left.Code != protocol.CodeLocked && req.NewPassphrase.Empty(): // nothing that a passphrase would mend
 	default:
 		return "", left
 	}
@@ -174,7 +175,7 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 	a.nudge()
 	switch {
 	case left != nil:
-		return "still locked: " + left.Message, nil
+		return "store encrypted is still locked: " + left.Message, nil
 	case req.For > 0 && len(opened) == 0:
 		return "no store of yours needs a passphrase, so there is nothing to be locked again", nil
 	}
@@ -236,8 +237,9 @@ func (l *locking) wrong(now time.Time, message string) error {
 func (a *Agent) forgetUnused(now time.Time) (next time.Time) {
 	l := &a.locking
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for identity, u := range l.keys {
+	keys := maps.Clone(l.keys) // a job's start asks for a key, with its entry's mutex held
+	l.mu.Unlock()
+	for identity, u := range keys {
 		if u.idle <= 0 {
 			continue
 		}
@@ -259,7 +261,9 @@ func (a *Agent) forgetUnused(now time.Time) (next time.Time) {
 		case needed:
 			at = now.Add(pause)
 		default:
+			l.mu.Lock()
 			delete(l.keys, identity)
+			l.mu.Unlock()
 			for _, e := range users {
 				e.lock()
 			}

@@ -221,3 +221,37 @@ func TestLockDuringRenewal(t *testing.T) {
 		}
 	})
 }
+
+// A lock without a passphrase can be ended though an identity is broken, and keys are asked for while unused ones are looked for.
+func TestUnlockBesideABrokenIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &broken{&provider{lifetime: time.Hour}}
+		a := New(Options{Runner: p, Load: func() (Config, error) {
+			return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "file", Identity: "/fake/identity", Settings: []byte("{}")}}}, nil
+		}})
+		defer a.Close(context.Background())
+		if err := command(a, protocol.CommandLock, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := unlockWith(a, "", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := request(a); err != nil {
+			t.Error(err)
+		}
+		_, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock, Force: true, NewPassphrase: protocol.NewSecret("fake")})
+		if !errors.Is(err, protocol.ErrConfig) {
+			t.Errorf("making an identity that can't be made: %v", err)
+		}
+	})
+}
+
+// broken is a provider beside an identity that can't be used.
+type broken struct{ *provider }
+
+func (b *broken) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Op == job.Unlock {
+		return job.Report{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "identity: there is no such file"}}, nil
+	}
+	return b.provider.Run(ctx, j, handOver)
+}

@@ -43,3 +43,26 @@ func TestShownProfileIsKeptFresh(t *testing.T) {
 		}
 	})
 }
+
+// A failure that only a person or another program can end is no reason to start a worker again and again.
+func TestShownProfileWaits(t *testing.T) {
+	for _, tt := range []struct {
+		code protocol.Code
+		most int
+	}{
+		{protocol.CodeNotFound, 1}, {protocol.CodeLocked, 1}, {protocol.CodeLoginRequired, 1}, {protocol.CodeStorage, 62 * 2}, {protocol.CodeUnavailable, 30},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &provider{lifetime: time.Hour}
+			p.fail = &protocol.Error{Code: tt.code, Message: "fake"}
+			a := New(Options{Runner: p, Load: func() (Config, error) {
+				return Config{Default: "work", Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}}}, nil
+			}})
+			defer a.Close(context.Background())
+			time.Sleep(time.Hour)
+			if n := p.count(job.Renew); n < 1 || n > tt.most {
+				t.Errorf("code %d: %d jobs in an hour", tt.code, n)
+			}
+		})
+	}
+}

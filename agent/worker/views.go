@@ -12,7 +12,7 @@ import (
 )
 
 // viewTime bounds the writing of one view: another program may hold its lock, and the token is there already.
-const viewTime = 15 * time.Second
+const viewTime = 5 * time.Second
 
 // views are the files that other programs read the token from.
 func (e *errand) views() []*store.View {
