@@ -62,7 +62,7 @@ var rooms = map[string]struct {
 		mayImport: []string{module + "/store", module + "/protocol"},
 	},
 	"agent": {
-		mayImport: []string{module + "/protocol", module + "/agent/job", "golang.org/x/sys/..."},
+		mayImport: []string{module + "/protocol", module + "/agent/job", "golang.org/x/sys/...", "github.com/fsnotify/fsnotify"},
 		never: forbidden{
 			"net/http":                      "whatever touches the network runs in a worker",
 			module + "/store":               "to the agent a record is an opaque blob: a worker reads it",
@@ -120,19 +120,21 @@ var fenced = map[string]struct {
 	room   string // "" for none; several are separated by a space
 	reason string
 }{
-	"github.com/urfave/cli/...":           {"cmd/ccagent", "the command line is policy of one program"},
-	"github.com/coreos/go-systemd/...":    {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
-	"github.com/ebitengine/purego/...":    {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
-	"github.com/lmittmann/tint/...":       {"cmd/ccagent", "how a log looks is policy of one program"},
-	"github.com/pelletier/go-toml/...":    {"cmd/ccagent", "config.toml is policy of one program"},
-	"golang.org/x/term/...":               {"cmd/ccagent", "only the command line has a terminal"},
-	"github.com/zalando/go-keyring/...":   {"store", "fenced by a time-out and a read-back there"},
-	"github.com/godbus/dbus/...":          {"store cmd/ccagent", "asked there whether the keyring would prompt, and when the machine sleeps"},
-	"filippo.io/age/...":                  {"store", "records are encrypted in one place"},
-	"golang.org/x/oauth2/...":             {"agent/oauth agent/httpauth", "a grant is made in one place; for other programs a token source is what this type says it is"},
-	"github.com/coreos/go-oidc/...":       {"agent/oauth agent/httpauth", "an ID token is judged in one place, and a foreign access token in one"},
-	"github.com/rogpeppe/go-internal/...": {"", "for tests alone"},
-	"go.uber.org/goleak/...":              {"", "for tests alone"},
+	"github.com/urfave/cli/...":                  {"cmd/ccagent", "the command line is policy of one program"},
+	"github.com/coreos/go-systemd/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
+	"github.com/ebitengine/purego/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
+	"github.com/lmittmann/tint/...":              {"cmd/ccagent", "how a log looks is policy of one program"},
+	"github.com/pelletier/go-toml/...":           {"cmd/ccagent", "config.toml is policy of one program"},
+	"golang.org/x/term/...":                      {"cmd/ccagent", "only the command line has a terminal"},
+	"github.com/zalando/go-keyring/...":          {"store", "fenced by a time-out and a read-back there"},
+	"github.com/godbus/dbus/...":                 {"store cmd/ccagent", "asked there whether the keyring would prompt, and when the machine sleeps"},
+	"filippo.io/age/...":                         {"store", "records are encrypted in one place"},
+	"golang.org/x/oauth2/...":                    {"agent/oauth agent/httpauth", "a grant is made in one place; for other programs a token source is what this type says it is"},
+	"github.com/coreos/go-oidc/...":              {"agent/oauth agent/httpauth", "an ID token is judged in one place, and a foreign access token in one"},
+	"github.com/fsnotify/fsnotify/...":           {"agent", "whether others have written is the clock's and the watch's to ask"},
+	"github.com/rogpeppe/go-internal/diff":       {"cmd/ccagent", "only the command line shows what it would change"},
+	"github.com/rogpeppe/go-internal/testscript": {"", "for tests alone"},
+	"go.uber.org/goleak/...":                     {"", "for tests alone"},
 }
 
 // pkg is what `go list -deps -json` says of a package.

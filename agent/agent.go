@@ -72,6 +72,7 @@ type Agent struct {
 	settled            int64         // what was last when Settled was called, as those two; the clock's own
 	conns              connections
 	locking            locking
+	files              follower
 
 	table atomic.Pointer[table] // replaced whole at a reload
 
@@ -109,6 +110,7 @@ func New(opts Options) *Agent {
 	a.versions.Store(uint64(a.started.UnixNano())) // no other agent has counted from here
 	a.touch()
 	a.table.Store(&table{})
+	a.files.agent = a
 	a.reload()
 	a.work.Go(a.clock)
 	return a

@@ -139,10 +139,8 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 		}
 		next = e.renewAt
 	}
-	if sweep && !e.looking && len(e.seen.paths) > 0 {
-		// In a goroutine of its own: a home on a network file system may hang.
-		e.looking = true
-		e.agent.work.Go(e.lookForOthers)
+	if sweep {
+		e.glance()
 	}
 	return next, idle
 }
@@ -166,25 +164,9 @@ func (e *entry) load(now time.Time, sweep bool) time.Time {
 		}
 	case protocol.CodeLocked: // ended by who unlocks it
 	default: // ended by who writes a record
-		if sweep && !e.looking && len(e.seen.paths) > 0 {
-			e.looking = true
-			e.agent.work.Go(e.lookForOthers)
+		if sweep {
+			e.glance()
 		}
 	}
 	return time.Time{}
-}
-
-// lookForOthers loads the record again if someone else wrote it.
-func (e *entry) lookForOthers() {
-	e.mu.Lock()
-	s := e.seen
-	e.mu.Unlock()
-	changed := s.changed()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.looking = false
-	if changed && e.flight == nil && !e.agent.locking.on.Load() {
-		e.failure = nil
-		e.start(job.Job{Op: job.Renew})
-	}
 }

@@ -30,13 +30,14 @@ type entry struct {
 	saving    *retry          // record is unsaved: when to try again; nil for store memory
 	saveError *protocol.Error // why it is unsaved
 	place     place           // what the last job that knew said of the record
-	note      string          // what the last job said of its views
+	note      string          // what the last job found in the files of other programs
 	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
 	lastRenewal time.Time
 	renewAt     time.Time // when the background renews; zero: never
-	looking     bool      // the clock is looking at the files
+	looking     bool      // somebody is looking at the files
+	told        bool      // the kernel has said since that one was written
 
 	asking   *flight            // the question under way who is signed in, nil when there is none
 	identity *protocol.Identity // its last answer, kept here while record is; nil: none

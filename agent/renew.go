@@ -231,10 +231,15 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
 	if e.note != r.Note && r.Note != "" {
-		log.Warn("a view is not up to date", "profile", e.name(), "note", r.Note)
+		log.Warn("another program has written", "profile", e.name(), "note", r.Note)
 	}
 	if !r.Token.Empty() || r.Note != "" {
 		e.note = r.Note
+	}
+	if r.Gone {
+		e.hand.Store(nil)
+		e.altered()
+		e.identity = nil
 	}
 	put := f.job.Op.Stores() && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
 	if put {
@@ -288,6 +293,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	e.flight = nil
 	closeOnce(f.ready)
 	close(f.done)
+	e.glance()
 }
 
 // know keeps what a job says of the record's place. e.mu is held.
@@ -299,15 +305,17 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 		e.base = r.Version
 	}
 	e.place = place{shared(r.Store), r.Location, shared(r.Subscription), r.Scopes}
+	e.agent.files.follow(r.Watch)
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
 		e.seen = before
 	case after.before(began):
 		e.seen = after
-	case r.Saved && r.Renewed:
+	case r.Saved && r.Renewed && r.Store != "claude-code" && !e.profile.Load().Shown:
 		e.seen = after // ours, in all likelihood; the load before each renewal settles it
 	default:
-		e.seen = seen{paths: after.paths, stamps: make([]stamp, len(after.paths))} // unknown: counts as changed
+		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
+		e.seen = seen{paths: after.paths, stamps: make([]stamp, len(after.paths))}
 	}
 }
 

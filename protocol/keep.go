@@ -26,13 +26,16 @@ const (
 	KeepRestore KeepAction = 3
 	// KeepShow writes the profile's views anew, over whatever somebody else has made of them.
 	KeepShow KeepAction = 4
+	// KeepGuard moves the record out of Claude Code's file to one of the agent's stores ("": the keyring where it works, else a
+	// file), and leaves the access token alone there.
+	KeepGuard KeepAction = 5
 )
 
 // KeepRequest asks for one of them.
 type KeepRequest struct {
 	Action  KeepAction
 	Profile string // "" is the agent's default profile
-	Store   string // KeepMove: the kind
+	Store   string // KeepMove, KeepGuard: the kind
 	SignIn  string // KeepRestore: PastSignIn.ID
 	Force   bool   // KeepMove: also if another program loses its sign-in by it, or another record is replaced
 	Home    Home

@@ -43,11 +43,10 @@ const (
 	ViewForeign                  // it is somebody else's: changed, or there before us
 )
 
-// NewClaudeCodeView returns the view that stands in for Claude Code's own record in that directory, in the file or the
-// Keychain item; see [NewClaudeCode]. Other keys there are left as they are, and Claude Code's write lock is taken.
-// What is there if somebody else has written it can be read by [ClaudeCode.Load].
-func NewClaudeCodeView(stateDir, configDir string) *View {
-	s := NewClaudeCode(configDir)
+// View returns the view that stands in for Claude Code's own record, in the file or the Keychain item. Other keys there are
+// left as they are, and Claude Code's write lock is taken. What is there if somebody else has written it can be read by
+// [ClaudeCode.Load].
+func (s *ClaudeCode) View(stateDir string) *View {
 	return newView(stateDir, "claude-code", s.path(), claudeSheet{s})
 }
 
@@ -87,12 +86,24 @@ func (v *View) Look(ctx context.Context) (ViewState, error) {
 
 // Write brings the view up to date with r. ErrConflict says that somebody has removed or changed it, or that what is there
 // was never ours: nothing is written then.
-func (v *View) Write(ctx context.Context, r Record) error { return v.put(ctx, r, false) }
+func (v *View) Write(ctx context.Context, r Record) error {
+	return v.put(ctx, r, func(m mark, there string) bool {
+		state := m.judge(there)
+		return state != ViewGone && state != ViewForeign
+	})
+}
 
 // Restore writes the view over whatever is there.
-func (v *View) Restore(ctx context.Context, r Record) error { return v.put(ctx, r, true) }
+func (v *View) Restore(ctx context.Context, r Record) error {
+	return v.put(ctx, r, func(mark, string) bool { return true })
+}
 
-func (v *View) put(ctx context.Context, r Record, force bool) error {
+// Replace writes a Claude Code view over what [ClaudeCode.Load] found there, and over nothing else (ErrConflict).
+func (v *View) Replace(ctx context.Context, r Record, found Version) error {
+	return v.put(ctx, r, func(_ mark, there string) bool { return there == digestOf(found) })
+}
+
+func (v *View) put(ctx context.Context, r Record, may func(m mark, there string) bool) error {
 	if r.AccessToken.Empty() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no access token to show in " + v.path}
 	}
@@ -103,7 +114,7 @@ func (v *View) put(ctx context.Context, r Record, force bool) error {
 		if m, err = readMark(v.mark); err != nil {
 			return err
 		}
-		if state := m.judge(there); !force && (state == ViewGone || state == ViewForeign) && there != next {
+		if there != next && !may(m, there) {
 			return ErrConflict
 		}
 		// Before the view: who is killed between the two must not take his own work for somebody else's.
@@ -128,6 +139,11 @@ func (v *View) Remove(ctx context.Context) error {
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, protocol.ErrNotFound) {
 		return err
 	}
+	return v.Forget()
+}
+
+// Forget gives the view up as it is.
+func (v *View) Forget() error {
 	if err := os.Remove(v.mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return storageError("removing", v.mark, err)
 	}

@@ -36,7 +36,7 @@ func TestClaudeCodeView(t *testing.T) {
 	path := filepath.Join(dir, ".credentials.json")
 	const full = `{"mcpOAuth":{"x":1.50}, "claudeAiOauth":{"accessToken":"fake-access-1","refreshToken":"fake-refresh-1","expiresAt":1900000000001,"scopes":["a"],"subscriptionType":"max","own":[1,2]}}`
 	os.WriteFile(path, []byte(full), 0o600)
-	v := NewClaudeCodeView(state, dir)
+	v := NewClaudeCode(dir).View(state)
 
 	// A sign-in that is there is not ours to overwrite.
 	wantState(t, v, ViewForeign)
@@ -54,7 +54,7 @@ func TestClaudeCodeView(t *testing.T) {
 	// Claude Code changes what is not the sign-in's, as it may.
 	os.WriteFile(path, bytes.Replace(got, []byte("1.50"), []byte("2.50"), 1), 0o600)
 	wantState(t, v, ViewOurs)
-	mustWrite(t, NewClaudeCodeView(state, dir), fakeRecord(3))
+	mustWrite(t, NewClaudeCode(dir).View(state), fakeRecord(3))
 	if got, _ = os.ReadFile(path); !bytes.Contains(got, []byte("2.50")) || !bytes.Contains(got, []byte("fake-access-3")) ||
 		bytes.Contains(got, []byte("fake-refresh")) {
 		t.Errorf("the view is %s", got)

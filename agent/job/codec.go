@@ -82,6 +82,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(r.Result.Record.Reveal())
 	e.Bytes(r.Result.Version[:])
 	e.Bool(r.Result.Renewed)
+	e.Bool(r.Result.Gone)
 	e.Bool(r.Result.Saved)
 	e.String(r.Result.Provider)
 	e.String(r.Result.Store)
@@ -116,6 +117,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Record:       secret(&d),
 		Version:      version(&d),
 		Renewed:      d.Bool(),
+		Gone:         d.Bool(),
 		Saved:        d.Bool(),
 		Provider:     d.String(),
 		Store:        d.String(),

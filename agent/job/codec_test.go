@@ -25,7 +25,7 @@ var (
 		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour,
 		Result: Result{
 			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
-			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Saved: true, Provider: "claude",
+			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",
 			Store: "file", Location: "/fake/place", Watch: []string{"/fake/place", "/fake/other"}, Subscription: "max",
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
 			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",

@@ -38,6 +38,8 @@ const (
 	// Restore brings back the earlier sign-in PastID, History lists them all.
 	Restore Op = 10
 	History Op = 11
+	// Guard moves the record from Claude Code's file to the store Target ("": the best), and leaves a view there.
+	Guard Op = 13
 	// Show writes the profile's views over whatever is there.
 	Show Op = 15
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
@@ -45,7 +47,7 @@ const (
 )
 
 // Stores reports whether the op, done, ends with another record in force, or elsewhere.
-func (op Op) Stores() bool { return op == Put || op == Move || op == Restore }
+func (op Op) Stores() bool { return op == Put || op == Move || op == Guard || op == Restore }
 
 // Removes reports whether the op ends with nothing stored.
 func (op Op) Removes() bool { return op == Delete || op == Logout }
@@ -120,6 +122,7 @@ type Result struct {
 	Record  protocol.Secret // the whole record, opaque: when handed over, when unsaved, and always for store memory
 	Version Version         // what the store holds now
 	Renewed bool            // the provider was asked and answered
+	Gone    bool            // whoever owns the record has signed out: what is in hand is not to be served any more
 	Saved   bool            // what Token belongs to rests in the store (or needs no store)
 
 	Provider     string
@@ -130,7 +133,7 @@ type Result struct {
 	Scopes       []string
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
-	Note         string // of its views: shown in status until the next job
+	Note         string // what the job found in the files of other programs: shown in status until the next job
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -49,13 +50,15 @@ func (e *errand) move(ctx context.Context) outcome {
 		return s.end(o)
 	}
 	defer s.release()
-	return e.moveTo(ctx, waiting, s, to)
+	return e.moveTo(ctx, waiting, s, to, func(store.Record) error {
+		return s.st.Delete(ctx, s.version)
+	})
 }
 
-// moveTo moves a settled record.
-func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store) outcome {
+// moveTo moves a settled record. leave is what becomes of its old place.
+func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, leave func(store.Record) error) outcome {
 	failed := func(err error) outcome { return outcome{result: e.about(s.st), err: err} }
-	if s.st.Place().Kind == "claude-code" && !e.job.Force {
+	if e.job.Op == job.Move && s.st.Place().Kind == "claude-code" && !e.job.Force {
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
 			Hint: "move it nevertheless with --force"})
 	}
@@ -98,7 +101,10 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store) o
 	o.result.Saved = true
 	err = store.Forget(ctx, e.settings.StateDir, s.st)
 	if err == nil {
-		err = s.st.Delete(ctx, s.version)
+		err = leave(moved)
+	}
+	if claude, ok := to.(*store.ClaudeCode); ok && err == nil {
+		err = claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		o.result.Notice = fmt.Sprintf("an old copy is left in %s (%v); remove it with: ccagent move %s %s", s.st.Place().Location, err, e.job.Profile, to.Place().Kind)

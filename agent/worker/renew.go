@@ -49,6 +49,10 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 	record, version, err := st.Load(ctx)
 	s := state{st: st, record: record, version: version}
 	switch {
+	case st.Place().Kind == "claude-code" && errors.Is(err, protocol.ErrLoginRequired):
+		return e.mend(ctx, st, err), true
+	case e.lost(st) && errors.Is(err, protocol.ErrNotFound):
+		return e.vanished(ctx, st)
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):
@@ -65,6 +69,7 @@ func (e *errand) nothing(st store.Store, v store.Version, err error) outcome {
 	}
 	o := outcome{result: e.about(st), err: err}
 	o.result.Version, o.result.Saved = job.Version(v), true // there is nothing left to be saved
+	o.result.Gone = e.lost(st) && !errors.Is(err, protocol.ErrInvalid)
 	return o
 }
 
@@ -132,11 +137,16 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		}
 		return e.failed(ctx, s, err)
 	}
+	return e.deliver(ctx, s, reply, origin)
+}
+
+// deliver hands a provider's answer over to the agent, and saves it.
+func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin string) outcome {
 	known := s.version
 	s.record, s.unsaved = renewed(s.record, reply, origin), true
-
 	handOver := e.result(s.st, s.record, s.version)
 	handOver.Renewed = true
+	var err error
 	if handOver.Record, err = s.record.Marshal(); err != nil {
 		return e.keep(ctx, s).but(err)
 	}

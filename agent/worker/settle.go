@@ -107,6 +107,8 @@ func (e *errand) reconcile(ctx context.Context, st store.Store, ours store.Recor
 	case err == nil:
 		s.record, s.unsaved = stored, false
 		return s, e.setAside(ctx, st, ours, base)
+	case errors.Is(err, protocol.ErrNotFound) && e.lost(st) && folderThere(st) != nil:
+		s.version, s.blocked = base, folderThere(st)
 	case errors.Is(err, protocol.ErrNotFound) && base == store.Version{}:
 	case errors.Is(err, protocol.ErrNotFound):
 		s.unsaved = false

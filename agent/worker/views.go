@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ func (e *errand) views() []*store.View {
 		case "anthropic-sdk":
 			views = append(views, store.NewSDKView(e.settings.StateDir, e.settings.SDKDir, e.settings.Name))
 		case "claude-code":
-			views = append(views, store.NewClaudeCodeView(e.settings.StateDir, e.settings.ConfigDir))
+			views = append(views, store.NewClaudeCode(e.settings.ConfigDir).View(e.settings.StateDir))
 		}
 	}
 	return views
@@ -42,19 +43,31 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		}
 		cancel()
 	}
+	if o.result.Note != "" { // the job's own
+		notes = slices.Insert(notes, 0, o.result.Note)
+	}
 	o.result.Note = strings.Join(notes, "; ")
 }
 
 func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
+	guarded := v.Place().Kind == "claude-code"
 	switch {
-	case e.job.Op == job.Show:
+	case e.job.Op == job.Show, e.job.Op == job.Guard:
 		return nil
+	case guarded && o.result.Store == "claude-code" && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
+		return nil
+	case guarded && o.result.Store == "claude-code":
+		return errors.New("the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile)
 	case e.job.Op.Removes() && o.err == nil:
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
 		return nil
 	}
-	return v.Write(ctx, visible(o.result))
+	err := v.Write(ctx, visible(o.result))
+	if guarded && errors.Is(err, store.ErrConflict) {
+		return e.reguard(ctx, v, o)
+	}
+	return err
 }
 
 // visible is what a view may show of a result.

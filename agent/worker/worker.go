@@ -44,7 +44,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 		return nil
 	}
 	e.agent.report(job.Report{Kind: job.Hello})
-	o := e.do(ctx)
+	o := e.guarded(ctx)
 	e.show(context.WithoutCancel(ctx), &o)
 	if e.notice != "" && o.err == nil {
 		o.result.Notice = strings.TrimPrefix(o.result.Notice+"; "+e.notice, "; ")
@@ -67,7 +67,8 @@ type errand struct {
 	job      job.Job
 	settings Settings
 	agent    pipe
-	notice   string // a line for the person, besides the result's
+	notice   string        // a line for the person, besides the result's
+	adopted  store.Version // what Claude Code had written, and is ours now
 }
 
 // outcome is what became of a job: the last report's content, and how to keep what neither store nor provider has.
@@ -84,10 +85,14 @@ func (o outcome) but(err error) outcome {
 	return o
 }
 
-func (e *errand) do(ctx context.Context) outcome {
-	if err := json.Unmarshal(e.job.Settings, &e.settings); err != nil {
-		return outcome{err: errors.New("the profile's settings can't be read")}
+func (e *errand) readSettings() error {
+	if json.Unmarshal(e.job.Settings, &e.settings) != nil {
+		return errors.New("the profile's settings can't be read")
 	}
+	return nil
+}
+
+func (e *errand) do(ctx context.Context) outcome {
 	switch e.job.Op {
 	case job.Renew:
 		return e.renew(ctx)
@@ -103,6 +108,8 @@ func (e *errand) do(ctx context.Context) outcome {
 		return e.identify(ctx)
 	case job.Move:
 		return e.move(ctx)
+	case job.Guard:
+		return e.guard(ctx)
 	case job.Restore:
 		return e.restore(ctx)
 	case job.History:
@@ -177,11 +184,15 @@ func (e *errand) result(st store.Store, r store.Record, v store.Version) job.Res
 
 // about is a result that says no more than where the record would rest.
 func (e *errand) about(st store.Store) job.Result {
-	if st == nil {
-		return job.Result{Provider: e.settings.Provider, Store: "memory", Location: "the agent's memory"}
+	r := job.Result{Provider: e.settings.Provider, Store: "memory", Location: "the agent's memory"}
+	if st != nil {
+		place := st.Place()
+		r.Store, r.Location, r.Watch = place.Kind, place.Location, place.Watch
 	}
-	place := st.Place()
-	return job.Result{Provider: e.settings.Provider, Store: place.Kind, Location: place.Location, Watch: place.Watch}
+	for _, v := range e.views() {
+		r.Watch = append(r.Watch, v.Place().Watch...)
+	}
+	return r
 }
 
 // kind is the record's own, else what its provider hands out.

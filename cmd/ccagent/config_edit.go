@@ -78,30 +78,79 @@ func removeProfile(ctx context.Context, env environ, name string) (*configEdit, 
 	})
 }
 
-// setStore changes a profile's store in config.toml, and returns what it was. A profile that is not written there is not
-// changed: its store is auto.
-func setStore(ctx context.Context, env environ, name, kind string) (was string, err error) {
-	_, err = editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+// setStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
+func setStore(ctx context.Context, env environ, name, kind string) error {
+	_, err := editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
 		if name == "" {
 			return text, nil
 		}
 		table := d.Profiles[name]
-		was, table.Store = table.Store, kind
+		table.Store = kind
 		d.Profiles[name] = table
-		lines := bytes.SplitAfter(text, []byte("\n"))
-		set := []byte("store = " + tomlString(kind))
-		if i := d.index.line("profiles", name, "store"); i > 0 {
-			lines[i-1] = storeValue.ReplaceAllLiteral(lines[i-1], set)
-		} else if i := d.index.line("profiles", name); i > 0 {
-			lines = slices.Insert(lines, i, append(set, '\n'))
-		}
-		return bytes.Join(lines, nil), nil // what was not found is noticed by who compares
+		return setKey(text, d.index, name, "store", tomlString(kind)), nil
 	})
-	return was, err
+	return err
 }
 
-var storeValue = regexp.MustCompile(`store\s*=\s*("[^"]*"|'[^']*')`)
+// setViews changes a profile's views in config.toml, where the profile is written if it is not yet.
+func setViews(ctx context.Context, env environ, name, provider string, change func([]string) []string) (*configEdit, error) {
+	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		written := d.written(name)
+		if written == "" {
+			return adding(name, profileTable{Provider: provider, Views: change(nil)}, false)(d, text)
+		}
+		table := d.Profiles[written]
+		was := table.Views
+		table.Views = change(slices.Clone(was))
+		if slices.Equal(was, table.Views) {
+			return text, nil
+		}
+		if len(table.Views) == 0 {
+			table.Views = nil
+		}
+		d.Profiles[written] = table
+		var list string
+		if table.Views != nil {
+			quoted := make([]string, len(table.Views))
+			for i, view := range table.Views {
+				quoted[i] = tomlString(view)
+			}
+			list = "[" + strings.Join(quoted, ", ") + "]"
+		}
+		return setKey(text, d.index, written, "views", list), nil
+	})
+}
+
+// setKey writes a key of a profile's table anew: a string, or a list of strings; "" removes it. A document in which it is not
+// found so is left as it is, which whoever compares notices.
+func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	header := index.line("profiles", profile)
+	if header == 0 {
+		return text
+	}
+	if !slices.Contains(index.below("profiles", profile), key) {
+		if value == "" {
+			return text
+		}
+		if !bytes.HasSuffix(lines[header-1], []byte("\n")) {
+			lines[header-1] = append(lines[header-1], '\n')
+		}
+		return bytes.Join(slices.Insert(lines, header, []byte(key+" = "+value+"\n")), nil)
+	}
+	at := index.line("profiles", profile, key) - 1
+	before, after := bytes.Join(lines[:at], nil), bytes.Join(lines[at:], nil)
+	old := regexp.MustCompile(`^\s*` + key + `\s*=\s*("[^"]*"|'[^']*'|\[[^\]]*\])`).FindIndex(after)
+	switch {
+	case old == nil:
+		return text
+	case value == "":
+		_, rest, _ := bytes.Cut(after[old[1]:], []byte("\n"))
+		return slices.Concat(before, rest)
+	}
+	return slices.Concat(before, []byte(key+" = "+value), after[old[1]:])
+}
 
 // written returns the name as config.toml spells it, "" when it isn't there.
 func (d *document) written(name string) string {

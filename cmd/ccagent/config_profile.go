@@ -92,8 +92,8 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
 		case t.Provider != "claude":
 			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)
-		case t.Store == "auto", t.Store == "claude-code":
-			return nil, fault("views", "views: claude-code needs a store of our own (file, keyring, encrypted, memory): the record itself is there otherwise")
+		case t.Store == "claude-code":
+			return nil, fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
 		}
 		if slices.Contains(s.Views, view) {
 			return nil, fault("views", "views: %s is named twice", view)

@@ -168,7 +168,7 @@ func TestConfigErrors(t *testing.T) {
 		{"identity of another store", "[profiles.x]\nprovider='static'\nstore='file'\nidentity='/key'", ":4: profiles.x: identity means nothing to store file"},
 		{"identity that is no path", "[profiles.x]\nprovider='static'\nstore='encrypted'\nidentity='key'", `:4: profiles.x: identity is "key"`},
 		{"unknown view", "[profiles.claude]\nviews=['a']", `:2: profiles.claude: views: "a" is neither anthropic-sdk nor claude-code`},
-		{"view of its own record", "[profiles.claude]\nviews=['claude-code']", ":2: profiles.claude: views: claude-code needs a store of our own"},
+		{"view of its own record", "[profiles.claude]\nstore='claude-code'\nviews=['claude-code']", ":3: profiles.claude: views: claude-code needs another store"},
 		{"view of another provider's", "[profiles.x]\nprovider='oidc'\nissuer='https://x'\nclient_id='y'\nviews=['claude-code']", ":5: profiles.x: views: claude-code means nothing to provider oidc"},
 		{"view named twice", "[profiles.claude]\nviews=['anthropic-sdk', 'anthropic-sdk']", ":2: profiles.claude: views: anthropic-sdk is named twice"},
 		{"store of another provider", "[profiles.x]\nprovider='static'\nstore='claude-code'", `:3: profiles.x: store "claude-code"`},

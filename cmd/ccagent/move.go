@@ -50,39 +50,15 @@ func move(c *cli.Context) (err error) {
 	}
 	defer conn.close()
 
-	// While it is moved the record's place is the one that is written down, so that whoever dies leaves a place that is true.
-	if was := profile.Store; was != "auto" && was != to {
-		settings, unread := workerSettings(profile)
-		if unread != nil {
-			return unread
-		}
-		at := was
-		if was == "memory" {
-			at = to
-		}
-		if undecided := worker.Decide(settings, at); undecided != nil {
-			return undecided
-		}
-		set := func(kind string) error {
-			if _, err := setStore(conn.ctx, getenv, profile.Name, kind); err != nil {
-				return err
-			}
-			_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
-			return err
-		}
-		if unset := set("auto"); unset != nil {
-			return unset
-		}
-		defer func() {
-			last := to
-			if err != nil {
-				last = was
-			}
-			if failed := set(last); failed != nil && err == nil {
-				warn(c.App.ErrWriter, "store of profile %s stays \"auto\" in config.toml: %s", profile.Name, failed)
-			}
-		}()
+	finish, err := floating(conn, profile, to)
+	if err != nil {
+		return err
 	}
+	defer func() {
+		if failed := finish(err == nil); failed != nil && err == nil {
+			warn(c.App.ErrWriter, "store of profile %s stays \"auto\" in config.toml: %s", profile.Name, failed)
+		}
+	}()
 	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")})
 	if err != nil {
 		return err
@@ -90,6 +66,43 @@ func move(c *cli.Context) (err error) {
 	notice(c.App.ErrWriter, reply.Notice)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err
+}
+
+// floating makes a profile's store "auto" while its record is moved: its place is the one that is written down then, so that
+// whoever dies leaves a place that is true. finish writes the new store, or the old one again where that failed.
+func floating(conn *connection, profile agent.Profile, to string) (finish func(moved bool) error, err error) {
+	was := profile.Store
+	if was == "auto" || was == to {
+		return func(bool) error { return nil }, nil
+	}
+	at := was
+	if was == "memory" {
+		at = to
+	}
+	if err := decide(profile, at); err != nil {
+		return nil, err
+	}
+	set := func(kind string) error {
+		if err := setStore(conn.ctx, getenv, profile.Name, kind); err != nil {
+			return err
+		}
+		return reload(conn)
+	}
+	return func(moved bool) error {
+		if moved {
+			return set(to)
+		}
+		return set(was)
+	}, set("auto")
+}
+
+// decide writes down where the record of a profile with store "auto" rests.
+func decide(profile agent.Profile, kind string) error {
+	settings, err := workerSettings(profile)
+	if err != nil {
+		return err
+	}
+	return worker.Decide(settings, kind)
 }
 
 func workerSettings(p agent.Profile) (worker.Settings, error) {

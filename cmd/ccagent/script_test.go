@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,6 +63,8 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["documented"] = documented
 	commands["earlier"] = earlier
 	commands["identity"] = identity
+	commands["becomes"] = becomes
+	commands["until"] = until
 	return commands
 }
 
@@ -112,4 +115,43 @@ func endAgent(socket string) {
 	client := protocol.NewClient(socket)
 	defer client.Close()
 	client.Control(ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: true})
+}
+
+// becomes waits for a file to hold what the agent writes to it unasked: becomes FILE REGEXP.
+func becomes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: becomes FILE REGEXP")
+	}
+	re := regexp.MustCompile(args[1])
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		data, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && re.Match(data) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s is %s, %v; want %s in it", args[0], data, err, args[1])
+		}
+	}
+}
+
+// until runs a program again and again, for something that happens in the background: until CODE PROGRAM [ARGUMENTS].
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until CODE PROGRAM [ARGUMENTS]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		got := 0
+		err := ts.Exec(args[1], args[2:]...)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			got = exit.ExitCode()
+		}
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("exit code %d to the end, want %d", got, want)
+		}
+	}
 }

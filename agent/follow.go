@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/ccagent/ccagent/agent/job"
+)
+
+// follower notices what other programs write to the files of records and views, as it happens. It is a hint: the clock's sweep finds
+// the same later, and where the kernel can't tell (a network file system, no watch left) alone.
+type follower struct {
+	agent *Agent
+
+	mu     sync.Mutex
+	notify *fsnotify.Watcher
+	failed bool
+	dirs   map[string]bool
+}
+
+// follow begins to watch these files. Folders are watched, since a file is replaced by another of its name.
+func (w *follower) follow(paths []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, path := range paths {
+		dir := filepath.Dir(path)
+		if w.dirs[dir] || w.failed {
+			continue
+		}
+		if w.notify == nil && !w.start() {
+			return
+		}
+		w.dirs[dir] = true
+		notify := w.notify
+		w.agent.work.Go(func() { // the folder may be on a file system that hangs
+			if notify.Add(dir) != nil {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				delete(w.dirs, dir) // not there yet: the next job tries again
+			}
+		})
+	}
+}
+
+// start makes the watcher. w.mu is held.
+func (w *follower) start() bool {
+	select {
+	case <-w.agent.stopping:
+		return false
+	default:
+	}
+	notify, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.failed = true
+		w.agent.log.Warn("files can't be watched: what others write is seen up to half a minute later", "error", err)
+		return false
+	}
+	w.notify, w.dirs = notify, map[string]bool{}
+	w.agent.work.Go(func() { w.run(notify) })
+	return true
+}
+
+func (w *follower) run(notify *fsnotify.Watcher) {
+	defer notify.Close()
+	for {
+		select {
+		case <-w.agent.stopping:
+			return
+		case <-notify.Errors: // an overflow: the sweep sees to it
+		case event, ok := <-notify.Events:
+			if !ok {
+				return
+			}
+			if event.Op == fsnotify.Chmod {
+				continue
+			}
+			w.tell(event)
+		}
+	}
+}
+
+// tell has those profiles looked at whose file it is. A folder that went is followed anew once it is back.
+func (w *follower) tell(event fsnotify.Event) {
+	if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
+		w.mu.Lock()
+		delete(w.dirs, event.Name)
+		w.mu.Unlock()
+	}
+	for _, e := range w.agent.table.Load().byName {
+		e.mu.Lock()
+		if slices.Contains(e.seen.paths, event.Name) {
+			e.told = true
+			e.glance()
+		}
+		e.mu.Unlock()
+	}
+}
+
+// glance loads the record again if someone else wrote one of its files. e.mu is held.
+func (e *entry) glance() {
+	// A job under way looks when it is done.
+	if e.looking || e.flight != nil || len(e.seen.paths) == 0 || e.hand.Load() == nil && e.failure == nil {
+		return
+	}
+	// In a goroutine of its own: a home on a network file system may hang.
+	e.looking, e.told = true, false
+	e.agent.work.Go(func() {
+		e.mu.Lock()
+		s := e.seen
+		e.mu.Unlock()
+		changed := s.changed()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.looking = false
+		if !changed && e.told {
+			e.glance() // written since it was looked at
+		} else if changed && e.flight == nil && !e.agent.locking.on.Load() {
+			e.failure = nil
+			e.start(job.Job{Op: job.Renew})
+		}
+	})
+}

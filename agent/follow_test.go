@@ -1,0 +1,76 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// shelf is a Runner whose record is a file: its content is the token, and a missing one is a sign-out.
+type shelf struct {
+	path string
+	jobs atomic.Int32
+}
+
+func (s *shelf) Run(context.Context, job.Job, func(job.Result)) (job.Report, error) {
+	s.jobs.Add(1)
+	r := job.Result{Store: "claude-code", Location: s.path, Watch: []string{s.path}, Saved: true, Expiry: time.Now().Add(time.Hour)}
+	text, err := os.ReadFile(s.path)
+	if err != nil {
+		r.Gone = true
+		return job.Report{Kind: job.Done, Result: r, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "fake sign-out"}}, nil
+	}
+	r.Token, r.Version = protocol.NewSecret(string(text)), job.Version{byte(len(text))}
+	return job.Report{Kind: job.Done, Result: r}, nil
+}
+
+// TestOthersAreFollowed has another program replace the record, remove it and sign in again. No request causes a job, and none is
+// waited for half a minute.
+func TestOthersAreFollowed(t *testing.T) {
+	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
+	write := func(text string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(s.path+".new", []byte(text), 0o600), os.Rename(s.path+".new", s.path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("fake-1")
+	a := New(Options{Runner: s, Load: func() (Config, error) {
+		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+	}})
+	defer a.Close(context.Background())
+	token := func() string {
+		got, err := a.Token(t.Context(), protocol.TokenRequest{})
+		if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+			t.Fatal(err)
+		}
+		return got.Value.Reveal()
+	}
+	if got := token(); got != "fake-1" {
+		t.Fatalf("got %q", got)
+	}
+	until := func(want string) {
+		t.Helper()
+		for begun := time.Now(); token() != want; time.Sleep(5 * time.Millisecond) {
+			if time.Since(begun) > 20*time.Second {
+				t.Fatalf("%q is still served, want %q", token(), want)
+			}
+		}
+	}
+	write("fake-22")
+	until("fake-22")
+	os.Remove(s.path)
+	until("")
+	write("fake-333")
+	until("fake-333")
+	if n := s.jobs.Load(); n > 20 {
+		t.Errorf("%d jobs for three changes", n)
+	}
+}

@@ -1,0 +1,220 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// A guarded profile keeps its record in a store of ours, and in Claude Code's file is a view: the access token alone, so that no
+// session of Claude Code has a refresh token to spend. The file stays the place where a person signs in and out: a full
+// record that Claude Code writes there is adopted, a removal is obeyed, and what loses a race is written over.
+
+// guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the view.
+func (e *errand) guard(ctx context.Context) outcome {
+	fail := func(format string, args ...any) outcome {
+		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
+	}
+	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
+		return fail("profile %s has no record that Claude Code uses", e.job.Profile)
+	}
+	claude := store.NewClaudeCode(e.settings.ConfigDir)
+	from, err := e.open(ctx)
+	switch {
+	case err != nil:
+		return outcome{err: err}
+	case from == nil:
+		return fail("profile %s is kept in the agent's memory", e.job.Profile)
+	}
+	target := e.job.Target
+	if kind := from.Place().Kind; kind != "claude-code" {
+		if target != "" && target != kind {
+			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.job.Profile, kind, target)
+		}
+		return e.guardHere(ctx, from, claude)
+	}
+	if target == "" {
+		target = "keyring"
+		if err := store.ProbeKeyring(ctx); err != nil {
+			target, e.notice = "file", "it is kept in a file: "+err.Error()
+		}
+	}
+	if !slices.Contains([]string{"file", "keyring", "encrypted"}, target) {
+		return fail("a record can't be guarded in store %q: there are file, keyring and encrypted", target)
+	}
+	to, err := e.openKind(target)
+	if err != nil {
+		return outcome{result: e.about(from), err: err}
+	}
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	s, err := e.lockAndSettle(waiting, from)
+	if err != nil {
+		return e.unlucky(ctx, s, err)
+	}
+	defer s.release()
+	ctx = context.WithoutCancel(ctx)
+	view := from.(*store.ClaudeCode).View(e.settings.StateDir) // of the store value that holds the lock
+	return e.moveTo(ctx, waiting, s, to, func(r store.Record) error { return view.Restore(ctx, r) })
+}
+
+// guardHere is guard for a record that is in a store of ours already.
+func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) outcome {
+	view := claude.View(e.settings.StateDir)
+	state, err := view.Look(ctx)
+	if err != nil {
+		return outcome{result: e.about(home), err: err}
+	}
+	if stored, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !stored.RefreshToken.Empty() && !e.job.Force {
+		return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
+			Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
+			Hint:    "replace it by this one with --force"}}
+	}
+	o := e.renew(ctx)
+	if o.err == nil {
+		o = o.but(view.Restore(ctx, visible(o.result)))
+	}
+	return o
+}
+
+// guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
+func (e *errand) guardedView() (*store.ClaudeCode, *store.View) {
+	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" || !slices.Contains(e.settings.Views, "claude-code") {
+		return nil, nil
+	}
+	claude := store.NewClaudeCode(e.settings.ConfigDir)
+	return claude, claude.View(e.settings.StateDir)
+}
+
+// guarded does the job, for a guarded profile after what Claude Code has done in its file: a sign-in is taken over first, and a
+// sign-out obeyed.
+func (e *errand) guarded(ctx context.Context) outcome {
+	if err := e.readSettings(); err != nil {
+		return outcome{err: err}
+	}
+	claude, view := e.guardedView()
+	back := e.job.Op == job.Move && e.job.Target == "claude-code"
+	if view == nil || e.job.Op != job.Renew && !back {
+		return e.do(ctx)
+	}
+	home, err := e.open(ctx)
+	if err != nil || home == nil || home.Place().Kind == "claude-code" {
+		return e.do(ctx)
+	}
+	state, err := view.Look(ctx)
+	switch {
+	case err != nil: // no reason to have no token: show says what is wrong
+	case state == store.ViewForeign:
+		if r, version, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
+			if err := e.adopt(ctx, home, view, r, version); err != nil {
+				return outcome{result: e.about(home), err: err}
+			}
+		}
+	case state == store.ViewGone && !back:
+		if folderThere(claude) != nil {
+			break
+		}
+		gone := stillGone(ctx, func() error {
+			_, _, err := claude.Load(ctx)
+			return err
+		})
+		if gone {
+			return e.obeySignOut(ctx, home, view)
+		}
+		return e.guarded(ctx)
+	}
+	return e.do(ctx)
+}
+
+// adopt takes a sign-in over that Claude Code has written where the view was: into our store first, then the view over it.
+// Killed between the two, it is adopted once more.
+func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, r store.Record, found store.Version) error {
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := home.Lock(waiting)
+	if err == nil {
+		defer lock.Release()
+	} else if !errors.Is(err, protocol.ErrNotFound) {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if _, err := store.Recover(ctx, e.settings.StateDir, home); err != nil {
+		return err
+	}
+	stored, version, err := home.Load(ctx)
+	switch {
+	case err == nil && same(stored, r):
+		r = stored
+	case err == nil || errors.Is(err, protocol.ErrNotFound):
+		if r.TokenOrigin, err = e.bind(r); err != nil {
+			return err
+		}
+		r.Kind, r.SignIn = e.kind(r), newSignIn()
+		if _, err := home.Save(ctx, r, version); err != nil {
+			return err
+		}
+		store.NewHistory(e.settings.StateDir, home).Keep(ctx, r, time.Now())
+		e.job.Record = protocol.Secret{} // what the agent held is of the sign-in before
+	default:
+		return err
+	}
+	e.adopted = found
+	if r.AccessToken.Empty() {
+		return nil // the view is written with the first one
+	}
+	// Lost to somebody faster, it is adopted again.
+	if err := view.Replace(ctx, r, found); err != nil && !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	return nil
+}
+
+// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing.
+func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) outcome {
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	o := outcome{result: e.about(home)}
+	lock, err := home.Lock(waiting)
+	if err == nil {
+		defer lock.Release()
+	} else if !errors.Is(err, protocol.ErrNotFound) {
+		return o.but(err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	store.Recover(ctx, e.settings.StateDir, home)
+	r, version, err := home.Load(ctx)
+	if err == nil {
+		store.NewHistory(e.settings.StateDir, home).Keep(ctx, r, time.Now())
+		err = home.Delete(ctx, version)
+	}
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return o.but(err)
+	}
+	if err := view.Forget(); err != nil {
+		return o.but(err)
+	}
+	o.result.Gone, o.result.Saved = true, true
+	return o.but(e.signedOut(view.Place().Location))
+}
+
+// reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
+// lost race, or our own access token with other details. Anything else is left alone.
+func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) error {
+	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
+	stub := errors.Is(err, protocol.ErrLoginRequired)
+	ours := err == nil && found.RefreshToken.Empty() && found.AccessToken.Reveal() == o.result.Token.Reveal()
+	if !stub && !ours && (err != nil || version != e.adopted) {
+		return store.ErrConflict
+	}
+	err = view.Replace(ctx, visible(o.result), version)
+	if err == nil && stub {
+		o.result.Note = fmt.Sprintf("%s had been emptied by another program, and was mended at %s", view.Place().Location, time.Now().Format("15:04:05"))
+	}
+	return err
+}

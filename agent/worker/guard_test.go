@@ -1,0 +1,187 @@
+package worker
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// newGuarded is a world whose Claude Code is signed in and guarded.
+func newGuarded(t *testing.T) (w *world, base job.Version) {
+	t.Helper()
+	w = newWorld(t)
+	s, base := w.known(time.Hour)
+	w.settings.Views = []string{"claude-code"}
+	_, _, done := w.run(job.Job{Op: job.Guard, Target: "file", Base: base})
+	if done.Err != nil || done.Result.Store != "file" || done.Result.Token.Reveal() != s.AccessToken {
+		t.Fatalf("got %+v, %v", done.Result, done.Err)
+	}
+	w.wantView(s.AccessToken)
+	return w, done.Result.Version
+}
+
+// wantView checks that Claude Code's file shows this token, and that no refresh token is in it.
+func (w *world) wantView(token string) {
+	w.t.Helper()
+	data, err := os.ReadFile(w.credentials())
+	if err != nil || !bytes.Contains(data, []byte(token)) || bytes.Contains(data, []byte("refresh-")) {
+		w.t.Fatalf("the view is %s, %v; want %s alone in it", data, err, token)
+	}
+}
+
+// own is what our own store holds.
+func (w *world) own() (store.Record, error) {
+	r, _, err := store.NewFile(w.settings.DataDir, w.settings.Name).Load(w.t.Context())
+	return r, err
+}
+
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	renew := func(w *world, base job.Version, force bool) job.Report {
+		w.t.Helper()
+		_, _, done := w.run(job.Job{Op: job.Renew, Base: base, Force: force})
+		return done
+	}
+
+	t.Run("renewals reach the view", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		done := renew(w, base, true)
+		if done.Err != nil || !done.Result.Renewed || done.Result.Note != "" {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
+		if !strings.Contains(strings.Join(done.Result.Watch, " "), w.credentials()) {
+			t.Errorf("the agent is not told to watch the view: %v", done.Result.Watch)
+		}
+		_, _, again := w.run(job.Job{Op: job.Guard, Base: done.Result.Version})
+		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
+			t.Errorf("guarded twice: %+v, %v", again.Result, again.Err)
+		}
+	})
+
+	t.Run("a stub is written over, every time", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		r, _ := w.own()
+		for range 2 * maxMends {
+			w.write(stubFile)
+			done := renew(w, base, false)
+			if done.Err != nil || !strings.Contains(done.Result.Note, "was mended at") {
+				t.Fatalf("got %+v, %v", done.Result, done.Err)
+			}
+			w.wantView(r.AccessToken.Reveal())
+		}
+		if n := w.server.Counts().Requests; n != 0 {
+			t.Errorf("%d requests to the provider", n)
+		}
+	})
+
+	t.Run("a sign-in is adopted", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		for _, left := range []time.Duration{time.Hour, -time.Hour} {
+			s := w.signIn(left)
+			done := renew(w, base, false)
+			if done.Err != nil || done.Result.Note != "" || done.Result.Renewed != (left < 0) {
+				t.Fatalf("got %+v, %v", done.Result, done.Err)
+			}
+			token := done.Result.Token.Reveal()
+			if left > 0 && token != s.AccessToken {
+				t.Errorf("another sign-in is served")
+			}
+			w.wantView(token)
+			if r, err := w.own(); err != nil || r.AccessToken.Reveal() != token || !w.server.Renewable(r.RefreshToken.Reveal()) {
+				t.Errorf("our store holds something else: %v", err)
+			}
+			base = done.Result.Version
+		}
+		_, _, done := w.run(job.Job{Op: job.History})
+		if len(done.Result.Past) != 3 {
+			t.Errorf("%d sign-ins are kept, want 3", len(done.Result.Past))
+		}
+	})
+
+	t.Run("a sign-out is obeyed, and the next sign-in adopted", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		os.Remove(w.credentials())
+		done := renew(w, base, false)
+		if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Gone || w.server.Counts().Requests != 0 {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, err := w.own(); !is(protoError(err), protocol.ErrNotFound) {
+			t.Errorf("the record is still there: %v", err)
+		}
+		if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
+			t.Error("it can't be brought back")
+		}
+		s := w.signIn(time.Hour)
+		if done = renew(w, job.Version{}, false); done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(s.AccessToken)
+	})
+
+	t.Run("a home that is not mounted is no sign-out", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		os.Rename(w.settings.ConfigDir, w.settings.ConfigDir+".away")
+		if done := renew(w, base, false); done.Err != nil || done.Result.Token.Empty() || done.Result.Note == "" {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, err := w.own(); err != nil {
+			t.Error(err)
+		}
+	})
+
+	t.Run("somebody else's token is left alone", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		w.write([]byte(`{"claudeAiOauth":{"accessToken":"fake-other","refreshToken":"","expiresAt":null,"scopes":[]}}`))
+		if done := renew(w, base, false); done.Err != nil || !strings.Contains(done.Result.Note, "was changed by something else") {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView("fake-other")
+	})
+
+	t.Run("undone", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		want, _ := w.own()
+		_, _, done := w.run(job.Job{Op: job.Move, Target: "claude-code", Force: true, Base: base})
+		if done.Err != nil || done.Result.Store != "claude-code" {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if r, _ := w.stored(); r.RefreshToken.Reveal() != want.RefreshToken.Reveal() {
+			t.Error("the record is not back")
+		}
+		if marks, _ := filepath.Glob(filepath.Join(w.settings.StateDir, "views", "*.json")); len(marks) != 0 {
+			t.Errorf("left behind: %v", marks)
+		}
+	})
+
+	t.Run("undone after a sign-in", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		s := w.signIn(time.Hour)
+		w.run(job.Job{Op: job.Move, Target: "claude-code", Force: true, Base: base})
+		if r, _ := w.stored(); r.RefreshToken.Reveal() != s.RefreshToken {
+			t.Error("the new sign-in was replaced by the old one")
+		}
+	})
+}
+
+func protoError(err error) *protocol.Error {
+	if err == nil {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeOf(err)}
+}

@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// What it means that a sign-in is not in Claude Code's file any more, where it was. Claude Code signs out by removing the key
+// or the file. A session of it that lost a race for a refresh empties the tokens instead (a logged-out stub), and signs
+// everybody out with it; that is mended. A folder that is gone is an unmounted home.
+
+const (
+	// signOutTime is how long a sign-in must be gone to be a sign-out: a program that writes in two steps is no sign-out.
+	signOutTime = 2 * time.Second
+	// maxMends in mendWindow is how often a stub is mended: whoever goes on emptying the file means it.
+	maxMends   = 3
+	mendWindow = 10 * time.Minute
+)
+
+// lost reports whether a record that is not in st any more is one that the agent knew, of those that another program may remove.
+func (e *errand) lost(st store.Store) bool {
+	return st.Place().Kind == "claude-code" && e.job.Base != job.Version{}
+}
+
+// folderThere fails if the folder of the record's file is gone.
+func folderThere(at interface{ Place() store.Place }) error {
+	dir := filepath.Dir(at.Place().Watch[0])
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
+			Hint: "is its file system mounted?"}
+	}
+	return nil
+}
+
+// stillGone waits for a record to come back, and reports whether it has not.
+func stillGone(ctx context.Context, load func() error) bool {
+	const pause = 100 * time.Millisecond
+	for range signOutTime / pause {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-time.After(pause):
+		}
+		if !errors.Is(load(), protocol.ErrNotFound) {
+			return false
+		}
+	}
+	return true
+}
+
+// vanished is the outcome when Claude Code's record, which the agent knows, is not there. It declines if it came back.
+func (e *errand) vanished(ctx context.Context, st store.Store) (outcome, bool) {
+	o := outcome{result: e.about(st)}
+	if err := folderThere(st); err != nil {
+		return o.but(err), true // the token in hand is served on
+	}
+	gone := stillGone(ctx, func() error {
+		_, _, err := st.Load(ctx)
+		return err
+	})
+	if !gone {
+		return o, false
+	}
+	o.result.Gone, o.result.Saved = true, true
+	return o.but(e.signedOut(st.Place().Location)), true
+}
+
+func (e *errand) signedOut(where string) error {
+	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out: the sign-in was removed from " + where,
+		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + e.job.Profile}
+}
+
+// mend puts the newest record of a sign-in back over the stub that somebody has made of it, if the provider accepts it.
+func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock, err := st.Lock(waiting)
+	if err != nil {
+		return outcome{result: e.about(st), err: err}
+	}
+	s := state{st: st, lock: lock}
+	emptied, version, err := st.Load(ctx)
+	s.version = version
+	if err == nil { // somebody else was faster
+		s.record = emptied
+		return s.end(e.bring(ctx, s))
+	}
+	if !errors.Is(err, protocol.ErrLoginRequired) {
+		return s.end(e.nothing(st, version, err))
+	}
+	past, _ := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	i := slices.IndexFunc(past, func(p store.Past) bool { return p.Record.SignIn == emptied.SignIn })
+	if i < 0 || past[i].Spent || past[i].Record.RefreshToken.Empty() || !e.mayMend() {
+		return s.end(e.empty(st, version, stub))
+	}
+	ctx = context.WithoutCancel(ctx)
+	s.record, s.unsaved = past[i].Record, true
+	client, origin, err := e.provider(ctx, s.record)
+	if err != nil {
+		return s.end(outcome{result: e.about(st), err: err})
+	}
+	accepted := false
+	if alive(s.record) && client.ProfileURL != "" {
+		_, err := client.Identify(ctx, s.record.AccessToken)
+		if accepted = err == nil; !accepted && errors.Is(err, protocol.ErrUnavailable) {
+			return s.end(outcome{result: e.about(st), err: err})
+		}
+	}
+	e.noteMend()
+	var o outcome
+	if accepted {
+		o = e.keep(ctx, s)
+	} else {
+		e.agent.report(job.Report{Kind: job.Asking})
+		reply, err := e.request(ctx, client, s.record)
+		switch {
+		case errors.Is(err, protocol.ErrLoginRequired):
+			store.NewHistory(e.settings.StateDir, st).Spend(ctx, s.record.RefreshToken)
+			return s.end(e.empty(st, version, stub))
+		case err != nil:
+			return s.end(outcome{result: e.about(st), err: err})
+		}
+		o = e.deliver(ctx, s, reply, origin)
+	}
+	o.result.Note = fmt.Sprintf("%s had been emptied by another program, and was mended at %s", st.Place().Location, time.Now().Format("15:04:05"))
+	return s.end(o)
+}
+
+// empty is the outcome when a stub stays one.
+func (e *errand) empty(st store.Store, v store.Version, stub error) outcome {
+	o := e.nothing(st, v, stub)
+	o.result.Gone = true // seen before or not
+	return o
+}
+
+// mends is a file with the times of the last mends, so that every agent keeps to the limit.
+type mends struct {
+	Version int         `json:"version"`
+	At      []time.Time `json:"at"`
+}
+
+func (e *errand) mendPath() string {
+	return filepath.Join(e.settings.StateDir, "mended", protocol.FoldProfile(e.settings.Name)+".json")
+}
+
+func (e *errand) recentMends() mends {
+	m := mends{Version: 1}
+	if data, err := readSmall(e.mendPath()); err != nil || json.Unmarshal(data, &m) != nil || m.Version != 1 {
+		return mends{Version: 1}
+	}
+	now := time.Now()
+	m.At = slices.DeleteFunc(m.At, func(t time.Time) bool { return t.After(now) || now.Sub(t) > mendWindow })
+	return m
+}
+
+func (e *errand) mayMend() bool { return len(e.recentMends().At) < maxMends }
+
+func (e *errand) noteMend() {
+	m := e.recentMends()
+	m.At = append(m.At, time.Now())
+	if data, err := json.Marshal(m); err == nil {
+		replaceFile(e.mendPath(), append(data, '\n'))
+	}
+}

@@ -1,0 +1,160 @@
+package worker
+
+import (
+	"bytes"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+var stubFile = []byte(`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0},"other":1}`)
+
+// known signs in, and has an agent know it.
+func (w *world) known(left time.Duration) (oauthtest.SignIn, job.Version) {
+	w.t.Helper()
+	s := w.signIn(left)
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+		w.t.Fatalf("got %+v, %v", done.Result, done.Err)
+	}
+	return s, done.Result.Version
+}
+
+// TestMend puts a sign-in back that a losing racer has emptied: as it is while the provider accepts it, else renewed.
+func TestMend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		profile   bool // the provider can be asked who is signed in
+		left      time.Duration
+		refreshes int
+	}{
+		{"accepted", true, time.Hour, 0},
+		{"expired", true, -time.Second, 1},
+		{"nobody to ask", false, time.Hour, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if tt.profile {
+				w.settings.ProfileURL = w.server.ProfileURL()
+			}
+			s, base := w.known(time.Hour)
+			if tt.left < 0 { // what is kept of it expires
+				w.server.SetLifetime(time.Second)
+				_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base})
+				base = done.Result.Version
+				w.server.SetLifetime(time.Hour)
+				time.Sleep(time.Until(done.Result.Expiry))
+			}
+			before := w.server.Counts().Refreshes
+			w.write(stubFile)
+			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+			if done.Err != nil || done.Result.Gone || !done.Result.Saved || !bytes.Contains([]byte(done.Result.Note), []byte("was mended at")) {
+				t.Fatalf("got %+v, %v", done.Result, done.Err)
+			}
+			r, _ := w.stored()
+			if got := w.server.Counts(); got.Refreshes-before != tt.refreshes || got.Reuses != 0 ||
+				!w.server.Renewable(r.RefreshToken.Reveal()) || !w.server.Live(done.Result.Token.Reveal()) {
+				t.Errorf("%+v", got)
+			}
+			if tt.refreshes == 0 && r.AccessToken.Reveal() != s.AccessToken {
+				t.Error("another token than the one that was emptied")
+			}
+			if data, _ := os.ReadFile(w.credentials()); !bytes.Contains(data, []byte(`"other":1`)) {
+				t.Errorf("the file is %s", data)
+			}
+		})
+	}
+}
+
+// TestMendEnds leaves a stub alone that somebody means, or that the provider will not have again.
+func TestMendEnds(t *testing.T) {
+	t.Parallel()
+	t.Run("again and again", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		_, base := w.known(time.Hour)
+		for i := range maxMends + 1 {
+			w.write(stubFile)
+			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+			if last := i == maxMends; last != is(done.Err, protocol.ErrLoginRequired) || last != done.Result.Gone {
+				t.Fatalf("time %d: %+v, %v", i, done.Result, done.Err)
+			}
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		s, base := w.known(time.Hour)
+		w.server.RevokeGrant(s.RefreshToken)
+		for range 2 {
+			w.write(stubFile)
+			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+			if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Gone || !done.Result.Token.Empty() {
+				t.Fatalf("got %+v, %v", done.Result, done.Err)
+			}
+		}
+		if n := w.server.Counts().Requests; n != 1 {
+			t.Errorf("%d requests with a refresh token that was refused, want 1", n)
+		}
+	})
+	t.Run("no answer", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		_, base := w.known(time.Hour)
+		w.server.SetFault(oauthtest.Fault{Status: 503})
+		w.write(stubFile)
+		_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+		if !is(done.Err, protocol.ErrUnavailable) || done.Result.Gone {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+	})
+}
+
+// TestSignOut tells a sign-out from a file that is written in two steps, and from a home that is not mounted.
+func TestSignOut(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		happens func(w *world, back []byte)
+		wantErr error
+		gone    bool
+	}{
+		{"the file", func(w *world, _ []byte) { os.Remove(w.credentials()) }, protocol.ErrLoginRequired, true},
+		{"the key", func(w *world, _ []byte) { w.write([]byte(`{"other":1}`)) }, protocol.ErrLoginRequired, true},
+		{"not for long", func(w *world, back []byte) {
+			os.Remove(w.credentials())
+			time.AfterFunc(300*time.Millisecond, func() { os.WriteFile(w.credentials(), back, 0o600) })
+		}, nil, false},
+		{"the folder", func(w *world, _ []byte) { os.RemoveAll(w.settings.ConfigDir) }, protocol.ErrStorage, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			s, base := w.known(time.Hour)
+			back, _ := os.ReadFile(w.credentials())
+			tt.happens(w, back)
+			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+			if !is(done.Err, tt.wantErr) || done.Result.Gone != tt.gone {
+				t.Fatalf("got %+v, %v", done.Result, done.Err)
+			}
+			if n := w.server.Counts(); n.Requests != 0 || !w.server.Renewable(s.RefreshToken) {
+				t.Errorf("a sign-out at this machine is no business of the provider's: %+v", n)
+			}
+			if tt.gone {
+				_, _, done = w.run(job.Job{Op: job.History})
+				_, _, done = w.run(job.Job{Op: job.Restore, PastID: done.Result.Past[0].ID})
+				if r, _ := w.stored(); done.Err != nil || r.RefreshToken.Reveal() != s.RefreshToken {
+					t.Errorf("restored: %+v, %v", done.Result, done.Err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func guardCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "guard",
+		Usage:     "keep the refresh token of Claude Code's sign-in away from its sessions",
+		ArgsUsage: "claude-code",
+		Description: `Several sessions of Claude Code renew one sign-in, and the one that comes too late signs all of them out. Guarded,
+the sign-in rests in a store of the agent, and Claude Code's own file holds the access token alone: the agent
+renews it and writes it there ahead of time, so no session has anything to renew. /login and /logout in
+Claude Code work as before. The agent has to run for it; "ccagent install" starts it at login.
+
+--undo brings the sign-in back into Claude Code's file.
+
+EXAMPLE:
+   ccagent guard claude-code
+   ccagent guard claude-code --undo`,
+		Flags: []cli.Flag{
+			profileFlag(),
+			&cli.StringFlag{Name: "store", Usage: "where the sign-in rests: `STORE` is file, keyring or encrypted (default: the keyring where it works, else a file)"},
+			&cli.BoolFlag{Name: "undo", Usage: "bring the sign-in back"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also replace a sign-in of Claude Code that is another one"},
+			timeoutFlag(),
+		},
+		Action: guard,
+	}
+}
+
+func guard(c *cli.Context) error {
+	if c.Args().Len() != 1 || c.Args().First() != "claude-code" {
+		return usagef(c, "what can be guarded is claude-code")
+	}
+	if c.Bool("undo") && (c.IsSet("store") || c.Bool("force")) {
+		return usagef(c, "--undo goes with neither --store nor --force")
+	}
+	if store := c.String("store"); !slices.Contains([]string{"", "file", "keyring", "encrypted"}, store) {
+		return usagef(c, "--store %q: there are file, keyring and encrypted", store)
+	}
+	config, _, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	name := c.String("profile")
+	if name == "" {
+		name = config.Default
+	}
+	profile, ok := findProfile(config, name)
+	switch {
+	case !ok:
+		return noProfile(name)
+	case profile.Provider != "claude":
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
+			Hint: "name a profile of provider claude with -p"}
+	case profile.Store == "memory":
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
+			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
+	}
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	if c.Bool("undo") {
+		return unguard(c, conn, profile)
+	}
+	if profile.Store == "claude-code" { // from here on it is where it is found to be
+		if _, err := floating(conn, profile, ""); err != nil {
+			return err
+		}
+	}
+	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+		if slices.Contains(views, "claude-code") {
+			return views
+		}
+		return append(views, "claude-code")
+	})
+	if err != nil {
+		return err
+	}
+	if err := reload(conn); err != nil {
+		return undone(c, conn, edit, err)
+	}
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
+	if err != nil {
+		return undone(c, conn, edit, err)
+	}
+	notice(c.App.ErrWriter, reply.Notice)
+	warnNotAtLogin(c)
+	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
+	return err
+}
+
+// unguard brings the record back before the view is given up, and then settles for store "auto", as without any configuration.
+func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
+	if _, err := floating(conn, profile, ""); err != nil {
+		return err
+	}
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true})
+	if errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired) {
+		notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
+		err = decide(profile, "claude-code")
+	}
+	if err != nil {
+		return err
+	}
+	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
+	})
+	if err == nil {
+		err = reload(conn)
+	}
+	if err != nil {
+		return err
+	}
+	where := reply.Location
+	if where == "" {
+		where = "Claude Code's own file"
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name, sanitize(where))
+	return err
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// managerTime bounds what a service manager is asked to do.
+const managerTime = 60 * time.Second
+
+func installCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "install",
+		Usage: "have systemd or launchd start the agent when somebody first asks",
+		Description: `Writes the units (or the launchd job) for this very program, has the manager listen on the socket, and
+checks that a connection starts the agent. It needs no root, and may be run again, as after an upgrade. A running
+agent is ended first, once its renewals are done. Units of another origin are shown and left alone without --force.
+
+EXAMPLE:
+   ccagent install
+   ccagent install --at-login
+   ccagent uninstall`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "at-login", Usage: "also start the agent at login, as a guarded sign-in needs it"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over units of another origin"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, also if what only the running agent holds is lost"},
+			timeoutFlag(),
+		},
+		Action: install,
+	}
+}
+
+func uninstallCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "uninstall",
+		Usage: "undo install",
+		Description: `Has the manager stop listening, ends the agent once its renewals are done, and removes the files that install
+wrote. One that was changed since then stays, and is named. Profiles and sign-ins stay as they are.
+
+EXAMPLE:
+   ccagent uninstall`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, also if what only the running agent holds is lost"},
+			timeoutFlag(),
+		},
+		Action: uninstall,
+	}
+}
+
+// thisService describes the running program to the manager of this system.
+func thisService() (service, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return service{}, err
+	}
+	if runtime.GOOS == "darwin" {
+		return launchdService(getenv, exe, os.Getuid())
+	}
+	return systemdService(getenv, exe)
+}
+
+func install(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	s, err := thisService()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, managerTime)
+	defer cancel()
+	if os.Geteuid() == 0 && getenv("SUDO_USER") != "" {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
+	}
+	if !s.there(ctx) {
+		return noManager(s)
+	}
+	packaged := s.packaged()
+	if !packaged && !c.Bool("force") {
+		foreign, err := s.foreign()
+		if err != nil {
+			return err
+		}
+		for _, f := range foreign {
+			for _, ours := range s.files {
+				if ours.path == f.path {
+					showDiff(c.App.ErrWriter, f.path, f.content, ours.content)
+				}
+			}
+		}
+		if foreign != nil {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
+				Hint: "replace it with: ccagent install --force"}
+		}
+	}
+	if err := mayEnd(c, ctx); err != nil {
+		return err
+	}
+
+	var written []string
+	if !packaged {
+		if written, err = s.write(); err != nil {
+			return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+		}
+	}
+	if err := handOverSocket(c, ctx, s); err != nil {
+		return err
+	}
+	if c.Bool("at-login") && s.atLogin != nil {
+		if err := runQuietly(ctx, s.atLogin); err != nil {
+			return err
+		}
+	}
+	pid, err := activates(ctx, s)
+	if err != nil {
+		return err
+	}
+	w := c.App.Writer
+	switch {
+	case packaged:
+		fmt.Fprintln(w, "the units of the package are used")
+	case written == nil:
+		fmt.Fprintln(w, "the files were there already")
+	}
+	for _, path := range written {
+		fmt.Fprintln(w, "wrote "+path)
+	}
+	environmentDiffers(c, ctx, s)
+	if c.Bool("at-login") {
+		fmt.Fprintln(w, "it starts at login")
+		lingers(c)
+	}
+	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.manager, pid)
+	return err
+}
+
+func noManager(s service) error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no service manager of yours to talk to (" + s.manager + "), as in a container, or in WSL without systemd",
+		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\neval \"$(ccagent env)\""}
+}
+
+// mayEnd asks before the running agent takes what it alone holds with it.
+func mayEnd(c *cli.Context, ctx context.Context) error {
+	client, err := protocol.ClientFromEnv(false)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	client.Home = protocol.Home{}
+	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
+	if err != nil || c.Bool("yes") {
+		return nil // none is running, or it is hanging and will be replaced
+	}
+	for _, p := range status.Profiles {
+		if p.Store == "memory" && p.HasToken || p.State == protocol.StateUnsaved {
+			return confirm(c.Context, "the running agent alone holds the record of profile "+p.Name+"; end it?", "--yes")
+		}
+	}
+	return nil
+}
+
+// handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
+// goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
+func handOverSocket(c *cli.Context, ctx context.Context, s service) error {
+	if s.manager == "launchd" {
+		runAll(ctx, s.disable) // a job that is loaded can't be loaded again
+	}
+	if s.manager == "systemd" {
+		if err := runAll(ctx, s.enable[:1]); err != nil {
+			return err
+		}
+	}
+	if err := stopAgent(c, true); err != nil {
+		return err
+	}
+	return runAll(ctx, s.enable)
+}
+
+// activates connects to the socket, and returns the pid of the agent that answers, which has to be the manager's.
+func activates(ctx context.Context, s service) (int, error) {
+	path, _, err := protocol.SocketPath()
+	if err != nil {
+		return 0, err
+	}
+	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
+		out, err := exec.CommandContext(ctx, "launchctl", "getenv", "CCAGENT_SOCK").Output()
+		if path = strings.TrimSpace(string(out)); err != nil || path == "" {
+			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK"}
+		}
+	}
+	client := protocol.NewClient(path)
+	defer client.Close()
+	status, err := client.Status(ctx, protocol.StatusRequest{})
+	if err != nil {
+		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(), Hint: diagnosis(s)}
+	}
+	if s.manager == "systemd" {
+		out, err := exec.CommandContext(ctx, "systemctl", "--user", "show", "-P", "MainPID", "ccagent.service").Output()
+		if pid, _ := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || pid != status.Agent.PID {
+			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d answers at %s, and systemd did not start it", status.Agent.PID, path),
+				Hint: "unset CCAGENT_SOCK if it is set, end that agent with ccagent stop, and try again"}
+		}
+	}
+	return status.Agent.PID, nil
+}
+
+func diagnosis(s service) string {
+	if s.manager == "launchd" {
+		return "see: launchctl print gui/$(id -u)/com.github.ccagent"
+	}
+	return "see: systemctl --user status ccagent.socket ccagent.service"
+}
+
+// environmentDiffers warns where the manager's agent would read another configuration than this shell's programs mean.
+func environmentDiffers(c *cli.Context, ctx context.Context, s service) {
+	if s.manager != "systemd" {
+		return
+	}
+	out, err := exec.CommandContext(ctx, "systemctl", "--user", "show-environment").Output()
+	if err != nil {
+		return
+	}
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "SSL_CERT_FILE"} {
+		value := getenv(name)
+		if value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
+			warn(c.App.ErrWriter, "%s is set here, and not for systemd's programs; tell it with: systemctl --user import-environment %s, in the shell's profile", name, name)
+		}
+	}
+}
+
+// lingers warns where the agent ends with the last login.
+func lingers(c *cli.Context) {
+	if runtime.GOOS != "linux" {
+		return
+	}
+	user := getenv("USER")
+	if user == "" || filepath.Base(user) != user {
+		return
+	}
+	if _, err := os.Stat("/var/lib/systemd/linger/" + user); err != nil {
+		warn(c.App.ErrWriter, "it runs while you are logged in; to have it run on after that: loginctl enable-linger")
+	}
+}
+
+// warnNotAtLogin says so if nothing starts the agent at login.
+func warnNotAtLogin(c *cli.Context) {
+	ctx, cancel := context.WithTimeout(c.Context, 5*time.Second)
+	defer cancel()
+	s, err := thisService()
+	if err == nil && s.atLogin != nil && s.there(ctx) && exec.CommandContext(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service").Run() == nil {
+		lingers(c)
+		return
+	}
+	if runtime.GOOS == "darwin" && err == nil {
+		if _, err := os.Stat(s.files[0].path); err == nil {
+			return
+		}
+	}
+	warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out; mend it with: ccagent install --at-login (without systemd: eval \"$(ccagent env)\" in the shell's profile)")
+}
+
+func uninstall(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	s, err := thisService()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, managerTime)
+	defer cancel()
+	there := s.there(ctx)
+	installed := s.packaged()
+	for _, f := range s.files {
+		if _, err := os.Lstat(f.path); err == nil {
+			installed = true
+		}
+	}
+	if !installed {
+		_, err := fmt.Fprintln(c.App.Writer, "it is not installed")
+		return err
+	}
+	if err := mayEnd(c, ctx); err != nil {
+		return err
+	}
+	var disabled error
+	if there {
+		disabled = runAll(ctx, s.disable)
+	}
+	removed, kept, err := s.remove()
+	if there {
+		disabled = errors.Join(disabled, runAll(ctx, s.forget))
+	}
+	for _, path := range removed {
+		fmt.Fprintln(c.App.Writer, "removed "+path)
+	}
+	for _, path := range kept {
+		warn(c.App.ErrWriter, "%s was changed since it was installed, and stays", path)
+	}
+	if err := errors.Join(err, disabled); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.manager)
+	return err
+}
