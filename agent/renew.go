@@ -231,7 +231,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	f.result, f.err = r, report.Err
 	e.know(r, before, began)
 	if e.note != r.Note && r.Note != "" {
-		log.Warn("another program has written", "profile", e.name(), "note", r.Note)
+		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
 	if !r.Token.Empty() || r.Note != "" {
 		e.note = r.Note

@@ -20,22 +20,29 @@ import (
 type container struct {
 	t    *testing.T
 	init string // pid of its PID 1, seen from outside
+	off  func() // as a power cut
 }
 
-func boot(t *testing.T) *container {
+func boot(t *testing.T, options ...string) *container {
 	t.Helper()
-	needRoot(t)
-	tree := need(t, partsDir()+"/debian")
 	units, err := filepath.Abs("../../packaging/systemd")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var console bytes.Buffer
-	cmd := exec.Command(need(t, "systemd-nspawn"), "-q", "-D", tree, "--volatile=overlay", "-b", "--register=no", "--keep-unit",
-		"--link-journal=no", "--console=pipe", fmt.Sprintf("--machine=cce%d", os.Getpid()),
+	return bootBare(t, append(options,
 		"--bind-ro="+program("ccagent")+":/usr/bin/ccagent", "--bind-ro="+program("cchelper")+":/usr/bin/cchelper",
 		"--bind-ro="+units+"/ccagent.socket:/usr/lib/systemd/user/ccagent.socket",
-		"--bind-ro="+units+"/ccagent.service:/usr/lib/systemd/user/ccagent.service")
+		"--bind-ro="+units+"/ccagent.service:/usr/lib/systemd/user/ccagent.service")...)
+}
+
+// bootBare is boot with nothing of ours in it, and options of systemd-nspawn's.
+func bootBare(t *testing.T, options ...string) *container {
+	t.Helper()
+	needRoot(t)
+	tree := need(t, partsDir()+"/debian")
+	var console bytes.Buffer
+	cmd := exec.Command(need(t, "systemd-nspawn"), append([]string{"-q", "-D", tree, "--volatile=overlay", "-b", "--register=no", "--keep-unit",
+		"--link-journal=no", "--console=pipe", fmt.Sprintf("--machine=cce%d", os.Getpid())}, options...)...)
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -43,14 +50,17 @@ func boot(t *testing.T) *container {
 	}
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
+	off := func() {
 		cmd.Process.Kill() // what is in it goes with it
 		<-ended
+	}
+	t.Cleanup(func() {
+		off()
 		if t.Failed() {
 			t.Logf("console:\n%s", console.String())
 		}
 	})
-	c := &container{t: t}
+	c := &container{t: t, off: off}
 	children := fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid)
 	wait(t, "the container's PID 1", func() bool {
 		select {
@@ -74,8 +84,18 @@ func boot(t *testing.T) *container {
 
 // command is a shell command of alice's, in the container.
 func (c *container) command(script string) *exec.Cmd {
-	return exec.Command("nsenter", "-t", c.init, "-a", "su", "alice", "-c",
+	return exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "su", "alice", "-c",
 		"export HOME=/home/alice XDG_RUNTIME_DIR=/run/user/1000 PATH=/usr/bin:/bin; cd; "+script)
+}
+
+// root is a shell command of root's, in the container.
+func (c *container) root(script string) string {
+	c.t.Helper()
+	r := finish(c.t, exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "sh", "-c", "export PATH=/usr/bin:/bin:/usr/sbin:/sbin; "+script))
+	if r.exit != 0 {
+		c.t.Fatalf("%s: exit %d\n%s%s", script, r.exit, r.stdout, r.stderr)
+	}
+	return strings.TrimSuffix(r.stdout, "\n")
 }
 
 func (c *container) try(script string) result {

@@ -8,7 +8,7 @@ claude_version=2.1.330
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
 packages="ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring mmdebstrap npm python3 strace systemd systemd-container tcsh tmux util-linux zsh"
-tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,passwd,procps
+tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,login,make,passwd,procps
 
 say() { echo "e2e setup: $*" >&2; }
 
@@ -52,8 +52,9 @@ install_claude() {
 
 # A Debian whose PID 1 is systemd, with a user alice who lingers: her user manager runs without a login.
 install_tree() {
-	[ ! -d "$dir/debian" ] || return 0
+	[ "$(cat "$dir/debian.packages" 2>/dev/null)" != "$tree_packages" ] || return 0
 	say "building a Debian tree"
+	rm -rf "$dir/debian" "$dir/debian.packages"
 	tmp=$(mktemp -d "$dir/tree.XXXXXX")
 	mmdebstrap --quiet --variant=minbase --include=$tree_packages \
 		--customize-hook='chroot "$1" useradd --create-home --uid 1000 alice' \
@@ -62,6 +63,7 @@ install_tree() {
 		bookworm "$tmp"
 	chmod 755 "$tmp"
 	mv "$tmp" "$dir/debian"
+	echo "$tree_packages" >"$dir/debian.packages"
 }
 
 # Two ordinary people, neither of them us.
