@@ -46,7 +46,7 @@ var rooms = map[string]struct {
 	},
 	"store": {
 		mayImport: []string{
-			module + "/protocol", "golang.org/x/sys/...", "github.com/zalando/go-keyring", "github.com/godbus/dbus/...",
+			module + "/protocol", module + "/store/splice", "golang.org/x/sys/...", "github.com/zalando/go-keyring", "github.com/godbus/dbus/...",
 			"filippo.io/age/...", "golang.org/x/crypto/ssh",
 		},
 		never: forbidden{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // ClaudeCode is the record that Claude Code itself uses: `<config dir>/.credentials.json`. The file is shared with a program
@@ -196,7 +197,7 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 		case stored != base:
 			return ErrConflict
 		}
-		data, left, err := removeMembers(src, claudeKey)
+		data, left, err := splice.Remove(src, claudeKey)
 		if err != nil {
 			return invalid(s.path(), "is not valid JSON")
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // claudeKey is the member of Claude Code's credentials file that is the sign-in.
@@ -116,23 +117,23 @@ func spliceClaude(name string, src []byte, r Record) ([]byte, error) {
 	}
 	_, hasExpiry := o.values["expiresAt"]
 	fresh := len(o.values) == 0 // Claude Code writes these four always
-	set("accessToken", fresh || access.Reveal() != r.AccessToken.Reveal(), encode(r.AccessToken.Reveal()))
-	set("refreshToken", fresh || refresh.Reveal() != r.RefreshToken.Reveal(), encode(r.RefreshToken.Reveal()))
+	set("accessToken", fresh || access.Reveal() != r.AccessToken.Reveal(), splice.Encode(r.AccessToken.Reveal()))
+	set("refreshToken", fresh || refresh.Reveal() != r.RefreshToken.Reveal(), splice.Encode(r.RefreshToken.Reveal()))
 	set("expiresAt", !hasExpiry || !sameMillis(expiry, r.Expiry), encodeMillis(r.Expiry))
-	set("scopes", fresh || len(r.Scopes) > 0 && !slices.Equal(scopes, r.Scopes), encode(slices.Concat([]string{}, r.Scopes)))
-	set("subscriptionType", r.Subscription != "" && subscription != r.Subscription, encode(r.Subscription))
-	set("rateLimitTier", r.RateLimit != "" && rateLimit != r.RateLimit, encode(r.RateLimit))
+	set("scopes", fresh || len(r.Scopes) > 0 && !slices.Equal(scopes, r.Scopes), splice.Encode(slices.Concat([]string{}, r.Scopes)))
+	set("subscriptionType", r.Subscription != "" && subscription != r.Subscription, splice.Encode(r.Subscription))
+	set("rateLimitTier", r.RateLimit != "" && rateLimit != r.RateLimit, splice.Encode(r.RateLimit))
 	set("refreshTokenExpiresAt", !r.GrantExpiry.IsZero() && !sameMillis(grant, r.GrantExpiry), encodeMillis(r.GrantExpiry))
 	if inner, err = setMembers(inner, edits); err != nil {
 		return nil, err
 	}
 	// Only the last of a repeated key is believed by anybody; what an earlier one holds besides our values is not ours.
-	spans, err := scan(src)
+	spans, err := splice.Scan(src)
 	if err != nil {
 		return nil, err
 	}
-	if s, ok := find(spans, claudeKey); ok {
-		return replace(src, s.value, s.after, inner), nil
+	if s, ok := splice.Find(spans, claudeKey); ok {
+		return splice.Replace(src, s.Value, s.After, inner), nil
 	}
 	return setMembers(src, []member{{claudeKey, inner}})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 func TestReadClaude(t *testing.T) {
@@ -142,7 +143,7 @@ func TestRemoveMembers(t *testing.T) {
 		{`{"claudeAiOauth":1,"a":2,"claude\u0041iOauth":3,"claudeAiOauth":4}`, `{"a":2}`, 1},
 		{`{"a":1}`, `{"a":1}`, 1},
 	} {
-		got, left, err := removeMembers([]byte(tt.in), claudeKey)
+		got, left, err := splice.Remove([]byte(tt.in), claudeKey)
 		if err != nil || string(got) != tt.want || left != tt.left {
 			t.Errorf("%s: got %s, %d left, %v; want %s", tt.in, got, left, err, tt.want)
 		}
@@ -206,29 +207,29 @@ type parts struct {
 
 func takeApart(t *testing.T, src []byte) (p parts) {
 	t.Helper()
-	spans, err := scan(src)
+	spans, err := splice.Scan(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	last, ok := find(spans, claudeKey)
+	last, ok := splice.Find(spans, claudeKey)
 	for _, s := range spans {
 		if !ok || s != last {
-			p.outer = append(p.outer, [2]string{s.key, string(src[s.start:s.after])})
+			p.outer = append(p.outer, [2]string{s.Key, string(src[s.Start:s.After])})
 		}
 	}
-	if ok && src[last.value] == '{' {
+	if ok && src[last.Value] == '{' {
 		p.had = true
-		p.prefix = [2]string{string(src[:last.value]), string(src[last.after:])}
-		inner := src[last.value:last.after]
+		p.prefix = [2]string{string(src[:last.Value]), string(src[last.After:])}
+		inner := src[last.Value:last.After]
 		if !json.Valid(inner) {
 			t.Fatalf("a value that is no value: %q", inner)
 		}
-		spans, err := scan(inner)
+		spans, err := splice.Scan(inner)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range spans {
-			p.inner = append(p.inner, [2]string{s.key, string(inner[s.start:s.after])})
+			p.inner = append(p.inner, [2]string{s.Key, string(inner[s.Start:s.After])})
 		}
 	}
 	return p

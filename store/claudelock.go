@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // Claude Code locks by making directories, as version 2.1.330 was traced to do. A refresh makes `.oauth_refresh.lock` in
@@ -313,7 +315,7 @@ func (c *claudeLock) writeOwner() {
 	if o.LegacyBirth, known = birthtime(c.legacy.dir); !known {
 		return
 	}
-	b := encode(o)
+	b := splice.Encode(o)
 	temp := c.ownerPath + ".tmp.ccagent" // ours alone, as the lock is: a crash leaves one at most, for the next to overwrite
 	if err := os.WriteFile(temp, b, 0o600); err != nil {
 		os.Remove(temp)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // quick is claudePace made short enough to wait for, and long against a scheduler's whims.
@@ -61,7 +62,7 @@ func TestHeldByAnother(t *testing.T) {
 				o, _ := self()
 				o.Birth, o.LegacyBirth = born[0], born[1]
 				tt.owner(&o)
-				check(t, os.WriteFile(locks[0]+".owner", encode(o), 0o644))
+				check(t, os.WriteFile(locks[0]+".owner", splice.Encode(o), 0o644))
 			}
 			wait := 20 * time.Second
 			if !tt.taken {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // flock is our own lock of a record: flock(2) on a file beside it that is never deleted, because a lock on a deleted file
@@ -91,7 +92,7 @@ func readNote(path string) (n note) {
 
 // writeNote replaces the note in the locked file, in place: a rename would put another file under the lock's name.
 func (l *flock) writeNote(n note) error {
-	b := append(encode(n), '\n')
+	b := append(splice.Encode(n), '\n')
 	if _, err := l.f.WriteAt(b, 0); err != nil {
 		return err
 	}

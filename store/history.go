@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // How much a history remembers: sign-ins, and of each the refresh tokens known to be spent.
@@ -217,7 +218,7 @@ func parseHistory(name string, src []byte) ([]signIn, error) {
 	case !ok:
 		return nil, invalid(name, `has no "version"`)
 	case v != 1:
-		return nil, newer(name, string(encode(v)))
+		return nil, newer(name, string(splice.Encode(v)))
 	}
 	var raws []json.RawMessage
 	if o.has("sign_ins") && json.Unmarshal(o.values["sign_ins"], &raws) != nil {
@@ -264,7 +265,7 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 		}
 		raw, err = setMembers(raw, []member{
 			{"saved_at", encodeMillis(s.saved)},
-			{"spent", encode(slices.Concat([]string{}, s.spent[max(0, len(s.spent)-maxSpent):]))},
+			{"spent", splice.Encode(slices.Concat([]string{}, s.spent[max(0, len(s.spent)-maxSpent):]))},
 			{"record", form},
 		})
 		if err != nil {
@@ -272,7 +273,7 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 		}
 		list = append(list, raw...)
 	}
-	return setMembers(src, []member{{"version", encode(1)}, {"sign_ins", append(list, ']')}})
+	return setMembers(src, []member{{"version", splice.Encode(1)}, {"sign_ins", append(list, ']')}})
 }
 
 // ID names the record in lists. It tells nothing of it.

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -9,11 +8,8 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
-
-// Files that others share are changed by replacing the bytes of single values, never by decoding and encoding the whole:
-// unknown keys, number formats, order, white space and escapes all stay as they were. encoding/json finds where the values
-// are; nothing here knows what they mean.
 
 // member is a key to be set, with its value in JSON.
 type member struct {
@@ -21,127 +17,15 @@ type member struct {
 	value []byte
 }
 
-// span is where one member of an object lies in its source: key from its opening quote, value without white space around.
-type span struct {
-	key                 string
-	start, value, after int
-}
-
-// scan returns the members of the one object that src must be, in order, repeated keys included.
-func scan(src []byte) ([]span, error) {
-	if !json.Valid(src) {
-		var dummy json.RawMessage
-		err := json.Unmarshal(src, &dummy)
-		if err == nil {
-			err = errors.New("not valid JSON")
-		}
-		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(src))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, errNotObject
-	}
-	var spans []span
-	for dec.More() {
-		before := int(dec.InputOffset())
-		t, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		s := span{start: before + bytes.IndexByte(src[before:], '"')}
-		s.key, _ = t.(string)
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return nil, err
-		}
-		s.after = int(dec.InputOffset())
-		s.value = s.after - len(raw)
-		spans = append(spans, s)
-	}
-	return spans, nil
-}
-
-var errNotObject = errors.New("not a JSON object")
-
-// find returns the last member of that key, the one that JSON.parse and encoding/json believe.
-func find(spans []span, key string) (span, bool) {
-	for i := len(spans) - 1; i >= 0; i-- {
-		if spans[i].key == key {
-			return spans[i], true
-		}
-	}
-	return span{}, false
-}
-
-// setMembers returns src with the members set. A repeated key is set everywhere, so that no reader finds an old value; one
-// that is absent is added at the end. A value that is there already keeps its bytes.
+// setMembers returns src with the members set; see [splice.Set].
 func setMembers(src []byte, members []member) ([]byte, error) {
-	out := bytes.Clone(src)
+	var err error
 	for _, m := range members {
-		spans, err := scan(out)
-		if err != nil {
+		if src, err = splice.Set(src, m.value, m.key); err != nil {
 			return nil, err
 		}
-		found := false
-		for i := len(spans) - 1; i >= 0; i-- { // from the end, so that the offsets before stay true
-			if s := spans[i]; s.key == m.key {
-				found = true
-				out = replace(out, s.value, s.after, m.value)
-			}
-		}
-		if found {
-			continue
-		}
-		added := append(append(encode(m.key), ':'), m.value...)
-		at := bytes.IndexByte(out, '{') + 1
-		if len(spans) > 0 {
-			at = spans[len(spans)-1].after
-			added = append([]byte{','}, added...)
-		}
-		out = replace(out, at, at, added)
 	}
-	return out, nil
-}
-
-// removeMembers returns src without any member of that key, and how many members are left.
-func removeMembers(src []byte, key string) ([]byte, int, error) {
-	out := bytes.Clone(src)
-	for {
-		spans, err := scan(out)
-		if err != nil {
-			return nil, 0, err
-		}
-		i := len(spans) - 1
-		for i >= 0 && spans[i].key != key {
-			i--
-		}
-		switch {
-		case i < 0:
-			return out, len(spans), nil
-		case i > 0: // with the comma before it
-			out = replace(out, spans[i-1].after, spans[i].after, nil)
-		case len(spans) > 1: // the first: with the comma after it
-			out = replace(out, spans[0].start, spans[1].start, nil)
-		default:
-			out = replace(out, spans[0].start, spans[0].after, nil)
-		}
-	}
-}
-
-func replace(src []byte, from, to int, with []byte) []byte {
-	out := make([]byte, 0, len(src)-(to-from)+len(with))
-	return append(append(append(out, src[:from]...), with...), src[to:]...)
-}
-
-// encode returns v in JSON without the escapes that are for HTML. Only strings, numbers, and lists and maps of them come here.
-func encode(v any) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return []byte("null")
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return src, nil
 }
 
 func encodeMillis(t time.Time) []byte {
@@ -162,21 +46,21 @@ type object struct {
 
 // readObject reads src as one JSON object. name begins every error.
 func readObject(name string, src []byte) (*object, error) {
-	spans, err := scan(src)
+	spans, err := splice.Scan(src)
 	if err != nil {
 		// The error of encoding/json quotes the character it stumbled over, which may be of a token: only its place is shown.
 		var syntax *json.SyntaxError
 		switch {
 		case errors.As(err, &syntax):
 			return nil, invalid(name, "is not valid JSON (from byte "+strconv.FormatInt(syntax.Offset, 10)+")")
-		case errors.Is(err, errNotObject):
+		case errors.Is(err, splice.ErrNotObject):
 			return nil, invalid(name, "is not a JSON object")
 		}
 		return nil, invalid(name, "is not valid JSON")
 	}
 	o := &object{name: name, src: src, values: make(map[string]json.RawMessage, len(spans))}
 	for _, s := range spans {
-		o.values[s.key] = src[s.value:s.after]
+		o.values[s.Key] = src[s.Value:s.After]
 	}
 	return o, nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // security plays security(1). An account's items are files in the folder that it is named for. A file "exit" there is what it
@@ -196,7 +197,7 @@ func TestKeychainTooLarge(t *testing.T) {
 	mustSave(t, s, fakeRecord(1), Version{})
 	path := filepath.Join(items, macItem)
 	src, _ := os.ReadFile(path)
-	src, err := setMembers(src, []member{{"mcpOAuth", encode(strings.Repeat("x", 1960-len(items)/2-len(src)))}})
+	src, err := setMembers(src, []member{{"mcpOAuth", splice.Encode(strings.Repeat("x", 1960-len(items)/2-len(src)))}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // shelf is a system's keyring in memory, with the faults that real ones have.
@@ -478,7 +479,7 @@ func FuzzWitness(f *testing.F) {
 			wantIs(t, err, protocol.ErrInvalid)
 			return
 		}
-		if again, err := parseWitness("file", encode(w)); err != nil || again != w {
+		if again, err := parseWitness("file", splice.Encode(w)); err != nil || again != w {
 			t.Errorf("%+v comes back as %+v, %v", w, again, err)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"filippo.io/age/armor"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // Portable is a record on its way to another machine, or into a drawer: what `ccagent export` writes and `ccagent import` reads.
@@ -27,9 +28,9 @@ func (p Portable) Marshal() (protocol.Secret, error) {
 		return protocol.Secret{}, err
 	}
 	form, err := setMembers([]byte("{}"), []member{
-		{portableKey, encode(formVersion)},
-		{"profile", encode(p.Profile)},
-		{"provider", encode(p.Provider)},
+		{portableKey, splice.Encode(formVersion)},
+		{"profile", splice.Encode(p.Profile)},
+		{"provider", splice.Encode(p.Provider)},
 		{"record", []byte(record.Reveal())},
 	})
 	return protocol.NewSecret(string(form) + "\n"), err
@@ -123,7 +124,7 @@ func readPortable(name string, src []byte) (Portable, error) {
 	if v, _, err := o.millis(portableKey); err != nil {
 		return p, err
 	} else if v != formVersion {
-		return p, newer(name, string(encode(v)))
+		return p, newer(name, string(splice.Encode(v)))
 	}
 	o.text("profile", &p.Profile)
 	o.text("provider", &p.Provider)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // roles are what other processes of these tests do; the record is a counter.
@@ -98,7 +99,7 @@ func claudeIncrement(dir string) error {
 		return err
 	}
 	o, _ := self()
-	if err := errors.Join(os.WriteFile(owner+".tmp", encode(o), 0o644), os.Rename(owner+".tmp", owner)); err != nil {
+	if err := errors.Join(os.WriteFile(owner+".tmp", splice.Encode(o), 0o644), os.Rename(owner+".tmp", owner)); err != nil {
 		return err
 	}
 	src, err := os.ReadFile(file)
@@ -119,7 +120,7 @@ func claudeIncrement(dir string) error {
 	if err := lock(filepath.Join(dir, ".storage-write.lock")); err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(file+".tmp", encode(all), 0o600), os.Rename(file+".tmp", file), os.Remove(owner)); err != nil {
+	if err := errors.Join(os.WriteFile(file+".tmp", splice.Encode(all), 0o600), os.Rename(file+".tmp", file), os.Remove(owner)); err != nil {
 		return err
 	}
 	for i := len(made) - 1; i >= 0; i-- {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // Record is what we know of one profile's credential. It holds our own keys only: what else a shared file holds stays there.
@@ -127,31 +128,31 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 		return nil, err
 	}
 	members := []member{
-		{"version", encode(formVersion)},
-		{"kind", encode(string(r.Kind))},
-		{"access_token", encode(r.AccessToken.Reveal())},
-		{"refresh_token", encode(r.RefreshToken.Reveal())},
+		{"version", splice.Encode(formVersion)},
+		{"kind", splice.Encode(string(r.Kind))},
+		{"access_token", splice.Encode(r.AccessToken.Reveal())},
+		{"refresh_token", splice.Encode(r.RefreshToken.Reveal())},
 		{"expires_at", encodeMillis(r.Expiry)},
 		{"issued_at", encodeMillis(r.Issued)},
-		{"scopes", encode(slices.Concat([]string{}, r.Scopes))},
-		{"subscription", encode(r.Subscription)},
-		{"rate_limit", encode(r.RateLimit)},
+		{"scopes", splice.Encode(slices.Concat([]string{}, r.Scopes))},
+		{"subscription", splice.Encode(r.Subscription)},
+		{"rate_limit", splice.Encode(r.RateLimit)},
 		{"grant_expires_at", encodeMillis(r.GrantExpiry)},
-		{"token_origin", encode(r.TokenOrigin)},
-		{"sign_in", encode(r.SignIn)},
+		{"token_origin", splice.Encode(r.TokenOrigin)},
+		{"sign_in", splice.Encode(r.SignIn)},
 	}
 	var err error
 	for _, m := range []struct {
 		member
 		there bool
 	}{
-		{member{"client_secret", encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
-		{member{"assertion", encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
+		{member{"client_secret", splice.Encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
+		{member{"assertion", splice.Encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
 		{member{"identity", encodeIdentity(r.Identity)}, !r.Identity.Fetched.IsZero()},
 	} {
 		if m.there {
 			members = append(members, m.member)
-		} else if src, _, err = removeMembers(src, m.key); err != nil {
+		} else if src, _, err = splice.Remove(src, m.key); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +170,7 @@ func encodeIdentity(i protocol.Identity) []byte {
 	for key, text := range identityMembers(&i) {
 		form[key] = *text
 	}
-	return encode(form) // its keys sorted
+	return splice.Encode(form) // its keys sorted
 }
 
 func (o *object) identity(key string, to *protocol.Identity) {
@@ -209,7 +210,7 @@ func readForm(name string, form []byte) (Record, error) {
 	case !ok:
 		return Record{}, invalid(name, `has no "version"`)
 	case v != formVersion:
-		return Record{}, newer(name, string(encode(v)))
+		return Record{}, newer(name, string(splice.Encode(v)))
 	}
 	var r Record
 	o.text("kind", (*string)(&r.Kind))

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // A system's keyring holds small values, loses what was under way when its service dies, and may carry out a write long
@@ -418,7 +419,7 @@ func (w witness) write(path string) error {
 		return err
 	}
 	w.Version = 1
-	return writeFile(path, append(encode(w), '\n'), func() error { return nil })
+	return writeFile(path, append(splice.Encode(w), '\n'), func() error { return nil })
 }
 
 // newerError is a form that a later ccagent has written.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/splice"
 )
 
 // View is a file that another program reads, which we keep fresh with the access token alone: no refresh token is in it. What
@@ -182,7 +183,9 @@ func readMark(path string) (mark, error) {
 	return m, err
 }
 
-func (m mark) write(path string) error { return file(path).write(context.Background(), encode(m)) }
+func (m mark) write(path string) error {
+	return file(path).write(context.Background(), splice.Encode(m))
+}
 
 // claudeSheet is Claude Code's record. Its digest is of the record's own keys: Claude Code may change the others.
 type claudeSheet struct{ store *ClaudeCode }
@@ -224,7 +227,7 @@ func (s claudeSheet) remove(ctx context.Context, do func(there string) error) er
 		if err := do(digestOf(stored)); err != nil || src == nil {
 			return err
 		}
-		data, left, err := removeMembers(src, claudeKey)
+		data, left, err := splice.Remove(src, claudeKey)
 		switch {
 		case err != nil:
 			return invalid(s.store.path(), "is not valid JSON")
@@ -344,12 +347,12 @@ func (s sdkSheet) locked(ctx context.Context, do func() error) error {
 // than it does.
 func formatSDK(r Record) []byte {
 	data, err := setMembers([]byte("{}"), []member{
-		{"version", encode("1.0")},
-		{"type", encode("oauth_token")},
-		{"access_token", encode(r.AccessToken.Reveal())},
+		{"version", splice.Encode("1.0")},
+		{"type", splice.Encode("oauth_token")},
+		{"access_token", splice.Encode(r.AccessToken.Reveal())},
 	})
 	if err == nil && !r.Expiry.IsZero() {
-		data, err = setMembers(data, []member{{"expires_at", encode(r.Expiry.Unix())}})
+		data, err = setMembers(data, []member{{"expires_at", splice.Encode(r.Expiry.Unix())}})
 	}
 	if err != nil {
 		return nil

@@ -239,7 +239,7 @@ func TestUpgradeWithoutManager(t *testing.T) {
 		})
 	}
 	close(stop)
-	if n := <-asked; n < 20 {
+	if n := <-asked; n < 5 {
 		t.Errorf("%d requests are too few to judge by", n)
 	}
 }
