@@ -124,6 +124,7 @@ var fenced = map[string]struct {
 	"github.com/coreos/go-systemd/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
 	"github.com/ebitengine/purego/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
 	"github.com/lmittmann/tint/...":              {"cmd/ccagent", "how a log looks is policy of one program"},
+	"go.yaml.in/yaml/...":                        {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
 	"github.com/pelletier/go-toml/...":           {"cmd/ccagent", "config.toml is policy of one program"},
 	"golang.org/x/term/...":                      {"cmd/ccagent", "only the command line has a terminal"},
 	"github.com/zalando/go-keyring/...":          {"store", "fenced by a time-out and a read-back there"},

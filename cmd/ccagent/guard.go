@@ -66,18 +66,27 @@ func guard(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
+	return guardProfile(c, profile, c.Bool("undo"))
+}
+
+// guardProfile guards a profile of provider claude, or undoes that.
+func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	conn, err := connect(c, true)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
-	if c.Bool("undo") {
+	if undo {
 		return unguard(c, conn, profile)
 	}
 	if profile.Store == "claude-code" { // from here on it is where it is found to be
 		if _, err := floating(conn, profile, ""); err != nil {
 			return err
 		}
+	}
+	target := ""
+	if c.IsSet("store") {
+		target = c.String("store")
 	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
 	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
@@ -92,7 +101,7 @@ func guard(c *cli.Context) error {
 	if err := reload(conn); err != nil {
 		return undone(c, conn, edit, err)
 	}
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: target, Force: c.Bool("force")})
 	if err != nil {
 		return undone(c, conn, edit, err)
 	}

@@ -122,6 +122,7 @@ func commands() []*cli.Command {
 		unlockCommand(),
 		stopCommand(),
 		completionCommand(),
+		setupCommand(),
 		installCommand(),
 		uninstallCommand(),
 		doctorCommand(),

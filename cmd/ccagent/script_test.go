@@ -65,6 +65,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["identity"] = identity
 	commands["becomes"] = becomes
 	commands["until"] = until
+	commands["edit"] = editText
 	return commands
 }
 
@@ -154,4 +155,17 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("exit code %d to the end, want %d", got, want)
 		}
 	}
+}
+
+// editText replaces a text in a file, as a person would: edit FILE OLD NEW.
+func editText(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: edit FILE OLD NEW")
+	}
+	path := ts.MkAbs(args[0])
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("there is no %q in %s", args[1], args[0])
+	}
+	ts.Check(os.WriteFile(path, []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
 }

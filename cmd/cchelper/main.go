@@ -36,8 +36,9 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
   -h, --help           this text
       --version        the version
 
-Called by the name of a link git-credential-ccagent, docker-credential-ccagent, terraform-credentials-ccagent or
-kubectl-ccagent it has that tool's format.
+Called by the name of a link git-credential-ccagent, docker-credential-ccagent, bazel-credential-ccagent,
+terraform-credentials-ccagent or kubectl-ccagent it has that tool's format. A link git-credential-ccagent-NAME is for
+profile NAME.
 
 example: claude settings.json   "apiKeyHelper": "cchelper -p gateway"
          git config --global credential.https://git.example.com.helper "!cchelper -p work -f git"
@@ -67,7 +68,7 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 
 // answer returns what goes to standard output, and a line for the person, mostly "".
 func answer(args []string, getenv func(string) string, stdin io.Reader) (text, notice string, err error) {
-	o, err := parse(args[1:], getenv, formatOfLink(args[0]))
+	o, err := parse(args[1:], getenv, args[0])
 	switch {
 	case err != nil:
 		return "", "", err

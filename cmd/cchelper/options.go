@@ -21,7 +21,8 @@ type options struct {
 
 // parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
 // place in a program of two milliseconds.
-func parse(args []string, getenv func(string) string, preset string) (options, error) {
+func parse(args []string, getenv func(string) string, link string) (options, error) {
+	preset, linked := ofLink(link)
 	var o options
 	set := map[string]string{}
 	for len(args) > 0 {
@@ -73,7 +74,10 @@ func parse(args []string, getenv func(string) string, preset string) (options, e
 	}
 
 	var err error
-	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); o.profile != "" {
+	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); linked != "" && set["--profile"] == "" {
+		o.profile = linked
+	}
+	if o.profile != "" {
 		if err := protocol.CheckProfile(o.profile); err != nil {
 			return o, err
 		}

@@ -39,19 +39,28 @@ func toolOf(format string) tool {
 	return nil
 }
 
-// formatOfLink is the format of who is called by the name of a link, "" for any other name.
-func formatOfLink(name string) string {
-	switch name[strings.LastIndexByte(name, '/')+1:] {
-	case "git-credential-ccagent":
-		return "git"
-	case "docker-credential-ccagent":
-		return "docker"
-	case "terraform-credentials-ccagent":
-		return "terraform"
-	case "kubectl-ccagent":
-		return "exec-credential"
+// ofLink is the format, and the profile if it names one, of who is called by the name of a link: docker-credential-ccagent, or
+// docker-credential-ccagent-work. Any other name says nothing.
+func ofLink(name string) (format, profile string) {
+	what, rest, found := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], "-ccagent")
+	if !found || rest != "" && rest[0] != '-' {
+		return "", ""
 	}
-	return ""
+	switch what {
+	case "git-credential":
+		format = "git"
+	case "docker-credential":
+		format = "docker"
+	case "bazel-credential":
+		format = "bazel"
+	case "terraform-credentials":
+		format = "terraform"
+	case "kubectl":
+		format = "exec-credential"
+	default:
+		return "", ""
+	}
+	return format, strings.TrimPrefix(rest, "-")
 }
 
 // maxInput bounds what a tool says, in bytes.
