@@ -263,14 +263,22 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 		return protocol.Token{}, err
 	}
 	e.lastUsed.Store(a.now().Unix())
-	h, err := e.token(ctx, req)
+	var t protocol.Token
+	if req.ReaskWindow > 0 {
+		t, err = e.reasked(ctx, req)
+	} else {
+		var h *hand
+		if h, err = e.token(ctx, req); err == nil {
+			t, err = h.token()
+		}
+	}
 	if err == nil {
 		err = a.refusesLocked() // it was locked meanwhile
 	}
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	return h.token()
+	return t, nil
 }
 
 // Put implements [protocol.Agent].

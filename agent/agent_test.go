@@ -672,7 +672,7 @@ func TestHotPathAllocatesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := make([]byte, 0, 4096)
-	if n := testing.AllocsPerRun(1000, func() { out, _ = a.answer(frame[4:], out[:0]) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { out, _ = a.answer(&conn{}, frame[4:], out[:0]) }); n != 0 {
 		t.Errorf("%v allocations for a live token's request, want 0", n)
 	}
 	if !strings.Contains(string(out), "fake-access-1") {
@@ -691,7 +691,7 @@ func BenchmarkHotPath(b *testing.B) {
 	out := make([]byte, 0, 4096)
 	b.ReportAllocs()
 	for b.Loop() {
-		out, _ = a.answer(frame[4:], out[:0])
+		out, _ = a.answer(&conn{}, frame[4:], out[:0])
 	}
 }
 

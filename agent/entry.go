@@ -42,6 +42,9 @@ type entry struct {
 	asking   *flight            // the question under way who is signed in, nil when there is none
 	identity *protocol.Identity // its last answer, kept here while record is; nil: none
 
+	given     map[consumer]given // what programs got that want a re-ask noticed
+	reaskedAt time.Time          // when one was last taken for a refusal
+
 	version uint64        // of what a request would be answered with; see Watch
 	changed chan struct{} // closed when version changes; nil: nobody waits
 }

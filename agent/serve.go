@@ -309,7 +309,7 @@ func (a *Agent) converse(c *conn, in []byte) {
 		}
 		c.begin()
 		var misread error
-		out, misread = a.answer(frame, out[:0])
+		out, misread = a.answer(c, frame, out[:0])
 		if err := c.write(out); err != nil || misread != nil {
 			return
 		}
@@ -360,11 +360,11 @@ func (a *Agent) readFrame(c *conn, in *[]byte, have *int) ([]byte, error) {
 }
 
 // answer appends the reply to one request. A live token's takes no lock and allocates nothing.
-func (a *Agent) answer(frame, out []byte) ([]byte, error) {
+func (a *Agent) answer(c *conn, frame, out []byte) ([]byte, error) {
 	if h := a.hotFrame(frame); h != nil {
 		return append(out, h.reply...), nil
 	}
-	return protocol.Handle(context.Background(), a, frame, out)
+	return protocol.Handle(context.WithValue(context.Background(), peerKey{}, c.peer), a, frame, out)
 }
 
 // hot is hotFrame for what has been read, if that is one whole frame.
@@ -381,7 +381,7 @@ func (a *Agent) hotFrame(frame []byte) *hand {
 		return nil
 	}
 	req, err := protocol.DecodeTokenRequest(frame)
-	if err != nil || req.Force || req.HalfLife {
+	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 {
 		return nil
 	}
 	return a.inHand(&req)

@@ -52,6 +52,9 @@ type TokenRequest struct {
 	// Listed refuses (ErrDenied) a profile that does not list Host, one that lists none at all included: for tools that send a
 	// token to whatever host they are pointed at.
 	Listed bool
+	// ReaskWindow is how long whoever asks keeps a token at least; sent in milliseconds. The same program (by the kernel's word for
+	// who is at the socket) asking sooner is taken to have been refused, and gets a renewed token, once in that time. 0: not wanted.
+	ReaskWindow time.Duration
 }
 
 // Kind says what a token is, which decides how it is sent.

@@ -83,7 +83,11 @@ func TestHandleMalformed(t *testing.T) {
 	}
 
 	// What follows the known fields is a newer sender's.
-	reply, err := Handle(t.Context(), nobody{}, append(bytes.Clone(whole), "more"...), nil)
+	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", ReaskWindow: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := Handle(t.Context(), nobody{}, append(known[4:], "more"...), nil)
 	if err != nil {
 		t.Error(err)
 	}

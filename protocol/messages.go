@@ -24,8 +24,11 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.String(r.Host)
 	e.home(r.Home)
 	e.Time(r.Since)
-	if r.Listed {
-		e.Bool(true)
+	if r.Listed || r.ReaskWindow > 0 {
+		e.Bool(r.Listed)
+	}
+	if r.ReaskWindow > 0 {
+		e.Duration(r.ReaskWindow)
 	}
 	return e.Close(MaxFrame)
 }
@@ -53,6 +56,9 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 		r.Since = d.Time()
 	}
 	r.Listed = d.More() && d.Bool()
+	if d.More() {
+		r.ReaskWindow = d.Duration()
+	}
 	return r, d.Err()
 }
 

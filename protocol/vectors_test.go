@@ -30,6 +30,7 @@ func vectors(t testing.TB) map[string][]byte {
 		})),
 		"token-request-force":   must(AppendTokenRequest(nil, TokenRequest{Profile: "claude", Force: true, Since: at})),
 		"token-request-listed":  must(AppendTokenRequest(nil, TokenRequest{Host: "git.example.com", Listed: true})),
+		"token-request-reask":   must(AppendTokenRequest(nil, TokenRequest{Profile: "gateway", ReaskWindow: 4 * time.Minute})),
 		"token-request-default": must(AppendTokenRequest(nil, TokenRequest{})),
 		"token-reply": AppendToken(nil, Token{
 			Profile: "claude", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindOAuth, Notice: "not saved yet",

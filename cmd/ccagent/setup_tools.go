@@ -50,7 +50,9 @@ func wants(flag, what string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "which " + what + "?", Hint: "say it with " + flag}
 }
 
-func (w wish) home(path ...string) string { return filepath.Join(append([]string{w.env("HOME")}, path...)...) }
+func (w wish) home(path ...string) string {
+	return filepath.Join(append([]string{w.env("HOME")}, path...)...)
+}
 
 // from is the path that a variable names, else the one below the home.
 func (w wish) from(variable string, below ...string) string {

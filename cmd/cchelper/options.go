@@ -15,6 +15,7 @@ type options struct {
 	operands        []string
 	username        string
 	minTTL, timeout time.Duration
+	reask           time.Duration
 	noStart         bool
 	help, version   bool
 }
@@ -47,7 +48,7 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 			name = "--profile"
 		case "-f":
 			name = "--format"
-		case "--profile", "--format", "--min-ttl", "--timeout", "--username":
+		case "--profile", "--format", "--min-ttl", "--timeout", "--username", "--on-reask", "--reask-window":
 		case "--":
 			o.operands, args = append(o.operands, args...), nil
 			continue
@@ -103,6 +104,19 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	}
 	if o.minTTL, err = duration(setting("--min-ttl", "CCAGENT_MIN_TTL")); err != nil {
 		return o, err
+	}
+	window, from := setting("--reask-window", "CCAGENT_REASK_WINDOW")
+	if o.reask, err = duration(window, from); err != nil {
+		return o, err
+	} else if window == "" {
+		o.reask = 4 * time.Minute
+	}
+	switch does, from := setting("--on-reask", "CCAGENT_ON_REASK"); does {
+	case "renew":
+	case "", "ignore":
+		o.reask = 0
+	default:
+		return o, wrongUsage(from + " is neither renew nor ignore")
 	}
 	value, from := setting("--timeout", "CCAGENT_TIMEOUT")
 	if o.timeout, err = duration(value, from); value == "" {

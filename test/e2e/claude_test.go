@@ -126,3 +126,31 @@ func TestClaudeCodeShowsWhyTheHelperFailed(t *testing.T) {
 		t.Errorf("claude -p: exit %d\n%s%s\nwant %q in it", r.exit, r.stdout, r.stderr, want)
 	}
 }
+
+// A token that is revoked in the middle of a session mends itself: the same prompt gets its answer, because the helper is asked
+// again by the same program. Another session is no reason to renew.
+func TestClaudeCodeMendsARejectedToken(t *testing.T) {
+	h, provider, api := newGateway(t)
+	h.write(".claude/settings.json", helperSettings("--on-reask=renew"))
+	answers(t, claude(t, h, api))
+	answers(t, claude(t, h, api))
+	if n := provider.Counts().Refreshes; n != 0 {
+		t.Fatalf("%d renewals for two sessions with a good token", n)
+	}
+
+	s := newSession(t, h, claudeEnv(api))
+	if wrong := s.prompt(); wrong != "" {
+		t.Fatalf("the first prompt: %s", wrong)
+	}
+	dead := h.token()
+	provider.RevokeToken(dead)
+	if wrong := s.prompt(); wrong != "" {
+		t.Errorf("the prompt after the revocation: %s", wrong)
+	}
+	if n := provider.Counts().Refreshes; n != 1 {
+		t.Errorf("%d renewals, want 1", n)
+	}
+	if s := api.seen(); s[len(s)-1].Bearer == dead || s[len(s)-1].Status != 200 {
+		t.Errorf("Claude Code showed %+v at the end", s[len(s)-1])
+	}
+}

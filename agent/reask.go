@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// A tool whose token was refused runs its helper again at once, and says nothing of why. So who asks again while its own cache
+// should still hold what it was given is taken to have been refused, and gets a renewed token: once per window and
+// profile, since it is a guess.
+
+// consumer is the program that a helper runs for. A pid alone is reused.
+type consumer struct {
+	pid   int32
+	start uint64 // in the kernel's own unit
+}
+
+// given is what a consumer got last.
+type given struct {
+	at    time.Time
+	token protocol.Secret
+}
+
+// maxConsumers bounds what is remembered of one profile.
+const maxConsumers = 64
+
+// shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
+var shells = []string{"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "csh", "tcsh", "env", "timeout", "nice", "setsid"}
+
+// process is one of them, as the kernel describes it.
+type process struct {
+	consumer
+	parent int32
+	name   string
+}
+
+// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told.
+func consumerOf(helper int32) (c consumer, ok bool) {
+	p, ok := processOf(helper)
+	for range 16 {
+		if !ok || p.parent <= 1 {
+			return consumer{}, false
+		}
+		if p, ok = processOf(p.parent); ok && !slices.Contains(shells, p.name) {
+			return p.consumer, true
+		}
+	}
+	return consumer{}, false
+}
+
+// peerKey is the key of the peer in a request's context.
+type peerKey struct{}
+
+// reasked is token for a request that wants a re-ask noticed.
+func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+	peer, _ := ctx.Value(peerKey{}).(protocol.Peer)
+	who, known := consumerOf(peer.PID)
+	now := e.agent.now()
+	if known && e.refused(who, req.ReaskWindow, now) {
+		e.agent.log.Info("asked again for a token that was just given: renewing it", "profile", e.name(), "pid", who.pid)
+		forced := req
+		forced.Force, forced.Since = true, now
+		h, err := e.token(ctx, forced)
+		if err != nil { // a guess must not cost what still lives
+			var t protocol.Token
+			if h, stale := e.token(ctx, req); stale == nil {
+				if t, stale = h.token(); stale == nil {
+					t.Notice = "asked again so soon, the token was probably refused, and there is no other: " + err.Error()
+					return t, nil
+				}
+			}
+			return t, err
+		}
+		return e.give(who, h)
+	}
+	h, err := e.token(ctx, req)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	if !known {
+		return h.token()
+	}
+	return e.give(who, h)
+}
+
+// give notes what a consumer gets.
+func (e *entry) give(who consumer, h *hand) (protocol.Token, error) {
+	t, err := h.token()
+	if err != nil {
+		return t, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.given == nil {
+		e.given = map[consumer]given{}
+	}
+	if len(e.given) >= maxConsumers {
+		var oldest consumer
+		for c, g := range e.given {
+			if o, ok := e.given[oldest]; !ok || g.at.Before(o.at) {
+				oldest = c
+			}
+		}
+		delete(e.given, oldest)
+	}
+	e.given[who] = given{e.agent.now(), t.Value}
+	return t, nil
+}
+
+// refused reports whether a consumer's token is to be taken as refused, and notes that it was.
+func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool {
+	h := e.hand.Load()
+	if h == nil {
+		return false
+	}
+	t, err := h.token()
+	if err != nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last, ok := e.given[who]
+	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < window || last.token.Reveal() != t.Value.Reveal() {
+		return false
+	}
+	e.reaskedAt = now
+	return true
+}

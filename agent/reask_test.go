@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// TestReask has the same program ask twice, and another one once: the first is taken to have been refused, the other is not.
+func TestReask(t *testing.T) {
+	child := exec.Command("cat")
+	in, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); child.Wait() })
+	// Asked by us, the consumer is whoever runs the test; asked by our child, it is we.
+	ours, theirs := int32(os.Getpid()), int32(child.Process.Pid)
+	if a, ok := consumerOf(ours); !ok {
+		t.Fatal("nobody but shells above this test")
+	} else if b, ok := consumerOf(theirs); !ok || a == b || b.pid != ours {
+		t.Fatalf("consumers %+v and %+v, %v", a, b, ok)
+	}
+
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour}
+		a := start(t, p, func(*Options) {})
+		asks := func(pid int32) protocol.Token {
+			t.Helper()
+			got, err := a.Token(context.WithValue(t.Context(), peerKey{}, protocol.Peer{PID: pid}), protocol.TokenRequest{ReaskWindow: 4 * time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		renewed := func(want int, why string) {
+			t.Helper()
+			if n := p.renewed(); n != want {
+				t.Fatalf("%s: %d renewals, want %d", why, n, want)
+			}
+		}
+		first := asks(ours)
+		renewed(1, "the first question")
+		time.Sleep(3 * time.Second)
+		asks(theirs)
+		renewed(1, "another program")
+		if second := asks(ours); second.Value.Reveal() == first.Value.Reveal() {
+			t.Error("the refused token was given again")
+		}
+		renewed(2, "asked again")
+		time.Sleep(3 * time.Second)
+		asks(ours)
+		renewed(2, "once per window")
+		time.Sleep(4 * time.Minute)
+		asks(ours)
+		renewed(2, "the tool's cache is over: no sign of a refusal")
+		time.Sleep(time.Second)
+		asks(ours)
+		renewed(3, "a refusal in the next window")
+
+		// What can't be renewed is given, with a line for the person.
+		time.Sleep(5 * time.Minute)
+		asks(ours)
+		time.Sleep(3 * time.Second)
+		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeConfig, Message: "fake static key"} })
+		if got := asks(ours); !strings.Contains(got.Notice, "probably refused") || !strings.Contains(got.Notice, "fake static key") {
+			t.Errorf("notice %q", got.Notice)
+		}
+		if n := p.count(job.Renew); n < 4 {
+			t.Errorf("%d jobs", n)
+		}
+	})
+}
