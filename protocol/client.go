@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -199,10 +200,14 @@ func (c *Client) fill(h *Home) {
 	}
 }
 
+// maxEnds is how often an agent that is not ours to start may end a connection without a reply, some two seconds long.
+const maxEnds = 15
+
 // do sends a request until it has a reply, and reads that with decode.
 func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Decoder) error) error {
 	const firstDelay, lastDelay = time.Millisecond, 250 * time.Millisecond // §7
 	launch := c.Launch
+	ends := 0
 	for delay := firstDelay; ; delay = min(2*delay, lastDelay) {
 		used, err := c.try(ctx, op, request, decode)
 		switch {
@@ -223,6 +228,11 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 			continue
 		case !broken(err):
 			return clientError(err)
+		}
+		// A connection that is taken and ended at once, again and again, is one that ssh forwards to nobody.
+		if ends++; ends == maxEnds && c.Launch == nil {
+			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path),
+				Hint: "if that socket is forwarded, its agent is gone: see ccagent status at the machine that it comes from"}
 		}
 		if sleep(ctx, delay) != nil {
 			return gaveUp(ctx, err)
@@ -294,12 +304,15 @@ func connect(ctx context.Context, path string) (*conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := CheckDir(SocketDir(path)); errors.Is(err, ErrNoAgent) {
+	if owner := os.Getenv("CCAGENT_SOCK_UID"); owner != "" {
+		if err := checkShared(path, owner); err != nil {
+			return nil, err
+		}
+	} else if err := CheckDir(SocketDir(path)); errors.Is(err, ErrNoAgent) {
 		return nil, noAgent(path)
 	} else if err != nil {
 		return nil, err
-	}
-	if err := checkSocket(path); err != nil {
+	} else if err := checkSocket(path); err != nil {
 		return nil, err
 	}
 	conn, err := dial(ctx, path)

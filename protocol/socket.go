@@ -113,6 +113,39 @@ func checkSocket(path string) error {
 	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found}
 }
 
+// checkShared is CheckDir and checkSocket for a socket that another user shares with the caller, who names that user's id in
+// CCAGENT_SOCK_UID: the folder may be open to be searched, and to be written by that user, the caller and root alone.
+func checkShared(path, owner string) error {
+	uid, err := strconv.ParseUint(owner, 10, 32)
+	if err != nil {
+		return &Error{Code: CodeConfig, Message: "CCAGENT_SOCK_UID is not a user id: " + quote(owner)}
+	}
+	trusted := func(u uint32) bool { return u == uint32(uid) || u == uint32(os.Geteuid()) || u == 0 }
+	var dir, sock unix.Stat_t
+	if err := lstat(SocketDir(path), &dir); err != nil {
+		return statError("folder", path, err)
+	}
+	if err := lstat(path, &sock); err != nil {
+		return statError("socket", path, err)
+	}
+	var found string
+	switch {
+	case dir.Mode&unix.S_IFMT != unix.S_IFDIR:
+		found = "in what is not a directory"
+	case !trusted(dir.Uid):
+		found = "in a folder of uid " + strconv.Itoa(int(dir.Uid))
+	case dir.Mode&0o022 != 0:
+		found = "in a folder that others may write (mode " + octal(uint32(dir.Mode)) + ")"
+	case sock.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		found = "not a socket"
+	case uint64(sock.Uid) != uid:
+		found = "owned by uid " + strconv.Itoa(int(sock.Uid)) + ", and CCAGENT_SOCK_UID is " + owner
+	default:
+		return nil
+	}
+	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found}
+}
+
 func lstat(path string, st *unix.Stat_t) error {
 	for {
 		if err := unix.Lstat(path, st); err != unix.EINTR {

@@ -9,14 +9,14 @@ import (
 
 // permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works: package flag,
 // underneath, stops at the first argument. What follows -- stays as it is, and so does all after the first argument of
-// exec, which is a program with flags of its own.
+// exec and forward, where a program with flags of its own follows.
 func permute(app *cli.App, args []string) []string {
 	at := slices.IndexFunc(args[min(1, len(args)):], func(arg string) bool { return !strings.HasPrefix(arg, "-") }) + 1
 	if at == 0 {
 		return args
 	}
 	command := app.Command(args[at])
-	if command == nil || command.Name == "exec" {
+	if command == nil || command.Name == "exec" || command.Name == "forward" {
 		return args
 	}
 	flags := slices.Clone(args[:at+1])

@@ -123,6 +123,7 @@ func commands() []*cli.Command {
 		stopCommand(),
 		completionCommand(),
 		setupCommand(),
+		forwardCommand(),
 		installCommand(),
 		uninstallCommand(),
 		doctorCommand(),

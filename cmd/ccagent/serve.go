@@ -32,17 +32,33 @@ func serveCommand() *cli.Command {
 systemd or launchd hands over. Helpers and "ccagent env" start it on their own;
 run it yourself to watch its log or below a service manager.
 
+With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
+nothing else, for a container or another user (docs/remote.md), and asks your agent for them.
+
 SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
 
 EXAMPLE:
    ccagent serve --log-level debug
-   ccagent serve --idle-timeout 30m --log-format json`,
+   ccagent serve --idle-timeout 30m --log-format json
+   ccagent serve --export ~/box/agent.sock --profiles gateway`,
 		Flags: append(logFlags(),
 			&cli.DurationFlag{Name: "idle-timeout", Usage: "end after `DURATION` without a request, if nothing is held that can't be loaded again (0: never)", EnvVars: []string{"CCAGENT_IDLE_TIMEOUT"}},
+			&cli.StringFlag{Name: "export", Usage: "serve chosen tokens alone, on the socket `PATH`", TakesFile: true},
+			&cli.StringSliceFlag{Name: "profiles", Usage: "with --export: whose tokens: `NAMES`, separated by commas; the first is the default there"},
+			&cli.IntSliceFlag{Name: "allow-uid", Usage: "with --export: let user id `UID` in, besides yourself"},
+			&cli.IntFlag{Name: "allow-gid", Value: -1, Usage: "with --export: let the members of group id `GID` in"},
 		),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
+			}
+			if c.IsSet("export") {
+				return serveExport(c)
+			}
+			for _, name := range []string{"profiles", "allow-uid", "allow-gid"} {
+				if c.IsSet(name) {
+					return usagef(c, "--%s goes with --export", name)
+				}
 			}
 			if c.Duration("idle-timeout") < 0 {
 				return usagef(c, "--idle-timeout is negative (0 means never)")

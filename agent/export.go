@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Export answers on a socket of its own with the tokens of some profiles, and with nothing else: for a container, or for another
+// machine by way of ssh. It holds no record and no token: each request is put to an agent, and whatever would tell more of
+// that, change it, or make it renew on demand is refused (ErrDenied).
+type Export struct {
+	Agent    protocol.Agent // who is asked; required
+	Profiles []string       // whose tokens may be had; the first is the default. At least one
+	Admit    Policy         // required
+	Log      *slog.Logger   // required
+}
+
+// exportConnections bounds the connections of one export.
+const exportConnections = 64
+
+// Serve answers on l until ctx ends, and then ends every connection. It closes l. Its error is l's.
+func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
+	var mu sync.Mutex
+	open := map[*net.UnixConn]struct{}{}
+	var work sync.WaitGroup
+	defer work.Wait()
+	stop := context.AfterFunc(ctx, func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for c := range open {
+			c.Close()
+		}
+	})
+	defer stop()
+	for {
+		nc, err := l.AcceptUnix()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			select { // out of descriptors, or a peer that is gone already
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		c, err := newConn(nc)
+		if err == nil {
+			err = x.Admit(c.peer)
+		}
+		mu.Lock()
+		if err == nil && len(open) >= exportConnections {
+			err = errors.New("too many connections")
+		}
+		if err != nil || ctx.Err() != nil {
+			mu.Unlock()
+			x.Log.Warn("a peer was refused", "uid", c.peer.UID, "pid", c.peer.PID, "reason", err)
+			nc.Close()
+			continue
+		}
+		open[nc] = struct{}{}
+		mu.Unlock()
+		work.Go(func() {
+			defer func() {
+				nc.Close()
+				mu.Lock()
+				delete(open, nc)
+				mu.Unlock()
+			}()
+			x.converse(ctx, nc)
+		})
+	}
+}
+
+// converse answers on one connection until its end.
+func (x *Export) converse(ctx context.Context, nc *net.UnixConn) {
+	var in, out []byte
+	for {
+		nc.SetReadDeadline(time.Now().Add(protocol.IdleTimeout))
+		payload, err := protocol.ReadFrame(&patient{nc}, in, protocol.MaxFrame)
+		if err != nil {
+			if errors.Is(err, protocol.ErrFrame) {
+				nc.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
+				nc.Write(protocol.AppendError(nil, err))
+			}
+			return
+		}
+		in = payload[:0]
+		var misread error
+		out, misread = protocol.Handle(ctx, x.restricted(), payload, out[:0])
+		nc.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
+		if _, err := nc.Write(out); err != nil || misread != nil {
+			return
+		}
+	}
+}
+
+// patient gives a frame that has begun its own, shorter deadline.
+type patient struct{ *net.UnixConn }
+
+func (p *patient) Read(b []byte) (int, error) {
+	n, err := p.UnixConn.Read(b)
+	if n > 0 {
+		p.SetReadDeadline(time.Now().Add(protocol.FrameTimeout))
+	}
+	return n, err
+}
+
+func (x *Export) restricted() protocol.Agent { return restricted{x} }
+
+// restricted is the agent that an export shows.
+type restricted struct{ export *Export }
+
+func (r restricted) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+	if req.Force {
+		return protocol.Token{}, deniedHere("a renewal")
+	}
+	name := req.Profile
+	if name == "" {
+		name = r.export.Profiles[0]
+	}
+	i := slices.IndexFunc(r.export.Profiles, func(p string) bool { return protocol.FoldProfile(p) == protocol.FoldProfile(name) })
+	if i < 0 {
+		return protocol.Token{}, deniedHere("another profile than those that were chosen")
+	}
+	// Another machine's home says nothing here, and what it may have is what anybody gets: no more life than the margin, so that
+	// nobody out there makes us renew at will.
+	return r.export.Agent.Token(ctx, protocol.TokenRequest{
+		Profile: r.export.Profiles[i], MinTTL: min(req.MinTTL, job.Margin), Host: req.Host, Listed: req.Listed,
+	})
+}
+
+func deniedHere(what string) error {
+	return &protocol.Error{Code: protocol.CodeDenied, Message: "this socket does not give " + what, Hint: "it gives the tokens of chosen profiles alone; ask at the machine that it comes from"}
+}
+
+func (restricted) Status(context.Context, protocol.StatusRequest) (protocol.Status, error) {
+	return protocol.Status{}, deniedHere("the agent's status")
+}
+
+func (restricted) Put(context.Context, protocol.PutRequest) (protocol.PutReply, error) {
+	return protocol.PutReply{}, deniedHere("a place for a sign-in")
+}
+
+func (restricted) Control(context.Context, protocol.ControlRequest) (protocol.ControlReply, error) {
+	return protocol.ControlReply{}, deniedHere("control of the agent")
+}
+
+func (restricted) Identify(context.Context, protocol.IdentifyRequest) (protocol.Identity, error) {
+	return protocol.Identity{}, deniedHere("who is signed in")
+}

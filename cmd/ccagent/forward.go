@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func forwardCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "forward",
+		Usage:     "log in to another machine by ssh, and have this machine's tokens there",
+		ArgsUsage: "HOST [COMMAND [ARGUMENT...]]",
+		Description: `Opens an ssh session in which cchelper asks the agent of this machine, by way of a socket that gives the tokens of the
+chosen profiles and nothing else. Nothing is stored over there, and with the session the socket is gone. The other
+machine needs cchelper, or a client of its own (docs/client.py).
+
+EXAMPLE:
+   ccagent forward --profiles gateway build.example.com
+   ccagent forward --profiles gateway build.example.com claude -p 'run the tests'`,
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "profiles", Usage: "whose tokens: `NAMES`, separated by commas; the first is the default there (default: the default profile)"},
+			&cli.StringFlag{Name: "ssh-config", Aliases: []string{"F"}, Usage: "ssh's configuration `FILE`"},
+			&cli.StringSliceFlag{Name: "ssh-option", Aliases: []string{"o"}, Usage: "an `OPTION` of ssh's, as in ssh -o"},
+		},
+		Action: forward,
+	}
+}
+
+func forward(c *cli.Context) error {
+	host := c.Args().First()
+	if host == "" || strings.HasPrefix(host, "-") {
+		return usagef(c, "which HOST?")
+	}
+	names := c.StringSlice("profiles")
+	if len(names) == 0 {
+		config, _, err := loadConfig(getenv)
+		if err != nil {
+			return err
+		}
+		names = []string{config.Default}
+	}
+	profiles, err := exportedProfiles(names)
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath("ssh"); err != nil {
+		return &exitError{errors.New("there is no ssh on PATH"), 127}
+	}
+
+	// Short: a socket's path has about 100 bytes. 0700, and gone at the end.
+	dir, err := os.MkdirTemp("", "ccf")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	local := filepath.Join(dir, "s")
+	l, err := listenExport(local, nil, -1)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(c.Context)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- share(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
+	defer func() { cancel(); <-served }()
+
+	// One login carries all: the folder must be there before a socket can be forwarded into it.
+	ssh := func(args ...string) *exec.Cmd {
+		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c")}
+		if file := c.String("ssh-config"); file != "" {
+			options = append(options, "-F", file)
+		}
+		for _, o := range c.StringSlice("ssh-option") {
+			options = append(options, "-o", o)
+		}
+		cmd := exec.CommandContext(ctx, "ssh", append(options, args...)...)
+		cmd.Stdin, cmd.Stderr = os.Stdin, c.App.ErrWriter
+		return cmd
+	}
+	failed := func(what string, err error) error {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("%s: ssh failed (%v)", what, err), Hint: "what ssh says is above"}
+	}
+	master := ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", host, "exec sh -c 'umask 077; mktemp -d /tmp/ccagent-XXXXXXXXXX'")
+	master.Stdin = nil
+	out, err := master.Output()
+	if err != nil {
+		return failed("logging in to "+sanitize(host), err)
+	}
+	defer func() {
+		end := exec.Command("ssh", "-o", "ControlPath="+filepath.Join(dir, "c"), "-O", "exit", host)
+		end.Run()
+	}()
+	remote := strings.TrimSpace(string(out))
+	if !strings.HasPrefix(remote, "/tmp/ccagent-") || strings.ContainsAny(remote, " '\"\n\\") {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "its shell must print nothing of its own in a session without a terminal"}
+	}
+	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
+		return failed("forwarding the socket", err)
+	}
+	command := `"${SHELL:-/bin/sh}" -l`
+	if c.Args().Len() > 1 {
+		var words []string
+		for _, word := range c.Args().Tail() {
+			words = append(words, shellQuote(word))
+		}
+		command = strings.Join(words, " ")
+	}
+	script := fmt.Sprintf("CCAGENT_SOCK=%[1]s/agent.sock; export CCAGENT_SOCK; trap \"rm -rf %[1]s\" EXIT HUP TERM; %[2]s", remote, command)
+	args := []string{host, "exec sh -c " + shellQuote(script)}
+	if c.Args().Len() == 1 {
+		args = append([]string{"-t"}, args...)
+	}
+	session := ssh(args...)
+	session.Stdout = c.App.Writer.(*output).Writer
+	err = session.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return &exitError{fmt.Errorf("the session ended with exit code %d", exit.ExitCode()), exit.ExitCode()}
+	}
+	return err
+}

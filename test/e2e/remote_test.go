@@ -1,0 +1,232 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+)
+
+// sshd is a real one on this machine, which lets the user in by a key of the home's. Its ssh configuration has host "remote".
+func sshd(t *testing.T, h *home, user string) (config string) {
+	t.Helper()
+	dir := h.root + "/ssh"
+	mkdir(t, dir, 0o755)
+	if err := os.Chmod(h.root, 0o711); err != nil { // sshd reads the key as the user
+		t.Fatal(err)
+	}
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, out)
+		}
+	}
+	for _, key := range []string{"host", "alice"} {
+		run(need(t, "ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", dir+"/"+key)
+	}
+	public, err := os.ReadFile(dir + "/alice.pub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/authorized", public, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := ln.Addr().(*net.TCPAddr).Port
+	ln.Close()
+	mkdir(t, "/run/sshd", 0o755) // its own, for privilege separation
+	server := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv PATH=%s:/usr/bin:/bin\n",
+		port, dir, dir, binDir)
+	if err := os.WriteFile(dir+"/sshd_config", []byte(server), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(need(t, "/usr/sbin/sshd"), "-D", "-e", "-f", dir+"/sshd_config")
+	var log strings.Builder
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("sshd: %s", log.String())
+		}
+	})
+	wait(t, "sshd", func() bool {
+		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	config = dir + "/config"
+	client := fmt.Sprintf("Host remote\nHostName 127.0.0.1\nPort %d\nUser %s\nIdentityFile %s/alice\nUserKnownHostsFile %s/known\nStrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n", port, user, dir, dir)
+	if err := os.WriteFile(config, []byte(client), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// newExporter is a home with a sign-in in profile claude and a key in profile secret.
+func newExporter(t *testing.T) (*home, *oauthtest.Server) {
+	t.Helper()
+	h := newHome(t)
+	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
+	h.config(claudeProfile("claude", h.path(".claude"), provider) + "[profiles.secret]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-secret-1\"]\n")
+	h.signIn(provider.Issue())
+	return h, provider
+}
+
+// TestForward has another user, on "another machine", ask the agent of this one through a real sshd.
+func TestForward(t *testing.T) {
+	needRoot(t)
+	h, provider := newExporter(t)
+	config := sshd(t, h, "ccagent-alice")
+	over := func(command string) result {
+		t.Helper()
+		return h.ccagent("forward", "-F", config, "--profiles", "claude", "remote", "sh", "-c", command)
+	}
+	r := over("cchelper; cchelper -p secret; echo $?; cchelper -p claude; echo $CCAGENT_SOCK; stat -c '%U %a' $(dirname $CCAGENT_SOCK); find $HOME /tmp -user ccagent-alice -type f -newer $(dirname $CCAGENT_SOCK) 2>/dev/null; pgrep -u ccagent-alice ccagent")
+	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
+	if len(lines) != 5 {
+		t.Fatalf("exit %d\n%s%s", r.exit, r.stdout, r.stderr)
+	}
+	token := h.token()
+	if lines[0] != token || lines[1] != "6" || lines[2] != token || lines[4] != "ccagent-alice 700" {
+		t.Errorf("over there: %q\n%s", lines, r.stderr)
+	}
+	if !strings.Contains(r.stderr, "this socket does not give another profile") {
+		t.Errorf("stderr %s", r.stderr)
+	}
+	if exists(filepath.Dir(lines[3])) {
+		t.Errorf("%s is left over", filepath.Dir(lines[3]))
+	}
+	if left, _ := filepath.Glob(h.tmp + "/ccf*"); len(left) != 0 {
+		t.Errorf("%v is left over here", left)
+	}
+	if r := over("exit 7"); r.exit != 7 {
+		t.Errorf("exit %d, want the command's 7\n%s", r.exit, r.stderr)
+	}
+	if n := provider.Counts().Requests; n != 0 {
+		t.Errorf("%d requests to the provider", n)
+	}
+
+	// The socket's other end is gone: no agent is started over there, and the person is told.
+	bob := newHome(t)
+	bob.giveTo(credential(t, "ccagent-alice"))
+	mkdir(t, bob.dir+"/fwd", 0o700)
+	giveTo(t, bob.dir+"/fwd", "ccagent-alice")
+	ssh := exec.Command("ssh", "-F", config, "-N", "-R", bob.dir+"/fwd/agent.sock:"+h.root+"/nobody.sock", "remote")
+	if err := ssh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the forwarded socket", func() bool { return exists(bob.dir + "/fwd/agent.sock") })
+	bob.vars = append(bob.vars, "CCAGENT_SOCK="+bob.dir+"/fwd/agent.sock")
+	bob.helper().fails(t, 5, "nobody answers behind")
+	ssh.Process.Kill()
+	ssh.Wait()
+	bob.helper().fails(t, 5, "no agent is listening")
+	if agents := bob.agents(); len(agents) != 0 {
+		t.Errorf("an agent was started over there: %v", agents)
+	}
+}
+
+func giveTo(t *testing.T, path, name string) {
+	t.Helper()
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	if err := os.Chown(path, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exporting runs `ccagent serve --export` in the home.
+func exporting(t *testing.T, h *home, socket string, args ...string) {
+	t.Helper()
+	h.serveOn(socket, h.command(program("ccagent"), append([]string{"serve", "--export", socket}, args...)...))
+}
+
+// TestExportToContainer is docs/remote.md's bubblewrap: no home, no runtime directory, the socket alone.
+func TestExportToContainer(t *testing.T) {
+	needRoot(t)
+	h, _ := newExporter(t)
+	box := h.path("box")
+	mkdir(t, box, 0o700)
+	exporting(t, h, box+"/agent.sock", "--profiles", "claude")
+	inside := func(args ...string) result {
+		t.Helper()
+		return h.run(need(t, "bwrap"), append([]string{"--ro-bind", "/", "/", "--tmpfs", h.root, "--tmpfs", "/run", "--perms", "0700", "--dir", "/run/ccagent", "--bind", box + "/agent.sock", "/run/ccagent/agent.sock",
+			"--setenv", "CCAGENT_SOCK", "/run/ccagent/agent.sock", "--chdir", "/"}, args...)...)
+	}
+	token := h.token()
+	if r := inside(program("cchelper")); r.stdout != token+"\n" {
+		t.Errorf("inside: exit %d %q\n%s", r.exit, r.stdout, r.stderr)
+	}
+	inside(program("cchelper"), "-p", "secret").fails(t, 6, "does not give another profile")
+	inside(program("ccagent"), "refresh").fails(t, 6, "does not give a renewal")
+	inside(program("ccagent"), "status").fails(t, 6, "does not give the agent's status")
+	inside(program("ccagent"), "stop", "--force").fails(t, 6, "does not give")
+	if r := inside("/usr/bin/python3", "-c", "import os; print(os.path.exists('"+h.credentialsFile()+"'))"); r.stdout != "False\n" {
+		t.Errorf("the home is inside: %q %s", r.stdout, r.stderr)
+	}
+}
+
+// TestExportToAnotherUser lets one other user in, by the kernel's word, and nobody else.
+func TestExportToAnotherUser(t *testing.T) {
+	needRoot(t)
+	h, _ := newExporter(t)
+	alice, bob := credential(t, "ccagent-alice"), credential(t, "ccagent-bob")
+	for _, dir := range []string{h.root, h.dir} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	box := h.path("box")
+	mkdir(t, box, 0o711)
+	exporting(t, h, box+"/agent.sock", "--profiles", "claude", "--allow-uid", strconv.Itoa(int(alice.Uid)))
+	as := func(who *syscall.Credential, env ...string) result {
+		t.Helper()
+		cmd := exec.Command(program("cchelper"), "--timeout", "5s")
+		cmd.Env = append([]string{"HOME=/", "CCAGENT_SOCK=" + box + "/agent.sock"}, env...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+		return finish(t, cmd)
+	}
+	if r := as(alice, "CCAGENT_SOCK_UID=0"); r.stdout != h.token()+"\n" {
+		t.Errorf("alice: exit %d %q\n%s", r.exit, r.stdout, r.stderr)
+	}
+	as(alice).fails(t, 6, "not by you")
+	as(alice, "CCAGENT_SOCK_UID=12345").fails(t, 6, "CCAGENT_SOCK_UID is 12345")
+	as(alice, "CCAGENT_SOCK_UID=root").fails(t, 2, "is not a user id")
+	as(bob, "CCAGENT_SOCK_UID=0").fails(t, 5, "nobody answers behind")
+
+	// By group.
+	gid := alice.Gid
+	box2 := h.path("box2")
+	mkdir(t, box2, 0o711)
+	exporting(t, h, box2+"/agent.sock", "--profiles", "claude", "--allow-gid", strconv.Itoa(int(gid)))
+	cmd := exec.Command(program("cchelper"))
+	cmd.Env = []string{"HOME=/", "CCAGENT_SOCK=" + box2 + "/agent.sock", "CCAGENT_SOCK_UID=0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: alice}
+	if r := finish(t, cmd); r.stdout != h.token()+"\n" {
+		t.Errorf("alice by her group: exit %d\n%s", r.exit, r.stderr)
+	}
+}
