@@ -66,6 +66,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["becomes"] = becomes
 	commands["until"] = until
 	commands["edit"] = editText
+	commands["shows"] = shows
 	return commands
 }
 
@@ -168,4 +169,21 @@ func editText(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no %q in %s", args[1], args[0])
 	}
 	ts.Check(os.WriteFile(path, []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
+}
+
+// shows runs a program until it prints what happens in the background: shows REGEXP PROGRAM [ARGUMENTS].
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: shows REGEXP PROGRAM [ARGUMENTS]")
+	}
+	re := regexp.MustCompile(args[0])
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if re.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("no %s to the end", args[0])
+		}
+	}
 }
