@@ -74,3 +74,18 @@ func TestOthersAreFollowed(t *testing.T) {
 		t.Errorf("%d jobs for three changes", n)
 	}
 }
+
+// TestMissingIsNoProof has a record removed while a job reads it: a file that is missing afterwards does not count as seen so.
+func TestMissingIsNoProof(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "record")
+	before := look([]string{path})
+	if before.changed() {
+		t.Error("still missing, and it counts as changed")
+	}
+	if look([]string{path}).before(time.Now().Add(time.Hour), true) {
+		t.Error("a missing file proves that it was missing before")
+	}
+	if !unknown([]string{path}).changed() {
+		t.Error("an unknown state equals a missing file")
+	}
+}

@@ -306,16 +306,17 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 	}
 	e.place = place{shared(r.Store), r.Location, shared(r.Subscription), r.Scopes}
 	e.agent.files.follow(r.Watch)
+	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
 		e.seen = before
-	case after.before(began):
+	case after.before(began, others):
 		e.seen = after
-	case r.Saved && r.Renewed && r.Store != "claude-code" && !e.profile.Load().Shown:
+	case r.Saved && r.Renewed && !others:
 		e.seen = after // ours, in all likelihood; the load before each renewal settles it
 	default:
 		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		e.seen = seen{paths: after.paths, stamps: make([]stamp, len(after.paths))}
+		e.seen = unknown(after.paths)
 	}
 }
 

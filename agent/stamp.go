@@ -47,13 +47,23 @@ func (s seen) changed() bool {
 	return false
 }
 
-// before reports whether every file was as it is now already at t. Kernels stamp files with a clock that may lag by a tick.
-func (s seen) before(t time.Time) bool {
+// before reports whether every file was as it is now already at t. Kernels stamp files with a clock that may lag by a tick. Nothing
+// tells when a missing file went: with others who may have removed it, it is not taken to have been missing.
+func (s seen) before(t time.Time, others bool) bool {
 	limit := t.Add(-20 * time.Millisecond).UnixNano()
 	for _, st := range s.stamps {
-		if st.ctime >= limit {
+		if !st.there && others || st.ctime >= limit {
 			return false
 		}
 	}
 	return true
+}
+
+// unknown is paths in a state that no file is ever in: it counts as changed.
+func unknown(paths []string) seen {
+	s := seen{paths: paths}
+	for range paths {
+		s.stamps = append(s.stamps, stamp{size: -1})
+	}
+	return s
 }

@@ -214,7 +214,7 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 	}
 	err = view.Replace(ctx, visible(o.result), version)
 	if err == nil && stub {
-		o.result.Note = fmt.Sprintf("%s had been emptied by another program, and was mended at %s", view.Place().Location, time.Now().Format("15:04:05"))
+		e.noteMend()
 	}
 	return err
 }

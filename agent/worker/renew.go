@@ -53,6 +53,8 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return e.mend(ctx, st, err), true
 	case e.lost(st) && errors.Is(err, protocol.ErrNotFound):
 		return e.vanished(ctx, st)
+	case errors.Is(err, protocol.ErrNotFound) && e.wasSignedIn(ctx, st):
+		return e.nothing(st, version, err).but(e.signedOut(st.Place().Location)), true
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):

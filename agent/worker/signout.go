@@ -35,7 +35,11 @@ func (e *errand) lost(st store.Store) bool {
 
 // folderThere fails if the folder of the record's file is gone.
 func folderThere(at interface{ Place() store.Place }) error {
-	dir := filepath.Dir(at.Place().Watch[0])
+	watch := at.Place().Watch
+	if len(watch) == 0 { // a keyring
+		return nil
+	}
+	dir := filepath.Dir(watch[0])
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
 			Hint: "is its file system mounted?"}
@@ -79,6 +83,16 @@ func (e *errand) vanished(ctx context.Context, st store.Store) (outcome, bool) {
 func (e *errand) signedOut(where string) error {
 	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out: the sign-in was removed from " + where,
 		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + e.job.Profile}
+}
+
+// wasSignedIn reports whether somebody signed in with Claude Code was here, and has not told us to forget that: then nothing
+// stored means signed out.
+func (e *errand) wasSignedIn(ctx context.Context, st store.Store) bool {
+	if _, view := e.guardedView(); st.Place().Kind != "claude-code" && view == nil || folderThere(st) != nil {
+		return false
+	}
+	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	return err == nil && len(past) > 0
 }
 
 // mend puts the newest record of a sign-in back over the stub that somebody has made of it, if the provider accepts it.
@@ -133,8 +147,20 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 		}
 		o = e.deliver(ctx, s, reply, origin)
 	}
-	o.result.Note = fmt.Sprintf("%s had been emptied by another program, and was mended at %s", st.Place().Location, time.Now().Format("15:04:05"))
 	return s.end(o)
+}
+
+// mendNote tells of the last mend for as long as it counts, "" where there was none.
+func (e *errand) mendNote() string {
+	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
+		return ""
+	}
+	at := e.recentMends().At
+	if len(at) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s had been emptied by another program, and was mended at %s",
+		store.NewClaudeCode(e.settings.ConfigDir).Place().Location, at[len(at)-1].Format("15:04:05"))
 }
 
 // empty is the outcome when a stub stays one.
@@ -168,7 +194,7 @@ func (e *errand) mayMend() bool { return len(e.recentMends().At) < maxMends }
 
 func (e *errand) noteMend() {
 	m := e.recentMends()
-	m.At = append(m.At, time.Now())
+	m.At = append(m.At, time.Now().Round(0))
 	if data, err := json.Marshal(m); err == nil {
 		replaceFile(e.mendPath(), append(data, '\n'))
 	}

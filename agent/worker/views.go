@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,8 +42,8 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		}
 		cancel()
 	}
-	if o.result.Note != "" { // the job's own
-		notes = slices.Insert(notes, 0, o.result.Note)
+	if mended := e.mendNote(); mended != "" {
+		notes = append(notes, mended)
 	}
 	o.result.Note = strings.Join(notes, "; ")
 }
