@@ -135,13 +135,24 @@ cross: ## build both programs for every platform, into dist/
 		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o "dist/$$platform/" $(PROGRAMS:%=./cmd/%) || exit 1; \
 	done
 
+.PHONY: man
+man: build ## the manual pages, into dist/man/
+	cd packaging/man && $(GO) run . ../../bin ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
+
+.PHONY: dist
+dist: cross ## packages (deb, rpm), archives, bill of materials and sums of HEAD, into dist/out/
+	GO=$(GO) packaging/dist.sh
+
 .PHONY: repro
-repro: ## build HEAD twice, in two folders with two build caches: the same bytes?
+repro: ## build and package HEAD twice, in two folders with two build caches: the same bytes?
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	git clone -q . "$$dir/one" && git clone -q . "$$dir/elsewhere/two" && \
 	$(MAKE) --no-print-directory -C "$$dir/one" build && \
 	GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" build && \
 	for p in $(PROGRAMS); do cmp "$$dir/one/bin/$$p" "$$dir/elsewhere/two/bin/$$p" || exit 1; done && \
+	$(MAKE) --no-print-directory -C "$$dir/one" dist >/dev/null && \
+	GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" dist >/dev/null && \
+	diff "$$dir/one/dist/out/SHA256SUMS" "$$dir/elsewhere/two/dist/out/SHA256SUMS" && cat "$$dir/one/dist/out/SHA256SUMS" && \
 	echo "both builds are the same, byte for byte"
 
 .PHONY: clean

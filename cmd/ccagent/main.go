@@ -128,6 +128,7 @@ func commands() []*cli.Command {
 		uninstallCommand(),
 		doctorCommand(),
 		demoCommand(),
+		helpCommand(),
 		versionCommand(),
 		serveCommand(),
 		workerCommand(),

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/docs"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func helpCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "help",
+		Aliases:   []string{"h"},
+		Usage:     "explain a command or a topic",
+		ArgsUsage: "[COMMAND|TOPIC]",
+		Description: `Topics are ` + strings.Join(topics(), ", ") + `.
+
+EXAMPLE:
+   ccagent help login
+   ccagent help config`,
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "the source of ccagent(1)"}},
+		Action: func(c *cli.Context) error {
+			name := c.Args().First()
+			switch {
+			case c.Args().Len() > 1:
+				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			case c.Bool("markdown"):
+				return manualSource(c.App)
+			case name == "":
+				if err := cli.ShowAppHelp(c); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(c.App.Writer, "\nTOPICS (ccagent help TOPIC):\n   %s\n", strings.Join(topics(), ", "))
+				return err
+			}
+			if command := c.App.Command(name); command != nil && !command.Hidden {
+				return cli.ShowCommandHelp(c, name)
+			}
+			if slices.Contains(topics(), name) {
+				text, err := docs.Files.ReadFile(name + ".md")
+				if err != nil {
+					return err
+				}
+				_, err = c.App.Writer.Write(text)
+				return err
+			}
+			hint := "there are the topics " + strings.Join(topics(), ", ") + "\nccagent --help lists the commands"
+			if like := nearest(c.App.VisibleCommands(), name); like != "" {
+				hint = "did you mean " + like + "?\n" + hint
+			}
+			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("neither a command nor a topic: %q", name), Hint: hint}
+		},
+	}
+}
+
+// topics are the documents, by name.
+func topics() []string {
+	files, _ := fs.Glob(docs.Files, "*.md") // the pattern is ours
+	for i, file := range files {
+		files[i] = strings.TrimSuffix(file, ".md")
+	}
+	return files
+}
+
+// manualSource writes ccagent(1) in Markdown, from the same words that --help prints.
+func manualSource(app *cli.App) error {
+	var b strings.Builder
+	section := func(title, text string) { fmt.Fprintf(&b, "# %s\n\n%s\n\n", title, text) }
+	section("NAME", "ccagent - "+app.Usage)
+	section("SYNOPSIS", "**ccagent** COMMAND [OPTIONS]")
+	prose, example := splitExample(app.Description)
+	section("DESCRIPTION", prose+"\n\n"+example)
+	b.WriteString("# COMMANDS\n\n")
+	for _, command := range app.VisibleCommands() {
+		fmt.Fprintf(&b, "## ccagent %s %s\n\n", command.Name, mdEscape(command.ArgsUsage))
+		prose, example := splitExample(command.Description)
+		fmt.Fprintf(&b, "%s.\n\n%s\n\n", mdEscape(capital(command.Usage)), mdEscape(prose))
+		for _, flag := range command.VisibleFlags() {
+			// As --help has it: names and value, a tab, what it does.
+			names, does, _ := strings.Cut(flag.String(), "\t")
+			fmt.Fprintf(&b, "**%s**\n: %s\n\n", mdEscape(names), mdEscape(strings.TrimSpace(does)))
+		}
+		b.WriteString(example + "\n\n")
+	}
+	section("EXIT STATUS", "0 done; 1 a fault of ours; 2 usage or configuration; 3 not found; 4 sign in again; 5 no agent; 6 refused, or locked; 7 try again; 8 storage; "+
+		"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 interrupted.")
+	section("FILES", "`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the socket, where CCAGENT_SOCK names no other\n\n"+
+		"`~/.local/share/ccagent`, `~/.local/state/ccagent`\n: records of store file and encrypted; the log, and what is remembered")
+	section("SEE ALSO", "cchelper(1), ccagent.toml(5), ccagent-protocol(7), ssh-agent(1)")
+	_, err := io.WriteString(app.Writer, b.String())
+	return err
+}
+
+// splitExample parts a description from its example, which it returns as a block of code.
+func splitExample(description string) (prose, example string) {
+	prose, lines, ok := strings.Cut(description, "EXAMPLE:\n")
+	if !ok {
+		return description, ""
+	}
+	for line := range strings.Lines(lines) {
+		example += "    " + strings.TrimPrefix(strings.TrimSuffix(line, "\n"), "   ") + "\n"
+	}
+	return strings.TrimSpace(prose), "Example:\n\n" + example
+}
+
+func mdEscape(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "_", `\_`, "<", `\<`, "[", `\[`, "]", `\]`, "|", `\|`).Replace(s)
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
