@@ -68,7 +68,7 @@ fuzz: ## every fuzz target for FUZZTIME (50000 inputs) each
 	done
 
 .PHONY: e2e
-e2e: ## the proof with real parts (installs them first, as root; Linux)
+e2e: dist ## the proof with real parts (installs them first, as root; Linux)
 	test/e2e/setup.sh
 	$(GO) test -tags e2e -count=1 -v -timeout 40m $(TESTFLAGS) ./test/e2e/...
 

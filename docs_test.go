@@ -110,3 +110,24 @@ func TestTroubleshootingMessages(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigReference has docs/config.md name every key of config.toml, in the words of the program's own check.
+func TestConfigReference(t *testing.T) {
+	source, err := os.ReadFile("cmd/ccagent/config.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("docs/config.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile("`toml:\"([a-z_]+)\"`").FindAllStringSubmatch(string(source), -1)
+	if len(keys) < 30 {
+		t.Fatalf("%d keys were found", len(keys))
+	}
+	for _, key := range keys {
+		if key[1] != "profiles" && key[1] != "client_secret" && !strings.Contains(string(text), "`"+key[1]+"`") {
+			t.Errorf("docs/config.md says nothing of %s", key[1])
+		}
+	}
+}

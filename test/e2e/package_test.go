@@ -1,0 +1,144 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+)
+
+// dist is the one file of `make dist` that matches, by its absolute path.
+func dist(t *testing.T, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob("../../dist/out/" + pattern)
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%d files %s in dist/out (%v): make dist makes one", len(found), pattern, err)
+	}
+	path, err := filepath.Abs(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDeb has an administrator install, upgrade, remove and purge the package in a clean Debian, and alice use it.
+func TestDeb(t *testing.T) {
+	deb := dist(t, "ccagent_*_amd64.deb")
+	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb")
+	provider := oauthtest.New(t, oauthtest.Options{})
+	c.write(".config/ccagent/config.toml", claudeProfile("claude", "/home/alice/.claude", provider))
+	c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
+	before := c.root("find /etc /usr /var/lib/systemd -newer /media 2>/dev/null | wc -l; dpkg -l | wc -l")
+
+	c.root("dpkg -i /media/ccagent.deb 2>&1")
+	if bad := c.root("dpkg --verify ccagent; dpkg --audit; dpkg -L ccagent | while read f; do [ -e $f ] || [ -L $f ] || echo missing $f; done"); strings.Contains(bad, "ccagent") &&
+		!strings.Contains(bad, "share/man") && !strings.Contains(bad, "share/doc") { // a minimal Debian leaves manuals and documents out
+		t.Errorf("dpkg finds fault: %s", bad)
+	}
+	for _, name := range []string{"ccagent", "cchelper", "git-credential-ccagent", "docker-credential-ccagent"} {
+		c.must("command -v " + name)
+	}
+	out := c.must("ccagent install 2>&1")
+	if !strings.Contains(out, "the units of the package are used") {
+		t.Errorf("it said %s", out)
+	}
+	token := c.must("cchelper --no-start")
+	if !provider.Live(token) {
+		t.Errorf("token %q", token)
+	}
+	if left := c.must("find .config/systemd -type f 2>/dev/null"); left != "" {
+		t.Errorf("units were written beside the package's: %s", left)
+	}
+
+	// An upgrade under a client that asks on and on: the agent that runs goes on, with workers of its own version.
+	loop := c.command("n=0; while [ ! -e stop ]; do cchelper --no-start >/dev/null || exit 1; n=$((n+1)); done; echo $n")
+	var asked strings.Builder
+	loop.Stdout = &asked
+	if err := loop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.root("dpkg -i /media/ccagent.deb 2>&1; dpkg -i /media/ccagent.deb 2>&1")
+	c.must("sleep 2.1; ccagent refresh; touch stop")
+	if err := loop.Wait(); err != nil || len(asked.String()) < 3 {
+		t.Errorf("%v after %q requests", err, asked.String())
+	}
+
+	c.must("ccagent uninstall")
+	c.root("dpkg -r ccagent 2>&1; dpkg -P ccagent 2>&1")
+	if r := c.try("command -v ccagent cchelper"); r.exit == 0 {
+		t.Errorf("still there: %s", r.stdout)
+	}
+	if left := c.root("find /usr /etc /lib /var/lib -name '*ccagent*' -o -name '*cchelper*' | grep -v '/var/lib/dpkg/info.*list-new' || true"); left != "" {
+		t.Errorf("left behind: %s", left)
+	}
+	c.must("test -s .claude/.credentials.json && test -s .config/ccagent/config.toml")
+	if after := c.root("dpkg -l | wc -l"); !strings.HasSuffix(before, after) {
+		t.Errorf("packages before %q, after %q", before, after)
+	}
+}
+
+// TestRPM installs the package into a root with rpm itself, and takes it out again.
+func TestRPM(t *testing.T) {
+	needRoot(t)
+	root := t.TempDir()
+	rpm := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command(need(t, "rpm"), append([]string{"--root", root, "--dbpath", "/db"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("rpm %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	rpm("--initdb")
+	rpm("--install", "--nodeps", dist(t, "ccagent-*.x86_64.rpm"))
+	for path, mode := range map[string]os.FileMode{
+		"usr/bin/ccagent": 0o755, "usr/bin/cchelper": 0o755, "usr/lib/systemd/user/ccagent.service": 0o644, "usr/share/man/man5/ccagent.toml.5.gz": 0o644,
+		"usr/share/bash-completion/completions/ccagent": 0o644, "usr/share/zsh/site-functions/_ccagent": 0o644,
+	} {
+		if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	rpm("--verify", "--nodeps", "ccagent")
+	if out, err := exec.Command(filepath.Join(root, "usr/bin/ccagent"), "version").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	rpm("--erase", "ccagent")
+	if left, _ := exec.Command("find", root+"/usr", "-name", "*ccagent*").Output(); len(left) != 0 {
+		t.Errorf("left behind: %s", left)
+	}
+}
+
+// TestManualPages has groff and man read the pages without a warning.
+func TestManualPages(t *testing.T) {
+	archive := dist(t, "ccagent-*-linux-amd64.tar.gz")
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "-xzf", archive, "-C", dir, "--strip-components=1").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	pages, _ := filepath.Glob(dir + "/man/*.gz")
+	if len(pages) != 4 {
+		t.Fatalf("%d pages: %q", len(pages), pages)
+	}
+	for _, page := range pages {
+		for _, argv := range [][]string{{"sh", "-c", `zcat "$1" | groff -k -t -man -ww -z -Tutf8`, "sh", page}, {"man", "--warnings", "-l", page}} {
+			cmd := exec.Command(need(t, argv[0]), argv[1:]...)
+			cmd.Env = append(os.Environ(), "MANPAGER=cat", "MANWIDTH=80", "LC_ALL=C.UTF-8")
+			var said strings.Builder
+			cmd.Stderr = &said
+			if err := cmd.Run(); err != nil || said.Len() > 0 {
+				t.Errorf("%s: %v\n%s", filepath.Base(page), err, said.String())
+			}
+		}
+	}
+	for _, program := range []string{"ccagent", "cchelper"} {
+		if !exists(filepath.Join(dir, program)) {
+			t.Errorf("no %s in the archive", program)
+		}
+	}
+}
