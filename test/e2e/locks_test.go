@@ -173,13 +173,23 @@ func leftovers(t *testing.T, dir string) []string {
 	return append(found, beside...)
 }
 
-// Two agents and Claude Code share one sign-in whose tokens live for a moment, until it has expired 500 times.
+// Agents and Claude Code share one sign-in whose tokens live for a moment, until it has expired very often.
 func TestOneFileManyRefreshers(t *testing.T) {
-	const expiries = 500
-	h, provider := newSignedIn(t, 150*time.Millisecond)
+	for _, tt := range []struct {
+		agents, expiries int
+		lifetime         time.Duration
+	}{{2, 500, 150 * time.Millisecond}, {8, 2000, 100 * time.Millisecond}} {
+		t.Run(fmt.Sprintf("%d agents", tt.agents), func(t *testing.T) { manyRefreshers(t, tt.agents, tt.expiries, tt.lifetime) })
+	}
+}
+
+func manyRefreshers(t *testing.T, agents, expiries int, lifetime time.Duration) {
+	h, provider := newSignedIn(t, lifetime)
 	other := otherClaude{h.path(".claude"), provider}
-	sockets := []string{h.socket(), h.runtime + "/two/agent.sock"}
-	for _, socket := range sockets {
+	var sockets []string
+	for i := range agents {
+		socket := fmt.Sprintf("%s/%d/agent.sock", h.runtime, i)
+		sockets = append(sockets, socket)
 		cmd := h.command(program("ccagent"), h.serveArgs()...)
 		cmd.Env = append(cmd.Env, "CCAGENT_SOCK="+socket)
 		h.serveOn(socket, cmd)

@@ -1,0 +1,228 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// workshop runs single workers of the real program below strace.
+type workshop struct {
+	h        *home
+	provider *oauthtest.Server
+	settings worker.Settings
+	build    string
+}
+
+func newWorkshop(t *testing.T, kind string) *workshop {
+	t.Helper()
+	h := newHome(t)
+	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
+	mkdir(t, h.path(".claude"), 0o700)
+	version := strings.Fields(h.ccagent("version").must(t).stdout)
+	return &workshop{h: h, provider: provider, build: version[1], settings: worker.Settings{
+		Name: "claude", Provider: "claude", Store: kind, ConfigDir: h.path(".claude"), DataDir: h.path("data"), StateDir: h.path("state"),
+		TokenURL: provider.TokenURL(), Timeout: 20 * time.Second,
+	}}
+}
+
+func (w *workshop) store(t *testing.T) store.Store {
+	t.Helper()
+	if w.settings.Store == "file" {
+		return store.NewFile(w.settings.DataDir, w.settings.Name)
+	}
+	return store.NewClaudeCode(w.settings.ConfigDir)
+}
+
+// run does a job below strace with these arguments, and returns the reports and the trace.
+func (w *workshop) run(t *testing.T, j job.Job, trace ...string) ([]job.Report, string) {
+	t.Helper()
+	settings, err := json.Marshal(w.settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Build, j.Profile, j.Settings = w.build, w.settings.Name, settings
+	var in, out bytes.Buffer
+	if err := job.WriteJob(&in, j); err != nil {
+		t.Fatal(err)
+	}
+	log := w.h.root + "/trace"
+	cmd := w.h.command(need(t, "strace"), append(append([]string{"-f", "-qq", "-y", "-o", log}, trace...), program("ccagent"), "worker")...)
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
+	cmd.Stdin, cmd.Stdout = &in, &out
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	var reports []job.Report
+	for {
+		r, err := job.ReadReport(&out)
+		if errors.Is(err, io.EOF) || err != nil {
+			break
+		}
+		reports = append(reports, r)
+	}
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reports, string(text)
+}
+
+// TestSaveOrder has a save survive a power cut by the order of its system calls: a file of its own is written and flushed, takes the
+// place of the old one, and then the folder is flushed.
+func TestSaveOrder(t *testing.T) {
+	for _, kind := range []string{"claude-code", "file"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorkshop(t, kind)
+			signIn := w.provider.Issue()
+			record, err := store.ReadClaude(bytes.NewReader(signIn.CredentialsFile()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			blob, err := record.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			reports, trace := w.run(t, job.Job{Op: job.Put, Record: blob, Force: true}, "-e", "trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,fchmod")
+			if len(reports) == 0 || reports[len(reports)-1].Err != nil {
+				t.Fatalf("%+v\n%s", reports, trace)
+			}
+			target := w.store(t).Place().Watch[0]
+			rename := regexp.MustCompile(`renameat?2?\(.*?"([^"]+)", .*?"` + regexp.QuoteMeta(target) + `"`)
+			var temp string
+			var steps []string
+			lines := strings.Split(trace, "\n")
+			for _, line := range lines {
+				if m := rename.FindStringSubmatch(line); m != nil {
+					temp = m[1]
+				}
+			}
+			if temp == "" {
+				t.Fatalf("nothing was renamed to %s:\n%s", target, trace)
+			}
+			for _, line := range lines {
+				switch {
+				case strings.Contains(line, "openat(") && strings.Contains(line, `"`+temp+`"`):
+					if !strings.Contains(line, "O_CREAT") || !strings.Contains(line, "O_EXCL") || !strings.Contains(line, "0600") {
+						t.Errorf("the new file is opened as %s", line)
+					}
+					steps = append(steps, "create")
+				case strings.Contains(line, "write") && strings.Contains(line, "<"+temp+">"):
+					steps = append(steps, "write")
+				case strings.Contains(line, "sync(") && strings.Contains(line, "<"+temp+">"):
+					steps = append(steps, "sync")
+				case rename.MatchString(line):
+					steps = append(steps, "rename")
+				case strings.Contains(line, "fsync(") && strings.Contains(line, "<"+filepath.Dir(target)+">"):
+					steps = append(steps, "sync folder")
+				case strings.Contains(line, "openat(") && strings.Contains(line, `"`+target+`"`) && regexp.MustCompile(`O_WRONLY|O_RDWR|O_TRUNC`).MatchString(line):
+					t.Errorf("the record itself is opened for writing: %s", line)
+				}
+			}
+			steps = slices.Compact(steps)
+			if want := []string{"create", "write", "sync", "rename", "sync folder"}; len(steps) < len(want) || !slices.Equal(steps[len(steps)-len(want):], want) {
+				t.Errorf("the order is %q, want %q at the end", steps, want)
+			}
+		})
+	}
+}
+
+// TestEveryCallFails makes each system call of a renewal fail in turn, with each error that a disk has: the stored record is the
+// old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of the
+// provider's that cannot be read is no matter of the disk.)
+func TestEveryCallFails(t *testing.T) {
+	calls := []string{"openat", "write", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat", "newfstatat", "utimensat"}
+	for _, kind := range []string{"claude-code", "file"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorkshop(t, kind)
+			injected, lostSaves := 0, 0
+			for _, call := range calls {
+				for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
+					for when := 1; when <= 12; when++ {
+						os.RemoveAll(w.settings.StateDir)
+						os.RemoveAll(w.settings.DataDir)
+						for _, name := range leftovers(t, w.settings.ConfigDir) {
+							if !filepath.IsAbs(name) { // beside it
+								name = filepath.Join(w.settings.ConfigDir, name)
+							}
+							os.RemoveAll(name)
+						}
+						signIn := expired(w.provider.Issue())
+						if kind == "file" {
+							record, err := store.ReadClaude(bytes.NewReader(signIn.CredentialsFile()))
+							if err == nil {
+								_, err = w.store(t).Save(t.Context(), record, store.Version{})
+							}
+							if err != nil {
+								t.Fatal(err)
+							}
+						} else {
+							w.h.signIn(signIn)
+						}
+						refreshes := w.provider.Counts().Refreshes
+						reports, trace := w.run(t, job.Job{Op: job.Renew}, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
+						if !strings.Contains(trace, "(INJECTED)") {
+							break
+						}
+						injected++
+						where := fmt.Sprintf("%s %s, the %dth time", call, errno, when)
+
+						stored, _, err := w.store(t).Load(t.Context())
+						if err != nil && w.settings.Store == "claude-code" || err != nil && !errors.Is(err, protocol.ErrNotFound) {
+							t.Errorf("%s: the record is not whole: %v", where, err)
+							continue
+						}
+						if n := w.provider.Counts(); n.Reuses != 0 {
+							t.Fatalf("%s: a refresh token was used twice", where)
+						} else if n.Refreshes == refreshes {
+							if stored.RefreshToken.Reveal() != signIn.RefreshToken {
+								t.Errorf("%s: nothing was renewed, and the record is another", where)
+							}
+							continue
+						}
+						kept := []string{stored.RefreshToken.Reveal()}
+						for _, r := range reports {
+							if !r.Result.Record.Empty() {
+								if held, err := store.Unmarshal(r.Result.Record); err == nil {
+									kept = append(kept, held.RefreshToken.Reveal())
+								}
+							}
+						}
+						spills, _ := filepath.Glob(w.settings.StateDir + "/spill/*")
+						for _, spill := range spills {
+							text, _ := os.ReadFile(spill)
+							kept = append(kept, regexp.MustCompile(`fake-refresh-[0-9]+`).FindAllString(string(text), -1)...)
+						}
+						if !slices.ContainsFunc(kept, w.provider.Renewable) {
+							t.Errorf("%s: the sign-in is lost; %d reports\n%s", where, len(reports), trace)
+						}
+						if !w.provider.Renewable(stored.RefreshToken.Reveal()) {
+							lostSaves++
+						}
+					}
+				}
+			}
+			t.Logf("%d calls failed; %d of the renewals could not be saved, and were kept elsewhere", injected, lostSaves)
+			if injected < 100 || lostSaves == 0 {
+				t.Errorf("%d calls failed, %d saves among them: too few to judge by", injected, lostSaves)
+			}
+		})
+	}
+}
