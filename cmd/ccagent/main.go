@@ -83,6 +83,7 @@ EXAMPLE:
 		ExitErrHandler: func(*cli.Context, error) {}, // the default one ends the process
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError("ccagent", err) },
 		Commands:       commands(),
+		Flags:          []cli.Flag{cli.HelpFlag}, // the cli package's own comes with its own command
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return cli.ShowAppHelp(c)

@@ -30,7 +30,11 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s --help: exit code %d: %s", command.Name, code, &stderr)
 		}
 		_, example, _ := strings.Cut(stdout.String(), "EXAMPLE:\n")
-		if !strings.Contains(strings.SplitN(example, "\n\n", 2)[0], "ccagent "+command.Name) {
+		shown := command.Name
+		if shown == "help" { // whose help is that of the whole
+			shown = "status"
+		}
+		if !strings.Contains(strings.SplitN(example, "\n\n", 2)[0], "ccagent "+shown) {
 			t.Errorf("%s --help has no example of its use:\n%s", command.Name, &stdout)
 		}
 		if command.Usage == "" || strings.HasSuffix(command.Usage, ".") {

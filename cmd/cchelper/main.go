@@ -26,6 +26,7 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
         headers        {"Authorization":"Bearer TOKEN"}
         env            NAME='TOKEN'; export NAME; for eval in a shell
         exec-credential  kubectl's exec plugin
+        prompt         a few words for a shell's prompt, or nothing; starts no agent, and is always content
         git, docker, bazel, goauth, terraform
                        the credential helper of that tool; its action follows the flags. They give a token to the
                        hosts alone that the profile lists in config.toml: hosts = ["git.example.com"]
@@ -79,6 +80,9 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	case o.version:
 		return "cchelper " + version() + "\n", "", nil
 	}
+	if o.brief {
+		return brief(o.profile), "", nil
+	}
 	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
 	var q question
 	if o.tool != nil {
@@ -111,6 +115,27 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		return q.answer(token, o.username), token.Notice, nil
 	}
 	return o.format(token), token.Notice, nil
+}
+
+// brief is what a shell's prompt shows of a profile. Without an agent, or with one that is too slow, it is no place to say so.
+func brief(profile string) string {
+	client, err := protocol.ClientFromEnv(false)
+	if err != nil {
+		return ""
+	}
+	defer client.Close()
+	status, err := protocol.StatusAll(deadline{time.Now().Add(protocol.BriefTime)}, client, protocol.StatusRequest{Profile: profile})
+	if err != nil {
+		return ""
+	}
+	for _, p := range status.Profiles {
+		if profile != "" || protocol.FoldProfile(p.Name) == protocol.FoldProfile(status.Agent.DefaultProfile) {
+			if text := p.Brief(time.Now()); text != "" {
+				return text + "\n"
+			}
+		}
+	}
+	return ""
 }
 
 func version() string {

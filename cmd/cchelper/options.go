@@ -18,6 +18,7 @@ type options struct {
 	reask           time.Duration
 	noStart         bool
 	help, version   bool
+	brief           bool // the profile in a few words, for a shell's prompt
 }
 
 // parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
@@ -90,9 +91,12 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 			format = getenv("CCAGENT_FORMAT")
 		}
 	}
-	o.tool = toolOf(format)
+	o.tool, o.brief = toolOf(format), format == "prompt"
+	if o.brief {
+		return o, nil
+	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {
-		return o, wrongUsage("there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth and terraform")
+		return o, wrongUsage("there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth, terraform and prompt")
 	}
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
 		return o, wrongUsage("cchelper takes flags only")
