@@ -96,6 +96,11 @@ func (e *entry) configure(p *Profile) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.unload()
+}
+
+// unload forgets what was learned by other settings, except a record that is nowhere else. e.mu is held.
+func (e *entry) unload() {
 	e.failure = nil
 	if e.record.Empty() {
 		e.hand.Store(nil)

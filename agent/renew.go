@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -293,7 +294,12 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	e.flight = nil
 	closeOnce(f.ready)
 	close(f.done)
-	e.glance()
+	switch {
+	case !bytes.Equal(f.job.Settings, e.profile.Load().Settings):
+		e.unload() // they changed meanwhile
+	case e.told, f.err == nil && e.seen.unsure():
+		e.glance() // a failure waits for its time: what is looked at again is asked for again
+	}
 }
 
 // know keeps what a job says of the record's place. e.mu is held.

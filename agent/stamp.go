@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"slices"
 	"time"
 )
 
@@ -57,6 +58,11 @@ func (s seen) before(t time.Time, others bool) bool {
 		}
 	}
 	return true
+}
+
+// unsure reports whether a file's state is unknown.
+func (s seen) unsure() bool {
+	return slices.ContainsFunc(s.stamps, func(st stamp) bool { return st.size < 0 })
 }
 
 // unknown is paths in a state that no file is ever in: it counts as changed.

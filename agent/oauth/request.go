@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -169,4 +170,27 @@ func text(raw json.RawMessage) (string, bool) {
 		return "", false
 	}
 	return s, true
+}
+
+// Reach asks the token endpoint for nothing, without any secret, and returns what time it is there by its Date header (the zero
+// time where it has none). Any answer is one. Where the endpoint is not configured the issuer is asked for it.
+func (c *Client) Reach(ctx context.Context) (time.Time, error) {
+	if c.TokenURL == "" && c.Issuer != "" {
+		if err := c.Discover(ctx); err != nil {
+			return time.Time{}, err
+		}
+	}
+	to, bad := parseEndpoint(tokenEndpoint, c.TokenURL)
+	if bad != nil {
+		return time.Time{}, &Error{Condition: bad}
+	}
+	a, failure := c.send(ctx, http.MethodHead, to, nil, nil)
+	if failure != nil {
+		return time.Time{}, failure.at(to)
+	}
+	date, err := http.ParseTime(a.header.Get("Date"))
+	if err != nil {
+		return time.Time{}, nil
+	}
+	return date, nil
 }

@@ -21,6 +21,9 @@ type doctorJSON struct {
 	Findings []finding `json:"findings"`
 }
 
+// onlineTime bounds the questions to providers.
+const onlineTime = 30 * time.Second
+
 // doctorTime bounds the questions to an agent.
 const doctorTime = 5 * time.Second
 
@@ -28,17 +31,19 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "look for what is wrong, and say what mends it",
-		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, the files with
-sign-ins, the apiKeyHelper of Claude Code, and at this environment. It changes nothing, starts no agent, and
-asks no provider. With the argument store it asks every store whether it holds a profile's record, changing
+		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, the units, the versions, the files with
+sign-ins, the settings of tools, core dumps and swap, and at this environment. It changes nothing, starts no agent, and
+asks no provider, except with --online, which sends no secret. With the argument store it asks every store whether it holds a profile's record, changing
 nothing; a keyring that holds none is asked to take a test value and to forget it. The exit code is 0 when nothing fails, else 1.
 
 EXAMPLE:
    ccagent doctor
+   ccagent doctor --online
    ccagent doctor --json
    ccagent doctor store -p work`,
 		ArgsUsage: "[store]",
-		Flags:     []cli.Flag{jsonFlag(), &cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)"}},
+		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "online", Usage: "also reach the providers, and compare their clocks with this machine's"},
+			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)"}},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() != "store":
@@ -52,10 +57,20 @@ EXAMPLE:
 			defer cancel()
 			var found []finding
 			found = append(found, checkConfig(getenv))
-			found = append(found, checkAgent(ctx)...)
+			agentFound, pid := checkAgent(ctx)
+			found = append(found, agentFound...)
+			found = append(found, checkHelper(ctx))
+			found = append(found, checkUnits(ctx, viewed(getenv))...)
 			found = append(found, checkFiles(getenv)...)
 			found = append(found, checkClaudeCode(getenv))
+			found = append(found, checkTools(getenv)...)
 			found = append(found, checkEnvironment(getenv)...)
+			found = append(found, checkMemory(pid)...)
+			if c.Bool("online") {
+				online, cancel := context.WithTimeout(c.Context, onlineTime)
+				defer cancel()
+				found = append(found, checkOnline(online, getenv)...)
+			}
 			return report(c, found)
 		},
 	}

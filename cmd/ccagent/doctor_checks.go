@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -36,28 +38,31 @@ func mendOf(err error) string {
 	return mend
 }
 
-// checkAgent looks at the socket, and at what the agent behind it says.
-func checkAgent(ctx context.Context) []finding {
+// checkAgent looks at the socket, and at what the agent behind it says, and returns its pid, 0 where none answers.
+func checkAgent(ctx context.Context) (found []finding, pid int) {
 	path, _, err := protocol.SocketPath()
 	if err != nil {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, 0
 	}
 	if err := protocol.CheckDir(protocol.SocketDir(path)); err != nil && !errors.Is(err, protocol.ErrNoAgent) {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, 0
 	}
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}
+		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}, 0
 	}
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
 	switch {
 	case errors.Is(err, protocol.ErrNoAgent):
-		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}
+		if held := checkHolder(path, 0); held != nil {
+			return held, 0
+		}
+		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, 0
 	case err != nil:
-		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}
+		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}, 0
 	}
-	found := []finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", status.Agent.PID, path), ""}}
+	found = []finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", status.Agent.PID, path), ""}}
 	if status.Agent.Version != buildVersion() {
 		found = append(found, finding{"version", "warn", fmt.Sprintf("the agent is of version %s, this program of %s", status.Agent.Version, buildVersion()), "ccagent stop"})
 	}
@@ -72,7 +77,13 @@ func checkAgent(ctx context.Context) []finding {
 			found = append(found, finding{id, "warn", string(p.State) + ": " + p.LastError, ""})
 		}
 	}
-	return found
+	return found, status.Agent.PID
+}
+
+// viewed reports whether a profile has views, which somebody has to keep fresh.
+func viewed(env environ) bool {
+	config, _, err := loadConfig(env)
+	return err == nil && slices.ContainsFunc(config.Profiles, func(p agent.Profile) bool { return p.Shown })
 }
 
 // checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints. It names them alone.

@@ -225,19 +225,27 @@ func diagnosis(s service) string {
 
 // environmentDiffers warns where the manager's agent would read another configuration than this shell's programs mean.
 func environmentDiffers(c *cli.Context, ctx context.Context, s service) {
+	for _, name := range differing(ctx, s) {
+		warn(c.App.ErrWriter, "%s is set here, and not for systemd's programs; tell it with: systemctl --user import-environment %s, in the shell's profile", name, name)
+	}
+}
+
+// differing are the variables that decide what an agent does and that are other ones for the manager's.
+func differing(ctx context.Context, s service) []string {
 	if s.manager != "systemd" {
-		return
+		return nil
 	}
 	out, err := exec.CommandContext(ctx, "systemctl", "--user", "show-environment").Output()
 	if err != nil {
-		return
+		return nil
 	}
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "SSL_CERT_FILE"} {
-		value := getenv(name)
-		if value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
-			warn(c.App.ErrWriter, "%s is set here, and not for systemd's programs; tell it with: systemctl --user import-environment %s, in the shell's profile", name, name)
+	var names []string
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"} {
+		if value := getenv(name); value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
+			names = append(names, name)
 		}
 	}
+	return names
 }
 
 // lingers warns where the agent ends with the last login.

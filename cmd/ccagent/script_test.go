@@ -67,6 +67,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["until"] = until
 	commands["edit"] = editText
 	commands["shows"] = shows
+	commands["mended"] = mended
 	return commands
 }
 
@@ -178,7 +179,7 @@ func shows(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	re := regexp.MustCompile(args[0])
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		ts.Check(ts.Exec(args[1], args[2:]...))
+		ts.Exec(args[1], args[2:]...) // it may fail until then
 		if re.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
@@ -186,4 +187,13 @@ func shows(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("no %s to the end", args[0])
 		}
 	}
+}
+
+// mended runs what the last output says would mend it: mended COMMAND.
+func mended(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(`(?m)^      mend it: (`+args[0]+` .*)$`).FindAllStringSubmatch(ts.ReadFile("stdout"), -1)
+	if m == nil {
+		ts.Fatalf("nothing is mended by %s", args[0])
+	}
+	ts.Check(ts.Exec("sh", "-c", m[len(m)-1][1]))
 }

@@ -1,0 +1,83 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+)
+
+// finds checks that doctor's output has a finding, in which state, and what it says.
+func finds(t *testing.T, r result, state, id, what string) {
+	t.Helper()
+	re := regexp.MustCompile(`(?m)^` + state + ` +` + regexp.QuoteMeta(id) + `: .*` + what)
+	if !re.MatchString(r.stdout) {
+		t.Errorf("no %s of %s with %q in:\n%s%s", state, id, what, r.stdout, r.stderr)
+	}
+}
+
+// TestDoctorUnits provokes what can be wrong with the units, and mends each with the command that doctor names.
+func TestDoctorUnits(t *testing.T) {
+	c, provider := newAlice(t)
+	mend := regexp.MustCompile(`mend it: (.*)`)
+	mended := func(state, id, what string) {
+		t.Helper()
+		r := c.try("ccagent doctor")
+		finds(t, r, state, id, what)
+		for line := range strings.Lines(r.stdout) {
+			if m := mend.FindStringSubmatch(line); m != nil && (strings.HasPrefix(m[1], "ccagent install") || strings.HasPrefix(m[1], "systemctl")) {
+				c.must(m[1])
+			}
+		}
+		finds(t, c.try("ccagent doctor"), "ok", "units", "systemd listens")
+	}
+	finds(t, c.try("ccagent doctor"), "ok", "units", "systemd listens")
+	finds(t, c.try("cchelper >/dev/null; ccagent doctor"), "ok", "core dumps", "can't be dumped")
+	finds(t, c.try("ccagent doctor"), "ok", "cchelper", "/usr/bin/cchelper")
+
+	c.must("systemctl --user stop ccagent.socket ccagent.service")
+	mended("warn", "units", "does not listen")
+
+	c.must("mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload")
+	finds(t, c.try("ccagent doctor"), "fail", "units", "not there: /nonexistent/ccagent")
+	c.must("rm -r .config/systemd/user/ccagent.service.d; systemctl --user daemon-reload")
+
+	finds(t, c.try("export HTTPS_PROXY=http://proxy.example.com; ccagent doctor"), "warn", "unit environment", "HTTPS_PROXY is set here")
+
+	c.must("ccagent guard claude-code --store file")
+	mended("warn", "units", "nothing starts the agent at login")
+	if n := provider.Counts().Reuses; n != 0 {
+		t.Errorf("%d refresh tokens were used twice", n)
+	}
+}
+
+// TestDoctorOnline reaches a provider whose clock is right, one whose clock is wrong, and one that is not there.
+func TestDoctorOnline(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	finds(t, h.ccagent("doctor", "--online"), "ok", "provider of claude", "the clocks agree")
+	provider.SetFaultAt("/v1/oauth/token", oauthtest.Fault{Status: 405, Header: map[string]string{"Date": time.Now().Add(-10 * time.Minute).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}})
+	finds(t, h.ccagent("doctor", "--online"), "warn", "provider of claude", "10m0[0-9]s apart")
+	provider.SetFaultAt("/v1/oauth/token", oauthtest.Fault{})
+	if n := provider.Counts(); n.Refreshes != 0 {
+		t.Errorf("%+v: it renewed", n)
+	}
+	provider.Close()
+	r := h.ccagent("doctor", "--online")
+	finds(t, r, "fail", "provider of claude", "127.0.0.1:")
+	if r.exit != 1 {
+		t.Errorf("exit %d", r.exit)
+	}
+}
+
+// TestDoctorAgent provokes an unsaved record and a provider that is backed off from.
+func TestDoctorAgent(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	h.signIn(expired(provider.Issue()))
+	provider.SetFault(oauthtest.Fault{Status: 503})
+	h.helper().fails(t, 7, "")
+	finds(t, h.ccagent("doctor"), "warn", "profile claude", "backing off: ")
+}
