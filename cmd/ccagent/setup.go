@@ -120,7 +120,8 @@ func setup(c *cli.Context) error {
 		w.hosts = profile.Hosts
 	}
 	for _, host := range w.hosts {
-		if !slices.ContainsFunc(profile.Hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		name, _, _ := strings.Cut(host, ":") // the tool may know it by its port; a profile lists names
+		if !slices.ContainsFunc(profile.Hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name, host),
 				Hint: fmt.Sprintf("list it in config.toml, in [profiles.%s]: hosts = [%q]", profile.Name, host)}
 		}
