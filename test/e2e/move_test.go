@@ -16,12 +16,15 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
-// killAll ends everything of ours at once: no worker is left to finish.
+// killAll ends everything of ours at once, and what that has just begun to start: no worker is left to finish.
 func (h *home) killAll() {
-	for _, p := range h.processes() {
-		syscall.Kill(p.pid, syscall.SIGKILL)
-	}
-	wait(h.t, "everything to be gone", func() bool { return len(h.processes()) == 0 })
+	wait(h.t, "everything to be gone", func() bool {
+		left := h.processes()
+		for _, p := range left {
+			syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+		return len(left) == 0
+	})
 }
 
 // TestKillWhileMoving: a record is moved to and fro, and every process is killed at a random moment of each move. One whole record is in force after
@@ -117,5 +120,103 @@ func TestKillWhileThePassphraseChanges(t *testing.T) {
 			t.Fatalf("after kill %d the key is %q", i, got)
 		}
 		h.killAll()
+	}
+}
+
+// TestKillWhileImporting: every process is killed at a random moment of an import that replaces a record. The old record or the new
+// one is in force after each, whole.
+func TestKillWhileImporting(t *testing.T) {
+	h := newHome(t)
+	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
+	h.config(fmt.Sprintf("[profiles.work]\nprovider = \"claude\"\nstore = \"file\"\ntoken_url = %q\n", provider.TokenURL()))
+	var tokens [2]string
+	for i := range tokens {
+		s := provider.Issue()
+		tokens[i] = s.AccessToken
+		h.write(fmt.Sprintf("sign-in-%d", i), string(s.CredentialsFile()))
+	}
+	h.ccagent("import", "-p", "work", h.path("sign-in-0")).must(t)
+	h.killAll()
+	const kills = 100
+	replaced, now := 0, 0
+	for i := range kills {
+		h.serve()
+		command := h.command(program("ccagent"), "import", "--force", "-p", "work", h.path(fmt.Sprintf("sign-in-%d", 1-now)))
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(40 * time.Millisecond)) // the moment; nothing below depends on which it is
+		h.killAll()
+		command.Wait()
+		h.serve()
+		switch got := h.token("-p", "work"); got {
+		case tokens[now]:
+		case tokens[1-now]:
+			now = 1 - now
+			replaced++
+		default:
+			t.Fatalf("after kill %d the token is %s", i, got)
+		}
+		h.killAll()
+	}
+	t.Logf("%d of %d imports had come about when they were killed", replaced, kills)
+	if replaced == 0 || replaced == kills {
+		t.Error("the moments were not spread over the imports")
+	}
+	h.serve()
+	h.ccagent("refresh", "-p", "work").must(t)
+	if n := provider.Counts(); n.Reuses != 0 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// TestKillWhileGuarding: a sign-in is guarded and given back again and again, and every process is killed at a random moment of each.
+// It is in force after each, and good at the end.
+func TestKillWhileGuarding(t *testing.T) {
+	h := newHome(t)
+	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
+	h.config(fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()))
+	h.signIn(provider.Issue())
+	token := h.token()
+	h.killAll()
+	const kills = 100
+	guarded := 0
+	for i := range kills {
+		h.serve()
+		args := []string{"guard", "claude-code", "--undo"}
+		if i%2 == 0 {
+			args = []string{"guard", "claude-code", "--store", "file"}
+		}
+		command := h.command(program("ccagent"), args...)
+		if err := command.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rand.N(200 * time.Millisecond)) // the moment; nothing below depends on which it is
+		h.killAll()
+		command.Wait()
+		h.serve()
+		if got := h.token(); got != token {
+			t.Fatalf("after kill %d of %q the token is %s, and was %s", i, args, got, token)
+		}
+		if i%2 == 0 && strings.Contains(h.profile("claude").Location, "claude.json") {
+			guarded++
+		}
+		h.killAll()
+	}
+	t.Logf("%d of %d were guarded when they were killed", guarded, kills/2)
+	if guarded == 0 || guarded == kills/2 {
+		t.Error("the moments were not spread over it")
+	}
+	h.serve()
+	h.ccagent("guard", "claude-code", "--undo").must(t)
+	h.ccagent("refresh").must(t)
+	checkSignIn(t, h.credentialsFile(), provider)
+	h.ccagent("guard", "claude-code", "--store", "file").must(t)
+	h.ccagent("refresh").must(t)
+	if s := readStored(t, h.credentialsFile()); s.RefreshToken != "" || !provider.Live(s.AccessToken) {
+		t.Errorf("the view at the end is %+v", s)
+	}
+	if n := provider.Counts(); n.Reuses != 0 || n.Refreshes != n.Requests {
+		t.Errorf("%+v", n)
 	}
 }
