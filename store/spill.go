@@ -98,7 +98,12 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	if err != nil {
 		return nil, err
 	}
-	// One that can't be read may be of a newer version of ours, and stays for it.
+	// One that can't be read stays. Of a newer version of ours it is newer than what is stored, too, whose refresh token is spent.
+	for _, sp := range all {
+		if sp.newer != nil {
+			return nil, sp.newer
+		}
+	}
 	spills := slices.DeleteFunc(all, func(sp spill) bool { return sp.kept || !sp.readable })
 	if len(spills) == 0 {
 		return nil, nil
@@ -150,7 +155,8 @@ type spill struct {
 	path     string
 	number   int
 	kept     bool
-	readable bool // record and base are known
+	readable bool  // record and base are known
+	newer    error // it is of a newer version of ours
 	record   Record
 	base     Version
 	good     bool // descends from what is stored
@@ -203,6 +209,9 @@ func (sp *spill) read(sealed sealer) {
 		}
 	}
 	if sp.record, err = readForm(sp.path, form); err != nil {
+		if isNewer(err) {
+			sp.newer = err
+		}
 		return
 	}
 	o, err := readObject(sp.path, form)
