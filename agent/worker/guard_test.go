@@ -109,6 +109,18 @@ func TestGuard(t *testing.T) {
 		}
 	})
 
+	t.Run("a sign-in with a refresh token alone is adopted", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		s := w.server.Issue()
+		w.write([]byte(`{"claudeAiOauth":{"accessToken":"","refreshToken":"` + s.RefreshToken + `","expiresAt":0,"scopes":[]}}`))
+		done := renew(w, base, false)
+		if done.Err != nil || done.Result.Note != "" || !done.Result.Renewed {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
+	})
+
 	t.Run("a sign-out is obeyed, and the next sign-in adopted", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
