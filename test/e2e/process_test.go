@@ -214,7 +214,7 @@ func TestNoSecretInLogsAndErrors(t *testing.T) {
 		signIn := provider.Issue()
 		fault.Body = strings.ReplaceAll(fault.Body, "REFRESH", signIn.RefreshToken)
 		h.signIn(signIn)
-		h.ccagent("refresh").must(t) // ends what the last fault left: the new sign-in is adopted
+		wait(t, "the new sign-in to be adopted, which ends what the last fault left", func() bool { return h.helper().stdout == signIn.AccessToken+"\n" })
 		requests := provider.Counts().Requests
 		provider.SetFault(fault)
 		note(h.ccagent("refresh"))
