@@ -361,7 +361,13 @@ func (ch change) make() error {
 		}
 		return os.Symlink(ch.link, ch.path)
 	}
-	if ch.after == nil {
+	now, err := readSettings(ch.path)
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(now, ch.before) || (now == nil) != (ch.before == nil):
+		return errors.New(ch.path + " has changed since it was shown, and is left alone")
+	case ch.after == nil:
 		return os.Remove(ch.path)
 	}
 	mode := ch.mode
