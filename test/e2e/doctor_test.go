@@ -81,3 +81,27 @@ func TestDoctorAgent(t *testing.T) {
 	h.helper().fails(t, 7, "")
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "backing off: ")
 }
+
+// TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses.
+func TestDoctorUnsaved(t *testing.T) {
+	needRoot(t)
+	h, provider := newSignedIn(t, time.Hour)
+	fs := mountStore(t, h)
+	h.signIn(provider.Issue())
+	h.serve()
+	h.token()
+	fs.readOnly()
+	h.ccagent("refresh").must(t)
+	wait(t, "the save to fail", func() bool { return h.profile("claude").State == "unsaved" })
+	finds(t, h.ccagent("doctor"), "warn", "profile claude", "unsaved: ")
+	fs.writable()
+	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
+
+	provider.RevokeGrant(h.token())
+	h.ccagent("refresh").fails(t, 4, "")
+	r := h.ccagent("doctor")
+	finds(t, r, "fail", "profile claude", "sign-in needed: ")
+	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: ccagent login claude") {
+		t.Errorf("exit %d\n%s", r.exit, r.stdout)
+	}
+}
