@@ -98,7 +98,7 @@ func TestDoctorUnsaved(t *testing.T) {
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
-	h.ccagent("refresh").fails(t, 4, "")
+	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 }) // within 2 s of one, another is answered by it
 	r := h.ccagent("doctor")
 	finds(t, r, "fail", "profile claude", "sign-in needed: ")
 	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: ccagent login claude") {
