@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -50,17 +52,22 @@ func bootBare(t *testing.T, options ...string) *container {
 	}
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	off := func() {
-		cmd.Process.Kill() // what is in it goes with it
+	c := &container{t: t}
+	c.off = func() {
+		cmd.Process.Kill()
 		<-ended
+		if pid, err := strconv.Atoi(c.init); err == nil { // it does not go with systemd-nspawn; all that is in it goes with it
+			syscall.Kill(pid, syscall.SIGKILL)
+			wait(t, "the container to be gone", func() bool { return !exists("/proc/" + c.init) })
+			c.init = ""
+		}
 	}
 	t.Cleanup(func() {
-		off()
+		c.off()
 		if t.Failed() {
 			t.Logf("console:\n%s", console.String())
 		}
 	})
-	c := &container{t: t, off: off}
 	children := fmt.Sprintf("/proc/%d/task/%d/children", cmd.Process.Pid, cmd.Process.Pid)
 	wait(t, "the container's PID 1", func() bool {
 		select {
