@@ -121,6 +121,10 @@ func TestDetachedStart(t *testing.T) {
 	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.pid)); err != nil || cwd != "/" {
 		t.Errorf("working directory %s, %v", cwd, err)
 	}
+	// A worker that looks at the file once more has pipes to the agent, which go with it; what stays is what is judged.
+	wait(t, "the workers' pipes to be closed", func() bool {
+		return !slices.ContainsFunc(descriptors(t, p.pid), func(target string) bool { return strings.HasPrefix(target, "pipe:") })
+	})
 	for n, target := range descriptors(t, p.pid) {
 		if target == "" {
 			continue
