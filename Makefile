@@ -1,6 +1,7 @@
 # ccagent's workbench. `make help` lists what there is; CI (.ci/run) calls these targets and nothing else.
 
 GO      ?= go
+BIN     ?= bin
 PREFIX  ?= /usr/local
 DESTDIR ?=
 # Not every shell expands the ~ in `make install PREFIX=~/.local`.
@@ -25,6 +26,9 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 BUILDVCS   := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
 BUILDFLAGS  = -trimpath -buildvcs=$(BUILDVCS) -tags urfave_cli_no_docs -ldflags '-s -w'
 
+# Where cchelper can ask before Go's runtime starts, it does (cmd/cchelper/early_linux.go): $(call entry,linux/amd64).
+entry = $(if $(filter linux/amd64 linux/arm64,$(1)),-ldflags './cmd/cchelper=-s -w -E main.early')
+
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := build
@@ -33,8 +37,8 @@ export CGO_ENABLED = 0
 ##@ Every day
 
 .PHONY: build
-build: ## build both programs into bin/
-	$(GO) build $(BUILDFLAGS) -o bin/ $(PROGRAMS:%=./cmd/%)
+build: ## build both programs into BIN (bin)
+	$(GO) build $(BUILDFLAGS) $(call entry,$(shell $(GO) env GOOS)/$(shell $(GO) env GOARCH)) -o '$(BIN)/' $(PROGRAMS:%=./cmd/%)
 
 .PHONY: test
 test: ## unit tests: need Go alone, no C compiler and no network
@@ -42,7 +46,7 @@ test: ## unit tests: need Go alone, no C compiler and no network
 
 .PHONY: demo
 demo: build ## see it work: a sign-in, a herd, an outage and a crash, in a temporary home
-	bin/ccagent demo
+	'$(BIN)/ccagent' demo
 
 .PHONY: lint
 lint: ## gofmt, vet for Linux and macOS, staticcheck
@@ -74,7 +78,7 @@ e2e: dist ## the proof with real parts (installs them first, as root; Linux)
 
 .PHONY: bench
 bench: build ## speed and size against other agents, as a table (docs/performance.md)
-	$(GO) run ./test/bench -bin bin $(BENCHFLAGS)
+	$(GO) run ./test/bench -bin '$(BIN)' $(BENCHFLAGS)
 
 .PHONY: cover
 cover: ## coverage of the unit tests, per function and in all
@@ -106,7 +110,7 @@ vuln: ## known vulnerabilities in what we link (asks vuln.go.dev)
 install: build ## install into PREFIX (/usr/local), below DESTDIR where a package is built
 	$(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path, not "$(PREFIX)"))
 	install -d '$(DESTDIR)$(PREFIX)/bin'
-	install -m 0755 $(PROGRAMS:%=bin/%) '$(DESTDIR)$(PREFIX)/bin/'
+	install -m 0755 $(PROGRAMS:%='$(BIN)'/%) '$(DESTDIR)$(PREFIX)/bin/'
 ifeq ($(shell uname -s),Darwin)
 	install -d '$(DESTDIR)$(PREFIX)/share/ccagent'
 	sed 's|/usr/bin/ccagent|$(PREFIX)/bin/ccagent|' packaging/launchd/com.github.ccagent.plist \
@@ -130,14 +134,12 @@ units: build ## check the systemd units as installed, and the launchd plist
 
 .PHONY: cross
 cross: ## build both programs for every platform, into dist/
-	@for platform in $(PLATFORMS); do \
-		echo "== $$platform"; mkdir -p "dist/$$platform"; \
-		GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build $(BUILDFLAGS) -o "dist/$$platform/" $(PROGRAMS:%=./cmd/%) || exit 1; \
-	done
+	@$(foreach platform,$(PLATFORMS),echo "== $(platform)" && mkdir -p "dist/$(platform)" && \
+		GOOS=$(patsubst %/,%,$(dir $(platform))) GOARCH=$(notdir $(platform)) $(GO) build $(BUILDFLAGS) $(call entry,$(platform)) -o "dist/$(platform)/" $(PROGRAMS:%=./cmd/%) &&) true
 
 .PHONY: man
 man: build ## the manual pages, into dist/man/
-	cd packaging/man && $(GO) run . ../../bin ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
+	cd packaging/man && $(GO) run . "$$(realpath '$(BIN)')" ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
 
 .PHONY: dist
 dist: cross ## packages (deb, rpm), archives, bill of materials and sums of HEAD, into dist/out/
@@ -157,7 +159,7 @@ repro: ## build and package HEAD twice, in two folders with two build caches: th
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist cover.out
+	rm -rf '$(BIN)' dist cover.out
 
 .PHONY: help
 help: ## this list

@@ -40,6 +40,7 @@ var (
 const (
 	maxIdle     = 4   // connections kept between requests
 	requestRoom = 256 // enough for nearly every request: to grow into it costs the helper more than to have it
+	replyRoom   = 4096
 )
 
 // NewClient returns a client of the agent at the socket path. It does not connect yet. It starts no agent, and says
@@ -61,6 +62,13 @@ func ClientFromEnv(start bool) (*Client, error) {
 		}
 	}
 	return c, nil
+}
+
+// Resume gives c a connection, as fd, on which request is written already, and of whose reply the bytes of received have come. It
+// serves the next request if that is the very same, and is closed else. Call it before the first request.
+func (c *Client) Resume(fd int, request, received []byte) {
+	buf := make([]byte, max(replyRoom, len(received)))
+	c.give(&conn{fd: fd, written: request, buf: buf, have: copy(buf, received)})
 }
 
 // Close closes the connections that are kept. Requests under way are not touched.
@@ -245,6 +253,10 @@ func (c *Client) try(ctx context.Context, op Op, request []byte, decode func(*De
 	conn, err := c.take(ctx)
 	if err != nil {
 		return false, err
+	}
+	if conn.written != nil && string(conn.written) != string(request) {
+		conn.close()
+		return c.try(ctx, op, request, decode)
 	}
 	used = conn.served
 	payload, err := conn.roundTrip(ctx, request)

@@ -17,6 +17,9 @@ type conn struct {
 	fd     int // -1 once closed; changed under mu, so that an interrupt never hits a descriptor used anew
 	buf    []byte
 	served bool // it has brought a reply before
+
+	written []byte // a request that the peer has already, and how much of its reply is in buf; see Resume
+	have    int
 }
 
 // dial connects to the socket at path. It fails with the system's errno: EAGAIN where the listener's queue is full.
@@ -50,6 +53,11 @@ func dial(ctx context.Context, path string) (*conn, error) {
 func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 	stop := c.watch(ctx)
 	defer stop()
+	have, want := 0, headerSize
+	if c.written != nil {
+		request, have = nil, c.have
+		c.written = nil
+	}
 	for len(request) > 0 {
 		n, err := unix.Write(c.fd, request)
 		switch err {
@@ -65,20 +73,9 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 		}
 	}
 	if c.buf == nil {
-		c.buf = make([]byte, 4096)
+		c.buf = make([]byte, replyRoom)
 	}
-	have, want := 0, headerSize
-	for have < want {
-		n, err := c.read(ctx, c.buf[have:])
-		switch {
-		case err == unix.EINTR || err == unix.EAGAIN:
-			continue
-		case err != nil:
-			return nil, err
-		case n == 0:
-			return nil, io.ErrUnexpectedEOF
-		}
-		have += n
+	for {
 		if want == headerSize && have >= headerSize {
 			size, err := frameSize(c.buf, MaxFrame)
 			if err != nil {
@@ -89,6 +86,19 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 				c.buf = append(make([]byte, 0, want), c.buf[:have]...)[:want]
 			}
 		}
+		if have >= want {
+			break
+		}
+		n, err := c.read(ctx, c.buf[have:])
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+			continue
+		case err != nil:
+			return nil, err
+		case n == 0:
+			return nil, io.ErrUnexpectedEOF
+		}
+		have += n
 	}
 	if have > want { // more than one reply to one request
 		return nil, ErrMalformed

@@ -1,7 +1,7 @@
 // Command cchelper prints a live token: it asks the agent for one over its socket, and starts the agent if none answers.
 //
-// It is run for every token that a tool needs, so it is two milliseconds long: no config file, no package that costs
-// anything to initialise, a handful of system calls.
+// It is run for every token that a tool needs, so it is short: no config file, no package that costs anything to initialise, a handful of
+// system calls. On Linux it mostly ends before Go's runtime has started (see early_linux.go).
 package main
 
 import (
@@ -94,6 +94,9 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	client, err := protocol.ClientFromEnv(!o.noStart)
 	if err != nil {
 		return "", "", err
+	}
+	if asked.fd != 0 {
+		client.Resume(asked.fd, asked.request[:asked.sent], asked.reply[:asked.received])
 	}
 	until := deadline{time.Now().Add(o.timeout)}
 	token, err := client.Token(until, req)

@@ -18,7 +18,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"cchelper": main, "git-credential-ccagent": main, "docker-credential-ccagent": main, "terraform-credentials-ccagent": main, "kubectl-ccagent": main})
 }
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { scripts(t, "") }
+
+// scripts runs them with the programs in the folder bin, "" for this one itself.
+func scripts(t *testing.T, bin string) {
 	expiry := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	fake := protocoltest.NewFake(
 		protocoltest.Profile{Name: "claude", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
@@ -42,6 +45,9 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
+			if bin != "" {
+				env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			}
 			env.Setenv("CCAGENT_SOCK", sock)
 			env.Setenv("SLOW_SOCK", slowSock)
 			return nil

@@ -46,6 +46,24 @@ func checkHardened(t *testing.T, pid int) {
 	}
 }
 
+// The helper as it is shipped has the token before Go's runtime would have started, which speaks when it does.
+func TestHelperNeedsNoRuntime(t *testing.T) {
+	h, _ := newSignedIn(t, time.Hour)
+	h.serve()
+	h.token()
+	arm64, err := filepath.Abs("../../dist/linux/arm64/cchelper") // of `make dist`
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, helper := range [][]string{{program("cchelper")}, {program("cchelper"), "--on-reask=renew"}, {need(t, "qemu-aarch64-static"), arm64}} {
+		cmd := h.command(helper[0], helper[1:]...)
+		cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
+		if r := finish(t, cmd); r.exit != 0 || r.stdout != h.token()+"\n" || r.stderr != "" {
+			t.Errorf("%s: exit %d, %q", helper, r.exit, r.stderr)
+		}
+	}
+}
+
 func TestHardened(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	alice := credential(t, "ccagent-alice")

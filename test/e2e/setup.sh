@@ -7,7 +7,7 @@ set -eu
 claude_version=2.1.330
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
-packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff man-db mmdebstrap npm openssh-client openssh-server python3 rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
+packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff man-db mmdebstrap npm openssh-client openssh-server python3 qemu-user-static rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
 tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,login,make,passwd,procps
 
 say() { echo "e2e setup: $*" >&2; }

@@ -1,0 +1,315 @@
+//go:build amd64 || arm64
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
+)
+
+// early are the linker's flags of a helper that begins early, as in the Makefile.
+const early = "-E main.early"
+
+// build builds the helper, and returns its path.
+func build(t *testing.T, ldflags string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "cchelper")
+	cmd := exec.Command("go", "build", "-o", path, "-ldflags", ldflags, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// What the scripts say of the program holds however it starts.
+func TestScriptsEarly(t *testing.T) {
+	helper := build(t, early)
+	for _, link := range []string{"git-credential-ccagent", "docker-credential-ccagent", "terraform-credentials-ccagent", "kubectl-ccagent"} {
+		if err := os.Symlink("cchelper", filepath.Join(filepath.Dir(helper), link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scripts(t, filepath.Dir(helper))
+}
+
+// A token is printed before the runtime starts, and whatever else an agent says once it has; in either case it is asked once.
+func TestEarlyAsksOnce(t *testing.T) {
+	helper, usual := build(t, early), build(t, "")
+	answers := map[string]func(context.Context) (protocol.Token, error){
+		"plain": func(context.Context) (protocol.Token, error) {
+			return protocol.Token{Value: protocol.NewSecret("fake-access-1")}, nil
+		},
+		"error": func(context.Context) (protocol.Token, error) { return protocol.Token{}, protocol.ErrExpired },
+		"unsafe": func(context.Context) (protocol.Token, error) {
+			return protocol.Token{Value: protocol.NewSecret("fake 1")}, nil
+		},
+		"empty": func(context.Context) (protocol.Token, error) { return protocol.Token{}, nil },
+		"huge": func(context.Context) (protocol.Token, error) {
+			return protocol.Token{Value: protocol.NewSecret(strings.Repeat("f", 16384))}, nil
+		},
+		"noticed": func(context.Context) (protocol.Token, error) {
+			return protocol.Token{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"}, nil
+		},
+		"too-long": func(context.Context) (protocol.Token, error) {
+			return protocol.Token{Value: protocol.NewSecret(strings.Repeat("f", 16385))}, nil
+		},
+		"slow": func(ctx context.Context) (protocol.Token, error) {
+			select { // longer than anybody waits without a runtime
+			case <-ctx.Done():
+			case <-time.After(300 * time.Millisecond):
+			}
+			return protocol.Token{Value: protocol.NewSecret("fake-access-1")}, nil
+		},
+	}
+	fake := protocoltest.NewFake()
+	fake.Answer = func(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+		return answers[req.Profile](ctx)
+	}
+	sock := protocoltest.Serve(t, fake)
+	asked := 0
+	for name := range answers {
+		for _, args := range [][]string{{"-p", name}, {"--profile", name, "--on-reask=renew"}} {
+			var got [2]string
+			for i, path := range []string{helper, usual} {
+				cmd := exec.Command(path, args...)
+				var stdout, stderr bytes.Buffer
+				cmd.Env = []string{"CCAGENT_SOCK=" + sock, "HOME=/nonexistent"}
+				cmd.Stdout, cmd.Stderr = &stdout, &stderr
+				err := cmd.Run()
+				got[i] = fmt.Sprintf("%s%s%v", &stdout, &stderr, err)
+				asked++
+				requests := fake.Requests()
+				if len(requests) != asked {
+					t.Fatalf("%s: %d requests", name, len(requests)-asked+1)
+				}
+				if last := requests[asked-1]; last.ReaskWindow != 0 != (len(args) > 2) || last.Home != (protocol.Home{}) {
+					t.Errorf("%s: %+v", args, last)
+				}
+			}
+			if got[0] != got[1] {
+				t.Errorf("%s: %q, and with the runtime first %q", args, got[0], got[1])
+			}
+		}
+	}
+}
+
+// The runtime, told to by GODEBUG, speaks when it starts: for a token it never does.
+func TestEarlyIsEarly(t *testing.T) {
+	helper := build(t, early)
+	sock := protocoltest.Serve(t, protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "robot", Token: "fake-key-1", Notice: "not saved yet"}))
+	for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true, "-f token": true} {
+		cmd := exec.Command(helper, strings.Fields(args)...)
+		cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), "fake-") {
+			t.Errorf("%q: %q, %v", args, out, err)
+		}
+		if started := strings.Contains(stderr.String(), "init runtime"); started != late {
+			t.Errorf("%q: the runtime started: %v", args, started)
+		}
+	}
+}
+
+// Standard streams that are closed are not mistaken for the connection, nor the other way round.
+func TestEarlyClosedStreams(t *testing.T) {
+	helper := build(t, early)
+	sock := protocoltest.Serve(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}))
+	for _, streams := range []string{"<&-", "2>&-", "<&- 2>&-"} {
+		cmd := exec.Command("sh", "-c", helper+" "+streams)
+		cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+		if out, err := cmd.Output(); err != nil || string(out) != "fake-access-1\n" {
+			t.Errorf("%s: %q, %v", streams, out, err)
+		}
+	}
+	// The runtime opens /dev/null in its place.
+	cmd := exec.Command("sh", "-c", helper+" >&-")
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "init runtime") || strings.Contains(string(out), "fake-") {
+		t.Errorf("%q, %v", out, err)
+	}
+	cmd = exec.Command("sh", "-c", helper+" >/dev/full")
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "can't write the answer") {
+		t.Errorf("%v %s", err, &stderr)
+	}
+}
+
+// start lays out command line and environment as the kernel does for a new process.
+func start(args, env []string) (block []uintptr, keep [][]byte) {
+	block = append(block, uintptr(len(args)))
+	for _, list := range [][]string{args, env} {
+		for _, s := range list {
+			b := append([]byte(s), 0)
+			keep = append(keep, b)
+			block = append(block, uintptr(unsafe.Pointer(&b[0])))
+		}
+		block = append(block, 0)
+	}
+	return block, keep
+}
+
+// What is asked early is what main would ask, at the same socket; what main would refuse, or ask in another way, is left to main.
+func FuzzEarly(f *testing.F) {
+	for _, args := range []string{"", "-p\x00work", "--profile\x00a.b", "--profile\x00a-b", "--on-reask=renew\x00-p\x00x", "-p", "-p\x00", "-f\x00json", "--help", "x", "--on-reask=renew\x00--on-reask=renew", "-p\x00a\x00-p\x00b"} {
+		for _, env := range []string{
+			"", "HOME=/home/a\x00XDG_RUNTIME_DIR=/run/user/1", "XDG_RUNTIME_DIR=relative\x00TMPDIR=/var/tmp//", "CCAGENT_SOCK=/run/a.sock\x00HOME=/a",
+			"XDG_RUNTIME_DIR=/run\x00CCAGENT_SOCK=/run/ccagent/agent.sock\x00HOME=/a", "CCAGENT_FORMAT=json", "CCAGENT_PROFILE=work", "HOME=/a\x00HOME=/b", "HOME=\x00HOME=/b",
+			"CCAGENT_SOCK_UID=1", "CCAGENT_SOCK=relative", "TMPDIR=relative", "CLAUDE_CONFIG_DIR=/c\x00XDG_CONFIG_HOME=/x", "HOME=" + strings.Repeat("h", 2000),
+			"CCAGENT_SOCK=/" + strings.Repeat("s", 107), "CCAGENT_SOCK=/" + strings.Repeat("s", 106), "XDG_RUNTIME_DIR=/\x00HOME=/", "HOME\x00=x\x00",
+		} {
+			f.Add("/usr/bin/cchelper", args, env)
+		}
+	}
+	f.Add("git-credential-ccagent", "", "")
+	f.Add("", "", "")
+	f.Fuzz(func(t *testing.T, arg0, rest, environment string) {
+		args := []string{arg0}
+		if rest != "" {
+			args = append(args, strings.Split(rest, "\x00")...)
+		}
+		env := strings.Split(environment, "\x00")
+		block, keep := start(args, env)
+		ok := compose(&block[0])
+		runtime.KeepAlive(keep)
+		if !ok {
+			return
+		}
+
+		os.Clearenv()
+		for _, v := range env {
+			name, value, ok := strings.Cut(v, "=")
+			if _, set := os.LookupEnv(name); ok && !set {
+				syscall.Setenv(name, value)
+			}
+		}
+		o, err := parse(args[1:], os.Getenv, args[0])
+		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || o.format(protocol.Token{Value: protocol.NewSecret("x")}) != "x\n" || o.timeout != time.Minute {
+			t.Fatalf("%q was composed: %+v, %v", args, o, err)
+		}
+		path, isDefault, err := protocol.SocketPath()
+		if got := string(socket.path[:socket.size]); err != nil || got != path || socket.path[socket.size] != 0 {
+			t.Fatalf("%q: socket %q, not %q, %v", env, got, path, err)
+		}
+		want := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
+		if isDefault {
+			want.Home = protocol.HomeFromEnv()
+		}
+		frame, err := protocol.AppendTokenRequest(nil, want)
+		if got := asked.request[:asked.sent]; err != nil || !bytes.Equal(got, frame) {
+			t.Fatalf("%q %q: %q, not %q, %v", args, env, got, frame, err)
+		}
+	})
+}
+
+// A reply that is taken for a token without words is one to the client as well.
+func FuzzEarlyReply(f *testing.F) {
+	for _, token := range []protocol.Token{
+		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth},
+		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Expiry: time.Unix(4e9, 0), Kind: "new"},
+		{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"},
+		{},
+	} {
+		f.Add(protocol.AppendToken(nil, token))
+	}
+	f.Add(protocol.AppendError(nil, protocol.ErrExpired))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		token := tokenIn(frame)
+		if len(token) == 0 {
+			return
+		}
+		payload := frame[4:]
+		server, client := socketPair(t)
+		c := protocol.NewClient("/nonexistent")
+		defer c.Close()
+		request, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Close(server)
+		c.Resume(client, request, append([]byte{0, 0, byte(len(payload) >> 8), byte(len(payload))}, payload...))
+		got, err := c.Token(deadline{time.Now().Add(time.Minute)}, protocol.TokenRequest{})
+		if err != nil || got.Value.Reveal() != string(token) || got.Notice != "" {
+			t.Fatalf("%q: %q, and to the client %q, %v", frame, token, got.Value.Reveal(), err)
+		}
+	})
+}
+
+func socketPair(t *testing.T) (server, client int) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fds[0], fds[1]
+}
+
+// The compiler knows nothing of a program without a runtime: see what it made of each function there.
+func TestEarlyMachineCode(t *testing.T) {
+	helper := build(t, early)
+	var names []string
+	for _, file := range []string{"early_linux.go", "early_request_linux.go"} {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range parsed.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				names = append(names, fn.Name.Name)
+				if !strings.Contains(fn.Doc.Text()+directives(fn.Doc), "//go:nosplit") {
+					t.Errorf("%s is not nosplit", fn.Name.Name)
+				}
+			}
+		}
+	}
+	listing, err := exec.Command("go", "tool", "objdump", "-s", `^main\.(`+strings.Join(names, "|")+`)$`, helper).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// memequal is a leaf in assembly.
+	allowed := regexp.MustCompile(`CALL (syscall\.RawSyscall6?|runtime\.memequal|main\.(` + strings.Join(names, "|") + `))\(SB\)`)
+	seen := 0
+	for line := range strings.Lines(string(listing)) {
+		if strings.HasPrefix(line, "TEXT ") {
+			seen++
+		}
+		if strings.Contains(line, "CALL") && !allowed.MatchString(line) || strings.Contains(line, "runtime.") && !strings.Contains(line, "runtime.memequal") {
+			t.Errorf("%s", line)
+		}
+	}
+	if seen < 5 {
+		t.Errorf("objdump knows %d of these functions", seen)
+	}
+}
+
+// directives is what Text leaves out of a comment.
+func directives(doc *ast.CommentGroup) (text string) {
+	if doc != nil {
+		for _, c := range doc.List {
+			text += c.Text + "\n"
+		}
+	}
+	return text
+}
