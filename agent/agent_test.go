@@ -27,6 +27,7 @@ type provider struct {
 
 	// fail makes the next renewals fail, saveErr the saves, store names the store; watch is what is looked at.
 	fail    *protocol.Error
+	local   bool
 	after   time.Duration
 	saveErr *protocol.Error
 	hang    chan struct{} // a save waits for it
@@ -104,7 +105,7 @@ func (p *provider) Run(_ context.Context, j job.Job, handOver func(job.Result)) 
 		defer p.mu.Unlock()
 		r := p.result()
 		r.Saved = p.n > 0
-		return job.Report{Kind: job.Done, Err: p.fail, RetryAfter: p.after, Result: r}, nil
+		return job.Report{Kind: job.Done, Err: p.fail, RetryAfter: p.after, Local: p.local, Result: r}, nil
 	}
 	p.n++
 	p.expiry = time.Now().Add(p.lifetime)
@@ -321,6 +322,37 @@ func TestRenewalFailsTokenLives(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
 	})
+}
+
+// What fails on this machine alone is worth a look whenever somebody asks; unasked it is looked at ever more rarely.
+func TestFailureOnThisMachine(t *testing.T) {
+	for name, fail := range map[string]struct {
+		err   *protocol.Error
+		local bool
+	}{
+		"store":   {&protocol.Error{Code: protocol.CodeInvalid, Message: "not valid JSON"}, false},
+		"command": {&protocol.Error{Code: protocol.CodeConfig, Message: "the command is not there"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &provider{lifetime: time.Hour}
+				a := start(t, p)
+				ask(t, a, protocol.TokenRequest{})
+				p.set(func() { p.fail, p.local = fail.err, fail.local })
+				before := p.count(job.Renew)
+				time.Sleep(4 * time.Hour)
+				if n := p.count(job.Renew) - before; n < 5 || n > 100 {
+					t.Errorf("%d looks in 4 hours, want a back-off", n)
+				}
+				refused(t, a, protocol.TokenRequest{}, fail.err)
+				p.set(func() { p.fail = nil })
+				time.Sleep(pause)
+				if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
+					t.Errorf("asked after it was mended: %s", got)
+				}
+			})
+		})
+	}
 }
 
 func TestShortLivedTokens(t *testing.T) {

@@ -78,6 +78,7 @@ type failure struct {
 	err   *protocol.Error
 	at    time.Time
 	retry retry
+	local bool // nobody but this machine was asked: who asks gets another look after a pause, whatever retry says
 }
 
 // retry is an exponential back-off. Its times carry the monotonic clock: a jump of the wall clock does not stretch them.

@@ -112,7 +112,7 @@ func (e *entry) refuses(now time.Time, force bool) error {
 	switch {
 	case f == nil:
 		return nil
-	case force && now.Sub(f.at) >= pause:
+	case (force || f.local) && now.Sub(f.at) >= pause:
 		return nil
 	case e.seen.changed():
 		e.failure = nil
@@ -280,7 +280,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	}
 
 	if f.job.Op == job.Renew || put {
-		e.judgeFailure(f, report.RetryAfter, now)
+		e.judgeFailure(f, report, now)
 	}
 	if h := e.hand.Load(); h != nil && (h.notice || e.failure != nil) {
 		if t, err := h.token(); err == nil && t.Notice != e.notice(t) {
@@ -347,7 +347,7 @@ func (r *retry) again(now time.Time, limit time.Duration) {
 }
 
 // judgeFailure decides what a failed job means for the next one. e.mu is held.
-func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time) {
+func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 	if f.err == nil || f.renewed {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
@@ -357,16 +357,17 @@ func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time)
 	if e.failure != nil {
 		next.retry.fails = e.failure.retry.fails
 	}
-	switch f.err.Code {
-	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeConfig, protocol.CodeDenied:
-		next.retry = retry{} // only a change ends it
-	case protocol.CodeUnavailable, protocol.CodeInternal:
+	switch code := f.err.Code; {
+	case code == protocol.CodeUnavailable, code == protocol.CodeInternal:
 		next.retry.again(now, maxBackoff)
-		if retryAfter > 0 {
-			next.retry.at = now.Add(min(retryAfter, time.Hour))
+		if report.RetryAfter > 0 {
+			next.retry.at = now.Add(min(report.RetryAfter, time.Hour))
 		}
-	default: // nobody but the store was asked
-		next.retry = retry{at: now.Add(pause)}
+	case code == protocol.CodeLoginRequired, code == protocol.CodeExpired, code == protocol.CodeDenied, code == protocol.CodeConfig && !report.Local:
+		next.retry = retry{} // only a change ends it
+	default: // nobody but the store was asked, or not even that
+		next.local = true
+		next.retry.again(now, maxBackoff)
 	}
 	e.failure = &next
 	until := slog.Attr{} // an empty one is left out: only a change ends it

@@ -122,6 +122,9 @@ func TestCommand(t *testing.T) {
 				t.Fatalf("got %v, want %v", done.Err, tt.wantErr)
 			}
 			if tt.wantErr != nil {
+				if !done.Local || tt.wantErr == protocol.ErrConfig && tt.command != nil && done.Err.Hint == "" {
+					t.Errorf("local %v, hint %q: want a failure of this machine, and what to do about a wrong command", done.Local, done.Err.Hint)
+				}
 				if !strings.Contains(done.Err.Message, tt.shown) || tt.hidden != "" && strings.Contains(done.Err.Message, tt.hidden) {
 					t.Errorf("error %q: want %q in it, and not %q", done.Err.Message, tt.shown, tt.hidden)
 				}
