@@ -309,6 +309,32 @@ func TestPermanentFailureEndsWhenTheRecordIsRewritten(t *testing.T) {
 	}
 }
 
+// A look at the files is no renewal, which status tells apart.
+func TestStateWhileLooking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, latency: time.Second}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		e := a.table.Load().find("claude")
+		for _, test := range []struct {
+			job  job.Job
+			want protocol.State
+		}{
+			{job.Job{Op: job.Renew}, protocol.StateLive},
+			{job.Job{Op: job.Renew, Force: true}, protocol.StateRenew},
+			{job.Job{Op: job.Renew, MinTTL: 2 * time.Hour}, protocol.StateRenew},
+		} {
+			e.mu.Lock()
+			e.start(test.job)
+			e.mu.Unlock()
+			if s := profileOf(t, a); s.State != test.want {
+				t.Errorf("%+v under way: state %q, want %q", test.job, s.State, test.want)
+			}
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
 func TestRenewalFailsTokenLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour}

@@ -38,6 +38,11 @@ type flight struct {
 	result  job.Result // set before done is closed
 }
 
+// renews reports whether the job is there for another token than h, which may be nil, and not just for a look at the files.
+func (f *flight) renews(h *hand, now time.Time) bool {
+	return f.job.Op == job.Renew && (f.job.Force || h == nil || !h.serves(now, f.job.MinTTL, f.job.HalfLife))
+}
+
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
 	for {
@@ -352,6 +357,10 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
 		return
+	}
+	if h := e.hand.Load(); f.job.Force && report.Local && h != nil && h.expiry.IsZero() &&
+		(f.err.Code == protocol.CodeConfig || f.err.Code == protocol.CodeLoginRequired) {
+		return // there is nothing to renew it with, and no need to
 	}
 	next := failure{err: f.err, at: now}
 	if e.failure != nil {
