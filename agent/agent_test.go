@@ -663,6 +663,8 @@ func TestHome(t *testing.T) {
 		{"says nothing", "claude", protocol.Home{}, ""},
 		{"the same", "claude", ours, ""},
 		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, ""},
+		{"the same, written differently", "claude", protocol.Home{Home: ours.Home + "/"}, ""},
+		{"relative, so as good as unset", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "here", ClaudeConfigDir: "there"}, ""},
 		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
 		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
 		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},
