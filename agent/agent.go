@@ -239,7 +239,7 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("no profile named %q", name), Hint: "see them with: ccagent list"}
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
 		}
 	}
 	if err := t.checkHome(home, e); err != nil {
