@@ -269,6 +269,10 @@ func TestBackoff(t *testing.T) {
 		p.set(func() { p.after = 10 * time.Minute })
 		time.Sleep(time.Second)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		_, err := a.Token(t.Context(), protocol.TokenRequest{})
+		if at := time.Now().Add(10 * time.Minute).Local().Format("15:04:05"); !strings.Contains(protocol.HintOf(err), at) {
+			t.Errorf("the hint %q does not say that it is asked again at %s", protocol.HintOf(err), at)
+		}
 		p.set(func() { p.fail = nil })
 		time.Sleep(10*time.Minute - time.Second)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)

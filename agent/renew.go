@@ -378,6 +378,11 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 		next.local = true
 		next.retry.again(now, maxBackoff)
 	}
+	if at := next.retry.at; f.err.Code == protocol.CodeUnavailable && f.err.Hint == "" {
+		told := *f.err
+		told.Hint = "it is asked again from " + at.Local().Format("15:04:05") + " on, or now with: ccagent refresh -p " + e.name()
+		f.err, next.err = &told, &told
+	}
 	e.failure = &next
 	until := slog.Attr{} // an empty one is left out: only a change ends it
 	if !next.retry.at.IsZero() {
