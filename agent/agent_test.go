@@ -80,7 +80,10 @@ func (p *provider) result() job.Result {
 	return r
 }
 
-func (p *provider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+func (p *provider) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if err := ctx.Err(); err != nil { // as Process has it
+		return job.Report{}, err
+	}
 	time.Sleep(p.latency)
 	p.mu.Lock()
 	p.jobs = append(p.jobs, j)
@@ -502,6 +505,28 @@ func TestUnsavedIsSpilledAtTheEnd(t *testing.T) {
 		last := all[len(all)-1]
 		if last.Op != job.Spill || last.Record.Reveal() != "fake-record" {
 			t.Errorf("the last job is %v", last.Op)
+		}
+	})
+}
+
+// A worker that takes longer than the agent has is no reason to lose what another profile has not saved.
+func TestUnsavedIsSpilledThoughAWorkerIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
+		a := start(t, p, func(o *Options) { o.Load = func() (Config, error) { return config("claude", "work"), nil } })
+		ask(t, a, protocol.TokenRequest{})
+		hang := make(chan struct{})
+		defer close(hang)
+		p.set(func() { p.saveErr, p.hang = nil, hang })
+		go a.Token(context.Background(), protocol.TokenRequest{Profile: "work", Force: true})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := a.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if p.count(job.Spill) != 2 { // what the busy worker has not saved either
+			t.Error("what was unsaved is not spilled")
 		}
 	})
 }
