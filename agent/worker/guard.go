@@ -151,7 +151,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, 
 	switch {
 	case err == nil && same(stored, r):
 		r = stored
-	case err == nil || errors.Is(err, protocol.ErrNotFound):
+	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
@@ -191,6 +191,8 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 	r, version, err := home.Load(ctx)
 	if err == nil {
 		store.NewHistory(e.settings.StateDir, home).Keep(ctx, r, time.Now())
+	}
+	if err == nil || errors.Is(err, store.ErrMissing) {
 		err = home.Delete(ctx, version)
 	}
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
