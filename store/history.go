@@ -102,16 +102,41 @@ func (h *History) Spend(ctx context.Context, refresh protocol.Secret) error {
 	})
 }
 
-// List returns what is kept, the newest sign-in first.
-func (h *History) List(ctx context.Context) ([]Past, error) {
-	src, err := h.medium.read(ctx)
-	if errors.Is(err, protocol.ErrNotFound) {
-		return nil, nil
+// Take takes over what other keeps, which is the newer of the two. Of one that is corrupt there is nothing to take.
+func (h *History) Take(ctx context.Context, other *History) error {
+	theirs, err := other.read(ctx)
+	switch {
+	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid) && !isNewer(err):
+		return nil
+	case err != nil:
+		return err
 	}
+	return h.change(ctx, func(mine []signIn) ([]signIn, error) {
+		all := theirs
+		for _, s := range mine {
+			if !slices.ContainsFunc(theirs, func(t signIn) bool { return t.record.SignIn == s.record.SignIn }) {
+				all = append(all, s)
+			}
+		}
+		return all[:min(len(all), maxSignIns)], nil
+	})
+}
+
+// read returns what is kept, ErrNotFound for nothing.
+func (h *History) read(ctx context.Context) ([]signIn, error) {
+	src, err := h.medium.read(ctx)
 	if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
 		return nil, err
 	}
-	all, err := parseHistory(h.name, src)
+	return parseHistory(h.name, src)
+}
+
+// List returns what is kept, the newest sign-in first.
+func (h *History) List(ctx context.Context) ([]Past, error) {
+	all, err := h.read(ctx)
+	if errors.Is(err, protocol.ErrNotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

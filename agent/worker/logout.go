@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -54,29 +55,37 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 		return outcome{result: e.about(st), err: err}
 	}
 	o := outcome{result: e.about(st)}
+	spilled, err := store.Recover(ctx, e.settings.StateDir, st)
+	if errors.Is(err, protocol.ErrInvalid) { // a later version's, or corrupt
+		return o.but(err)
+	}
 	record, version, err := st.Load(ctx)
 	missing := errors.Is(err, store.ErrMissing)
-	switch held, heldErr := e.held(); {
-	case heldErr == nil: // unsaved: newer than what is stored
+	there := err == nil || errors.Is(err, protocol.ErrLoginRequired) || missing
+	switch held, heldErr := e.held(); { // newer than what is stored is what is unsaved
+	case heldErr == nil:
 		o.result.Notice = last(held)
+	case spilled != nil:
+		o.result.Notice = last(spilled.Record)
 	case err == nil:
 		o.result.Notice = last(record)
 	case missing:
 		o.result.Notice = err.Error() + ": nothing was revoked, and where it is it counts as deleted"
 	}
 	e.forgetIdentity()
-	if errors.Is(err, protocol.ErrLocked) || errors.Is(err, protocol.ErrStorage) && !missing {
+	if !there && !errors.Is(err, protocol.ErrNotFound) {
 		return o.but(err) // it can't be deleted now, so nothing of it is
 	}
 	if err := store.Forget(ctx, e.settings.StateDir, st); err != nil {
 		return o.but(err)
 	}
-	if err == nil || errors.Is(err, protocol.ErrLoginRequired) || missing {
-		err = st.Delete(ctx, version)
+	if there {
+		if err := st.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return o.but(err)
+		}
 	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
-		return o.but(err)
-	}
+	// What an interrupted move has left would be found by whoever uses the profile next.
+	e.sweep(ctx, st, func(copied store.Record) bool { return e.job.Op == job.Delete || sameSignIn(copied, record) })
 	e.forget()
 	o.result.Saved = true
 	return o

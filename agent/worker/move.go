@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
@@ -37,6 +40,12 @@ func (e *errand) move(ctx context.Context) outcome {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	s, err := e.lockAndSettle(waiting, from)
+	if errors.Is(err, protocol.ErrNotFound) {
+		if other := e.elsewhere(ctx, from); other != nil {
+			from = other
+			s, err = e.lockAndSettle(waiting, from)
+		}
+	}
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
@@ -45,7 +54,10 @@ func (e *errand) move(ctx context.Context) outcome {
 		o := e.keep(ctx, s)
 		if o.err == nil {
 			e.remember(from)
-			o.result.Notice = e.sweep(ctx, from, s.record)
+			o.result.Notice = "it rests there already"
+			if copies := e.sweep(ctx, from, func(copied store.Record) bool { return sameSignIn(copied, s.record) }); copies != "" {
+				o.result.Notice += "; an old copy was removed from " + copies
+			}
 		}
 		return s.end(o)
 	}
@@ -70,31 +82,39 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	}
 	there, version, err := to.Load(ctx)
 	switch {
-	case err == nil && !e.job.Force && !same(there, s.record) && (there.SignIn == "" || there.SignIn != s.record.SignIn):
+	case err == nil && !e.job.Force && !sameSignIn(there, s.record):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
 	case err != nil && !replaceable(err):
 		return failed(err)
 	}
+	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
+	if err == nil && !sameSignIn(there, s.record) { // with --force: it is replaced, and not lost
+		if err := target.Keep(ctx, there, time.Now()); err != nil {
+			return failed(err)
+		}
+	}
 	e.remember(s.st) // what is undecided would be decided by what is found: from here on there may be two
-	if version, err = to.Save(ctx, s.record, version); err != nil {
+	free := errors.Is(err, protocol.ErrNotFound)
+	undo := func(err error) outcome {
+		if copied, version, loadErr := to.Load(ctx); free && loadErr == nil && same(copied, s.record) {
+			to.Delete(ctx, version)
+			store.Forget(ctx, e.settings.StateDir, to)
+		}
 		return failed(err)
+	}
+	if version, err = to.Save(ctx, s.record, version); err != nil {
+		return undo(err)
 	}
 	moved, got, err := to.Load(ctx)
 	if err != nil || got != version || !same(moved, s.record) {
-		return failed(&protocol.Error{Code: protocol.CodeStorage, Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"})
+		return undo(&protocol.Error{Code: protocol.CodeStorage, Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"})
 	}
-	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
-	earlier, _ := past.List(ctx) // one that can't be read can't be taken along
-	for _, p := range slices.Backward(earlier) {
-		target.Keep(ctx, p.Record, p.Saved)
-		if p.Spent {
-			target.Spend(ctx, p.Record.RefreshToken)
-		}
+	if err := target.Take(ctx, past); err != nil {
+		return undo(err)
 	}
 	if err := e.decide(to.Place().Kind); err != nil {
-		to.Delete(ctx, version)
-		return failed(err)
+		return undo(err)
 	}
 
 	o := outcome{result: e.result(to, moved, version)}
@@ -112,29 +132,60 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	return o
 }
 
-// sweep deletes copies of the record's sign-in that an interrupted move has left elsewhere, and says which.
-func (e *errand) sweep(ctx context.Context, home store.Store, record store.Record) string {
-	var removed string
-	for _, kind := range []string{"file", "keyring", "encrypted"} {
-		st, err := e.openKind(kind)
-		if err != nil || kind == home.Place().Kind {
-			continue
+// elsewhere returns where the profile's record rests when the store that it should rest in has never held one: store was changed in
+// config.toml alone. Nil: nowhere. What lies beside a store that has been used is what an interrupted move left, and may be spent.
+func (e *errand) elsewhere(ctx context.Context, home store.Store) store.Store {
+	if past, err := store.NewHistory(e.settings.StateDir, home).List(ctx); err != nil || len(past) > 0 || !e.job.Record.Empty() {
+		return nil
+	}
+	for st := range e.others(home) {
+		if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
+			return st
 		}
-		if ring, ok := st.(*store.Keyring); ok && !ring.Known() {
-			continue
+	}
+	return nil
+}
+
+// leftBehind is the error of a request for it.
+func (e *errand) leftBehind(home, other store.Store) error {
+	return &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored in " + home.Place().Location + ": the record is still in " + other.Place().Location,
+		Hint: "bring it along: ccagent move " + e.job.Profile + " " + home.Place().Kind}
+}
+
+// others are the stores of our own that a copy of the record may be left in. A keyring that is not known to hold one is not asked.
+func (e *errand) others(home store.Store) iter.Seq[store.Store] {
+	return func(yield func(store.Store) bool) {
+		for _, kind := range []string{"file", "keyring", "encrypted"} {
+			st, err := e.openKind(kind)
+			if err != nil || kind == home.Place().Kind {
+				continue
+			}
+			if ring, ok := st.(*store.Keyring); ok && !ring.Known() {
+				continue
+			}
+			if !yield(st) {
+				return
+			}
 		}
+	}
+}
+
+// sameSignIn reports whether two records are of one sign-in, at whatever point of its life.
+func sameSignIn(a, b store.Record) bool { return same(a, b) || a.SignIn != "" && a.SignIn == b.SignIn }
+
+// sweep deletes copies of the record that an interrupted move has left elsewhere, and says where they were.
+func (e *errand) sweep(ctx context.Context, home store.Store, isCopy func(store.Record) bool) string {
+	var removed []string
+	for st := range e.others(home) {
 		copied, version, err := st.Load(ctx)
-		if err != nil || !same(copied, record) && (copied.SignIn == "" || copied.SignIn != record.SignIn) {
+		if err != nil || !isCopy(copied) {
 			continue
 		}
 		if store.Forget(ctx, e.settings.StateDir, st) == nil && st.Delete(ctx, version) == nil {
-			removed += ", " + st.Place().Location
+			removed = append(removed, st.Place().Location)
 		}
 	}
-	if removed == "" {
-		return "it rests there already"
-	}
-	return "it rests there already; an old copy was removed from " + removed[len(", "):]
+	return strings.Join(removed, ", ")
 }
 
 // history lists the earlier sign-ins.
@@ -146,8 +197,12 @@ func (e *errand) history(ctx context.Context) outcome {
 	if st == nil {
 		return outcome{err: noHistory()}
 	}
-	current, _, _ := st.Load(ctx) // absent, or beyond reading: no entry is it
-	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	history := store.NewHistory(e.settings.StateDir, st)
+	current, _, err := st.Load(ctx) // absent, or beyond reading: no entry is it
+	if err == nil {
+		history.Keep(ctx, current, time.Now()) // see backUp; who can't write may look all the same
+	}
+	past, err := history.List(ctx)
 	var o outcome
 	o.err = err
 	for _, p := range past {

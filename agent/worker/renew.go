@@ -55,6 +55,8 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return e.vanished(ctx, st)
 	case errors.Is(err, protocol.ErrNotFound) && e.wasSignedIn(ctx, st):
 		return e.nothing(st, version, err).but(e.signedOut(st.Place().Location)), true
+	case errors.Is(err, protocol.ErrNotFound) && e.elsewhere(ctx, st) != nil:
+		return e.nothing(st, version, err).but(e.leftBehind(st, e.elsewhere(ctx, st))), true
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):

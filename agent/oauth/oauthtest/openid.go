@@ -104,7 +104,7 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	if t := s.refresh[params["token"]]; t != nil {
+	if t := s.refresh[params["token"]]; t != nil && !t.spent {
 		t.grant.revoked = true
 		s.counts.Revoked++
 	} else if t := s.access[params["token"]]; t != nil {
@@ -112,7 +112,7 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 		s.counts.Revoked++
 	}
 	s.mu.Unlock()
-	w.WriteHeader(http.StatusOK) // a token that is not known is as good as revoked (section 2.2)
+	w.WriteHeader(http.StatusOK) // a token that is not known, or spent, is as good as revoked (section 2.2)
 }
 
 // serveIntrospect says whether an access token lives (RFC 7662).
