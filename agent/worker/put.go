@@ -86,6 +86,9 @@ func (e *errand) put(ctx context.Context) outcome {
 	case err != nil && !replaceable(err):
 		return outcome{result: e.about(st), err: err}
 	}
+	if err == nil {
+		e.backUpReplaced(ctx, st, stored)
+	}
 	if s.version, err = st.Save(context.WithoutCancel(ctx), record, version); err != nil {
 		return outcome{result: e.about(st), err: err}
 	}
@@ -114,7 +117,11 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 	if s.blocked == nil {
 		// What was spilled is of an earlier sign-in: brought home it becomes part of the history, and is worth no more than that.
 		store.Recover(ctx, e.settings.StateDir, st)
-		_, s.version, _ = st.Load(ctx) // what can't be loaded can't be replaced either: Save says why
+		var stored store.Record
+		var err error
+		if stored, s.version, err = st.Load(ctx); err == nil { // what can't be loaded can't be replaced either: Save says why
+			e.backUpReplaced(ctx, st, stored)
+		}
 	}
 	handOver := e.result(st, record, s.version)
 	handOver.Renewed = true
@@ -139,6 +146,12 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 		o.result.Notice = "it could not be saved yet, and is kept in the agent's memory until it is: " + s.blocked.Error()
 	}
 	return s.end(o)
+}
+
+// backUpReplaced keeps the record of a sign-in that another takes the place of. It may be one that no job of ours has seen, as
+// Claude Code has written it. To fail at it is no reason to refuse a new one.
+func (e *errand) backUpReplaced(ctx context.Context, st store.Store, r store.Record) {
+	store.NewHistory(e.settings.StateDir, st).Keep(ctx, r, time.Now())
 }
 
 // bind returns the origin that a record's secrets may be sent to. Where the issuer alone is configured it is the one

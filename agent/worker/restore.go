@@ -38,11 +38,18 @@ func (e *errand) restore(ctx context.Context) outcome {
 	if st == nil {
 		return outcome{err: noHistory()}
 	}
-	s, err := e.lockAndSettle(ctx, st)
+	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	ctx = context.WithoutCancel(ctx)
+	history := store.NewHistory(e.settings.StateDir, st)
+	s, err := e.lockAndSettle(waiting, st)
 	switch {
 	case err == nil:
+		if o := e.backUp(ctx, history, &s); o.err != nil {
+			return s.end(o)
+		}
 	case replaceable(err): // what it is there for
-		lock, lockErr := st.Lock(ctx)
+		lock, lockErr := st.Lock(waiting)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
 			return outcome{result: e.about(st), err: lockErr}
 		}
@@ -50,8 +57,6 @@ func (e *errand) restore(ctx context.Context) outcome {
 	default:
 		return outcome{result: e.about(st), err: err}
 	}
-	ctx = context.WithoutCancel(ctx)
-	history := store.NewHistory(e.settings.StateDir, st)
 	past, err := history.List(ctx)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
@@ -70,17 +75,26 @@ func (e *errand) restore(ctx context.Context) outcome {
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
-	if s.unsaved { // newer than all that is kept: it must not be lost to an older one
-		o := e.keep(ctx, s)
-		if s.unsaved = !o.result.Saved; s.unsaved {
-			return s.end(o)
-		}
-		s.version = store.Version(o.result.Version)
-	}
 	version, err := st.Save(ctx, record, s.version)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
 	s.record, s.version = record, version
 	return s.end(e.keep(ctx, s))
+}
+
+// backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may have been
+// killed before it was there: then its own predecessor stands there, and is not known to be spent.
+func (e *errand) backUp(ctx context.Context, history *store.History, s *state) outcome {
+	if s.unsaved {
+		o := e.keep(ctx, *s)
+		if o.err != nil {
+			return o
+		}
+		s.version, s.unsaved = store.Version(o.result.Version), false
+	}
+	if err := history.Keep(ctx, s.record, time.Now()); err != nil {
+		return outcome{result: e.about(s.st), err: err}
+	}
+	return outcome{}
 }
