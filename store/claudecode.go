@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -152,8 +151,8 @@ func (r Record) isClaudeStub(err error) bool { return errors.Is(err, protocol.Er
 func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version, error) {
 	var saved Version
 	if base == (Version{}) {
-		if err := os.MkdirAll(s.dir, 0o700); err != nil {
-			return saved, storageError("making", s.dir, err)
+		if err := makeFolder(s.dir); err != nil {
+			return saved, err
 		}
 	}
 	err := s.change(ctx, func(at spot, l *flock, src []byte, stored Version, check func() error) error {

@@ -132,6 +132,60 @@ func writeFile(path string, data []byte, check func() error) (err error) {
 	return syncDir(dir)
 }
 
+// ReplaceFile replaces a small file of ours whose writers take no lock. Like all that is written here it has the old bytes or the
+// new ones after a crash or power cut, and its folder is made where needed.
+func ReplaceFile(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	if err := makeFolder(dir); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*") // 0600
+	if err != nil {
+		return storageError("writing", path, err)
+	}
+	defer os.Remove(f.Name()) // once renamed there is nothing by this name
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(dir)
+	}
+	if err != nil {
+		return storageError("writing", path, err)
+	}
+	return nil
+}
+
+// makeFolder makes a folder of ours, 0700, and what is missing above it: for good, as what is written in it will be.
+func makeFolder(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := makeFolder(parent); err != nil {
+			return err
+		}
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) { // made meanwhile, or no folder: whoever uses it finds out
+		return nil
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(dir))
+	}
+	if err != nil {
+		return storageError("making", dir, err)
+	}
+	return nil
+}
+
 func removeTemps(dir, base string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -116,13 +115,6 @@ func (s *own) Lock(ctx context.Context) (Lock, error) {
 		return nil, err
 	}
 	return &ownLock{s, l}, nil
-}
-
-func makeFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return storageError("making", dir, err)
-	}
-	return nil
 }
 
 type ownLock struct {

@@ -140,7 +140,7 @@ func (e *errand) readNote(v store.Version) protocol.Identity {
 func (e *errand) writeNote(v store.Version, i protocol.Identity) {
 	data, err := json.Marshal(identityNote{Version: 1, Record: hex.EncodeToString(v[:]), Identity: i})
 	if err == nil {
-		replaceFile(e.identityPath(), append(data, '\n'))
+		store.ReplaceFile(e.identityPath(), append(data, '\n'))
 	}
 }
 

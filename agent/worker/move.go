@@ -114,6 +114,9 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		return undo(err)
 	}
 	if err := e.decide(to.Place().Kind); err != nil {
+		if e.decide(s.st.Place().Kind) != nil {
+			return failed(err) // what is written down may be either: both copies stay
+		}
 		return undo(err)
 	}
 

@@ -156,10 +156,11 @@ func (e *errand) remember(st store.Store) {
 func (e *errand) decide(kind string) error {
 	data, err := json.Marshal(choice{Version: 1, Store: kind})
 	if err == nil {
-		err = replaceFile(e.choicePath(), append(data, '\n'))
+		err = store.ReplaceFile(e.choicePath(), append(data, '\n'))
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "which store the profile uses could not be written down: " + err.Error()}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "which store the profile uses could not be written down: " + err.Error(),
+			Hint: protocol.HintOf(err)}
 	}
 	return nil
 }
@@ -169,27 +170,3 @@ func Decide(s Settings, kind string) error { return (&errand{settings: s}).decid
 
 // forget undoes remember.
 func (e *errand) forget() { os.Remove(e.choicePath()) }
-
-// replaceFile writes a small file of ours whole or not at all.
-func replaceFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".new-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}

@@ -196,6 +196,6 @@ func (e *errand) noteMend() {
 	m := e.recentMends()
 	m.At = append(m.At, time.Now().Round(0))
 	if data, err := json.Marshal(m); err == nil {
-		replaceFile(e.mendPath(), append(data, '\n'))
+		store.ReplaceFile(e.mendPath(), append(data, '\n'))
 	}
 }

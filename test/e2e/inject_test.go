@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
@@ -224,5 +227,132 @@ func TestEveryCallFails(t *testing.T) {
 				t.Errorf("%d calls failed, %d saves among them: too few to judge by", injected, lostSaves)
 			}
 		})
+	}
+}
+
+// newMoveWorkshop has a record in a file, and a key file for store encrypted.
+func newMoveWorkshop(t *testing.T) *workshop {
+	t.Helper()
+	w := newWorkshop(t, "auto")
+	key, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.settings.Identity = w.h.path("key")
+	w.h.write("key", key.String()+"\n")
+	return w
+}
+
+// putInFile begins anew with a record in the file alone.
+func (w *workshop) putInFile(t *testing.T) oauthtest.SignIn {
+	t.Helper()
+	os.RemoveAll(w.settings.StateDir)
+	os.RemoveAll(w.settings.DataDir)
+	signIn := w.provider.Issue()
+	record, err := store.ReadClaude(bytes.NewReader(signIn.CredentialsFile()))
+	if err == nil {
+		_, err = store.NewFile(w.settings.DataDir, w.settings.Name).Save(t.Context(), record, store.Version{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signIn
+}
+
+// last is what a job ended with.
+func last(t *testing.T, reports []job.Report) job.Report {
+	t.Helper()
+	if len(reports) == 0 {
+		t.Fatal("the worker reported nothing")
+	}
+	return reports[len(reports)-1]
+}
+
+// TestMoveOrder: when the old record is deleted, all that says where the new one is would survive a power cut: files, and names of files and folders.
+func TestMoveOrder(t *testing.T) {
+	w := newMoveWorkshop(t)
+	signIn := w.putInFile(t)
+	old := store.NewFile(w.settings.DataDir, w.settings.Name).Place().Location
+	reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace=openat,write,pwrite64,fsync,renameat,mkdirat,unlinkat")
+	if r := last(t, reports); r.Err != nil || r.Result.Store != "encrypted" {
+		t.Fatalf("%+v\n%s", r, trace)
+	}
+	pending := map[string]bool{} // files and folders that a power cut would not leave as they are
+	argument := regexp.MustCompile(`"([^"]*)"`)
+	descriptor := regexp.MustCompile(`\(\d+<([^>]*)>`)
+	deleted := false
+	for _, line := range strings.Split(trace, "\n") {
+		_, call, _ := strings.Cut(line, " ")
+		names := argument.FindAllStringSubmatch(call, -1)
+		switch call = strings.TrimSpace(call); {
+		case strings.Contains(line, " = -1 "):
+		case strings.HasPrefix(call, "unlinkat(") && names[0][1] == old:
+			deleted = true
+			if len(pending) > 0 {
+				t.Errorf("when the old record is deleted, these would not survive: %q", slices.Sorted(maps.Keys(pending)))
+			}
+		case strings.HasPrefix(call, "mkdirat("):
+			pending[filepath.Dir(names[0][1])] = true
+		case strings.HasPrefix(call, "openat(") && strings.Contains(call, "O_EXCL"):
+			pending[names[0][1]] = true
+		case strings.HasPrefix(call, "renameat("):
+			if pending[names[0][1]] {
+				t.Errorf("%s is renamed before it is flushed", names[0][1])
+			}
+			pending[filepath.Dir(names[1][1])] = true
+		case strings.HasPrefix(call, "fsync("):
+			delete(pending, descriptor.FindStringSubmatch(call)[1])
+		}
+	}
+	if !deleted {
+		t.Errorf("the old record was not deleted:\n%s", trace)
+	}
+	if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken {
+		t.Errorf("%+v", last(t, reports))
+	}
+}
+
+// TestEveryCallOfAMoveFails makes each system call of a move fail in turn: the record is in force afterwards, moved or not, and can be moved.
+func TestEveryCallOfAMoveFails(t *testing.T) {
+	w := newMoveWorkshop(t)
+	injected, failed := 0, 0
+	for _, call := range []string{"openat", "write", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat"} {
+		for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
+			for when := 1; when <= 14; when++ {
+				signIn := w.putInFile(t)
+				reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
+				if !strings.Contains(trace, "(INJECTED)") {
+					break
+				}
+				injected++
+				if len(reports) == 0 || last(t, reports).Err != nil {
+					failed++
+				}
+				where := fmt.Sprintf("%s %s, the %dth time", call, errno, when)
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken {
+					t.Fatalf("%s: then %+v\n%s", where, last(t, reports), trace)
+				}
+				for range 2 { // the second removes what the first has left
+					if reports, _ := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace=none"); last(t, reports).Err != nil {
+						t.Fatalf("%s: moved again: %+v\n%s", where, last(t, reports), trace)
+					}
+				}
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken || last(t, reports).Result.Store != "encrypted" {
+					t.Fatalf("%s: at the end %+v", where, last(t, reports))
+				}
+				filepath.WalkDir(w.h.root, func(path string, d os.DirEntry, err error) error {
+					if err == nil && d.Type().IsRegular() && path != w.h.root+"/trace" {
+						if text, _ := os.ReadFile(path); bytes.Contains(text, []byte(signIn.RefreshToken)) {
+							t.Errorf("%s: %s still holds the refresh token", where, path)
+						}
+					}
+					return nil
+				})
+			}
+		}
+	}
+	t.Logf("%d calls failed, and %d moves with them", injected, failed)
+	if injected < 100 || failed == 0 || failed == injected {
+		t.Error("too few to judge by")
 	}
 }
