@@ -816,3 +816,32 @@ func TestSettles(t *testing.T) {
 		}
 	})
 }
+
+// TestSettingsChangeDuringRenewal: whoever asks after a change of the settings is not answered by a job that began before it.
+func TestSettingsChangeDuringRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{latency: 2 * time.Second}
+		settings := []byte("{}")
+		a := start(t, p, func(o *Options) {
+			o.Load = func() (Config, error) {
+				c := config("claude")
+				c.Profiles[0].Settings = settings
+				return c, nil
+			}
+		})
+		first := make(chan error)
+		go func() { first <- request(a) }()
+		time.Sleep(time.Second)
+		settings = []byte(`{"store":"keyring"}`)
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+			t.Fatal(err)
+		}
+		ask(t, a, protocol.TokenRequest{})
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		if jobs := p.all(); len(jobs) != 2 || string(jobs[1].Settings) != string(settings) {
+			t.Errorf("%d jobs, the last by %s", len(jobs), jobs[len(jobs)-1].Settings)
+		}
+	})
+}

@@ -64,6 +64,9 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		if f.job.Op != job.Renew || req.Force && !f.job.Force && !f.renewed {
 			continue
 		}
+		if !bytes.Equal(f.job.Settings, e.profile.Load().Settings) {
+			continue // it began by other settings, which may name another store or sign-in
+		}
 		now := e.agent.now()
 		switch {
 		case f.err != nil && (req.Force || !f.hand.alive(now)):
