@@ -241,8 +241,13 @@ func (e *configEdit) undo(ctx context.Context) error {
 	return writeConfig(e.path, e.before)
 }
 
-// lockConfig keeps other editors out. The lock file stays: one that is deleted is no lock.
+// lockConfig keeps other editors out.
 func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
+	return lockFile(ctx, path, "another program is editing "+path)
+}
+
+// lockFile takes the lock beside path, and says busy if that takes too long. The lock file stays: one that is deleted is no lock.
+func lockFile(ctx context.Context, path, busy string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
 	}
@@ -264,7 +269,7 @@ func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
 		select {
 		case <-ctx.Done():
 			f.Close()
-			return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: "another program is editing " + path}
+			return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: busy, Hint: "try again in a moment"}
 		case <-tick.C:
 		}
 	}

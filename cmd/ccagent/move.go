@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -35,12 +38,11 @@ func move(c *cli.Context) (err error) {
 	if c.Args().Len() != 2 {
 		return usagef(c, "it needs a profile and a store")
 	}
-	config, _, err := loadConfig(getenv)
+	config, path, err := loadConfig(getenv)
 	if err != nil {
 		return err
 	}
-	profile, ok := findProfile(config, c.Args().First())
-	if !ok {
+	if _, ok := findProfile(config, c.Args().First()); !ok {
 		return noProfile(c.Args().First())
 	}
 	to := c.Args().Get(1)
@@ -49,17 +51,28 @@ func move(c *cli.Context) (err error) {
 		return err
 	}
 	defer conn.close()
+	// One after the other: of two at once the slower would write down in config.toml where the record was in between.
+	unlock, err := lockFile(conn.ctx, path+".move", "another ccagent is moving a record")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if config, _, err = loadConfig(getenv); err != nil {
+		return err
+	}
+	profile, ok := findProfile(config, c.Args().First())
+	if !ok {
+		return noProfile(c.Args().First())
+	}
 
 	finish, err := floating(conn, profile, to)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if failed := finish(err == nil); failed != nil && err == nil {
-			warn(c.App.ErrWriter, "store of profile %s stays \"auto\" in config.toml: %s", profile.Name, failed)
-		}
-	}()
 	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")})
+	if failed := finish(err); failed != nil {
+		warn(c.App.ErrWriter, "store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is", profile.Name, failed)
+	}
 	if err != nil {
 		return err
 	}
@@ -69,11 +82,12 @@ func move(c *cli.Context) (err error) {
 }
 
 // floating makes a profile's store "auto" while its record is moved: its place is the one that is written down then, so that
-// whoever dies leaves a place that is true. finish writes the new store, or the old one again where that failed.
-func floating(conn *connection, profile agent.Profile, to string) (finish func(moved bool) error, err error) {
+// whoever dies leaves a place that is true. finish, told how the move ended, writes the new store, or the old one again. Where nobody
+// can tell it leaves things so, and says why.
+func floating(conn *connection, profile agent.Profile, to string) (finish func(error) error, err error) {
 	was := profile.Store
 	if was == "auto" || was == to {
-		return func(bool) error { return nil }, nil
+		return func(error) error { return nil }, nil
 	}
 	at := was
 	if was == "memory" {
@@ -82,18 +96,25 @@ func floating(conn *connection, profile agent.Profile, to string) (finish func(m
 	if err := decide(profile, at); err != nil {
 		return nil, err
 	}
-	set := func(kind string) error {
-		if err := setStore(conn.ctx, getenv, profile.Name, kind); err != nil {
+	set := func(ctx context.Context, kind string) error {
+		if err := setStore(ctx, getenv, profile.Name, kind); err != nil {
 			return err
 		}
-		return reload(conn)
+		return reload(&connection{Client: conn.Client, ctx: ctx})
 	}
-	return func(moved bool) error {
-		if moved {
-			return set(to)
+	return func(moved error) error {
+		// The command's own time may be over, and then the move goes on in the agent or its worker.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(conn.ctx), 5*time.Second)
+		defer cancel()
+		if moved == nil {
+			return set(ctx, to)
 		}
-		return set(was)
-	}, set("auto")
+		switch protocol.CodeOf(moved) {
+		case protocol.CodeUnavailable, protocol.CodeNoAgent, protocol.CodeInternal:
+			return errors.New("it is not known whether it was moved")
+		}
+		return set(ctx, was)
+	}, set(conn.ctx, "auto")
 }
 
 // decide writes down where the record of a profile with store "auto" rests.
