@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -25,6 +26,9 @@ func addCommand() *cli.Command {
 		Description: `Writes the profile's table to config.toml, keeping all else in it, and tells the agent. The key of a static
 profile is read from standard input, or asked for on the terminal without showing it: never from an argument,
 which other users can see.
+
+With --force a table of that name is replaced. A static profile's stays as it is where nothing else is given, and
+only its key is another then.
 
 EXAMPLE:
    ccagent add gateway --provider static < key.txt
@@ -75,7 +79,14 @@ func add(c *cli.Context) error {
 		return err
 	}
 	defer conn.close()
-	edit, err := addProfile(conn.ctx, getenv, name, table, c.Bool("force"))
+	kept := false // nobody who replaces a key means to lose the profile's hosts
+	edit, err := editConfig(conn.ctx, getenv, func(d *document, text []byte) ([]byte, error) {
+		if old := d.written(name); old != "" && c.Bool("force") && d.Profiles[old].Provider == "static" && reflect.DeepEqual(table, profileTable{Provider: "static"}) {
+			kept = true
+			return text, nil
+		}
+		return adding(name, table, c.Bool("force"))(d, text)
+	})
 	if err != nil {
 		return err
 	}
@@ -94,6 +105,10 @@ func add(c *cli.Context) error {
 		return undone(c, conn, edit, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
+	if kept {
+		_, err = fmt.Fprintf(c.App.Writer, "the new key of %s is in %s\n", name, sanitize(reply.Location))
+		return err
+	}
 	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its key is in %s\n", name, edit.path, sanitize(reply.Location))
 	return err
 }
