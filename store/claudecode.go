@@ -58,6 +58,10 @@ func (s *ClaudeCode) Place() Place {
 	location := s.path()
 	if s.chain != nil {
 		location += ", or its item in the Keychain"
+		// The Keychain tells nobody what has changed in it. That something has is worth a look: it does not happen often.
+		if chain, err := s.chain(); err == nil && chain.database != "" {
+			watch = append(watch, chain.database)
+		}
 	}
 	return Place{Kind: "claude-code", Location: location, Watch: watch}
 }

@@ -24,6 +24,8 @@ import (
 type keychain struct {
 	program string // security(1)
 	account string
+	// database is the file that the Keychain's items are in, "" where that is not known. Every change of an item replaces it.
+	database string
 	// services are the names that the item may have, the likelier one first. A new one gets the first.
 	services []string
 }
@@ -46,6 +48,14 @@ func claudeServices(configDir, home string) ([]string, error) {
 		return []string{name, digested}, nil
 	}
 	return []string{digested}, nil
+}
+
+// loginKeychain is the file of the Keychain that new items go to unless a person has chosen another.
+func loginKeychain(home string) string {
+	if home == "" {
+		return ""
+	}
+	return filepath.Join(home, "Library/Keychains/login.keychain-db")
 }
 
 // maxCommand is how long a line security(1) reads whole, with a little to spare.

@@ -18,7 +18,8 @@ func systemKeychain(configDir string) func() (*keychain, error) {
 			}
 			account = u.Username
 		}
-		services, err := claudeServices(configDir, os.Getenv("HOME"))
-		return &keychain{program: "/usr/bin/security", account: account, services: services}, err
+		home := os.Getenv("HOME")
+		services, err := claudeServices(configDir, home)
+		return &keychain{program: "/usr/bin/security", account: account, database: loginKeychain(home), services: services}, err
 	}
 }

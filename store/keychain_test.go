@@ -88,6 +88,12 @@ func security(args []string) int {
 			return 44
 		}
 	}
+	if args[0] != "find-generic-password" {
+		temp := filepath.Join(dir, fmt.Sprint(os.Getpid()))
+		if os.WriteFile(temp, nil, 0o600) != nil || os.Rename(temp, filepath.Join(dir, "login.keychain-db")) != nil {
+			return 1
+		}
+	}
 	return 0
 }
 
@@ -100,7 +106,7 @@ func onMac(t *testing.T, s *ClaudeCode, items string) {
 	}
 	s.chain = func() (*keychain, error) {
 		services, err := claudeServices(s.dir, filepath.Dir(s.dir))
-		return &keychain{program: self, account: items, services: services}, err
+		return &keychain{program: self, account: items, database: filepath.Join(items, "login.keychain-db"), services: services}, err
 	}
 }
 
@@ -260,4 +266,38 @@ func TestKeychainHangs(t *testing.T) {
 func running(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
+}
+
+// TestKeychainIsWatched: a change of the item by another program shows in a file that the store and the view that stands in for it name.
+func TestKeychainIsWatched(t *testing.T) {
+	t.Parallel()
+	s, _ := newMac(t)
+	another := NewClaudeCode(s.dir)
+	another.chain = s.chain
+	v := mustSave(t, s, fakeRecord(1), Version{})
+	look := func(paths []string) (all []os.FileInfo) {
+		for _, path := range paths {
+			if info, err := os.Stat(path); err == nil {
+				all = append(all, info)
+			}
+		}
+		return all
+	}
+	for _, paths := range [][]string{s.Place().Watch, s.View(t.TempDir()).Place().Watch} {
+		before := look(paths)
+		wantRecord(t, another, fakeRecord(1))
+		if len(before) != 1 || !os.SameFile(before[0], look(paths)[0]) {
+			t.Fatalf("of %q, %d are there; or reading changed one", paths, len(before))
+		}
+	}
+	for _, paths := range [][]string{s.Place().Watch, s.View(t.TempDir()).Place().Watch} {
+		before := look(paths)
+		v = mustSave(t, another, fakeRecord(2+len(paths)), v)
+		if os.SameFile(before[0], look(paths)[0]) {
+			t.Errorf("none of %q has changed", paths)
+		}
+	}
+	if got := loginKeychain("/Users/alice"); got != "/Users/alice/Library/Keychains/login.keychain-db" || loginKeychain("") != "" {
+		t.Error(got)
+	}
 }

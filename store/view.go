@@ -20,6 +20,7 @@ import (
 // directory. Its methods may be called concurrently and from several processes.
 type View struct {
 	kind, path string
+	watch      []string
 	sheet      sheet
 	mark       string // path of the digest
 }
@@ -48,7 +49,7 @@ const (
 // left as they are, and Claude Code's write lock is taken. What is there if somebody else has written it can be read by
 // [ClaudeCode.Load].
 func (s *ClaudeCode) View(stateDir string) *View {
-	return newView(stateDir, "claude-code", s.path(), claudeSheet{s})
+	return newView(stateDir, "claude-code", s.path(), s.Place().Watch, claudeSheet{s})
 }
 
 // NewSDKView returns the view that is a profile of the vendor's SDKs in their configuration directory, ANTHROPIC_CONFIG_DIR
@@ -58,19 +59,19 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 		config:      filepath.Join(configDir, "configs", profile+".json"),
 		credentials: filepath.Join(configDir, "credentials", profile+".json"),
 	}
-	v := newView(stateDir, "anthropic-sdk", s.credentials, nil)
+	v := newView(stateDir, "anthropic-sdk", s.credentials, []string{s.credentials}, nil)
 	s.lock = v.mark + ".lock"
 	v.sheet = s
 	return v
 }
 
-func newView(stateDir, kind, path string, s sheet) *View {
+func newView(stateDir, kind, path string, watch []string, s sheet) *View {
 	key := spillKey(Place{Kind: "view " + kind, Location: path})
-	return &View{kind: kind, path: path, sheet: s, mark: filepath.Join(stateDir, "views", key+".json")}
+	return &View{kind: kind, path: path, watch: watch, sheet: s, mark: filepath.Join(stateDir, "views", key+".json")}
 }
 
 // Place says where the view is.
-func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: []string{v.path}} }
+func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: v.watch} }
 
 // Look says what became of the view.
 func (v *View) Look(ctx context.Context) (ViewState, error) {
