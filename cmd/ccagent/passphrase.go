@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -75,6 +76,13 @@ func changedPassphrase(c *cli.Context) (old, next protocol.Secret, err error) {
 	return old, next, err
 }
 
+// cancelled reports whether an error of pinentry's says that the person did not want to: the code is in the lower half, the
+// program that made it in the upper (libgpg-error's GPG_ERR_CANCELED and GPG_ERR_FULLY_CANCELED).
+func cancelled(number string) bool {
+	n, err := strconv.ParseUint(number, 10, 32)
+	return err == nil && (n&0xffff == 99 || n&0xffff == 198)
+}
+
 // pinentry asks with the program of that name, by the Assuan protocol that GnuPG's documentation of pinentry describes.
 func pinentry(ctx context.Context, why, prompt string) (string, error) {
 	program, err := exec.LookPath("pinentry")
@@ -107,11 +115,16 @@ func pinentry(ctx context.Context, why, prompt string) (string, error) {
 			case "OK":
 				return data, nil
 			case "ERR":
+				if number, reason, _ := strings.Cut(rest, " "); !cancelled(number) {
+					return "", failed("can't ask: " + sanitize(reason))
+				}
 				return "", &protocol.Error{Code: protocol.CodeDenied, Message: "no passphrase was given"}
-			case "D":
-				if data, err = url.PathUnescape(rest); err != nil {
+			case "D": // a long one comes in parts
+				part, err := url.PathUnescape(rest)
+				if err != nil {
 					return "", failed("gave an answer that can't be read")
 				}
+				data += part
 			}
 		}
 		return "", failed("ended without an answer")
