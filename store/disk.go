@@ -107,7 +107,9 @@ func writeFile(path string, data []byte, check func() error) (err error) {
 	if err := f.Chmod(0o600); err != nil { // a umask may have taken more away
 		return err
 	}
-	if info, err := os.Lstat(path); err == nil && os.Geteuid() == 0 {
+	if info, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		giveToOwner(f, dir)
+	} else if err == nil && os.Geteuid() == 0 {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
 			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
 				return err
@@ -144,6 +146,7 @@ func ReplaceFile(path string, data []byte) error {
 		return storageError("writing", path, err)
 	}
 	defer os.Remove(f.Name()) // once renamed there is nothing by this name
+	giveToOwner(f, dir)
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
@@ -178,6 +181,10 @@ func makeFolder(dir string) error {
 		return nil
 	}
 	if err == nil {
+		if d, err := os.Open(dir); err == nil {
+			giveToOwner(d, filepath.Dir(dir))
+			d.Close()
+		}
 		err = syncDir(filepath.Dir(dir))
 	}
 	if err != nil {

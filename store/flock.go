@@ -54,7 +54,7 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	return &flock{f}, nil
 }
 
-// giveToOwner makes a lock file that root has made in somebody's folder the somebody's: it stays, and must not shut them out.
+// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out.
 func giveToOwner(f *os.File, dir string) {
 	if os.Geteuid() != 0 {
 		return

@@ -207,6 +207,11 @@ func TestKeyringThatLies(t *testing.T) {
 			if err := probe(t.Context(), sys, time.Second); !errors.Is(err, protocol.ErrStorage) {
 				t.Errorf("the probe says %v", err)
 			}
+			for account := range sys.items {
+				if strings.Contains(account, "probe/") {
+					t.Errorf("the probe left %s", account)
+				}
+			}
 		})
 	}
 }

@@ -98,10 +98,10 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	if err != nil {
 		return nil, err
 	}
-	// One that can't be read stays. Of a newer version of ours it is newer than what is stored, too, whose refresh token is spent.
+	// One that is broken stays. One that is whole is newer than what is stored, whose refresh token is spent: it is not passed over.
 	for _, sp := range all {
-		if sp.newer != nil {
-			return nil, sp.newer
+		if sp.barred != nil {
+			return nil, sp.barred
 		}
 	}
 	spills := slices.DeleteFunc(all, func(sp spill) bool { return sp.kept || !sp.readable })
@@ -156,7 +156,7 @@ type spill struct {
 	number   int
 	kept     bool
 	readable bool  // record and base are known
-	newer    error // it is of a newer version of ours
+	barred   error // it is of a newer version of ours, or may not be read
 	record   Record
 	base     Version
 	good     bool // descends from what is stored
@@ -201,6 +201,9 @@ func spillsOf(stateDir string, st Store) ([]spill, error) {
 func (sp *spill) read(sealed sealer) {
 	form, err := readFile(sp.path)
 	if err != nil {
+		if errors.Is(err, protocol.ErrStorage) {
+			sp.barred = err
+		}
 		return
 	}
 	if sealed != nil {
@@ -210,7 +213,7 @@ func (sp *spill) read(sealed sealer) {
 	}
 	if sp.record, err = readForm(sp.path, form); err != nil {
 		if isNewer(err) {
-			sp.newer = err
+			sp.barred = err
 		}
 		return
 	}

@@ -159,3 +159,21 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 		t.Errorf("the newest is not last: %+v", last.path)
 	}
 }
+
+// TestSpillThatMayNotBeRead is not passed over: it is newer than what is stored, whose refresh token is spent.
+func TestSpillThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	state, st := t.TempDir(), NewFile(t.TempDir(), "p")
+	v := mustSave(t, st, numbered("1"), Version{})
+	check(t, Spill(state, st, v, numbered("2")))
+	path := filepath.Join(state, "spill", names(t, filepath.Join(state, "spill"))[0])
+	aside := filepath.Join(t.TempDir(), "aside")
+	check(t, os.Rename(path, aside))
+	check(t, os.Symlink(path, path)) // which root can't read either
+	_, err := Recover(t.Context(), state, st)
+	wantIs(t, err, protocol.ErrStorage)
+	check(t, os.Rename(aside, path))
+	_, err = Recover(t.Context(), state, st)
+	check(t, err)
+	wantRecord(t, st, numbered("2"))
+}
