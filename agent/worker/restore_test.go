@@ -61,7 +61,6 @@ func TestRestoreAfterAKill(t *testing.T) {
 		})
 	}
 	stale()
-	inForce := w.kept()
 
 	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: spent}); !is(done.Err, protocol.ErrNotFound) {
 		t.Errorf("the predecessor of the record in force: %+v", done)
@@ -71,7 +70,7 @@ func TestRestoreAfterAKill(t *testing.T) {
 	}
 	id := w.past()[1].ID
 	stale()
-	inForce = w.kept()
+	inForce := w.kept()
 	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: id}); done.Err != nil || !same(w.kept(), store.Record{
 		AccessToken: protocol.NewSecret(first.AccessToken), RefreshToken: protocol.NewSecret(first.RefreshToken)}) {
 		t.Fatalf("the first sign-in: %+v", done)
