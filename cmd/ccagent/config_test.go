@@ -182,6 +182,8 @@ func TestConfigErrors(t *testing.T) {
 		{"file endpoint", "[profiles.claude]\ntoken_url='file:///etc'", "token_url"},
 		{"relative directory", "[profiles.claude]\nconfig_dir='work'", `:2: profiles.claude: config_dir is "work"`},
 		{"host with a scheme", "[profiles.claude]\nhosts=['https://a']", ":2: profiles.claude: hosts"},
+		{"host with a port", "[profiles.claude]\nhosts=['a:443']", ":2: profiles.claude: hosts"},
+		{"host in letters of its own", "[profiles.claude]\nhosts=['bücher.example']", "xn--"},
 		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
 		{"bad name", "[profiles.'a/b']\nprovider='static'", ":1: not a profile's name"},
 		{"dots", "[profiles.'a..b']\nprovider='static'", ":1: "},
