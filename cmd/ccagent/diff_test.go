@@ -16,6 +16,16 @@ func TestDiffShowsNoNeighbour(t *testing.T) {
 			t.Errorf("it shows %s", out.Bytes())
 		}
 	}
+	// A document on one line.
+	before = `{"auths":{"r":{"auth":"fake-secret-1"}},"x":"fake-secret-2"}`
+	after = `{"auths":{"r":{"auth":"fake-secret-1"}},"helper":"cchelper","x":"fake-secret-2"}`
+	for sign, way := range map[string][2]string{"+": {before, after}, "-": {after, before}} {
+		var out bytes.Buffer
+		showDiff(&out, "config.json", []byte(way[0]), []byte(way[1]))
+		if want := "\n" + sign + `…,"helper":"cchelper"…` + "\n"; !bytes.Contains(out.Bytes(), []byte(want)) || bytes.Contains(out.Bytes(), []byte("fake-secret")) {
+			t.Errorf("it shows %s", out.Bytes())
+		}
+	}
 	var out bytes.Buffer
 	showDiff(&out, "x", []byte("a\n"), []byte("b\x1b[2J\n"))
 	if got := out.String(); !bytes.Contains(out.Bytes(), []byte("-a\n+b\\x1b[2J\n")) {

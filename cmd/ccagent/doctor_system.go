@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -182,29 +182,33 @@ func checkOnline(ctx context.Context, env environ) []finding {
 
 // checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
 func checkTools(env environ) []finding {
-	state, err := env.stateDir()
+	dir, err := journalDir(env)
 	if err != nil {
 		return nil
 	}
-	journals, _ := filepath.Glob(filepath.Join(state, "setup", "*.json"))
+	journals, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 	var found []finding
 	for _, path := range journals {
-		name := strings.TrimSuffix(filepath.Base(path), ".json")
-		tool, _, _ := strings.Cut(name, "_")
-		files, err := journal{dir: filepath.Dir(path), id: name}.read()
+		j, err := readJournal(path)
 		if err != nil {
-			found = append(found, finding{"setup " + tool, "warn", err.Error(), mendOf(err)})
+			found = append(found, finding{"setup", "warn", err.Error(), mendOf(err)})
 			continue
 		}
-		for file, entry := range files {
+		check := "setup " + j.Tool
+		for _, file := range slices.Sorted(maps.Keys(j.Files)) {
 			now, err := os.ReadFile(file)
 			switch {
 			case err != nil:
-				found = append(found, finding{"setup " + tool, "warn", "what was set up is gone: " + err.Error(), "ccagent setup " + tool})
-			case !entry.digest(now) && !bytes.Contains(now, []byte("ccagent")) && !bytes.Contains(now, []byte("cchelper")) && !bytes.Contains(now, []byte("ANTHROPIC_PROFILE")):
-				found = append(found, finding{"setup " + tool, "warn", file + " does not ask ccagent any more", "ccagent setup " + tool})
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
+			case slices.ContainsFunc(j.Files[file].Puts, func(p put) bool { return !p.in(now) }):
+				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.command()})
 			default:
-				found = append(found, finding{"setup " + tool, "ok", file, ""})
+				found = append(found, finding{check, "ok", file, ""})
+			}
+		}
+		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
+			if _, err := os.Stat(link); err != nil {
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
 			}
 		}
 	}
