@@ -71,7 +71,9 @@ func shorter(was, is []byte) (_, _ []byte) {
 	}
 	cut := func(line []byte) []byte {
 		before, middle, after := line[:head], line[head:len(line)-tail], line[len(line)-tail:]
-		if bytes.ContainsAny(before, "{[,") {
+		if i := bytes.LastIndexAny(before, "{[,"); i >= 0 && head+tail < min(len(a), len(b)) { // a value that changes, with its key
+			before = append([]byte("…"), before[i+1:]...)
+		} else if i >= 0 {
 			before = []byte("…")
 		}
 		if bytes.Count(after, []byte(`"`)) > 1 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 )
 
@@ -25,6 +26,11 @@ func TestDiffShowsNoNeighbour(t *testing.T) {
 		if want := "\n" + sign + `…,"helper":"cchelper"…` + "\n"; !bytes.Contains(out.Bytes(), []byte(want)) || bytes.Contains(out.Bytes(), []byte("fake-secret")) {
 			t.Errorf("it shows %s", out.Bytes())
 		}
+	}
+	var changed bytes.Buffer
+	showDiff(&changed, "config.json", []byte(after), []byte(strings.Replace(after, "cchelper", "theirs", 1)))
+	if want := "\n-…\"helper\":\"cchelper…\n+…\"helper\":\"theirs…\n"; !strings.Contains(changed.String(), want) {
+		t.Errorf("it shows %s", changed.String())
 	}
 	var out bytes.Buffer
 	showDiff(&out, "x", []byte("a\n"), []byte("b\x1b[2J\n"))

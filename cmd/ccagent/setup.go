@@ -546,6 +546,9 @@ func (ch change) make() error {
 	return nil
 }
 
+// maxSettings bounds a file that a person is said to edit, in bytes.
+const maxSettings = 16 << 20
+
 // readSettings reads a tool's file, nil where there is none.
 func readSettings(path string) ([]byte, error) {
 	info, err := os.Stat(path)
@@ -555,8 +558,12 @@ func readSettings(path string) ([]byte, error) {
 		}
 		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: path + " is a link that leads nowhere", Hint: "make the file that it leads to, or remove it"}
 	}
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > 16<<20) {
-		err = errors.New(path + " is no file that could be edited")
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New(path + " is no file, and is left alone")
+	case info.Size() > maxSettings:
+		err = errors.New(path + " is larger than 16 MiB, and is left alone")
 	}
 	var src []byte
 	if err == nil {
