@@ -37,9 +37,13 @@ type process struct {
 	name   string
 }
 
-// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told.
+// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told, as of whoever asks on
+// another machine by way of an ssh here.
 func consumerOf(helper int32) (c consumer, ok bool) {
 	p, ok := processOf(helper)
+	if p.name == "ssh" {
+		return consumer{}, false
+	}
 	for range 16 {
 		if !ok || p.parent <= 1 {
 			return consumer{}, false

@@ -7,8 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,8 +60,12 @@ func forward(c *cli.Context) error {
 		return &exitError{errors.New("there is no ssh on PATH"), 127}
 	}
 
-	// Short: a socket's path has about 100 bytes. 0700, and gone at the end.
-	dir, err := os.MkdirTemp("", "ccf")
+	// Short: a socket's path has about 100 bytes, of which ssh wants some for a name of its own. 0700, and gone at the end.
+	parent := os.TempDir()
+	if len(parent) > 60 {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "ccf")
 	if err != nil {
 		return err
 	}
@@ -68,7 +75,7 @@ func forward(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(c.Context)
+	ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGHUP) // a terminal that is closed, too
 	defer cancel()
 	served := make(chan error, 1)
 	go func() { served <- share(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
@@ -90,16 +97,19 @@ func forward(c *cli.Context) error {
 	failed := func(what string, err error) error {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("%s: ssh failed (%v)", what, err), Hint: "what ssh says is above"}
 	}
-	master := ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", host, "exec sh -c 'umask 077; mktemp -d /tmp/ccagent-XXXXXXXXXX'")
+	// Should we be killed, it ends by itself once no session is left.
+	master := ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=10", host, "exec sh -c 'umask 077; mktemp -d /tmp/ccagent-XXXXXXXXXX'")
 	master.Stdin = nil
 	out, err := master.Output()
 	if err != nil {
 		return failed("logging in to "+sanitize(host), err)
 	}
-	defer func() {
-		end := exec.Command("ssh", "-o", "ControlPath="+filepath.Join(dir, "c"), "-O", "exit", host)
-		end.Run()
-	}()
+	last := func(args ...string) { // whatever has become of the session
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		exec.CommandContext(ctx, "ssh", append([]string{"-o", "ControlPath=" + filepath.Join(dir, "c")}, args...)...).Run()
+	}
+	defer last("-O", "exit", host)
 	remote := strings.TrimSpace(string(out))
 	if !strings.HasPrefix(remote, "/tmp/ccagent-") || strings.ContainsAny(remote, " '\"\n\\") {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "its shell must print nothing of its own in a session without a terminal"}
@@ -122,8 +132,13 @@ func forward(c *cli.Context) error {
 	}
 	session := ssh(args...)
 	session.Stdout = c.App.Writer.(*output).Writer
-	err = session.Run()
+	if err = session.Run(); ctx.Err() != nil { // nobody over there was told
+		last(host, "rm -rf "+remote)
+	}
 	var exit *exec.ExitError
+	if ctx.Err() != nil && c.Context.Err() == nil {
+		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}
+	}
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
 		return &exitError{fmt.Errorf("the session ended with exit code %d", exit.ExitCode()), exit.ExitCode()}
 	}

@@ -112,7 +112,7 @@ func share(ctx context.Context, l *net.UnixListener, profiles []string, uids []u
 // the caller's to choose, and nobody else's to write in.
 func listenExport(path string, uids []uint32, gid int) (*net.UnixListener, error) {
 	fail := func(format string, args ...any) (*net.UnixListener, error) {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "--export: " + fmt.Sprintf(format, args...)}
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
 	}
 	if !filepath.IsAbs(path) || len(path) > 100 {
 		return fail("%q must be an absolute path of 100 bytes at most", path)
