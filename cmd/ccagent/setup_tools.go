@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -106,7 +107,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		}
 		command := w.ask("")
 		if w.profile.Provider != "static" { // a key that was refused can't be renewed
-			command += " --on-reask=renew"
+			command += reask(w, settings)
 		}
 		return plan{edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}}, says: outranked(w)}, nil
 	}
@@ -119,6 +120,25 @@ func claudeCodePlan(w wish) (plan, error) {
 		return plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}, nil
 	}
 	return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("--by %q: there are guard, sdk and exec", w.by)}
+}
+
+// reask has a token renewed that Claude Code asks for again so soon that it was refused. How long it keeps one is a setting of its own.
+func reask(w wish, settings string) string {
+	const variable = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
+	kept := w.env(variable)
+	if src, err := readSettings(settings); err == nil {
+		if text, ok, err := splice.Get(src, "env", variable); err == nil && ok {
+			kept = strings.Trim(string(text), `"`)
+		}
+	}
+	ms, err := strconv.ParseUint(kept, 10, 31)
+	switch {
+	case err != nil || ms >= 300_000: // 5 min without the setting: what cchelper goes by
+		return " --on-reask=renew"
+	case ms < 1000: // each request asks
+		return ""
+	}
+	return fmt.Sprintf(" --on-reask=renew --reask-window=%dms", ms*4/5)
 }
 
 // outranked names what Claude Code takes before what it is told here.
