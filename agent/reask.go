@@ -30,6 +30,10 @@ const maxConsumers = 64
 // shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
 var shells = []string{"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "csh", "tcsh", "env", "timeout", "nice", "setsid"}
 
+// inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a container
+// the first process may as well be the tool itself.
+var inits = []string{"systemd", "init", "launchd", "tini", "docker-init", "dumb-init", "catatonit", "podman-init"}
+
 // process is one of them, as the kernel describes it.
 type process struct {
 	consumer
@@ -45,11 +49,11 @@ func consumerOf(helper int32) (c consumer, ok bool) {
 		return consumer{}, false
 	}
 	for range 16 {
-		if !ok || p.parent <= 1 {
+		if !ok || p.parent <= 0 {
 			return consumer{}, false
 		}
 		if p, ok = processOf(p.parent); ok && !slices.Contains(shells, p.name) {
-			return p.consumer, true
+			return p.consumer, !slices.Contains(inits, p.name)
 		}
 	}
 	return consumer{}, false

@@ -167,3 +167,23 @@ func TestGoModules(t *testing.T) {
 		t.Errorf("%q, served %d times", r.stdout, served)
 	}
 }
+
+// TestReaskInContainer has a tool that is the first process of its container ask twice, as Claude Code does after a refusal, of an agent
+// that it starts there.
+func TestReaskInContainer(t *testing.T) {
+	needRoot(t)
+	h := newHome(t)
+	h.write("renew", "#!/bin/sh\necho >>"+h.path("count")+"\necho fake-$(wc -l <"+h.path("count")+")\n")
+	h.config("[profiles.n]\nprovider = \"command\"\ncommand = [\"sh\", \"" + h.path("renew") + "\"]\nttl = \"1h\"\n")
+	const tool = `import subprocess, time
+def ask(): return subprocess.run(["sh", "-c", "cchelper -p n --on-reask=renew"], capture_output=True, text=True, check=True).stdout
+first = ask()
+time.sleep(2.1) # a renewal answers for 2 s whoever wants one
+print(first + ask(), end="")
+`
+	h.write("tool.py", tool)
+	r := h.run(need(t, "unshare"), "--pid", "--fork", "--mount-proc", need(t, "/usr/bin/python3"), h.path("tool.py"))
+	if r.must(t); r.stdout != "fake-1\nfake-2\n" {
+		t.Errorf("the first process got %q\n%s", r.stdout, r.stderr)
+	}
+}
