@@ -131,6 +131,9 @@ func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	last, ok := e.given[who]
+	if now.Sub(e.lastRenewal) < settled { // a forced renewal would bring the same: that is for a refusal to come
+		return false
+	}
 	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < window || last.token.Reveal() != t.Value.Reveal() {
 		return false
 	}
