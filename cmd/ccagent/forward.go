@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -83,7 +84,7 @@ func forward(c *cli.Context) error {
 
 	// One login carries all: the folder must be there before a socket can be forwarded into it.
 	ssh := func(args ...string) *exec.Cmd {
-		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c")}
+		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none"}
 		if file := c.String("ssh-config"); file != "" {
 			options = append(options, "-F", file)
 		}
@@ -94,29 +95,7 @@ func forward(c *cli.Context) error {
 		cmd.Stdin, cmd.Stderr = os.Stdin, c.App.ErrWriter
 		return cmd
 	}
-	failed := func(what string, err error) error {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("%s: ssh failed (%v)", what, err), Hint: "what ssh says is above"}
-	}
-	// Should we be killed, it ends by itself once no session is left.
-	master := ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=10", host, "exec sh -c 'umask 077; mktemp -d /tmp/ccagent-XXXXXXXXXX'")
-	master.Stdin = nil
-	out, err := master.Output()
-	if err != nil {
-		return failed("logging in to "+sanitize(host), err)
-	}
-	last := func(args ...string) { // whatever has become of the session
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		exec.CommandContext(ctx, "ssh", append([]string{"-o", "ControlPath=" + filepath.Join(dir, "c")}, args...)...).Run()
-	}
-	defer last("-O", "exit", host)
-	remote := strings.TrimSpace(string(out))
-	if !strings.HasPrefix(remote, "/tmp/ccagent-") || strings.ContainsAny(remote, " '\"\n\\") {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "its shell must print nothing of its own in a session without a terminal"}
-	}
-	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
-		return failed("forwarding the socket", err)
-	}
+	// What runs over there goes as a file, which needs no quoting that every login shell agrees on: fish and csh do not.
 	command := `"${SHELL:-/bin/sh}" -l`
 	if c.Args().Len() > 1 {
 		var words []string
@@ -125,16 +104,37 @@ func forward(c *cli.Context) error {
 		}
 		command = strings.Join(words, " ")
 	}
-	script := fmt.Sprintf("CCAGENT_SOCK=%[1]s/agent.sock; export CCAGENT_SOCK; trap \"rm -rf %[1]s\" EXIT HUP TERM; %[2]s", remote, command)
-	args := []string{host, "exec sh -c " + shellQuote(script)}
+	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport CCAGENT_SOCK\n" + command + "\n"
+	// Should we be killed, it ends by itself once no session is left.
+	master := ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", host,
+		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
+	master.Stdin = strings.NewReader(script)
+	out, err := master.Output()
+	if err != nil {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err), Hint: "what ssh says is above"}
+	}
+	last := func(args ...string) { // whatever has become of the session
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		exec.CommandContext(ctx, "ssh", append([]string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none", "-T"}, args...)...).Run()
+	}
+	defer last("-O", "exit", host)
+	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out)) // the shell over there may have something to say as well
+	if remote == "" {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: ssh " + shellQuote(host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
+	}
+	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
+	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
+			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
+	}
+	args := []string{host, "exec sh " + remote + "/run"}
 	if c.Args().Len() == 1 {
 		args = append([]string{"-t"}, args...)
 	}
 	session := ssh(args...)
 	session.Stdout = c.App.Writer.(*output).Writer
-	if err = session.Run(); ctx.Err() != nil { // nobody over there was told
-		last(host, "rm -rf "+remote)
-	}
+	err = session.Run()
 	var exit *exec.ExitError
 	if ctx.Err() != nil && c.Context.Err() == nil {
 		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}

@@ -20,10 +20,15 @@ import (
 )
 
 // sshd is a real one on this machine, which lets the user in by a key of the home's. Its ssh configuration has host "remote".
-func sshd(t *testing.T, h *home, user string) (config string) {
+func sshd(t *testing.T, h *home, user string, settings ...string) (config string) {
 	t.Helper()
-	dir := h.root + "/ssh"
-	mkdir(t, dir, 0o755)
+	dir, err := os.MkdirTemp(h.root, "ssh")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(h.root, 0o711); err != nil { // sshd reads the key as the user
 		t.Fatal(err)
 	}
@@ -52,6 +57,7 @@ func sshd(t *testing.T, h *home, user string) (config string) {
 	mkdir(t, "/run/sshd", 0o755) // its own, for privilege separation
 	server := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv PATH=%s:/usr/bin:/bin\n",
 		port, dir, dir, binDir)
+	server += strings.Join(settings, "\n") + "\n"
 	if err := os.WriteFile(dir+"/sshd_config", []byte(server), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +129,21 @@ func TestForward(t *testing.T) {
 	if r := over("exit 7"); r.exit != 7 {
 		t.Errorf("exit %d, want the command's 7\n%s", r.exit, r.stderr)
 	}
+	if r := h.ccagent("forward", "-F", config, "-o", "RemoteCommand=echo", "remote", "printf", "%s|", "a b", "it's \\'", "$HOME", "!x").must(t); r.stdout != "a b|it's \\'|$HOME|!x|" {
+		t.Errorf("words over there: %q", r.stdout)
+	}
 	if n := provider.Counts().Requests; n != 0 {
 		t.Errorf("%d requests to the provider", n)
+	}
+
+	// A server that forbids it.
+	forbidding := sshd(t, h, "ccagent-alice", "AllowStreamLocalForwarding no")
+	r = h.ccagent("forward", "-F", forbidding, "remote", "true")
+	if r.exit != 7 || !strings.Contains(r.stderr, "AllowStreamLocalForwarding") {
+		t.Errorf("forbidden: exit %d\n%s", r.exit, r.stderr)
+	}
+	if left, _ := filepath.Glob("/tmp/ccagent-??????????"); len(left) != 0 {
+		t.Errorf("%v is left over there", left)
 	}
 
 	// The socket's other end is gone: no agent is started over there, and the person is told.
