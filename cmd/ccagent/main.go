@@ -25,12 +25,12 @@ func main() {
 
 // run is the whole program; it returns the exit code. Standard output is complete, or the code is not 0.
 func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
-	defer stop()
 	if profile, ok := prompt(args); ok {
-		writePrompt(ctx, stdout, profile)
+		writePrompt(parent, stdout, profile)
 		return 0
 	}
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
+	defer stop()
 
 	out := &output{Writer: stdout}
 	app := newApp(stdin, out, stderr)
