@@ -239,13 +239,32 @@ func differing(ctx context.Context, s service) []string {
 	if err != nil {
 		return nil
 	}
+	theirs := shownEnvironment(string(out))
 	var names []string
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"} {
-		if value := getenv(name); value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
+		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value := getenv(name); value != "" && theirs[name] != value {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
+// the star of NO_PROXY, comes as $'...'.
+func shownEnvironment(text string) map[string]string {
+	shown := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if quoted, ok := strings.CutPrefix(value, "$'"); ok {
+			quoted = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(quoted, "'"), `\'`, "'"), `"`, `\"`)
+			if plain, err := strconv.Unquote(`"` + quoted + `"`); err == nil {
+				value = plain
+			}
+		}
+		shown[name] = value
+	}
+	return shown
 }
 
 // lingers warns where the agent ends with the last login.

@@ -44,9 +44,27 @@ func TestDoctorUnits(t *testing.T) {
 
 	c.must("mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload")
 	finds(t, c.try("ccagent doctor"), "fail", "units", "not there: /nonexistent/ccagent")
+	// A program that fails at once until systemd gives up, and is mended meanwhile.
+	c.must("printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload; systemctl --user restart ccagent.socket")
+	c.try("for i in 1 2 3 4 5 6 7 8 9 10; do cchelper --timeout 1s; done")
+	finds(t, c.try("ccagent doctor"), "fail", "units", "systemd says that the agent failed")
 	c.must("rm -r .config/systemd/user/ccagent.service.d; systemctl --user daemon-reload")
+	mended("fail", "units", "systemd says that the agent failed")
+	c.must("cchelper >/dev/null")
 
-	finds(t, c.try("export HTTPS_PROXY=http://proxy.example.com; ccagent doctor"), "warn", "unit environment", "HTTPS_PROXY is set here")
+	const proxied = "export HTTPS_PROXY=http://proxy.example.com NO_PROXY='*.example.org'; "
+	r := c.try(proxied + "ccagent doctor")
+	finds(t, r, "warn", "unit environment", "HTTPS_PROXY is set here")
+	finds(t, r, "warn", "unit environment", "NO_PROXY is set here")
+	for line := range strings.Lines(r.stdout) {
+		if m := mend.FindStringSubmatch(line); m != nil && strings.Contains(m[1], "import-environment") {
+			c.must(proxied + m[1])
+		}
+	}
+	if r := c.try(proxied + "ccagent doctor"); strings.Contains(r.stdout, "unit environment") {
+		t.Errorf("still there after what mends it:\n%s", r.stdout)
+	}
+	c.must("systemctl --user unset-environment HTTPS_PROXY NO_PROXY; systemctl --user try-restart ccagent.service")
 
 	c.must("ccagent guard claude-code --store file")
 	mended("warn", "units", "nothing starts the agent at login")
@@ -101,7 +119,7 @@ func TestDoctorUnsaved(t *testing.T) {
 	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 }) // within 2 s of one, another is answered by it
 	r := h.ccagent("doctor")
 	finds(t, r, "fail", "profile claude", "sign-in needed: ")
-	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: ccagent login claude") {
+	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: claude auth login") {
 		t.Errorf("exit %d\n%s", r.exit, r.stdout)
 	}
 }
