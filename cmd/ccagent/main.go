@@ -93,6 +93,11 @@ EXAMPLE:
 	}
 	for _, command := range app.Commands {
 		name := "ccagent " + command.Name
+		for _, flag := range command.Flags {
+			if f, ok := flag.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true // that it is off needs no saying
+			}
+		}
 		command.HideHelpCommand = true
 		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(name, err) }
 	}
