@@ -100,7 +100,8 @@ func TestDoctorAgent(t *testing.T) {
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "backing off: ")
 }
 
-// TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses.
+// TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses: the helper tells both too, beside
+// the token.
 func TestDoctorUnsaved(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
@@ -112,11 +113,17 @@ func TestDoctorUnsaved(t *testing.T) {
 	h.ccagent("refresh").must(t)
 	wait(t, "the save to fail", func() bool { return h.profile("claude").State == "unsaved" })
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "unsaved: ")
+	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "could not be saved yet") {
+		t.Errorf("the helper says nothing of it: %+v", r)
+	}
 	fs.writable()
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
 	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 }) // within 2 s of one, another is answered by it
+	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "can't be renewed; sign in again by ") { // the token still lives
+		t.Errorf("the helper says nothing of it: %+v", r)
+	}
 	r := h.ccagent("doctor")
 	finds(t, r, "fail", "profile claude", "sign-in needed: ")
 	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: claude auth login") {
