@@ -120,7 +120,7 @@ func TestDoctorUnsaved(t *testing.T) {
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
-	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 }) // within 2 s of one, another is answered by it
+	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 })               // within 2 s of one, another is answered by it
 	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "can't be renewed; sign in again by ") { // the token still lives
 		t.Errorf("the helper says nothing of it: %+v", r)
 	}
