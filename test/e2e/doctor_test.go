@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -91,13 +93,19 @@ func TestDoctorOnline(t *testing.T) {
 	}
 }
 
-// TestDoctorAgent provokes an unsaved record and a provider that is backed off from.
+// TestDoctorAgent provokes a provider that is backed off from, and an agent that hangs.
 func TestDoctorAgent(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	h.signIn(expired(provider.Issue()))
 	provider.SetFault(oauthtest.Fault{Status: 503})
 	h.helper().fails(t, 7, "")
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "backing off: ")
+
+	pid := h.status().Agent.PID
+	syscall.Kill(pid, syscall.SIGSTOP) // it hangs
+	r := h.ccagent("doctor")
+	syscall.Kill(pid, syscall.SIGCONT)
+	finds(t, r, "fail", "holder", fmt.Sprintf("process %d holds .*, and does not answer", pid))
 }
 
 // TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses: the helper tells both too, beside
