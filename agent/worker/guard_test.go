@@ -164,6 +164,74 @@ func TestGuard(t *testing.T) {
 		w.wantView("fake-other")
 	})
 
+	t.Run("an old copy is written over", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s, base := w.known(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base}) // spends what s has
+		w.settings.Views = []string{"claude-code"}
+		_, _, done = w.run(job.Job{Op: job.Guard, Target: "file", Base: done.Result.Version})
+		s.Expiry = time.Now().Add(-time.Hour)
+		w.write(s.CredentialsFile())
+		again := renew(w, done.Result.Version, false)
+		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
+		if n := w.server.Counts(); n.Requests != 1 {
+			t.Errorf("%+v", n)
+		}
+	})
+
+	t.Run("a session that is renewing is waited for", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		w.signIn(time.Minute) // no agent has run for long: Claude Code renews by itself
+		lock := filepath.Join(w.settings.ConfigDir, ".oauth_refresh.lock")
+		os.Mkdir(lock, 0o700)
+		renewed := make(chan string)
+		time.AfterFunc(300*time.Millisecond, func() {
+			s := w.server.Issue()
+			s.Expiry = time.Now().Add(time.Hour)
+			os.WriteFile(w.credentials(), s.CredentialsFile(), 0o600)
+			os.Remove(lock)
+			renewed <- s.AccessToken
+		})
+		done := renew(w, base, false)
+		want := <-renewed
+		if done.Err != nil || done.Result.Token.Reveal() != want || w.server.Counts().Requests != 0 {
+			t.Fatalf("got %+v, %v, want what the session brought", done.Result, done.Err)
+		}
+		w.wantView(want)
+	})
+
+	t.Run("a sign-in that can't be taken over is served", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		if err := os.Remove(filepath.Join(w.settings.DataDir, w.settings.Name+".json")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(w.settings.DataDir, w.settings.Name+".json"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s := w.signIn(time.Hour)
+		if done := renew(w, base, false); done.Err == nil || done.Result.Token.Reveal() != s.AccessToken || done.Result.Saved {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if r, _ := w.stored(); r.RefreshToken.Reveal() != s.RefreshToken {
+			t.Error("it is lost")
+		}
+	})
+
+	t.Run("a lost state directory does not make the view the record", func(t *testing.T) {
+		t.Parallel()
+		w, _ := newGuarded(t)
+		os.RemoveAll(w.settings.StateDir)
+		if done := renew(w, job.Version{}, true); done.Err != nil || done.Result.Store != "file" || !done.Result.Renewed {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+	})
+
 	t.Run("undone", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)

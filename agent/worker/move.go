@@ -84,14 +84,8 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if err != nil || got != version || !same(moved, s.record) {
 		return failed(&protocol.Error{Code: protocol.CodeStorage, Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"})
 	}
-	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
-	earlier, _ := past.List(ctx) // one that can't be read can't be taken along
-	for _, p := range slices.Backward(earlier) {
-		target.Keep(ctx, p.Record, p.Saved)
-		if p.Spent {
-			target.Spend(ctx, p.Record.RefreshToken)
-		}
-	}
+	// What can't be read can't be taken along.
+	store.NewHistory(e.settings.StateDir, s.st).CopyTo(ctx, store.NewHistory(e.settings.StateDir, to))
 	if err := e.decide(to.Place().Kind); err != nil {
 		to.Delete(ctx, version)
 		return failed(err)

@@ -76,6 +76,7 @@ func (e *errand) vanished(ctx context.Context, st store.Store) (outcome, bool) {
 	if !gone {
 		return o, false
 	}
+	store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
 	o.result.Gone, o.result.Saved = true, true
 	return o.but(e.signedOut(st.Place().Location)), true
 }
@@ -113,13 +114,17 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	if !errors.Is(err, protocol.ErrLoginRequired) {
 		return s.end(e.nothing(st, version, err))
 	}
-	past, _ := store.NewHistory(e.settings.StateDir, st).List(ctx)
-	i := slices.IndexFunc(past, func(p store.Past) bool { return p.Record.SignIn == emptied.SignIn })
-	if i < 0 || past[i].Spent || past[i].Record.RefreshToken.Empty() || !e.mayMend() {
+	last, ok := e.before(ctx, st, emptied, version)
+	if !ok {
 		return s.end(e.empty(st, version, stub))
 	}
+	if !e.mayMend() {
+		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("%s is emptied again and again: it was mended %d times in %d minutes, and is left alone now", st.Place().Location, maxMends, mendWindow/time.Minute),
+			Hint:    "find out which program does that, then bring the sign-in back: ccagent restore -p " + e.job.Profile}))
+	}
 	ctx = context.WithoutCancel(ctx)
-	s.record, s.unsaved = past[i].Record, true
+	s.record, s.unsaved = last, true
 	client, origin, err := e.provider(ctx, s.record)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
@@ -150,6 +155,18 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	return s.end(o)
 }
 
+// before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before the
+// stub, which nobody has signed out of.
+func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, version store.Version) (store.Record, bool) {
+	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	if err != nil || len(past) == 0 {
+		return store.Record{}, false
+	}
+	last := past[0]
+	known := e.job.Base == job.Version{} || e.job.Base == job.Version(version) || e.job.Base == job.Version(last.Version())
+	return last.Record, known && last.Record.Precedes(stub) && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
+}
+
 // mendNote tells of the last mend for as long as it counts, "" where there was none.
 func (e *errand) mendNote() string {
 	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
@@ -159,7 +176,7 @@ func (e *errand) mendNote() string {
 	if len(at) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s had been emptied by another program, and was mended at %s",
+	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s",
 		store.NewClaudeCode(e.settings.ConfigDir).Place().Location, at[len(at)-1].Format("15:04:05"))
 }
 

@@ -105,6 +105,47 @@ func TestMendEnds(t *testing.T) {
 			t.Errorf("%d requests with a refresh token that was refused, want 1", n)
 		}
 	})
+	t.Run("signed out", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		_, base := w.known(time.Hour)
+		os.Remove(w.credentials())
+		w.run(job.Job{Op: job.Renew, Base: base})
+		w.write(stubFile) // of a session that went on
+		_, _, done := w.run(job.Job{Op: job.Renew})
+		if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Token.Empty() {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		_, _, done = w.run(job.Job{Op: job.History})
+		if _, _, done = w.run(job.Job{Op: job.Restore, PastID: done.Result.Past[0].ID}); done.Err != nil {
+			t.Fatal(done.Err)
+		}
+		w.write(stubFile)
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version}); done.Err != nil {
+			t.Errorf("what was brought back is not mended: %v", done.Err)
+		}
+	})
+	t.Run("another sign-in", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		first, base := w.known(time.Hour)
+		data, _ := os.ReadFile(w.credentials())
+		w.signIn(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+		unseen := done.Result.Version
+		w.write(data) // who has two accounts exchanges files
+		_, _, done = w.run(job.Job{Op: job.Renew, Base: unseen})
+		base = done.Result.Version
+		w.write(stubFile)
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: unseen}); !is(done.Err, protocol.ErrLoginRequired) {
+			t.Errorf("mended with another record than was last seen: %+v, %v", done.Result, done.Err)
+		}
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: base}); done.Err != nil || done.Result.Token.Reveal() != first.AccessToken {
+			t.Errorf("mended with the wrong account: %+v, %v", done.Result, done.Err)
+		}
+	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
@@ -156,5 +197,31 @@ func TestSignOut(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOldCopy has a backup bring back a record whose refresh token we have spent since: to send that again would end the sign-in.
+func TestOldCopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, base := w.known(time.Hour)
+	_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base})
+	if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
+		t.Errorf("one sign-in is listed as %d: %+v", len(past.Result.Past), past.Result.Past)
+	}
+	for range maxMends {
+		s.Expiry = time.Now().Add(-time.Hour)
+		w.write(s.CredentialsFile())
+		_, _, again := w.run(job.Job{Op: job.Renew, Base: done.Result.Version})
+		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+	}
+	w.write(s.CredentialsFile())
+	if _, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version}); !is(done.Err, protocol.ErrLoginRequired) {
+		t.Errorf("put back without end: %+v, %v", done.Result, done.Err)
+	}
+	if n := w.server.Counts(); n.Reuses != 0 || n.Requests != 1 {
+		t.Errorf("%+v", n)
 	}
 }
