@@ -186,6 +186,7 @@ func TestConfigErrors(t *testing.T) {
 		{"bad name", "[profiles.'a/b']\nprovider='static'", ":1: not a profile's name"},
 		{"dots", "[profiles.'a..b']\nprovider='static'", ":1: "},
 		{"same but for case", "[profiles.a]\nprovider='static'\n[profiles.A]\nprovider='static'", ":1: profiles A and a differ in case alone"},
+		{"one directory twice, as a view", "[profiles.a]\nprovider='claude'\nstore='file'\nviews=['claude-code']\n[profiles.b]\nprovider='claude'", ":5: profiles a and b both mean the Claude Code directory"},
 		{"one directory twice", "[profiles.a]\nprovider='claude'\n[profiles.b]\nprovider='claude'", ":3: profiles a and b both mean the Claude Code directory"},
 		{"default without a profile", "\ndefault_profile='x'", `:2: default_profile is "x"`},
 	} {

@@ -89,7 +89,9 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		target = c.String("store")
 	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+	// The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take the sign-in
+	// there for this one's.
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, environ(getenv).belowHome(environ(getenv).claudeDir()), func(views []string) []string {
 		if slices.Contains(views, "claude-code") {
 			return views
 		}
@@ -124,7 +126,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	if err != nil {
 		return err
 	}
-	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
 	if err == nil {

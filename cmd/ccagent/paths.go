@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -80,4 +81,12 @@ func (e environ) expand(path string) string {
 		return ""
 	}
 	return filepath.Clean(path)
+}
+
+// belowHome is what expand makes path of, written with ~/ where it is below the home.
+func (e environ) belowHome(path string) string {
+	if below, ok := strings.CutPrefix(path, filepath.Clean(e("HOME"))+"/"); ok && filepath.IsAbs(e("HOME")) {
+		return "~/" + below
+	}
+	return path
 }
