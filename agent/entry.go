@@ -31,6 +31,7 @@ type entry struct {
 	saveError *protocol.Error // why it is unsaved
 	place     place           // what the last job that knew said of the record
 	note      string          // what the last job found in the files of other programs
+	showing   *retry          // a view is behind: when to write it again; nil: none is
 	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure

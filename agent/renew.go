@@ -236,6 +236,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	}
 	if !r.Token.Empty() || r.Note != "" {
 		e.note = r.Note
+		e.behind(r.Behind, now)
 	}
 	if r.Gone {
 		e.hand.Store(nil)
@@ -337,6 +338,18 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 		e.saveError = &protocol.Error{Code: protocol.CodeStorage, Message: "the worker ended before it had saved"}
 	}
 	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
+}
+
+// behind keeps whether a view has still to be written. e.mu is held.
+func (e *entry) behind(behind bool, now time.Time) {
+	switch {
+	case !behind:
+		e.showing = nil
+		return
+	case e.showing == nil:
+		e.showing = &retry{}
+	}
+	e.showing.again(now, maxSaveBackoff)
 }
 
 // again is the next try after a failure: 1 s, doubling up to limit, a quarter of it jitter.

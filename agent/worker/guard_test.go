@@ -154,6 +154,24 @@ func TestGuard(t *testing.T) {
 		}
 	})
 
+	t.Run("a view that can't be written is behind", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		marks := filepath.Join(w.settings.StateDir, "views")
+		os.Rename(marks, marks+".away")
+		os.WriteFile(marks, nil, 0o600)
+		done := renew(w, base, true)
+		if done.Err != nil || !done.Result.Renewed || !done.Result.Behind || !strings.Contains(done.Result.Note, "could not be written") {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		os.Remove(marks)
+		os.Rename(marks+".away", marks)
+		if again := renew(w, done.Result.Version, false); again.Result.Behind || again.Result.Note != "" {
+			t.Errorf("got %+v", again.Result)
+		}
+		w.wantView(done.Result.Token.Reveal())
+	})
+
 	t.Run("somebody else's token is left alone", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
