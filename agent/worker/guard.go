@@ -225,11 +225,11 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
-// lost race, or our own access token with other details. Anything else is left alone.
+// lost race, or an access token of ours, maybe an earlier one that it had in mind. Anything else is left alone.
 func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) error {
 	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
-	ours := err == nil && found.RefreshToken.Empty() && found.AccessToken.Reveal() == o.result.Token.Reveal()
+	ours := err == nil && found.RefreshToken.Empty() && (found.AccessToken.Reveal() == o.result.Token.Reveal() || view.Showed(found.AccessToken))
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
 	}

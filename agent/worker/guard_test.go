@@ -142,6 +142,27 @@ func TestGuard(t *testing.T) {
 		w.wantView(s.AccessToken)
 	})
 
+	t.Run("a sign-out takes the other views away", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		w.settings.SDKDir, w.settings.Views = filepath.Join(t.TempDir(), "sdk"), []string{"claude-code", "anthropic-sdk"}
+		path := filepath.Join(w.settings.SDKDir, "credentials", w.settings.Name+".json")
+		renew(w, base, false)
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(w.credentials())
+		renew(w, base, false)
+		if _, err := os.Stat(path); err == nil {
+			t.Error("the SDKs go on with the token of a sign-in that was left")
+		}
+		w.signIn(time.Hour)
+		renew(w, job.Version{}, false)
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("it is not back with the next sign-in: %v", err)
+		}
+	})
+
 	t.Run("a home that is not mounted is no sign-out", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
@@ -152,6 +173,18 @@ func TestGuard(t *testing.T) {
 		if _, err := w.own(); err != nil {
 			t.Error(err)
 		}
+	})
+
+	t.Run("an earlier view is written over", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		earlier, _ := os.ReadFile(w.credentials())
+		done := renew(w, base, true)
+		w.write(bytes.Replace(earlier, []byte(`"subscriptionType":"max"`), []byte(`"subscriptionType":"pro"`), 1)) // by a session, from memory
+		if again := renew(w, done.Result.Version, false); again.Err != nil || again.Result.Note != "" {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
 	})
 
 	t.Run("a view that can't be written is behind", func(t *testing.T) {

@@ -58,7 +58,7 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 		return nil
 	case guarded && o.result.Store == "claude-code":
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile}
-	case e.job.Op.Removes() && o.err == nil:
+	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded: // signed out, here or in Claude Code
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
 		return nil
