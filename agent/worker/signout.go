@@ -33,16 +33,26 @@ func (e *errand) lost(st store.Store) bool {
 	return st.Place().Kind == "claude-code" && e.job.Base != job.Version{}
 }
 
-// folderThere fails if the folder of the record's file is gone.
+// folderThere fails if the folder of the record's file is gone, or that of what the file is a link to.
 func folderThere(at interface{ Place() store.Place }) error {
 	watch := at.Place().Watch
 	if len(watch) == 0 { // a keyring
 		return nil
 	}
-	dir := filepath.Dir(watch[0])
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
-			Hint: "is its file system mounted?"}
+	path := watch[0]
+	for range 40 { // the kernel's own limit
+		dir := filepath.Dir(path)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
+				Hint: "is its file system mounted?"}
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if path = link; !filepath.IsAbs(link) {
+			path = filepath.Join(dir, link)
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -174,6 +175,11 @@ func TestSignOut(t *testing.T) {
 			os.Remove(w.credentials())
 			time.AfterFunc(300*time.Millisecond, func() { os.WriteFile(w.credentials(), back, 0o600) })
 		}, nil, false},
+		{"the folder that a link leads to", func(w *world, back []byte) {
+			elsewhere := filepath.Join(w.t.TempDir(), "elsewhere")
+			os.Remove(w.credentials())
+			os.Symlink(filepath.Join(elsewhere, "credentials.json"), w.credentials())
+		}, protocol.ErrStorage, false},
 		{"the folder", func(w *world, _ []byte) { os.RemoveAll(w.settings.ConfigDir) }, protocol.ErrStorage, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
