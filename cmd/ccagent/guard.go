@@ -19,7 +19,8 @@ func guardCommand() *cli.Command {
 		Description: `Several sessions of Claude Code renew one sign-in, and the one that comes too late signs all of them out. Guarded,
 the sign-in rests in a store of the agent, and Claude Code's own file holds the access token alone: the agent
 renews it and writes it there ahead of time, so no session has anything to renew. /login and /logout in
-Claude Code work as before. The agent has to run for it; "ccagent install" starts it at login.
+Claude Code work as before. The agent has to run for it, so that it is installed and started at login, as by
+"ccagent install --at-login".
 
 --undo brings the sign-in back into Claude Code's file.
 
@@ -108,7 +109,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		return undone(c, conn, edit, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
-	warnNotAtLogin(c)
+	startAtLogin(c)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err
 }

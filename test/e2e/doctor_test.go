@@ -48,7 +48,7 @@ func TestDoctorUnits(t *testing.T) {
 
 	finds(t, c.try("export HTTPS_PROXY=http://proxy.example.com; ccagent doctor"), "warn", "unit environment", "HTTPS_PROXY is set here")
 
-	c.must("ccagent guard claude-code --store file")
+	c.must("ccagent guard claude-code --store file && systemctl --user disable ccagent.service")
 	mended("warn", "units", "nothing starts the agent at login")
 	if n := provider.Counts().Reuses; n != 0 {
 		t.Errorf("%d refresh tokens were used twice", n)
