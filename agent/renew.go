@@ -83,6 +83,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	if h := e.hand.Load(); h == nil || req.Force || !h.serves(now, req.MinTTL, req.HalfLife) {
 		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
 	}
+	changed := e.sight.Load().changed() // before the lock: it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
@@ -91,7 +92,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		if h != nil && e.failure == nil && fresh && h.alive(now) {
 			return h, nil, nil
 		}
-	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) {
+	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && e.looksAgain(now)) {
 		return h, nil, nil
 	}
 	if e.flight != nil {
@@ -104,6 +105,12 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		return nil, nil, err
 	}
 	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+}
+
+// looksAgain reports whether what others have written is to be read before the token in hand is given out: not while a job of ours
+// writes there, nor again and again where that fails. e.mu is held.
+func (e *entry) looksAgain(now time.Time) bool {
+	return e.flight == nil && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
@@ -176,7 +183,7 @@ func (e *entry) fly(f *flight) {
 	if err != nil {
 		report.Err = asError(err)
 	}
-	e.land(f, report, before, began)
+	e.land(f, report, before, began, allLocal(report.Result.Watch))
 	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
@@ -224,13 +231,13 @@ func (e *entry) renewed(f *flight, r job.Result) {
 }
 
 // land takes a job's end.
-func (e *entry) land(f *flight, report job.Report, before seen, began time.Time) {
+func (e *entry) land(f *flight, report job.Report, before seen, began time.Time, local bool) {
 	log := e.agent.log
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
-	e.know(r, before, began)
+	e.know(r, before, began, local)
 	if e.note != r.Note && r.Note != "" {
 		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
@@ -304,7 +311,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 }
 
 // know keeps what a job says of the record's place. e.mu is held.
-func (e *entry) know(r job.Result, before seen, began time.Time) {
+func (e *entry) know(r job.Result, before seen, began time.Time, local bool) {
 	if r.Location == "" && r.Store == "" {
 		return
 	}
@@ -316,14 +323,14 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
-		e.seen = before
+		e.see(before, others, local)
 	case after.before(began, others):
-		e.seen = after
+		e.see(after, others, local)
 	case r.Saved && r.Renewed && !others:
-		e.seen = after // ours, in all likelihood; the load before each renewal settles it
+		e.see(after, others, local) // ours, in all likelihood; the load before each renewal settles it
 	default:
 		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		e.seen = unknown(after.paths)
+		e.see(unknown(after.paths), others, local)
 	}
 }
 

@@ -1,0 +1,82 @@
+package agent
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// sight is the state of the files that other programs write, for the look before each use. It is immutable but for asked.
+type sight struct {
+	seen  seen
+	names [][]byte // the paths as the kernel takes them
+	local bool     // a look takes no longer than memory
+	asked atomic.Bool
+}
+
+// remoteLook bounds the look at a file system that may hang.
+const remoteLook = 200 * time.Millisecond
+
+// newSight is nil for files of whose state nothing is known, and where nobody else writes.
+func newSight(s seen, others, local bool) *sight {
+	if !others || len(s.paths) == 0 || s.unsure() {
+		return nil
+	}
+	v := &sight{seen: s, local: local}
+	for _, p := range s.paths {
+		v.names = append(v.names, append([]byte(p), 0))
+	}
+	return v
+}
+
+// quick reports whether nothing has changed, without waiting: it is for the hot path, and allocates nothing. Where a look may take
+// long the answer is false.
+func (v *sight) quick() bool {
+	if v == nil {
+		return true
+	}
+	if !v.local {
+		return false
+	}
+	for i, name := range v.names {
+		if stampOfName(name, v.seen.paths[i]) != v.seen.stamps[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile.
+func (v *sight) changed() bool {
+	switch {
+	case v == nil:
+		return false
+	case v.local:
+		return v.seen.changed()
+	case !v.asked.CompareAndSwap(false, true):
+		return false
+	}
+	answer := make(chan bool, 1)
+	go func() {
+		answer <- v.seen.changed()
+		v.asked.Store(false)
+	}()
+	timer := time.NewTimer(remoteLook)
+	defer timer.Stop()
+	select {
+	case changed := <-answer:
+		return changed
+	case <-timer.C:
+		return false
+	}
+}
+
+// allLocal reports whether the files are on file systems of this machine.
+func allLocal(paths []string) bool {
+	for _, p := range paths {
+		if !local(filepath.Dir(p)) {
+			return false
+		}
+	}
+	return true
+}
