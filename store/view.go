@@ -73,6 +73,12 @@ func newView(stateDir, kind, path string, s sheet) *View {
 // Place says where the view is.
 func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: []string{v.path}} }
 
+// Known reports whether the view was written, and not given up since.
+func (v *View) Known() bool {
+	m, err := readMark(v.mark)
+	return err == nil && (m.Digest != "" || m.Next != "")
+}
+
 // Look says what became of the view.
 func (v *View) Look(ctx context.Context) (ViewState, error) {
 	m, err := readMark(v.mark)

@@ -71,11 +71,22 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 	if err != nil {
 		return outcome{result: e.about(home), err: err}
 	}
-	if stored, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !stored.RefreshToken.Empty() && !e.job.Force {
-		return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
-			Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
-			Hint:    "replace it by this one with --force"}}
+	if theirs, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !theirs.RefreshToken.Empty() {
+		switch {
+		case e.job.Force: // it may be wanted back
+			theirs.Kind, theirs.SignIn = e.kind(theirs), newSignIn()
+			store.NewHistory(e.settings.StateDir, home).Keep(ctx, theirs, false, time.Now())
+		case view.Known(): // guarded already, and somebody has signed in since
+			if err := e.adopt(ctx, home, claude, view); err != nil {
+				return outcome{result: e.about(home), err: err}
+			}
+		default:
+			return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
+				Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
+				Hint:    "replace it by this one with --force"}}
+		}
 	}
+	e.job.Force = false // of the view, not of a renewal
 	o := e.renew(ctx)
 	if o.err == nil {
 		o = o.but(view.Restore(ctx, visible(o.result)))
@@ -120,7 +131,7 @@ func (e *errand) guarded(ctx context.Context) outcome {
 				return o.but(err)
 			}
 		}
-	case state == store.ViewGone && !back:
+	case state == store.ViewGone:
 		if folderThere(claude) != nil {
 			break
 		}
@@ -128,10 +139,14 @@ func (e *errand) guarded(ctx context.Context) outcome {
 			_, _, err := claude.Load(ctx)
 			return err
 		})
-		if gone {
+		switch {
+		case gone && back:
+			e.obeySignOut(ctx, home, view)
+		case gone:
 			return e.obeySignOut(ctx, home, view)
+		default:
+			return e.guarded(ctx)
 		}
-		return e.guarded(ctx)
 	}
 	return e.do(ctx)
 }

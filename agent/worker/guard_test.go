@@ -299,6 +299,57 @@ func TestGuard(t *testing.T) {
 		}
 	})
 
+	t.Run("undone after a sign-out", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		os.Remove(w.credentials())
+		_, _, done := w.run(job.Job{Op: job.Move, Target: "claude-code", Force: true, Base: base})
+		if !is(done.Err, protocol.ErrNotFound) {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, err := os.Stat(w.credentials()); err == nil {
+			t.Error("whoever signed out is signed in again")
+		}
+		w.settings.Views, w.settings.Store = nil, "claude-code"
+		if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
+			t.Errorf("it can't be brought back: %+v", past.Result.Past)
+		}
+	})
+
+	t.Run("guarded again after a sign-in", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		s := w.signIn(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Guard, Base: base})
+		if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(s.AccessToken)
+	})
+
+	t.Run("another sign-in is replaced when that is asked for, and can be brought back", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		ours, theirs := w.server.Issue(), w.signIn(time.Hour)
+		w.settings.Store, w.settings.Views = "file", []string{"claude-code"}
+		w.run(job.Job{Op: job.Put, Record: mustMarshal(t, store.Record{AccessToken: protocol.NewSecret(ours.AccessToken),
+			RefreshToken: protocol.NewSecret(ours.RefreshToken), Expiry: time.Now().Add(time.Hour)})})
+		if _, _, done := w.run(job.Job{Op: job.Guard}); !is(done.Err, protocol.ErrConfig) {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, _, done := w.run(job.Job{Op: job.Guard, Force: true}); done.Err != nil || done.Result.Token.Reveal() != ours.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(ours.AccessToken)
+		_, _, past := w.run(job.Job{Op: job.History})
+		if len(past.Result.Past) != 2 || past.Result.Past[1].Current {
+			t.Fatalf("kept: %+v", past.Result.Past)
+		}
+		if _, _, done := w.run(job.Job{Op: job.Restore, PastID: past.Result.Past[1].ID}); done.Err != nil || done.Result.Token.Reveal() != theirs.AccessToken {
+			t.Errorf("brought back: %+v, %v", done.Result, done.Err)
+		}
+	})
+
 	t.Run("undone after a sign-in", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)

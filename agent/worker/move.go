@@ -37,6 +37,9 @@ func (e *errand) move(ctx context.Context) outcome {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	s, err := e.lockAndSettle(waiting, from)
+	if errors.Is(err, protocol.ErrNotFound) && to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
+		store.NewHistory(e.settings.StateDir, from).CopyTo(ctx, store.NewHistory(e.settings.StateDir, to))
+	}
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
@@ -100,7 +103,11 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if claude, ok := to.(*store.ClaudeCode); ok && err == nil {
 		err = claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+	switch {
+	case err == nil, errors.Is(err, protocol.ErrNotFound):
+	case e.job.Op == job.Guard:
+		o.result.Notice, o.result.Behind = fmt.Sprintf("%s could not be made a view yet (%v); that is tried again", s.st.Place().Location, err), true
+	default:
 		o.result.Notice = fmt.Sprintf("an old copy is left in %s (%v); remove it with: ccagent move %s %s", s.st.Place().Location, err, e.job.Profile, to.Place().Kind)
 	}
 	return o
