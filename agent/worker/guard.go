@@ -248,6 +248,14 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
 	}
+	if account := claudeAccount(e.settings.ConfigDir); stub && account != "" {
+		// Emptied while no agent ran, it may have been another person's sign-in.
+		asking, cancel := context.WithTimeout(ctx, viewTime/2)
+		defer cancel()
+		if who, err := e.inquire(asking, visible(o.result)); err == nil && who.Account != "" && who.Account != account {
+			return store.ErrConflict
+		}
+	}
 	err = view.Replace(ctx, visible(o.result), version)
 	if err == nil && stub {
 		e.noteMend()

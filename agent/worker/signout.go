@@ -140,11 +140,18 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
 	accepted := false
+	var who protocol.Identity
 	if alive(s.record) && client.ProfileURL != "" {
-		_, err := client.Identify(ctx, s.record.AccessToken)
+		who, err = client.Identify(ctx, s.record.AccessToken)
 		if accepted = err == nil; !accepted && errors.Is(err, protocol.ErrUnavailable) {
 			return s.end(outcome{result: e.about(st), err: err})
 		}
+	}
+	// While no agent ran another person may have signed in, whose sign-in it was that was emptied.
+	if account := claudeAccount(e.settings.ConfigDir); e.job.Base == (job.Version{}) && account != "" && account != who.Account {
+		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
+			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
 	}
 	e.noteMend()
 	var o outcome
@@ -175,6 +182,27 @@ func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, 
 	last := past[0]
 	known := e.job.Base == job.Version{} || e.job.Base == job.Version(version) || e.job.Base == job.Version(last.Version())
 	return last.Record, known && last.Record.Precedes(stub) && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
+}
+
+// claudeAccount is the id of the account that is signed in by what Claude Code keeps in its settings, "" where they say nothing.
+func claudeAccount(configDir string) string {
+	var newest time.Time
+	var account string
+	for _, path := range []string{configDir + ".json", filepath.Join(configDir, ".claude.json")} { // the second with CLAUDE_CONFIG_DIR
+		info, err := os.Stat(path)
+		if err != nil || info.ModTime().Before(newest) {
+			continue
+		}
+		var settings struct {
+			Account struct {
+				UUID string `json:"accountUuid"`
+			} `json:"oauthAccount"`
+		}
+		if data, err := readBounded(path, store.MaxFile); err == nil && json.Unmarshal(data, &settings) == nil {
+			newest, account = info.ModTime(), settings.Account.UUID
+		}
+	}
+	return account
 }
 
 // mendNote tells of the last mend for as long as it counts, "" where there was none.

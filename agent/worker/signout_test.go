@@ -147,6 +147,31 @@ func TestMendEnds(t *testing.T) {
 			t.Errorf("mended with the wrong account: %+v, %v", done.Result, done.Err)
 		}
 	})
+	t.Run("another account meanwhile", func(t *testing.T) {
+		t.Parallel()
+		for _, guarded := range []bool{false, true} {
+			w := newWorld(t)
+			w.settings.ProfileURL = w.server.ProfileURL()
+			_, base := w.known(time.Hour)
+			if guarded {
+				w.settings.Views = []string{"claude-code"}
+				w.run(job.Job{Op: job.Guard, Target: "file", Base: base})
+			}
+			_, _, who := w.run(job.Job{Op: job.Identify})
+			account := who.Result.Identity.Account
+			for _, named := range []string{"fake-other", account} {
+				w.write(stubFile)
+				if err := os.WriteFile(w.settings.ConfigDir+".json", []byte(`{"oauthAccount":{"accountUuid":"`+named+`"}}`), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				_, _, done := w.run(job.Job{Op: job.Renew}) // of an agent that has just started
+				data, _ := os.ReadFile(w.credentials())
+				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
+					t.Errorf("guarded %v, Claude Code says %q, it was %q: mended is %v; %+v, %v", guarded, named, account, mended, done.Result, done.Err)
+				}
+			}
+		}
+	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
