@@ -90,12 +90,20 @@ func TestLookBeforeUse(t *testing.T) {
 		a.files.mu.Unlock()
 		e := a.table.Load().find("")
 		known := func() *sight { // once it is known that nobody has written since
-			for begun := time.Now(); e.sight.Load() == nil; time.Sleep(time.Millisecond) {
+			for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+				if v := e.sight.Load(); v != nil && v.names != nil {
+					return v
+				}
 				if time.Since(begun) > 20*time.Second {
 					t.Fatal("the record's file is never known")
 				}
 			}
-			return e.sight.Load()
+		}
+		for _, text := range []string{"fake-1", "fake-22", "fake-333"} { // one right after the other
+			os.WriteFile(s.path, []byte(text), 0o600)
+			if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != text {
+				t.Fatalf("got %q, %v, want %s", got.Value.Reveal(), err, text)
+			}
 		}
 		for i, text := range []string{"fake-1", "fake-22", "fake-333"} {
 			os.WriteFile(s.path, []byte(text), 0o600)

@@ -28,6 +28,7 @@ const (
 // flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
 type flight struct {
 	job   job.Job
+	look  bool          // it reads what others have written, and the token in hand would do else
 	ready chan struct{} // the token is in hand, or the job is done
 	done  chan struct{} // the job is done
 
@@ -40,7 +41,7 @@ type flight struct {
 
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
-	for {
+	for looks := 0; ; {
 		h, f, err := e.judge(req)
 		if f == nil {
 			return h, err
@@ -58,6 +59,9 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		}
 		if f.job.Op != job.Renew || req.Force && !f.job.Force && !f.renewed {
 			continue
+		}
+		if looks++; f.look && looks == 1 {
+			continue // it may have read what was written since then, or not
 		}
 		now := e.agent.now()
 		switch {
@@ -95,6 +99,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && e.looksAgain(now)) {
 		return h, nil, nil
 	}
+	look := h != nil && !req.Force && h.serves(now, req.MinTTL, req.HalfLife)
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
@@ -104,13 +109,15 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		}
 		return nil, nil, err
 	}
-	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+	f := e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife})
+	f.look = look
+	return nil, f, nil
 }
 
 // looksAgain reports whether what others have written is to be read before the token in hand is given out: not while a job of ours
 // writes there, nor again and again where that fails. e.mu is held.
 func (e *entry) looksAgain(now time.Time) bool {
-	return e.flight == nil && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
+	return (e.flight == nil || e.flight.look) && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.

@@ -9,7 +9,7 @@ import (
 // sight is the state of the files that other programs write, for the look before each use. It is immutable but for asked.
 type sight struct {
 	seen  seen
-	names [][]byte // the paths as the kernel takes them
+	names [][]byte // the paths as the kernel takes them; nil: their state is not known, which counts as changed
 	local bool     // a look takes no longer than memory
 	asked atomic.Bool
 }
@@ -17,12 +17,15 @@ type sight struct {
 // remoteLook bounds the look at a file system that may hang.
 const remoteLook = 200 * time.Millisecond
 
-// newSight is nil for files of whose state nothing is known, and where nobody else writes.
+// newSight is nil where nobody else writes.
 func newSight(s seen, others, local bool) *sight {
-	if !others || len(s.paths) == 0 || s.unsure() {
+	if !others || len(s.paths) == 0 {
 		return nil
 	}
 	v := &sight{seen: s, local: local}
+	if s.unsure() {
+		return v
+	}
 	for _, p := range s.paths {
 		v.names = append(v.names, append([]byte(p), 0))
 	}
@@ -35,7 +38,7 @@ func (v *sight) quick() bool {
 	if v == nil {
 		return true
 	}
-	if !v.local {
+	if !v.local || v.names == nil {
 		return false
 	}
 	for i, name := range v.names {
@@ -51,6 +54,8 @@ func (v *sight) changed() bool {
 	switch {
 	case v == nil:
 		return false
+	case v.names == nil:
+		return true
 	case v.local:
 		return v.seen.changed()
 	case !v.asked.CompareAndSwap(false, true):
