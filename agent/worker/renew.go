@@ -61,6 +61,9 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 	case err != nil, e.due(s):
 		return outcome{}, false
 	}
+	if _, spent := e.spent(ctx, s); spent {
+		return outcome{}, false
+	}
 	return e.keep(ctx, s), true
 }
 
@@ -104,6 +107,9 @@ func alive(r store.Record) bool {
 
 // bring answers with a record that is settled: as it is when it serves, else renewed.
 func (e *errand) bring(ctx context.Context, s state) outcome {
+	if newest, spent := e.spent(ctx, s); spent {
+		return e.outdated(ctx, s, newest)
+	}
 	if !e.due(s) {
 		return e.keep(ctx, s)
 	}
@@ -112,9 +118,6 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		return e.failed(ctx, s, err)
 	case !ok:
 		return e.keep(ctx, s)
-	}
-	if newest, spent := e.spent(ctx, s); spent {
-		return e.outdated(ctx, s, newest)
 	}
 	client, origin, err := e.provider(ctx, s.record)
 	if err != nil {
@@ -147,9 +150,12 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 }
 
 // spent reports whether the record's refresh token is known to be used up, and what took its place: a backup or a synchronised
-// folder has brought an old copy back. To send it once more can revoke the whole sign-in.
+// folder has brought an old copy back. To send it once more can revoke the whole sign-in, and a session of Claude Code would.
 func (e *errand) spent(ctx context.Context, s state) (newest store.Past, spent bool) {
-	if s.st == nil || s.st.Place().Kind != "claude-code" { // into the others nobody else writes
+	if s.st == nil || s.unsaved || s.st.Place().Kind != "claude-code" { // into the others nobody else writes
+		return store.Past{}, false
+	}
+	if e.job.Base == job.Version(s.version) && !e.due(s) { // seen before
 		return store.Past{}, false
 	}
 	return store.NewHistory(e.settings.StateDir, s.st).Replaces(ctx, s.record.RefreshToken)

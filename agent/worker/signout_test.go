@@ -240,14 +240,18 @@ func TestOldCopy(t *testing.T) {
 	if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
 		t.Errorf("one sign-in is listed as %d: %+v", len(past.Result.Past), past.Result.Past)
 	}
-	for range maxMends {
-		s.Expiry = time.Now().Add(-time.Hour)
+	for i := range maxMends {
+		s.Expiry = time.Now().Add(time.Duration(i-1) * time.Hour) // a session would renew it some time, whether it lives or not
 		w.write(s.CredentialsFile())
 		_, _, again := w.run(job.Job{Op: job.Renew, Base: done.Result.Version})
 		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
 			t.Fatalf("got %+v, %v", again.Result, again.Err)
 		}
+		if r, _ := w.stored(); !w.server.Renewable(r.RefreshToken.Reveal()) {
+			t.Fatal("the old copy is still there")
+		}
 	}
+	s.Expiry = time.Now().Add(-time.Hour)
 	w.write(s.CredentialsFile())
 	if _, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version}); !is(done.Err, protocol.ErrLoginRequired) {
 		t.Errorf("put back without end: %+v, %v", done.Result, done.Err)
