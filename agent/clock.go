@@ -168,17 +168,17 @@ func (e *entry) load(now time.Time, sweep bool) time.Time {
 		e.start(job.Job{Op: job.Renew})
 		return time.Time{}
 	}
-	switch f.err.Code {
-	case protocol.CodeUnavailable, protocol.CodeInternal:
+	switch code := f.err.Code; {
+	case code == protocol.CodeUnavailable, code == protocol.CodeInternal:
 		if now.Before(f.retry.at) {
 			return f.retry.at
 		}
 		e.start(job.Job{Op: job.Renew})
-	case protocol.CodeStorage, protocol.CodeInvalid:
+	case code == protocol.CodeStorage, code == protocol.CodeInvalid, code == protocol.CodeConfig && f.local:
 		if sweep {
 			e.start(job.Job{Op: job.Renew})
 		}
-	case protocol.CodeLocked: // ended by who unlocks it
+	case code == protocol.CodeLocked: // ended by who unlocks it
 	default: // ended by who writes a record
 		if sweep {
 			e.glance()

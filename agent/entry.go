@@ -80,6 +80,7 @@ type failure struct {
 	err   *protocol.Error
 	at    time.Time
 	retry retry
+	local bool // nobody but this machine was asked: who asks gets another look after a pause, whatever retry says
 }
 
 // retry is an exponential back-off. Its times carry the monotonic clock: a jump of the wall clock does not stretch them.
@@ -230,7 +231,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	switch {
 	case e.agent.locking.on.Load():
 		s.State = protocol.StateLocked
-	case e.flight != nil && e.flight.job.Op == job.Renew && !(e.flight.look && h != nil): // to look is not to renew
+	case e.flight != nil && e.flight.renews(h, now):
 		s.State = protocol.StateRenew
 	case e.saving != nil:
 		s.State = protocol.StateUnsaved

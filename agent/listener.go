@@ -105,7 +105,7 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, socketError("the lock file "+name+" can't be opened: "+cause(err), "")
+		return nil, socketError("the lock file can't be opened: "+cause(err), "move away what is there, or set CCAGENT_SOCK")
 	}
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)

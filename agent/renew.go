@@ -39,6 +39,11 @@ type flight struct {
 	result  job.Result // set before done is closed
 }
 
+// renews reports whether the job is there for another token than h, which may be nil, and not just for a look at the files.
+func (f *flight) renews(h *hand, now time.Time) bool {
+	return f.job.Op == job.Renew && (f.job.Force || h == nil || !h.serves(now, f.job.MinTTL, f.job.HalfLife))
+}
+
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
 	for looks := 0; ; {
@@ -126,7 +131,7 @@ func (e *entry) refuses(now time.Time, force bool) error {
 	switch {
 	case f == nil:
 		return nil
-	case force && now.Sub(f.at) >= pause:
+	case (force || f.local) && now.Sub(f.at) >= pause:
 		return nil
 	case e.seen.changed():
 		e.failure = nil
@@ -295,7 +300,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time,
 	}
 
 	if f.job.Op == job.Renew || put {
-		e.judgeFailure(f, report.RetryAfter, now)
+		e.judgeFailure(f, report, now)
 	}
 	if h := e.hand.Load(); h != nil && (h.notice || e.failure != nil) {
 		if t, err := h.token(); err == nil && t.Notice != e.notice(t) {
@@ -374,26 +379,36 @@ func (r *retry) again(now time.Time, limit time.Duration) {
 }
 
 // judgeFailure decides what a failed job means for the next one. e.mu is held.
-func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time) {
+func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 	if f.err == nil || f.renewed {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
 		return
 	}
+	if h := e.hand.Load(); f.job.Force && report.Local && h != nil && h.expiry.IsZero() &&
+		(f.err.Code == protocol.CodeConfig || f.err.Code == protocol.CodeLoginRequired) {
+		return // there is nothing to renew it with, and no need to
+	}
 	next := failure{err: f.err, at: now}
 	if e.failure != nil {
 		next.retry.fails = e.failure.retry.fails
 	}
-	switch f.err.Code {
-	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeConfig, protocol.CodeDenied:
-		next.retry = retry{} // only a change ends it
-	case protocol.CodeUnavailable, protocol.CodeInternal:
+	switch code := f.err.Code; {
+	case code == protocol.CodeUnavailable, code == protocol.CodeInternal:
 		next.retry.again(now, maxBackoff)
-		if retryAfter > 0 {
-			next.retry.at = now.Add(min(retryAfter, time.Hour))
+		if report.RetryAfter > 0 {
+			next.retry.at = now.Add(min(report.RetryAfter, time.Hour))
 		}
-	default: // nobody but the store was asked
-		next.retry = retry{at: now.Add(pause)}
+	case code == protocol.CodeLoginRequired, code == protocol.CodeExpired, code == protocol.CodeDenied, code == protocol.CodeConfig && !report.Local:
+		next.retry = retry{} // only a change ends it
+	default: // nobody but the store was asked, or not even that
+		next.local = true
+		next.retry.again(now, maxBackoff)
+	}
+	if at := next.retry.at; f.err.Code == protocol.CodeUnavailable && f.err.Hint == "" {
+		told := *f.err
+		told.Hint = "it is asked again from " + at.Local().Format("15:04:05") + " on, or now with: ccagent refresh -p " + e.name()
+		f.err, next.err = &told, &told
 	}
 	e.failure = &next
 	until := slog.Attr{} // an empty one is left out: only a change ends it

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -325,6 +326,64 @@ func TestServeTooManyConnections(t *testing.T) {
 	if n := a.conns.count(); n > protocol.MaxConnections {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// As many as may be connected wait for a slow provider: whoever asks for a token in hand is answered all the same.
+func TestServeWhileAllAreBusy(t *testing.T) {
+	hang := make(chan struct{})
+	p := &provider{lifetime: time.Hour}
+	a := start(t, p, func(o *Options) {
+		o.Load = func() (Config, error) { return config("claude", "slow"), nil }
+		o.Runner = slowRunner{p, hang}
+	})
+	path := serve(t, a, me())
+	t.Cleanup(func() { close(hang) }) // before the agent is waited for
+	ask(t, a, protocol.TokenRequest{})
+	slow, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range protocol.MaxConnections {
+		c := dial(t, path)
+		if _, err := c.Write(slow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := func() (n int) {
+		a.conns.mu.Lock()
+		defer a.conns.mu.Unlock()
+		for c := range a.conns.open {
+			c.mu.Lock()
+			if c.busy {
+				n++
+			}
+			c.mu.Unlock()
+		}
+		return n
+	}
+	for busy() < protocol.MaxConnections {
+		time.Sleep(time.Millisecond)
+	}
+	client := protocol.NewClient(path)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if tok, err := client.Token(ctx, protocol.TokenRequest{Profile: "claude"}); err != nil || tok.Value.Empty() {
+		t.Errorf("a token in hand: %v", err)
+	}
+}
+
+// slowRunner is a provider whose profile "slow" waits.
+type slowRunner struct {
+	*provider
+	hang chan struct{}
+}
+
+func (s slowRunner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Profile == "slow" {
+		<-s.hang
+	}
+	return s.provider.Run(ctx, j, handOver)
 }
 
 func TestServeRefusesAPeer(t *testing.T) {

@@ -15,6 +15,9 @@ func TestShownProfileIsKeptFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour}
 		p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "no network"}
+		time.AfterFunc(5*time.Minute, func() {
+			p.set(func() { p.fail, p.local = &protocol.Error{Code: protocol.CodeConfig, Message: "no key file"}, true })
+		})
 		a := New(Options{Runner: p, IdleTimeout: time.Hour, Load: func() (Config, error) {
 			return Config{Default: "work", Profiles: []Profile{
 				{Name: "quiet", Provider: "claude", Store: "file", Settings: []byte("{}")},

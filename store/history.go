@@ -271,7 +271,7 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		switch {
 		case isNewer(err):
 			return err
-		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid):
+		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, ErrMissing):
 			src, all = []byte("{}"), nil
 		case err != nil:
 			return err

@@ -74,6 +74,7 @@ func WriteReport(w io.Writer, r Report) error {
 		e.String(r.Err.Hint)
 	}
 	e.Duration(r.RetryAfter)
+	e.Bool(r.Local)
 
 	e.String(r.Result.Token.Reveal())
 	e.String(string(r.Result.Kind))
@@ -110,6 +111,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		report.Err = &protocol.Error{Code: protocol.Code(d.Uint16()), Message: d.String(), Hint: d.String()}
 	}
 	report.RetryAfter = d.Duration()
+	report.Local = d.Bool()
 	report.Result = Result{
 		Token:        secret(&d),
 		Kind:         protocol.Kind(d.String()),

@@ -22,7 +22,7 @@ var (
 	}
 	fullReport = Report{
 		Kind: Done,
-		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour,
+		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour, Local: true,
 		Result: Result{
 			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
 			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",

@@ -109,6 +109,8 @@ type Report struct {
 	Err    *protocol.Error // Done only; nil: done
 	// RetryAfter is what the provider asked for with a transient Err; 0 when it did not.
 	RetryAfter time.Duration
+	// Local says that nobody but this machine was asked: to find out whether Err still stands costs nobody else anything.
+	Local bool
 }
 
 // Result is what a job brought. In a Done with an Err it holds whatever is known nevertheless: a renewal whose save failed

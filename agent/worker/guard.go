@@ -187,7 +187,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		e.noteMend()
 	case spent:
 		return nil
-	case err == nil || errors.Is(err, protocol.ErrNotFound):
+	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
@@ -231,6 +231,8 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 		history := store.NewHistory(e.settings.StateDir, home)
 		history.Keep(ctx, r, false, time.Now())
 		history.SignOut(ctx)
+	}
+	if err == nil || errors.Is(err, store.ErrMissing) {
 		err = home.Delete(ctx, version)
 	}
 	if err == nil || errors.Is(err, protocol.ErrNotFound) {

@@ -76,7 +76,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	case err == nil && !e.job.Force && !same(there, s.record) && (there.SignIn == "" || there.SignIn != s.record.SignIn):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
-	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+	case err != nil && !replaceable(err):
 		return failed(err)
 	}
 	e.remember(s.st) // what is undecided would be decided by what is found: from here on there may be two
