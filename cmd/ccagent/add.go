@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,7 +120,7 @@ func addTable(c *cli.Context) (profileTable, error) {
 	if len(t.Hosts) == 0 {
 		t.Hosts = nil
 	}
-	program := c.Args().Tail()
+	program := slices.Clone(c.Args().Tail())
 	if len(program) > 0 {
 		t.Command = program
 	}
@@ -134,12 +135,20 @@ func addTable(c *cli.Context) (profileTable, error) {
 		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")
 	case t.Provider == "command" && len(program) == 0:
 		return t, usagef(c, "which program? ccagent add NAME --provider command -- PROGRAM ARGUMENTS")
-	case t.ConfigDir != nil && *t.ConfigDir != "" && !strings.HasPrefix(*t.ConfigDir, "~"):
-		dir, err := filepath.Abs(*t.ConfigDir) // the shell's folder is not the agent's
+	}
+	// The shell's folder is not the agent's.
+	if t.ConfigDir != nil && *t.ConfigDir != "" && !strings.HasPrefix(*t.ConfigDir, "~") {
+		dir, err := filepath.Abs(*t.ConfigDir)
 		if err != nil {
 			return t, err
 		}
 		t.ConfigDir = &dir
+	}
+	if len(program) > 0 && strings.Contains(program[0], "/") && !strings.HasPrefix(program[0], "~/") {
+		var err error
+		if program[0], err = filepath.Abs(program[0]); err != nil {
+			return t, err
+		}
 	}
 	for _, value := range []*string{t.ConfigDir, t.TokenURL, t.ClientID, t.TTL, t.Timeout} {
 		if value != nil && !encodable(*value) {

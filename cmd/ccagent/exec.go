@@ -73,11 +73,14 @@ EXAMPLE:
 
 func cannotRun(program string, err error) error {
 	code := 126
+	var looked *exec.Error
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		code, err = 127, errors.New("not found")
 	case errors.Is(err, fs.ErrPermission):
 		err = errors.New("permission denied")
+	case errors.As(err, &looked):
+		err = looked.Err // without the name, which it repeats
 	}
 	return &exitError{fmt.Errorf("%s: %w", program, err), code}
 }
