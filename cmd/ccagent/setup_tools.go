@@ -109,13 +109,13 @@ func claudeCodePlan(w wish) (plan, error) {
 		if w.profile.Provider != "static" { // a key that was refused can't be renewed
 			command += reask(w, settings)
 		}
-		return plan{edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}}, says: outranked(w)}, nil
+		return plan{edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}}, says: outranked(w, command)}, nil
 	}
 	switch w.by {
 	case "", "guard":
 		return plan{guard: true, says: []string{"an OAuth sign-in does not work by apiKeyHelper, so Claude Code goes on reading its own file, which the agent keeps fresh (other ways: --by sdk, --by exec)"}}, nil
 	case "sdk":
-		return plan{view: true, edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}}, says: outranked(w)}, nil
+		return plan{view: true, edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}}, says: outranked(w, "")}, nil
 	case "exec":
 		return plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}, nil
 	}
@@ -141,10 +141,12 @@ func reask(w wish, settings string) string {
 	return fmt.Sprintf(" --on-reask=renew --reask-window=%dms", ms*4/5)
 }
 
-// outranked names what Claude Code takes before what it is told here.
-func outranked(w wish) []string {
+// outranked names what Claude Code takes before what it is told here, which is the helper, or a sign-in if that is empty.
+func outranked(w wish, helper string) []string {
+	settings, _ := readClaudeSettings(w.env)
+	settings.Helper = helper
 	var says []string
-	for _, f := range checkEnvironment(w.env) {
+	for _, f := range checkEnvironment(w.env, settings) {
 		if f.State == "warn" {
 			says = append(says, "note: "+f.What)
 		}
