@@ -33,6 +33,7 @@ type provider struct {
 	hang    chan struct{} // a save waits for it
 	store   string
 	watch   []string
+	behind  bool // a view can't be written
 
 	n      int
 	expiry time.Time
@@ -68,7 +69,7 @@ func (p *provider) set(f func()) {
 }
 
 func (p *provider) result() job.Result {
-	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch}
+	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind}
 	if r.Store == "" {
 		r.Store = "file"
 	}

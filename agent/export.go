@@ -161,3 +161,13 @@ func (restricted) Control(context.Context, protocol.ControlRequest) (protocol.Co
 func (restricted) Identify(context.Context, protocol.IdentifyRequest) (protocol.Identity, error) {
 	return protocol.Identity{}, deniedHere("who is signed in")
 }
+
+// It is [protocol.Watcher] and [protocol.Keeper] too, so that the refusal says why: an agent that is neither is an older one.
+
+func (restricted) Watch(context.Context, protocol.WatchRequest) (protocol.WatchReply, error) {
+	return protocol.WatchReply{}, deniedHere("notice of changes")
+}
+
+func (restricted) Keep(context.Context, protocol.KeepRequest) (protocol.KeepReply, error) {
+	return protocol.KeepReply{}, deniedHere("a say in where a sign-in rests")
+}

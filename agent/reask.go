@@ -30,6 +30,10 @@ const maxConsumers = 64
 // shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
 var shells = []string{"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "csh", "tcsh", "env", "timeout", "nice", "setsid"}
 
+// inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a container
+// the first process may as well be the tool itself.
+var inits = []string{"systemd", "init", "launchd", "tini", "docker-init", "dumb-init", "catatonit", "podman-init"}
+
 // process is one of them, as the kernel describes it.
 type process struct {
 	consumer
@@ -37,15 +41,19 @@ type process struct {
 	name   string
 }
 
-// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told.
+// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told, as of whoever asks on
+// another machine by way of an ssh here.
 func consumerOf(helper int32) (c consumer, ok bool) {
 	p, ok := processOf(helper)
+	if p.name == "ssh" {
+		return consumer{}, false
+	}
 	for range 16 {
-		if !ok || p.parent <= 1 {
+		if !ok || p.parent <= 0 {
 			return consumer{}, false
 		}
 		if p, ok = processOf(p.parent); ok && !slices.Contains(shells, p.name) {
-			return p.consumer, true
+			return p.consumer, !slices.Contains(inits, p.name)
 		}
 	}
 	return consumer{}, false
@@ -123,6 +131,9 @@ func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	last, ok := e.given[who]
+	if now.Sub(e.lastRenewal) < settled { // a forced renewal would bring the same: that is for a refusal to come
+		return false
+	}
 	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < window || last.token.Reveal() != t.Value.Reveal() {
 		return false
 	}

@@ -51,6 +51,9 @@ func TestReask(t *testing.T) {
 		}
 		first := asks(ours)
 		renewed(1, "the first question")
+		time.Sleep(time.Second)
+		asks(ours)
+		renewed(1, "a token that was renewed just now; the next refusal counts")
 		time.Sleep(3 * time.Second)
 		asks(theirs)
 		renewed(1, "another program")

@@ -28,6 +28,7 @@ const (
 // flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
 type flight struct {
 	job   job.Job
+	look  bool          // it reads what others have written, and the token in hand would do else
 	ready chan struct{} // the token is in hand, or the job is done
 	done  chan struct{} // the job is done
 
@@ -45,7 +46,7 @@ func (f *flight) renews(h *hand, now time.Time) bool {
 
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
-	for {
+	for looks := 0; ; {
 		h, f, err := e.judge(req)
 		if f == nil {
 			return h, err
@@ -66,6 +67,9 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		}
 		if !bytes.Equal(f.job.Settings, e.profile.Load().Settings) {
 			continue // it began by other settings, which may name another store or sign-in
+		}
+		if looks++; f.look && looks == 1 {
+			continue // it may have read what was written since then, or not
 		}
 		now := e.agent.now()
 		switch {
@@ -91,6 +95,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	if h := e.hand.Load(); h == nil || req.Force || !h.serves(now, req.MinTTL, req.HalfLife) {
 		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
 	}
+	changed := e.sight.Load().changed() // before the lock: it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
@@ -99,9 +104,10 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		if h != nil && e.failure == nil && fresh && h.alive(now) {
 			return h, nil, nil
 		}
-	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) {
+	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && e.looksAgain(now)) {
 		return h, nil, nil
 	}
+	look := h != nil && !req.Force && h.serves(now, req.MinTTL, req.HalfLife)
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
@@ -111,7 +117,15 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		}
 		return nil, nil, err
 	}
-	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+	f := e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife})
+	f.look = look
+	return nil, f, nil
+}
+
+// looksAgain reports whether what others have written is to be read before the token in hand is given out: not while a job of ours
+// writes there, nor again and again where that fails. e.mu is held.
+func (e *entry) looksAgain(now time.Time) bool {
+	return (e.flight == nil || e.flight.look) && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
@@ -184,7 +198,7 @@ func (e *entry) fly(f *flight) {
 	if err != nil {
 		report.Err = asError(err)
 	}
-	e.land(f, report, before, began)
+	e.land(f, report, before, began, allLocal(report.Result.Watch))
 	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
@@ -232,18 +246,19 @@ func (e *entry) renewed(f *flight, r job.Result) {
 }
 
 // land takes a job's end.
-func (e *entry) land(f *flight, report job.Report, before seen, began time.Time) {
+func (e *entry) land(f *flight, report job.Report, before seen, began time.Time, local bool) {
 	log := e.agent.log
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
-	e.know(r, before, began)
+	e.know(r, before, began, local)
 	if e.note != r.Note && r.Note != "" {
 		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
 	if !r.Token.Empty() || r.Note != "" {
 		e.note = r.Note
+		e.behind(r.Behind, now)
 	}
 	if r.Gone {
 		e.hand.Store(nil)
@@ -311,7 +326,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 }
 
 // know keeps what a job says of the record's place. e.mu is held.
-func (e *entry) know(r job.Result, before seen, began time.Time) {
+func (e *entry) know(r job.Result, before seen, began time.Time, local bool) {
 	if r.Location == "" && r.Store == "" {
 		return
 	}
@@ -323,14 +338,14 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
-		e.seen = before
+		e.see(before, others, local)
 	case after.before(began, others):
-		e.seen = after
+		e.see(after, others, local)
 	case r.Saved && r.Renewed && !others:
-		e.seen = after // ours, in all likelihood; the load before each renewal settles it
+		e.see(after, others, local) // ours, in all likelihood; the load before each renewal settles it
 	default:
 		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		e.seen = unknown(after.paths)
+		e.see(unknown(after.paths), others, local)
 	}
 }
 
@@ -345,6 +360,18 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 		e.saveError = &protocol.Error{Code: protocol.CodeStorage, Message: "the worker ended before it had saved"}
 	}
 	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
+}
+
+// behind keeps whether a view has still to be written. e.mu is held.
+func (e *entry) behind(behind bool, now time.Time) {
+	switch {
+	case !behind:
+		e.showing = nil
+		return
+	case e.showing == nil:
+		e.showing = &retry{}
+	}
+	e.showing.again(now, maxSaveBackoff)
 }
 
 // again is the next try after a failure: 1 s, doubling up to limit, a quarter of it jitter.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -204,6 +205,35 @@ func TestListenWaitsForOneThatEnds(t *testing.T) {
 	defer cancel()
 	if _, err := Listen(ctx, path); !errors.Is(err, protocol.ErrUnavailable) {
 		t.Errorf("a holder that never ends: %v", err)
+	}
+}
+
+// An agent that is killed while it starts a worker leaves the socket and the lock in it until that runs its program: nobody answers
+// there, and the next agent is not to take it for one that does.
+func TestListenOutwaitsAKilledAgent(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	for _, first := range []string{"lock", "socket"} { // to be closed
+		ghost := listen(t, path)
+		if _, err := ghost.lock.WriteAt([]byte("2 1                 \n"), 0); err != nil { // nobody's number and start
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		time.AfterFunc(200*time.Millisecond, func() {
+			defer close(closed)
+			parts := []io.Closer{ghost.lock, ghost.UnixListener}
+			if first == "socket" {
+				slices.Reverse(parts)
+			}
+			parts[0].Close()
+			time.Sleep(50 * time.Millisecond)
+			parts[1].Close()
+		})
+		l, err := Listen(t.Context(), path)
+		<-closed
+		if err != nil {
+			t.Fatalf("the %s goes first: %v", first, err)
+		}
+		l.Release()
 	}
 }
 

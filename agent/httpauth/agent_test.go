@@ -216,6 +216,32 @@ func TestAgentAway(t *testing.T) {
 	})
 }
 
+// deaf is a restricted socket, which gives no notice of changes.
+type deaf struct{ plain }
+
+func (*deaf) Watch(context.Context, protocol.WatchRequest) (protocol.WatchReply, error) {
+	return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeDenied, Message: "denied"}
+}
+
+// TestWatchDenied: that no notice is given says nothing against the token.
+func TestWatchDenied(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := &deaf{plain{answer: func(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+			return fake("fake-access-1", time.Hour), nil
+		}}}
+		a := NewAgent(d, "")
+		defer a.Close()
+		for range int(unwatched/time.Second) - 1 {
+			mustTake(t, a, "")
+			time.Sleep(time.Second)
+		}
+		if n := d.asked.Load(); n != 1 {
+			t.Errorf("asked %d times for a token that lives", n)
+		}
+	})
+}
+
 // TestShared: all who wait share one question, each within its own context.
 func TestShared(t *testing.T) {
 	t.Parallel()

@@ -75,7 +75,8 @@ func (a *Agent) lost(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.watched = false
-	if !away(err) && !errors.Is(err, protocol.ErrLocked) && protocol.CodeOf(err) != protocol.CodeInternal {
+	// An older agent (an internal error) and a restricted socket (denied) never say so.
+	if !away(err) && !errors.Is(err, protocol.ErrLocked) && !errors.Is(err, protocol.ErrDenied) && protocol.CodeOf(err) != protocol.CodeInternal {
 		a.epoch++
 		clear(a.leases)
 	}

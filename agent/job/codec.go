@@ -94,6 +94,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(r.Result.Notice)
 	identity(&e, r.Result.Identity)
 	e.String(r.Result.Note)
+	e.Bool(r.Result.Behind)
 	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
 	return write(w, &e)
@@ -130,6 +131,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Notice:       d.String(),
 		Identity:     readIdentity(&d),
 		Note:         d.String(),
+		Behind:       d.Bool(),
 		Past:         d.PastSignIns(),
 		Key:          secret(&d),
 	}

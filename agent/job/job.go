@@ -136,6 +136,7 @@ type Result struct {
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
 	Note         string // what the job found in the files of other programs: shown in status until the next job
+	Behind       bool   // a view could not be written: to be tried again
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }

@@ -46,6 +46,9 @@ func (e *errand) move(ctx context.Context) outcome {
 			s, err = e.lockAndSettle(waiting, from)
 		}
 	}
+	if errors.Is(err, protocol.ErrNotFound) && to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
+		store.NewHistory(e.settings.StateDir, to).Take(ctx, store.NewHistory(e.settings.StateDir, from))
+	}
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
@@ -90,7 +93,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	}
 	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
 	if err == nil && !sameSignIn(there, s.record) { // with --force: it is replaced, and not lost
-		if err := target.Keep(ctx, there, time.Now()); err != nil {
+		if err := target.Keep(ctx, there, false, time.Now()); err != nil {
 			return failed(err)
 		}
 	}
@@ -129,7 +132,11 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if claude, ok := to.(*store.ClaudeCode); ok && err == nil {
 		err = claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+	switch {
+	case err == nil, errors.Is(err, protocol.ErrNotFound):
+	case e.job.Op == job.Guard:
+		o.result.Notice, o.result.Behind = fmt.Sprintf("%s could not be made a view yet (%v); that is tried again", s.st.Place().Location, err), true
+	default:
 		o.result.Notice = fmt.Sprintf("an old copy is left in %s (%v); remove it with: ccagent move %s %s", s.st.Place().Location, err, e.job.Profile, to.Place().Kind)
 	}
 	return o
@@ -203,7 +210,7 @@ func (e *errand) history(ctx context.Context) outcome {
 	history := store.NewHistory(e.settings.StateDir, st)
 	current, _, err := st.Load(ctx) // absent, or beyond reading: no entry is it
 	if err == nil {
-		history.Keep(ctx, current, time.Now()) // see backUp; who can't write may look all the same
+		history.Keep(ctx, current, false, time.Now()) // see backUp; who can't write may look all the same
 	}
 	past, err := history.List(ctx)
 	var o outcome

@@ -37,8 +37,8 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
 			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
-			&cli.StringFlag{Name: "ttl", Usage: "command: how long a token without an expiry lives, like 30m"},
-			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: how long one run or request may take, like 30s"},
+			&cli.StringFlag{Name: "ttl", Usage: "command: a token without an expiry lives for `DURATION`, like 30m"},
+			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: one run or request may take `DURATION`, like 30s"},
 			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
 			&cli.StringFlag{Name: "token-url", Usage: "claude: the token endpoint's `URL`"},
 			&cli.StringFlag{Name: "client-id", Usage: "claude: the client's `ID` at the token endpoint"},

@@ -34,7 +34,34 @@ EXAMPLE:
 }
 
 // takesProfile are the commands whose argument is the name of a profile.
-var takesProfile = map[string]bool{"login": true, "logout": true, "remove": true, "whoami": true}
+var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
+
+// argumentsOf are the words that a command takes as its arguments, where they are always the same.
+func argumentsOf(command string, commands []*cli.Command) string {
+	switch command {
+	case "completion":
+		return "bash zsh fish"
+	case "doctor":
+		return "store"
+	case "guard":
+		return "claude-code"
+	case "help":
+		words := topics()
+		for _, command := range commands {
+			words = append(words, command.Name)
+		}
+		slices.Sort(words)
+		return strings.Join(slices.Compact(words), " ")
+	case "move":
+		return "file keyring encrypted claude-code"
+	case "setup":
+		return strings.Join(toolNames(), " ")
+	}
+	return ""
+}
+
+// takesFile are the flags whose value is a file.
+var takesFile = []string{"--profile-from", "--identity", "--output", "-o", "--log-file", "--export", "--ssh-config", "-F"}
 
 // flagWords are a command's flags as they are typed.
 func flagWords(command *cli.Command) []string {
@@ -61,6 +88,9 @@ var fixedWords = map[string]string{
 	"--grant":       "authorization_code device_code client_credentials jwt-bearer",
 	"--client-auth": "none client_secret_basic client_secret_post private_key_jwt",
 	"--store":       "auto claude-code file keyring encrypted memory",
+	"--by":          "guard sdk exec",
+	"--log-level":   "debug info warn error",
+	"--log-format":  "text json",
 }
 
 func completeBash(w io.Writer, commands []*cli.Command) error {
@@ -78,8 +108,8 @@ _ccagent() {
 	fmt.Fprintf(&b, "%s\"\n", strings.Join(names, " "))
 	b.WriteString(`    else
         case $prev in
-        -p|--profile) words=$(ccagent list --names 2>/dev/null) ;;
-        --profile-from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        -p|--profile|--profiles) words=$(ccagent list --names 2>/dev/null) ;;
+        ` + strings.Join(takesFile, "|") + `) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --config-dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
 `)
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
@@ -87,12 +117,9 @@ _ccagent() {
 	}
 	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
 	for _, command := range commands {
-		words := `"` + strings.Join(flagWords(command), " ")
-		switch {
-		case takesProfile[command.Name]:
+		words := strings.TrimRight(`"`+strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands), " ")
+		if takesProfile[command.Name] {
 			words += ` $(ccagent list --names 2>/dev/null)`
-		case command.Name == "completion":
-			words += " bash zsh fish"
 		}
 		extra := ""
 		switch command.Name {
@@ -131,8 +158,8 @@ _ccagent() {
         return
     fi
     case $words[CURRENT-1] in
-    -p|--profile) _ccagent_profiles; return ;;
-    --profile-from) _files; return ;;
+    -p|--profile|--profiles) _ccagent_profiles; return ;;
+    ` + strings.Join(takesFile, "|") + `) _files; return ;;
     --config-dir) _files -/; return ;;
 `)
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
@@ -140,7 +167,7 @@ _ccagent() {
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
 	for _, command := range commands {
-		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.Join(flagWords(command), " "))
+		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.TrimRight(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands), " "))
 		switch {
 		case takesProfile[command.Name]:
 			b.WriteString("; _ccagent_profiles")
@@ -148,8 +175,6 @@ _ccagent() {
 			b.WriteString("; _files")
 		case command.Name == "exec":
 			b.WriteString("; _command_names -e")
-		case command.Name == "completion":
-			b.WriteString(" bash zsh fish")
 		}
 		b.WriteString(" ;;\n")
 	}
@@ -178,9 +203,9 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			long := dashed(flag.Names()[0])
 			switch _, boolean := flag.(*cli.BoolFlag); {
 			case boolean:
-			case long == "--profile":
+			case long == "--profile", long == "--profiles":
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
-			case long == "--profile-from":
+			case slices.Contains(takesFile, long):
 				b.WriteString(" -r -F")
 			case long == "--config-dir":
 				b.WriteString(" -x -a '(__fish_complete_directories)'")
@@ -201,8 +226,9 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			fmt.Fprintf(&b, "%s -F\n", seen)
 		case command.Name == "exec":
 			fmt.Fprintf(&b, "%s -a '(__fish_complete_command)'\n", seen)
-		case command.Name == "completion":
-			fmt.Fprintf(&b, "%s -a 'bash zsh fish'\n", seen)
+		}
+		if words := argumentsOf(command.Name, commands); words != "" {
+			fmt.Fprintf(&b, "%s -a '%s'\n", seen, words)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,9 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
+
+// hostName is what cchelper can read in a tool's question; a name that no question can match is a mistake.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 // providers says which keys a provider's table may hold beyond those of every profile, and which stores it can use; the
 // first store is the default.
@@ -77,8 +81,8 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 
 	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: t.Provider, Store: t.Store}}
 	for _, host := range t.Hosts {
-		if host == "" || strings.ContainsAny(host, "/@*? \t") || !printable(host) {
-			return nil, fault("hosts", "hosts: %q is not a host name", host)
+		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international one is written xn--...", host)
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))
 	}

@@ -127,7 +127,8 @@ func warnHelper(stderr io.Writer, env environ) {
 // claudeSettings is what we read of Claude Code's settings.json.
 type claudeSettings struct {
 	path   string
-	Helper string `json:"apiKeyHelper"`
+	Helper string         `json:"apiKeyHelper"`
+	Env    map[string]any `json:"env"`
 }
 
 // readClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.

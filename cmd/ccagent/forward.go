@@ -7,8 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -57,8 +61,12 @@ func forward(c *cli.Context) error {
 		return &exitError{errors.New("there is no ssh on PATH"), 127}
 	}
 
-	// Short: a socket's path has about 100 bytes. 0700, and gone at the end.
-	dir, err := os.MkdirTemp("", "ccf")
+	// Short: a socket's path has about 100 bytes, of which ssh wants some for a name of its own. 0700, and gone at the end.
+	parent := os.TempDir()
+	if len(parent) > 60 {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "ccf")
 	if err != nil {
 		return err
 	}
@@ -68,7 +76,7 @@ func forward(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(c.Context)
+	ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGHUP) // a terminal that is closed, too
 	defer cancel()
 	served := make(chan error, 1)
 	go func() { served <- share(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
@@ -76,7 +84,7 @@ func forward(c *cli.Context) error {
 
 	// One login carries all: the folder must be there before a socket can be forwarded into it.
 	ssh := func(args ...string) *exec.Cmd {
-		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c")}
+		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none"}
 		if file := c.String("ssh-config"); file != "" {
 			options = append(options, "-F", file)
 		}
@@ -87,26 +95,7 @@ func forward(c *cli.Context) error {
 		cmd.Stdin, cmd.Stderr = os.Stdin, c.App.ErrWriter
 		return cmd
 	}
-	failed := func(what string, err error) error {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("%s: ssh failed (%v)", what, err), Hint: "what ssh says is above"}
-	}
-	master := ssh("-o", "ControlMaster=yes", "-o", "ControlPersist=yes", host, "exec sh -c 'umask 077; mktemp -d /tmp/ccagent-XXXXXXXXXX'")
-	master.Stdin = nil
-	out, err := master.Output()
-	if err != nil {
-		return failed("logging in to "+sanitize(host), err)
-	}
-	defer func() {
-		end := exec.Command("ssh", "-o", "ControlPath="+filepath.Join(dir, "c"), "-O", "exit", host)
-		end.Run()
-	}()
-	remote := strings.TrimSpace(string(out))
-	if !strings.HasPrefix(remote, "/tmp/ccagent-") || strings.ContainsAny(remote, " '\"\n\\") {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "its shell must print nothing of its own in a session without a terminal"}
-	}
-	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
-		return failed("forwarding the socket", err)
-	}
+	// What runs over there goes as a file, which needs no quoting that every login shell agrees on: fish and csh do not.
 	command := `"${SHELL:-/bin/sh}" -l`
 	if c.Args().Len() > 1 {
 		var words []string
@@ -115,8 +104,31 @@ func forward(c *cli.Context) error {
 		}
 		command = strings.Join(words, " ")
 	}
-	script := fmt.Sprintf("CCAGENT_SOCK=%[1]s/agent.sock; export CCAGENT_SOCK; trap \"rm -rf %[1]s\" EXIT HUP TERM; %[2]s", remote, command)
-	args := []string{host, "exec sh -c " + shellQuote(script)}
+	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport CCAGENT_SOCK\n" + command + "\n"
+	// Should we be killed, it ends by itself once no session is left.
+	master := ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", host,
+		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
+	master.Stdin = strings.NewReader(script)
+	out, err := master.Output()
+	if err != nil {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err), Hint: "what ssh says is above"}
+	}
+	last := func(args ...string) { // whatever has become of the session
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		exec.CommandContext(ctx, "ssh", append([]string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none", "-T"}, args...)...).Run()
+	}
+	defer last("-O", "exit", host)
+	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out)) // the shell over there may have something to say as well
+	if remote == "" {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: ssh " + shellQuote(host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
+	}
+	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
+	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
+			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
+	}
+	args := []string{host, "exec sh " + remote + "/run"}
 	if c.Args().Len() == 1 {
 		args = append([]string{"-t"}, args...)
 	}
@@ -124,6 +136,9 @@ func forward(c *cli.Context) error {
 	session.Stdout = c.App.Writer.(*output).Writer
 	err = session.Run()
 	var exit *exec.ExitError
+	if ctx.Err() != nil && c.Context.Err() == nil {
+		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}
+	}
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
 		return &exitError{fmt.Errorf("the session ended with exit code %d", exit.ExitCode()), exit.ExitCode()}
 	}

@@ -39,11 +39,16 @@ EXAMPLE:
 				_, err := fmt.Fprintf(c.App.Writer, "\nTOPICS (ccagent help TOPIC):\n   %s\n", strings.Join(topics(), ", "))
 				return err
 			}
+			topic := strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".md") // as other texts name it
 			if command := c.App.Command(name); command != nil && !command.Hidden {
-				return cli.ShowCommandHelp(c, name)
+				if err := cli.ShowCommandHelp(c, name); err != nil || !slices.Contains(topics(), name) {
+					return err
+				}
+				_, err := fmt.Fprintf(c.App.Writer, "\nThere is a document of that name too: ccagent help docs/%s.md\n", name)
+				return err
 			}
-			if slices.Contains(topics(), name) {
-				text, err := docs.Files.ReadFile(name + ".md")
+			if slices.Contains(topics(), topic) {
+				text, err := docs.Files.ReadFile(topic + ".md")
 				if err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,41 +91,14 @@ func install(c *cli.Context) error {
 	}
 	packaged := s.packaged()
 	if !packaged && !c.Bool("force") {
-		foreign, err := s.foreign()
-		if err != nil {
+		if err := refuseForeign(c, s); err != nil {
 			return err
-		}
-		for _, f := range foreign {
-			for _, ours := range s.files {
-				if ours.path == f.path {
-					showDiff(c.App.ErrWriter, f.path, f.content, ours.content)
-				}
-			}
-		}
-		if foreign != nil {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
-				Hint: "replace it with: ccagent install --force"}
 		}
 	}
 	if err := mayEnd(c, ctx); err != nil {
 		return err
 	}
-
-	var written []string
-	if !packaged {
-		if written, err = s.write(); err != nil {
-			return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-		}
-	}
-	if err := handOverSocket(c, ctx, s); err != nil {
-		return err
-	}
-	if c.Bool("at-login") && s.atLogin != nil {
-		if err := runQuietly(ctx, s.atLogin); err != nil {
-			return err
-		}
-	}
-	pid, err := activates(ctx, s)
+	written, pid, err := takeOver(c, ctx, s, packaged, c.Bool("at-login"))
 	if err != nil {
 		return err
 	}
@@ -146,6 +121,43 @@ func install(c *cli.Context) error {
 	return err
 }
 
+// refuseForeign shows what would be written over, if it is not ours.
+func refuseForeign(c *cli.Context, s service) error {
+	foreign, err := s.foreign()
+	if err != nil || foreign == nil {
+		return err
+	}
+	for _, f := range foreign {
+		for _, ours := range s.files {
+			if ours.path == f.path {
+				showDiff(c.App.ErrWriter, f.path, f.content, ours.content)
+			}
+		}
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
+		Hint: "replace it with: ccagent install --force"}
+}
+
+// takeOver has the manager listen, in the place of whichever agent does, and returns the files it wrote for that and the agent that a
+// connection then starts.
+func takeOver(c *cli.Context, ctx context.Context, s service, packaged, atLogin bool) (written []string, pid int, err error) {
+	if !packaged {
+		if written, err = s.write(); err != nil {
+			return nil, 0, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+		}
+	}
+	if err := handOverSocket(c, ctx, s); err != nil {
+		return nil, 0, err
+	}
+	if atLogin && s.atLogin != nil {
+		if err := runQuietly(ctx, s.atLogin); err != nil {
+			return nil, 0, err
+		}
+	}
+	pid, err = activates(ctx, s)
+	return written, pid, err
+}
+
 func noManager(s service) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no service manager of yours to talk to (" + s.manager + "), as in a container, or in WSL without systemd",
 		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\neval \"$(ccagent env)\""}
@@ -153,22 +165,31 @@ func noManager(s service) error {
 
 // mayEnd asks before the running agent takes what it alone holds with it.
 func mayEnd(c *cli.Context, ctx context.Context) error {
+	alone, err := heldAlone(ctx)
+	if err != nil || alone == "" || c.Bool("yes") {
+		return err
+	}
+	return confirm(c.Context, "the running agent alone holds the record of profile "+alone+"; end it?", "--yes")
+}
+
+// heldAlone is a profile whose record is in the running agent's memory alone, "" if there is none.
+func heldAlone(ctx context.Context) (profile string, err error) {
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer client.Close()
 	client.Home = protocol.Home{}
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
-	if err != nil || c.Bool("yes") {
-		return nil // none is running, or it is hanging and will be replaced
+	if err != nil {
+		return "", nil // none is running, or it is hanging and will be replaced
 	}
 	for _, p := range status.Profiles {
 		if p.Store == "memory" && p.HasToken || p.State == protocol.StateUnsaved {
-			return confirm(c.Context, "the running agent alone holds the record of profile "+p.Name+"; end it?", "--yes")
+			return p.Name, nil
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
@@ -239,13 +260,32 @@ func differing(ctx context.Context, s service) []string {
 	if err != nil {
 		return nil
 	}
+	theirs := shownEnvironment(string(out))
 	var names []string
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"} {
-		if value := getenv(name); value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
+		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value := getenv(name); value != "" && theirs[name] != value {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
+// the star of NO_PROXY, comes as $'...'.
+func shownEnvironment(text string) map[string]string {
+	shown := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if quoted, ok := strings.CutPrefix(value, "$'"); ok {
+			quoted = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(quoted, "'"), `\'`, "'"), `"`, `\"`)
+			if plain, err := strconv.Unquote(`"` + quoted + `"`); err == nil {
+				value = plain
+			}
+		}
+		shown[name] = value
+	}
+	return shown
 }
 
 // lingers warns where the agent ends with the last login.
@@ -262,21 +302,64 @@ func lingers(c *cli.Context) {
 	}
 }
 
-// warnNotAtLogin says so if nothing starts the agent at login.
-func warnNotAtLogin(c *cli.Context) {
-	ctx, cancel := context.WithTimeout(c.Context, 5*time.Second)
+// startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
+func startAtLogin(c *cli.Context) {
+	ctx, cancel := context.WithTimeout(c.Context, managerTime)
 	defer cancel()
-	s, err := thisService()
-	if err == nil && s.atLogin != nil && s.there(ctx) && exec.CommandContext(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service").Run() == nil {
-		lingers(c)
+	done, err := enableAtLogin(c, ctx)
+	if err != nil {
+		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
+			conn.close()
+		}
+		warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out (%v); mend it with: ccagent install --at-login (without systemd: eval \"$(ccagent env)\" in the shell's profile)", err)
 		return
 	}
-	if runtime.GOOS == "darwin" && err == nil {
+	if done {
+		notice(c.App.ErrWriter, "from now on the agent starts at login; undo that with: ccagent uninstall")
+	}
+	lingers(c)
+}
+
+// enableAtLogin does what `install --at-login` does where that asks nothing and replaces nothing of others, and reports whether
+// anything was to be done.
+func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
+	s, err := thisService()
+	switch {
+	case err != nil:
+		return false, err
+	case getenv("CCAGENT_SOCK") != "" && s.manager == "systemd":
+		return false, errors.New("CCAGENT_SOCK names a socket of your own")
+	case os.Geteuid() == 0 && getenv("SUDO_USER") != "":
+		return false, errors.New("under sudo it would be root's")
+	case !s.there(ctx):
+		return false, errors.New("there is no service manager of yours")
+	}
+	if s.manager == "launchd" {
 		if _, err := os.Stat(s.files[0].path); err == nil {
-			return
+			return false, nil
 		}
 	}
-	warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out; mend it with: ccagent install --at-login (without systemd: eval \"$(ccagent env)\" in the shell's profile)")
+	if s.atLogin != nil && runQuietly(ctx, []string{"systemctl", "--user", "is-enabled", "-q", "ccagent.service"}) == nil {
+		return false, nil
+	}
+	if s.atLogin != nil && runQuietly(ctx, []string{"systemctl", "--user", "is-enabled", "-q", "ccagent.socket"}) == nil {
+		return true, runQuietly(ctx, s.atLogin)
+	}
+	packaged := s.packaged()
+	if !packaged {
+		if foreign, err := s.foreign(); err != nil || foreign != nil {
+			return false, cmp.Or(err, errors.New("its units are not ours"))
+		}
+	}
+	// The manager's agent would look for the sign-in elsewhere.
+	if names := differing(ctx, s); slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "XDG_") }) {
+		return false, errors.New(strings.Join(names, ", ") + " is not set for the service manager's programs")
+	}
+	if profile, err := heldAlone(ctx); err != nil || profile != "" {
+		return false, cmp.Or(err, errors.New("the running agent alone holds the record of profile "+profile))
+	}
+	_, _, err = takeOver(c, ctx, s, packaged, true)
+	return true, err
 }
 
 func uninstall(c *cli.Context) error {

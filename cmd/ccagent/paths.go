@@ -94,3 +94,11 @@ func (e environ) expand(path string) string {
 	}
 	return filepath.Clean(path)
 }
+
+// belowHome is what expand makes path of, written with ~/ where it is below the home.
+func (e environ) belowHome(path string) string {
+	if below, ok := strings.CutPrefix(path, filepath.Clean(e("HOME"))+"/"); ok && filepath.IsAbs(e("HOME")) {
+		return "~/" + below
+	}
+	return path
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -56,7 +57,18 @@ func serveExport(c *cli.Context) error {
 	}
 	var uids []uint32
 	for _, uid := range c.IntSlice("allow-uid") {
+		if uid < 0 || uid >= math.MaxUint32 {
+			return usagef(c, "--allow-uid %d is no user id", uid)
+		}
 		uids = append(uids, uint32(uid))
+	}
+	switch gid := c.Int("allow-gid"); {
+	case c.IsSet("allow-gid") && (gid < 0 || gid >= math.MaxUint32):
+		return usagef(c, "--allow-gid %d is no group id", gid)
+	case c.IsSet("allow-gid") && len(uids) > 0:
+		return usagef(c, "--allow-uid and --allow-gid exclude each other: the socket is either the group's or everybody's to try")
+	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
+		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
 	}
 	if err := harden(); err != nil {
 		return err
@@ -100,16 +112,21 @@ func share(ctx context.Context, l *net.UnixListener, profiles []string, uids []u
 // the caller's to choose, and nobody else's to write in.
 func listenExport(path string, uids []uint32, gid int) (*net.UnixListener, error) {
 	fail := func(format string, args ...any) (*net.UnixListener, error) {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "--export: " + fmt.Sprintf(format, args...)}
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
 	}
 	if !filepath.IsAbs(path) || len(path) > 100 {
 		return fail("%q must be an absolute path of 100 bytes at most", path)
 	}
+	if own, _, err := protocol.SocketPath(); err == nil && filepath.Clean(path) == filepath.Clean(own) {
+		return fail("%s is the place of the agent itself, which could not be asked then", path)
+	}
 	dir := filepath.Dir(path)
 	info, err := os.Lstat(dir)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fail("there is no folder %s: mkdir -m 700 %s", dir, shellQuote(dir))
 	case err != nil:
-		return fail("%v; make the folder first: mkdir -m 700 %s", err, dir)
+		return fail("%v", err)
 	case !info.IsDir():
 		return fail("%s is not a folder", dir)
 	case info.Mode().Perm()&0o002 != 0, gid < 0 && info.Mode().Perm()&0o020 != 0:
@@ -125,8 +142,11 @@ func listenExport(path string, uids []uint32, gid int) (*net.UnixListener, error
 	case info.Mode()&fs.ModeSocket == 0:
 		return fail("%s is there already, and is no socket", path)
 	default:
-		if c, err := net.Dial("unix", path); err == nil {
+		c, err := net.Dial("unix", path)
+		if err == nil {
 			c.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) { // a queue that is full is somebody's, too
 			return fail("somebody answers at %s already", path)
 		}
 		if err := os.Remove(path); err != nil {

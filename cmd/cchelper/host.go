@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // hostOf returns the host of a URL, or of host[:port] with or without a path, in lower case. Whatever two programs could read
 // in two ways is refused, and so is a host without TLS (RFC 6750 §5.3) unless it is this machine.
@@ -15,7 +18,7 @@ func hostOf(url string) (string, error) {
 	host := strings.ToLower(rest)
 	if strings.HasPrefix(host, "[") { // an IPv6 address
 		end := strings.IndexByte(host, ']')
-		if end < 0 || len(host) > end+1 && host[end+1] != ':' {
+		if end < 0 || len(host) > end+1 && host[end+1] != ':' || !strings.Contains(host[:end], ":") {
 			return "", badHost()
 		}
 		host, rest = host[1:end], host[end+1:]
@@ -48,7 +51,7 @@ func hostOf(url string) (string, error) {
 
 func badHost() error { return wrongUsage("the host that the tool names can't be read safely") }
 
-// onlyMember reads a JSON object with one member, a string without escapes: all that bazel sends, whose URIs have none.
+// onlyMember reads a JSON object with one member, a string of ASCII: all that bazel sends.
 func onlyMember(text, key string) (string, bool) {
 	text = strings.TrimSpace(text)
 	for _, want := range []string{"{", `"` + key + `"`, ":", `"`} {
@@ -60,6 +63,32 @@ func onlyMember(text, key string) (string, bool) {
 			text = strings.TrimLeft(text, " \t\r\n")
 		}
 	}
-	value, rest, ok := strings.Cut(text, `"`)
-	return value, ok && strings.TrimSpace(rest) == "}" && !strings.Contains(value, `\`)
+	var value []byte
+	for len(text) > 0 && text[0] != '"' {
+		c := text[0]
+		text = text[1:]
+		if c == '\\' {
+			var ok bool
+			if c, text, ok = escape(text); !ok {
+				return "", false
+			}
+		}
+		value = append(value, c)
+	}
+	rest, ok := strings.CutPrefix(text, `"`)
+	return string(value), ok && strings.TrimSpace(rest) == "}"
+}
+
+// escape reads what follows a backslash. Bazel writes = and & of a URL as \u003d and \u0026.
+func escape(text string) (c byte, rest string, ok bool) {
+	switch {
+	case text == "":
+		return 0, "", false
+	case strings.IndexByte(`"\/`, text[0]) >= 0:
+		return text[0], text[1:], true
+	case text[0] != 'u' || len(text) < 5:
+		return 0, "", false
+	}
+	n, err := strconv.ParseUint(text[1:5], 16, 16)
+	return byte(n), text[5:], err == nil && n < 0x80
 }

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestHostOf(t *testing.T) {
 	t.Parallel()
@@ -25,6 +28,8 @@ func TestHostOf(t *testing.T) {
 		"https://git.example.com evil":   "",
 		"https://gıt.example.com":        "",
 		"https://[::1":                   "",
+		"https://[git.example.com]":      "",
+		"https://git.example.com\r":      "",
 		"https://[::1]evil":              "",
 		"https://git.example.com\nx":     "",
 	} {
@@ -37,17 +42,42 @@ func TestHostOf(t *testing.T) {
 func TestOnlyMember(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`{"uri":"https://a"}`:              "https://a",
-		" { \"uri\" : \"https://a\" } \n":  "https://a",
-		`{"uri":"https://a","uri":"evil"}`: "",
-		`{"uri":"https:\/\/a"}`:            "",
-		`{"x":"https://a"}`:                "",
-		`{"uri":"https://a"`:               "",
-		`{"uri":1}`:                        "",
-		``:                                 "",
+		`{"uri":"https://a"}`:                  "https://a",
+		" { \"uri\" : \"https://a\" } \n":      "https://a",
+		`{"uri":"https://a","uri":"evil"}`:     "",
+		`{"uri":"https:\/\/a?b\u003dc\u0026"}`: "https://a?b=c&",
+		`{"uri":"https://a\u0022"}`:            `https://a"`,
+		`{"uri":"https://a\u0131"}`:            "",
+		`{"uri":"https://a\u+031"}`:            "",
+		`{"uri":"https://a\u003"}`:             "",
+		`{"uri":"https://a\n"}`:                "",
+		`{"uri":"https://a\"}`:                 "",
+		`{"uri":"https://a\`:                   "",
+		`{"x":"https://a"}`:                    "",
+		`{"uri":"https://a"`:                   "",
+		`{"uri":1}`:                            "",
+		``:                                     "",
 	} {
 		if got, ok := onlyMember(text, "uri"); ok != (want != "") || ok && got != want {
 			t.Errorf("%s: %q, %v", text, got, ok)
+		}
+	}
+}
+
+// A carriage return ends no line of git's: what looks like two to others is one host that nobody has.
+func TestGitLines(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"protocol=https\nhost=git.example.com\n\nhost=evil.example\n":         "git.example.com",
+		"protocol=https\nhost=git.example.com\r\n":                            "",
+		"protocol=https\nhost=evil.example\rhost=git.example.com\n":           "",
+		"protocol=https\rhost=evil.example\nhost=git.example.com\n":           "",
+		"protocol=https\nhost=git.example.com\x00.evil.example\n":             "",
+		"protocol=https\nhost=evil.example\nusername=a\nhost=git.example.com": "git.example.com", // git's own last word
+	} {
+		q, err := git([]string{"get"}, strings.NewReader(text), nil)
+		if q.host != want || err == nil && q.answer != nil && want == "" {
+			t.Errorf("%q: %q, %v", text, q.host, err)
 		}
 	}
 }

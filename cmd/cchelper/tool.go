@@ -127,7 +127,7 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	}
 	said := map[string]string{}
 	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "=")
+		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=") // a carriage return is part of the value
 		if !ok {
 			break
 		}

@@ -118,7 +118,11 @@ func Set(src, value []byte, path ...string) ([]byte, error) {
 		before := out[:last.Start]
 		line := before[bytes.LastIndexByte(before, '\n')+1:]
 		if len(line) < len(before) && len(bytes.TrimLeft(line, " \t")) == 0 { // the last has a line of its own
-			added = append(append([]byte(",\n"), line...), append(append(Encode(key), ": "...), value...)...)
+			comma := ",\n"
+			if bytes.HasSuffix(before[:len(before)-len(line)], []byte("\r\n")) {
+				comma = ",\r\n"
+			}
+			added = append(append([]byte(comma), line...), append(append(Encode(key), ": "...), value...)...)
 		} else {
 			added = append([]byte{','}, added...)
 		}

@@ -16,6 +16,7 @@ func TestSet(t *testing.T) {
 		{"empty", `{}`, []string{"a"}, `{"a":1}`},
 		{"one line", `{"b": 1.50}`, []string{"a"}, `{"b": 1.50,"a":1}`},
 		{"lines", "{\n  \"b\": 2\n}\n", []string{"a"}, "{\n  \"b\": 2,\n  \"a\": 1\n}\n"},
+		{"lines of DOS", "{\r\n  \"b\": 2\r\n}\r\n", []string{"a"}, "{\r\n  \"b\": 2,\r\n  \"a\": 1\r\n}\r\n"},
 		{"tabs", "{\n\t\"b\": [\n\t\t2\n\t]\n}", []string{"a"}, "{\n\t\"b\": [\n\t\t2\n\t],\n\t\"a\": 1\n}"},
 		{"replaced", `{"a": "old", "b": 2}`, []string{"a"}, `{"a": 1, "b": 2}`},
 		{"repeated", `{"a": 0, "a": 2}`, []string{"a"}, `{"a": 1, "a": 1}`},

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -19,10 +20,15 @@ import (
 )
 
 // sshd is a real one on this machine, which lets the user in by a key of the home's. Its ssh configuration has host "remote".
-func sshd(t *testing.T, h *home, user string) (config string) {
+func sshd(t *testing.T, h *home, user string, settings ...string) (config string) {
 	t.Helper()
-	dir := h.root + "/ssh"
-	mkdir(t, dir, 0o755)
+	dir, err := os.MkdirTemp(h.root, "ssh")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(h.root, 0o711); err != nil { // sshd reads the key as the user
 		t.Fatal(err)
 	}
@@ -51,6 +57,7 @@ func sshd(t *testing.T, h *home, user string) (config string) {
 	mkdir(t, "/run/sshd", 0o755) // its own, for privilege separation
 	server := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv PATH=%s:/usr/bin:/bin\n",
 		port, dir, dir, binDir)
+	server += strings.Join(settings, "\n") + "\n"
 	if err := os.WriteFile(dir+"/sshd_config", []byte(server), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +129,21 @@ func TestForward(t *testing.T) {
 	if r := over("exit 7"); r.exit != 7 {
 		t.Errorf("exit %d, want the command's 7\n%s", r.exit, r.stderr)
 	}
+	if r := h.ccagent("forward", "-F", config, "-o", "RemoteCommand=echo", "remote", "printf", "%s|", "a b", "it's \\'", "$HOME", "!x").must(t); r.stdout != "a b|it's \\'|$HOME|!x|" {
+		t.Errorf("words over there: %q", r.stdout)
+	}
 	if n := provider.Counts().Requests; n != 0 {
 		t.Errorf("%d requests to the provider", n)
+	}
+
+	// A server that forbids it.
+	forbidding := sshd(t, h, "ccagent-alice", "AllowStreamLocalForwarding no")
+	r = h.ccagent("forward", "-F", forbidding, "remote", "true")
+	if r.exit != 7 || !strings.Contains(r.stderr, "AllowStreamLocalForwarding") {
+		t.Errorf("forbidden: exit %d\n%s", r.exit, r.stderr)
+	}
+	if left, _ := filepath.Glob("/tmp/ccagent-??????????"); len(left) != 0 {
+		t.Errorf("%v is left over there", left)
 	}
 
 	// The socket's other end is gone: no agent is started over there, and the person is told.
@@ -135,7 +155,7 @@ func TestForward(t *testing.T) {
 	if err := ssh.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the forwarded socket", func() bool { return exists(bob.dir + "/fwd/agent.sock") })
+	wait(t, "the forwarded socket", func() bool { return accepts(bob.dir + "/fwd/agent.sock") })
 	bob.vars = append(bob.vars, "CCAGENT_SOCK="+bob.dir+"/fwd/agent.sock")
 	bob.helper().fails(t, 5, "nobody answers behind")
 	ssh.Process.Kill()
@@ -144,6 +164,107 @@ func TestForward(t *testing.T) {
 	if agents := bob.agents(); len(agents) != 0 {
 		t.Errorf("an agent was started over there: %v", agents)
 	}
+}
+
+// TestForwardEnds ends a session from this side in two ways. What it leaves over there gives nothing, and none of it stays.
+func TestForwardEnds(t *testing.T) {
+	needRoot(t)
+	h, _ := newExporter(t)
+	config := sshd(t, h, "ccagent-alice")
+	ssh := need(t, "ssh")
+	// begin opens a session that lives until its standard input ends, and returns its socket over there.
+	begin := func() (cmd *exec.Cmd, end func() error, socket string) {
+		t.Helper()
+		cmd = h.command(program("ccagent"), "forward", "-F", config, "--profiles", "claude", "remote", "sh", "-c", "cchelper >/dev/null && echo $CCAGENT_SOCK; cat")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cmd, in.Close, strings.TrimSpace(line)
+	}
+	masters := func() []string {
+		left, _ := filepath.Glob(h.tmp + "/ccf*/c")
+		return left
+	}
+
+	cmd, end, socket := begin()
+	cmd.Process.Signal(syscall.SIGHUP)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 143 {
+		t.Errorf("hung up: %v", err)
+	}
+	end()
+	if left, _ := filepath.Glob(h.tmp + "/ccf*"); exists(filepath.Dir(socket)) || len(left) != 0 {
+		t.Errorf("hung up: %s is left over there, or %v here", socket, left)
+	}
+
+	cmd, end, socket = begin()
+	cmd.Process.Kill()
+	cmd.Wait()
+	if r := h.run(ssh, "-F", config, "remote", "CCAGENT_SOCK="+socket+" cchelper"); r.exit != 5 || r.stdout != "" {
+		t.Errorf("killed: over there exit %d %q\n%s", r.exit, r.stdout, r.stderr)
+	}
+	if len(masters()) != 1 {
+		t.Fatalf("connections %v", masters())
+	}
+	end()
+	wait(t, "the connection to end", func() bool { return len(masters()) == 0 })
+	if exists(filepath.Dir(socket)) {
+		t.Errorf("killed: %s is left over there", socket)
+	}
+}
+
+// TestForwardWholeSocket is docs/remote.md's way by hand: the agent's own socket, forwarded by the real ssh. Over there is a token, and
+// nothing of it on the disk; that programs there ask one after the other is no sign that one was refused.
+func TestForwardWholeSocket(t *testing.T) {
+	needRoot(t)
+	h, provider := newExporter(t)
+	config := sshd(t, h, "ccagent-alice")
+	token := h.token() // starts the agent
+	there := t.TempDir()
+	for _, dir := range []string{filepath.Dir(there), there} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mkdir(t, there+"/fwd", 0o700)
+	giveTo(t, there+"/fwd", "ccagent-alice")
+	ssh := h.command(need(t, "ssh"), "-F", config, "-N", "-R", there+"/fwd/agent.sock:"+h.socket(), "remote")
+	if err := ssh.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { ssh.Process.Kill(); ssh.Wait() }()
+	wait(t, "the forwarded socket", func() bool { return accepts(there + "/fwd/agent.sock") })
+	over := func(command string) result {
+		t.Helper()
+		return h.run("ssh", "-F", config, "remote", "CCAGENT_SOCK="+there+"/fwd/agent.sock; export CCAGENT_SOCK; "+command)
+	}
+	r := over("for i in 1 2 3; do env cchelper --on-reask=renew; done; ccagent status >/dev/null && echo told; find $HOME /tmp /var/tmp /run -user ccagent-alice -type f -exec grep -ls " + token + " {} + 2>/dev/null; pgrep -u ccagent-alice ccagent")
+	if r.stdout != strings.Repeat(token+"\n", 3)+"told\n" {
+		t.Errorf("over there: %q\n%s", r.stdout, r.stderr)
+	}
+	if n := provider.Counts().Requests; n != 0 {
+		t.Errorf("%d requests to the provider", n)
+	}
+}
+
+// accepts reports whether somebody takes connections at a socket, which is a moment after its file is there.
+func accepts(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
 }
 
 func giveTo(t *testing.T, path, name string) {
@@ -165,7 +286,66 @@ func exporting(t *testing.T, h *home, socket string, args ...string) {
 	h.serveOn(socket, h.command(program("ccagent"), append([]string{"serve", "--export", socket}, args...)...))
 }
 
-// TestExportToContainer is docs/remote.md's bubblewrap: no home, no runtime directory, the socket alone.
+// TestRemoteDocs runs what docs/remote.md shows of containers and other users, as it is written there.
+func TestRemoteDocs(t *testing.T) {
+	needRoot(t)
+	need(t, "bwrap")
+	text, err := os.ReadFile("../../docs/remote.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// shown are the commands of a section that begin so, with what their further lines hold.
+	shown := func(section, begin string) string {
+		t.Helper()
+		_, rest, _ := strings.Cut(string(text), "\n## "+section+"\n")
+		rest, _, _ = strings.Cut(rest, "\n## ")
+		_, command, ok := strings.Cut(rest, "\n    "+begin)
+		if !ok {
+			t.Fatalf("%q shows no %q", section, begin)
+		}
+		end := 0
+		for end < len(command) && (command[end] != '\n' || strings.HasSuffix(command[:end], "\\")) {
+			end++
+		}
+		return begin + command[:end]
+	}
+	h := newHome(t)
+	h.config("[profiles.gateway]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-gateway-1\"]\n")
+	serve := func(section string) {
+		t.Helper()
+		h.run("sh", "-c", shown(section, "mkdir ")).must(t)
+		h.serveOn(h.path("box/agent.sock"), h.command("sh", "-c", "exec "+shown(section, "ccagent serve ")))
+	}
+
+	own := "A container of your own user"
+	serve(own)
+	inside := shown(own, "bwrap ")
+	if r := h.run("sh", "-c", inside); r.stdout != "fake-gateway-1\n" {
+		t.Errorf("inside: exit %d %q\n%s", r.exit, r.stdout, r.stderr)
+	}
+	if r := h.run("sh", "-c", strings.TrimSuffix(inside, "cchelper")+"cat "+h.path(".config/ccagent/config.toml")); r.exit == 0 {
+		t.Errorf("the home is inside: %s", r.stdout)
+	}
+	h.run("rm", "-r", h.path("box")).must(t)
+
+	alice := credential(t, "ccagent-alice")
+	for _, dir := range []string{h.root, h.dir} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text = []byte(strings.NewReplacer("1001", strconv.Itoa(int(alice.Uid)), "=1000", "=0", "/home/alice", h.dir).Replace(string(text)))
+	other := "A container, or a program, of another user"
+	serve(other)
+	cmd := exec.Command("sh", "-c", shown(other, "CCAGENT_SOCK_UID="))
+	cmd.Env = []string{"HOME=/", "PATH=" + binDir + ":/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: alice}
+	if r := finish(t, cmd); r.stdout != "fake-gateway-1\n" {
+		t.Errorf("another user: exit %d %q\n%s", r.exit, r.stdout, r.stderr)
+	}
+}
+
+// TestExportToContainer has no more than a container like docs/remote.md's: no home, no runtime directory, the socket alone.
 func TestExportToContainer(t *testing.T) {
 	needRoot(t)
 	h, _ := newExporter(t)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a Debian tree whose PID 1
-# is systemd, and Claude Code from npm at a pinned version. Needs Debian (or Ubuntu) and root. Safe to run again: what is
+# is systemd, Claude Code from npm at a pinned version, and docker's client. Needs Debian (or Ubuntu) and root. Safe to run again: what is
 # there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
 
@@ -50,6 +50,19 @@ install_claude() {
 	"$dir/claude" --version >/dev/null
 }
 
+# The client alone, which needs no daemon to be installed and started. From bookworm's docker.io, or later releases' docker-cli.
+install_docker() {
+	[ ! -x "$dir/docker" ] || return 0
+	say "installing docker's client"
+	apt-get update -qq
+	tmp=$(mktemp -d "$dir/docker.XXXXXX")
+	package=$(apt-cache show docker-cli >/dev/null 2>&1 && echo docker-cli || echo docker.io)
+	(cd "$tmp" && apt-get download -qq "$package" && dpkg-deb -x "$package"_*.deb .)
+	mv "$tmp/usr/bin/docker" "$dir/docker"
+	rm -rf "$tmp"
+	"$dir/docker" --version >/dev/null
+}
+
 # A Debian whose PID 1 is systemd, with a user alice who lingers: her user manager runs without a login.
 install_tree() {
 	[ "$(cat "$dir/debian.packages" 2>/dev/null)" != "$tree_packages" ] || return 0
@@ -80,5 +93,6 @@ chmod 755 "$dir"
 install_packages
 install_users
 install_claude
+install_docker
 install_tree
 say "ready in $dir"

@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -53,16 +56,103 @@ func TestSkopeo(t *testing.T) {
 	}
 }
 
+// TestDocker has the real docker, and a stand-in for its daemon, which gets what docker knows of a registry with each pull.
+func TestDocker(t *testing.T) {
+	docker := need(t, filepath.Join(partsDir(), "docker"))
+	h, provider := newSignedIn(t, time.Hour)
+	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"registry.example.com\"]\n")
+	l, err := net.Listen("unix", h.root+"/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Username, Password string }
+	daemon := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		if strings.HasSuffix(r.URL.Path, "/images/create") {
+			got.Username, got.Password = "", ""
+			text, err := base64.URLEncoding.DecodeString(r.Header.Get("X-Registry-Auth"))
+			if err == nil && len(text) > 0 {
+				err = json.Unmarshal(text, &got)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			fmt.Fprintln(w, `{"status":"pulled"}`)
+		}
+	})}
+	go daemon.Serve(l)
+	defer daemon.Close()
+	h.vars = append(h.vars, "DOCKER_HOST=unix://"+h.root+"/d")
+	pull := func(image string) result { return h.run(docker, "pull", "--quiet", image) }
+
+	h.ccagent("setup", "docker", "--yes").must(t)
+	pull("registry.example.com/fake:1").must(t)
+	if got.Username != "oauth2" || !provider.Live(got.Password) {
+		t.Errorf("the daemon got %q and a token that lives: %v", got.Username, provider.Live(got.Password))
+	}
+	pull("other.example.com/fake:1").must(t)
+	if got.Password != "" {
+		t.Error("another registry gets a token")
+	}
+	// Named in docker's settings and not in the profile, a registry gets nothing either, and a person reads why.
+	h.config(strings.Replace(h.read(".config/ccagent/config.toml"), "registry.example.com", "elsewhere.example.com", 1))
+	h.ccagent("stop").must(t)
+	got.Password = ""
+	if r := pull("registry.example.com/fake:1"); got.Password != "" || !strings.Contains(r.stderr, "does not list this host") {
+		t.Errorf("a registry that is not listed: exit %d\n%s", r.exit, r.stderr)
+	}
+	h.ccagent("setup", "docker", "--undo", "--yes").must(t)
+	if exists(h.path(".docker/config.json")) || exists(filepath.Join(binDir, "docker-credential-ccagent-claude")) {
+		t.Error("it was not taken back")
+	}
+}
+
+// TestTerraform has Terraform's own library ask a host of modules, with what `ccagent setup terraform` wrote.
+func TestTerraform(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
+	client := buildTool(t, h, "terraform")
+	asked := map[bool]int{}
+	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		asked[ok && provider.Live(token)]++
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"modules.v1": "/modules/"}`)
+	}))
+	defer host.Close()
+	h.write("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: host.Certificate().Raw})))
+	h.vars = append(h.vars, "SSL_CERT_FILE="+h.path("ca.pem"), "NO_PROXY=127.0.0.1")
+	h.ccagent("setup", "terraform", "--yes").must(t)
+	discover := func() result { return h.run(client, strings.TrimPrefix(host.URL, "https://")) }
+	if r := discover().must(t); strings.TrimSpace(r.stdout) != host.URL+"/modules/" || asked[true] != 1 || asked[false] != 0 {
+		t.Errorf("%q, asked with a token and without: %v", r.stdout, asked)
+	}
+	// Another host is asked without one.
+	h.config(strings.Replace(h.read(".config/ccagent/config.toml"), "127.0.0.1\"]", "app.terraform.io\"]", 1))
+	h.ccagent("stop").must(t)
+	clear(asked)
+	if discover().must(t); asked[true] != 0 || asked[false] != 1 {
+		t.Errorf("another host is asked with a token and without: %v", asked)
+	}
+}
+
+// buildTool builds one of the modules beside, each a tool's own library at work.
+func buildTool(t *testing.T, h *home, name string) string {
+	t.Helper()
+	program := h.root + "/" + name
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Dir = name
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
 // TestKubectl has client-go, whose exec plugin is kubectl's, ask a cluster as `ccagent setup kubectl` told it.
 func TestKubectl(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
-	client := h.root + "/kubectl"
-	build := exec.Command("go", "build", "-o", client, ".")
-	build.Dir = "kubectl"
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	client := buildTool(t, h, "kubectl")
 	cluster := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); !ok || !provider.Live(token) {
 			w.WriteHeader(http.StatusUnauthorized)

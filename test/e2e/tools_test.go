@@ -30,7 +30,7 @@ func TestGit(t *testing.T) {
 	refused, users := map[string]bool{}, map[string]bool{}
 	execPath := strings.TrimSpace(h.run(git, "--exec-path").must(t).stdout)
 	backend := &cgi.Handler{Path: execPath + "/git-http-backend", Env: []string{"GIT_PROJECT_ROOT=" + h.path("served"), "GIT_HTTP_EXPORT_ALL=1",
-		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir}}
+		"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "GIT_CONFIG_KEY_1=http.receivepack", "GIT_CONFIG_VALUE_1=true", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir}}
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		user, token, ok := r.BasicAuth()
 		mu.Lock()
@@ -66,6 +66,45 @@ func TestGit(t *testing.T) {
 	}
 	clone("three", forge.URL+"/x.git").must(t)
 
+	// The same of a push, with the helper that git finds by its name.
+	mkdir(t, h.path("links"), 0o700)
+	if err := os.Symlink(program("cchelper"), h.path("links/git-credential-ccagent")); err != nil {
+		t.Fatal(err)
+	}
+	h.run(git, "-C", h.path("three"), "commit", "-q", "--allow-empty", "-m", "second").must(t)
+	push := func() result {
+		cmd := h.command(git, "-C", h.path("three"), "-c", "credential.helper=ccagent", "push", "-q", "origin", "HEAD:refs/heads/second")
+		cmd.Env = append(cmd.Env, "PATH="+h.path("links")+":/usr/bin:/bin")
+		return finish(t, cmd)
+	}
+	mu.Lock()
+	refused[h.token()] = true
+	mu.Unlock()
+	if r := push(); r.exit == 0 {
+		t.Fatal("pushed with a token that is refused")
+	}
+	// A token is renewed on demand once in 2 s, and the last time was for the clone.
+	wait(t, "a push with another token", func() bool { return push().exit == 0 })
+	if there := h.run(git, "--git-dir", h.path("served/x.git"), "branch", "--list", "second").must(t); !strings.Contains(there.stdout, "second") {
+		t.Errorf("what was pushed is not there: %q", there.stdout)
+	}
+
+	// What setup writes: another helper that would be asked as well is not, and is not told the token.
+	h.write("other", "#!/bin/sh\necho $1 >>"+h.path("told")+"\n")
+	h.write(".gitconfig", "[credential]\n\thelper = \"!sh "+h.path("other")+"\"\n")
+	h.ccagent("setup", "git", "--yes").must(t)
+	for action, input := range map[string]string{"fill": "", "approve": "username=oauth2\npassword=" + h.token() + "\n"} {
+		cmd := h.command(git, "credential", action)
+		cmd.Stdin = strings.NewReader("protocol=https\nhost=127.0.0.1\n" + input + "\n")
+		if r := finish(t, cmd).must(t); action == "fill" && !strings.Contains(r.stdout, "password="+h.token()+"\n") {
+			t.Errorf("git credential fill: %q\n%s", r.stdout, r.stderr)
+		}
+	}
+	if exists(h.path("told")) {
+		t.Errorf("another helper was asked: %s", h.read("told"))
+	}
+	h.ccagent("setup", "git", "--undo", "--yes").must(t)
+
 	other := strings.Replace(forge.URL, "127.0.0.1", "localhost", 1)
 	mu.Lock()
 	clear(users)
@@ -91,7 +130,7 @@ func TestCurl(t *testing.T) {
 	h.run("sh", "-c", program("cchelper")+" -f header | "+need(t, "curl")+" -sS --fail -H @- "+server.URL).must(t)
 }
 
-// TestGoModules: the real go command asks with GOAUTH, for the proxy that the profile lists.
+// TestGoModules: the real go command asks with GOAUTH as `ccagent setup go` wrote it, for the proxy that the profile lists.
 func TestGoModules(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
@@ -116,9 +155,35 @@ func TestGoModules(t *testing.T) {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw})
 	h.write("ca.pem", string(ca))
 	h.vars = append(h.vars, "GOPROXY="+proxy.URL, "GONOSUMDB=*", "GOFLAGS=-mod=mod", "GOPATH="+h.path("go"), "GOCACHE="+h.path("cache"), "SSL_CERT_FILE="+h.path("ca.pem"),
-		"GOAUTH="+program("cchelper")+" -f goauth", "GO111MODULE=on", "GOTOOLCHAIN=local", "NO_PROXY=127.0.0.1")
-	r := h.run(need(t, "go"), "list", "-m", "-versions", "example.com/fake").must(t)
+		"GO111MODULE=on", "GOTOOLCHAIN=local", "NO_PROXY=127.0.0.1")
+	list := func() result { return h.run(need(t, "go"), "list", "-m", "-versions", "example.com/fake") }
+	if r := list(); r.exit == 0 {
+		t.Fatalf("without GOAUTH it listed %s", r.stdout)
+	}
+	h.write(".config/go/env", "GOAUTH=netrc\n")
+	h.ccagent("setup", "go", "--yes").must(t)
+	r := list().must(t)
 	if strings.TrimSpace(r.stdout) != "example.com/fake v1.0.0 v1.1.0" || served == 0 {
 		t.Errorf("%q, served %d times", r.stdout, served)
+	}
+}
+
+// TestReaskInContainer has a tool that is the first process of its container ask twice, as Claude Code does after a refusal, of an agent
+// that it starts there.
+func TestReaskInContainer(t *testing.T) {
+	needRoot(t)
+	h := newHome(t)
+	h.write("renew", "#!/bin/sh\necho >>"+h.path("count")+"\necho fake-$(wc -l <"+h.path("count")+")\n")
+	h.config("[profiles.n]\nprovider = \"command\"\ncommand = [\"sh\", \"" + h.path("renew") + "\"]\nttl = \"1h\"\n")
+	const tool = `import subprocess, time
+def ask(): return subprocess.run(["sh", "-c", "cchelper -p n --on-reask=renew"], capture_output=True, text=True, check=True).stdout
+first = ask()
+time.sleep(2.1) # a renewal answers for 2 s whoever wants one
+print(first + ask(), end="")
+`
+	h.write("tool.py", tool)
+	r := h.run(need(t, "unshare"), "--pid", "--fork", "--mount-proc", need(t, "/usr/bin/python3"), h.path("tool.py"))
+	if r.must(t); r.stdout != "fake-1\nfake-2\n" {
+		t.Errorf("the first process got %q\n%s", r.stdout, r.stderr)
 	}
 }

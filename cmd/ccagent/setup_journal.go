@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the tool's
+// plan, which may be others by then, or gone.
+type journal struct {
+	file string // its own
+
+	Version int               `json:"version"`
+	Tool    string            `json:"tool"`
+	Profile string            `json:"profile"`
+	Hosts   []string          `json:"hosts,omitempty"`
+	Name    string            `json:"name,omitempty"`
+	At      time.Time         `json:"at"`
+	Files   map[string]entry  `json:"files,omitempty"`
+	Links   map[string]string `json:"links,omitempty"` // with what they lead to
+	View    bool              `json:"view,omitempty"`  // the profile got the view anthropic-sdk
+	Guard   bool              `json:"guard,omitempty"` // the sign-in was guarded
+}
+
+// entry is one file in it. Original is nil where there was none.
+type entry struct {
+	Digest   string `json:"digest"` // of the file as setup left it; "": not known
+	Original []byte `json:"original"`
+	Puts     []put  `json:"puts"`
+}
+
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// takeOut returns a file as it would be without what setup put in: exactly what it was, or where somebody has changed it since, that
+// without ours.
+func (e entry) takeOut(src []byte) ([]byte, error) {
+	switch {
+	case src == nil: // somebody has removed it
+		return nil, nil
+	case e.Digest == digestOf(src):
+		return e.Original, nil
+	}
+	out := src
+	for _, p := range slices.Backward(e.Puts) {
+		next, err := p.cut(out, e.Original)
+		if err != nil {
+			return nil, err
+		}
+		out = next
+	}
+	if e.Digest != "" && e.Original == nil && !bytes.Equal(out, src) && slices.Contains([]string{"", "{}"}, string(bytes.TrimSpace(out))) {
+		return nil, nil
+	}
+	if out == nil {
+		out = []byte{}
+	}
+	return out, nil
+}
+
+// journalDir is where journals are.
+func journalDir(env environ) (string, error) {
+	state, err := env.stateDir()
+	return filepath.Join(state, "setup"), err
+}
+
+// newJournal is the one of what is set up, as yet without anything done.
+func newJournal(dir, tool string, w wish) journal {
+	j := journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name}
+	what, _ := json.Marshal([]any{protocol.FoldProfile(j.Profile), j.Hosts, j.Name})
+	j.file = filepath.Join(dir, tool+"-"+digestOf(what)[:16]+".json")
+	return j
+}
+
+func readJournal(path string) (journal, error) {
+	j := journal{file: path}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &j)
+	}
+	if err == nil && (j.Version != 1 || j.Tool == "") {
+		err = errors.New("it is of another version")
+	}
+	if err != nil {
+		return j, &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("what setup did before can't be read from %s: %s", path, err),
+			Hint: "move that file away; --undo then takes out what setup put in, line by line"}
+	}
+	return j, nil
+}
+
+// journalsOf are those of one tool, the latest first.
+func journalsOf(dir, tool string) ([]journal, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, tool+"-*.json"))
+	if err != nil {
+		return nil, err
+	}
+	var all []journal
+	for _, path := range paths {
+		j, err := readJournal(path)
+		if err != nil {
+			return nil, err
+		}
+		if j.Tool == tool {
+			all = append(all, j)
+		}
+	}
+	slices.SortFunc(all, func(a, b journal) int { return b.At.Compare(a.At) })
+	return all, nil
+}
+
+// command is what a person types to have it set up once more.
+func (j journal) command() string {
+	words := []string{"ccagent", "setup", j.Tool, "-p", j.Profile}
+	for _, host := range j.Hosts {
+		words = append(words, "--host", host)
+	}
+	if j.Name != "" {
+		words = append(words, "--name", j.Name)
+	}
+	for i, word := range words {
+		words[i] = shellQuote(word)
+	}
+	return strings.Join(words, " ")
+}
+
+// write keeps it. It is 0600: settings may hold secrets.
+func (j journal) write() error {
+	data, err := json.Marshal(j)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(j.file), 0o700)
+	}
+	if err == nil {
+		err = replaceFile(j.file, append(data, '\n'), 0o600)
+	}
+	if err != nil {
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "no copy of the settings could be kept: " + err.Error(), Hint: "nothing was changed"}
+	}
+	return nil
+}
+
+func (j journal) forget() error {
+	if err := os.Remove(j.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error()}
+	}
+	return nil
+}

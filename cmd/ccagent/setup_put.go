@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ccagent/ccagent/store/splice"
+)
+
+// put is one thing that setup puts into a file. It is data, which the journal keeps: by the time it is taken out again the profile,
+// its hosts or the helper's place may be others.
+type put struct {
+	How  string   `json:"how"`            // jsonPut, linesPut, goauthPut or kubePut
+	Keys []string `json:"keys,omitempty"` // jsonPut: where the value is; kubePut: the user's name
+	Text string   `json:"text"`
+}
+
+const (
+	jsonPut   = "json"    // a value, in JSON
+	linesPut  = "lines"   // whole lines
+	goauthPut = "goauth"  // a command among those of go's GOAUTH
+	kubePut   = "kubectl" // a user of a kubeconfig, as two lines of YAML
+)
+
+// jsonValue puts a string into a document of JSON.
+func jsonValue(value string, keys ...string) put {
+	return put{jsonPut, keys, string(splice.Encode(value))}
+}
+
+// byHand is how a person would add it.
+func (p put) byHand() string {
+	switch p.How {
+	case jsonPut:
+		return strings.Join(p.Keys, ".") + " = " + p.Text
+	case goauthPut:
+		return "GOAUTH=" + p.Text
+	}
+	return strings.TrimSpace(p.Text)
+}
+
+// add returns src, nil for no file, with p in it; one that has p already is returned as it is. An error says what is wrong with the
+// file, for the end of a sentence about it.
+func (p put) add(src []byte) ([]byte, error) {
+	switch p.How {
+	case jsonPut:
+		return p.addValue(src)
+	case goauthPut:
+		return p.addCommand(src)
+	case kubePut:
+		return p.addUser(src)
+	}
+	if bytes.Contains(src, []byte(p.Text)) {
+		return src, nil
+	}
+	if bytes.HasSuffix(bytes.TrimRight(src, "\r\n"), []byte(`\`)) {
+		return nil, errors.New("ends in a line that goes on")
+	}
+	return append(wholeLines(src), p.Text...), nil
+}
+
+// cut returns src without p, where original is what there was before it.
+func (p put) cut(src, original []byte) ([]byte, error) {
+	switch p.How {
+	case jsonPut:
+		return p.cutValue(src, original)
+	case goauthPut:
+		return p.cutCommand(src), nil
+	case kubePut:
+		return p.cutUser(src)
+	}
+	return bytes.Replace(src, []byte(p.Text), nil, 1), nil
+}
+
+// in reports whether src has p.
+func (p put) in(src []byte) bool {
+	out, err := p.add(src)
+	return err == nil && bytes.Equal(out, src)
+}
+
+// wholeLines is a copy of src that more lines can follow.
+func wholeLines(src []byte) []byte {
+	out := slices.Clone(src)
+	if len(out) > 0 && out[len(out)-1] != '\n' {
+		out = append(out, '\n')
+	}
+	return out
+}
+
+func (p put) addValue(src []byte) ([]byte, error) {
+	if p.is(src) {
+		return src, nil
+	}
+	if trimmed := bytes.TrimSpace(src); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("{}")) {
+		// The first lines of a file that people edit are for people.
+		v := any(json.RawMessage(p.Text))
+		for _, key := range slices.Backward(p.Keys) {
+			v = map[string]any{key: v}
+		}
+		var out bytes.Buffer
+		enc := json.NewEncoder(&out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		err := enc.Encode(v)
+		return out.Bytes(), err
+	}
+	out, err := splice.Set(src, []byte(p.Text), p.Keys...)
+	if err != nil {
+		return nil, notJSON(err, p.Keys)
+	}
+	return out, nil
+}
+
+func notJSON(err error, keys []string) error {
+	if errors.Is(err, splice.ErrNotObject) {
+		return fmt.Errorf("has no JSON object where %s would be", strings.Join(keys, "."))
+	}
+	return errors.New("is not valid JSON")
+}
+
+// is reports whether the value is there, however it is written.
+func (p put) is(src []byte) bool {
+	there, ok, err := splice.Get(src, p.Keys...)
+	var a, b any
+	return err == nil && ok && json.Unmarshal(there, &a) == nil && json.Unmarshal([]byte(p.Text), &b) == nil && reflect.DeepEqual(a, b)
+}
+
+func (p put) cutValue(src, original []byte) ([]byte, error) {
+	if !p.is(src) {
+		if _, err := splice.Scan(src); err != nil {
+			return nil, notJSON(err, p.Keys)
+		}
+		return src, nil // somebody else's by now
+	}
+	if was, ok, err := splice.Get(original, p.Keys...); err == nil && ok {
+		return splice.Set(src, was, p.Keys...)
+	}
+	// An object that came with the value goes with it, one that was there stays.
+	kept := len(p.Keys) - 1
+	for ; kept > 0; kept-- {
+		if _, ok, err := splice.Get(original, p.Keys[:kept]...); err == nil && ok {
+			break
+		}
+	}
+	inner, _, err := splice.Get(src, p.Keys[:kept]...)
+	if err == nil {
+		inner, err = splice.Drop(inner, p.Keys[kept:]...)
+	}
+	if err != nil || kept == 0 {
+		return inner, err
+	}
+	return splice.Set(src, inner, p.Keys[:kept]...)
+}
+
+// goauthLine is what `go env -w` writes. Of several, go believes the last.
+var goauthLine = regexp.MustCompile(`(?m)^GOAUTH=(.*)\n?`)
+
+// addCommand has go ask our command first, and then whatever there was, or its default.
+func (p put) addCommand(src []byte) ([]byte, error) {
+	all := goauthLine.FindAllSubmatchIndex(src, -1)
+	if all == nil {
+		return append(wholeLines(src), "GOAUTH="+p.Text+"; netrc\n"...), nil
+	}
+	at := all[len(all)-1]
+	was := strings.TrimSpace(string(src[at[2]:at[3]]))
+	for command := range strings.SplitSeq(was, ";") {
+		switch strings.TrimSpace(command) {
+		case p.Text:
+			return src, nil
+		case "off": // with which go takes no command at all
+			return nil, errors.New("has GOAUTH=off")
+		}
+	}
+	if was == "" {
+		was = "netrc"
+	}
+	return slices.Concat(src[:at[2]], []byte(p.Text+"; "+was), src[at[3]:]), nil
+}
+
+func (p put) cutCommand(src []byte) []byte {
+	out := bytes.Replace(src, []byte("GOAUTH="+p.Text+"; netrc\n"), nil, 1)
+	return bytes.Replace(out, []byte(p.Text+"; "), nil, 1)
+}
+
+// usersLine is where the list of a kubeconfig's users begins.
+var usersLine = regexp.MustCompile(`(?m)^users:[ \t]*(?:\[\]|null|~)?[ \t]*(?:#.*)?\n`)
+
+// readUsers reads a kubeconfig. YAML is read to be sure of what is there, and never written: lines are put in and taken out, and
+// what comes of it must be what was there, with or without the user.
+func readUsers(src []byte) (doc map[string]any, users []any, err error) {
+	err = yaml.Unmarshal(src, &doc)
+	users, _ = doc["users"].([]any)
+	return doc, users, err
+}
+
+var errUnsafeYAML = errors.New("is written in a way that can't be edited safely")
+
+func (p put) addUser(src []byte) ([]byte, error) {
+	doc, users, err := readUsers(src)
+	if err != nil {
+		return nil, errors.New("is not valid YAML")
+	}
+	var ours []any
+	if err := yaml.Unmarshal([]byte(p.Text), &ours); err != nil || len(ours) != 1 {
+		return nil, errUnsafeYAML
+	}
+	for _, u := range users {
+		if m, _ := u.(map[string]any); m != nil && m["name"] == p.Keys[0] {
+			if reflect.DeepEqual(u, ours[0]) {
+				return src, nil
+			}
+			return nil, fmt.Errorf("has another user %s already", p.Keys[0])
+		}
+	}
+	var out []byte
+	if at := usersLine.FindIndex(src); at != nil {
+		indent := regexp.MustCompile(`^[ \t]*`).FindString(string(src[at[1]:]))
+		if len(users) == 0 {
+			indent = ""
+		}
+		block := indent + strings.ReplaceAll(strings.TrimSuffix(p.Text, "\n"), "\n", "\n"+indent) + "\n"
+		out = slices.Concat(src[:at[0]], []byte("users:\n"), []byte(block), src[at[1]:])
+		if len(users) > 0 { // its own line keeps its remark
+			out = slices.Concat(src[:at[1]], []byte(block), src[at[1]:])
+		}
+	} else {
+		if len(src) == 0 {
+			src = []byte("apiVersion: v1\nkind: Config\n")
+		}
+		out = append(wholeLines(src), "users:\n"+p.Text...)
+	}
+	after, now, err := readUsers(out)
+	if err != nil || len(now) != len(users)+1 || !reflect.DeepEqual(now[0], ours[0]) || !reflect.DeepEqual(append([]any{}, now[1:]...), append([]any{}, users...)) {
+		return nil, errUnsafeYAML
+	}
+	for key, value := range doc {
+		if key != "users" && !reflect.DeepEqual(after[key], value) {
+			return nil, errUnsafeYAML
+		}
+	}
+	return out, nil
+}
+
+func (p put) cutUser(src []byte) ([]byte, error) {
+	text := regexp.QuoteMeta(strings.TrimSuffix(p.Text, "\n"))
+	block := regexp.MustCompile(`(?m)^[ \t]*` + strings.ReplaceAll(text, "\n", `\n[ \t]*`) + `\n`)
+	out := block.ReplaceAll(src, nil)
+	_, before, err := readUsers(src)
+	_, after, afterErr := readUsers(out)
+	if err != nil || afterErr != nil || len(after) < len(before)-1 {
+		return nil, errUnsafeYAML
+	}
+	return out, nil
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestPutIsTakenOut puts each kind of thing into files as people have them, and takes it out again: exactly, and beside what somebody
+// has changed meanwhile.
+func TestPutIsTakenOut(t *testing.T) {
+	t.Parallel()
+	value := jsonValue("ours", "env", "X")
+	lines := put{How: linesPut, Text: "[ours]\nx = 1\n"}
+	goauth := put{How: goauthPut, Text: "/bin/cchelper -f goauth"}
+	user := put{kubePut, []string{"alice"}, "- name: \"alice\"\n  user: {exec: {command: \"x\"}}\n"}
+	for name, tt := range map[string]struct {
+		put
+		src  string
+		want string // "": whatever
+	}{
+		"empty json":        {value, "", "{\n  \"env\": {\n    \"X\": \"ours\"\n  }\n}\n"},
+		"braces":            {value, "{}\n", ""},
+		"blank":             {value, " \n", ""},
+		"with others":       {value, "{\n\t\"a\": 1.50\n}\n", "{\n\t\"a\": 1.50,\n\t\"env\": {\"X\":\"ours\"}\n}\n"},
+		"DOS":               {value, "{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\"\r\n  }\r\n}\r\n", "{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\",\r\n    \"X\": \"ours\"\r\n  }\r\n}\r\n"},
+		"a value of theirs": {value, `{"env": {"X": "theirs", "Y": "2"}, "a": []}`, `{"env": {"X": "ours", "Y": "2"}, "a": []}`},
+		"an empty object":   {value, `{"env": {}, "a": 1}`, `{"env": {"X":"ours"}, "a": 1}`},
+		"lines":             {lines, "a\nb\n", "a\nb\n[ours]\nx = 1\n"},
+		"lines of nothing":  {lines, "", "[ours]\nx = 1\n"},
+		"go":                {goauth, "GOFLAGS=-mod=mod\n", "GOFLAGS=-mod=mod\nGOAUTH=/bin/cchelper -f goauth; netrc\n"},
+		"go, last of two":   {goauth, "GOAUTH=off\nGOAUTH=git /x\n", "GOAUTH=off\nGOAUTH=/bin/cchelper -f goauth; git /x\n"},
+		"kubectl":           {user, "# mine\nusers:\n- name: bob\n  user: {}\n", ""},
+	} {
+		out, err := tt.add([]byte(tt.src))
+		if err != nil || tt.want != "" && string(out) != tt.want {
+			t.Errorf("%s: %q, %v; want %q", name, out, err, tt.want)
+			continue
+		}
+		if !tt.in(out) || tt.in([]byte(tt.src)) {
+			t.Errorf("%s: not seen to be in %q, or seen before", name, out)
+		}
+		e := entry{digestOf(out), []byte(tt.src), []put{tt.put}}
+		if back, err := e.takeOut(out); err != nil || string(back) != tt.src {
+			t.Errorf("%s: it came back as %q, %v", name, back, err)
+		}
+		e.Digest = "of another"
+		back, err := e.takeOut(out)
+		if err != nil || tt.in(back) || len(bytes.TrimSpace([]byte(tt.src))) > 2 && string(back) != tt.src {
+			t.Errorf("%s: taken out it came back as %q, %v", name, back, err)
+		}
+	}
+}
+
+// TestPutLeavesAlone gives each kind files that it must not touch.
+func TestPutLeavesAlone(t *testing.T) {
+	t.Parallel()
+	value := jsonValue("ours", "env", "X")
+	for name, tt := range map[string]struct {
+		put
+		src, why string
+	}{
+		"remarks":       {value, "{\n// mine\n}", "not valid JSON"},
+		"a comma":       {value, `{"a": 1,}`, "not valid JSON"},
+		"a list":        {value, `[]`, "no JSON object"},
+		"null":          {value, `{"env": null}`, "no JSON object where env.X would be"},
+		"a byte mark":   {value, "\xef\xbb\xbf{}", "not valid JSON"},
+		"half a line":   {put{How: linesPut, Text: "x\n"}, "y \\\n", "goes on"},
+		"go without":    {put{How: goauthPut, Text: "x"}, "GOAUTH=off\n", "GOAUTH=off"},
+		"another user":  {put{kubePut, []string{"a"}, "- name: a\n"}, "users:\n- name: a\n  user: {}\n", "another user"},
+		"users in flow": {put{kubePut, []string{"a"}, "- name: a\n"}, "users: [{name: b}]\n", "edited safely"},
+	} {
+		if out, err := tt.add([]byte(tt.src)); err == nil || !strings.Contains(err.Error(), tt.why) {
+			t.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+}
+
+func TestWholeHCL(t *testing.T) {
+	t.Parallel()
+	for src, want := range map[string]bool{
+		"":                                   true,
+		"# {\nx = \"{\\\"\" // [\n/* { */\n": true,
+		"a \"b\" {\n  c = [1, {}]\n}\n":      true,
+		"a {\n":                              false,
+		"}\n":                                false,
+		"a = [}\n":                           false,
+		"a = \"b\n":                          false,
+		"a = \"b\\":                          false,
+		"/* a":                               false,
+		"{\"credentials\": {}}":              false,
+	} {
+		if wholeHCL([]byte(src)) != want {
+			t.Errorf("%q: not %v", src, want)
+		}
+	}
+}
