@@ -458,6 +458,26 @@ func TestWallClockJump(t *testing.T) {
 	})
 }
 
+// TestWorkerSeesNoNeed has a worker's clock stand behind the agent's: what the one takes for due the other leaves as it is, and is not asked
+// again without a pause.
+func TestWorkerSeesNoNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{latency: time.Millisecond}
+		var ahead atomic.Int64
+		a := start(t, p, func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())).Round(0) }
+		})
+		ask(t, a, protocol.TokenRequest{})
+		ahead.Store(int64(7*time.Hour + 58*time.Minute))
+		time.Sleep(tick)
+		before := p.count(job.Renew)
+		time.Sleep(10 * time.Second)
+		if n := p.count(job.Renew) - before; n == 0 || n > 10 {
+			t.Errorf("%d jobs in 10 s, of which none renewed", n)
+		}
+	})
+}
+
 func TestUnsaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
