@@ -126,7 +126,7 @@ func (a *Agent) receive(nc *net.UnixConn, admit Policy, conns *sync.WaitGroup) {
 // Limits of a connection (docs/protocol.md, "limits").
 const (
 	minFrame     = 2                     // version and op
-	bufferKept   = 4 << 10               // what a connection keeps between requests
+	bufferKept   = 512                   // bytes that a connection keeps between requests
 	lastingDrain = 50 * time.Millisecond // for a request that is on its way when the agent stops
 )
 
@@ -300,7 +300,7 @@ func (a *Agent) left() {
 
 // converse reads requests and writes replies until the peer goes, errs or is silent for too long.
 func (a *Agent) converse(c *conn, in []byte) {
-	have, out := len(in), make([]byte, 0, 512)
+	have, out := len(in), make([]byte, 0, bufferKept)
 	in = in[:cap(in)]
 	for {
 		frame, err := a.readFrame(c, &in, &have)
@@ -321,7 +321,7 @@ func (a *Agent) converse(c *conn, in []byte) {
 			in = append(make([]byte, 0, bufferKept), in[:have]...)[:bufferKept]
 		}
 		if cap(out) > protocol.MaxFrame/2 {
-			out = make([]byte, 0, 512)
+			out = make([]byte, 0, bufferKept)
 		}
 		if !c.finish() && have == 0 {
 			return

@@ -99,7 +99,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	defer listener.Release()
 
 	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
-	unneeded := readOnlyMappings()
+	memory := newTrimmer()
 	env := environ(os.Getenv)
 	file, _ := env.configFile()
 	sessions := newLockOn(log)
@@ -117,7 +117,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Build:       buildVersion(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
-		Settled:     func() { trim(unneeded) },
+		Settled:     memory.trim,
 	})
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()

@@ -2,10 +2,15 @@
 
 package main
 
-import "runtime/debug"
+import "runtime"
 
-// trim gives memory back that only starting and renewing need.
-func trim([][]byte) { debug.FreeOSMemory() }
+// anonymous is what the heap has in use, of all that a process has to itself.
+func anonymous() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
 
-// readOnlyMappings are not told by this system.
+func forget([][]byte) {}
+
 func readOnlyMappings() [][]byte { return nil }
