@@ -24,7 +24,8 @@ import (
 
 // asked is a request that was sent, for main to take over.
 var asked struct {
-	fd             int // the connection; 0: nothing was sent
+	mute           bool // standard output is closed, in whose place the runtime opens /dev/null
+	fd             int  // the connection; 0: nothing was sent
 	sent, received uint
 	request        [1024]byte
 	reply          [4096]byte
@@ -43,6 +44,10 @@ var _, _ = ask, &noGoroutine // early_linux_*.s use both
 //go:nosplit
 //go:norace
 func ask(block *uintptr) {
+	if _, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, 1, unix.F_GETFD, 0); errno == unix.EBADF {
+		asked.mute = true
+		return
+	}
 	if compose(block) && private() && send() && receive() {
 		if token := tokenIn(asked.reply[:min(asked.received, uint(len(asked.reply)))]); len(token) > 0 {
 			printAndExit(token)

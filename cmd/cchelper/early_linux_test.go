@@ -133,18 +133,23 @@ func TestEarlyIsEarly(t *testing.T) {
 // Standard streams that are closed are not mistaken for the connection, nor the other way round.
 func TestEarlyClosedStreams(t *testing.T) {
 	helper := build(t, early)
-	sock := protocoltest.Serve(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}))
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"})
+	sock := protocoltest.Serve(t, fake)
+	asked := 0
 	for _, streams := range []string{"<&-", "2>&-", "<&- 2>&-"} {
-		cmd := exec.Command("sh", "-c", helper+" "+streams)
-		cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-		if out, err := cmd.Output(); err != nil || string(out) != "fake-access-1\n" {
-			t.Errorf("%s: %q, %v", streams, out, err)
+		for _, profile := range []string{"claude", "told"} {
+			cmd := exec.Command("sh", "-c", helper+" -p "+profile+" "+streams)
+			cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+			out, err := cmd.Output()
+			if asked++; err != nil || string(out) != "fake-access-1\n" || len(fake.Requests()) != asked {
+				t.Errorf("%s %s: %q, %v, %d requests, want %d", profile, streams, out, err, len(fake.Requests()), asked)
+			}
 		}
 	}
-	// The runtime opens /dev/null in its place.
+	// The runtime would open /dev/null in its place, and the token be gone without a word.
 	cmd := exec.Command("sh", "-c", helper+" >&-")
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "init runtime") || strings.Contains(string(out), "fake-") {
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || string(out) != "ccagent: can't write the answer: standard output is closed\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	cmd = exec.Command("sh", "-c", helper+" >/dev/full")

@@ -4,6 +4,7 @@ package main
 
 // asked stays empty: the runtime starts first.
 var asked struct {
+	mute           bool
 	fd             int
 	sent, received uint
 	request, reply [0]byte

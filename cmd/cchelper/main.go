@@ -50,7 +50,18 @@ exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no
 8 storage, 1 anything else
 `
 
-func main() { os.Exit(run(os.Args, os.Getenv, os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	var stdout io.Writer = os.Stdout
+	if asked.mute {
+		stdout = closed{}
+	}
+	os.Exit(run(os.Args, os.Getenv, os.Stdin, stdout, os.Stderr))
+}
+
+// closed is a standard output that is.
+type closed struct{}
+
+func (closed) Write([]byte) (int, error) { return 0, errors.New("standard output is closed") }
 
 // run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
 func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
