@@ -61,8 +61,8 @@ func checkHelper(ctx context.Context) finding {
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
 func checkUnits(ctx context.Context, guarded bool) []finding {
-	s, err := thisService()
-	if err != nil || !s.there(ctx) {
+	s, err := thisService(ctx)
+	if err != nil || s.absent != nil {
 		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
 	}
 	if s.manager != "systemd" {
@@ -72,31 +72,28 @@ func checkUnits(ctx context.Context, guarded bool) []finding {
 		return []finding{{"units", "ok", s.files[0].path, ""}}
 	}
 	show := func(unit, property string) string {
-		out, _ := exec.CommandContext(ctx, "systemctl", "--user", "show", "-P", property, unit).Output()
-		return strings.TrimSpace(string(out))
+		value, _ := showUnit(ctx, property, unit)
+		return value
 	}
 	var found []finding
+	_, program, _ := strings.Cut(show("ccagent.service", "ExecStart"), "path=")
+	program, _, _ = strings.Cut(program, " ;")
+	_, missing := os.Stat(program)
 	socket, service := show("ccagent.socket", "ActiveState"), show("ccagent.service", "ActiveState")
 	switch {
 	case show("ccagent.socket", "LoadState") != "loaded":
 		found = append(found, finding{"units", "skip", "systemd does not know the agent; helpers start it", ""})
+	case program != "" && missing != nil:
+		found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
 	case service == "failed" || socket == "failed":
-		found = append(found, finding{"units", "fail", "systemd says that the agent failed: " + show("ccagent.service", "Result"), "systemctl --user reset-failed ccagent.socket ccagent.service"})
+		found = append(found, finding{"units", "fail", "systemd says that the agent failed: " + show("ccagent.service", "Result"), "ccagent install"})
 	case socket != "active":
 		found = append(found, finding{"units", "warn", "the units are there, and systemd does not listen", "ccagent install"})
 	default:
 		found = append(found, finding{"units", "ok", "systemd listens, and the service is " + service, ""})
 	}
-	if exec := show("ccagent.service", "ExecStart"); exec != "" {
-		if _, path, ok := strings.Cut(exec, "path="); ok {
-			path, _, _ = strings.Cut(path, " ;")
-			if _, err := os.Stat(path); err != nil {
-				found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + path, "ccagent install"})
-			}
-		}
-	}
-	for _, name := range differing(ctx, s) {
-		found = append(found, finding{"unit environment", "warn", name + " is set here, and not for what systemd starts", "systemctl --user import-environment " + name})
+	for _, d := range differing(s) {
+		found = append(found, finding{"unit environment", "warn", d.what, d.mend})
 	}
 	if guarded && show("ccagent.service", "UnitFileState") != "enabled" {
 		found = append(found, finding{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"})

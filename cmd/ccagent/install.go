@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,9 +17,6 @@ import (
 
 	"github.com/ccagent/ccagent/protocol"
 )
-
-// managerTime bounds what a service manager is asked to do.
-const managerTime = 60 * time.Second
 
 func installCommand() *cli.Command {
 	return &cli.Command{
@@ -46,7 +44,7 @@ func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uninstall",
 		Usage: "undo install",
-		Description: `Has the manager stop listening, ends the agent once its renewals are done, and removes the files that install
+		Description: `Ends the agent once its renewals are done, has the manager stop listening, and removes the files that install
 wrote. One that was changed since then stays, and is named. Profiles and sign-ins stay as they are.
 
 EXAMPLE:
@@ -60,66 +58,76 @@ EXAMPLE:
 }
 
 // thisService describes the running program to the manager of this system.
-func thisService() (service, error) {
+func thisService(ctx context.Context) (service, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return service{}, err
 	}
 	if runtime.GOOS == "darwin" {
-		return launchdService(getenv, exe, os.Getuid())
+		s, err := launchdService(getenv, exe, os.Getuid())
+		if err == nil {
+			_, s.absent = outputOf(ctx, "launchctl", "print", "gui/"+strconv.Itoa(os.Getuid()))
+		}
+		return s, err
 	}
-	return systemdService(getenv, exe)
+	manager, absent := askSystemd(ctx)
+	s, err := systemdService(getenv, exe, manager)
+	s.absent = absent
+	return s, err
 }
 
 func install(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	s, err := thisService()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(c.Context, managerTime)
-	defer cancel()
 	if os.Geteuid() == 0 && getenv("SUDO_USER") != "" {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
 	}
-	if !s.there(ctx) {
+	ctx := c.Context
+	s, err := thisService(ctx)
+	if err != nil {
+		return err
+	}
+	if s.absent != nil {
 		return noManager(s)
 	}
-	packaged := s.packaged()
-	if !packaged && !c.Bool("force") {
-		foreign, err := s.foreign()
-		if err != nil {
-			return err
-		}
-		for _, f := range foreign {
-			for _, ours := range s.files {
-				if ours.path == f.path {
-					showDiff(c.App.ErrWriter, f.path, f.content, ours.content)
-				}
-			}
-		}
-		if foreign != nil {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
-				Hint: "replace it with: ccagent install --force"}
-		}
+	if err := asksThere(s); err != nil {
+		return err
 	}
-	if err := mayEnd(c, ctx); err != nil {
+	foreign, err := s.foreign()
+	if err != nil {
+		return err
+	}
+	if foreign != nil && !c.Bool("force") {
+		return refuseForeign(c, s, foreign)
+	}
+	force, err := mayEnd(c)
+	if err != nil {
 		return err
 	}
 
-	var written []string
-	if !packaged {
-		if written, err = s.write(); err != nil {
-			return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-		}
+	w := c.App.Writer
+	packaged := s.packaged()
+	var written, removed []string
+	if packaged { // what an earlier install has written would win over it
+		removed, _, err = s.remove(true)
+	} else {
+		written, err = s.write()
 	}
-	if err := handOverSocket(c, ctx, s); err != nil {
+	for _, path := range removed {
+		fmt.Fprintln(w, "removed "+path)
+	}
+	for _, path := range written {
+		fmt.Fprintln(w, "wrote "+path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := handOverSocket(c, ctx, s, force); err != nil {
 		return err
 	}
 	if c.Bool("at-login") && s.atLogin != nil {
-		if err := runQuietly(ctx, s.atLogin); err != nil {
+		if _, err := outputOf(ctx, s.atLogin...); err != nil {
 			return err
 		}
 	}
@@ -127,53 +135,75 @@ func install(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	w := c.App.Writer
 	switch {
 	case packaged:
 		fmt.Fprintln(w, "the units of the package are used")
 	case written == nil:
 		fmt.Fprintln(w, "the files were there already")
 	}
-	for _, path := range written {
-		fmt.Fprintln(w, "wrote "+path)
+	for _, d := range differing(s) {
+		warn(c.App.ErrWriter, "%s; %s", d.what, d.mend)
 	}
-	environmentDiffers(c, ctx, s)
 	if c.Bool("at-login") {
 		fmt.Fprintln(w, "it starts at login")
 		lingers(c)
+	} else if viewed(getenv) {
+		warnNotAtLogin(c)
 	}
 	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.manager, pid)
 	return err
 }
 
 func noManager(s service) error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no service manager of yours to talk to (" + s.manager + "), as in a container, or in WSL without systemd",
-		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\neval \"$(ccagent env)\""}
+	return &protocol.Error{Code: protocol.CodeConfig,
+		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.absent.Error() + ")",
+		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\n" +
+			shells[guessShell(getenv("SHELL"))].load}
 }
 
-// mayEnd asks before the running agent takes what it alone holds with it.
-func mayEnd(c *cli.Context, ctx context.Context) error {
-	client, err := protocol.ClientFromEnv(false)
-	if err != nil {
+// asksThere fails where programs that are started from here would not ask at the socket on which the manager listens.
+func asksThere(s service) error {
+	path, _, err := protocol.SocketPath()
+	if err != nil || s.socket == "" || path == s.socket {
 		return err
 	}
-	defer client.Close()
-	client.Home = protocol.Home{}
-	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
-	if err != nil || c.Bool("yes") {
-		return nil // none is running, or it is hanging and will be replaced
+	hint := "unset CCAGENT_SOCK, here and in the shell's profile"
+	if getenv("CCAGENT_SOCK") == "" {
+		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + s.environment("XDG_RUNTIME_DIR")
 	}
-	for _, p := range status.Profiles {
-		if p.Store == "memory" && p.HasToken || p.State == protocol.StateUnsaved {
-			return confirm(c.Context, "the running agent alone holds the record of profile "+p.Name+"; end it?", "--yes")
+	return &protocol.Error{Code: protocol.CodeConfig, Message: s.manager + " would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
+}
+
+// refuseForeign shows what would be lost.
+func refuseForeign(c *cli.Context, s service, foreign []serviceFile) error {
+	for _, f := range foreign {
+		if target, _ := os.Readlink(f.path); target == os.DevNull {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: f.path + " is masked: it was to be used by nobody",
+				Hint: "unmask it with: systemctl --user unmask " + filepath.Base(f.path)}
 		}
+		i := slices.IndexFunc(s.files, func(ours serviceFile) bool { return ours.path == f.path })
+		showDiff(c.App.ErrWriter, f.path, f.content, s.files[i].content)
 	}
-	return nil
+	return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
+		Hint: "replace it with: ccagent install --force"}
+}
+
+// mayEnd asks before the running agent takes what it alone holds with it, and reports whether that is meant to be lost. An agent
+// that holds nothing has ended.
+func mayEnd(c *cli.Context) (force bool, err error) {
+	if c.Bool("yes") {
+		return true, nil
+	}
+	err = stopAgent(c, false)
+	if errors.Is(err, protocol.ErrStorage) || errors.Is(err, protocol.ErrLocked) {
+		return true, confirm(c.Context, err.Error()+"; end it nevertheless?", "--yes")
+	}
+	return false, err
 }
 
 // handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
 // goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
-func handOverSocket(c *cli.Context, ctx context.Context, s service) error {
+func handOverSocket(c *cli.Context, ctx context.Context, s service, force bool) error {
 	if s.manager == "launchd" {
 		runAll(ctx, s.disable) // a job that is loaded can't be loaded again
 	}
@@ -182,7 +212,7 @@ func handOverSocket(c *cli.Context, ctx context.Context, s service) error {
 			return err
 		}
 	}
-	if err := stopAgent(c, true); err != nil {
+	if err := stopAgent(c, force); err != nil {
 		return err
 	}
 	return runAll(ctx, s.enable)
@@ -195,22 +225,24 @@ func activates(ctx context.Context, s service) (int, error) {
 		return 0, err
 	}
 	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
-		out, err := exec.CommandContext(ctx, "launchctl", "getenv", "CCAGENT_SOCK").Output()
-		if path = strings.TrimSpace(string(out)); err != nil || path == "" {
+		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
 			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK"}
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, managerTime)
+	defer cancel()
 	client := protocol.NewClient(path)
 	defer client.Close()
 	status, err := client.Status(ctx, protocol.StatusRequest{})
 	if err != nil {
-		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(), Hint: diagnosis(s)}
+		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(),
+			Hint: diagnosis(s) + "\nundo it with: ccagent uninstall"}
 	}
 	if s.manager == "systemd" {
-		out, err := exec.CommandContext(ctx, "systemctl", "--user", "show", "-P", "MainPID", "ccagent.service").Output()
-		if pid, _ := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || pid != status.Agent.PID {
+		main, err := showUnit(ctx, "MainPID", "ccagent.service")
+		if pid, _ := strconv.Atoi(main); err != nil || pid != status.Agent.PID {
 			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d answers at %s, and systemd did not start it", status.Agent.PID, path),
-				Hint: "unset CCAGENT_SOCK if it is set, end that agent with ccagent stop, and try again"}
+				Hint: "end that agent with ccagent stop, and try again"}
 		}
 	}
 	return status.Agent.PID, nil
@@ -223,29 +255,42 @@ func diagnosis(s service) string {
 	return "see: systemctl --user status ccagent.socket ccagent.service"
 }
 
-// environmentDiffers warns where the manager's agent would read another configuration than this shell's programs mean.
-func environmentDiffers(c *cli.Context, ctx context.Context, s service) {
-	for _, name := range differing(ctx, s) {
-		warn(c.App.ErrWriter, "%s is set here, and not for systemd's programs; tell it with: systemctl --user import-environment %s, in the shell's profile", name, name)
-	}
-}
+// difference is something in which the manager's agent is not as one that was started from here.
+type difference struct{ what, mend string }
 
-// differing are the variables that decide what an agent does and that are other ones for the manager's.
-func differing(ctx context.Context, s service) []string {
-	if s.manager != "systemd" {
+// differing are the variables that decide what an agent does and that are other ones for the manager's, PATH where it matters.
+func differing(s service) []difference {
+	if s.environment == nil {
 		return nil
 	}
-	out, err := exec.CommandContext(ctx, "systemctl", "--user", "show-environment").Output()
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"} {
-		if value := getenv(name); value != "" && !strings.Contains("\n"+string(out), "\n"+name+"="+value+"\n") {
-			names = append(names, name)
+	var found []difference
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
+		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if value := getenv(name); value != "" && value != s.environment(name) {
+			found = append(found, difference{name + " is set here, and not for what " + s.manager + " starts",
+				"tell it in the shell's profile: systemctl --user import-environment " + name})
 		}
 	}
-	return names
+	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
+	for _, p := range config.Profiles {
+		settings, err := workerSettings(p)
+		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
+			continue
+		}
+		if here, err := exec.LookPath(settings.Command[0]); err == nil && !onPath(s.environment("PATH"), settings.Command[0]) {
+			found = append(found, difference{fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
+				"name it by its whole path in config.toml: " + here})
+		}
+	}
+	return found
+}
+
+// onPath reports whether one of the folders of path has the program.
+func onPath(path, program string) bool {
+	return slices.ContainsFunc(filepath.SplitList(path), func(dir string) bool {
+		_, err := exec.LookPath(filepath.Join(dir, program))
+		return filepath.IsAbs(dir) && err == nil
+	})
 }
 
 // lingers warns where the agent ends with the last login.
@@ -266,8 +311,8 @@ func lingers(c *cli.Context) {
 func warnNotAtLogin(c *cli.Context) {
 	ctx, cancel := context.WithTimeout(c.Context, 5*time.Second)
 	defer cancel()
-	s, err := thisService()
-	if err == nil && s.atLogin != nil && s.there(ctx) && exec.CommandContext(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service").Run() == nil {
+	s, err := thisService(ctx)
+	if err == nil && s.atLogin != nil && s.absent == nil && exec.CommandContext(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service").Run() == nil {
 		lingers(c)
 		return
 	}
@@ -283,32 +328,28 @@ func uninstall(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	s, err := thisService()
+	ctx := c.Context
+	s, err := thisService(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, managerTime)
-	defer cancel()
-	there := s.there(ctx)
-	installed := s.packaged()
-	for _, f := range s.files {
-		if _, err := os.Lstat(f.path); err == nil {
-			installed = true
+	if !s.installed() && !s.packaged() {
+		said := "it is not installed"
+		if foreign, _ := s.foreign(); foreign != nil {
+			said += "; " + foreign[0].path + " is somebody else's, and stays"
 		}
-	}
-	if !installed {
-		_, err := fmt.Fprintln(c.App.Writer, "it is not installed")
-		return err
-	}
-	if err := mayEnd(c, ctx); err != nil {
+		_, err := fmt.Fprintln(c.App.Writer, said)
 		return err
 	}
 	var disabled error
-	if there {
+	if s.absent == nil {
+		if _, err := mayEnd(c); err != nil {
+			return err
+		}
 		disabled = runAll(ctx, s.disable)
 	}
-	removed, kept, err := s.remove()
-	if there {
+	removed, kept, err := s.remove(false)
+	if s.absent == nil {
 		disabled = errors.Join(disabled, runAll(ctx, s.forget))
 	}
 	for _, path := range removed {
@@ -319,6 +360,9 @@ func uninstall(c *cli.Context) error {
 	}
 	if err := errors.Join(err, disabled); err != nil {
 		return err
+	}
+	if viewed(getenv) {
+		warnNotAtLogin(c)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.manager)
 	return err

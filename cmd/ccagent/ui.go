@@ -159,7 +159,7 @@ func confirm(ctx context.Context, question, flag string) error {
 	answer, err := ask(ctx, question+" [y/N]", false)
 	switch {
 	case errors.Is(err, errNoTerminal):
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "this needs a yes, and there is no terminal to ask on", Hint: "say it with " + flag}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "this needs a yes, and there is no terminal to ask on: " + question, Hint: "say it with " + flag}
 	case err != nil:
 		return err
 	case strings.EqualFold(answer, "y"), strings.EqualFold(answer, "yes"):

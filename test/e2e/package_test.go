@@ -43,9 +43,14 @@ func TestDeb(t *testing.T) {
 	for _, name := range []string{"ccagent", "cchelper", "git-credential-ccagent", "docker-credential-ccagent"} {
 		c.must("command -v " + name)
 	}
+	// Units for a copy in her home would win over the package's.
+	c.must("mkdir bin && cp /usr/bin/ccagent bin/ && bin/ccagent install")
 	out := c.must("ccagent install 2>&1")
-	if !strings.Contains(out, "the units of the package are used") {
+	if !strings.Contains(out, "the units of the package are used") || strings.Count(out, "removed /home/alice/.config/systemd/user/ccagent.") != 2 {
 		t.Errorf("it said %s", out)
+	}
+	if exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") + "/exe"); exe != "/usr/bin/ccagent" {
+		t.Errorf("the agent is %s", exe)
 	}
 	token := c.must("cchelper --no-start")
 	if !provider.Live(token) {
