@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -83,7 +84,10 @@ func (e *errand) command(ctx context.Context, argv []string) ([]byte, error) {
 	case err == nil:
 	case errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
 		// It has ended well; a daemon that it left behind still holds its output.
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the command " + argv[0] + " is not there: the agent's PATH is " + os.Getenv("PATH"),
+			Hint: "name it by its whole path in config.toml"}
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fail(protocol.CodeConfig, "is not there")
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fail(protocol.CodeConfig, "is not executable")
