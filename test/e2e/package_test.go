@@ -141,6 +141,25 @@ func TestManualPages(t *testing.T) {
 			}
 		}
 	}
+	// cchelper(1) is read from a table for eyes: nothing of it is lost, and nothing is wider than a terminal but the examples.
+	cmd := exec.Command("man", "-l", dir+"/man/cchelper.1.gz")
+	cmd.Env = append(os.Environ(), "MANPAGER=cat", "MANWIDTH=80", "LC_ALL=C.UTF-8")
+	text, err := cmd.Output()
+	page, _, _ := strings.Cut(string(text), "\nEXAMPLES\n")
+	help, _ := exec.Command(filepath.Join(dir, "cchelper"), "--help").Output()
+	for word := range strings.FieldsSeq(string(help)) {
+		if strings.HasPrefix(word, "--") && !strings.Contains(page, strings.TrimSuffix(word, ",")) {
+			t.Errorf("cchelper(1) has no %s", word)
+		}
+	}
+	for line := range strings.Lines(page) {
+		if len([]rune(line)) > 81 {
+			t.Errorf("cchelper(1) is too wide: %s", line)
+		}
+	}
+	if len(help) == 0 || err != nil || !strings.Contains(page, "\nOPTIONS\n") || !strings.Contains(page, "\nFORMATS\n       token  the token and a newline\n") {
+		t.Errorf("%v\n%s", err, page)
+	}
 	for _, program := range []string{"ccagent", "cchelper"} {
 		if !exists(filepath.Join(dir, program)) {
 			t.Errorf("no %s in the archive", program)
