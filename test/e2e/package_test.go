@@ -110,6 +110,9 @@ func TestRPM(t *testing.T) {
 		}
 	}
 	rpm("--verify", "--nodeps", "ccagent")
+	if host := rpm("--query", "--queryformat", "%{BUILDHOST}", "ccagent"); host != "localhost" {
+		t.Errorf("the package names the machine that built it: %s", host)
+	}
 	if out, err := exec.Command(filepath.Join(root, "usr/bin/ccagent"), "version").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
