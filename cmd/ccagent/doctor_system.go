@@ -61,7 +61,7 @@ func checkHelper(ctx context.Context) finding {
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
 func checkUnits(ctx context.Context, guarded bool) []finding {
-	s, err := thisService(ctx)
+	s, err := thisService(ctx, false)
 	if err != nil || s.absent != nil {
 		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
 	}
@@ -69,7 +69,7 @@ func checkUnits(ctx context.Context, guarded bool) []finding {
 		if _, err := os.Stat(s.files[0].path); errors.Is(err, fs.ErrNotExist) {
 			return []finding{{"units", "skip", "launchd was not told of the agent", ""}}
 		}
-		return []finding{{"units", "ok", s.files[0].path, ""}}
+		return append([]finding{{"units", "ok", s.files[0].path, ""}}, checkAtLogin(ctx, s, guarded)...)
 	}
 	show := func(unit, property string) string {
 		value, _ := showUnit(ctx, property, unit)
@@ -95,10 +95,14 @@ func checkUnits(ctx context.Context, guarded bool) []finding {
 	for _, d := range differing(s) {
 		found = append(found, finding{"unit environment", "warn", d.what, d.mend})
 	}
-	if guarded && show("ccagent.service", "UnitFileState") != "enabled" {
-		found = append(found, finding{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"})
+	return append(found, checkAtLogin(ctx, s, guarded)...)
+}
+
+func checkAtLogin(ctx context.Context, s service, guarded bool) []finding {
+	if !guarded || s.startsAtLogin(ctx) {
+		return nil
 	}
-	return found
+	return []finding{{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"}}
 }
 
 // checkMemory looks where secrets in memory could end up on a disk.

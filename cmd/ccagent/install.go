@@ -57,14 +57,15 @@ EXAMPLE:
 	}
 }
 
-// thisService describes the running program to the manager of this system.
-func thisService(ctx context.Context) (service, error) {
+// thisService describes the running program to the manager of this system. atLogin matters where a file says that: see
+// [service.atLogin].
+func thisService(ctx context.Context, atLogin bool) (service, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return service{}, err
 	}
 	if runtime.GOOS == "darwin" {
-		s, err := launchdService(getenv, exe, os.Getuid())
+		s, err := launchdService(getenv, exe, os.Getuid(), atLogin)
 		if err == nil {
 			_, s.absent = outputOf(ctx, "launchctl", "print", "gui/"+strconv.Itoa(os.Getuid()))
 		}
@@ -84,7 +85,7 @@ func install(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
 	}
 	ctx := c.Context
-	s, err := thisService(ctx)
+	s, err := thisService(ctx, c.Bool("at-login"))
 	if err != nil {
 		return err
 	}
@@ -311,17 +312,12 @@ func lingers(c *cli.Context) {
 func warnNotAtLogin(c *cli.Context) {
 	ctx, cancel := context.WithTimeout(c.Context, 5*time.Second)
 	defer cancel()
-	s, err := thisService(ctx)
-	if err == nil && s.atLogin != nil && s.absent == nil && exec.CommandContext(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service").Run() == nil {
+	if s, err := thisService(ctx, false); err == nil && s.startsAtLogin(ctx) {
 		lingers(c)
 		return
 	}
-	if runtime.GOOS == "darwin" && err == nil {
-		if _, err := os.Stat(s.files[0].path); err == nil {
-			return
-		}
-	}
-	warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out; mend it with: ccagent install --at-login (without systemd: eval \"$(ccagent env)\" in the shell's profile)")
+	warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out; mend it with: ccagent install --at-login (without a service manager: %s in the shell's profile)",
+		shells[guessShell(getenv("SHELL"))].load)
 }
 
 func uninstall(c *cli.Context) error {
@@ -329,7 +325,7 @@ func uninstall(c *cli.Context) error {
 		return err
 	}
 	ctx := c.Context
-	s, err := thisService(ctx)
+	s, err := thisService(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ type service struct {
 	enable      [][]string // begins to listen
 	disable     [][]string // stops listening, and ends the agent
 	forget      [][]string // once the files are gone
-	atLogin     []string   // has it started at login too; nil: it is already
+	atLogin     []string   // has it started at login too; nil: its file says so
 	elsewhere   []string   // folders where a package may have put the same files, the one that wins first
 	socket      string     // where the manager listens; "": not known before
 	environment environ    // what the agent finds in its environment; nil: not known
@@ -131,8 +131,11 @@ func (m userManager) variable(name string) string {
 	return ""
 }
 
-// launchdService describes the program at exe to launchd.
-func launchdService(env environ, exe string, uid int) (service, error) {
+// runAtLoad has launchd start the job at login too.
+const runAtLoad = "\t<key>RunAtLoad</key>\n\t<true/>\n"
+
+// launchdService describes the program at exe to launchd, which starts it at login too if that is asked for or was so already.
+func launchdService(env environ, exe string, uid int, atLogin bool) (service, error) {
 	if !filepath.IsAbs(env("HOME")) {
 		return service{}, noHome
 	}
@@ -140,6 +143,9 @@ func launchdService(env environ, exe string, uid int) (service, error) {
 	xml.EscapeText(&program, []byte(exe))
 	text := strings.Replace(packaging.Plist, "<string>"+packaging.Program+"</string>", "<string>"+program.String()+"</string>", 1)
 	path := filepath.Join(env("HOME"), "Library/LaunchAgents/com.github.ccagent.plist")
+	if there, err := os.ReadFile(path); atLogin || err == nil && isMarked(there) && bytes.Contains(there, []byte(runAtLoad)) {
+		text = strings.Replace(text, "</dict>\n</plist>", runAtLoad+"</dict>\n</plist>", 1)
+	}
 	domain := "gui/" + strconv.Itoa(uid)
 	return service{
 		manager: "launchd",
@@ -193,6 +199,16 @@ func (s service) installed() bool {
 		there, err := os.ReadFile(f.path)
 		return err == nil && bytes.Contains(there, []byte(markText))
 	})
+}
+
+// startsAtLogin reports whether the manager was told to start the agent at login.
+func (s service) startsAtLogin(ctx context.Context) bool {
+	if s.manager == "launchd" {
+		text, err := os.ReadFile(s.files[0].path)
+		return err == nil && bytes.Contains(text, []byte(runAtLoad))
+	}
+	_, err := outputOf(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service")
+	return s.absent == nil && err == nil
 }
 
 // foreign are the files that are there already and not as we wrote them. One that is masked, by a link to nowhere, is empty.

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"bytes"
+	"encoding/xml"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +32,7 @@ func TestServiceFiles(t *testing.T) {
 	if unit := string(systemd.files[1].content); !strings.Contains(unit, "\nExecStart=\"/opt/50%% off $x/ccagent\" serve\n") {
 		t.Errorf("the unit is %s", unit)
 	}
-	launchd, err := launchdService(env, "/opt/a&b/ccagent", 501)
+	launchd, err := launchdService(env, "/opt/a&b/ccagent", 501, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,6 +50,35 @@ func TestServiceFiles(t *testing.T) {
 			}
 			if isMarked(append([]byte("# mine\n"), f.content...)) {
 				t.Errorf("%s is known as ours though it was changed", f.path)
+			}
+		}
+	}
+}
+
+// TestLaunchdAtLogin tells launchd by the job's file, which stays told when it is installed again.
+func TestLaunchdAtLogin(t *testing.T) {
+	t.Parallel()
+	env := fakeHome(t)
+	for i, test := range []struct{ asked, want bool }{{false, false}, {true, true}, {false, true}} {
+		s, err := launchdService(env, "/opt/ccagent", 501, test.asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.write(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.startsAtLogin(t.Context()); got != test.want {
+			t.Errorf("%d: it starts at login: %v", i, got)
+		}
+		text := s.files[0].content
+		if n := bytes.Count(text, []byte("<key>")) - bytes.Count(text, []byte("</key>")); n != 0 || !isMarked(text) {
+			t.Errorf("%d: the job is %s", i, text)
+		}
+		for d := xml.NewDecoder(bytes.NewReader(text)); ; {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
