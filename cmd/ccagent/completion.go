@@ -34,7 +34,40 @@ EXAMPLE:
 }
 
 // takesProfile are the commands whose argument is the name of a profile.
-var takesProfile = map[string]bool{"login": true, "logout": true, "remove": true, "whoami": true}
+var takesProfile = map[string]bool{"login": true, "logout": true, "remove": true, "whoami": true, "move": true}
+
+// takesFile are the flags whose value is the name of a file, and takesDirectory those of a folder.
+var (
+	takesFile      = []string{"--profile-from", "--identity", "--output", "-o", "--log-file", "--export", "--ssh-config", "-F"}
+	takesDirectory = []string{"--config-dir"}
+)
+
+// argumentWords are the arguments of a command that are always the same.
+func argumentWords(command string, commands []*cli.Command) string {
+	switch command {
+	case "completion":
+		return "bash zsh fish"
+	case "doctor":
+		return "store"
+	case "guard":
+		return "claude-code"
+	case "help":
+		return strings.Join(append(names(commands), topics()...), " ")
+	case "move":
+		return "file keyring encrypted claude-code"
+	case "setup":
+		return strings.Join(toolNames(), " ")
+	}
+	return ""
+}
+
+func names(commands []*cli.Command) []string {
+	names := make([]string, len(commands))
+	for i, command := range commands {
+		names[i] = command.Name
+	}
+	return names
+}
 
 // flagWords are a command's flags as they are typed.
 func flagWords(command *cli.Command) []string {
@@ -63,50 +96,51 @@ var fixedWords = map[string]string{
 	"--store":       "auto claude-code file keyring encrypted memory",
 }
 
+// completeBash writes for bash 3.2 too, which macOS has. A candidate is a line, since names of files have blanks.
 func completeBash(w io.Writer, commands []*cli.Command) error {
 	var b strings.Builder
-	b.WriteString(`# ccagent completion for bash
+	fmt.Fprintf(&b, `# ccagent completion for bash
+_ccagent_reply() {
+    local line
+    while IFS= read -r line; do COMPREPLY+=("$line"); done
+}
+_ccagent_files() {
+    compopt -o filenames 2>/dev/null
+    _ccagent_reply < <(compgen "$1" -- "$2")
+}
 _ccagent() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="`)
-	names := make([]string, len(commands))
-	for i, command := range commands {
-		names[i] = command.Name
-	}
-	fmt.Fprintf(&b, "%s\"\n", strings.Join(names, " "))
-	b.WriteString(`    else
+        words="%s"
+    else
         case $prev in
         -p|--profile) words=$(ccagent list --names 2>/dev/null) ;;
-        --profile-from) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config-dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-`)
+        %s) _ccagent_files -f "$cur"; return ;;
+        %s) _ccagent_files -d "$cur"; return ;;
+`, strings.Join(names(commands), " "), strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "        %s) words=\"%s\" ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
 	for _, command := range commands {
-		words := `"` + strings.Join(flagWords(command), " ")
-		switch {
-		case takesProfile[command.Name]:
+		words := strings.TrimSpace(strings.Join(flagWords(command), " ") + " " + argumentWords(command.Name, commands))
+		if takesProfile[command.Name] {
 			words += ` $(ccagent list --names 2>/dev/null)`
-		case command.Name == "completion":
-			words += " bash zsh fish"
 		}
 		extra := ""
 		switch command.Name {
 		case "import":
-			extra = `; COMPREPLY=($(compgen -f -- "$cur"))`
+			extra = `; _ccagent_files -f "$cur"`
 		case "exec":
-			extra = `; COMPREPLY=($(compgen -c -- "$cur"))`
+			extra = `; _ccagent_reply < <(compgen -c -- "$cur")`
 		}
-		fmt.Fprintf(&b, "            %s) words=%s\"%s ;;\n", command.Name, words, extra)
+		fmt.Fprintf(&b, "            %s) words=\"%s\"%s ;;\n", command.Name, words, extra)
 	}
 	b.WriteString(`            esac ;;
         esac
     fi
-    COMPREPLY+=($(compgen -W "$words" -- "$cur"))
+    _ccagent_reply < <(compgen -W "$words" -- "$cur")
 }
 complete -F _ccagent ccagent
 `)
@@ -132,15 +166,14 @@ _ccagent() {
     fi
     case $words[CURRENT-1] in
     -p|--profile) _ccagent_profiles; return ;;
-    --profile-from) _files; return ;;
-    --config-dir) _files -/; return ;;
 `)
+	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
 	for _, command := range commands {
-		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.Join(flagWords(command), " "))
+		fmt.Fprintf(&b, "    %s) compadd -- %s %s", command.Name, strings.Join(flagWords(command), " "), argumentWords(command.Name, commands))
 		switch {
 		case takesProfile[command.Name]:
 			b.WriteString("; _ccagent_profiles")
@@ -148,8 +181,6 @@ _ccagent() {
 			b.WriteString("; _files")
 		case command.Name == "exec":
 			b.WriteString("; _command_names -e")
-		case command.Name == "completion":
-			b.WriteString(" bash zsh fish")
 		}
 		b.WriteString(" ;;\n")
 	}
@@ -180,9 +211,9 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			case boolean:
 			case long == "--profile":
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
-			case long == "--profile-from":
+			case slices.Contains(takesFile, long):
 				b.WriteString(" -r -F")
-			case long == "--config-dir":
+			case slices.Contains(takesDirectory, long):
 				b.WriteString(" -x -a '(__fish_complete_directories)'")
 			case fixedWords[long] != "":
 				fmt.Fprintf(&b, " -x -a '%s'", fixedWords[long])
@@ -201,8 +232,9 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			fmt.Fprintf(&b, "%s -F\n", seen)
 		case command.Name == "exec":
 			fmt.Fprintf(&b, "%s -a '(__fish_complete_command)'\n", seen)
-		case command.Name == "completion":
-			fmt.Fprintf(&b, "%s -a 'bash zsh fish'\n", seen)
+		}
+		if words := argumentWords(command.Name, commands); words != "" {
+			fmt.Fprintf(&b, "%s -a '%s'\n", seen, words)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
