@@ -184,7 +184,8 @@ _ccagent() {
 		}
 		b.WriteString(" ;;\n")
 	}
-	b.WriteString("    esac\n}\ncompdef _ccagent ccagent\n")
+	// Found by compinit in its folders, the file is the function, and its first call is a question already.
+	b.WriteString("    esac\n}\nif [[ $funcstack[1] == _ccagent ]]; then _ccagent \"$@\"; else compdef _ccagent ccagent; fi\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
