@@ -29,13 +29,17 @@ func dist(t *testing.T, pattern string) string {
 // TestDeb has an administrator install, upgrade, remove and purge the package in a clean Debian, and alice use it.
 func TestDeb(t *testing.T) {
 	deb := dist(t, "ccagent_*_amd64.deb")
-	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb")
+	next := filepath.Join(t.TempDir(), "next.deb")
+	if out, err := exec.Command("sh", "-c", `dpkg-deb -R "$1" "$2.d" && sed -i 's/^Version: .*/Version: 99-1/' "$2.d/DEBIAN/control" && dpkg-deb -b "$2.d" "$2"`, "sh", deb, next).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb", "--bind-ro="+next+":/media/next.deb")
 	provider := oauthtest.New(t, oauthtest.Options{})
 	c.write(".config/ccagent/config.toml", claudeProfile("claude", "/home/alice/.claude", provider))
 	c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
 	before := c.root("find /etc /usr /var/lib/systemd -newer /media 2>/dev/null | wc -l; dpkg -l | wc -l")
 
-	c.root("dpkg -i /media/ccagent.deb 2>&1")
+	c.root("apt-get install -y -qq /media/ccagent.deb 2>&1")
 	if bad := c.root("dpkg --verify ccagent; dpkg --audit; dpkg -L ccagent | while read f; do [ -e $f ] || [ -L $f ] || echo missing $f; done"); strings.Contains(bad, "ccagent") &&
 		!strings.Contains(bad, "share/man") && !strings.Contains(bad, "share/doc") { // a minimal Debian leaves manuals and documents out
 		t.Errorf("dpkg finds fault: %s", bad)
@@ -67,8 +71,15 @@ func TestDeb(t *testing.T) {
 	if err := loop.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.root("dpkg -i /media/ccagent.deb 2>&1; dpkg -i /media/ccagent.deb 2>&1")
-	c.must("sleep 2.1; ccagent refresh; touch stop")
+	c.root("dpkg -i /media/ccagent.deb 2>&1 && dpkg -i /media/next.deb 2>&1")
+	if version := c.root("dpkg-query -W -f '${Version}' ccagent"); version != "99-1" {
+		t.Errorf("version %s is installed", version)
+	}
+	old := c.must("systemctl --user show --value -p MainPID ccagent.service")
+	c.must("sleep 2.1; ccagent refresh && ccagent install && touch stop")
+	if now := c.must("systemctl --user show --value -p MainPID ccagent.service"); now == old {
+		t.Errorf("agent %s of the old version still runs", now)
+	}
 	if err := loop.Wait(); err != nil || len(asked.String()) < 3 {
 		t.Errorf("%v after %q requests", err, asked.String())
 	}
