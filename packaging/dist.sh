@@ -17,6 +17,8 @@ if tag=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
 else # sorts before every release
 	version=0.0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(git rev-parse --short=12 HEAD)
 fi
+# What is built is the tree as it lies here: one that is not HEAD must not look like it.
+[ -z "$(git status --porcelain --untracked-files=no)" ] || version=$version+dirty
 umask 022
 
 rm -rf $dist/out $dist/man $dist/completions
