@@ -172,7 +172,7 @@ func asksThere(s service) error {
 	if getenv("CCAGENT_SOCK") == "" {
 		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + s.environment("XDG_RUNTIME_DIR")
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: s.manager + " would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
 }
 
 // refuseForeign shows what would be lost.
