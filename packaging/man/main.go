@@ -41,11 +41,11 @@ func run(bin, docs, out, version, date string) error {
 	}
 	_, environment, _ := strings.Cut(commands, "# ENVIRONMENT\n\n")
 	environment, _, _ = strings.Cut(environment, "\n\n# ")
-	config, err := document(filepath.Join(docs, "config.md"), "ccagent.toml - the settings of ccagent")
+	config, err := document(filepath.Join(docs, "config.md"), "ccagent.toml - the settings of ccagent", "ccagent(1), cchelper(1)")
 	if err != nil {
 		return err
 	}
-	protocol, err := document(filepath.Join(docs, "protocol.md"), "ccagent-protocol - how programs ask ccagent for tokens")
+	protocol, err := document(filepath.Join(docs, "protocol.md"), "ccagent-protocol - how programs ask ccagent for tokens", "ccagent(1), cchelper(1)")
 	if err != nil {
 		return err
 	}
@@ -136,15 +136,17 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// document reads one of docs as a manual page: its title becomes NAME, and links what they show.
-func document(path, name string) (string, error) {
+// document reads one of docs as a manual page: its title becomes NAME, links what they show, and other documents how they are read
+// where only the programs are.
+func document(path, name, also string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
 	_, body, _ := strings.Cut(string(text), "\n")
 	body = regexp.MustCompile(`\[([^\]]+)\]\(([^)]+)\)`).ReplaceAllString(body, "$1")
-	return "# NAME\n\n" + name + "\n\n# DESCRIPTION\n" + lists(body), nil
+	body = regexp.MustCompile(`docs/(\w+)\.md`).ReplaceAllString(body, "`ccagent help $1`")
+	return "# NAME\n\n" + name + "\n\n# DESCRIPTION\n" + strings.TrimSpace(lists(body)) + "\n\n# SEE ALSO\n\n" + also + "\n", nil
 }
 
 // lists makes tables into lists of definitions: a terminal is too narrow for columns of prose.
