@@ -140,7 +140,7 @@ cross: ## build both programs for every platform, into dist/
 
 .PHONY: man
 man: build ## the manual pages, into dist/man/
-	cd packaging/man && $(GO) run . "$$(realpath '$(BIN)')" ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
+	bin=$$(realpath '$(BIN)') && cd packaging/man && $(GO) run . "$$bin" ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
 
 .PHONY: dist
 dist: cross ## packages (deb, rpm), archives, bill of materials and sums of HEAD, into dist/out/
