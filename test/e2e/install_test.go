@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // TestInstall is alice's way with `ccagent install`, for a program in her home, on a machine without a package of ours.
@@ -276,13 +277,19 @@ func TestUpgradeWithoutManager(t *testing.T) {
 			n++
 		}
 	}()
-	for range 5 {
-		before := h.agents()
-		h.ccagent("stop").must(t)
-		wait(t, "the next agent", func() bool {
-			now := h.agents()
-			return len(now) == 1 && (len(before) == 0 || now[0].pid != before[0].pid)
+	client := protocol.NewClient(h.socket())
+	defer client.Close()
+	before := 0
+	for range 6 {
+		wait(t, "the next agent to answer", func() bool { // one that is just starting is not there to be stopped
+			s, err := client.Status(t.Context(), protocol.StatusRequest{})
+			if err != nil || s.Agent.PID == before {
+				return false
+			}
+			before = s.Agent.PID
+			return true
 		})
+		h.ccagent("stop").must(t)
 	}
 	close(stop)
 	if n := <-asked; n < 5 {
