@@ -221,7 +221,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	switch {
 	case e.agent.locking.on.Load():
 		s.State = protocol.StateLocked
-	case e.flight != nil && e.flight.job.Op == job.Renew:
+	case e.flight != nil && e.flight.job.Op == job.Renew && !e.flight.look:
 		s.State = protocol.StateRenew
 	case e.saving != nil:
 		s.State = protocol.StateUnsaved

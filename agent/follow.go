@@ -119,7 +119,7 @@ func (e *entry) glance() {
 			e.glance() // written since it was looked at
 		} else if changed && e.flight == nil && !e.agent.locking.on.Load() {
 			e.failure = nil
-			e.start(job.Job{Op: job.Renew})
+			e.start(job.Job{Op: job.Renew}).look = true
 		}
 	})
 }

@@ -27,6 +27,7 @@ const (
 
 // flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
 type flight struct {
+	look  bool // it is run because someone else wrote the record, and renews only if that is due
 	job   job.Job
 	ready chan struct{} // the token is in hand, or the job is done
 	done  chan struct{} // the job is done
