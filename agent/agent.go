@@ -119,8 +119,11 @@ func New(opts Options) *Agent {
 // Stop begins the end: Serve returns once it has answered what is under way. It may be called more than once.
 func (a *Agent) Stop() { a.stopOnce.Do(func() { close(a.stopping) }) }
 
+// spillTime is how long leaving what is unsaved may take.
+const spillTime = 5 * time.Second
+
 // Close stops the agent, waits until ctx ends for what is under way, and leaves every record that no store has where the
-// next load finds it. It returns an error when something could not be left.
+// next load finds it, for which it takes some seconds more. It returns an error when something could not be left.
 func (a *Agent) Close(ctx context.Context) error {
 	a.Stop()
 	done := make(chan struct{})
@@ -130,6 +133,8 @@ func (a *Agent) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		a.log.Warn("stopping while workers are busy: they finish on their own")
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spillTime) // whatever the workers have left of it
+	defer cancel()
 	var failed []string
 	for _, e := range a.table.Load().byName {
 		if err := e.spill(ctx); err != nil {
@@ -239,7 +244,7 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("no profile named %q", name), Hint: "see them with: ccagent list"}
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
 		}
 	}
 	if err := t.checkHome(home, e); err != nil {

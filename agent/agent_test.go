@@ -27,11 +27,13 @@ type provider struct {
 
 	// fail makes the next renewals fail, saveErr the saves, store names the store; watch is what is looked at.
 	fail    *protocol.Error
+	local   bool
 	after   time.Duration
 	saveErr *protocol.Error
 	hang    chan struct{} // a save waits for it
 	store   string
 	watch   []string
+	behind  bool // a view can't be written
 
 	n      int
 	expiry time.Time
@@ -67,7 +69,7 @@ func (p *provider) set(f func()) {
 }
 
 func (p *provider) result() job.Result {
-	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch}
+	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind}
 	if r.Store == "" {
 		r.Store = "file"
 	}
@@ -79,7 +81,10 @@ func (p *provider) result() job.Result {
 	return r
 }
 
-func (p *provider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+func (p *provider) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if err := ctx.Err(); err != nil { // as Process has it
+		return job.Report{}, err
+	}
 	time.Sleep(p.latency)
 	p.mu.Lock()
 	p.jobs = append(p.jobs, j)
@@ -104,7 +109,7 @@ func (p *provider) Run(_ context.Context, j job.Job, handOver func(job.Result)) 
 		defer p.mu.Unlock()
 		r := p.result()
 		r.Saved = p.n > 0
-		return job.Report{Kind: job.Done, Err: p.fail, RetryAfter: p.after, Result: r}, nil
+		return job.Report{Kind: job.Done, Err: p.fail, RetryAfter: p.after, Local: p.local, Result: r}, nil
 	}
 	p.n++
 	p.expiry = time.Now().Add(p.lifetime)
@@ -268,6 +273,10 @@ func TestBackoff(t *testing.T) {
 		p.set(func() { p.after = 10 * time.Minute })
 		time.Sleep(time.Second)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+		_, err := a.Token(t.Context(), protocol.TokenRequest{})
+		if at := time.Now().Add(10 * time.Minute).Local().Format("15:04:05"); !strings.Contains(protocol.HintOf(err), at) {
+			t.Errorf("the hint %q does not say that it is asked again at %s", protocol.HintOf(err), at)
+		}
 		p.set(func() { p.fail = nil })
 		time.Sleep(10*time.Minute - time.Second)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
@@ -308,6 +317,32 @@ func TestPermanentFailureEndsWhenTheRecordIsRewritten(t *testing.T) {
 	}
 }
 
+// A look at the files is no renewal, which status tells apart.
+func TestStateWhileLooking(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, latency: time.Second}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		e := a.table.Load().find("claude")
+		for _, test := range []struct {
+			job  job.Job
+			want protocol.State
+		}{
+			{job.Job{Op: job.Renew}, protocol.StateLive},
+			{job.Job{Op: job.Renew, Force: true}, protocol.StateRenew},
+			{job.Job{Op: job.Renew, MinTTL: 2 * time.Hour}, protocol.StateRenew},
+		} {
+			e.mu.Lock()
+			e.start(test.job)
+			e.mu.Unlock()
+			if s := profileOf(t, a); s.State != test.want {
+				t.Errorf("%+v under way: state %q, want %q", test.job, s.State, test.want)
+			}
+			time.Sleep(2 * time.Second)
+		}
+	})
+}
+
 func TestRenewalFailsTokenLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour}
@@ -321,6 +356,37 @@ func TestRenewalFailsTokenLives(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
 	})
+}
+
+// What fails on this machine alone is worth a look whenever somebody asks; unasked it is looked at ever more rarely.
+func TestFailureOnThisMachine(t *testing.T) {
+	for name, fail := range map[string]struct {
+		err   *protocol.Error
+		local bool
+	}{
+		"store":   {&protocol.Error{Code: protocol.CodeInvalid, Message: "not valid JSON"}, false},
+		"command": {&protocol.Error{Code: protocol.CodeConfig, Message: "the command is not there"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &provider{lifetime: time.Hour}
+				a := start(t, p)
+				ask(t, a, protocol.TokenRequest{})
+				p.set(func() { p.fail, p.local = fail.err, fail.local })
+				before := p.count(job.Renew)
+				time.Sleep(4 * time.Hour)
+				if n := p.count(job.Renew) - before; n < 5 || n > 100 {
+					t.Errorf("%d looks in 4 hours, want a back-off", n)
+				}
+				refused(t, a, protocol.TokenRequest{}, fail.err)
+				p.set(func() { p.fail = nil })
+				time.Sleep(pause)
+				if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
+					t.Errorf("asked after it was mended: %s", got)
+				}
+			})
+		})
+	}
 }
 
 func TestShortLivedTokens(t *testing.T) {
@@ -440,6 +506,28 @@ func TestUnsavedIsSpilledAtTheEnd(t *testing.T) {
 		last := all[len(all)-1]
 		if last.Op != job.Spill || last.Record.Reveal() != "fake-record" {
 			t.Errorf("the last job is %v", last.Op)
+		}
+	})
+}
+
+// A worker that takes longer than the agent has is no reason to lose what another profile has not saved.
+func TestUnsavedIsSpilledThoughAWorkerIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
+		a := start(t, p, func(o *Options) { o.Load = func() (Config, error) { return config("claude", "work"), nil } })
+		ask(t, a, protocol.TokenRequest{})
+		hang := make(chan struct{})
+		defer close(hang)
+		p.set(func() { p.saveErr, p.hang = nil, hang })
+		go a.Token(context.Background(), protocol.TokenRequest{Profile: "work", Force: true})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := a.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if p.count(job.Spill) != 2 { // what the busy worker has not saved either
+			t.Error("what was unsaved is not spilled")
 		}
 	})
 }
@@ -605,6 +693,8 @@ func TestHome(t *testing.T) {
 		{"says nothing", "claude", protocol.Home{}, ""},
 		{"the same", "claude", ours, ""},
 		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, ""},
+		{"the same, written differently", "claude", protocol.Home{Home: ours.Home + "/"}, ""},
+		{"relative, so as good as unset", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "here", ClaudeConfigDir: "there"}, ""},
 		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
 		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
 		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},

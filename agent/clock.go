@@ -116,20 +116,21 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 	if e.flight != nil {
 		return time.Time{}, false
 	}
-	if e.saving != nil {
-		if !now.Before(e.saving.at) {
-			e.start(job.Job{Op: job.Save})
-		}
-		return e.saving.at, false
+	if e.saving != nil && !now.Before(e.saving.at) {
+		e.start(job.Job{Op: job.Save})
+		return time.Time{}, false
 	}
 	shown := e.profile.Load().Shown
-	idle = e.record.Empty() && !shown
+	idle = e.record.Empty() && e.saving == nil && !shown
+	if e.saving != nil {
+		next = e.saving.at // what is not saved is renewed all the same
+	}
 	h := e.hand.Load()
 	if shown && h == nil && !e.agent.locking.on.Load() {
-		return e.load(now, sweep), false
+		return earlier(next, e.load(now, sweep)), false
 	}
 	if h == nil || !shown && now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
-		return time.Time{}, idle
+		return next, idle
 	}
 	if !e.renewAt.IsZero() {
 		if !now.Round(0).Before(e.renewAt.Round(0)) {
@@ -137,12 +138,27 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 			e.start(job.Job{Op: job.Renew, MinTTL: h.expiry.Sub(now) + time.Millisecond})
 			return time.Time{}, false
 		}
-		next = e.renewAt
+		next = earlier(next, e.renewAt)
+	}
+	if e.showing != nil && e.failure == nil {
+		if !now.Before(e.showing.at) {
+			e.start(job.Job{Op: job.Renew}) // it writes the views
+			return time.Time{}, false
+		}
+		next = earlier(next, e.showing.at)
 	}
 	if sweep {
 		e.glance()
 	}
 	return next, idle
+}
+
+// earlier is the earlier of two times of which the zero one is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // load brings the token of a profile that others read views of, and says when to look again. e.mu is held.
@@ -152,17 +168,17 @@ func (e *entry) load(now time.Time, sweep bool) time.Time {
 		e.start(job.Job{Op: job.Renew})
 		return time.Time{}
 	}
-	switch f.err.Code {
-	case protocol.CodeUnavailable, protocol.CodeInternal:
+	switch code := f.err.Code; {
+	case code == protocol.CodeUnavailable, code == protocol.CodeInternal:
 		if now.Before(f.retry.at) {
 			return f.retry.at
 		}
 		e.start(job.Job{Op: job.Renew})
-	case protocol.CodeStorage, protocol.CodeInvalid:
+	case code == protocol.CodeStorage, code == protocol.CodeInvalid, code == protocol.CodeConfig && f.local:
 		if sweep {
 			e.start(job.Job{Op: job.Renew})
 		}
-	case protocol.CodeLocked: // ended by who unlocks it
+	case code == protocol.CodeLocked: // ended by who unlocks it
 	default: // ended by who writes a record
 		if sweep {
 			e.glance()

@@ -14,13 +14,14 @@ import (
 
 // entry is one profile in the agent.
 //
-// What a live token's request needs is read without the mutex: profile, hand and lastUsed. The rest is guarded by mu, which
+// What a live token's request needs is read without the mutex: profile, hand, lastUsed and sight. The rest is guarded by mu, which
 // is never held across a job.
 type entry struct {
 	agent    *Agent
 	profile  atomic.Pointer[Profile]
 	hand     atomic.Pointer[hand]
 	lastUsed atomic.Int64 // unix seconds
+	sight    atomic.Pointer[sight]
 
 	mu     sync.Mutex
 	flight *flight // the job under way, nil when there is none
@@ -31,6 +32,7 @@ type entry struct {
 	saveError *protocol.Error // why it is unsaved
 	place     place           // what the last job that knew said of the record
 	note      string          // what the last job found in the files of other programs
+	showing   *retry          // a view is behind: when to write it again; nil: none is
 	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
@@ -78,6 +80,7 @@ type failure struct {
 	err   *protocol.Error
 	at    time.Time
 	retry retry
+	local bool // nobody but this machine was asked: who asks gets another look after a pause, whatever retry says
 }
 
 // retry is an exponential back-off. Its times carry the monotonic clock: a jump of the wall clock does not stretch them.
@@ -104,8 +107,15 @@ func (e *entry) unload() {
 	e.failure = nil
 	if e.record.Empty() {
 		e.hand.Store(nil)
-		e.base, e.place, e.seen, e.renewAt = job.Version{}, place{}, seen{}, time.Time{}
+		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
+		e.see(seen{}, false, false)
 	}
+}
+
+// see takes the files' state as one in which they were read. e.mu is held.
+func (e *entry) see(s seen, others, local bool) {
+	e.seen = s
+	e.sight.Store(newSight(s, others, local))
 }
 
 // holds reports whether the agent alone has this profile's record.
@@ -221,7 +231,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	switch {
 	case e.agent.locking.on.Load():
 		s.State = protocol.StateLocked
-	case e.flight != nil && e.flight.job.Op == job.Renew && !e.flight.look:
+	case e.flight != nil && e.flight.renews(h, now):
 		s.State = protocol.StateRenew
 	case e.saving != nil:
 		s.State = protocol.StateUnsaved

@@ -103,6 +103,58 @@ func TestLookIsNoRenewal(t *testing.T) {
 	}
 }
 
+// TestLookBeforeUse: where the kernel tells nothing, what others write is seen by the next request all the same, on every kind of file
+// system, and costs no allocation where nothing was.
+func TestLookBeforeUse(t *testing.T) {
+	for _, local := range []bool{true, false} {
+		s := &shelf{path: filepath.Join(t.TempDir(), "record")}
+		os.WriteFile(s.path, []byte("fake-1"), 0o600)
+		a := New(Options{Runner: s, Load: func() (Config, error) {
+			return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+		}})
+		defer a.Close(context.Background())
+		a.files.mu.Lock()
+		a.files.failed = true
+		a.files.mu.Unlock()
+		e := a.table.Load().find("")
+		known := func() *sight { // once it is known that nobody has written since
+			for begun := time.Now(); ; time.Sleep(time.Millisecond) {
+				if v := e.sight.Load(); v != nil && v.names != nil {
+					return v
+				}
+				if time.Since(begun) > 20*time.Second {
+					t.Fatal("the record's file is never known")
+				}
+			}
+		}
+		for _, text := range []string{"fake-1", "fake-22", "fake-333"} { // one right after the other
+			os.WriteFile(s.path, []byte(text), 0o600)
+			if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != text {
+				t.Fatalf("got %q, %v, want %s", got.Value.Reveal(), err, text)
+			}
+		}
+		for i, text := range []string{"fake-1", "fake-22", "fake-333"} {
+			os.WriteFile(s.path, []byte(text), 0o600)
+			if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != text {
+				t.Fatalf("request %d: got %q, %v, want %s", i, got.Value.Reveal(), err, text)
+			}
+			v := known()
+			v = newSight(v.seen, true, true)
+			if n := testing.AllocsPerRun(100, func() { v.quick() }); n != 0 || !v.quick() {
+				t.Errorf("%v allocations for a look", n)
+			}
+			e.sight.Store(newSight(v.seen, true, local))
+			if e.sight.Load().quick() != local {
+				t.Error("a request would wait for a file system that may hang, where everybody waits for it")
+			}
+		}
+		os.Remove(s.path)
+		if got, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
+			t.Errorf("signed out, and got %q, %v", got.Value.Reveal(), err)
+		}
+	}
+}
+
 // TestMissingIsNoProof has a record removed while a job reads it: a file that is missing afterwards does not count as seen so.
 func TestMissingIsNoProof(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "record")

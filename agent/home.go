@@ -15,8 +15,8 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if theirs == ours || theirs == (protocol.Home{}) || ours == (protocol.Home{}) {
 		return nil
 	}
-	if err := differ("HOME", theirs.Home, ours.Home, "end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK"); err != nil {
-		return err
+	if path.Clean(theirs.Home) != path.Clean(ours.Home) {
+		return differ("HOME", theirs.Home, ours.Home, "end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK")
 	}
 	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"), or(ours.XDGConfigHome, ours.Home, ".config"),
 		"restart the agent in this environment (ccagent stop), or unset XDG_CONFIG_HOME"); err != nil {
@@ -29,9 +29,9 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 		fmt.Sprintf("say in config.toml which one the profile means: config_dir in [profiles.%s]", e.name()))
 }
 
-// or is the setting, or its default below the home.
+// or is the setting, or its default below the home; a relative path counts as unset, here as where it is used.
 func or(value, home, below string) string {
-	if value == "" {
+	if !path.IsAbs(value) {
 		value = path.Join(home, below)
 	}
 	return path.Clean(value)

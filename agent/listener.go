@@ -33,6 +33,10 @@ type Listener struct {
 // Path is the socket's path.
 func (l *Listener) Path() string { return l.path }
 
+// lingering is how long the socket and the lock of an agent that was killed may outlive it, in a worker of its that has not come as
+// far as to run its program.
+const lingering = time.Second
+
 // Listen makes the socket at path, 0600 in a folder that is its owner's alone (made when absent). It takes over the socket of
 // an agent that is gone, waits until ctx ends for one that is just starting or stopping, and returns ErrRunning for one that
 // answers. Everything else found at path or in its way is refused with an error that names it.
@@ -40,9 +44,15 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	lock, err := takeLock(ctx, path, func(*os.File) error {
-		if answers(path) {
+	var since time.Time
+	lock, err := takeLock(ctx, path, func(f *os.File) error {
+		switch {
+		case !answers(path):
+			since = time.Time{}
+		case holder(f) != 0, !since.IsZero() && time.Since(since) > lingering:
 			return ErrRunning
+		case since.IsZero():
+			since = time.Now()
 		}
 		return nil
 	})
@@ -95,7 +105,7 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, socketError("the lock file "+name+" can't be opened: "+cause(err), "")
+		return nil, socketError("the lock file can't be opened: "+cause(err), "move away what is there, or set CCAGENT_SOCK")
 	}
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -160,6 +170,16 @@ func answers(path string) bool {
 	return true
 }
 
+// answersOn reports whether somebody goes on to listen at path.
+func answersOn(path string) bool {
+	for deadline := time.Now().Add(lingering); answers(path); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return true
+		}
+	}
+	return false
+}
+
 // bind makes the socket. The lock is held.
 func (l *Listener) bind() error {
 	switch info, err := os.Lstat(l.path); {
@@ -168,7 +188,7 @@ func (l *Listener) bind() error {
 		return socketError(cause(err), "")
 	case info.Mode().Type() != fs.ModeSocket:
 		return socketError(fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())), "move it away, or set CCAGENT_SOCK")
-	case answers(l.path):
+	case answersOn(l.path):
 		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
 	default:
 		if err := os.Remove(l.path); err != nil {

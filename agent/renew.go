@@ -27,8 +27,8 @@ const (
 
 // flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
 type flight struct {
-	look  bool // it is run because someone else wrote the record, and renews only if that is due
 	job   job.Job
+	look  bool          // it reads what others have written, and the token in hand would do else
 	ready chan struct{} // the token is in hand, or the job is done
 	done  chan struct{} // the job is done
 
@@ -39,9 +39,14 @@ type flight struct {
 	result  job.Result // set before done is closed
 }
 
+// renews reports whether the job is there for another token than h, which may be nil, and not just for a look at the files.
+func (f *flight) renews(h *hand, now time.Time) bool {
+	return f.job.Op == job.Renew && (f.job.Force || h == nil || !h.serves(now, f.job.MinTTL, f.job.HalfLife))
+}
+
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
-	for {
+	for looks := 0; ; {
 		h, f, err := e.judge(req)
 		if f == nil {
 			return h, err
@@ -59,6 +64,9 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		}
 		if f.job.Op != job.Renew || req.Force && !f.job.Force && !f.renewed {
 			continue
+		}
+		if looks++; f.look && looks == 1 {
+			continue // it may have read what was written since then, or not
 		}
 		now := e.agent.now()
 		switch {
@@ -84,6 +92,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	if h := e.hand.Load(); h == nil || req.Force || !h.serves(now, req.MinTTL, req.HalfLife) {
 		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
 	}
+	changed := e.sight.Load().changed() // before the lock: it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
@@ -92,9 +101,10 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		if h != nil && e.failure == nil && fresh && h.alive(now) {
 			return h, nil, nil
 		}
-	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) {
+	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && e.looksAgain(now)) {
 		return h, nil, nil
 	}
+	look := h != nil && !req.Force && h.serves(now, req.MinTTL, req.HalfLife)
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
@@ -104,7 +114,15 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		}
 		return nil, nil, err
 	}
-	return nil, e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife}), nil
+	f := e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife})
+	f.look = look
+	return nil, f, nil
+}
+
+// looksAgain reports whether what others have written is to be read before the token in hand is given out: not while a job of ours
+// writes there, nor again and again where that fails. e.mu is held.
+func (e *entry) looksAgain(now time.Time) bool {
+	return (e.flight == nil || e.flight.look) && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
@@ -113,7 +131,7 @@ func (e *entry) refuses(now time.Time, force bool) error {
 	switch {
 	case f == nil:
 		return nil
-	case force && now.Sub(f.at) >= pause:
+	case (force || f.local) && now.Sub(f.at) >= pause:
 		return nil
 	case e.seen.changed():
 		e.failure = nil
@@ -177,7 +195,7 @@ func (e *entry) fly(f *flight) {
 	if err != nil {
 		report.Err = asError(err)
 	}
-	e.land(f, report, before, began)
+	e.land(f, report, before, began, allLocal(report.Result.Watch))
 	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
@@ -225,18 +243,19 @@ func (e *entry) renewed(f *flight, r job.Result) {
 }
 
 // land takes a job's end.
-func (e *entry) land(f *flight, report job.Report, before seen, began time.Time) {
+func (e *entry) land(f *flight, report job.Report, before seen, began time.Time, local bool) {
 	log := e.agent.log
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
-	e.know(r, before, began)
+	e.know(r, before, began, local)
 	if e.note != r.Note && r.Note != "" {
 		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
 	if !r.Token.Empty() || r.Note != "" {
 		e.note = r.Note
+		e.behind(r.Behind, now)
 	}
 	if r.Gone {
 		e.hand.Store(nil)
@@ -281,7 +300,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 	}
 
 	if f.job.Op == job.Renew || put {
-		e.judgeFailure(f, report.RetryAfter, now)
+		e.judgeFailure(f, report, now)
 	}
 	if h := e.hand.Load(); h != nil && (h.notice || e.failure != nil) {
 		if t, err := h.token(); err == nil && t.Notice != e.notice(t) {
@@ -304,7 +323,7 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time)
 }
 
 // know keeps what a job says of the record's place. e.mu is held.
-func (e *entry) know(r job.Result, before seen, began time.Time) {
+func (e *entry) know(r job.Result, before seen, began time.Time, local bool) {
 	if r.Location == "" && r.Store == "" {
 		return
 	}
@@ -316,14 +335,14 @@ func (e *entry) know(r job.Result, before seen, began time.Time) {
 	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
 	switch after := look(r.Watch); {
 	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
-		e.seen = before
+		e.see(before, others, local)
 	case after.before(began, others):
-		e.seen = after
+		e.see(after, others, local)
 	case r.Saved && r.Renewed && !others:
-		e.seen = after // ours, in all likelihood; the load before each renewal settles it
+		e.see(after, others, local) // ours, in all likelihood; the load before each renewal settles it
 	default:
 		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		e.seen = unknown(after.paths)
+		e.see(unknown(after.paths), others, local)
 	}
 }
 
@@ -340,6 +359,18 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
 }
 
+// behind keeps whether a view has still to be written. e.mu is held.
+func (e *entry) behind(behind bool, now time.Time) {
+	switch {
+	case !behind:
+		e.showing = nil
+		return
+	case e.showing == nil:
+		e.showing = &retry{}
+	}
+	e.showing.again(now, maxSaveBackoff)
+}
+
 // again is the next try after a failure: 1 s, doubling up to limit, a quarter of it jitter.
 func (r *retry) again(now time.Time, limit time.Duration) {
 	d := min(pause<<min(r.fails, 16), limit)
@@ -348,26 +379,36 @@ func (r *retry) again(now time.Time, limit time.Duration) {
 }
 
 // judgeFailure decides what a failed job means for the next one. e.mu is held.
-func (e *entry) judgeFailure(f *flight, retryAfter time.Duration, now time.Time) {
+func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 	if f.err == nil || f.renewed {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
 		return
 	}
+	if h := e.hand.Load(); f.job.Force && report.Local && h != nil && h.expiry.IsZero() &&
+		(f.err.Code == protocol.CodeConfig || f.err.Code == protocol.CodeLoginRequired) {
+		return // there is nothing to renew it with, and no need to
+	}
 	next := failure{err: f.err, at: now}
 	if e.failure != nil {
 		next.retry.fails = e.failure.retry.fails
 	}
-	switch f.err.Code {
-	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeConfig, protocol.CodeDenied:
-		next.retry = retry{} // only a change ends it
-	case protocol.CodeUnavailable, protocol.CodeInternal:
+	switch code := f.err.Code; {
+	case code == protocol.CodeUnavailable, code == protocol.CodeInternal:
 		next.retry.again(now, maxBackoff)
-		if retryAfter > 0 {
-			next.retry.at = now.Add(min(retryAfter, time.Hour))
+		if report.RetryAfter > 0 {
+			next.retry.at = now.Add(min(report.RetryAfter, time.Hour))
 		}
-	default: // nobody but the store was asked
-		next.retry = retry{at: now.Add(pause)}
+	case code == protocol.CodeLoginRequired, code == protocol.CodeExpired, code == protocol.CodeDenied, code == protocol.CodeConfig && !report.Local:
+		next.retry = retry{} // only a change ends it
+	default: // nobody but the store was asked, or not even that
+		next.local = true
+		next.retry.again(now, maxBackoff)
+	}
+	if at := next.retry.at; f.err.Code == protocol.CodeUnavailable && f.err.Hint == "" {
+		told := *f.err
+		told.Hint = "it is asked again from " + at.Local().Format("15:04:05") + " on, or now with: ccagent refresh -p " + e.name()
+		f.err, next.err = &told, &told
 	}
 	e.failure = &next
 	until := slog.Attr{} // an empty one is left out: only a change ends it

@@ -106,16 +106,19 @@ func (a *Agent) receive(nc *net.UnixConn, admit Policy, conns *sync.WaitGroup) {
 		})
 		return
 	}
+	in := c.tryRead()
+	answered := false // before it is counted: those who wait for a slow provider keep nobody from what is in memory
+	if h := a.hot(in); h != nil && c.tryWrite(h.reply) == len(h.reply) {
+		in, answered = in[:0], true
+	}
 	if !a.conns.add(c) {
 		conns.Go(func() {
-			a.log.Warn("a connection was refused: too many are busy", "pid", c.peer.PID)
+			if !answered { // who has a token goes without one
+				a.log.Warn("a connection was refused: too many are busy", "pid", c.peer.PID)
+			}
 			nc.Close()
 		})
 		return
-	}
-	in := c.tryRead()
-	if h := a.hot(in); h != nil && c.tryWrite(h.reply) == len(h.reply) {
-		in = in[:0]
 	}
 	conns.Go(func() { a.serveConn(c, in) })
 }
@@ -395,7 +398,7 @@ func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
 		return nil
 	}
 	h, now := e.hand.Load(), a.now()
-	if h == nil || !h.serves(now, req.MinTTL, false) {
+	if h == nil || !h.serves(now, req.MinTTL, false) || !e.sight.Load().quick() {
 		return nil
 	}
 	a.requests.Add(1)

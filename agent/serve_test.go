@@ -10,11 +10,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -206,6 +208,35 @@ func TestListenWaitsForOneThatEnds(t *testing.T) {
 	}
 }
 
+// An agent that is killed while it starts a worker leaves the socket and the lock in it until that runs its program: nobody answers
+// there, and the next agent is not to take it for one that does.
+func TestListenOutwaitsAKilledAgent(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	for _, first := range []string{"lock", "socket"} { // to be closed
+		ghost := listen(t, path)
+		if _, err := ghost.lock.WriteAt([]byte("2 1                 \n"), 0); err != nil { // nobody's number and start
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		time.AfterFunc(200*time.Millisecond, func() {
+			defer close(closed)
+			parts := []io.Closer{ghost.lock, ghost.UnixListener}
+			if first == "socket" {
+				slices.Reverse(parts)
+			}
+			parts[0].Close()
+			time.Sleep(50 * time.Millisecond)
+			parts[1].Close()
+		})
+		l, err := Listen(t.Context(), path)
+		<-closed
+		if err != nil {
+			t.Fatalf("the %s goes first: %v", first, err)
+		}
+		l.Release()
+	}
+}
+
 func TestServe(t *testing.T) {
 	a := start(t, &provider{})
 	c := dial(t, serve(t, a, me()))
@@ -295,6 +326,64 @@ func TestServeTooManyConnections(t *testing.T) {
 	if n := a.conns.count(); n > protocol.MaxConnections {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// As many as may be connected wait for a slow provider: whoever asks for a token in hand is answered all the same.
+func TestServeWhileAllAreBusy(t *testing.T) {
+	hang := make(chan struct{})
+	p := &provider{lifetime: time.Hour}
+	a := start(t, p, func(o *Options) {
+		o.Load = func() (Config, error) { return config("claude", "slow"), nil }
+		o.Runner = slowRunner{p, hang}
+	})
+	path := serve(t, a, me())
+	t.Cleanup(func() { close(hang) }) // before the agent is waited for
+	ask(t, a, protocol.TokenRequest{})
+	slow, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range protocol.MaxConnections {
+		c := dial(t, path)
+		if _, err := c.Write(slow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := func() (n int) {
+		a.conns.mu.Lock()
+		defer a.conns.mu.Unlock()
+		for c := range a.conns.open {
+			c.mu.Lock()
+			if c.busy {
+				n++
+			}
+			c.mu.Unlock()
+		}
+		return n
+	}
+	for busy() < protocol.MaxConnections {
+		time.Sleep(time.Millisecond)
+	}
+	client := protocol.NewClient(path)
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if tok, err := client.Token(ctx, protocol.TokenRequest{Profile: "claude"}); err != nil || tok.Value.Empty() {
+		t.Errorf("a token in hand: %v", err)
+	}
+}
+
+// slowRunner is a provider whose profile "slow" waits.
+type slowRunner struct {
+	*provider
+	hang chan struct{}
+}
+
+func (s slowRunner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Profile == "slow" {
+		<-s.hang
+	}
+	return s.provider.Run(ctx, j, handOver)
 }
 
 func TestServeRefusesAPeer(t *testing.T) {

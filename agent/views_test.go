@@ -15,6 +15,9 @@ func TestShownProfileIsKeptFresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour}
 		p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "no network"}
+		time.AfterFunc(5*time.Minute, func() {
+			p.set(func() { p.fail, p.local = &protocol.Error{Code: protocol.CodeConfig, Message: "no key file"}, true })
+		})
 		a := New(Options{Runner: p, IdleTimeout: time.Hour, Load: func() (Config, error) {
 			return Config{Default: "work", Profiles: []Profile{
 				{Name: "quiet", Provider: "claude", Store: "file", Settings: []byte("{}")},
@@ -65,4 +68,44 @@ func TestShownProfileWaits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// newShown is an agent with one profile that has views.
+func newShown(p *provider) *Agent {
+	return New(Options{Runner: p, Load: func() (Config, error) {
+		return Config{Default: "work", Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}}}, nil
+	}})
+}
+
+// A view that could not be written is behind, and soon runs out: it is written again without waiting for the next renewal.
+func TestViewBehindIsWrittenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: 8 * time.Hour, behind: true}
+		a := newShown(p)
+		defer a.Close(context.Background())
+		time.Sleep(10 * time.Minute)
+		if n := p.count(job.Renew); n < 10 || n > 60 {
+			t.Errorf("%d jobs in ten minutes", n)
+		}
+		p.set(func() { p.behind = false })
+		time.Sleep(time.Minute)
+		before := p.count(job.Renew)
+		time.Sleep(time.Hour)
+		if n := p.count(job.Renew); n != before || p.renewed() != 1 {
+			t.Errorf("%d jobs more, %d renewals, though nothing is behind", n-before, p.renewed())
+		}
+	})
+}
+
+// A store that refuses the record for long is no reason to let the views run out.
+func TestShownProfileIsRenewedUnsaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, saveErr: &protocol.Error{Code: protocol.CodeLocked, Message: "fake lock"}}
+		a := newShown(p)
+		defer a.Close(context.Background())
+		time.Sleep(10 * time.Hour)
+		if n := p.renewed(); n < 10 || n > 14 {
+			t.Errorf("%d renewals of an hour's token in ten hours", n)
+		}
+	})
 }

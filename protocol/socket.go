@@ -110,7 +110,8 @@ func checkSocket(path string) error {
 	default:
 		return nil
 	}
-	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found}
+	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found,
+		Hint: "move away what is there, or set CCAGENT_SOCK; for a socket that somebody shares with you set CCAGENT_SOCK_UID too"}
 }
 
 // checkShared is CheckDir and checkSocket for a socket that another user shares with the caller, who names that user's id in

@@ -29,7 +29,8 @@ func Start(ctx context.Context, program, path string) error {
 	}
 	log := LogFile(path)
 	if err := os.MkdirAll(log[:strings.LastIndexByte(log, '/')], 0o700); err != nil {
-		return &Error{Code: CodeNoAgent, Message: "can't start an agent: " + err.Error()}
+		return &Error{Code: CodeNoAgent, Message: "can't start an agent: there is no place for its log: " + err.Error(),
+			Hint: "make that folder writable, or set XDG_STATE_HOME to one that is"}
 	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		pid, err := spawn(program, log)

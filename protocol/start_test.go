@@ -188,6 +188,13 @@ func TestStartFails(t *testing.T) {
 		t.Errorf("%v; hint %q", err, protocol.HintOf(err))
 	}
 
+	// Where the log has no place, that is what is said, and what to do.
+	t.Setenv("XDG_STATE_HOME", dir+"/bin/ccagent/state")
+	if err := start(); !errors.Is(err, protocol.ErrNoAgent) || !strings.Contains(protocol.HintOf(err), "XDG_STATE_HOME") {
+		t.Errorf("%v; hint %q", err, protocol.HintOf(err))
+	}
+	t.Setenv("XDG_STATE_HOME", dir+"/state")
+
 	os.Remove(dir + "/bin/ccagent")
 	if err := start(); !errors.Is(err, protocol.ErrNoAgent) || !strings.Contains(err.Error(), "PATH") {
 		t.Error(err)

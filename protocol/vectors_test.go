@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,13 @@ func TestVectors(t *testing.T) {
 	doc, err := os.ReadFile("../docs/protocol.md")
 	if err != nil {
 		t.Fatal(err)
+	}
+	_, ops, _ := strings.Cut(string(doc), "### 3.1")
+	ops, _, _ = strings.Cut(ops, "### 3.2")
+	for name, frame := range all {
+		if op := strconv.Itoa(int(frame[headerSize+1])); !strings.Contains(ops, "| "+op+" |") {
+			t.Errorf("docs/protocol.md §3.1 has no op %s, which %s is of", op, name)
+		}
 	}
 	files, _ := filepath.Glob("testdata/*.hex")
 	if len(files) != len(all) {

@@ -225,7 +225,7 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 		return err
 	}
 	return s.guard.write(ctx, lock, func(l *flock) error {
-		w := &dirLock{path: filepath.Join(s.dir, ".storage-write.lock"), stale: s.pace.writeStale}
+		w := &dirLock{path: filepath.Join(s.dir, ".storage-write.lock"), patience: s.pace.write}
 		if err := w.take(ctx, s.pace, nil); err != nil {
 			return err
 		}

@@ -27,33 +27,64 @@ import (
 type pace struct {
 	first, last time.Duration // between two looks at a lock that is held
 	beat        time.Duration // between two touches of what we hold
-	stale       time.Duration // untouched for so long, a refresh lock is abandoned
-	grace       time.Duration // the same for one whose owner lives: both of us may just have woken from a suspend
-	writeStale  time.Duration // the same for the write lock
+	refresh     patience
+	write       patience
+}
+
+// patience is when a lock is abandoned whose owner is not known to be dead.
+type patience struct {
+	stale time.Duration // nobody has touched it for so long
+	watch time.Duration // and not while we looked on: both of us may just have woken from a suspend, or the holder's clock be slow
 }
 
 var claudePace = pace{
-	first:      20 * time.Millisecond,
-	last:       500 * time.Millisecond,
-	beat:       5 * time.Second,
-	stale:      60 * time.Second,
-	grace:      12 * time.Second,
-	writeStale: 15 * time.Second,
+	first:   20 * time.Millisecond,
+	last:    500 * time.Millisecond,
+	beat:    5 * time.Second,
+	refresh: patience{stale: 60 * time.Second, watch: 12 * time.Second},
+	write:   patience{stale: 15 * time.Second, watch: 2 * time.Second},
 }
 
 // dirLock is one lock directory. While it is held it is kept open, so that its inode number can't be given to another.
 type dirLock struct {
-	path  string
-	stale time.Duration
-	dir   *os.File // nil: not held
+	path     string
+	patience patience
+	dir      *os.File // nil: not held
+
+	// The holder's directory as we first saw it untouched.
+	seen  os.FileInfo
+	since time.Time
 }
 
-// take makes the directory, waiting for a living holder as long as ctx allows. owner, if not nil, judges the holder.
-func (l *dirLock) take(ctx context.Context, p pace, owner func(*os.File) life) error {
-	var seen struct { // the holder's directory as first seen untouched
-		info  os.FileInfo
-		since time.Time
+// observe notes whether the holder's directory, which info describes, has been touched since we first looked.
+func (l *dirLock) observe(info os.FileInfo) {
+	if l.seen == nil || !os.SameFile(l.seen, info) || !l.seen.ModTime().Equal(info.ModTime()) {
+		l.seen, l.since = info, time.Now()
 	}
+}
+
+// abandoned reports whether a lock of which no dead owner is known is free for the taking.
+func (l *dirLock) abandoned() bool {
+	untouched := time.Since(l.since)
+	return untouched > l.patience.watch && (untouched > l.patience.stale || clockBeside(l.path).Sub(l.seen.ModTime()) > l.patience.stale)
+}
+
+// clockBeside is the time by the clock that files beside path are stamped with: on a network file system that is its server's, and
+// ours may be another.
+func clockBeside(path string) time.Time {
+	probe := path + ".ccagent-clock"
+	os.Remove(probe) // of one that was killed
+	if os.Mkdir(probe, 0o700) == nil {
+		defer os.Remove(probe)
+		if info, err := os.Lstat(probe); err == nil {
+			return info.ModTime()
+		}
+	}
+	return time.Now()
+}
+
+// take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he is.
+func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) error {
 	err := poll(ctx, p.first, p.last, func() (bool, error) {
 		err := os.Mkdir(l.path, 0o700)
 		if err == nil {
@@ -75,14 +106,8 @@ func (l *dirLock) take(ctx context.Context, p pace, owner func(*os.File) life) e
 		if err != nil {
 			return false, err
 		}
-		if seen.info == nil || !os.SameFile(seen.info, info) || !seen.info.ModTime().Equal(info.ModTime()) {
-			seen.info, seen.since = info, time.Now()
-		}
-		// The clock may have been set, so what we saw ourselves counts too.
-		untouched := time.Since(seen.since)
-		old := time.Since(info.ModTime()) > l.stale || untouched > l.stale
-		switch judged := judge(owner, held); {
-		case judged == dead, judged == unknown && old, judged == alive && old && untouched > p.grace:
+		l.observe(info)
+		if dead != nil && dead(held) || l.abandoned() {
 			return false, takeAway(l.path, info)
 		}
 		return false, nil
@@ -174,22 +199,6 @@ func (l *dirLock) release() error {
 	return nil
 }
 
-// life is what can be told of a lock's owner.
-type life int
-
-const (
-	unknown life = iota // no owner file, or one of another lock or machine
-	alive
-	dead
-)
-
-func judge(owner func(*os.File) life, held *os.File) life {
-	if owner == nil {
-		return unknown
-	}
-	return owner(held)
-}
-
 // owner is the content of `.oauth_refresh.lock.owner`.
 type owner struct {
 	PID         int     `json:"pid"`
@@ -200,26 +209,20 @@ type owner struct {
 	LegacyBirth float64 `json:"legacyLockBirthtimeMs"` // of `<config dir>.lock`
 }
 
-// life judges o as the owner of the open lock directory whose birth it is to have noted. Only a process that we could see
-// if it were there can be called dead.
-func (o owner) life(held *os.File, noted float64) life {
+// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead. Only a process
+// that we could see if it were there can be.
+func (o owner) dead(held *os.File, noted float64) bool {
 	birth, ok := birthtime(held)
 	me, known := self()
 	if !ok || !known || o.PID <= 0 || birth-noted > 1 || noted-birth > 1 ||
 		o.PIDDomain != me.PIDDomain || o.PIDSpace != me.PIDSpace {
-		return unknown
+		return false
 	}
 	if errors.Is(unix.Kill(o.PID, 0), unix.ESRCH) {
-		return dead
+		return true
 	}
 	start, ok := startOf(o.PID)
-	switch {
-	case !ok:
-		return unknown
-	case start != o.ProcStart:
-		return dead
-	}
-	return alive
+	return ok && start != o.ProcStart
 }
 
 // claudeLock is Claude Code's refresh lock, held as it would hold it.
@@ -243,11 +246,15 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 	}
 	c := &claudeLock{
 		ownerPath: filepath.Join(configDir, ".oauth_refresh.lock.owner"),
-		refresh:   dirLock{path: filepath.Join(configDir, ".oauth_refresh.lock"), stale: p.stale},
-		legacy:    dirLock{path: real + ".lock", stale: p.stale},
+		refresh:   dirLock{path: filepath.Join(configDir, ".oauth_refresh.lock")},
+		legacy:    dirLock{path: real + ".lock"},
 		stop:      make(chan struct{}),
 	}
 	c.stopped.Go(func() { c.beat(p.beat) })
+	legacy := dirLock{path: c.legacy.path, patience: p.refresh}
+	if info, err := os.Lstat(legacy.path); err == nil {
+		legacy.observe(info) // while we wait for the first
+	}
 	for _, l := range []struct {
 		lock  *dirLock
 		birth func(owner) float64
@@ -255,13 +262,13 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 		{&c.refresh, func(o owner) float64 { return o.Birth }},
 		{&c.legacy, func(o owner) float64 { return o.LegacyBirth }},
 	} {
-		taken := dirLock{path: l.lock.path, stale: l.lock.stale}
-		err := taken.take(ctx, p, func(held *os.File) life {
+		taken := dirLock{path: l.lock.path, patience: p.refresh}
+		if l.lock == &c.legacy {
+			taken = legacy
+		}
+		err := taken.take(ctx, p, func(held *os.File) bool {
 			o, ok := c.readOwner()
-			if !ok {
-				return unknown
-			}
-			return o.life(held, l.birth(o))
+			return ok && o.dead(held, l.birth(o))
 		})
 		var cannot *lockError
 		if errors.As(err, &cannot) && cannot.unwritable {

@@ -15,7 +15,8 @@ import (
 )
 
 // quick is claudePace made short enough to wait for, and long against a scheduler's whims.
-var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond, stale: time.Minute, grace: 50 * time.Millisecond, writeStale: time.Minute}
+var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond,
+	refresh: patience{stale: time.Minute, watch: 50 * time.Millisecond}, write: patience{stale: time.Minute, watch: 50 * time.Millisecond}}
 
 func TestHeldByAnother(t *testing.T) {
 	if _, ok := self(); !ok {
@@ -91,6 +92,56 @@ func TestHeldByAnother(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// A holder on another machine, whose clock is slow, or who has just woken from a suspend with us, still touches its lock: it lives.
+func TestHeldByASlowClock(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	lock := filepath.Join(dir, ".oauth_refresh.lock")
+	check(t, os.Mkdir(lock, 0o755))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			at := time.Now().Add(-time.Hour)
+			os.Chtimes(lock, at, at)
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	s := NewClaudeCode(dir)
+	s.pace = quick
+	s.pace.refresh.watch = 20 * time.Second // longer than a busy machine keeps the holder from touching
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := s.Lock(ctx); !errors.Is(err, protocol.ErrUnavailable) {
+		t.Fatalf("taken, or %v", err)
+	}
+}
+
+// What a lock's age is judged by is the clock of its file system, asked without leaving anything there.
+func TestClockBeside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lock")
+	check(t, os.Mkdir(path+".ccagent-clock", 0o700)) // of one that was killed
+	old := time.Now().Add(-time.Hour)
+	check(t, os.Chtimes(path+".ccagent-clock", old, old))
+	file := filepath.Join(dir, "file")
+	check(t, os.WriteFile(file, nil, 0o600))
+	info, err := os.Stat(file)
+	check(t, err)
+	if d := clockBeside(path).Sub(info.ModTime()); d < 0 || d > time.Minute {
+		t.Errorf("it is %v ahead of the file system", d)
+	}
+	if left := names(t, dir, "file"); left != nil {
+		t.Errorf("left %v", left)
 	}
 }
 

@@ -34,6 +34,7 @@ type Past struct {
 	Record Record
 	Saved  time.Time // when it was first kept
 	Spent  bool      // its refresh token is known to be used up: sending it again can revoke the whole sign-in
+	Out    bool      // a person has signed out of it
 }
 
 // NewHistory returns the history of what st stores. stateDir is the state directory.
@@ -61,30 +62,104 @@ func (s *Encrypted) past() medium {
 	return m
 }
 
-// Keep remembers r, which has just been stored, as the newest record of its sign-in. One whose refresh token is known to be
-// spent is older than what is kept, and changes nothing.
-func (h *History) Keep(ctx context.Context, r Record, now time.Time) error {
+// Keep remembers r, which is stored now, as the newest record of its sign-in. ours says that we have put it in the place of the one
+// before, by a renewal that has spent the refresh token of that. Where another program has, nobody knows: it may have renewed, or be
+// somebody who changes between two sign-ins by exchanging files. So what comes back is one of its own again, and not older than what
+// is kept. One whose refresh token is known to be spent is, and changes nothing.
+func (h *History) Keep(ctx context.Context, r Record, ours bool, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		digest := spentDigest(r.RefreshToken)
-		var kept signIn
-		for i, s := range all {
-			if slices.Contains(s.spent, digest) {
-				return all, nil
-			}
-			if s.record.SignIn == r.SignIn {
-				kept = s
-				all = slices.Delete(all, i, i+1)
-				break
-			}
+		if slices.ContainsFunc(all, func(s signIn) bool { return slices.Contains(s.spent, digest) }) {
+			return all, nil
 		}
+		i := slices.IndexFunc(all, func(s signIn) bool { return digest != "" && spentDigest(s.record.RefreshToken) == digest })
+		if i < 0 {
+			i = slices.IndexFunc(all, func(s signIn) bool { return s.record.Precedes(r) })
+		}
+		if i >= 0 && slices.Contains(all[i].replaced, digest) {
+			all[i].replaced = slices.DeleteFunc(all[i].replaced, func(d string) bool { return d == digest })
+			i = -1
+		}
+		var kept signIn
+		if i >= 0 {
+			kept = all[i]
+			all = slices.Delete(all, i, i+1)
+		}
+		kept.signedOut = false
 		if kept.raw != nil && kept.record.version() == r.version() {
 			return append([]signIn{kept}, all...), nil
 		}
-		if old := spentDigest(kept.record.RefreshToken); old != "" && old != digest {
+		switch old := spentDigest(kept.record.RefreshToken); {
+		case old == "" || old == digest:
+		case ours:
 			kept.spent = append(kept.spent, old)
+		default:
+			kept.replaced = append(kept.replaced, old)
 		}
 		kept.record, kept.saved = r, now
 		all = append([]signIn{kept}, all...)
+		return all[:min(len(all), maxSignIns)], nil
+	})
+}
+
+// Precedes reports whether r may be an earlier record of later's sign-in.
+func (r Record) Precedes(later Record) bool {
+	return r.SignIn == later.SignIn || r.SignIn == "" && SignInOf(r.RefreshToken) == later.SignIn
+}
+
+// SignInOf is the id that a sign-in gets which another program has made, when we first renew it, from the refresh token that is
+// spent by that: so it can be told which record without an id it was. It is empty without a token.
+func SignInOf(refresh protocol.Secret) string {
+	digest := spentDigest(refresh)
+	return digest[:min(len(digest), 16)]
+}
+
+// SignOut remembers that a person has signed out of the newest sign-in: it can be brought back, but only by one.
+func (h *History) SignOut(ctx context.Context) error {
+	return h.change(ctx, func(all []signIn) ([]signIn, error) {
+		if len(all) > 0 {
+			all[0].signedOut = true
+		}
+		return all, nil
+	})
+}
+
+// Replaces returns what took the place of the record with this refresh token, if that is known to be spent by it.
+func (h *History) Replaces(ctx context.Context, refresh protocol.Secret) (newest Past, spent bool) {
+	digest := spentDigest(refresh)
+	src, err := h.medium.read(ctx)
+	if digest == "" || err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+		return Past{}, false
+	}
+	all, _ := parseHistory(h.name, src)
+	for _, s := range all {
+		if slices.Contains(s.spent, digest) && spentDigest(s.record.RefreshToken) != digest {
+			return s.past(), true
+		}
+	}
+	return Past{}, false
+}
+
+// CopyTo takes what is kept along to another store's history.
+func (h *History) CopyTo(ctx context.Context, to *History) error {
+	src, err := h.medium.read(ctx)
+	if errors.Is(err, protocol.ErrNotFound) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+		return err
+	}
+	mine, err := parseHistory(h.name, src)
+	if err != nil {
+		return err
+	}
+	return to.change(ctx, func(there []signIn) ([]signIn, error) {
+		all := slices.Clone(mine)
+		for _, s := range there {
+			if !slices.ContainsFunc(mine, func(m signIn) bool { return s.record.Precedes(m.record) || m.record.Precedes(s.record) }) {
+				all = append(all, s)
+			}
+		}
 		return all[:min(len(all), maxSignIns)], nil
 	})
 }
@@ -117,7 +192,7 @@ func (h *History) List(ctx context.Context) ([]Past, error) {
 	}
 	past := make([]Past, len(all))
 	for i, s := range all {
-		past[i] = Past{Record: s.record, Saved: s.saved, Spent: slices.Contains(s.spent, spentDigest(s.record.RefreshToken))}
+		past[i] = s.past()
 	}
 	return past, nil
 }
@@ -153,10 +228,15 @@ func (p Past) Restorable(now time.Time) (Record, error) {
 
 // signIn is one entry.
 type signIn struct {
-	raw    []byte // as it was read; nil: new
-	record Record
-	saved  time.Time
-	spent  []string // digests of refresh tokens
+	raw             []byte // as it was read; nil: new
+	record          Record
+	saved           time.Time
+	spent, replaced []string // digests of refresh tokens: known to be used up, and of which another program's took the place
+	signedOut       bool
+}
+
+func (s signIn) past() Past {
+	return Past{Record: s.record, Saved: s.saved, Spent: slices.Contains(s.spent, spentDigest(s.record.RefreshToken)), Out: s.signedOut}
 }
 
 // spentDigest names a refresh token without holding it, "" for none.
@@ -191,7 +271,7 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		switch {
 		case isNewer(err):
 			return err
-		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid):
+		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, ErrMissing):
 			src, all = []byte("{}"), nil
 		case err != nil:
 			return err
@@ -233,6 +313,8 @@ func parseHistory(name string, src []byte) ([]signIn, error) {
 		s := signIn{raw: raw}
 		e.moment("saved_at", &s.saved)
 		e.texts("spent", &s.spent)
+		e.texts("replaced", &s.replaced)
+		s.signedOut = string(e.values["signed_out"]) == "true"
 		if e.err != nil {
 			return nil, e.err
 		}
@@ -263,9 +345,14 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 		if i > 0 {
 			list = append(list, ',')
 		}
+		last := func(digests []string) []byte {
+			return splice.Encode(slices.Concat([]string{}, digests[max(0, len(digests)-maxSpent):]))
+		}
 		raw, err = setMembers(raw, []member{
 			{"saved_at", encodeMillis(s.saved)},
-			{"spent", splice.Encode(slices.Concat([]string{}, s.spent[max(0, len(s.spent)-maxSpent):]))},
+			{"spent", last(s.spent)},
+			{"replaced", last(s.replaced)},
+			{"signed_out", splice.Encode(s.signedOut)},
 			{"record", form},
 		})
 		if err != nil {
@@ -275,6 +362,9 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 	}
 	return setMembers(src, []member{{"version", splice.Encode(1)}, {"sign_ins", append(list, ']')}})
 }
+
+// Version is that of the record where it is stored.
+func (p Past) Version() Version { return p.Record.version() }
 
 // ID names the record in lists. It tells nothing of it.
 func (p Past) ID() string {

@@ -65,7 +65,7 @@ func TestHistory(t *testing.T) {
 			}
 			keep := func(r Record) {
 				t.Helper()
-				if err := h.Keep(t.Context(), r, noon); err != nil {
+				if err := h.Keep(t.Context(), r, true, noon); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -98,6 +98,76 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestHistoryOfOthers: what another program has put in the place of a record may be its renewal or another sign-in. Only what we have
+// renewed ourselves is known to be spent, and what comes back is the newest again.
+func TestHistoryOfOthers(t *testing.T) {
+	t.Parallel()
+	h := NewHistory(t.TempDir(), NewFile(t.TempDir(), "work"))
+	step := func(r Record, ours bool, want string) {
+		t.Helper()
+		if err := h.Keep(t.Context(), r, ours, noon); err != nil {
+			t.Fatal(err)
+		}
+		past, _ := h.List(t.Context())
+		if got := describe(past); got != want {
+			t.Fatalf("kept %q, want %q", got, want)
+		}
+	}
+	step(ofSignIn("", 1), false, ":1, ")
+	step(ofSignIn("", 2), false, ":2, ")
+	step(ofSignIn("", 1), false, ":1, :2, ") // somebody exchanges files
+	step(ofSignIn("", 2), false, ":2, :1, ")
+	id := SignInOf(ofSignIn("", 2).RefreshToken)
+	step(ofSignIn(id, 3), true, id+":3, :1, ") // our first renewal names it
+	step(ofSignIn("", 2), false, id+":3, :1, ")
+	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !sameTokens(newest.Record, ofSignIn("", 3)) {
+		t.Errorf("got %+v, %v", newest, spent)
+	}
+	for _, n := range []int{1, 3} {
+		if _, spent := h.Replaces(t.Context(), ofSignIn("", n).RefreshToken); spent {
+			t.Errorf("record %d is not spent", n)
+		}
+	}
+	out := func(want ...bool) {
+		t.Helper()
+		past, _ := h.List(t.Context())
+		for i, p := range past {
+			if p.Out != want[i] {
+				t.Errorf("sign-in %d: signed out is %v", i, p.Out)
+			}
+		}
+	}
+	h.SignOut(t.Context())
+	out(true, false)
+	step(ofSignIn(id, 3), false, id+":3, :1, ")
+	out(false, false)
+}
+
+// TestHistoryMoves with its record, and what it knows to be spent with it.
+func TestHistoryMoves(t *testing.T) {
+	t.Parallel()
+	state, st := t.TempDir(), places(t)
+	from, to := NewHistory(state, st["claude-code"]), NewHistory(state, st["file"])
+	if err := from.CopyTo(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	to.Keep(t.Context(), ofSignIn("b", 7), true, noon)
+	to.Keep(t.Context(), ofSignIn("a", 1), true, noon)
+	for n := 1; n < 4; n++ {
+		from.Keep(t.Context(), ofSignIn("a", n), true, noon)
+	}
+	if err := from.CopyTo(t.Context(), to); err != nil {
+		t.Fatal(err)
+	}
+	past, err := to.List(t.Context())
+	if got := describe(past); got != "a:3, b:7, " {
+		t.Errorf("kept %q, %v", got, err)
+	}
+	if _, spent := to.Replaces(t.Context(), ofSignIn("a", 1).RefreshToken); !spent {
+		t.Error("what is spent was forgotten on the way")
+	}
+}
+
 func TestRestorable(t *testing.T) {
 	t.Parallel()
 	r := fakeRecord(1)
@@ -118,7 +188,7 @@ func TestHistoryProtection(t *testing.T) {
 	identity := FakeIdentity()
 	for _, st := range []Store{NewEncrypted(dir, "work", identity), newKeyring(&shelf{}, state, "work"), NewFile(dir, "work")} {
 		h := NewHistory(state, st)
-		if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+		if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 			t.Fatal(err)
 		}
 		for _, root := range []string{dir, state} {
@@ -134,7 +204,7 @@ func TestHistoryProtection(t *testing.T) {
 			})
 		}
 	}
-	err := NewHistory(state, NewEncrypted(dir, "work", Identity{})).Keep(t.Context(), fakeRecord(2), noon)
+	err := NewHistory(state, NewEncrypted(dir, "work", Identity{})).Keep(t.Context(), fakeRecord(2), true, noon)
 	wantIs(t, err, protocol.ErrLocked)
 }
 
@@ -146,7 +216,7 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 	os.MkdirAll(filepath.Dir(path), 0o700)
 	for _, newer := range []string{`{"version":2}`, `{"version":1,"sign_ins":[{"record":{"version":2}}]}`} {
 		os.WriteFile(path, []byte(newer), 0o600)
-		err := h.Keep(t.Context(), fakeRecord(1), noon)
+		err := h.Keep(t.Context(), fakeRecord(1), true, noon)
 		if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 2") {
 			t.Errorf("%s: %v", newer, err)
 		}
@@ -157,7 +227,7 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 	// What is of our version and has more in it keeps that; what is corrupt is begun anew.
 	os.WriteFile(path, []byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`), 0o600)
 	for range 2 {
-		if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+		if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 			t.Fatal(err)
 		}
 		now, _ := os.ReadFile(path)
@@ -170,7 +240,7 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 	os.WriteFile(path, []byte(`{"version`), 0o600)
 	_, err := h.List(t.Context())
 	wantIs(t, err, protocol.ErrInvalid)
-	if err := h.Keep(t.Context(), fakeRecord(1), noon); err != nil {
+	if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 		t.Fatal(err)
 	}
 }

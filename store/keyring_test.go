@@ -280,6 +280,53 @@ func TestKeyringLateWrite(t *testing.T) {
 	wantRecord(t, s, long(7))
 }
 
+// TestKeyringBehindAnother: an empty keyring in the place of the one that holds the record takes no renewal of that, and takes a
+// fresh sign-in; a deletion there holds good when the first comes back.
+func TestKeyringBehindAnother(t *testing.T) {
+	t.Parallel()
+	var sys shelf
+	dir := t.TempDir()
+	s := newKeyring(&sys, dir, "work")
+	history := NewHistory(dir, s)
+	v := mustSave(t, s, long(1), Version{})
+	if err := history.Keep(t.Context(), long(1), true, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	first := maps.Clone(sys.items)
+	clear(sys.items)
+	_, got, err := s.Load(t.Context())
+	wantIs(t, err, ErrMissing)
+	wantIs(t, err, protocol.ErrStorage)
+	if got != (Version{}) {
+		t.Error("what is missing has a version")
+	}
+	_, err = s.Save(t.Context(), long(2), v)
+	wantIs(t, err, ErrConflict)
+	if _, err = history.List(t.Context()); !errors.Is(err, ErrMissing) {
+		t.Errorf("the history says %v", err)
+	}
+	maps.Copy(sys.items, first)
+	wantRecord(t, s, long(1))
+
+	clear(sys.items)
+	mustSave(t, s, long(3), Version{})
+	wantRecord(t, s, long(3))
+	if err := history.Keep(t.Context(), long(3), true, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if past, err := history.List(t.Context()); err != nil || len(past) != 1 {
+		t.Errorf("the history has %d entries, %v", len(past), err)
+	}
+
+	clear(sys.items)
+	if err := s.Delete(t.Context(), Version{}); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(sys.items, first)
+	_, _, err = s.Load(t.Context())
+	wantIs(t, err, protocol.ErrNotFound)
+}
+
 // TestKeyringSavedWhileRead: a save at any moment of a load makes it neither fail nor bring an older record than was there.
 func TestKeyringSavedWhileRead(t *testing.T) {
 	t.Parallel()
@@ -335,7 +382,7 @@ func TestKeyringTellsItsStatesApart(t *testing.T) {
 	}{
 		{"locked", func(s *shelf, _ string) { s.fault = locked }, protocol.ErrLocked},
 		{"unreachable", func(s *shelf, _ string) { s.fault = dead }, protocol.ErrStorage},
-		{"removed by hand", func(s *shelf, _ string) { clear(s.items) }, protocol.ErrNotFound},
+		{"removed by hand", func(s *shelf, _ string) { clear(s.items) }, ErrMissing},
 		{"foreign item", func(s *shelf, _ string) {
 			for k := range s.items {
 				s.items[k] = "fake-password"

@@ -60,7 +60,7 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 		old, src, err := s.read(ctx)
 		stored := old.version()
 		switch {
-		case errors.Is(err, protocol.ErrNotFound):
+		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, ErrMissing):
 			src, stored = []byte("{}"), Version{}
 		case err != nil && !errors.Is(err, protocol.ErrLoginRequired):
 			return err
@@ -89,12 +89,15 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 }
 
 func (s *own) Delete(ctx context.Context, base Version) error {
-	if _, _, err := s.Load(ctx); err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+	deletable := func(err error) bool {
+		return err == nil || errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, ErrMissing)
+	}
+	if _, _, err := s.Load(ctx); !deletable(err) {
 		return err
 	}
 	return s.guard.write(ctx, s.lockPath, func(*flock) error {
 		_, stored, err := s.Load(ctx)
-		if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+		if !deletable(err) {
 			return err
 		}
 		if stored != base {

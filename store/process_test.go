@@ -212,6 +212,9 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), name)
 			s := seed(t, dir)
+			if c, ok := s.(*ClaudeCode); ok {
+				c.pace = quick
+			}
 			last := 0
 			for range 50 {
 				cmd := play(t, "ccagent", dir, "1000000")

@@ -230,11 +230,15 @@ func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
 	}
 	switch {
 	case w.Deleted && f.newest.generation <= w.Saved: // what there is came after its deletion
-		return nil, m.nothing("")
+		return nil, m.nothing()
 	case f.newest.generation == 0 && w.Saved > 0:
-		return nil, m.nothing(": it was removed there, or another keyring answers now")
+		return nil, missingError{&protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "the keyring that answers does not hold what was saved, its item " + m.service + " " + m.name,
+			Hint:    "if another keyring holds it, start or open that one; if it was removed there, sign in again",
+		}}
 	case f.newest.generation == 0:
-		return nil, m.nothing("")
+		return nil, m.nothing()
 	case f.newest.generation < w.Saved:
 		return f.form, &protocol.Error{
 			Code:    protocol.CodeLoginRequired,
@@ -245,10 +249,10 @@ func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
 	return f.form, nil
 }
 
-func (m *ring) nothing(why string) error {
+func (m *ring) nothing() error {
 	return &protocol.Error{
 		Code:    protocol.CodeNotFound,
-		Message: "nothing is stored: the keyring has no item " + m.service + " " + m.name + why,
+		Message: "nothing is stored: the keyring has no item " + m.service + " " + m.name,
 	}
 }
 
@@ -421,6 +425,12 @@ func (w witness) write(path string) error {
 	w.Version = 1
 	return writeFile(path, append(splice.Encode(w), '\n'), func() error { return nil })
 }
+
+// missingError is an [ErrMissing].
+type missingError struct{ err *protocol.Error }
+
+func (e missingError) Error() string   { return e.err.Error() }
+func (e missingError) Unwrap() []error { return []error{e.err, ErrMissing} }
 
 // newerError is a form that a later ccagent has written.
 type newerError struct{ err *protocol.Error }

@@ -17,6 +17,11 @@ import (
 // Load again and judge again. It never leaves the worker.
 var ErrConflict = errors.New("the stored record has changed meanwhile")
 
+// ErrMissing says that a store does not hold what was saved in it and not deleted since: another keyring answers in its place,
+// or a person has removed it there. Nobody can tell which, so it is a failure of the store (ErrStorage) and no sign-out. A
+// fresh sign-in may be saved, on the zero Version, and Delete forgets the missing record for good.
+var ErrMissing = errors.New("what was saved is not there")
+
 // Version identifies what a store holds: a digest of the record's own keys, the same for the same record whoever wrote it.
 // The zero Version is "nothing stored".
 type Version [32]byte
@@ -24,7 +29,7 @@ type Version [32]byte
 // Store holds one profile's record. Methods return errors for which errors.Is finds a sentinel of package protocol:
 // ErrNotFound (nothing stored), ErrLoginRequired (a logged-out stub), ErrInvalid (corrupt, of a wrong type, or from a newer
 // version of ours: left untouched), ErrLocked (the store itself wants unlocking), ErrStorage (unreachable, full, read-only),
-// ErrUnavailable (ctx ended while another program held the record), and [ErrConflict].
+// ErrUnavailable (ctx ended while another program held the record), [ErrMissing] and [ErrConflict].
 // Methods may be called concurrently and from several processes.
 type Store interface {
 	// Load returns the record and its version. With ErrLoginRequired the version of the stub is returned too, so that a

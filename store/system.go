@@ -136,8 +136,12 @@ func probe(ctx context.Context, sys system, limit time.Duration) error {
 	}
 	account := fmt.Sprintf("probe/%d", time.Now().UnixNano())
 	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as what it will be asked to keep
-	if err := (&ring{sys: sys, service: keyringService}).put(ctx, account, value); err != nil {
-		return err
+	err := (&ring{sys: sys, service: keyringService}).put(ctx, account, value)
+	if err == nil {
+		err = sys.ready(ctx) // whether somebody is asked about an item is seen once there is one
 	}
-	return sys.delete(ctx, keyringService, account)
+	if deleted := sys.delete(ctx, keyringService, account); err == nil {
+		err = deleted
+	}
+	return err
 }

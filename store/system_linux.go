@@ -3,8 +3,11 @@ package store
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // The Secret Service, by the names that go-keyring uses.
@@ -55,6 +58,23 @@ func ready(ctx context.Context) error {
 	}
 	if locked, ok := v.Value().(bool); !ok || locked {
 		return lockedKeyring()
+	}
+	// An item may be locked in an open collection: KeePassXC can ask a person about each program that wants one, and every
+	// worker is another to it.
+	var open, locked []dbus.ObjectPath
+	if conn.Object(secretService, secretPath).CallWithContext(ctx, "org.freedesktop.Secret.Service.SearchItems", 0,
+		map[string]string{"service": keyringService}).Store(&open, &locked) != nil {
+		return nil // a service that can't tell
+	}
+	for _, item := range locked {
+		if v, err := property(item[:strings.LastIndex(string(item), "/")], secretCollection, "Locked"); err == nil && v.Value() == false {
+			return &protocol.Error{
+				Code:    protocol.CodeLocked,
+				Message: "the keyring asks somebody about each access to an item",
+				Hint: "in KeePassXC, turn off \"Confirm when passwords are retrieved by clients\" (Settings, Secret Service Integration)\n" +
+					"or set store = \"file\" for the profile in config.toml",
+			}
+		}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -72,6 +73,12 @@ func newView(stateDir, kind, path string, s sheet) *View {
 // Place says where the view is.
 func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: []string{v.path}} }
 
+// Known reports whether the view was written, and not given up since.
+func (v *View) Known() bool {
+	m, err := readMark(v.mark)
+	return err == nil && (m.Digest != "" || m.Next != "")
+}
+
 // Look says what became of the view.
 func (v *View) Look(ctx context.Context) (ViewState, error) {
 	m, err := readMark(v.mark)
@@ -119,13 +126,24 @@ func (v *View) put(ctx context.Context, r Record, may func(m mark, there string)
 			return ErrConflict
 		}
 		// Before the view: who is killed between the two must not take his own work for somebody else's.
-		m = mark{Version: 1, Digest: m.Digest, Next: next}
+		m.Next = next
+		if token := spentDigest(r.AccessToken); !slices.Contains(m.Tokens, token) {
+			m.Tokens = append(m.Tokens, token)
+			m.Tokens = m.Tokens[max(0, len(m.Tokens)-maxShown):]
+		}
 		return m.write(v.mark)
 	})
 	if err != nil {
 		return err
 	}
-	return mark{Version: 1, Digest: m.Next}.write(v.mark)
+	m.Digest, m.Next = m.Next, ""
+	return m.write(v.mark)
+}
+
+// Showed reports whether the view had this token in it lately: a program that rewrites the file from memory brings it back.
+func (v *View) Showed(access protocol.Secret) bool {
+	m, err := readMark(v.mark)
+	return err == nil && slices.Contains(m.Tokens, spentDigest(access))
 }
 
 // Remove takes the view away if it is ours, and forgets it. What somebody else has made of it stays.
@@ -153,10 +171,14 @@ func (v *View) Forget() error {
 
 // mark remembers what we wrote.
 type mark struct {
-	Version int    `json:"version"`
-	Digest  string `json:"digest"`         // "": nothing yet
-	Next    string `json:"next,omitempty"` // under way
+	Version int      `json:"version"`
+	Digest  string   `json:"digest"`           // "": nothing yet
+	Next    string   `json:"next,omitempty"`   // under way
+	Tokens  []string `json:"tokens,omitempty"` // digests of the last access tokens
 }
+
+// maxShown is how many of those are remembered.
+const maxShown = 8
 
 func (m mark) judge(there string) ViewState {
 	written := m.Digest != "" || m.Next != ""
@@ -171,14 +193,15 @@ func (m mark) judge(there string) ViewState {
 	return ViewForeign
 }
 
+// readMark also answers when the mark can't be made sense of: then what is there is somebody else's, until it is restored.
 func readMark(path string) (mark, error) {
 	src, err := readFile(path)
 	if errors.Is(err, protocol.ErrNotFound) {
-		return mark{}, nil
+		return mark{Version: 1}, nil
 	}
 	var m mark
-	if err == nil && (json.Unmarshal(src, &m) != nil || m.Version != 1) {
-		err = invalid(path, "does not say what was written to a view")
+	if errors.Is(err, protocol.ErrInvalid) || err == nil && (json.Unmarshal(src, &m) != nil || m.Version != 1) {
+		return mark{Version: 1, Digest: "not known"}, nil
 	}
 	return m, err
 }

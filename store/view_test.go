@@ -211,9 +211,21 @@ func TestViewKilledBetween(t *testing.T) {
 	}
 	os.WriteFile(v.mark, before, 0o600)
 	wantState(t, v, ViewForeign) // the note of an older view is no proof
-	os.WriteFile(v.mark, []byte("{"), 0o600)
-	_, err := v.Look(t.Context())
-	wantIs(t, err, protocol.ErrInvalid)
+	for _, corrupt := range []string{"{", "", `{"version":2}`} {
+		os.WriteFile(v.mark, []byte(corrupt), 0o600)
+		wantState(t, v, ViewForeign)
+		wantIs(t, v.Write(t.Context(), fakeRecord(9)), ErrConflict)
+		if err := v.Restore(t.Context(), fakeRecord(3)); err != nil {
+			t.Fatal(err)
+		}
+		wantState(t, v, ViewOurs)
+	}
+	for n := 10; n < 10+2*maxShown; n++ {
+		mustWrite(t, v, fakeRecord(n))
+	}
+	if m, _ := readMark(v.mark); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) || !v.Showed(fakeRecord(9+2*maxShown).AccessToken) {
+		t.Errorf("remembered: %+v", m)
+	}
 }
 
 func TestPredecessorKeyring(t *testing.T) {

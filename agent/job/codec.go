@@ -74,6 +74,7 @@ func WriteReport(w io.Writer, r Report) error {
 		e.String(r.Err.Hint)
 	}
 	e.Duration(r.RetryAfter)
+	e.Bool(r.Local)
 
 	e.String(r.Result.Token.Reveal())
 	e.String(string(r.Result.Kind))
@@ -93,6 +94,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(r.Result.Notice)
 	identity(&e, r.Result.Identity)
 	e.String(r.Result.Note)
+	e.Bool(r.Result.Behind)
 	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
 	return write(w, &e)
@@ -109,6 +111,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		report.Err = &protocol.Error{Code: protocol.Code(d.Uint16()), Message: d.String(), Hint: d.String()}
 	}
 	report.RetryAfter = d.Duration()
+	report.Local = d.Bool()
 	report.Result = Result{
 		Token:        secret(&d),
 		Kind:         protocol.Kind(d.String()),
@@ -128,6 +131,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Notice:       d.String(),
 		Identity:     readIdentity(&d),
 		Note:         d.String(),
+		Behind:       d.Bool(),
 		Past:         d.PastSignIns(),
 		Key:          secret(&d),
 	}

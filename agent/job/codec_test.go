@@ -22,7 +22,7 @@ var (
 	}
 	fullReport = Report{
 		Kind: Done,
-		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour,
+		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour, Local: true,
 		Result: Result{
 			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
 			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",
@@ -30,7 +30,7 @@ var (
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
 			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",
 				Scopes: []string{"7", "8"}, Fetched: at},
-			Note: "a view",
+			Note: "a view", Behind: true,
 			Past: []protocol.PastSignIn{{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"}},
 			Key:  protocol.NewSecret("fake-key"),
 		},

@@ -109,6 +109,8 @@ type Report struct {
 	Err    *protocol.Error // Done only; nil: done
 	// RetryAfter is what the provider asked for with a transient Err; 0 when it did not.
 	RetryAfter time.Duration
+	// Local says that nobody but this machine was asked: to find out whether Err still stands costs nobody else anything.
+	Local bool
 }
 
 // Result is what a job brought. In a Done with an Err it holds whatever is known nevertheless: a renewal whose save failed
@@ -134,6 +136,7 @@ type Result struct {
 	Notice       string // a line for the person, of a Put or a Logout
 	Identity     protocol.Identity
 	Note         string // what the job found in the files of other programs: shown in status until the next job
+	Behind       bool   // a view could not be written: to be tried again
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }

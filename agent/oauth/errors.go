@@ -49,6 +49,8 @@ func broken(ctx context.Context, err error) *Error {
 		if errors.As(verify.Err, &unknown) {
 			e.Condition.Hint = "if its authority is your company's own, name that one's certificate in config.toml: ca_file"
 		}
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"): // an alert instead of reading on
+		e.Condition, e.Ambiguous = unavailable("it does not let us in: "+clean(op.Err.Error(), nil)), false
 	case errors.As(err, &notTLS):
 		e.Condition, e.Ambiguous = unavailable("it does not speak TLS"), false
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -59,9 +61,6 @@ func broken(ctx context.Context, err error) *Error {
 		e.Condition = unavailable("the connection ended before the answer did")
 	default:
 		e.Condition = unavailable("what it answered is not HTTP")
-	}
-	if e.Ambiguous {
-		e.Condition.Message += "; the refresh token may be spent"
 	}
 	return e
 }

@@ -3,12 +3,14 @@ package oauth
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -91,16 +93,27 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 		return nil, fail(protocol.CodeConfig, "the header "+clean(name, nil)+" can't be sent as it is configured")
 	}
 
+	var uncertified atomic.Bool // we were asked for a certificate, and have none
 	// Not http.Client.Do: that one follows redirects, keeps cookies, adds referers.
 	roundTrip := c.roundTrip
 	if roundTrip == nil {
 		transport := c.transport(to)
 		defer transport.CloseIdleConnections()
+		if c.Certificate == nil {
+			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				uncertified.Store(true)
+				return new(tls.Certificate), nil // none
+			}
+		}
 		roundTrip = transport.RoundTrip
 	}
 	resp, err := roundTrip(req)
 	if err != nil {
-		return nil, broken(ctx, err)
+		failure := broken(ctx, err)
+		if uncertified.Load() && failure.Condition.Hint == "" { // with TLS 1.3 the refusal comes late, and may be lost with the connection
+			failure.Condition.Hint = "it asked for a certificate of yours: name it in config.toml, client_cert and client_key"
+		}
+		return nil, failure
 	}
 	defer resp.Body.Close()
 	read, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))

@@ -106,8 +106,9 @@ func TestPrivateAuthorityAndClientCertificate(t *testing.T) {
 	if c.CA, err = ParseCA(ca.pem); err != nil {
 		t.Fatal(err)
 	}
-	if err := renew(t, c); err == nil {
-		t.Error("a server that wants a certificate answered without one")
+	var failure *Error
+	if err := renew(t, c); !errors.As(err, &failure) || !strings.Contains(protocol.HintOf(err), "client_cert") {
+		t.Errorf("without client_cert: %v, hint %q", err, protocol.HintOf(err))
 	}
 	leaf := issue(t, ca, time.Now().Add(time.Hour))
 	if c.Certificate, err = ParseCertificate(leaf.pem, leaf.pri); err != nil {

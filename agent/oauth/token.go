@@ -70,6 +70,9 @@ func (c *Client) token(ctx context.Context, form url.Values, secrets ...string) 
 	issued := time.Now().Round(0)
 	answer, failure := c.ask(ctx, tokenEndpoint, c.TokenURL, form, secrets...)
 	if failure != nil {
+		if failure.Ambiguous && form.Has("refresh_token") {
+			failure.Condition.Message += "; the refresh token may be spent"
+		}
 		return Reply{}, failure
 	}
 	reply, failure := answer.judge(issued)

@@ -38,25 +38,38 @@ func (e *errand) ask(ctx context.Context) outcome {
 	}
 	o.result.Location = "the command " + argv[0]
 	issued := time.Now().Round(0).Truncate(time.Millisecond)
-	printed, err := e.command(ctx, argv)
+	printed, said, err := e.command(ctx, argv)
 	if err != nil {
 		return o.but(err)
 	}
 	token, expiry, err := parsePrinted(printed, issued)
-	if err != nil {
-		return o.but(&protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("the command %s %s", argv[0], err)})
-	}
-	if expiry.IsZero() {
+	switch {
+	case err == nil && expiry.IsZero():
 		expiry = issued.Add(cmp.Or(e.settings.TTL, DefaultTTL))
+	case err == nil && !expiry.After(time.Now()):
+		err = errors.New("printed a token that has expired already")
+	}
+	if err != nil {
+		return o.but(commandError(protocol.CodeUnavailable, argv, err.Error(), said, ""))
 	}
 	o.result.Token, o.result.Issued, o.result.Expiry = token, issued, expiry
 	o.result.Renewed = true
 	return o
 }
 
-// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints. Once its
-// time is over it is killed with all that it has started; what has left its session by then is not waited for.
-func (e *errand) command(ctx context.Context, argv []string) ([]byte, error) {
+// commandError is what a command did wrong, with what it said on stderr.
+func commandError(code protocol.Code, argv []string, what, said, hint string) error {
+	message := "the command " + argv[0] + " " + what
+	if said != "" {
+		message += ": " + said
+	}
+	return &protocol.Error{Code: code, Message: message, Hint: hint}
+}
+
+// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints and what it
+// says on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session
+// by then is not waited for.
+func (e *errand) command(ctx context.Context, argv []string) (printed []byte, said string, err error) {
 	timeout := e.settings.Timeout
 	if timeout <= 0 {
 		timeout = defaultCommandTimeout
@@ -71,39 +84,35 @@ func (e *errand) command(ctx context.Context, argv []string) ([]byte, error) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second // a child of its own that left the group and holds the pipe open
 
-	err := cmd.Run()
+	err = cmd.Run()
+	said = stderr.shown(stdout.kept)
 	var exit *exec.ExitError
-	fail := func(code protocol.Code, what string) error {
-		message := "the command " + argv[0] + " " + what
-		if said := stderr.shown(stdout.kept); said != "" {
-			message += ": " + said
-		}
-		return &protocol.Error{Code: code, Message: message}
+	fail := func(code protocol.Code, what, hint string) ([]byte, string, error) {
+		return nil, "", commandError(code, argv, what, said, hint)
 	}
 	switch {
 	case err == nil:
 	case errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
 		// It has ended well; a daemon that it left behind still holds its output.
 	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the command " + argv[0] + " is not there: the agent's PATH is " + os.Getenv("PATH"),
-			Hint: "name it by its whole path in config.toml"}
+		return fail(protocol.CodeConfig, "is not there: the agent's PATH is "+os.Getenv("PATH"), "install it, or name it in config.toml by its whole path")
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fail(protocol.CodeConfig, "is not there")
+		return fail(protocol.CodeConfig, "is not there", "install it, or name another in config.toml")
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fail(protocol.CodeConfig, "is not executable")
+		return fail(protocol.CodeConfig, "is not executable", "chmod +x it, or name another in config.toml")
 	case errors.Is(ctx.Err(), context.Canceled):
-		return nil, fail(protocol.CodeUnavailable, "was ended")
+		return fail(protocol.CodeUnavailable, "was ended", "")
 	case ctx.Err() != nil:
-		return nil, fail(protocol.CodeUnavailable, "printed nothing within "+timeout.String())
+		return fail(protocol.CodeUnavailable, "did not end within "+timeout.String(), "it gets longer with timeout in config.toml")
 	case errors.As(err, &exit):
-		return nil, fail(protocol.CodeUnavailable, "failed ("+exit.ProcessState.String()+")")
+		return fail(protocol.CodeUnavailable, "failed ("+exit.ProcessState.String()+")", "")
 	default:
-		return nil, fail(protocol.CodeConfig, "can't be run")
+		return fail(protocol.CodeConfig, "can't be run", "run it yourself to see why")
 	}
 	if stdout.over {
-		return nil, fail(protocol.CodeUnavailable, "printed more than 64 KiB")
+		return fail(protocol.CodeUnavailable, "printed more than 64 KiB", "")
 	}
-	return stdout.kept, nil
+	return stdout.kept, said, nil
 }
 
 // head keeps the beginning of what is written to it.

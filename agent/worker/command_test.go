@@ -100,6 +100,8 @@ func TestCommand(t *testing.T) {
 		{name: "fails with its object in stderr", command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token"}'; echo got fake-token >&2; exit 1`}, wantErr: protocol.ErrUnavailable, hidden: "fake-token"},
 		{name: "fails at length", command: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "line 499", hidden: "line 100 "},
 		{name: "fails in colour", command: []string{"/bin/sh", "-c", `printf '\033[31mred\nblue\007' >&2; exit 1`}, wantErr: protocol.ErrUnavailable, shown: "[31mred blue"},
+		{name: "says why it prints nothing", command: []string{"/bin/sh", "-c", "echo please log in >&2"}, wantErr: protocol.ErrUnavailable, shown: "printed no token: please log in"},
+		{name: "prints what has expired", command: []string{"/bin/echo", `{"token":"fake-token","expires_in":0}`}, wantErr: protocol.ErrUnavailable, shown: "expired already", hidden: "fake-token"},
 		{name: "prints nothing", command: []string{"/bin/true"}, wantErr: protocol.ErrUnavailable, shown: "no token"},
 		{name: "prints too much", command: []string{"/bin/sh", "-c", "head -c 70000 /dev/zero"}, wantErr: protocol.ErrUnavailable, shown: "64 KiB"},
 		{name: "prints without end", command: []string{"/bin/sh", "-c", "cat /dev/zero"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within"},
@@ -120,6 +122,9 @@ func TestCommand(t *testing.T) {
 				t.Fatalf("got %v, want %v", done.Err, tt.wantErr)
 			}
 			if tt.wantErr != nil {
+				if !done.Local || tt.wantErr == protocol.ErrConfig && tt.command != nil && done.Err.Hint == "" {
+					t.Errorf("local %v, hint %q: want a failure of this machine, and what to do about a wrong command", done.Local, done.Err.Hint)
+				}
 				if !strings.Contains(done.Err.Message, tt.shown) || tt.hidden != "" && strings.Contains(done.Err.Message, tt.hidden) {
 					t.Errorf("error %q: want %q in it, and not %q", done.Err.Message, tt.shown, tt.hidden)
 				}

@@ -71,11 +71,22 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 	if err != nil {
 		return outcome{result: e.about(home), err: err}
 	}
-	if stored, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !stored.RefreshToken.Empty() && !e.job.Force {
-		return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
-			Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
-			Hint:    "replace it by this one with --force"}}
+	if theirs, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !theirs.RefreshToken.Empty() {
+		switch {
+		case e.job.Force: // it may be wanted back
+			theirs.Kind, theirs.SignIn = e.kind(theirs), newSignIn()
+			store.NewHistory(e.settings.StateDir, home).Keep(ctx, theirs, false, time.Now())
+		case view.Known(): // guarded already, and somebody has signed in since
+			if err := e.adopt(ctx, home, claude, view); err != nil {
+				return outcome{result: e.about(home), err: err}
+			}
+		default:
+			return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
+				Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
+				Hint:    "replace it by this one with --force"}}
+		}
 	}
+	e.job.Force = false // of the view, not of a renewal
 	o := e.renew(ctx)
 	if o.err == nil {
 		o = o.but(view.Restore(ctx, visible(o.result)))
@@ -111,12 +122,16 @@ func (e *errand) guarded(ctx context.Context) outcome {
 	switch {
 	case err != nil: // no reason to have no token: show says what is wrong
 	case state == store.ViewForeign:
-		if r, version, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
-			if err := e.adopt(ctx, home, view, r, version); err != nil {
-				return outcome{result: e.about(home), err: err}
+		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
+			if err := e.adopt(ctx, home, claude, view); err != nil {
+				o := outcome{result: e.about(home)}
+				if alive(r) { // whoever has signed in there is served, and nobody else
+					o.result = e.result(home, r, store.Version{})
+				}
+				return o.but(err)
 			}
 		}
-	case state == store.ViewGone && !back:
+	case state == store.ViewGone:
 		if folderThere(claude) != nil {
 			break
 		}
@@ -124,19 +139,29 @@ func (e *errand) guarded(ctx context.Context) outcome {
 			_, _, err := claude.Load(ctx)
 			return err
 		})
-		if gone {
+		switch {
+		case gone && back:
+			e.obeySignOut(ctx, home, view)
+		case gone:
 			return e.obeySignOut(ctx, home, view)
+		default:
+			return e.guarded(ctx)
 		}
-		return e.guarded(ctx)
 	}
 	return e.do(ctx)
 }
 
 // adopt takes a sign-in over that Claude Code has written where the view was: into our store first, then the view over it.
-// Killed between the two, it is adopted once more.
-func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, r store.Record, found store.Version) error {
+// Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a session
+// of it may just be renewing this very sign-in.
+func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
+	theirs, err := claude.Lock(waiting)
+	if err != nil {
+		return err
+	}
+	defer theirs.Release()
 	lock, err := home.Lock(waiting)
 	if err == nil {
 		defer lock.Release()
@@ -147,11 +172,22 @@ func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, 
 	if _, err := store.Recover(ctx, e.settings.StateDir, home); err != nil {
 		return err
 	}
+	r, found, err := claude.Load(ctx)
+	if err != nil || r.RefreshToken.Empty() {
+		return nil // gone meanwhile: what is there now is for the next look
+	}
+	history := store.NewHistory(e.settings.StateDir, home)
+	_, spent := history.Replaces(ctx, r.RefreshToken)
 	stored, version, err := home.Load(ctx)
 	switch {
 	case err == nil && same(stored, r):
 		r = stored
-	case err == nil || errors.Is(err, protocol.ErrNotFound):
+	case err == nil && spent: // an old copy, by a backup or a session that had it in mind: nobody's new sign-in
+		r = stored
+		e.noteMend()
+	case spent:
+		return nil
+	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
@@ -159,7 +195,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, 
 		if _, err := home.Save(ctx, r, version); err != nil {
 			return err
 		}
-		store.NewHistory(e.settings.StateDir, home).Keep(ctx, r, time.Now())
+		history.Keep(ctx, r, false, time.Now())
 		e.job.Record = protocol.Secret{} // what the agent held is of the sign-in before
 	default:
 		return err
@@ -175,42 +211,52 @@ func (e *errand) adopt(ctx context.Context, home store.Store, view *store.View, 
 	return nil
 }
 
-// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing.
+// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A store
+// that can't be reached stops the serving as well, and is obeyed in later.
 func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) outcome {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
-	o := outcome{result: e.about(home)}
+	o := outcome{result: e.about(home), err: e.signedOut(view.Place().Location)}
+	o.result.Gone = true
 	lock, err := home.Lock(waiting)
 	if err == nil {
 		defer lock.Release()
 	} else if !errors.Is(err, protocol.ErrNotFound) {
-		return o.but(err)
+		return o
 	}
 	ctx = context.WithoutCancel(ctx)
 	store.Recover(ctx, e.settings.StateDir, home)
 	r, version, err := home.Load(ctx)
 	if err == nil {
-		store.NewHistory(e.settings.StateDir, home).Keep(ctx, r, time.Now())
+		history := store.NewHistory(e.settings.StateDir, home)
+		history.Keep(ctx, r, false, time.Now())
+		history.SignOut(ctx)
+	}
+	if err == nil || errors.Is(err, store.ErrMissing) {
 		err = home.Delete(ctx, version)
 	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
-		return o.but(err)
+	if err == nil || errors.Is(err, protocol.ErrNotFound) {
+		o.result.Saved = view.Forget() == nil
 	}
-	if err := view.Forget(); err != nil {
-		return o.but(err)
-	}
-	o.result.Gone, o.result.Saved = true, true
-	return o.but(e.signedOut(view.Place().Location))
+	return o
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
-// lost race, or our own access token with other details. Anything else is left alone.
+// lost race, or an access token of ours, maybe an earlier one that it had in mind. Anything else is left alone.
 func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) error {
 	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
-	ours := err == nil && found.RefreshToken.Empty() && found.AccessToken.Reveal() == o.result.Token.Reveal()
+	ours := err == nil && found.RefreshToken.Empty() && (found.AccessToken.Reveal() == o.result.Token.Reveal() || view.Showed(found.AccessToken))
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
+	}
+	if account := claudeAccount(e.settings.ConfigDir); stub && account != "" {
+		// Emptied while no agent ran, it may have been another person's sign-in.
+		asking, cancel := context.WithTimeout(ctx, viewTime/2)
+		defer cancel()
+		if who, err := e.inquire(asking, visible(o.result)); err == nil && who.Account != "" && who.Account != account {
+			return store.ErrConflict
+		}
 	}
 	err = view.Replace(ctx, visible(o.result), version)
 	if err == nil && stub {

@@ -142,6 +142,27 @@ func TestGuard(t *testing.T) {
 		w.wantView(s.AccessToken)
 	})
 
+	t.Run("a sign-out takes the other views away", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		w.settings.SDKDir, w.settings.Views = filepath.Join(t.TempDir(), "sdk"), []string{"claude-code", "anthropic-sdk"}
+		path := filepath.Join(w.settings.SDKDir, "credentials", w.settings.Name+".json")
+		renew(w, base, false)
+		if _, err := os.Stat(path); err != nil {
+			t.Fatal(err)
+		}
+		os.Remove(w.credentials())
+		renew(w, base, false)
+		if _, err := os.Stat(path); err == nil {
+			t.Error("the SDKs go on with the token of a sign-in that was left")
+		}
+		w.signIn(time.Hour)
+		renew(w, job.Version{}, false)
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("it is not back with the next sign-in: %v", err)
+		}
+	})
+
 	t.Run("a home that is not mounted is no sign-out", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
@@ -154,6 +175,36 @@ func TestGuard(t *testing.T) {
 		}
 	})
 
+	t.Run("an earlier view is written over", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		earlier, _ := os.ReadFile(w.credentials())
+		done := renew(w, base, true)
+		w.write(bytes.Replace(earlier, []byte(`"subscriptionType":"max"`), []byte(`"subscriptionType":"pro"`), 1)) // by a session, from memory
+		if again := renew(w, done.Result.Version, false); again.Err != nil || again.Result.Note != "" {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
+	})
+
+	t.Run("a view that can't be written is behind", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		marks := filepath.Join(w.settings.StateDir, "views")
+		os.Rename(marks, marks+".away")
+		os.WriteFile(marks, nil, 0o600)
+		done := renew(w, base, true)
+		if done.Err != nil || !done.Result.Renewed || !done.Result.Behind || !strings.Contains(done.Result.Note, "could not be written") {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		os.Remove(marks)
+		os.Rename(marks+".away", marks)
+		if again := renew(w, done.Result.Version, false); again.Result.Behind || again.Result.Note != "" {
+			t.Errorf("got %+v", again.Result)
+		}
+		w.wantView(done.Result.Token.Reveal())
+	})
+
 	t.Run("somebody else's token is left alone", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
@@ -162,6 +213,74 @@ func TestGuard(t *testing.T) {
 			t.Fatalf("got %+v, %v", done.Result, done.Err)
 		}
 		w.wantView("fake-other")
+	})
+
+	t.Run("an old copy is written over", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s, base := w.known(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base}) // spends what s has
+		w.settings.Views = []string{"claude-code"}
+		_, _, done = w.run(job.Job{Op: job.Guard, Target: "file", Base: done.Result.Version})
+		s.Expiry = time.Now().Add(-time.Hour)
+		w.write(s.CredentialsFile())
+		again := renew(w, done.Result.Version, false)
+		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+		w.wantView(done.Result.Token.Reveal())
+		if n := w.server.Counts(); n.Requests != 1 {
+			t.Errorf("%+v", n)
+		}
+	})
+
+	t.Run("a session that is renewing is waited for", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		w.signIn(time.Minute) // no agent has run for long: Claude Code renews by itself
+		lock := filepath.Join(w.settings.ConfigDir, ".oauth_refresh.lock")
+		os.Mkdir(lock, 0o700)
+		renewed := make(chan string)
+		time.AfterFunc(300*time.Millisecond, func() {
+			s := w.server.Issue()
+			s.Expiry = time.Now().Add(time.Hour)
+			os.WriteFile(w.credentials(), s.CredentialsFile(), 0o600)
+			os.Remove(lock)
+			renewed <- s.AccessToken
+		})
+		done := renew(w, base, false)
+		want := <-renewed
+		if done.Err != nil || done.Result.Token.Reveal() != want || w.server.Counts().Requests != 0 {
+			t.Fatalf("got %+v, %v, want what the session brought", done.Result, done.Err)
+		}
+		w.wantView(want)
+	})
+
+	t.Run("a sign-in that can't be taken over is served", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		if err := os.Remove(filepath.Join(w.settings.DataDir, w.settings.Name+".json")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(w.settings.DataDir, w.settings.Name+".json"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s := w.signIn(time.Hour)
+		if done := renew(w, base, false); done.Err == nil || done.Result.Token.Reveal() != s.AccessToken || done.Result.Saved {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if r, _ := w.stored(); r.RefreshToken.Reveal() != s.RefreshToken {
+			t.Error("it is lost")
+		}
+	})
+
+	t.Run("a lost state directory does not make the view the record", func(t *testing.T) {
+		t.Parallel()
+		w, _ := newGuarded(t)
+		os.RemoveAll(w.settings.StateDir)
+		if done := renew(w, job.Version{}, true); done.Err != nil || done.Result.Store != "file" || !done.Result.Renewed {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
 	})
 
 	t.Run("undone", func(t *testing.T) {
@@ -177,6 +296,57 @@ func TestGuard(t *testing.T) {
 		}
 		if marks, _ := filepath.Glob(filepath.Join(w.settings.StateDir, "views", "*.json")); len(marks) != 0 {
 			t.Errorf("left behind: %v", marks)
+		}
+	})
+
+	t.Run("undone after a sign-out", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		os.Remove(w.credentials())
+		_, _, done := w.run(job.Job{Op: job.Move, Target: "claude-code", Force: true, Base: base})
+		if !is(done.Err, protocol.ErrNotFound) {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, err := os.Stat(w.credentials()); err == nil {
+			t.Error("whoever signed out is signed in again")
+		}
+		w.settings.Views, w.settings.Store = nil, "claude-code"
+		if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
+			t.Errorf("it can't be brought back: %+v", past.Result.Past)
+		}
+	})
+
+	t.Run("guarded again after a sign-in", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		s := w.signIn(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Guard, Base: base})
+		if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(s.AccessToken)
+	})
+
+	t.Run("another sign-in is replaced when that is asked for, and can be brought back", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		ours, theirs := w.server.Issue(), w.signIn(time.Hour)
+		w.settings.Store, w.settings.Views = "file", []string{"claude-code"}
+		w.run(job.Job{Op: job.Put, Record: mustMarshal(t, store.Record{AccessToken: protocol.NewSecret(ours.AccessToken),
+			RefreshToken: protocol.NewSecret(ours.RefreshToken), Expiry: time.Now().Add(time.Hour)})})
+		if _, _, done := w.run(job.Job{Op: job.Guard}); !is(done.Err, protocol.ErrConfig) {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if _, _, done := w.run(job.Job{Op: job.Guard, Force: true}); done.Err != nil || done.Result.Token.Reveal() != ours.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(ours.AccessToken)
+		_, _, past := w.run(job.Job{Op: job.History})
+		if len(past.Result.Past) != 2 || past.Result.Past[1].Current {
+			t.Fatalf("kept: %+v", past.Result.Past)
+		}
+		if _, _, done := w.run(job.Job{Op: job.Restore, PastID: past.Result.Past[1].ID}); done.Err != nil || done.Result.Token.Reveal() != theirs.AccessToken {
+			t.Errorf("brought back: %+v, %v", done.Result, done.Err)
 		}
 	})
 

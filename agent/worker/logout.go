@@ -55,20 +55,23 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	}
 	o := outcome{result: e.about(st)}
 	record, version, err := st.Load(ctx)
+	missing := errors.Is(err, store.ErrMissing)
 	switch held, heldErr := e.held(); {
 	case heldErr == nil: // unsaved: newer than what is stored
 		o.result.Notice = last(held)
 	case err == nil:
 		o.result.Notice = last(record)
+	case missing:
+		o.result.Notice = err.Error() + ": nothing was revoked, and where it is it counts as deleted"
 	}
 	e.forgetIdentity()
-	if errors.Is(err, protocol.ErrLocked) || errors.Is(err, protocol.ErrStorage) {
+	if errors.Is(err, protocol.ErrLocked) || errors.Is(err, protocol.ErrStorage) && !missing {
 		return o.but(err) // it can't be deleted now, so nothing of it is
 	}
 	if err := store.Forget(ctx, e.settings.StateDir, st); err != nil {
 		return o.but(err)
 	}
-	if err == nil || errors.Is(err, protocol.ErrLoginRequired) {
+	if err == nil || errors.Is(err, protocol.ErrLoginRequired) || missing {
 		err = st.Delete(ctx, version)
 	}
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {

@@ -37,6 +37,9 @@ func (e *errand) move(ctx context.Context) outcome {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	s, err := e.lockAndSettle(waiting, from)
+	if errors.Is(err, protocol.ErrNotFound) && to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
+		store.NewHistory(e.settings.StateDir, from).CopyTo(ctx, store.NewHistory(e.settings.StateDir, to))
+	}
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
@@ -73,7 +76,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	case err == nil && !e.job.Force && !same(there, s.record) && (there.SignIn == "" || there.SignIn != s.record.SignIn):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
-	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+	case err != nil && !replaceable(err):
 		return failed(err)
 	}
 	e.remember(s.st) // what is undecided would be decided by what is found: from here on there may be two
@@ -84,14 +87,8 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if err != nil || got != version || !same(moved, s.record) {
 		return failed(&protocol.Error{Code: protocol.CodeStorage, Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"})
 	}
-	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
-	earlier, _ := past.List(ctx) // one that can't be read can't be taken along
-	for _, p := range slices.Backward(earlier) {
-		target.Keep(ctx, p.Record, p.Saved)
-		if p.Spent {
-			target.Spend(ctx, p.Record.RefreshToken)
-		}
-	}
+	// What can't be read can't be taken along.
+	store.NewHistory(e.settings.StateDir, s.st).CopyTo(ctx, store.NewHistory(e.settings.StateDir, to))
 	if err := e.decide(to.Place().Kind); err != nil {
 		to.Delete(ctx, version)
 		return failed(err)
@@ -106,7 +103,11 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if claude, ok := to.(*store.ClaudeCode); ok && err == nil {
 		err = claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
-	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+	switch {
+	case err == nil, errors.Is(err, protocol.ErrNotFound):
+	case e.job.Op == job.Guard:
+		o.result.Notice, o.result.Behind = fmt.Sprintf("%s could not be made a view yet (%v); that is tried again", s.st.Place().Location, err), true
+	default:
 		o.result.Notice = fmt.Sprintf("an old copy is left in %s (%v); remove it with: ccagent move %s %s", s.st.Place().Location, err, e.job.Profile, to.Place().Kind)
 	}
 	return o

@@ -31,28 +31,43 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if kind != "" {
 		return e.openKind(kind)
 	}
-	candidates := []string{"file", "encrypted"}
-	if e.settings.Provider == "claude" && e.settings.ConfigDir != "" {
-		candidates = []string{"claude-code", "file", "encrypted"}
+	holding := func(kinds ...string) (store.Store, error) {
+		for _, kind := range kinds {
+			st, err := e.openKind(kind)
+			if err != nil {
+				return nil, err
+			}
+			if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
+				return st, nil
+			}
+		}
+		return nil, nil
 	}
-	for _, kind := range candidates {
-		st, err := e.openKind(kind)
-		if err != nil {
-			return nil, err
-		}
-		if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
-			return st, nil
-		}
+	// What Claude Code's file holds may be the view of a record that is elsewhere: then that comes first.
+	first, last := []string{"file", "encrypted"}, []string(nil)
+	switch _, view := e.guardedView(); {
+	case view != nil:
+		last = []string{"claude-code"}
+	case e.settings.Provider == "claude" && e.settings.ConfigDir != "":
+		first = []string{"claude-code", "file", "encrypted"}
+	}
+	if st, err := holding(first...); st != nil || err != nil {
+		return st, err
 	}
 	// A keyring that does not answer says nothing about this profile, unless something of it is known to be there.
 	keyring := store.NewKeyring(e.settings.StateDir, e.settings.Name)
 	if keyring.Known() {
 		return keyring, nil
 	}
-	if e.job.Op != job.Put {
+	if e.job.Op != job.Put || last != nil {
 		if _, _, err := keyring.Load(ctx); err == nil {
 			return keyring, nil
 		}
+	}
+	if st, err := holding(last...); st != nil || err != nil {
+		return st, err
+	}
+	if e.job.Op != job.Put {
 		return e.openKind("file")
 	}
 	if err := store.ProbeKeyring(ctx); err != nil {

@@ -34,24 +34,43 @@ func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 	}
 	var answers []Answer
 	for _, kind := range kinds {
-		began := time.Now()
-		a := Answer{Kind: kind, InForce: kind == home}
-		st, err := e.openKind(kind)
-		if err == nil {
-			a.Location = st.Place().Location
-			_, _, err = st.Load(ctx)
-		}
-		if kind == "keyring" && errors.Is(err, protocol.ErrNotFound) {
+		a := e.probe(ctx, kind, home)
+		if kind == "keyring" && errors.Is(a.Err, protocol.ErrNotFound) {
+			began := time.Now()
 			if probed := store.ProbeKeyring(ctx); probed != nil {
-				err = probed
+				a.Err = probed
 			}
+			a.Took += time.Since(began)
 		}
-		if a.InForce && errors.Is(err, protocol.ErrNotFound) {
-			past, _ := store.NewHistory(s.StateDir, st).List(ctx)
-			a.Earlier = len(past)
-		}
-		a.Err, a.Took = err, time.Since(began)
 		answers = append(answers, a)
 	}
 	return answers
+}
+
+// ProbeHome asks the profile's own store alone whether it holds the record. It writes nothing anywhere.
+func ProbeHome(ctx context.Context, s Settings) Answer {
+	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name}}
+	st, err := e.open(ctx)
+	if err != nil || st == nil {
+		return Answer{Kind: s.Store, InForce: true, Err: err}
+	}
+	kind := st.Place().Kind
+	return e.probe(ctx, kind, kind)
+}
+
+// probe asks one kind of store; home is the kind that is in force.
+func (e *errand) probe(ctx context.Context, kind, home string) Answer {
+	began := time.Now()
+	a := Answer{Kind: kind, InForce: kind == home}
+	st, err := e.openKind(kind)
+	if err == nil {
+		a.Location = st.Place().Location
+		_, _, err = st.Load(ctx)
+	}
+	if a.InForce && errors.Is(err, protocol.ErrNotFound) && st != nil {
+		past, _ := store.NewHistory(e.settings.StateDir, st).List(ctx)
+		a.Earlier = len(past)
+	}
+	a.Err, a.Took = err, time.Since(began)
+	return a
 }

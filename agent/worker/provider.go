@@ -152,7 +152,7 @@ func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.
 				Hint: "check assertion_file in config.toml"}
 		}
 	case len(s.AssertionCommand) > 0:
-		if data, err = (&errand{settings: s}).command(ctx, s.AssertionCommand); err != nil {
+		if data, _, err = (&errand{settings: s}).command(ctx, s.AssertionCommand); err != nil {
 			return protocol.Secret{}, err
 		}
 	case !kept.Empty():

@@ -66,7 +66,7 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	s := state{st: st, lock: lock, record: record, unsaved: true}
 	defer s.release()
-	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil {
+	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil && !errors.Is(err, store.ErrMissing) {
 		return outcome{result: e.about(st), err: err}
 	}
 	stored, version, err := st.Load(ctx)
@@ -83,7 +83,7 @@ func (e *errand) put(ctx context.Context) outcome {
 			Message: fmt.Sprintf("it expires %s, before the one that is stored (%s)", when(record.Expiry), when(stored.Expiry)),
 			Hint:    "store it nevertheless with --force",
 		}}
-	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+	case err != nil && !replaceable(err):
 		return outcome{result: e.about(st), err: err}
 	}
 	if s.version, err = st.Save(context.WithoutCancel(ctx), record, version); err != nil {
@@ -95,6 +95,11 @@ func (e *errand) put(ctx context.Context) outcome {
 		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o
+}
+
+// replaceable reports whether a store that fails to load with err has no record that a fresh one would destroy.
+func replaceable(err error) bool {
+	return errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, store.ErrMissing)
 }
 
 // signIn is put for a fresh sign-in.

@@ -54,10 +54,14 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 	case e.lost(st) && errors.Is(err, protocol.ErrNotFound):
 		return e.vanished(ctx, st)
 	case errors.Is(err, protocol.ErrNotFound) && e.wasSignedIn(ctx, st):
+		store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
 		return e.nothing(st, version, err).but(e.signedOut(st.Place().Location)), true
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):
+		return outcome{}, false
+	}
+	if _, spent := e.spent(ctx, s); spent {
 		return outcome{}, false
 	}
 	return e.keep(ctx, s), true
@@ -103,6 +107,9 @@ func alive(r store.Record) bool {
 
 // bring answers with a record that is settled: as it is when it serves, else renewed.
 func (e *errand) bring(ctx context.Context, s state) outcome {
+	if newest, spent := e.spent(ctx, s); spent {
+		return e.outdated(ctx, s, newest)
+	}
 	if !e.due(s) {
 		return e.keep(ctx, s)
 	}
@@ -140,6 +147,30 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		return e.failed(ctx, s, err)
 	}
 	return e.deliver(ctx, s, reply, origin)
+}
+
+// spent reports whether the record's refresh token is known to be used up, and what took its place: a backup or a synchronised
+// folder has brought an old copy back. To send it once more can revoke the whole sign-in, and a session of Claude Code would.
+func (e *errand) spent(ctx context.Context, s state) (newest store.Past, spent bool) {
+	if s.st == nil || s.unsaved || s.st.Place().Kind != "claude-code" { // into the others nobody else writes
+		return store.Past{}, false
+	}
+	if e.job.Base == job.Version(s.version) && !e.due(s) { // seen before
+		return store.Past{}, false
+	}
+	return store.NewHistory(e.settings.StateDir, s.st).Replaces(ctx, s.record.RefreshToken)
+}
+
+// outdated puts the newest record of a sign-in in the place of an old copy, as often as a stub is mended.
+func (e *errand) outdated(ctx context.Context, s state, newest store.Past) outcome {
+	if newest.Spent || newest.Out || newest.Record.RefreshToken.Empty() || !e.mayMend() {
+		return e.failed(ctx, s, &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: s.st.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent",
+			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring a sign-in back: ccagent restore -p " + e.job.Profile})
+	}
+	e.noteMend()
+	s.record, s.unsaved = newest.Record, true
+	return e.bring(ctx, s)
 }
 
 // deliver hands a provider's answer over to the agent, and saves it.
@@ -202,6 +233,7 @@ func (e *errand) renewable(r store.Record) (bool, error) {
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.
 func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
+	signIn := store.SignInOf(r.RefreshToken) // of one that another program has made, and that has no id yet
 	r.AccessToken, r.Expiry, r.Issued = reply.AccessToken, reply.Expiry, reply.Issued
 	if !reply.RefreshToken.Empty() {
 		r.RefreshToken = reply.RefreshToken
@@ -213,11 +245,11 @@ func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
 		r.Scopes = reply.Scopes
 	}
 	r.TokenOrigin = origin
-	r.SignIn = cmp.Or(r.SignIn, newSignIn())
+	r.SignIn = cmp.Or(r.SignIn, signIn, newSignIn())
 	return r
 }
 
-// newSignIn is the id of a sign-in that has none yet. It is a name, not a secret.
+// newSignIn is the id of a sign-in of ours. It is a name, not a secret.
 func newSignIn() string {
 	var id [8]byte
 	rand.Read(id[:]) // never fails

@@ -41,7 +41,7 @@ func (e *errand) restore(ctx context.Context) outcome {
 	s, err := e.lockAndSettle(ctx, st)
 	switch {
 	case err == nil:
-	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired): // what it is there for
+	case replaceable(err): // what it is there for
 		lock, lockErr := st.Lock(ctx)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
 			return outcome{result: e.about(st), err: lockErr}

@@ -142,12 +142,12 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	if s.st == nil {
 		return e.keepInMemory(s)
 	}
-	fresh := s.unsaved || e.job.Base != job.Version(s.version)
+	fresh, ours := s.unsaved || e.job.Base != job.Version(s.version), false
 	for tries := 0; s.unsaved && s.blocked == nil && tries < 3; tries++ {
 		version, err := s.st.Save(ctx, s.record, s.version)
 		switch {
 		case err == nil:
-			s.version, s.unsaved = version, false
+			s.version, s.unsaved, ours = version, false, true
 		case errors.Is(err, store.ErrConflict):
 			if s, err = e.reconcile(ctx, s.st, s.record, s.version); err != nil {
 				return e.unlucky(ctx, s, err)
@@ -160,7 +160,7 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
 		if fresh { // the backup of what is stored safely: failing at it is no failure of the job
-			store.NewHistory(e.settings.StateDir, s.st).Keep(ctx, s.record, time.Now())
+			store.NewHistory(e.settings.StateDir, s.st).Keep(ctx, s.record, ours, time.Now())
 		}
 		return o
 	}

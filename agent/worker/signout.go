@@ -33,16 +33,26 @@ func (e *errand) lost(st store.Store) bool {
 	return st.Place().Kind == "claude-code" && e.job.Base != job.Version{}
 }
 
-// folderThere fails if the folder of the record's file is gone.
+// folderThere fails if the folder of the record's file is gone, or that of what the file is a link to.
 func folderThere(at interface{ Place() store.Place }) error {
 	watch := at.Place().Watch
 	if len(watch) == 0 { // a keyring
 		return nil
 	}
-	dir := filepath.Dir(watch[0])
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
-			Hint: "is its file system mounted?"}
+	path := watch[0]
+	for range 40 { // the kernel's own limit
+		dir := filepath.Dir(path)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
+				Hint: "is its file system mounted?"}
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if path = link; !filepath.IsAbs(link) {
+			path = filepath.Join(dir, link)
+		}
 	}
 	return nil
 }
@@ -76,6 +86,7 @@ func (e *errand) vanished(ctx context.Context, st store.Store) (outcome, bool) {
 	if !gone {
 		return o, false
 	}
+	store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
 	o.result.Gone, o.result.Saved = true, true
 	return o.but(e.signedOut(st.Place().Location)), true
 }
@@ -113,23 +124,34 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	if !errors.Is(err, protocol.ErrLoginRequired) {
 		return s.end(e.nothing(st, version, err))
 	}
-	past, _ := store.NewHistory(e.settings.StateDir, st).List(ctx)
-	i := slices.IndexFunc(past, func(p store.Past) bool { return p.Record.SignIn == emptied.SignIn })
-	if i < 0 || past[i].Spent || past[i].Record.RefreshToken.Empty() || !e.mayMend() {
+	last, ok := e.before(ctx, st, emptied, version)
+	if !ok {
 		return s.end(e.empty(st, version, stub))
 	}
+	if !e.mayMend() {
+		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("%s is emptied again and again: it was mended %d times in %d minutes, and is left alone now", st.Place().Location, maxMends, mendWindow/time.Minute),
+			Hint:    "find out which program does that, then bring the sign-in back: ccagent restore -p " + e.job.Profile}))
+	}
 	ctx = context.WithoutCancel(ctx)
-	s.record, s.unsaved = past[i].Record, true
+	s.record, s.unsaved = last, true
 	client, origin, err := e.provider(ctx, s.record)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
 	accepted := false
+	var who protocol.Identity
 	if alive(s.record) && client.ProfileURL != "" {
-		_, err := client.Identify(ctx, s.record.AccessToken)
+		who, err = client.Identify(ctx, s.record.AccessToken)
 		if accepted = err == nil; !accepted && errors.Is(err, protocol.ErrUnavailable) {
 			return s.end(outcome{result: e.about(st), err: err})
 		}
+	}
+	// While no agent ran another person may have signed in, whose sign-in it was that was emptied.
+	if account := claudeAccount(e.settings.ConfigDir); e.job.Base == (job.Version{}) && account != "" && account != who.Account {
+		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
+			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
 	}
 	e.noteMend()
 	var o outcome
@@ -150,6 +172,39 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	return s.end(o)
 }
 
+// before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before the
+// stub, which nobody has signed out of.
+func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, version store.Version) (store.Record, bool) {
+	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	if err != nil || len(past) == 0 {
+		return store.Record{}, false
+	}
+	last := past[0]
+	known := e.job.Base == job.Version{} || e.job.Base == job.Version(version) || e.job.Base == job.Version(last.Version())
+	return last.Record, known && last.Record.Precedes(stub) && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
+}
+
+// claudeAccount is the id of the account that is signed in by what Claude Code keeps in its settings, "" where they say nothing.
+func claudeAccount(configDir string) string {
+	var newest time.Time
+	var account string
+	for _, path := range []string{configDir + ".json", filepath.Join(configDir, ".claude.json")} { // the second with CLAUDE_CONFIG_DIR
+		info, err := os.Stat(path)
+		if err != nil || info.ModTime().Before(newest) {
+			continue
+		}
+		var settings struct {
+			Account struct {
+				UUID string `json:"accountUuid"`
+			} `json:"oauthAccount"`
+		}
+		if data, err := readBounded(path, store.MaxFile); err == nil && json.Unmarshal(data, &settings) == nil {
+			newest, account = info.ModTime(), settings.Account.UUID
+		}
+	}
+	return account
+}
+
 // mendNote tells of the last mend for as long as it counts, "" where there was none.
 func (e *errand) mendNote() string {
 	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
@@ -159,7 +214,7 @@ func (e *errand) mendNote() string {
 	if len(at) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s had been emptied by another program, and was mended at %s",
+	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s",
 		store.NewClaudeCode(e.settings.ConfigDir).Place().Location, at[len(at)-1].Format("15:04:05"))
 }
 

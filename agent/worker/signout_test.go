@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -105,6 +106,72 @@ func TestMendEnds(t *testing.T) {
 			t.Errorf("%d requests with a refresh token that was refused, want 1", n)
 		}
 	})
+	t.Run("signed out", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		_, base := w.known(time.Hour)
+		os.Remove(w.credentials())
+		w.run(job.Job{Op: job.Renew, Base: base})
+		w.write(stubFile) // of a session that went on
+		_, _, done := w.run(job.Job{Op: job.Renew})
+		if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Token.Empty() {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		_, _, done = w.run(job.Job{Op: job.History})
+		if _, _, done = w.run(job.Job{Op: job.Restore, PastID: done.Result.Past[0].ID}); done.Err != nil {
+			t.Fatal(done.Err)
+		}
+		w.write(stubFile)
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version}); done.Err != nil {
+			t.Errorf("what was brought back is not mended: %v", done.Err)
+		}
+	})
+	t.Run("another sign-in", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.settings.ProfileURL = w.server.ProfileURL()
+		first, base := w.known(time.Hour)
+		data, _ := os.ReadFile(w.credentials())
+		w.signIn(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+		unseen := done.Result.Version
+		w.write(data) // who has two accounts exchanges files
+		_, _, done = w.run(job.Job{Op: job.Renew, Base: unseen})
+		base = done.Result.Version
+		w.write(stubFile)
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: unseen}); !is(done.Err, protocol.ErrLoginRequired) {
+			t.Errorf("mended with another record than was last seen: %+v, %v", done.Result, done.Err)
+		}
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: base}); done.Err != nil || done.Result.Token.Reveal() != first.AccessToken {
+			t.Errorf("mended with the wrong account: %+v, %v", done.Result, done.Err)
+		}
+	})
+	t.Run("another account meanwhile", func(t *testing.T) {
+		t.Parallel()
+		for _, guarded := range []bool{false, true} {
+			w := newWorld(t)
+			w.settings.ProfileURL = w.server.ProfileURL()
+			_, base := w.known(time.Hour)
+			if guarded {
+				w.settings.Views = []string{"claude-code"}
+				w.run(job.Job{Op: job.Guard, Target: "file", Base: base})
+			}
+			_, _, who := w.run(job.Job{Op: job.Identify})
+			account := who.Result.Identity.Account
+			for _, named := range []string{"fake-other", account} {
+				w.write(stubFile)
+				if err := os.WriteFile(w.settings.ConfigDir+".json", []byte(`{"oauthAccount":{"accountUuid":"`+named+`"}}`), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				_, _, done := w.run(job.Job{Op: job.Renew}) // of an agent that has just started
+				data, _ := os.ReadFile(w.credentials())
+				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
+					t.Errorf("guarded %v, Claude Code says %q, it was %q: mended is %v; %+v, %v", guarded, named, account, mended, done.Result, done.Err)
+				}
+			}
+		}
+	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
@@ -133,6 +200,11 @@ func TestSignOut(t *testing.T) {
 			os.Remove(w.credentials())
 			time.AfterFunc(300*time.Millisecond, func() { os.WriteFile(w.credentials(), back, 0o600) })
 		}, nil, false},
+		{"the folder that a link leads to", func(w *world, back []byte) {
+			elsewhere := filepath.Join(w.t.TempDir(), "elsewhere")
+			os.Remove(w.credentials())
+			os.Symlink(filepath.Join(elsewhere, "credentials.json"), w.credentials())
+		}, protocol.ErrStorage, false},
 		{"the folder", func(w *world, _ []byte) { os.RemoveAll(w.settings.ConfigDir) }, protocol.ErrStorage, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -156,5 +228,35 @@ func TestSignOut(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOldCopy has a backup bring back a record whose refresh token we have spent since: to send that again would end the sign-in.
+func TestOldCopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, base := w.known(time.Hour)
+	_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base})
+	if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
+		t.Errorf("one sign-in is listed as %d: %+v", len(past.Result.Past), past.Result.Past)
+	}
+	for i := range maxMends {
+		s.Expiry = time.Now().Add(time.Duration(i-1) * time.Hour) // a session would renew it some time, whether it lives or not
+		w.write(s.CredentialsFile())
+		_, _, again := w.run(job.Job{Op: job.Renew, Base: done.Result.Version})
+		if again.Err != nil || again.Result.Token.Reveal() != done.Result.Token.Reveal() {
+			t.Fatalf("got %+v, %v", again.Result, again.Err)
+		}
+		if r, _ := w.stored(); !w.server.Renewable(r.RefreshToken.Reveal()) {
+			t.Fatal("the old copy is still there")
+		}
+	}
+	s.Expiry = time.Now().Add(-time.Hour)
+	w.write(s.CredentialsFile())
+	if _, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version}); !is(done.Err, protocol.ErrLoginRequired) {
+		t.Errorf("put back without end: %+v, %v", done.Result, done.Err)
+	}
+	if n := w.server.Counts(); n.Reuses != 0 || n.Requests != 1 {
+		t.Errorf("%+v", n)
 	}
 }

@@ -39,6 +39,7 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 			notes = append(notes, v.Place().Location+" was changed by something else, and is not kept fresh; write it anew with: ccagent restore --views -p "+e.job.Profile)
 		case err != nil:
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
+			o.result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
 		}
 		cancel()
 	}
@@ -56,8 +57,8 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 	case guarded && o.result.Store == "claude-code" && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
 		return nil
 	case guarded && o.result.Store == "claude-code":
-		return errors.New("the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile)
-	case e.job.Op.Removes() && o.err == nil:
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile}
+	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded: // signed out, here or in Claude Code
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
 		return nil

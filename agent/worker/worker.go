@@ -49,7 +49,8 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	if e.notice != "" && o.err == nil {
 		o.result.Notice = strings.TrimPrefix(o.result.Notice+"; "+e.notice, "; ")
 	}
-	e.agent.report(job.Report{Kind: job.Done, Result: o.result, Err: e.explain(o.err), RetryAfter: retryAfter(o.err)})
+	retryAfter, local := asked(o.err)
+	e.agent.report(job.Report{Kind: job.Done, Result: o.result, Err: e.explain(o.err), RetryAfter: retryAfter, Local: local})
 	if o.unsaved == nil {
 		return nil
 	}
@@ -149,6 +150,10 @@ func (e *errand) explain(err error) *protocol.Error {
 		return out
 	}
 	switch out.Code {
+	case protocol.CodeConfig:
+		if _, local := asked(err); !local { // the agent asks no more on its own
+			out.Hint = "mend it in config.toml or at the provider, then: ccagent refresh -p " + e.job.Profile
+		}
 	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
 		switch e.settings.Provider {
 		case "claude":
@@ -165,12 +170,13 @@ func (e *errand) explain(err error) *protocol.Error {
 	return out
 }
 
-func retryAfter(err error) time.Duration {
+// asked says of an error when a provider wants to be asked again, or that none was asked.
+func asked(err error) (retryAfter time.Duration, local bool) {
 	var failure *oauth.Error
 	if errors.As(err, &failure) {
-		return failure.RetryAfter
+		return failure.RetryAfter, false
 	}
-	return 0
+	return 0, err != nil
 }
 
 // result describes a record where it rests. st is nil for store memory.

@@ -248,6 +248,12 @@ func TestRenewDecisions(t *testing.T) {
 			if got := w.server.Counts().Requests; got != tt.asked {
 				t.Errorf("the provider was asked %d times, want %d", got, tt.asked)
 			}
+			if want := tt.wantErr != nil && tt.asked == 0; done.Local != want {
+				t.Errorf("nobody but this machine was asked: %v, want %v", done.Local, want)
+			}
+			if tt.wantErr == protocol.ErrConfig && tt.asked > 0 && !strings.Contains(done.Err.Hint, "ccagent refresh") {
+				t.Errorf("%v does not say what to do", done.Err)
+			}
 			token := done.Result.Token.Reveal()
 			switch tt.want {
 			case none:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,8 +33,8 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
 			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
-			&cli.StringFlag{Name: "ttl", Usage: "command: how long a token without an expiry lives, like 30m"},
-			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: how long one run or request may take, like 30s"},
+			&cli.StringFlag{Name: "ttl", Usage: "command: a token without an expiry lives for `DURATION`, like 30m"},
+			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: one run or request may take `DURATION`, like 30s"},
 			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
 			&cli.StringFlag{Name: "token-url", Usage: "claude: the token endpoint's `URL`"},
 			&cli.StringFlag{Name: "client-id", Usage: "claude: the client's `ID` at the token endpoint"},
@@ -119,7 +120,7 @@ func addTable(c *cli.Context) (profileTable, error) {
 	if len(t.Hosts) == 0 {
 		t.Hosts = nil
 	}
-	program := c.Args().Tail()
+	program := slices.Clone(c.Args().Tail())
 	if len(program) > 0 {
 		t.Command = program
 	}
@@ -134,12 +135,20 @@ func addTable(c *cli.Context) (profileTable, error) {
 		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")
 	case t.Provider == "command" && len(program) == 0:
 		return t, usagef(c, "which program? ccagent add NAME --provider command -- PROGRAM ARGUMENTS")
-	case t.ConfigDir != nil && *t.ConfigDir != "" && !strings.HasPrefix(*t.ConfigDir, "~"):
-		dir, err := filepath.Abs(*t.ConfigDir) // the shell's folder is not the agent's
+	}
+	// The shell's folder is not the agent's.
+	if t.ConfigDir != nil && *t.ConfigDir != "" && !strings.HasPrefix(*t.ConfigDir, "~") {
+		dir, err := filepath.Abs(*t.ConfigDir)
 		if err != nil {
 			return t, err
 		}
 		t.ConfigDir = &dir
+	}
+	if len(program) > 0 && strings.Contains(program[0], "/") && !strings.HasPrefix(program[0], "~/") {
+		var err error
+		if program[0], err = filepath.Abs(program[0]); err != nil {
+			return t, err
+		}
 	}
 	for _, value := range []*string{t.ConfigDir, t.TokenURL, t.ClientID, t.TTL, t.Timeout} {
 		if value != nil && !encodable(*value) {

@@ -34,7 +34,7 @@ EXAMPLE:
 }
 
 // takesProfile are the commands whose argument is the name of a profile.
-var takesProfile = map[string]bool{"login": true, "logout": true, "remove": true, "whoami": true, "move": true}
+var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
 
 // takesFile are the flags whose value is the name of a file, and takesDirectory those of a folder.
 var (
@@ -42,8 +42,8 @@ var (
 	takesDirectory = []string{"--config-dir"}
 )
 
-// argumentWords are the arguments of a command that are always the same.
-func argumentWords(command string, commands []*cli.Command) string {
+// argumentsOf are the words that a command takes as its arguments, where they are always the same.
+func argumentsOf(command string, commands []*cli.Command) string {
 	switch command {
 	case "completion":
 		return "bash zsh fish"
@@ -52,7 +52,9 @@ func argumentWords(command string, commands []*cli.Command) string {
 	case "guard":
 		return "claude-code"
 	case "help":
-		return strings.Join(append(names(commands), topics()...), " ")
+		words := append(names(commands), topics()...)
+		slices.Sort(words)
+		return strings.Join(slices.Compact(words), " ")
 	case "move":
 		return "file keyring encrypted claude-code"
 	case "setup":
@@ -94,6 +96,9 @@ var fixedWords = map[string]string{
 	"--grant":       "authorization_code device_code client_credentials jwt-bearer",
 	"--client-auth": "none client_secret_basic client_secret_post private_key_jwt",
 	"--store":       "auto claude-code file keyring encrypted memory",
+	"--by":          "guard sdk exec",
+	"--log-level":   "debug info warn error",
+	"--log-format":  "text json",
 }
 
 // completeBash writes for bash 3.2 too, which macOS has. A candidate is a line, since names of files have blanks.
@@ -115,7 +120,7 @@ _ccagent() {
         words="%s"
     else
         case $prev in
-        -p|--profile) words=$(ccagent list --names 2>/dev/null) ;;
+        -p|--profile|--profiles) words=$(ccagent list --names 2>/dev/null) ;;
         %s) _ccagent_files -f "$cur"; return ;;
         %s) _ccagent_files -d "$cur"; return ;;
 `, strings.Join(names(commands), " "), strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
@@ -124,7 +129,7 @@ _ccagent() {
 	}
 	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
 	for _, command := range commands {
-		words := strings.TrimSpace(strings.Join(flagWords(command), " ") + " " + argumentWords(command.Name, commands))
+		words := strings.TrimSpace(strings.Join(flagWords(command), " ") + " " + argumentsOf(command.Name, commands))
 		if takesProfile[command.Name] {
 			words += ` $(ccagent list --names 2>/dev/null)`
 		}
@@ -165,7 +170,7 @@ _ccagent() {
         return
     fi
     case $words[CURRENT-1] in
-    -p|--profile) _ccagent_profiles; return ;;
+    -p|--profile|--profiles) _ccagent_profiles; return ;;
 `)
 	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
@@ -173,7 +178,7 @@ _ccagent() {
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
 	for _, command := range commands {
-		fmt.Fprintf(&b, "    %s) compadd -- %s %s", command.Name, strings.Join(flagWords(command), " "), argumentWords(command.Name, commands))
+		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.TrimSpace(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands)))
 		switch {
 		case takesProfile[command.Name]:
 			b.WriteString("; _ccagent_profiles")
@@ -210,7 +215,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			long := dashed(flag.Names()[0])
 			switch _, boolean := flag.(*cli.BoolFlag); {
 			case boolean:
-			case long == "--profile":
+			case long == "--profile", long == "--profiles":
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
 			case slices.Contains(takesFile, long):
 				b.WriteString(" -r -F")
@@ -234,7 +239,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 		case command.Name == "exec":
 			fmt.Fprintf(&b, "%s -a '(__fish_complete_command)'\n", seen)
 		}
-		if words := argumentWords(command.Name, commands); words != "" {
+		if words := argumentsOf(command.Name, commands); words != "" {
 			fmt.Fprintf(&b, "%s -a '%s'\n", seen, words)
 		}
 	}

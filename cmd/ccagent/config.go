@@ -333,7 +333,7 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 		}
 		if dir := settings.sharedDir(); dir != "" {
 			if other, ok := claudes[dir]; ok {
-				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s; give one of them its own config_dir, or store = \"file\"",
+				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s; give one of them its own config_dir, or store = \"file\" and no view there",
 					other, name, settings.ConfigDir)
 			}
 			claudes[dir] = name
@@ -390,9 +390,10 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	}, err
 }
 
-// sharedDir is the Claude Code directory that the profile's record may rest in, its links followed; "" when it has none.
+// sharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has none.
 func (s *profileSettings) sharedDir() string {
-	if s.Provider != "claude" || s.ConfigDir == "" || s.Store != "auto" && s.Store != "claude-code" {
+	there := s.Store == "auto" || s.Store == "claude-code" || slices.Contains(s.Views, "claude-code")
+	if s.Provider != "claude" || s.ConfigDir == "" || !there {
 		return ""
 	}
 	if real, err := filepath.EvalSymlinks(s.ConfigDir); err == nil {

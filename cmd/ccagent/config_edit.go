@@ -93,32 +93,45 @@ func setStore(ctx context.Context, env environ, name, kind string) error {
 	return err
 }
 
-// setViews changes a profile's views in config.toml, where the profile is written if it is not yet.
-func setViews(ctx context.Context, env environ, name, provider string, change func([]string) []string) (*configEdit, error) {
+// setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no config_dir
+// gets that.
+func setViews(ctx context.Context, env environ, name, provider, dir string, change func([]string) []string) (*configEdit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		written := d.written(name)
 		if written == "" {
-			return adding(name, profileTable{Provider: provider, Views: change(nil)}, false)(d, text)
+			table := profileTable{Provider: provider, Views: change(nil)}
+			if dir != "" {
+				table.ConfigDir = &dir
+			}
+			return adding(name, table, false)(d, text)
 		}
 		table := d.Profiles[written]
 		was := table.Views
 		table.Views = change(slices.Clone(was))
-		if slices.Equal(was, table.Views) {
-			return text, nil
-		}
 		if len(table.Views) == 0 {
 			table.Views = nil
 		}
-		d.Profiles[written] = table
-		var list string
-		if table.Views != nil {
-			quoted := make([]string, len(table.Views))
-			for i, view := range table.Views {
-				quoted[i] = tomlString(view)
+		if !slices.Equal(was, table.Views) {
+			var list string
+			if table.Views != nil {
+				quoted := make([]string, len(table.Views))
+				for i, view := range table.Views {
+					quoted[i] = tomlString(view)
+				}
+				list = "[" + strings.Join(quoted, ", ") + "]"
 			}
-			list = "[" + strings.Join(quoted, ", ") + "]"
+			text = setKey(text, d.index, written, "views", list)
 		}
-		return setKey(text, d.index, written, "views", list), nil
+		if dir != "" && table.ConfigDir == nil {
+			table.ConfigDir = &dir
+			index, err := indexTOML(text)
+			if err != nil {
+				return nil, err
+			}
+			text = setKey(text, index, written, "config_dir", tomlString(dir))
+		}
+		d.Profiles[written] = table
+		return text, nil
 	})
 }
 

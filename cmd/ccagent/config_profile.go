@@ -124,7 +124,10 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		if slices.ContainsFunc(t.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
 			return nil, fault("command", "command holds a NUL character")
 		}
-		s.Command = t.Command
+		s.Command = slices.Clone(t.Command)
+		if s.Command[0] = env.program(t.Command[0]); s.Command[0] == "" {
+			return nil, fault("command", notProgram, "command", t.Command[0])
+		}
 		if s.TTL, err = duration(t.TTL, 0); err != nil {
 			return nil, fault("ttl", "ttl: %s", err)
 		}

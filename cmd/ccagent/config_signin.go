@@ -194,7 +194,10 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 		}) {
 			return fault("assertion_command", `assertion_command is not a list like ["vault", "print", "token"]`)
 		}
-		s.AssertionCommand = t.AssertionCommand
+		s.AssertionCommand = slices.Clone(t.AssertionCommand)
+		if s.AssertionCommand[0] = env.program(t.AssertionCommand[0]); s.AssertionCommand[0] == "" {
+			return fault("assertion_command", notProgram, "assertion_command", t.AssertionCommand[0])
+		}
 	}
 	return nil
 }

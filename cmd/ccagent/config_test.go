@@ -85,6 +85,9 @@ provider = "command"
 command = ["vault", "print", "token"]
 ttl = "30m"
 timeout = "5s"
+[profiles.script]
+provider = "command"
+command = ["~/bin/login", "~/as-it-is"]
 [profiles.gw]
 provider = "static"
 `)
@@ -98,7 +101,7 @@ provider = "static"
 		names = append(names, p.Name)
 		settings[p.Name] = settingsOf(t, p)
 	}
-	if got := strings.Join(names, " "); got != "Work claude gw vault" || config.Default != "Work" {
+	if got := strings.Join(names, " "); got != "Work claude gw script vault" || config.Default != "Work" {
 		t.Errorf("profiles %s, default %s", got, config.Default)
 	}
 	dir := filepath.Join(env("HOME"), "work")
@@ -108,6 +111,9 @@ provider = "static"
 	}
 	if v := settings["vault"]; len(v.Command) != 3 || v.TTL != 30*time.Minute || v.Timeout != 5*time.Second || v.Store != "auto" {
 		t.Errorf("vault %+v", v)
+	}
+	if c := settings["script"].Command; len(c) != 2 || c[0] != filepath.Join(env("HOME"), "bin/login") || c[1] != "~/as-it-is" {
+		t.Errorf("script %q", c)
 	}
 	if g := settings["gw"]; g.TokenURL != "" || g.ConfigDir != "" || g.Timeout != 0 {
 		t.Errorf("gw %+v", g)
@@ -183,9 +189,12 @@ func TestConfigErrors(t *testing.T) {
 		{"relative directory", "[profiles.claude]\nconfig_dir='work'", `:2: profiles.claude: config_dir is "work"`},
 		{"host with a scheme", "[profiles.claude]\nhosts=['https://a']", ":2: profiles.claude: hosts"},
 		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
+		{"relative program", "[profiles.x]\nprovider='command'\ncommand=['./login.sh']", `:3: profiles.x: command: "./login.sh" is neither`},
+		{"relative assertion program", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_command=['bin/a']", `:5: profiles.x: assertion_command: "bin/a" is neither`},
 		{"bad name", "[profiles.'a/b']\nprovider='static'", ":1: not a profile's name"},
 		{"dots", "[profiles.'a..b']\nprovider='static'", ":1: "},
 		{"same but for case", "[profiles.a]\nprovider='static'\n[profiles.A]\nprovider='static'", ":1: profiles A and a differ in case alone"},
+		{"one directory twice, as a view", "[profiles.a]\nprovider='claude'\nstore='file'\nviews=['claude-code']\n[profiles.b]\nprovider='claude'", ":5: profiles a and b both mean the Claude Code directory"},
 		{"one directory twice", "[profiles.a]\nprovider='claude'\n[profiles.b]\nprovider='claude'", ":3: profiles a and b both mean the Claude Code directory"},
 		{"default without a profile", "\ndefault_profile='x'", `:2: default_profile is "x"`},
 	} {

@@ -23,7 +23,7 @@ func profileFlag() cli.Flag {
 func timeoutFlag() cli.Flag {
 	return &cli.DurationFlag{
 		Name: "timeout", EnvVars: []string{"CCAGENT_TIMEOUT"}, Value: defaultWait,
-		Usage: "how long to wait for the answer",
+		Usage: "wait for the answer at most `DURATION`",
 	}
 }
 

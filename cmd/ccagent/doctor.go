@@ -31,10 +31,14 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "look for what is wrong, and say what mends it",
-		Description: `Looks at config.toml, the socket's folder, the agent and its profiles, the units, the versions, the files with
-sign-ins, the settings of tools, core dumps and swap, and at this environment. It changes nothing, starts no agent, and
-asks no provider, except with --online, which sends no secret. With the argument store it asks every store whether it holds a profile's record, changing
-nothing; a keyring that holds none is asked to take a test value and to forget it. The exit code is 0 when nothing fails, else 1.
+		Description: `Looks at config.toml, the socket, the agent and its profiles, the units, the versions of both programs, the stores, the
+files with sign-ins, proxies and certificates, the settings of tools, this environment, core dumps and swap. For each
+thing that is wrong it says what mends it. It changes nothing and starts no agent.
+
+With --online it also reaches each provider, and compares the clocks; no secret is sent. With the argument store it asks
+every store about one profile; a keyring that holds nothing is asked to keep a test value and to forget it again.
+
+The exit code is 1 if something fails, and 0 if not; a warning is no failure.
 
 EXAMPLE:
    ccagent doctor
@@ -53,27 +57,43 @@ EXAMPLE:
 			case c.IsSet("profile"):
 				return usagef(c, "-p goes with: ccagent doctor store")
 			}
-			ctx, cancel := context.WithTimeout(c.Context, doctorTime)
-			defer cancel()
-			var found []finding
-			found = append(found, checkConfig(getenv))
-			agentFound, pid := checkAgent(ctx)
-			found = append(found, agentFound...)
-			found = append(found, checkHelper(ctx))
-			found = append(found, checkUnits(ctx, viewed(getenv))...)
-			found = append(found, checkFiles(getenv)...)
-			found = append(found, checkClaudeCode(getenv))
-			found = append(found, checkTools(getenv)...)
-			found = append(found, checkEnvironment(getenv)...)
-			found = append(found, checkMemory(pid)...)
-			if c.Bool("online") {
-				online, cancel := context.WithTimeout(c.Context, onlineTime)
-				defer cancel()
-				found = append(found, checkOnline(online, getenv)...)
+			if err := harden(); err != nil { // it looks into the stores
+				return err
 			}
-			return report(c, found)
+			return report(c, examine(c.Context, getenv, c.Bool("online")))
 		},
 	}
+}
+
+// examine makes all checks. Each kind has its own time, so that one that hangs costs no other its answer.
+func examine(parent context.Context, env environ, online bool) []finding {
+	bounded := func(time time.Duration, check func(context.Context) []finding) []finding {
+		ctx, cancel := context.WithTimeout(parent, time)
+		defer cancel()
+		return check(ctx)
+	}
+	config, first := checkConfig(env)
+	settings, settingsErr := readClaudeSettings(env)
+	var pid int
+	found := []finding{first}
+	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []finding) {
+		found, pid = checkAgent(ctx, env, config)
+		return found
+	})...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, pid) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
+	found = append(found, checkFiles(env, config)...)
+	found = append(found, checkConnections(env, config)...)
+	found = append(found, checkClaudeCode(config, settings, settingsErr))
+	found = append(found, checkTools(env)...)
+	found = append(found, checkEnvironment(env, settings)...)
+	found = append(found, checkMemory(pid)...)
+	if online {
+		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, config) })...)
+	}
+	return found
 }
 
 func report(c *cli.Context, found []finding) error {

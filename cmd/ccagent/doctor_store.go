@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -31,9 +32,48 @@ func doctorStore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := harden(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(c.Context, storesTime)
 	defer cancel()
 	return report(c, judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{})))
+}
+
+// checkStores asks of each profile the store that its record rests in, and no other.
+func checkStores(ctx context.Context, config agent.Config) []finding {
+	var found []finding
+	held := 0
+	silent := map[string]bool{} // kinds that don't answer: once is enough
+	for _, profile := range config.Profiles {
+		settings, err := workerSettings(profile)
+		if err != nil || profile.Provider == "command" || profile.Store == "memory" { // nothing rests anywhere
+			continue
+		}
+		a := worker.ProbeHome(ctx, settings)
+		f := finding{ID: "store of " + profile.Name, State: "fail"}
+		switch {
+		case a.Err == nil:
+			held++
+			continue
+		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
+			f.State, f.What, f.Mend = "warn", "nothing is stored any more, and an earlier sign-in is kept", "ccagent restore -p "+profile.Name
+		case errors.Is(a.Err, protocol.ErrNotFound):
+			continue // not signed in yet: nothing is wrong, and asking for a token says what to do
+		case a.Kind == "encrypted" && errors.Is(a.Err, protocol.ErrLocked):
+			f.State, f.What = "skip", "it is encrypted; ccagent unlock opens it to the agent"
+		case silent[a.Kind]:
+			continue
+		default:
+			silent[a.Kind] = a.Kind == "keyring"
+			f.What, f.Mend = a.Err.Error(), cmp.Or(mendOf(a.Err), "ccagent doctor store -p "+profile.Name)
+		}
+		found = append(found, f)
+	}
+	if held > 0 {
+		found = append(found, finding{"stores", "ok", count(held, "record") + " can be read", ""})
+	}
+	return found
 }
 
 // judgeStores makes findings of what the stores said. A store that does not answer is wrong only where the record rests there,

@@ -73,11 +73,14 @@ EXAMPLE:
 
 func cannotRun(program string, err error) error {
 	code := 126
+	var looked *exec.Error
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		code, err = 127, errors.New("not found")
 	case errors.Is(err, fs.ErrPermission):
 		err = errors.New("permission denied")
+	case errors.As(err, &looked):
+		err = looked.Err // without the name, which it repeats
 	}
 	return &exitError{fmt.Errorf("%s: %w", program, err), code}
 }
@@ -124,7 +127,8 @@ func warnHelper(stderr io.Writer, env environ) {
 // claudeSettings is what we read of Claude Code's settings.json.
 type claudeSettings struct {
 	path   string
-	Helper string `json:"apiKeyHelper"`
+	Helper string         `json:"apiKeyHelper"`
+	Env    map[string]any `json:"env"`
 }
 
 // readClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.

@@ -19,7 +19,8 @@ func guardCommand() *cli.Command {
 		Description: `Several sessions of Claude Code renew one sign-in, and the one that comes too late signs all of them out. Guarded,
 the sign-in rests in a store of the agent, and Claude Code's own file holds the access token alone: the agent
 renews it and writes it there ahead of time, so no session has anything to renew. /login and /logout in
-Claude Code work as before. The agent has to run for it; "ccagent install" starts it at login.
+Claude Code work as before. The agent has to run for it, so that it is installed and started at login, as by
+"ccagent install --at-login".
 
 --undo brings the sign-in back into Claude Code's file.
 
@@ -89,7 +90,9 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		target = c.String("store")
 	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+	// The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take the sign-in
+	// there for this one's.
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, environ(getenv).belowHome(environ(getenv).claudeDir()), func(views []string) []string {
 		if slices.Contains(views, "claude-code") {
 			return views
 		}
@@ -106,7 +109,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		return undone(c, conn, edit, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
-	warnNotAtLogin(c)
+	startAtLogin(c)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err
 }
@@ -124,7 +127,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	if err != nil {
 		return err
 	}
-	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, func(views []string) []string {
+	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
 	if err == nil {

@@ -24,7 +24,8 @@ func helpCommand() *cli.Command {
 
 EXAMPLE:
    ccagent help login
-   ccagent help config`,
+   ccagent help docs/login.md
+   ccagent help stores`,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "the source of ccagent(1)"}},
 		Action: func(c *cli.Context) error {
 			name := c.Args().First()
@@ -40,19 +41,19 @@ EXAMPLE:
 				_, err := fmt.Fprintf(c.App.Writer, "\nTOPICS (ccagent help TOPIC):\n   %s\n", strings.Join(topics(), ", "))
 				return err
 			}
-			command, page := c.App.Command(name), pages[name]
-			if page == "" {
-				page = name
+			topic := strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".md") // as other texts name it
+			if page, ok := pages[name]; ok {
+				topic = page
 			}
-			topic := slices.Contains(topics(), page)
-			if command != nil && !command.Hidden {
-				if err := cli.ShowCommandHelp(c, name); err != nil || !topic {
+			if command := c.App.Command(name); command != nil && !command.Hidden {
+				if err := cli.ShowCommandHelp(c, name); err != nil || !slices.Contains(topics(), name) {
 					return err
 				}
-				fmt.Fprintln(c.App.Writer) // a topic of that name follows
+				_, err := fmt.Fprintf(c.App.Writer, "\nThere is a document of that name too: ccagent help docs/%s.md\n", name)
+				return err
 			}
-			if topic {
-				text, err := docs.Files.ReadFile(page + ".md")
+			if slices.Contains(topics(), topic) {
+				text, err := docs.Files.ReadFile(topic + ".md")
 				if err != nil {
 					return err
 				}
@@ -112,7 +113,7 @@ func manualSource(app *cli.App) error {
 		fmt.Fprintf(&b, "%s.\n\n%s\n\n", mdEscape(capital(command.Usage)), mdEscape(prose))
 		for _, flag := range command.VisibleFlags() {
 			// As --help has it: names and value, a tab, what it does.
-			names, does, _ := strings.Cut(strings.ReplaceAll(flag.String(), " (default: false)", ""), "\t")
+			names, does, _ := strings.Cut(flag.String(), "\t")
 			fmt.Fprintf(&b, "**%s**\n: %s\n\n", mdEscape(names), mdEscape(strings.TrimSpace(does)))
 		}
 		b.WriteString(example + "\n\n")

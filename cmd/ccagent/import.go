@@ -32,7 +32,7 @@ account.json beside the predecessor's file.
 A sign-in that renews itself has one home, so what becomes of FILE depends on whose it is. Claude Code's
 .credentials.json is used where it lies, together with Claude Code. The predecessor's file is taken over and
 renamed to credentials.json.imported, its item in the keyring deleted. Any other file is copied from, and should
-be deleted.
+be deleted; a copy of what Claude Code or another profile here uses is refused.
 
 With -p a profile that does not exist yet is added. A sign-in that expires before the one that is stored is
 refused; --force takes it nevertheless.
@@ -100,6 +100,9 @@ func importFrom(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeNotFound,
 			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, provider),
 			Hint:    "add its table to config.toml first, as it is where the export was made"}
+	}
+	if err := otherHome(c.Context, config, from, name); err != nil {
+		return err
 	}
 	if dir := claudeDirFor(from, profile); dir != "" {
 		return adopt(c, from, dir, name, profile)
@@ -273,6 +276,50 @@ func claudeDirFor(from source, profile agent.Profile) string {
 func (s source) is(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && s.info != nil && os.SameFile(info, s.info)
+}
+
+// otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
+// of either would spend the other's refresh token.
+func otherHome(ctx context.Context, config agent.Config, from source, name string) error {
+	if from.Record.RefreshToken.Empty() {
+		return nil
+	}
+	same := func(r store.Record, err error) bool {
+		return err == nil && r.RefreshToken.Reveal() == from.Record.RefreshToken.Reveal()
+	}
+	refuse := func(who, where, hint string) error {
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("%s this sign-in already, in %s: a second home would end it for both at the first renewal", who, where), Hint: hint}
+	}
+	dirs := []string{environ(getenv).claudeDir()}
+	for _, p := range config.Profiles {
+		dirs = append(dirs, p.ConfigDir)
+	}
+	target, _ := findProfile(config, name)
+	shares := target.Store == "auto" || target.Store == "claude-code"
+	for _, dir := range dirs {
+		file := filepath.Join(dir, ".credentials.json")
+		if dir == "" || from.is(file) || shares && sameDir(dir, claudeDirOf(target)) {
+			continue
+		}
+		if s, err := readSource(file, nil); same(s.Record, err) {
+			return refuse("Claude Code uses", file, "use it together with Claude Code: ccagent import "+file)
+		}
+	}
+	data, err := environ(getenv).dataDir()
+	if err != nil {
+		return err
+	}
+	for _, p := range config.Profiles {
+		if strings.EqualFold(p.Name, name) || p.Store != "auto" && p.Store != "file" {
+			continue
+		}
+		st := store.NewFile(data, p.Name)
+		if r, _, err := st.Load(ctx); same(r, err) {
+			return refuse("profile "+p.Name+" has", st.Place().Location, "use that profile, or first do: ccagent remove "+p.Name)
+		}
+	}
+	return nil
 }
 
 // adopt makes the profile use Claude Code's own file in dir.

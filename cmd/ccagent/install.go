@@ -11,10 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -77,22 +77,27 @@ func thisService(ctx context.Context, atLogin bool) (service, error) {
 	return s, err
 }
 
+// cantInstall is why the manager can't be left to start the agent for programs that are started from here, nil if it can.
+func cantInstall(s service) error {
+	switch {
+	case os.Geteuid() == 0 && getenv("SUDO_USER") != "":
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
+	case s.absent != nil:
+		return noManager(s)
+	}
+	return asksThere(s)
+}
+
 func install(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	if os.Geteuid() == 0 && getenv("SUDO_USER") != "" {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
-	}
 	ctx := c.Context
 	s, err := thisService(ctx, c.Bool("at-login"))
+	if err == nil {
+		err = cantInstall(s)
+	}
 	if err != nil {
-		return err
-	}
-	if s.absent != nil {
-		return noManager(s)
-	}
-	if err := asksThere(s); err != nil {
 		return err
 	}
 	foreign, err := s.foreign()
@@ -109,50 +114,60 @@ func install(c *cli.Context) error {
 
 	w := c.App.Writer
 	packaged := s.packaged()
-	var written, removed []string
-	if packaged { // what an earlier install has written would win over it
-		removed, _, err = s.remove(true)
-	} else {
-		written, err = s.write()
+	changed, pid, err := takeOver(c, ctx, s, packaged, force, c.Bool("at-login"))
+	for _, what := range changed {
+		fmt.Fprintln(w, what)
 	}
-	for _, path := range removed {
-		fmt.Fprintln(w, "removed "+path)
-	}
-	for _, path := range written {
-		fmt.Fprintln(w, "wrote "+path)
-	}
-	if err != nil {
-		return err
-	}
-	if err := handOverSocket(c, ctx, s, force); err != nil {
-		return err
-	}
-	if c.Bool("at-login") && s.atLogin != nil {
-		if _, err := outputOf(ctx, s.atLogin...); err != nil {
-			return err
-		}
-	}
-	pid, err := activates(ctx, s)
 	if err != nil {
 		return err
 	}
 	switch {
 	case packaged:
 		fmt.Fprintln(w, "the units of the package are used")
-	case written == nil:
+	case changed == nil:
 		fmt.Fprintln(w, "the files were there already")
 	}
-	for _, d := range differing(s) {
-		warn(c.App.ErrWriter, "%s; %s", d.what, d.mend)
+	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
+	for _, name := range differing(s) {
+		warn(c.App.ErrWriter, "%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s", name, s.manager, name)
+	}
+	for _, f := range offPath(s, config) {
+		warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
 	}
 	if c.Bool("at-login") {
 		fmt.Fprintln(w, "it starts at login")
 		lingers(c)
-	} else if viewed(getenv) {
-		warnNotAtLogin(c)
+	} else if viewed(config) {
+		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.manager, pid)
 	return err
+}
+
+// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. Also
+// where that fails, changed says which files were written or removed for it.
+func takeOver(c *cli.Context, ctx context.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
+	var files []string
+	did := "wrote "
+	if packaged { // what an earlier install has written would win over it
+		did = "removed "
+		files, _, err = s.remove(true)
+	} else {
+		files, err = s.write()
+	}
+	for _, path := range files {
+		changed = append(changed, did+path)
+	}
+	if err == nil {
+		err = handOverSocket(c, ctx, s, force)
+	}
+	if err == nil && atLogin && s.atLogin != nil {
+		_, err = outputOf(ctx, s.atLogin...)
+	}
+	if err == nil {
+		pid, err = activates(ctx, s)
+	}
+	return changed, pid, err
 }
 
 func noManager(s service) error {
@@ -256,30 +271,35 @@ func diagnosis(s service) string {
 	return "see: systemctl --user status ccagent.socket ccagent.service"
 }
 
-// difference is something in which the manager's agent is not as one that was started from here.
-type difference struct{ what, mend string }
-
-// differing are the variables that decide what an agent does and that are other ones for the manager's, PATH where it matters.
-func differing(s service) []difference {
+// differing are the variables that decide what an agent does and that are other ones for the manager's.
+func differing(s service) []string {
 	if s.environment == nil {
 		return nil
 	}
-	var found []difference
+	var names []string
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
 		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if value := getenv(name); value != "" && value != s.environment(name) {
-			found = append(found, difference{name + " is set here, and not for what " + s.manager + " starts",
-				"tell it in the shell's profile: systemctl --user import-environment " + name})
+			names = append(names, name)
 		}
 	}
-	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
+	return names
+}
+
+// offPath finds the login commands that a shell finds here, and the manager's agent does not.
+func offPath(s service, config agent.Config) []finding {
+	if s.environment == nil {
+		return nil
+	}
+	var found []finding
 	for _, p := range config.Profiles {
 		settings, err := workerSettings(p)
 		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
 			continue
 		}
 		if here, err := exec.LookPath(settings.Command[0]); err == nil && !onPath(s.environment("PATH"), settings.Command[0]) {
-			found = append(found, difference{fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
+			found = append(found, finding{"unit environment", "warn",
+				fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
 				"name it by its whole path in config.toml: " + here})
 		}
 	}
@@ -308,16 +328,73 @@ func lingers(c *cli.Context) {
 	}
 }
 
+const notAtLogin = "nothing starts the agent at login, and without it the token that Claude Code sees runs out"
+
+// mendAtLogin is what to do about that.
+func mendAtLogin() string {
+	return "mend it with: ccagent install --at-login (without a service manager: " + shells[guessShell(getenv("SHELL"))].load + " in the shell's profile)"
+}
+
 // warnNotAtLogin says so if nothing starts the agent at login.
-func warnNotAtLogin(c *cli.Context) {
-	ctx, cancel := context.WithTimeout(c.Context, 5*time.Second)
-	defer cancel()
-	if s, err := thisService(ctx, false); err == nil && s.startsAtLogin(ctx) {
+func warnNotAtLogin(c *cli.Context, s service) {
+	if s.startsAtLogin(c.Context) {
 		lingers(c)
 		return
 	}
-	warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out; mend it with: ccagent install --at-login (without a service manager: %s in the shell's profile)",
-		shells[guessShell(getenv("SHELL"))].load)
+	warn(c.App.ErrWriter, "%s; %s", notAtLogin, mendAtLogin())
+}
+
+// startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
+func startAtLogin(c *cli.Context) {
+	done, err := enableAtLogin(c, c.Context)
+	if err != nil {
+		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
+			conn.close()
+		}
+		warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
+		return
+	}
+	if done {
+		notice(c.App.ErrWriter, "from now on the agent starts at login; undo that with: ccagent uninstall")
+	}
+	lingers(c)
+}
+
+// enableAtLogin does what `install --at-login` does where that asks nothing and replaces nothing of others, and reports whether
+// anything was to be done.
+func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
+	s, err := thisService(ctx, true)
+	if err == nil {
+		err = cantInstall(s)
+	}
+	if err != nil {
+		return false, err
+	}
+	if s.startsAtLogin(ctx) {
+		return false, nil
+	}
+	if s.manager == "systemd" {
+		if _, err := outputOf(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.socket"); err == nil {
+			_, err = outputOf(ctx, s.atLogin...)
+			return true, err
+		}
+	}
+	foreign, err := s.foreign()
+	if err == nil && foreign != nil {
+		err = errors.New(foreign[0].path + " is not ours")
+	}
+	if err != nil {
+		return false, err
+	}
+	// The manager's agent would look for the sign-in elsewhere.
+	if names := differing(s); slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "XDG_") }) {
+		return false, errors.New(strings.Join(names, ", ") + " is not set for what " + s.manager + " starts")
+	}
+	if err := stopAgent(c, false); err != nil { // not one that holds what no store has
+		return false, err
+	}
+	_, _, err = takeOver(c, ctx, s, s.packaged(), false, true)
+	return true, err
 }
 
 func uninstall(c *cli.Context) error {
@@ -357,8 +434,8 @@ func uninstall(c *cli.Context) error {
 	if err := errors.Join(err, disabled); err != nil {
 		return err
 	}
-	if viewed(getenv) {
-		warnNotAtLogin(c)
+	if config, _, _ := loadConfig(getenv); viewed(config) {
+		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.manager)
 	return err

@@ -54,7 +54,7 @@ EXAMPLE:
 			&cli.BoolFlag{Name: "paste", Usage: "print the address, and read what you paste"},
 			&cli.StringSliceFlag{Name: "scope", Usage: "ask for this `SCOPE` too (may be given more than once)"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask before a living sign-in is replaced"},
-			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, DefaultText: "login_timeout, 5m", Usage: "how long to wait for you"},
+			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, DefaultText: "login_timeout, else 5m", Usage: "wait for you at most `DURATION`"},
 			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
 			&cli.IntFlag{Name: "assertion-fd", Value: -1, DefaultText: "none", Usage: "jwt-bearer: read the assertion from this file `DESCRIPTOR`"},
 			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file"},

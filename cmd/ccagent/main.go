@@ -25,12 +25,12 @@ func main() {
 
 // run is the whole program; it returns the exit code. Standard output is complete, or the code is not 0.
 func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
-	defer stop()
 	if profile, ok := prompt(args); ok {
-		writePrompt(ctx, stdout, profile)
+		writePrompt(parent, stdout, profile)
 		return 0
 	}
+	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
+	defer stop()
 
 	out := &output{Writer: stdout}
 	app := newApp(stdin, out, stderr)
@@ -81,9 +81,11 @@ EXAMPLE:
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(*cli.Context, error) {}, // the default one ends the process
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usageError("ccagent", err) },
-		Commands:       commands(),
-		Flags:          []cli.Flag{cli.HelpFlag}, // the cli package's own comes with its own command
+		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
+			return unknownOption(nil, usageError("ccagent", err))
+		},
+		Commands: commands(),
+		Flags:    []cli.Flag{cli.HelpFlag}, // the cli package's own comes with its own command
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return cli.ShowAppHelp(c)
@@ -93,8 +95,14 @@ EXAMPLE:
 	}
 	for _, command := range app.Commands {
 		name := "ccagent " + command.Name
+		for _, flag := range command.Flags {
+			if f, ok := flag.(*cli.BoolFlag); ok {
+				f.DisableDefaultText = true // that it is off needs no saying
+			}
+		}
 		command.HideHelpCommand = true
-		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError(name, err) }
+		flags := command.VisibleFlags()
+		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return unknownOption(flags, usageError(name, err)) }
 	}
 	return app
 }
@@ -142,6 +150,23 @@ func unknownCommand(app *cli.App, name string) error {
 		hint = "did you mean " + like + "?\n" + hint
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
+}
+
+// unknownOption says in our words that there is no such option, and which was probably meant.
+func unknownOption(flags []cli.Flag, err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: ")
+	if !ok {
+		return err
+	}
+	name, hint, best := dashed(strings.TrimLeft(name, "-")), protocol.HintOf(err), 3
+	for _, flag := range flags {
+		for _, other := range flag.Names() {
+			if d := distance(name, dashed(other)); d < best && len(other) > 2 {
+				best, hint = d, "did you mean "+dashed(other)+"?\n"+protocol.HintOf(err)
+			}
+		}
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no option " + name, Hint: hint}
 }
 
 // usageError is a wrong use of a command.

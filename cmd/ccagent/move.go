@@ -111,5 +111,5 @@ func workerSettings(p agent.Profile) (worker.Settings, error) {
 }
 
 func noProfile(name string) error {
-	return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("no profile named %q", name), Hint: "see them with: ccagent list"}
+	return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -67,6 +68,18 @@ func (e environ) sdkDir() string {
 	return ""
 }
 
+// program resolves the first word of a command of config.toml, which runs in another folder than whoever wrote it was in: a
+// name on PATH stays as it is, and "" is none that can be run.
+func (e environ) program(name string) string {
+	if !strings.Contains(name, "/") {
+		return name
+	}
+	return e.expand(name)
+}
+
+// notProgram is what is wrong with a command whose program is none.
+const notProgram = "%s: %q is neither a name on PATH nor an absolute path, nor one below ~/ where HOME is set"
+
 // expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
 func (e environ) expand(path string) string {
 	if path == "~" || len(path) > 1 && path[:2] == "~/" {
@@ -80,4 +93,12 @@ func (e environ) expand(path string) string {
 		return ""
 	}
 	return filepath.Clean(path)
+}
+
+// belowHome is what expand makes path of, written with ~/ where it is below the home.
+func (e environ) belowHome(path string) string {
+	if below, ok := strings.CutPrefix(path, filepath.Clean(e("HOME"))+"/"); ok && filepath.IsAbs(e("HOME")) {
+		return "~/" + below
+	}
+	return path
 }

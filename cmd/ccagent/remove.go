@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -19,8 +20,8 @@ func removeCommand() *cli.Command {
 		Usage:     "remove a profile and what is stored for it",
 		ArgsUsage: "NAME",
 		Description: `Deletes the profile's credentials from their store, and its table from config.toml, keeping all else in it. A
-sign-in that is shared with Claude Code stays where it is, unless --delete-credentials is given, which signs
-Claude Code out as well. The profile claude is built in: what can be removed is its table and what is stored.
+sign-in that is shared with Claude Code stays where it is, and one that is guarded has to be given back first, unless
+--delete-credentials is given, which signs Claude Code out as well. The profile claude is built in: what can be removed is its table and what is stored.
 
 EXAMPLE:
    ccagent remove gateway
@@ -65,6 +66,10 @@ func remove(c *cli.Context) error {
 		}
 	}
 	if shared != "" && !c.Bool("delete-credentials") {
+		if showsClaude(profile) {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, sanitize(shared)),
+				Hint: "give it back first: ccagent guard claude-code --undo -p " + profile.Name + "\nor sign Claude Code out as well with --delete-credentials"}
+		}
 		stored = false
 	}
 	if stored && signsIn(profile.Provider) {
@@ -119,8 +124,17 @@ func findProfile(config agent.Config, name string) (agent.Profile, bool) {
 	return agent.Profile{}, false
 }
 
-// sharedWithClaude returns where the profile's sign-in rests if Claude Code uses the same, "" if it does not.
+// showsClaude reports whether Claude Code's file is a view of the profile's sign-in.
+func showsClaude(profile agent.Profile) bool {
+	settings, err := workerSettings(profile)
+	return err == nil && slices.Contains(settings.Views, "claude-code")
+}
+
+// sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
 func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
+	if showsClaude(profile) {
+		return filepath.Join(claudeDirOf(profile), ".credentials.json"), nil
+	}
 	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "", nil
 	}

@@ -133,7 +133,7 @@ func endAgent(socket string) {
 	client.Control(ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: true})
 }
 
-// becomes waits for a file to hold what the agent writes to it unasked: becomes FILE REGEXP.
+// becomes waits for a file to hold what the agent or a browser writes to it unasked: becomes FILE REGEXP.
 func becomes(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: becomes FILE REGEXP")

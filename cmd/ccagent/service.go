@@ -86,7 +86,8 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 			dir = folders[i]
 		}
 	}
-	environment := m.variable
+	shown := shownEnvironment(m.environment)
+	environment := func(name string) string { return shown[name] }
 	socket := ""
 	if dir := environment("XDG_RUNTIME_DIR"); dir != "" {
 		socket = filepath.Join(dir, "ccagent/agent.sock")
@@ -116,19 +117,21 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 
 var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set"}
 
-// variable is one of the manager's environment. systemd puts what a shell would not take as it is between $' and '.
-func (m userManager) variable(name string) string {
-	for line := range strings.Lines(m.environment) {
-		value, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), name+"=")
-		if !ok {
-			continue
-		}
+// shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
+// the star of NO_PROXY, comes as $'...'.
+func shownEnvironment(text string) map[string]string {
+	shown := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		if quoted, ok := strings.CutPrefix(value, "$'"); ok {
-			value = strings.NewReplacer(`\'`, `'`, `\\`, `\`).Replace(strings.TrimSuffix(quoted, "'"))
+			quoted = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(quoted, "'"), `\'`, "'"), `"`, `\"`)
+			if plain, err := strconv.Unquote(`"` + quoted + `"`); err == nil {
+				value = plain
+			}
 		}
-		return value
+		shown[name] = value
 	}
-	return ""
+	return shown
 }
 
 // runAtLoad has launchd start the job at login too.

@@ -282,7 +282,7 @@ func changeViews(c *cli.Context, profile agent.Profile, change func([]string) []
 		return err
 	}
 	defer conn.close()
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, change)
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", change)
 	if err != nil {
 		return err
 	}

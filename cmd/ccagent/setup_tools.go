@@ -176,23 +176,25 @@ func claudeCodePlan(w wish) (plan, error) {
 		if w.profile.Provider != "static" { // a key that was refused can't be renewed
 			command += " --on-reask=renew"
 		}
-		return plan{edits: []edit{jsonEdit(settings, command, "apiKeyHelper")}, says: outranked(w)}, nil
+		return plan{edits: []edit{jsonEdit(settings, command, "apiKeyHelper")}, says: outranked(w, command)}, nil
 	}
 	switch w.by {
 	case "", "guard":
 		return plan{guard: true, says: []string{"an OAuth sign-in does not work by apiKeyHelper, so Claude Code goes on reading its own file, which the agent keeps fresh (other ways: --by sdk, --by exec)"}}, nil
 	case "sdk":
-		return plan{views: true, edits: []edit{jsonEdit(settings, w.profile.Name, "env", "ANTHROPIC_PROFILE")}, says: outranked(w)}, nil
+		return plan{views: true, edits: []edit{jsonEdit(settings, w.profile.Name, "env", "ANTHROPIC_PROFILE")}, says: outranked(w, "")}, nil
 	case "exec":
 		return plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}, nil
 	}
 	return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("--by %q: there are guard, sdk and exec", w.by)}
 }
 
-// outranked names what Claude Code takes before what it is told here.
-func outranked(w wish) []string {
+// outranked names what Claude Code takes before what it is told here, which is the helper, or a sign-in if that is empty.
+func outranked(w wish, helper string) []string {
+	settings, _ := readClaudeSettings(w.env)
+	settings.Helper = helper
 	var says []string
-	for _, f := range checkEnvironment(w.env) {
+	for _, f := range checkEnvironment(w.env, settings) {
 		if f.State == "warn" {
 			says = append(says, "note: "+f.What)
 		}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -57,7 +59,7 @@ EXAMPLE:
 			if c.Bool("watch") {
 				return watch(c)
 			}
-			status, err := askStatus(c)
+			status, err := askStatus(c, c.Duration("timeout"))
 			if err != nil {
 				return err
 			}
@@ -70,15 +72,20 @@ EXAMPLE:
 	}
 }
 
-// askStatus collects the pages of an agent's status. It starts no agent.
-func askStatus(c *cli.Context) (protocol.Status, error) {
+// askStatus collects the pages of an agent's status, for as long as wait allows. It starts no agent.
+func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	conn, err := connect(c, false)
 	if err != nil {
 		return protocol.Status{}, err
 	}
 	defer conn.close()
-	return protocol.StatusAll(conn.ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
+	ctx, cancel := context.WithTimeout(conn.ctx, wait)
+	defer cancel()
+	return protocol.StatusAll(ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
 }
+
+// watchWait is how long the picture may be an old one while the agent does not answer.
+const watchWait = 3 * time.Second
 
 // watch shows the status every second, in place on a terminal. That the agent goes away is a thing to see; that there was
 // none to begin with is an error.
@@ -87,18 +94,22 @@ func watch(c *cli.Context) error {
 	defer tick.Stop()
 	inPlace := terminal(c.App.Writer) != nil && capable(getenv)
 	for first := true; ; first = false {
-		status, err := askStatus(c)
+		status, err := askStatus(c, watchWait)
 		if c.Context.Err() != nil {
 			return context.Cause(c.Context)
+		}
+		s := newScreen(c)
+		if !inPlace {
+			s.height = 0
 		}
 		var text string
 		switch {
 		case err == nil:
-			text = newScreen(c).render(time.Now(), status)
+			text = s.render(time.Now(), status)
 		case first || !errors.Is(err, protocol.ErrNoAgent) && !errors.Is(err, protocol.ErrUnavailable):
 			return err
 		default:
-			text = sanitize(err.Error()) + "\n"
+			text = s.wrap(time.Now().Format("15:04:05 ") + sanitize(err.Error()))
 		}
 		if inPlace { // home, each line cleared to its end, then what is below
 			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
@@ -122,6 +133,7 @@ func watch(c *cli.Context) error {
 // screen is what the status is drawn on.
 type screen struct {
 	width  int // 0: no limit
+	height int // of a picture that is drawn in place; 0: no limit
 	bars   bool
 	colour bool
 }
@@ -131,34 +143,61 @@ func newScreen(c *cli.Context) screen {
 	if tty == nil {
 		return screen{}
 	}
-	width, _, err := term.GetSize(int(tty.Fd()))
+	width, height, err := term.GetSize(int(tty.Fd()))
 	if err != nil {
-		width = 0
+		width, height = 0, 0
 	}
-	return screen{width: width, bars: width == 0 || width >= 60, colour: coloured(c.App.Writer, getenv)}
+	if !c.Bool("watch") {
+		height = 0
+	}
+	return screen{width, height, (width == 0 || width >= 60) && utf8Locale(getenv), coloured(c.App.Writer, getenv)}
 }
 
-// render draws the agent's line, the table of profiles, and what went wrong with each.
+// render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
+// that nobody has asked for go first.
 func (s screen) render(now time.Time, status protocol.Status) string {
-	var b strings.Builder
+	var head strings.Builder
 	a := status.Agent
-	fmt.Fprintln(&b, cut(sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)), s.width))
+	fmt.Fprintln(&head, cut(sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)), s.width))
 	memory := "unknown"
 	if a.Memory > 0 {
 		memory = fmt.Sprintf("%.1f MiB", float64(a.Memory)/(1<<20))
 	}
-	fmt.Fprintln(&b, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
+	fmt.Fprintln(&head, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
 	if a.Locked {
-		fmt.Fprintln(&b, cut("it is locked, and serves nothing: ccagent unlock", s.width))
+		head.WriteString(s.wrap("it is locked, and serves nothing: ccagent unlock"))
 	}
 	if a.ConfigError != "" {
-		fmt.Fprintln(&b, cut(sanitize("config.toml was not taken: "+a.ConfigError), s.width))
+		head.WriteString(s.wrap(sanitize("config.toml was not taken: " + a.ConfigError)))
 	}
-	b.WriteByte('\n')
+	head.WriteByte('\n')
 
-	t := table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
-	var remarks []string
+	var remarks strings.Builder
 	for _, p := range status.Profiles {
+		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note} {
+			if text != "" {
+				remarks.WriteString(s.wrap(sanitize(p.Name + ": " + text)))
+			}
+		}
+	}
+	below := remarks.String()
+	if below != "" {
+		below = "\n" + below
+	}
+
+	profiles, more := status.Profiles, ""
+	if s.height > 0 {
+		lines := func(text string) int { return strings.Count(text, "\n") }
+		room := max(1, s.height-lines(head.String())-lines(below)-3) // the table's head, the line that says how many more, the cursor's
+		if len(profiles) > room+1 {
+			profiles = slices.Clone(profiles)
+			slices.SortStableFunc(profiles, func(p, q protocol.ProfileStatus) int { return cmp.Compare(idle(p), idle(q)) })
+			more = cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
+			profiles = profiles[:room]
+		}
+	}
+	t := table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
+	for _, p := range profiles {
 		name := p.Name
 		if strings.EqualFold(name, a.DefaultProfile) {
 			name += " *"
@@ -168,21 +207,56 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 			renewed = span(now.Sub(p.LastRenewal)) + " ago"
 		}
 		t = append(t, []string{sanitize(name), s.state(now, p), s.left(now, p), renewed, sanitize(cmp.Or(p.Location, p.Store, "-"))})
-		if p.LastError != "" {
-			remarks = append(remarks, sanitize(p.Name+": "+p.LastError))
-		}
-		if p.Note != "" {
-			remarks = append(remarks, sanitize(p.Name+": "+p.Note))
-		}
 	}
-	t.write(&b, s.width)
-	if len(remarks) > 0 {
-		b.WriteByte('\n')
-		for _, remark := range remarks {
-			fmt.Fprintln(&b, cut(remark, s.width))
-		}
+	var picture strings.Builder
+	picture.WriteString(head.String())
+	t.write(&picture, s.width)
+	picture.WriteString(more + below)
+	return s.fit(picture.String())
+}
+
+// idle is 1 for a profile of which there is nothing to see.
+func idle(p protocol.ProfileStatus) int {
+	if p.State == protocol.StateIdle {
+		return 1
 	}
-	return b.String()
+	return 0
+}
+
+// fit leaves out what does not fit below: a picture that scrolls is none.
+func (s screen) fit(text string) string {
+	lines := strings.SplitAfter(text, "\n") // the last is empty
+	if s.height <= 1 || len(lines) <= s.height {
+		return text
+	}
+	return strings.Join(lines[:s.height-1], "")
+}
+
+// wrap breaks a line between words, so that it fits, and ends it.
+func (s screen) wrap(line string) string {
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Split(line, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case s.width > 0 && column+1+n > s.width && column > 0:
+			b.WriteByte('\n')
+			column = 0
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		for s.width > 0 && n > s.width { // a path longer than a line
+			head := string([]rune(word)[:s.width-column])
+			b.WriteString(head + "\n")
+			word = word[len(head):]
+			n, column = utf8.RuneCountInString(word), 0
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String() + "\n"
 }
 
 // state is a profile's state, with the time that a back-off ends.

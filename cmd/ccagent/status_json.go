@@ -65,7 +65,7 @@ func newStatusJSON(s protocol.Status) statusJSON {
 			Name: p.Name, Provider: p.Provider, State: string(p.State), Store: p.Store, Location: p.Location, Kind: string(p.Kind),
 			HasToken: p.HasToken, Expires: jsonTime(p.Expiry), Issued: jsonTime(p.Issued), LastRenewal: jsonTime(p.LastRenewal),
 			Retry: jsonTime(p.Retry), LastUsed: jsonTime(p.LastUsed), LastError: p.LastError, LastExit: exit,
-			Subscription: p.Subscription, Scopes: p.Scopes,
+			Subscription: p.Subscription, Scopes: p.Scopes, Note: p.Note,
 		})
 	}
 	return out

@@ -29,7 +29,7 @@ EXAMPLE:
    curl -H "Authorization: Bearer $(ccagent token)" https://api.example.com/`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.DurationFlag{Name: "min-ttl", EnvVars: []string{"CCAGENT_MIN_TTL"}, Usage: "how long the token must live at least"},
+			&cli.DurationFlag{Name: "min-ttl", EnvVars: []string{"CCAGENT_MIN_TTL"}, DefaultText: "what the agent keeps ahead", Usage: "the token must live for `DURATION` at least"},
 			jsonFlag(), timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {

@@ -184,8 +184,42 @@ down: no\nroute
 			t.Errorf("%d characters in %q", n, line)
 		}
 	}
-	if narrow := (screen{width: 60, colour: true}).render(now, protocol.Status{Profiles: status.Profiles[2:3]}); !strings.Contains(narrow, "\x1b[32mlive\x1b[0m") {
+	// Where there is not room for all, the profiles that nobody asked for go first, and no line is lost unseen.
+	for i := range 30 {
+		status.Profiles = append([]protocol.ProfileStatus{{Name: fmt.Sprintf("a%02d", i), State: protocol.StateIdle}}, status.Profiles...)
+	}
+	small := screen{width: 30, height: 16}.render(now, status)
+	if n := strings.Count(small, "\n"); n != 15 {
+		t.Errorf("%d lines and the cursor's on 16:\n%s", n, small)
+	}
+	for _, want := range []string{"agent 7", "claude *  live", "\nold ", "\n... and 28 more\n", "\ndown: no\\nroute\n"} {
+		if !strings.Contains(small, want) {
+			t.Errorf("no %q in\n%s", want, small)
+		}
+	}
+	if tiny := (screen{width: 30, height: 4}).render(now, status); strings.Count(tiny, "\n") != 3 {
+		t.Errorf("4 lines:\n%s", tiny)
+	}
+	if narrow := (screen{width: 60, colour: true}).render(now, protocol.Status{Profiles: status.Profiles[32:33]}); !strings.Contains(narrow, "\x1b[32mlive\x1b[0m") {
 		t.Errorf("no colour in %q", narrow)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                        "\n",
+		"one two":                 "one two\n",
+		"one two three":           "one two\nthree\n",
+		"one /long/path/ö":        "one\n/long/p\nath/ö\n",
+		"/a/very/long/path there": "/a/very\n/long/p\nath\nthere\n",
+	} {
+		if got := (screen{width: 7}).wrap(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+	if got := (screen{}).wrap("as long as it is"); got != "as long as it is\n" {
+		t.Errorf("without a limit: %q", got)
 	}
 }
 
@@ -212,6 +246,9 @@ func TestJSONIsDocumented(t *testing.T) {
 		if described := strings.Contains(string(text), "## `ccagent "+command.Name+" --json`"); has != described {
 			t.Errorf("%s: --json %t, described %t", command.Name, has, described)
 		}
+	}
+	if note := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}}).Profiles[0].Note; note != "fake note" {
+		t.Errorf("a profile's note is %q", note)
 	}
 	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, tokenJSON{}, refreshJSON{}, validateJSON{}, versionJSON{}} {
 		for _, key := range jsonKeys(document) {

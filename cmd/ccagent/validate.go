@@ -22,6 +22,7 @@ type validateJSON struct {
 	Subscription string     `json:"subscription,omitempty"`
 	Scopes       []string   `json:"scopes,omitempty"`
 	Expires      *time.Time `json:"expires"`
+	LastError    string     `json:"last_error,omitempty"`
 }
 
 func validateCommand() *cli.Command {
@@ -72,6 +73,7 @@ EXAMPLE:
 				return printJSON(c.App.Writer, validateJSON{
 					Profile: token.Profile, State: string(p.State), Provider: p.Provider, Kind: string(token.Kind), Store: p.Store,
 					Location: p.Location, Subscription: p.Subscription, Scopes: p.Scopes, Expires: jsonTime(token.Expiry),
+					LastError: p.LastError,
 				})
 			}
 			t := table{
@@ -82,6 +84,9 @@ EXAMPLE:
 				{"stored in", cmp.Or(p.Location, p.Store)},
 				{"subscription", cmp.Or(p.Subscription, "-")},
 				{"scopes", cmp.Or(strings.Join(p.Scopes, " "), "-")},
+			}
+			if p.LastError != "" {
+				t = append(t, []string{"last error", p.LastError})
 			}
 			for _, row := range t {
 				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(row[1])); err != nil {

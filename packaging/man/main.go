@@ -145,7 +145,7 @@ func document(path, name, also string) (string, error) {
 	}
 	_, body, _ := strings.Cut(string(text), "\n")
 	body = regexp.MustCompile(`\[([^\]]+)\]\(([^)]+)\)`).ReplaceAllString(body, "$1")
-	body = regexp.MustCompile(`docs/(\w+)\.md`).ReplaceAllString(body, "`ccagent help $1`")
+	body = regexp.MustCompile(`docs/\w+\.md`).ReplaceAllString(body, "`ccagent help $0`")
 	return "# NAME\n\n" + name + "\n\n# DESCRIPTION\n" + strings.TrimSpace(lists(body)) + "\n\n# SEE ALSO\n\n" + also + "\n", nil
 }
 

@@ -35,6 +35,7 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		{Name: "outage", Kind: protocol.KindOAuth, Err: &protocol.Error{
 			Code:    protocol.CodeUnavailable,
 			Message: "the provider answered 503",
+			Hint:    "try again", // without one an agent may say when it does
 		}},
 	}
 	names := []string{"Robot.2", "gateway", "main", "outage", "signed-out"}

@@ -17,6 +17,9 @@ func TestCompletion(t *testing.T) {
 		{"ccagent env --shell fi", "ccagent env --shell fish"},
 		{"ccagent completion z", "ccagent completion zsh"},
 		{"ccagent add x --provider sta", "ccagent add x --provider static"},
+		{"ccagent setup ter", "ccagent setup terraform"},
+		{"ccagent help remot", "ccagent help remote"},
+		{"ccagent guard c", "ccagent guard claude-code"},
 		{"ccagent import cred", "ccagent import credentials.json"},
 	}
 	for _, shell := range []struct {

@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,11 +46,29 @@ func TestDoctorUnits(t *testing.T) {
 
 	c.must("mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload")
 	finds(t, c.try("ccagent doctor"), "fail", "units", "not there: /nonexistent/ccagent")
+	// A program that fails at once until systemd gives up, and is mended meanwhile.
+	c.must("printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload; systemctl --user restart ccagent.socket")
+	c.try("for i in 1 2 3 4 5 6 7 8 9 10; do cchelper --timeout 1s; done")
+	finds(t, c.try("ccagent doctor"), "fail", "units", "systemd says that the agent failed")
 	c.must("rm -r .config/systemd/user/ccagent.service.d; systemctl --user daemon-reload")
+	mended("fail", "units", "systemd says that the agent failed")
+	c.must("cchelper >/dev/null")
 
-	finds(t, c.try("export HTTPS_PROXY=http://proxy.example.com; ccagent doctor"), "warn", "unit environment", "HTTPS_PROXY is set here")
+	const proxied = "export HTTPS_PROXY=http://proxy.example.com NO_PROXY='*.example.org'; "
+	r := c.try(proxied + "ccagent doctor")
+	finds(t, r, "warn", "unit environment", "HTTPS_PROXY is set here")
+	finds(t, r, "warn", "unit environment", "NO_PROXY is set here")
+	for line := range strings.Lines(r.stdout) {
+		if m := mend.FindStringSubmatch(line); m != nil && strings.Contains(m[1], "import-environment") {
+			c.must(proxied + m[1])
+		}
+	}
+	if r := c.try(proxied + "ccagent doctor"); strings.Contains(r.stdout, "unit environment") {
+		t.Errorf("still there after what mends it:\n%s", r.stdout)
+	}
+	c.must("systemctl --user unset-environment HTTPS_PROXY NO_PROXY; systemctl --user try-restart ccagent.service")
 
-	c.must("ccagent guard claude-code --store file")
+	c.must("ccagent guard claude-code --store file && systemctl --user disable ccagent.service")
 	mended("warn", "units", "nothing starts the agent at login")
 	if n := provider.Counts().Reuses; n != 0 {
 		t.Errorf("%d refresh tokens were used twice", n)
@@ -73,16 +93,23 @@ func TestDoctorOnline(t *testing.T) {
 	}
 }
 
-// TestDoctorAgent provokes an unsaved record and a provider that is backed off from.
+// TestDoctorAgent provokes a provider that is backed off from, and an agent that hangs.
 func TestDoctorAgent(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	h.signIn(expired(provider.Issue()))
 	provider.SetFault(oauthtest.Fault{Status: 503})
 	h.helper().fails(t, 7, "")
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "backing off: ")
+
+	pid := h.status().Agent.PID
+	syscall.Kill(pid, syscall.SIGSTOP) // it hangs
+	r := h.ccagent("doctor")
+	syscall.Kill(pid, syscall.SIGCONT)
+	finds(t, r, "fail", "holder", fmt.Sprintf("process %d holds .*, and does not answer", pid))
 }
 
-// TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses.
+// TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses: the helper tells both too, beside
+// the token.
 func TestDoctorUnsaved(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
@@ -94,14 +121,20 @@ func TestDoctorUnsaved(t *testing.T) {
 	h.ccagent("refresh").must(t)
 	wait(t, "the save to fail", func() bool { return h.profile("claude").State == "unsaved" })
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "unsaved: ")
+	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "could not be saved yet") {
+		t.Errorf("the helper says nothing of it: %+v", r)
+	}
 	fs.writable()
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
-	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 }) // within 2 s of one, another is answered by it
+	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 })               // within 2 s of one, another is answered by it
+	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "can't be renewed; sign in again by ") { // the token still lives
+		t.Errorf("the helper says nothing of it: %+v", r)
+	}
 	r := h.ccagent("doctor")
 	finds(t, r, "fail", "profile claude", "sign-in needed: ")
-	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: ccagent login claude") {
+	if r.exit != 1 || !strings.Contains(r.stdout, "mend it: claude auth login") {
 		t.Errorf("exit %d\n%s", r.exit, r.stdout)
 	}
 }

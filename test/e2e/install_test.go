@@ -165,6 +165,24 @@ func TestInstall(t *testing.T) {
 			t.Errorf("with somebody else's unit: %s", out)
 		}
 		c.must("test -s " + theirs)
+		if out := c.must(cc + "guard claude-code --store file 2>&1"); !strings.Contains(out, theirs+" is not ours") {
+			t.Errorf("guard says of somebody else's unit: %s", out)
+		}
+		c.must(cc + "guard claude-code --undo; " + cc + "stop; systemctl --user stop ccagent.socket; rm " + theirs + "; systemctl --user daemon-reload")
+	})
+
+	t.Run("guard needs it, and installs it", func(t *testing.T) {
+		if out := c.must("export CCAGENT_SOCK=$HOME/s/agent.sock; mkdir -m 700 s; setsid " + cc + "serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc + "guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(out, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /home/alice/s/agent.sock") {
+			t.Errorf("it said %s", out)
+		}
+		c.must(cc + "guard claude-code 2>&1")
+		if got := c.must("systemctl --user is-enabled ccagent.socket ccagent.service; systemctl --user is-active ccagent.service"); got != "enabled\nenabled\nactive" {
+			t.Errorf("the units are %q", got)
+		}
+		if token := c.must("bin/cchelper --no-start"); !provider.Live(token) || c.stored().RefreshToken != "" {
+			t.Errorf("token %q, and the view is %+v", token, c.stored())
+		}
+		c.must(cc + "guard claude-code --undo; " + cc + "uninstall")
 	})
 }
 
@@ -192,7 +210,15 @@ func TestReboot(t *testing.T) {
 		if n == 0 {
 			c.write(".config/ccagent/config.toml", fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()))
 			c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
-			c.must("ccagent install --at-login && ccagent guard claude-code --store file")
+			c.root("loginctl disable-linger alice")
+			out := c.must("ccagent guard claude-code --store file 2>&1")
+			if !strings.Contains(out, "from now on the agent starts at login") || !strings.Contains(out, "loginctl enable-linger") {
+				t.Errorf("guard said %s", out)
+			}
+			c.root("loginctl enable-linger alice")
+			if out = c.must("ccagent guard claude-code 2>&1"); strings.Contains(out, "warning") || strings.Contains(out, "from now on") {
+				t.Errorf("guard said %s", out)
+			}
 		}
 		wait(t, "the agent to run from login on", func() bool { return c.try("systemctl --user is-active ccagent.service").stdout == "active\n" })
 		c.must("sleep 2.1; ccagent refresh") // within 2 s of a renewal, another is answered by it

@@ -38,6 +38,17 @@ func (h *home) restart(a *agent) *agent {
 	return h.serve()
 }
 
+// noTokenOnDisk looks through the whole home.
+func (h *home) noTokenOnDisk() {
+	h.t.Helper()
+	filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
+		if data, _ := os.ReadFile(path); d != nil && d.Type().IsRegular() && strings.Contains(string(data), "fake-") {
+			h.t.Errorf("%s holds a token", path)
+		}
+		return nil
+	})
+}
+
 // TestKeyring: a record lives in the real Secret Service alone, and outlives the agent.
 func TestKeyring(t *testing.T) {
 	h, b, provider, sign := newKeyringHome(t)
@@ -57,12 +68,7 @@ func TestKeyring(t *testing.T) {
 	if p := h.profile("work"); p.State != "live" || !strings.Contains(p.Location, "keyring") {
 		t.Errorf("status %+v", p)
 	}
-	filepath.WalkDir(h.root, func(path string, d fs.DirEntry, err error) error {
-		if data, _ := os.ReadFile(path); d != nil && d.Type().IsRegular() && strings.Contains(string(data), "fake-") {
-			t.Errorf("%s holds a token", path)
-		}
-		return nil
-	})
+	h.noTokenOnDisk()
 	h.ccagent("remove", "-y", "work").must(t)
 	h.restart(a)
 	h.config(fmt.Sprintf("[profiles.work]\nprovider = \"claude\"\nstore = \"keyring\"\ntoken_url = %q\n", provider.TokenURL()))

@@ -75,7 +75,21 @@ func (b *bus) gnomeKeyring() *gnomeKeyring {
 	return g
 }
 
+// gnomeKeyringBehind starts it where another service has the name.
+func (b *bus) gnomeKeyringBehind() *gnomeKeyring {
+	g := &gnomeKeyring{bus: b}
+	g.run()
+	b.h.t.Cleanup(g.kill)
+	return g
+}
+
 func (g *gnomeKeyring) start() {
+	g.bus.h.t.Helper()
+	g.run()
+	g.takeOver()
+}
+
+func (g *gnomeKeyring) run() {
 	t := g.bus.h.t
 	t.Helper()
 	g.cmd = g.bus.h.command(need(t, "gnome-keyring-daemon"), "--foreground", "--unlock", "--components=secrets")
@@ -83,6 +97,12 @@ func (g *gnomeKeyring) start() {
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// takeOver waits until it answers, unlocked.
+func (g *gnomeKeyring) takeOver() {
+	t := g.bus.h.t
+	t.Helper()
 	conn := g.bus.connect()
 	wait(t, "the keyring to be unlocked", func() bool {
 		v, err := conn.Object(secretsName, loginPath).GetProperty("org.freedesktop.Secret.Collection.Locked")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, systemd-nspawn with a Debian tree whose PID 1
+# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a Debian tree whose PID 1
 # is systemd, and Claude Code from npm at a pinned version. Needs Debian (or Ubuntu) and root. Safe to run again: what is
 # there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
@@ -7,7 +7,7 @@ set -eu
 claude_version=2.1.330
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
-packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff man-db mmdebstrap npm openssh-client openssh-server python3 qemu-user-static rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
+packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff keepassxc man-db mmdebstrap npm openssh-client openssh-server python3 qemu-user-static rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
 tree_packages=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd,login,make,passwd,procps
 
 say() { echo "e2e setup: $*" >&2; }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -33,6 +34,12 @@ func TestStatusWatch(t *testing.T) {
 	})
 
 	tt.resize(100)
+	pid := h.status().Agent.PID
+	syscall.Kill(pid, syscall.SIGSTOP) // it hangs: what is shown must not be taken for how it is
+	tt.shows("no answer from the agent")
+	syscall.Kill(pid, syscall.SIGCONT)
+	tt.shows("claude *  live")
+
 	provider.RevokeGrant(readStored(t, h.credentialsFile()).AccessToken)
 	h.ccagent("refresh").fails(t, 4, "")
 	tt.shows("sign-in needed")

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// sight is the state of the files that other programs write, for the look before each use. It is immutable but for asked.
+type sight struct {
+	seen  seen
+	names [][]byte // the paths as the kernel takes them; nil: their state is not known, which counts as changed
+	local bool     // a look takes no longer than memory
+	asked atomic.Bool
+}
+
+// remoteLook bounds the look at a file system that may hang.
+const remoteLook = 200 * time.Millisecond
+
+// newSight is nil where nobody else writes.
+func newSight(s seen, others, local bool) *sight {
+	if !others || len(s.paths) == 0 {
+		return nil
+	}
+	v := &sight{seen: s, local: local}
+	if s.unsure() {
+		return v
+	}
+	for _, p := range s.paths {
+		v.names = append(v.names, append([]byte(p), 0))
+	}
+	return v
+}
+
+// quick reports whether nothing has changed, without waiting: it is for the hot path, and allocates nothing. Where a look may take
+// long the answer is false.
+func (v *sight) quick() bool {
+	if v == nil {
+		return true
+	}
+	if !v.local || v.names == nil {
+		return false
+	}
+	for i, name := range v.names {
+		if stampOfName(name, v.seen.paths[i]) != v.seen.stamps[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile.
+func (v *sight) changed() bool {
+	switch {
+	case v == nil:
+		return false
+	case v.names == nil:
+		return true
+	case v.local:
+		return v.seen.changed()
+	case !v.asked.CompareAndSwap(false, true):
+		return false
+	}
+	answer := make(chan bool, 1)
+	go func() {
+		answer <- v.seen.changed()
+		v.asked.Store(false)
+	}()
+	timer := time.NewTimer(remoteLook)
+	defer timer.Stop()
+	select {
+	case changed := <-answer:
+		return changed
+	case <-timer.C:
+		return false
+	}
+}
+
+// allLocal reports whether the files are on file systems of this machine.
+func allLocal(paths []string) bool {
+	for _, p := range paths {
+		if !local(filepath.Dir(p)) {
+			return false
+		}
+	}
+	return true
+}

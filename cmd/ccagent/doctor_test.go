@@ -1,0 +1,138 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// TestDoctorJudgesTheAgent has what no script can bring about at will: an agent of another version, and every state of a profile.
+func TestDoctorJudgesTheAgent(t *testing.T) {
+	t.Parallel()
+	found := judgeAgent(protocol.AgentStatus{PID: 7, Version: "v0.0.1", Locked: true, ConfigError: "unknown key"}, "/run/x")
+	for i, want := range []finding{
+		{"agent", "ok", "agent 7 answers", ""}, {"agent", "warn", "locked", "ccagent unlock"},
+		{"agent", "warn", "unknown key", "correct config.toml"}, {"version", "warn", "version v0.0.1", "ccagent stop"},
+	} {
+		if i >= len(found) || found[i].ID != want.ID || found[i].State != want.State || !strings.Contains(found[i].What, want.What) || found[i].Mend != want.Mend {
+			t.Errorf("%d: want %+v in %+v", i, want, found)
+		}
+	}
+
+	env := environ(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
+	config := agent.Config{Profiles: []agent.Profile{
+		{Name: "claude", Store: "auto"}, {Name: "work", Store: "auto", ConfigDir: "/home/x/a b"}, {Name: "own", Store: "file"},
+	}}
+	for _, test := range []struct {
+		name, provider string
+		state          protocol.State
+		want, mend     string // "": nothing is wrong
+	}{
+		{"claude", "claude", protocol.StateLive, "", ""},
+		{"claude", "claude", protocol.StateIdle, "", ""},
+		{"claude", "claude", protocol.StateSignIn, "fail", "claude auth login"},
+		{"work", "claude", protocol.StateSignIn, "fail", "CLAUDE_CONFIG_DIR='/home/x/a b' claude auth login"},
+		{"own", "claude", protocol.StateSignIn, "fail", "ccagent login own"},
+		{"gate", "oidc", protocol.StateSignIn, "fail", "ccagent login gate"},
+		{"key", "static", protocol.StateSignIn, "fail", "ccagent add key --provider static --force"},
+		{"vault", "command", protocol.StateSignIn, "fail", "ccagent validate -p vault"},
+		{"gate", "oidc", protocol.StateFailed, "fail", "ccagent validate -p gate"},
+		{"gate", "oidc", protocol.StateLocked, "warn", "ccagent unlock"},
+		{"gate", "oidc", protocol.StateUnsaved, "warn", "ccagent doctor store -p gate"},
+		{"gate", "oidc", protocol.StateBackoff, "warn", "ccagent doctor --online"},
+	} {
+		f, wrong := judgeProfile(env, config, protocol.ProfileStatus{Name: test.name, Provider: test.provider, State: test.state, LastError: "profile " + test.name + ": fake trouble"})
+		if wrong != (test.want != "") || f.State != test.want || f.Mend != test.mend || wrong && !strings.HasSuffix(f.What, ": fake trouble") {
+			t.Errorf("%s, %s: %v %+v", test.name, test.state, wrong, f)
+		}
+	}
+}
+
+func TestDoctorJudgesMemory(t *testing.T) {
+	t.Parallel()
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "7"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mem := filepath.Join(proc, "7/mem")
+	if err := os.WriteFile(mem, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if f := judgeDumps(proc, 7); len(f) != 1 || f[0].State != "ok" {
+			t.Errorf("with root's file: %+v", f)
+		}
+		if err := os.Chown(mem, 1000, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f := judgeDumps(proc, 7); len(f) != 1 || f[0].State != "warn" || f[0].Mend != "ccagent stop" {
+		t.Errorf("with a file of the user's own: %+v", f)
+	}
+
+	// dm-0 is encrypted, dm-1 a volume upon it, dm-2 one upon a bare disk.
+	blocks := t.TempDir()
+	for path, text := range map[string]string{
+		"dm-0/dm/uuid": "CRYPT-LUKS2-fake\n", "dm-1/dm/uuid": "LVM-fake\n", "dm-1/slaves/dm-0/x": "", "dm-2/dm/uuid": "LVM-fake\n", "dm-2/slaves/sda2/x": "",
+	} {
+		path = filepath.Join(blocks, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const head = "Filename\tType\tSize\tUsed\tPriority\n"
+	for swaps, want := range map[string]string{
+		head:                                           "ok",
+		head + "/dev/zram0 partition 1 0 100\n":        "ok",
+		head + "/dev/dm-0 partition 1 0 -2\n":          "ok",
+		head + "/dev/dm-1 partition 1 0 -2\n":          "ok",
+		head + "/dev/dm-2 partition 1 0 -2\n":          "warn",
+		head + "/dev/sda2 partition 1 0 -2\n":          "warn",
+		head + "/dev/zram0 x 1 0 1\n/swapfile x 1 0\n": "warn",
+	} {
+		if f := judgeSwap(swaps, blocks); f.State != want || (f.Mend != "") != (want == "warn") {
+			t.Errorf("%q: %+v", swaps, f)
+		}
+	}
+}
+
+// TestDoctorJudgesVariables: what config.toml says of proxies and authorities comes before the environment of either.
+func TestDoctorJudgesVariables(t *testing.T) {
+	t.Parallel()
+	gate := agent.Profile{Name: "gate", Provider: "oidc", Settings: []byte(`{"issuer":"https://sso.example.com","proxy":"http://p:1"}`)}
+	bare := agent.Profile{Name: "bare", Provider: "oidc", Settings: []byte(`{"issuer":"https://sso.example.com"}`)}
+	key := agent.Profile{Name: "key", Provider: "static", Settings: []byte(`{}`)}
+	for _, test := range []struct {
+		variable string
+		profiles []agent.Profile
+		want     string
+	}{
+		{"HTTPS_PROXY", []agent.Profile{gate, key}, "ok"},
+		{"no_proxy", []agent.Profile{gate}, "ok"},
+		{"HTTPS_PROXY", []agent.Profile{gate, bare}, "warn"},
+		{"SSL_CERT_FILE", []agent.Profile{gate}, "warn"},
+		{"XDG_DATA_HOME", []agent.Profile{gate}, "warn"},
+	} {
+		f := judgeVariable(test.variable, agent.Config{Profiles: test.profiles})
+		if f.State != test.want || !strings.HasPrefix(f.What, test.variable+" is set here") || (f.Mend != "") != (test.want == "warn") {
+			t.Errorf("%s: %+v", test.variable, f)
+		}
+	}
+}
+
+func TestShownEnvironment(t *testing.T) {
+	t.Parallel()
+	shown := shownEnvironment("A=plain\nNO_PROXY=$'*.example.com,localhost'\nQ=$'it\\'s \"$5\"\\\\'\nE=\n")
+	for name, want := range map[string]string{"A": "plain", "NO_PROXY": "*.example.com,localhost", "Q": `it's "$5"\`, "E": ""} {
+		if shown[name] != want {
+			t.Errorf("%s: %q, want %q", name, shown[name], want)
+		}
+	}
+}
