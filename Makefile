@@ -109,6 +109,7 @@ vuln: ## known vulnerabilities in what we link (asks vuln.go.dev)
 .PHONY: install
 install: build ## install into PREFIX (/usr/local), below DESTDIR where a package is built
 	$(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path, not "$(PREFIX)"))
+	@case '$(PREFIX)' in *[[:space:]%\&\|\;\"\\]*) echo 'PREFIX has a character that a unit may not have: $(PREFIX)' >&2; exit 1;; esac
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 0755 $(PROGRAMS:%='$(BIN)'/%) '$(DESTDIR)$(PREFIX)/bin/'
 ifeq ($(shell uname -s),Darwin)
@@ -139,21 +140,21 @@ cross: ## build both programs for every platform, into dist/
 
 .PHONY: man
 man: build ## the manual pages, into dist/man/
-	cd packaging/man && $(GO) run . "$$(realpath '$(BIN)')" ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
+	bin=$$(realpath '$(BIN)') && cd packaging/man && $(GO) run . "$$bin" ../../docs ../../dist/man devel "$$(git log -1 --format=%cs 2>/dev/null)"
 
 .PHONY: dist
 dist: cross ## packages (deb, rpm), archives, bill of materials and sums of HEAD, into dist/out/
 	GO=$(GO) packaging/dist.sh
 
 .PHONY: repro
-repro: ## build and package HEAD twice, in two folders with two build caches: the same bytes?
+repro: ## build and package HEAD twice, in two folders with two build caches and umasks: the same bytes?
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	git clone -q . "$$dir/one" && git clone -q . "$$dir/elsewhere/two" && \
+	git clone -q . "$$dir/one" && (umask 077 && git clone -q . "$$dir/elsewhere/two") && \
 	$(MAKE) --no-print-directory -C "$$dir/one" build && \
-	GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" build && \
+	(umask 077 && GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" build) && \
 	for p in $(PROGRAMS); do cmp "$$dir/one/bin/$$p" "$$dir/elsewhere/two/bin/$$p" || exit 1; done && \
 	$(MAKE) --no-print-directory -C "$$dir/one" dist >/dev/null && \
-	GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" dist >/dev/null && \
+	(umask 077 && GOCACHE="$$dir/cache" $(MAKE) --no-print-directory -C "$$dir/elsewhere/two" dist >/dev/null) && \
 	diff "$$dir/one/dist/out/SHA256SUMS" "$$dir/elsewhere/two/dist/out/SHA256SUMS" && cat "$$dir/one/dist/out/SHA256SUMS" && \
 	echo "both builds are the same, byte for byte"
 

@@ -729,6 +729,21 @@ func TestHome(t *testing.T) {
 	}
 }
 
+// TestNoConfigurationYet is an agent that was started on an invalid file: that is what it says, and not that it has another home.
+func TestNoConfigurationYet(t *testing.T) {
+	a := start(t, &provider{}, func(o *Options) {
+		o.Load = func() (Config, error) {
+			return Config{}, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: line 1: unknown key"}
+		}
+	})
+	if s, err := a.Status(t.Context(), protocol.StatusRequest{Home: ours}); err != nil || s.Agent.ConfigError == "" {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if _, err := a.Token(t.Context(), protocol.TokenRequest{Home: ours}); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "unknown key") {
+		t.Errorf("a token: %v", err)
+	}
+}
+
 func TestHosts(t *testing.T) {
 	a := start(t, &provider{}, func(o *Options) {
 		o.Load = func() (Config, error) {

@@ -17,10 +17,13 @@ import (
 type shelf struct {
 	path string
 	jobs atomic.Int32
+	gate chan struct{} // not nil: every job but the first waits for it
 }
 
 func (s *shelf) Run(context.Context, job.Job, func(job.Result)) (job.Report, error) {
-	s.jobs.Add(1)
+	if n := s.jobs.Add(1); n > 1 && s.gate != nil {
+		<-s.gate
+	}
 	r := job.Result{Store: "claude-code", Location: s.path, Watch: []string{s.path}, Saved: true, Expiry: time.Now().Add(time.Hour)}
 	text, err := os.ReadFile(s.path)
 	if err != nil {
@@ -72,6 +75,31 @@ func TestOthersAreFollowed(t *testing.T) {
 	until("fake-333")
 	if n := s.jobs.Load(); n > 20 {
 		t.Errorf("%d jobs for three changes", n)
+	}
+}
+
+// TestLookIsNoRenewal has the record written by another program: to read it again is no renewal, and nobody is told of one.
+func TestLookIsNoRenewal(t *testing.T) {
+	s := &shelf{path: filepath.Join(t.TempDir(), "record"), gate: make(chan struct{})}
+	if err := os.WriteFile(s.path, []byte("fake-1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := New(Options{Runner: s, Load: func() (Config, error) {
+		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+	}})
+	defer a.Close(context.Background())
+	defer close(s.gate)
+	ask(t, a, protocol.TokenRequest{})
+	if err := errors.Join(os.WriteFile(s.path+".new", []byte("fake-22"), 0o600), os.Rename(s.path+".new", s.path)); err != nil {
+		t.Fatal(err)
+	}
+	for begun := time.Now(); s.jobs.Load() < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 40*time.Second {
+			t.Fatal("nobody looks")
+		}
+	}
+	if p := profileOf(t, a); p.State != protocol.StateLive {
+		t.Errorf("while it looks the state is %v", p.State)
 	}
 }
 

@@ -8,10 +8,11 @@ import (
 )
 
 // checkHome refuses a request that comes from another home than the agent's: its answer would be the wrong account. e is the
-// profile it asks for, nil for none in particular. A request that says nothing of its home is never refused.
+// profile it asks for, nil for none in particular. A request that says nothing of its home is never refused, nor is any before a
+// first configuration was taken: there are no profiles then, and what is wrong with the file is what matters.
 func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	ours := t.config.Home
-	if theirs == ours || theirs == (protocol.Home{}) {
+	if theirs == ours || theirs == (protocol.Home{}) || ours == (protocol.Home{}) {
 		return nil
 	}
 	if path.Clean(theirs.Home) != path.Clean(ours.Home) {

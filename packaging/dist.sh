@@ -17,6 +17,8 @@ if tag=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
 else # sorts before every release
 	version=0.0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$(git rev-parse --short=12 HEAD)
 fi
+# What is built is the tree as it lies here: one that is not HEAD must not look like it.
+[ -z "$(git status --porcelain --untracked-files=no)" ] || version=$version+dirty
 umask 022
 
 rm -rf $dist/out $dist/man $dist/completions
@@ -46,7 +48,7 @@ for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
 	cp $dist/$platform/ccagent $dist/$platform/cchelper LICENSE README.md CHANGELOG.md "$tree/"
 	cp $dist/man/* "$tree/man/"
 	cp $dist/completions/* "$tree/completions/"
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mode=go-w --mtime="@$SOURCE_DATE_EPOCH" -C "$tools/tree" -cf - "$name" |
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" -C "$tools/tree" -cf - "$name" |
 		gzip -9n >"$dist/out/$name.tar.gz"
 done
 

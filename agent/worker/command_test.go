@@ -107,7 +107,7 @@ func TestCommand(t *testing.T) {
 		{name: "prints without end", command: []string{"/bin/sh", "-c", "cat /dev/zero"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within"},
 		{name: "hangs", command: []string{"/bin/sh", "-c", "echo waiting for you >&2; sleep 60"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within 300ms: waiting for you"},
 		{name: "not there", command: []string{"/nonexistent/fake-login"}, wantErr: protocol.ErrConfig, shown: "/nonexistent/fake-login is not there"},
-		{name: "not on PATH", command: []string{"fake-login-that-is-nowhere"}, wantErr: protocol.ErrConfig, shown: "is not there"},
+		{name: "not on PATH", command: []string{"fake-login-that-is-nowhere"}, wantErr: protocol.ErrConfig, shown: "is not there: the agent's PATH is /"},
 		{name: "a directory", command: []string{"/"}, wantErr: protocol.ErrConfig, shown: "can't be run"},
 		{name: "no program", command: []string{"/proc/self/maps"}, wantErr: protocol.ErrConfig},
 		{name: "none", wantErr: protocol.ErrConfig},

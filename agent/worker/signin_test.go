@@ -217,7 +217,7 @@ func TestSignInUnsaved(t *testing.T) {
 func TestSince(t *testing.T) {
 	t.Parallel()
 	w := newGateway(t, oauthtest.Options{})
-	w.put(w.server.Issue(), nil)
+	w.put(w.server.Issue(), func(r *store.Record) { r.Issued = r.Issued.Add(-time.Second) }) // not in the millisecond in which it is asked
 	asked := time.Now()
 	_, _, first := w.run(job.Job{Op: job.Renew, Force: true, Since: asked})
 	_, _, again := w.run(job.Job{Op: job.Renew, Force: true, Since: asked})

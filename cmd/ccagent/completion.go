@@ -36,6 +36,12 @@ EXAMPLE:
 // takesProfile are the commands whose argument is the name of a profile.
 var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
 
+// takesFile are the flags whose value is the name of a file, and takesDirectory those of a folder.
+var (
+	takesFile      = []string{"--profile-from", "--identity", "--output", "-o", "--log-file", "--export", "--ssh-config", "-F"}
+	takesDirectory = []string{"--config-dir"}
+)
+
 // argumentsOf are the words that a command takes as its arguments, where they are always the same.
 func argumentsOf(command string, commands []*cli.Command) string {
 	switch command {
@@ -46,10 +52,7 @@ func argumentsOf(command string, commands []*cli.Command) string {
 	case "guard":
 		return "claude-code"
 	case "help":
-		words := topics()
-		for _, command := range commands {
-			words = append(words, command.Name)
-		}
+		words := append(names(commands), topics()...)
 		slices.Sort(words)
 		return strings.Join(slices.Compact(words), " ")
 	case "move":
@@ -60,8 +63,13 @@ func argumentsOf(command string, commands []*cli.Command) string {
 	return ""
 }
 
-// takesFile are the flags whose value is a file.
-var takesFile = []string{"--profile-from", "--identity", "--output", "-o", "--log-file", "--export", "--ssh-config", "-F"}
+func names(commands []*cli.Command) []string {
+	names := make([]string, len(commands))
+	for i, command := range commands {
+		names[i] = command.Name
+	}
+	return names
+}
 
 // flagWords are a command's flags as they are typed.
 func flagWords(command *cli.Command) []string {
@@ -93,47 +101,51 @@ var fixedWords = map[string]string{
 	"--log-format":  "text json",
 }
 
+// completeBash writes for bash 3.2 too, which macOS has. A candidate is a line, since names of files have blanks.
 func completeBash(w io.Writer, commands []*cli.Command) error {
 	var b strings.Builder
-	b.WriteString(`# ccagent completion for bash
+	fmt.Fprintf(&b, `# ccagent completion for bash
+_ccagent_reply() {
+    local line
+    while IFS= read -r line; do COMPREPLY+=("$line"); done
+}
+_ccagent_files() {
+    compopt -o filenames 2>/dev/null
+    _ccagent_reply < <(compgen "$1" -- "$2")
+}
 _ccagent() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="`)
-	names := make([]string, len(commands))
-	for i, command := range commands {
-		names[i] = command.Name
-	}
-	fmt.Fprintf(&b, "%s\"\n", strings.Join(names, " "))
-	b.WriteString(`    else
+        words="%s"
+    else
         case $prev in
         -p|--profile|--profiles) words=$(ccagent list --names 2>/dev/null) ;;
-        ` + strings.Join(takesFile, "|") + `) COMPREPLY=($(compgen -f -- "$cur")); return ;;
-        --config-dir) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-`)
+        %s) _ccagent_files -f "$cur"; return ;;
+        %s) _ccagent_files -d "$cur"; return ;;
+`, strings.Join(names(commands), " "), strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "        %s) words=\"%s\" ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("        *) case ${COMP_WORDS[1]} in\n")
 	for _, command := range commands {
-		words := strings.TrimRight(`"`+strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands), " ")
+		words := strings.TrimSpace(strings.Join(flagWords(command), " ") + " " + argumentsOf(command.Name, commands))
 		if takesProfile[command.Name] {
 			words += ` $(ccagent list --names 2>/dev/null)`
 		}
 		extra := ""
 		switch command.Name {
 		case "import":
-			extra = `; COMPREPLY=($(compgen -f -- "$cur"))`
+			extra = `; _ccagent_files -f "$cur"`
 		case "exec":
-			extra = `; COMPREPLY=($(compgen -c -- "$cur"))`
+			extra = `; _ccagent_reply < <(compgen -c -- "$cur")`
 		}
-		fmt.Fprintf(&b, "            %s) words=%s\"%s ;;\n", command.Name, words, extra)
+		fmt.Fprintf(&b, "            %s) words=\"%s\"%s ;;\n", command.Name, words, extra)
 	}
 	b.WriteString(`            esac ;;
         esac
     fi
-    COMPREPLY+=($(compgen -W "$words" -- "$cur"))
+    _ccagent_reply < <(compgen -W "$words" -- "$cur")
 }
 complete -F _ccagent ccagent
 `)
@@ -159,15 +171,14 @@ _ccagent() {
     fi
     case $words[CURRENT-1] in
     -p|--profile|--profiles) _ccagent_profiles; return ;;
-    ` + strings.Join(takesFile, "|") + `) _files; return ;;
-    --config-dir) _files -/; return ;;
 `)
+	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
 	for _, command := range commands {
-		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.TrimRight(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands), " "))
+		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name, strings.TrimSpace(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands)))
 		switch {
 		case takesProfile[command.Name]:
 			b.WriteString("; _ccagent_profiles")
@@ -178,7 +189,8 @@ _ccagent() {
 		}
 		b.WriteString(" ;;\n")
 	}
-	b.WriteString("    esac\n}\ncompdef _ccagent ccagent\n")
+	// Found by compinit in its folders, the file is the function, and its first call is a question already.
+	b.WriteString("    esac\n}\nif [[ $funcstack[1] == _ccagent ]]; then _ccagent \"$@\"; else compdef _ccagent ccagent; fi\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -207,7 +219,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
 			case slices.Contains(takesFile, long):
 				b.WriteString(" -r -F")
-			case long == "--config-dir":
+			case slices.Contains(takesDirectory, long):
 				b.WriteString(" -x -a '(__fish_complete_directories)'")
 			case fixedWords[long] != "":
 				fmt.Fprintf(&b, " -x -a '%s'", fixedWords[long])

@@ -28,7 +28,7 @@ func timeoutFlag() cli.Flag {
 }
 
 func jsonFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "json", Usage: "print JSON (docs/json.md)"}
+	return &cli.BoolFlag{Name: "json", Usage: "print JSON (ccagent help json)"}
 }
 
 // connection is a command's way to the agent, for as long as its --timeout allows.

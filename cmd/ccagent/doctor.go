@@ -82,7 +82,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	})...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, pid) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, env, config) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
 	found = append(found, checkFiles(env, config)...)
 	found = append(found, checkConnections(env, config)...)

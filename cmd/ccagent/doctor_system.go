@@ -69,26 +69,31 @@ func checkHelper(ctx context.Context) finding {
 }
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
-func checkUnits(ctx context.Context, env environ, config agent.Config) []finding {
-	s, err := thisService()
-	if err != nil || !s.there(ctx) {
+func checkUnits(ctx context.Context, config agent.Config) []finding {
+	s, err := thisService(ctx, false)
+	if err != nil || s.absent != nil {
 		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
 	}
 	if s.manager != "systemd" {
 		if _, err := os.Stat(s.files[0].path); errors.Is(err, fs.ErrNotExist) {
 			return []finding{{"units", "skip", "launchd was not told of the agent", ""}}
 		}
-		return []finding{{"units", "ok", s.files[0].path, ""}}
+		return append([]finding{{"units", "ok", s.files[0].path, ""}}, checkAtLogin(ctx, s, config)...)
 	}
 	show := func(unit, property string) string {
-		out, _ := exec.CommandContext(ctx, "systemctl", "--user", "show", "-P", property, unit).Output()
-		return strings.TrimSpace(string(out))
+		value, _ := showUnit(ctx, property, unit)
+		return value
 	}
 	var found []finding
+	_, program, _ := strings.Cut(show("ccagent.service", "ExecStart"), "path=")
+	program, _, _ = strings.Cut(program, " ;")
+	_, missing := os.Stat(program)
 	socket, service := show("ccagent.socket", "ActiveState"), show("ccagent.service", "ActiveState")
 	switch {
 	case show("ccagent.socket", "LoadState") != "loaded":
 		found = append(found, finding{"units", "skip", "systemd does not know the agent; helpers start it", ""})
+	case program != "" && missing != nil:
+		found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
 	case service == "failed" || socket == "failed":
 		found = append(found, finding{"units", "fail", "systemd says that the agent failed: " + show("ccagent.service", "Result"), "systemctl --user reset-failed ccagent.socket ccagent.service && systemctl --user restart ccagent.socket"})
 	case socket != "active":
@@ -96,21 +101,18 @@ func checkUnits(ctx context.Context, env environ, config agent.Config) []finding
 	default:
 		found = append(found, finding{"units", "ok", "systemd listens, and the service is " + service, ""})
 	}
-	if exec := show("ccagent.service", "ExecStart"); exec != "" {
-		if _, path, ok := strings.Cut(exec, "path="); ok {
-			path, _, _ = strings.Cut(path, " ;")
-			if _, err := os.Stat(path); err != nil {
-				found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + path, "ccagent install"})
-			}
-		}
-	}
-	for _, name := range differing(ctx, s) {
+	for _, name := range differing(s) {
 		found = append(found, judgeVariable(name, config))
 	}
-	if viewed(config) && show("ccagent.service", "UnitFileState") != "enabled" {
-		found = append(found, finding{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"})
+	found = append(found, offPath(s, config)...)
+	return append(found, checkAtLogin(ctx, s, config)...)
+}
+
+func checkAtLogin(ctx context.Context, s service, config agent.Config) []finding {
+	if !viewed(config) || s.startsAtLogin(ctx) {
+		return nil
 	}
-	return found
+	return []finding{{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"}}
 }
 
 // judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the profiles

@@ -85,28 +85,30 @@ func probe(ctx context.Context, agent protocol.Agent) error {
 	return err
 }
 
-// shell is how a shell sets, unsets and quotes.
+// shell is how a shell sets, unsets and quotes, and takes what `ccagent env` prints.
 type shell struct {
 	set, unset string
 	quote      func(string) string
+	load       string
 }
 
 var shells = map[string]shell{
 	"sh":         posix,
 	"bash":       posix,
 	"zsh":        posix,
-	"fish":       {"set -gx %s %s;", "set -e %s;", quoteWith(`\`, `\\`, `'`, `\'`)},
-	"csh":        {"setenv %s %s;", "unsetenv %s;", quoteCsh},
-	"tcsh":       {"setenv %s %s;", "unsetenv %s;", quoteCsh},
+	"fish":       {"set -gx %s %s;", "set -e %s;", quoteWith(`\`, `\\`, `'`, `\'`), "ccagent env | source"},
+	"csh":        csh,
+	"tcsh":       csh,
 	"powershell": powershell,
 	"pwsh":       powershell,
 }
 
 var (
-	posix      = shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`)}
+	posix      = shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`), `eval "$(ccagent env)"`}
+	csh        = shell{"setenv %s %s;", "unsetenv %s;", quoteCsh, "eval `ccagent env`"}
 	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // history is expanded even between single quotes
 	powershell = shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
-		`'`, `''`, `‘`, `‘‘`, `’`, `’’`, `‚`, `‚‚`, `‛`, `‛‛`)} // it takes the typographic ones for quotes as well
+		`'`, `''`, `‘`, `‘‘`, `’`, `’’`, `‚`, `‚‚`, `‛`, `‛‛`), "ccagent env | Out-String | Invoke-Expression"} // it takes the typographic ones for quotes as well
 )
 
 // quoteWith puts a string into single quotes, with the pairs of what is replaced inside.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os/exec"
 	"slices"
 	"strings"
 
@@ -23,7 +24,8 @@ func helpCommand() *cli.Command {
 
 EXAMPLE:
    ccagent help login
-   ccagent help config`,
+   ccagent help docs/login.md
+   ccagent help stores`,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "the source of ccagent(1)"}},
 		Action: func(c *cli.Context) error {
 			name := c.Args().First()
@@ -40,6 +42,9 @@ EXAMPLE:
 				return err
 			}
 			topic := strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".md") // as other texts name it
+			if page, ok := pages[name]; ok {
+				topic = page
+			}
 			if command := c.App.Command(name); command != nil && !command.Hidden {
 				if err := cli.ShowCommandHelp(c, name); err != nil || !slices.Contains(topics(), name) {
 					return err
@@ -55,6 +60,9 @@ EXAMPLE:
 				_, err = c.App.Writer.Write(text)
 				return err
 			}
+			if name == "cchelper" {
+				return helperHelp(c)
+			}
 			hint := "there are the topics " + strings.Join(topics(), ", ") + "\nccagent --help lists the commands"
 			if like := nearest(c.App.VisibleCommands(), name); like != "" {
 				hint = "did you mean " + like + "?\n" + hint
@@ -62,6 +70,23 @@ EXAMPLE:
 			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("neither a command nor a topic: %q", name), Hint: hint}
 		},
 	}
+}
+
+// pages are the topics that manual pages of another name are made from.
+var pages = map[string]string{"ccagent.toml": "config", "config.toml": "config", "ccagent-protocol": "protocol"}
+
+// helperHelp has cchelper explain itself.
+func helperHelp(c *cli.Context) error {
+	path, err := helperPath()
+	if err != nil {
+		return err
+	}
+	text, err := exec.CommandContext(c.Context, path, "--help").Output()
+	if err != nil {
+		return err
+	}
+	_, err = c.App.Writer.Write(text)
+	return err
 }
 
 // topics are the documents, by name.
@@ -83,7 +108,7 @@ func manualSource(app *cli.App) error {
 	section("DESCRIPTION", prose+"\n\n"+example)
 	b.WriteString("# COMMANDS\n\n")
 	for _, command := range app.VisibleCommands() {
-		fmt.Fprintf(&b, "## ccagent %s %s\n\n", command.Name, mdEscape(command.ArgsUsage))
+		fmt.Fprintf(&b, "### ccagent %s %s\n\n", command.Name, mdEscape(command.ArgsUsage))
 		prose, example := splitExample(command.Description)
 		fmt.Fprintf(&b, "%s.\n\n%s\n\n", mdEscape(capital(command.Usage)), mdEscape(prose))
 		for _, flag := range command.VisibleFlags() {
@@ -95,7 +120,10 @@ func manualSource(app *cli.App) error {
 	}
 	section("EXIT STATUS", "0 done; 1 a fault of ours; 2 usage or configuration; 3 not found; 4 sign in again; 5 no agent; 6 refused, or locked; 7 try again; 8 storage; "+
 		"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 interrupted.")
-	section("FILES", "`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the socket, where CCAGENT_SOCK names no other\n\n"+
+	section("ENVIRONMENT", "**CCAGENT\\_SOCK**\n: the agent's socket, where it is not `$XDG_RUNTIME_DIR/ccagent/agent.sock` (without XDG_RUNTIME_DIR `ccagent-UID/agent.sock` in `$TMPDIR`, "+
+		"else in `/tmp`); no agent is started there\n\n**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not yours\n\n"+
+		"Variables that stand for an option are named with it.")
+	section("FILES", "`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the socket\n\n"+
 		"`~/.local/share/ccagent`, `~/.local/state/ccagent`\n: records of store file and encrypted; the log, and what is remembered")
 	section("SEE ALSO", "cchelper(1), ccagent.toml(5), ccagent-protocol(7), ssh-agent(1)")
 	_, err := io.WriteString(app.Writer, b.String())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,15 +11,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
-
-// managerTime bounds what a service manager is asked to do.
-const managerTime = 60 * time.Second
 
 func installCommand() *cli.Command {
 	return &cli.Command{
@@ -48,7 +44,7 @@ func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uninstall",
 		Usage: "undo install",
-		Description: `Has the manager stop listening, ends the agent once its renewals are done, and removes the files that install
+		Description: `Ends the agent once its renewals are done, has the manager stop listening, and removes the files that install
 wrote. One that was changed since then stays, and is named. Profiles and sign-ins stay as they are.
 
 EXAMPLE:
@@ -61,140 +57,169 @@ EXAMPLE:
 	}
 }
 
-// thisService describes the running program to the manager of this system.
-func thisService() (service, error) {
+// thisService describes the running program to the manager of this system. atLogin matters where a file says that: see
+// [service.atLogin].
+func thisService(ctx context.Context, atLogin bool) (service, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return service{}, err
 	}
 	if runtime.GOOS == "darwin" {
-		return launchdService(getenv, exe, os.Getuid())
+		s, err := launchdService(getenv, exe, os.Getuid(), atLogin)
+		if err == nil {
+			_, s.absent = outputOf(ctx, "launchctl", "print", "gui/"+strconv.Itoa(os.Getuid()))
+		}
+		return s, err
 	}
-	return systemdService(getenv, exe)
+	manager, absent := askSystemd(ctx)
+	s, err := systemdService(getenv, exe, manager)
+	s.absent = absent
+	return s, err
+}
+
+// cantInstall is why the manager can't be left to start the agent for programs that are started from here, nil if it can.
+func cantInstall(s service) error {
+	switch {
+	case os.Geteuid() == 0 && getenv("SUDO_USER") != "":
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
+	case s.absent != nil:
+		return noManager(s)
+	}
+	return asksThere(s)
 }
 
 func install(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	s, err := thisService()
+	ctx := c.Context
+	s, err := thisService(ctx, c.Bool("at-login"))
+	if err == nil {
+		err = cantInstall(s)
+	}
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, managerTime)
-	defer cancel()
-	if os.Geteuid() == 0 && getenv("SUDO_USER") != "" {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
-	}
-	if !s.there(ctx) {
-		return noManager(s)
-	}
-	packaged := s.packaged()
-	if !packaged && !c.Bool("force") {
-		if err := refuseForeign(c, s); err != nil {
-			return err
-		}
-	}
-	if err := mayEnd(c, ctx); err != nil {
-		return err
-	}
-	written, pid, err := takeOver(c, ctx, s, packaged, c.Bool("at-login"))
+	foreign, err := s.foreign()
 	if err != nil {
 		return err
 	}
+	if foreign != nil && !c.Bool("force") {
+		return refuseForeign(c, s, foreign)
+	}
+	force, err := mayEnd(c)
+	if err != nil {
+		return err
+	}
+
 	w := c.App.Writer
+	packaged := s.packaged()
+	changed, pid, err := takeOver(c, ctx, s, packaged, force, c.Bool("at-login"))
+	for _, what := range changed {
+		fmt.Fprintln(w, what)
+	}
+	if err != nil {
+		return err
+	}
 	switch {
 	case packaged:
 		fmt.Fprintln(w, "the units of the package are used")
-	case written == nil:
+	case changed == nil:
 		fmt.Fprintln(w, "the files were there already")
 	}
-	for _, path := range written {
-		fmt.Fprintln(w, "wrote "+path)
+	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
+	for _, name := range differing(s) {
+		warn(c.App.ErrWriter, "%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s", name, s.manager, name)
 	}
-	environmentDiffers(c, ctx, s)
+	for _, f := range offPath(s, config) {
+		warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
+	}
 	if c.Bool("at-login") {
 		fmt.Fprintln(w, "it starts at login")
 		lingers(c)
+	} else if viewed(config) {
+		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.manager, pid)
 	return err
 }
 
-// refuseForeign shows what would be written over, if it is not ours.
-func refuseForeign(c *cli.Context, s service) error {
-	foreign, err := s.foreign()
-	if err != nil || foreign == nil {
+// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. Also
+// where that fails, changed says which files were written or removed for it.
+func takeOver(c *cli.Context, ctx context.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
+	var files []string
+	did := "wrote "
+	if packaged { // what an earlier install has written would win over it
+		did = "removed "
+		files, _, err = s.remove(true)
+	} else {
+		files, err = s.write()
+	}
+	for _, path := range files {
+		changed = append(changed, did+path)
+	}
+	if err == nil {
+		err = handOverSocket(c, ctx, s, force)
+	}
+	if err == nil && atLogin && s.atLogin != nil {
+		_, err = outputOf(ctx, s.atLogin...)
+	}
+	if err == nil {
+		pid, err = activates(ctx, s)
+	}
+	return changed, pid, err
+}
+
+func noManager(s service) error {
+	return &protocol.Error{Code: protocol.CodeConfig,
+		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.absent.Error() + ")",
+		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\n" +
+			shells[guessShell(getenv("SHELL"))].load}
+}
+
+// asksThere fails where programs that are started from here would not ask at the socket on which the manager listens.
+func asksThere(s service) error {
+	path, _, err := protocol.SocketPath()
+	if err != nil || s.socket == "" || path == s.socket {
 		return err
 	}
+	hint := "unset CCAGENT_SOCK, here and in the shell's profile"
+	if getenv("CCAGENT_SOCK") == "" {
+		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + s.environment("XDG_RUNTIME_DIR")
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
+}
+
+// refuseForeign shows what would be lost.
+func refuseForeign(c *cli.Context, s service, foreign []serviceFile) error {
 	for _, f := range foreign {
-		for _, ours := range s.files {
-			if ours.path == f.path {
-				showDiff(c.App.ErrWriter, f.path, f.content, ours.content)
-			}
+		if target, _ := os.Readlink(f.path); target == os.DevNull {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: f.path + " is masked: it was to be used by nobody",
+				Hint: "unmask it with: systemctl --user unmask " + filepath.Base(f.path)}
 		}
+		i := slices.IndexFunc(s.files, func(ours serviceFile) bool { return ours.path == f.path })
+		showDiff(c.App.ErrWriter, f.path, f.content, s.files[i].content)
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
 		Hint: "replace it with: ccagent install --force"}
 }
 
-// takeOver has the manager listen, in the place of whichever agent does, and returns the files it wrote for that and the agent that a
-// connection then starts.
-func takeOver(c *cli.Context, ctx context.Context, s service, packaged, atLogin bool) (written []string, pid int, err error) {
-	if !packaged {
-		if written, err = s.write(); err != nil {
-			return nil, 0, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-		}
+// mayEnd asks before the running agent takes what it alone holds with it, and reports whether that is meant to be lost. An agent
+// that holds nothing has ended.
+func mayEnd(c *cli.Context) (force bool, err error) {
+	if c.Bool("yes") {
+		return true, nil
 	}
-	if err := handOverSocket(c, ctx, s); err != nil {
-		return nil, 0, err
+	err = stopAgent(c, false)
+	if errors.Is(err, protocol.ErrStorage) || errors.Is(err, protocol.ErrLocked) {
+		return true, confirm(c.Context, err.Error()+"; end it nevertheless?", "--yes")
 	}
-	if atLogin && s.atLogin != nil {
-		if err := runQuietly(ctx, s.atLogin); err != nil {
-			return nil, 0, err
-		}
-	}
-	pid, err = activates(ctx, s)
-	return written, pid, err
-}
-
-func noManager(s service) error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no service manager of yours to talk to (" + s.manager + "), as in a container, or in WSL without systemd",
-		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\neval \"$(ccagent env)\""}
-}
-
-// mayEnd asks before the running agent takes what it alone holds with it.
-func mayEnd(c *cli.Context, ctx context.Context) error {
-	alone, err := heldAlone(ctx)
-	if err != nil || alone == "" || c.Bool("yes") {
-		return err
-	}
-	return confirm(c.Context, "the running agent alone holds the record of profile "+alone+"; end it?", "--yes")
-}
-
-// heldAlone is a profile whose record is in the running agent's memory alone, "" if there is none.
-func heldAlone(ctx context.Context) (profile string, err error) {
-	client, err := protocol.ClientFromEnv(false)
-	if err != nil {
-		return "", err
-	}
-	defer client.Close()
-	client.Home = protocol.Home{}
-	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
-	if err != nil {
-		return "", nil // none is running, or it is hanging and will be replaced
-	}
-	for _, p := range status.Profiles {
-		if p.Store == "memory" && p.HasToken || p.State == protocol.StateUnsaved {
-			return p.Name, nil
-		}
-	}
-	return "", nil
+	return false, err
 }
 
 // handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
 // goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
-func handOverSocket(c *cli.Context, ctx context.Context, s service) error {
+func handOverSocket(c *cli.Context, ctx context.Context, s service, force bool) error {
 	if s.manager == "launchd" {
 		runAll(ctx, s.disable) // a job that is loaded can't be loaded again
 	}
@@ -203,7 +228,7 @@ func handOverSocket(c *cli.Context, ctx context.Context, s service) error {
 			return err
 		}
 	}
-	if err := stopAgent(c, true); err != nil {
+	if err := stopAgent(c, force); err != nil {
 		return err
 	}
 	return runAll(ctx, s.enable)
@@ -216,22 +241,24 @@ func activates(ctx context.Context, s service) (int, error) {
 		return 0, err
 	}
 	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
-		out, err := exec.CommandContext(ctx, "launchctl", "getenv", "CCAGENT_SOCK").Output()
-		if path = strings.TrimSpace(string(out)); err != nil || path == "" {
+		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
 			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK"}
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, managerTime)
+	defer cancel()
 	client := protocol.NewClient(path)
 	defer client.Close()
 	status, err := client.Status(ctx, protocol.StatusRequest{})
 	if err != nil {
-		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(), Hint: diagnosis(s)}
+		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(),
+			Hint: diagnosis(s) + "\nundo it with: ccagent uninstall"}
 	}
 	if s.manager == "systemd" {
-		out, err := exec.CommandContext(ctx, "systemctl", "--user", "show", "-P", "MainPID", "ccagent.service").Output()
-		if pid, _ := strconv.Atoi(strings.TrimSpace(string(out))); err != nil || pid != status.Agent.PID {
+		main, err := showUnit(ctx, "MainPID", "ccagent.service")
+		if pid, _ := strconv.Atoi(main); err != nil || pid != status.Agent.PID {
 			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d answers at %s, and systemd did not start it", status.Agent.PID, path),
-				Hint: "unset CCAGENT_SOCK if it is set, end that agent with ccagent stop, and try again"}
+				Hint: "end that agent with ccagent stop, and try again"}
 		}
 	}
 	return status.Agent.PID, nil
@@ -244,48 +271,47 @@ func diagnosis(s service) string {
 	return "see: systemctl --user status ccagent.socket ccagent.service"
 }
 
-// environmentDiffers warns where the manager's agent would read another configuration than this shell's programs mean.
-func environmentDiffers(c *cli.Context, ctx context.Context, s service) {
-	for _, name := range differing(ctx, s) {
-		warn(c.App.ErrWriter, "%s is set here, and not for systemd's programs; tell it with: systemctl --user import-environment %s, in the shell's profile", name, name)
-	}
-}
-
 // differing are the variables that decide what an agent does and that are other ones for the manager's.
-func differing(ctx context.Context, s service) []string {
-	if s.manager != "systemd" {
+func differing(s service) []string {
+	if s.environment == nil {
 		return nil
 	}
-	out, err := exec.CommandContext(ctx, "systemctl", "--user", "show-environment").Output()
-	if err != nil {
-		return nil
-	}
-	theirs := shownEnvironment(string(out))
 	var names []string
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
 		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
-		if value := getenv(name); value != "" && theirs[name] != value {
+		if value := getenv(name); value != "" && value != s.environment(name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
-// the star of NO_PROXY, comes as $'...'.
-func shownEnvironment(text string) map[string]string {
-	shown := map[string]string{}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
-		if quoted, ok := strings.CutPrefix(value, "$'"); ok {
-			quoted = strings.ReplaceAll(strings.ReplaceAll(strings.TrimSuffix(quoted, "'"), `\'`, "'"), `"`, `\"`)
-			if plain, err := strconv.Unquote(`"` + quoted + `"`); err == nil {
-				value = plain
-			}
-		}
-		shown[name] = value
+// offPath finds the login commands that a shell finds here, and the manager's agent does not.
+func offPath(s service, config agent.Config) []finding {
+	if s.environment == nil {
+		return nil
 	}
-	return shown
+	var found []finding
+	for _, p := range config.Profiles {
+		settings, err := workerSettings(p)
+		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
+			continue
+		}
+		if here, err := exec.LookPath(settings.Command[0]); err == nil && !onPath(s.environment("PATH"), settings.Command[0]) {
+			found = append(found, finding{"unit environment", "warn",
+				fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
+				"name it by its whole path in config.toml: " + here})
+		}
+	}
+	return found
+}
+
+// onPath reports whether one of the folders of path has the program.
+func onPath(path, program string) bool {
+	return slices.ContainsFunc(filepath.SplitList(path), func(dir string) bool {
+		_, err := exec.LookPath(filepath.Join(dir, program))
+		return filepath.IsAbs(dir) && err == nil
+	})
 }
 
 // lingers warns where the agent ends with the last login.
@@ -302,16 +328,30 @@ func lingers(c *cli.Context) {
 	}
 }
 
+const notAtLogin = "nothing starts the agent at login, and without it the token that Claude Code sees runs out"
+
+// mendAtLogin is what to do about that.
+func mendAtLogin() string {
+	return "mend it with: ccagent install --at-login (without a service manager: " + shells[guessShell(getenv("SHELL"))].load + " in the shell's profile)"
+}
+
+// warnNotAtLogin says so if nothing starts the agent at login.
+func warnNotAtLogin(c *cli.Context, s service) {
+	if s.startsAtLogin(c.Context) {
+		lingers(c)
+		return
+	}
+	warn(c.App.ErrWriter, "%s; %s", notAtLogin, mendAtLogin())
+}
+
 // startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
 func startAtLogin(c *cli.Context) {
-	ctx, cancel := context.WithTimeout(c.Context, managerTime)
-	defer cancel()
-	done, err := enableAtLogin(c, ctx)
+	done, err := enableAtLogin(c, c.Context)
 	if err != nil {
 		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
 			conn.close()
 		}
-		warn(c.App.ErrWriter, "nothing starts the agent at login, and without it the token that Claude Code sees runs out (%v); mend it with: ccagent install --at-login (without systemd: eval \"$(ccagent env)\" in the shell's profile)", err)
+		warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
 		return
 	}
 	if done {
@@ -323,42 +363,37 @@ func startAtLogin(c *cli.Context) {
 // enableAtLogin does what `install --at-login` does where that asks nothing and replaces nothing of others, and reports whether
 // anything was to be done.
 func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
-	s, err := thisService()
-	switch {
-	case err != nil:
+	s, err := thisService(ctx, true)
+	if err == nil {
+		err = cantInstall(s)
+	}
+	if err != nil {
 		return false, err
-	case getenv("CCAGENT_SOCK") != "" && s.manager == "systemd":
-		return false, errors.New("CCAGENT_SOCK names a socket of your own")
-	case os.Geteuid() == 0 && getenv("SUDO_USER") != "":
-		return false, errors.New("under sudo it would be root's")
-	case !s.there(ctx):
-		return false, errors.New("there is no service manager of yours")
 	}
-	if s.manager == "launchd" {
-		if _, err := os.Stat(s.files[0].path); err == nil {
-			return false, nil
-		}
-	}
-	if s.atLogin != nil && runQuietly(ctx, []string{"systemctl", "--user", "is-enabled", "-q", "ccagent.service"}) == nil {
+	if s.startsAtLogin(ctx) {
 		return false, nil
 	}
-	if s.atLogin != nil && runQuietly(ctx, []string{"systemctl", "--user", "is-enabled", "-q", "ccagent.socket"}) == nil {
-		return true, runQuietly(ctx, s.atLogin)
-	}
-	packaged := s.packaged()
-	if !packaged {
-		if foreign, err := s.foreign(); err != nil || foreign != nil {
-			return false, cmp.Or(err, errors.New("its units are not ours"))
+	if s.manager == "systemd" {
+		if _, err := outputOf(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.socket"); err == nil {
+			_, err = outputOf(ctx, s.atLogin...)
+			return true, err
 		}
 	}
+	foreign, err := s.foreign()
+	if err == nil && foreign != nil {
+		err = errors.New(foreign[0].path + " is not ours")
+	}
+	if err != nil {
+		return false, err
+	}
 	// The manager's agent would look for the sign-in elsewhere.
-	if names := differing(ctx, s); slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "XDG_") }) {
-		return false, errors.New(strings.Join(names, ", ") + " is not set for the service manager's programs")
+	if names := differing(s); slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "XDG_") }) {
+		return false, errors.New(strings.Join(names, ", ") + " is not set for what " + s.manager + " starts")
 	}
-	if profile, err := heldAlone(ctx); err != nil || profile != "" {
-		return false, cmp.Or(err, errors.New("the running agent alone holds the record of profile "+profile))
+	if err := stopAgent(c, false); err != nil { // not one that holds what no store has
+		return false, err
 	}
-	_, _, err = takeOver(c, ctx, s, packaged, true)
+	_, _, err = takeOver(c, ctx, s, s.packaged(), false, true)
 	return true, err
 }
 
@@ -366,32 +401,28 @@ func uninstall(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	s, err := thisService()
+	ctx := c.Context
+	s, err := thisService(ctx, false)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context, managerTime)
-	defer cancel()
-	there := s.there(ctx)
-	installed := s.packaged()
-	for _, f := range s.files {
-		if _, err := os.Lstat(f.path); err == nil {
-			installed = true
+	if !s.installed() && !s.packaged() {
+		said := "it is not installed"
+		if foreign, _ := s.foreign(); foreign != nil {
+			said += "; " + foreign[0].path + " is somebody else's, and stays"
 		}
-	}
-	if !installed {
-		_, err := fmt.Fprintln(c.App.Writer, "it is not installed")
-		return err
-	}
-	if err := mayEnd(c, ctx); err != nil {
+		_, err := fmt.Fprintln(c.App.Writer, said)
 		return err
 	}
 	var disabled error
-	if there {
+	if s.absent == nil {
+		if _, err := mayEnd(c); err != nil {
+			return err
+		}
 		disabled = runAll(ctx, s.disable)
 	}
-	removed, kept, err := s.remove()
-	if there {
+	removed, kept, err := s.remove(false)
+	if s.absent == nil {
 		disabled = errors.Join(disabled, runAll(ctx, s.forget))
 	}
 	for _, path := range removed {
@@ -402,6 +433,9 @@ func uninstall(c *cli.Context) error {
 	}
 	if err := errors.Join(err, disabled); err != nil {
 		return err
+	}
+	if config, _, _ := loadConfig(getenv); viewed(config) {
+		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.manager)
 	return err

@@ -16,16 +16,29 @@ import (
 
 	"filippo.io/age"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/protocol"
 )
 
 func TestMain(m *testing.M) {
 	syscall.Umask(0o022) // the tests' folders are not open to others, who may not write configuration
-	testscript.Main(m, map[string]func(){
+	testscript.Main(noTerminal{m}, map[string]func(){
 		"ccagent":     main,
 		"fakebrowser": fakeBrowser,
 	})
+}
+
+// noTerminal runs the tests away from the terminal that `make test` was typed at: what asks a person there would wait for ever.
+// Scripts that want a terminal make one.
+type noTerminal struct{ *testing.M }
+
+func (m noTerminal) Run() int {
+	if tty, err := os.Open("/dev/tty"); err == nil {
+		unix.IoctlSetInt(int(tty.Fd()), unix.TIOCNOTTY, 0)
+		tty.Close()
+	}
+	return m.M.Run()
 }
 
 // TestScripts runs the program as its users do, each script with a home and, where it starts one, an agent of its own.

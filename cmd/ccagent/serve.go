@@ -33,7 +33,7 @@ systemd or launchd hands over. Helpers and "ccagent env" start it on their own;
 run it yourself to watch its log or below a service manager.
 
 With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
-nothing else, for a container or another user (docs/remote.md), and asks your agent for them.
+nothing else, for a container or another user (ccagent help remote), and asks your agent for them.
 
 SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
 

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/xml"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -21,14 +25,14 @@ func fakeHome(t *testing.T) environ {
 func TestServiceFiles(t *testing.T) {
 	t.Parallel()
 	env := fakeHome(t)
-	systemd, err := systemdService(env, "/opt/50% \"off\"/ccagent")
+	systemd, err := systemdService(env, "/opt/50% off $x/ccagent", userManager{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if unit := string(systemd.files[1].content); !strings.Contains(unit, "\nExecStart=\"/opt/50%% \\\"off\\\"/ccagent\" serve\n") {
+	if unit := string(systemd.files[1].content); !strings.Contains(unit, "\nExecStart=\"/opt/50%% off $x/ccagent\" serve\n") {
 		t.Errorf("the unit is %s", unit)
 	}
-	launchd, err := launchdService(env, "/opt/a&b/ccagent", 501)
+	launchd, err := launchdService(env, "/opt/a&b/ccagent", 501, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +55,40 @@ func TestServiceFiles(t *testing.T) {
 	}
 }
 
+// TestLaunchdAtLogin tells launchd by the job's file, which stays told when it is installed again.
+func TestLaunchdAtLogin(t *testing.T) {
+	t.Parallel()
+	env := fakeHome(t)
+	for i, test := range []struct{ asked, want bool }{{false, false}, {true, true}, {false, true}} {
+		s, err := launchdService(env, "/opt/ccagent", 501, test.asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.write(); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.startsAtLogin(t.Context()); got != test.want {
+			t.Errorf("%d: it starts at login: %v", i, got)
+		}
+		text := s.files[0].content
+		if n := bytes.Count(text, []byte("<key>")) - bytes.Count(text, []byte("</key>")); n != 0 || !isMarked(text) {
+			t.Errorf("%d: the job is %s", i, text)
+		}
+		for d := xml.NewDecoder(bytes.NewReader(text)); ; {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 // TestServiceIsKept tells our files from those of others: they are written and removed, and the others never are.
 func TestServiceIsKept(t *testing.T) {
 	t.Parallel()
 	env := fakeHome(t)
-	s, err := systemdService(env, "/usr/local/bin/ccagent")
+	s, err := systemdService(env, "/usr/local/bin/ccagent", userManager{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +102,7 @@ func TestServiceIsKept(t *testing.T) {
 	}
 
 	// An upgrade to another place replaces what we wrote.
-	moved, _ := systemdService(env, "/opt/ccagent")
+	moved, _ := systemdService(env, "/opt/ccagent", userManager{})
 	if foreign, err := moved.foreign(); err != nil || foreign != nil {
 		t.Errorf("%v counts as somebody else's, %v", foreign, err)
 	}
@@ -83,7 +116,7 @@ func TestServiceIsKept(t *testing.T) {
 	if foreign, err := moved.foreign(); err != nil || len(foreign) != 1 || foreign[0].path != s.files[1].path {
 		t.Errorf("%v counts as somebody else's, %v", foreign, err)
 	}
-	removed, kept, err := moved.remove()
+	removed, kept, err := moved.remove(false)
 	if err != nil || !slices.Equal(removed, []string{s.files[0].path}) || !slices.Equal(kept, []string{s.files[1].path}) {
 		t.Errorf("removed %q, kept %q, %v", removed, kept, err)
 	}
@@ -91,15 +124,91 @@ func TestServiceIsKept(t *testing.T) {
 		t.Error("a changed unit was not left alone")
 	}
 
-	// A package's units for the same program are enough.
-	if moved.elsewhere = s.elsewhere; moved.packaged() {
-		t.Error("there is no package")
+	if !s.installed() {
+		t.Error("what was installed and changed is not known any more")
 	}
-	for _, f := range moved.files {
+
+	// Forced, a link is replaced and not what it leads to, which is /dev/null for a unit that is masked.
+	target := filepath.Join(t.TempDir(), "theirs")
+	os.WriteFile(target, []byte("theirs\n"), 0o644)
+	os.Remove(s.files[1].path)
+	os.Symlink(target, s.files[1].path)
+	if written, err = s.write(); err != nil || !slices.Equal(written, []string{s.files[0].path, s.files[1].path}) {
+		t.Errorf("wrote %q, %v", written, err)
+	}
+	if text, _ := os.ReadFile(target); string(text) != "theirs\n" {
+		t.Errorf("the target of a link is now %s", text)
+	}
+
+	// What enabling made goes too, where there is no manager to do it.
+	os.Mkdir(filepath.Dir(s.links[0]), 0o755)
+	os.Symlink(s.files[0].path, s.links[0])
+	if removed, kept, err := s.remove(false); err != nil || len(removed) != 2 || kept != nil {
+		t.Errorf("removed %q, kept %q, %v", removed, kept, err)
+	}
+	if _, err := os.Lstat(s.links[0]); err == nil || s.installed() {
+		t.Error("something is left of it")
+	}
+}
+
+// TestServiceOfPackage uses a package's units for the same program, and none that others win over.
+func TestServiceOfPackage(t *testing.T) {
+	t.Parallel()
+	env := fakeHome(t)
+	admin, vendor := t.TempDir(), t.TempDir()
+	manager := userManager{unitPath: env("HOME") + "/.config/systemd/user " + admin + " " + vendor}
+	s, err := systemdService(env, "/usr/bin/ccagent", manager)
+	if err != nil || s.packaged() {
+		t.Fatalf("there is no package; %v", err)
+	}
+	other, _ := systemdService(env, "/opt/ccagent", manager)
+	for _, f := range s.files {
 		text, _, _ := strings.Cut(string(f.content), "#"+markText)
-		os.WriteFile(filepath.Join(s.elsewhere[0], filepath.Base(f.path)), []byte(text), 0o644)
+		os.WriteFile(filepath.Join(vendor, filepath.Base(f.path)), []byte(text), 0o644)
 	}
-	if !moved.packaged() || s.packaged() {
+	if !s.packaged() || other.packaged() || s.installed() {
 		t.Error("a package's units are taken for another program's, or not at all")
+	}
+	os.Symlink(os.DevNull, filepath.Join(admin, "ccagent.socket"))
+	if s.packaged() {
+		t.Error("a package's units are taken though the administrator has masked one")
+	}
+}
+
+// TestManagerOfOtherEnvironment has a systemd that began before the shell's settings were made.
+func TestManagerOfOtherEnvironment(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	env := func(name string) string {
+		return map[string]string{"HOME": home, "XDG_CONFIG_HOME": home + "/elsewhere"}[name]
+	}
+	m := userManager{
+		unitPath:    "/run/user/1000/systemd/transient " + home + "/.config/systemd/user /etc/systemd/user " + home + "/.local/share/systemd/user",
+		environment: "XDG_RUNTIME_DIR=/run/user/1000\nNO_PROXY=$'*.example.com,it\\'s'\nPATH=/usr/bin",
+	}
+	s, err := systemdService(env, "/usr/bin/ccagent", m)
+	if err != nil || s.files[0].path != home+"/.config/systemd/user/ccagent.socket" || slices.Contains(s.elsewhere, home+"/.config/systemd/user") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s.socket != "/run/user/1000/ccagent/agent.sock" || s.environment("NO_PROXY") != "*.example.com,it's" || s.environment("PATH") != "/usr/bin" || s.environment("TH") != "" {
+		t.Errorf("it listens at %s, and has NO_PROXY=%s, PATH=%s", s.socket, s.environment("NO_PROXY"), s.environment("PATH"))
+	}
+	for _, exe := range []string{"/opt/new\nline", `/opt/it's`, `/opt/"it"`, `/opt/a\b`, "/opt/\xff"} {
+		if _, err := systemdService(env, exe, m); err == nil {
+			t.Errorf("a unit names %q", exe)
+		}
+	}
+}
+
+// TestReplaceFileLeavesDevices has a pipe for what could be /dev/null.
+func TestReplaceFileLeavesDevices(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	os.Symlink("pipe", filepath.Join(dir, "link"))
+	if err := replaceFile(filepath.Join(dir, "link"), []byte("x"), 0o644); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
 	}
 }

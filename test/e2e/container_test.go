@@ -185,6 +185,16 @@ func TestUserManager(t *testing.T) {
 		}
 	})
 
+	t.Run("reload", func(t *testing.T) {
+		pid := c.must("systemctl --user show --value -p MainPID ccagent.service")
+		c.must("echo broken >>.config/ccagent/config.toml; systemctl --user reload ccagent.service")
+		wait(t, "the agent to have looked", func() bool { return strings.Contains(c.must("ccagent status"), "config.toml") })
+		c.must("sed -i '/^broken$/d' .config/ccagent/config.toml; systemctl --user reload ccagent.service")
+		if now := c.must("systemctl --user show --value -p MainPID ccagent.service"); now != pid {
+			t.Errorf("agent %s runs, it was %s", now, pid)
+		}
+	})
+
 	t.Run("restart in the middle of a renewal", func(t *testing.T) {
 		for range 3 {
 			before := c.stored()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // TestInstall is alice's way with `ccagent install`, for a program in her home, on a machine without a package of ours.
@@ -78,11 +79,51 @@ func TestInstall(t *testing.T) {
 		if r := c.try("grep mine .config/systemd/user/ccagent.service"); r.exit == 0 {
 			t.Error("it is still there")
 		}
+		c.must(cc + "uninstall; systemctl --user mask ccagent.socket 2>&1")
+		c.try(cc+"install").fails(t, 2, "ccagent.socket is masked")
+		c.must(cc + "install --force && test -c /dev/null && test -f .config/systemd/user/ccagent.socket")
+	})
+
+	t.Run("from a program with an awkward path", func(t *testing.T) {
+		const awkward = `"50% of \$HOME; bin"`
+		c.must("mkdir " + awkward + " && cp /media/ccagent /media/cchelper " + awkward + "/ && " + awkward + "/ccagent install")
+		if exe := c.root("readlink /proc/" + mainPID() + "/exe"); exe != "/home/alice/50% of $HOME; bin/ccagent" {
+			t.Errorf("the agent is %s", exe)
+		}
+		// What it is started from is gone: helpers start one without systemd, and doctor and install mend it.
+		c.must("rm -r " + awkward + "; " + cc + "stop")
+		if token := c.must("bin/cchelper"); !provider.Live(token) {
+			t.Errorf("token %q", token)
+		}
+		if out := c.try(cc + "doctor").stdout; !strings.Contains(out, "the unit names a program that is not there: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install") {
+			t.Errorf("doctor says %s", out)
+		}
+		c.must(cc + "install")
+	})
+
+	t.Run("from a shell of another environment", func(t *testing.T) {
+		c.try("CCAGENT_SOCK=/tmp/x/agent.sock "+cc+"install").fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /tmp/x/agent.sock")
+		c.try("unset XDG_RUNTIME_DIR; "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
+		c.must(cc + "uninstall")
+		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(out, "wrote /home/alice/.config/systemd/user/ccagent.socket") ||
+			!strings.Contains(out, "XDG_CONFIG_HOME is set here, and not for what systemd starts") {
+			t.Errorf("it said %s", out)
+		}
+		c.must("mkdir tools; cp /bin/echo tools/company-login; " + cc + "add gw --provider command -- company-login fake-gw-1")
+		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(out, "name it by its whole path in config.toml: /home/alice/tools/company-login") {
+			t.Errorf("it said %s", out)
+		}
+		c.must(cc + "remove gw --yes")
 	})
 
 	t.Run("memory is asked about", func(t *testing.T) {
 		c.must("echo fake-key-1 | " + cc + "add robot --provider static --store memory; bin/cchelper -p robot")
-		c.try("setsid "+cc+"install </dev/null").fails(t, 2, "this needs a yes")
+		for _, command := range []string{"install", "uninstall"} {
+			c.try("setsid "+cc+command+" </dev/null").fails(t, 2, "the agent alone holds the record of robot; end it nevertheless?")
+		}
+		c.must(cc + "lock")
+		c.try("setsid "+cc+"install </dev/null").fails(t, 2, "the agent is locked; end it nevertheless?")
+		c.must(cc + "unlock")
 		if token := c.must("bin/cchelper -p robot"); token != "fake-key-1" {
 			t.Errorf("token %q", token)
 		}
@@ -118,10 +159,20 @@ func TestInstall(t *testing.T) {
 		if out := c.must(cc + "uninstall"); out != "it is not installed" {
 			t.Errorf("a second time: %s", out)
 		}
+		const theirs = "/home/alice/.config/systemd/user/ccagent.socket"
+		c.must("printf '[Socket]\nListenStream=%t/theirs.sock\n' >" + theirs + "; systemctl --user daemon-reload; systemctl --user start ccagent.socket || true")
+		if out := c.must(cc + "uninstall"); out != "it is not installed; "+theirs+" is somebody else's, and stays" {
+			t.Errorf("with somebody else's unit: %s", out)
+		}
+		c.must("test -s " + theirs)
+		if out := c.must(cc + "guard claude-code --store file 2>&1"); !strings.Contains(out, theirs+" is not ours") {
+			t.Errorf("guard says of somebody else's unit: %s", out)
+		}
+		c.must(cc + "guard claude-code --undo; " + cc + "stop; systemctl --user stop ccagent.socket; rm " + theirs + "; systemctl --user daemon-reload")
 	})
 
 	t.Run("guard needs it, and installs it", func(t *testing.T) {
-		if out := c.must("export CCAGENT_SOCK=$HOME/s/agent.sock; mkdir -m 700 s; setsid " + cc + "serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc + "guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(out, "(CCAGENT_SOCK names a socket of your own)") {
+		if out := c.must("export CCAGENT_SOCK=$HOME/s/agent.sock; mkdir -m 700 s; setsid " + cc + "serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc + "guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(out, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /home/alice/s/agent.sock") {
 			t.Errorf("it said %s", out)
 		}
 		c.must(cc + "guard claude-code 2>&1")
@@ -252,13 +303,19 @@ func TestUpgradeWithoutManager(t *testing.T) {
 			n++
 		}
 	}()
-	for range 5 {
-		before := h.agents()
-		h.ccagent("stop").must(t)
-		wait(t, "the next agent", func() bool {
-			now := h.agents()
-			return len(now) == 1 && (len(before) == 0 || now[0].pid != before[0].pid)
+	client := protocol.NewClient(h.socket())
+	defer client.Close()
+	before := 0
+	for range 6 {
+		wait(t, "the next agent to answer", func() bool { // one that is just starting is not there to be stopped
+			s, err := client.Status(t.Context(), protocol.StatusRequest{})
+			if err != nil || s.Agent.PID == before {
+				return false
+			}
+			before = s.Agent.PID
+			return true
 		})
+		h.ccagent("stop").must(t)
 	}
 	close(stop)
 	if n := <-asked; n < 5 {

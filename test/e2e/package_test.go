@@ -29,13 +29,17 @@ func dist(t *testing.T, pattern string) string {
 // TestDeb has an administrator install, upgrade, remove and purge the package in a clean Debian, and alice use it.
 func TestDeb(t *testing.T) {
 	deb := dist(t, "ccagent_*_amd64.deb")
-	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb")
+	next := filepath.Join(t.TempDir(), "next.deb")
+	if out, err := exec.Command("sh", "-c", `dpkg-deb -R "$1" "$2.d" && sed -i 's/^Version: .*/Version: 99-1/' "$2.d/DEBIAN/control" && dpkg-deb -b "$2.d" "$2"`, "sh", deb, next).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb", "--bind-ro="+next+":/media/next.deb")
 	provider := oauthtest.New(t, oauthtest.Options{})
 	c.write(".config/ccagent/config.toml", claudeProfile("claude", "/home/alice/.claude", provider))
 	c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
 	before := c.root("find /etc /usr /var/lib/systemd -newer /media 2>/dev/null | wc -l; dpkg -l | wc -l")
 
-	c.root("dpkg -i /media/ccagent.deb 2>&1")
+	c.root("apt-get install -y -qq /media/ccagent.deb 2>&1")
 	if bad := c.root("dpkg --verify ccagent; dpkg --audit; dpkg -L ccagent | while read f; do [ -e $f ] || [ -L $f ] || echo missing $f; done"); strings.Contains(bad, "ccagent") &&
 		!strings.Contains(bad, "share/man") && !strings.Contains(bad, "share/doc") { // a minimal Debian leaves manuals and documents out
 		t.Errorf("dpkg finds fault: %s", bad)
@@ -43,9 +47,14 @@ func TestDeb(t *testing.T) {
 	for _, name := range []string{"ccagent", "cchelper", "git-credential-ccagent", "docker-credential-ccagent"} {
 		c.must("command -v " + name)
 	}
+	// Units for a copy in her home would win over the package's.
+	c.must("mkdir bin && cp /usr/bin/ccagent bin/ && bin/ccagent install")
 	out := c.must("ccagent install 2>&1")
-	if !strings.Contains(out, "the units of the package are used") {
+	if !strings.Contains(out, "the units of the package are used") || strings.Count(out, "removed /home/alice/.config/systemd/user/ccagent.") != 2 {
 		t.Errorf("it said %s", out)
+	}
+	if exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") + "/exe"); exe != "/usr/bin/ccagent" {
+		t.Errorf("the agent is %s", exe)
 	}
 	token := c.must("cchelper --no-start")
 	if !provider.Live(token) {
@@ -62,8 +71,15 @@ func TestDeb(t *testing.T) {
 	if err := loop.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c.root("dpkg -i /media/ccagent.deb 2>&1; dpkg -i /media/ccagent.deb 2>&1")
-	c.must("sleep 2.1; ccagent refresh; touch stop")
+	c.root("dpkg -i /media/ccagent.deb 2>&1 && dpkg -i /media/next.deb 2>&1")
+	if version := c.root("dpkg-query -W -f '${Version}' ccagent"); version != "99-1" {
+		t.Errorf("version %s is installed", version)
+	}
+	old := c.must("systemctl --user show --value -p MainPID ccagent.service")
+	c.must("sleep 2.1; ccagent refresh && ccagent install && touch stop")
+	if now := c.must("systemctl --user show --value -p MainPID ccagent.service"); now == old {
+		t.Errorf("agent %s of the old version still runs", now)
+	}
 	if err := loop.Wait(); err != nil || len(asked.String()) < 3 {
 		t.Errorf("%v after %q requests", err, asked.String())
 	}
@@ -105,6 +121,9 @@ func TestRPM(t *testing.T) {
 		}
 	}
 	rpm("--verify", "--nodeps", "ccagent")
+	if host := rpm("--query", "--queryformat", "%{BUILDHOST}", "ccagent"); host != "localhost" {
+		t.Errorf("the package names the machine that built it: %s", host)
+	}
 	if out, err := exec.Command(filepath.Join(root, "usr/bin/ccagent"), "version").CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
@@ -135,6 +154,26 @@ func TestManualPages(t *testing.T) {
 				t.Errorf("%s: %v\n%s", filepath.Base(page), err, said.String())
 			}
 		}
+	}
+	// cchelper(1) is read from a table for eyes: nothing of it is lost, and nothing is wider than a terminal but the examples.
+	cmd := exec.Command("man", "-l", dir+"/man/cchelper.1.gz")
+	cmd.Env = append(os.Environ(), "MANPAGER=cat", "MANWIDTH=80", "LC_ALL=C.UTF-8")
+	text, err := cmd.Output()
+	page, _, _ := strings.Cut(string(text), "\nEXAMPLES\n")
+	help, _ := exec.Command(filepath.Join(dir, "cchelper"), "--help").Output()
+	options, _, _ := strings.Cut(string(help), "\nexample")
+	for word := range strings.FieldsSeq(options) {
+		if strings.HasPrefix(word, "--") && !strings.Contains(page, strings.TrimSuffix(word, ",")) {
+			t.Errorf("cchelper(1) has no %s", word)
+		}
+	}
+	for line := range strings.Lines(page) {
+		if len([]rune(line)) > 81 {
+			t.Errorf("cchelper(1) is too wide: %s", line)
+		}
+	}
+	if len(options) == 0 || err != nil || !strings.Contains(page, "\nOPTIONS\n") || !strings.Contains(page, "\nFORMATS\n       token  the token and a newline\n") {
+		t.Errorf("%v\n%s", err, page)
 	}
 	for _, program := range []string{"ccagent", "cchelper"} {
 		if !exists(filepath.Join(dir, program)) {
