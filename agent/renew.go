@@ -155,7 +155,8 @@ func (e *entry) start(j job.Job) *flight {
 	}
 	f := &flight{job: j, ready: make(chan struct{}), done: make(chan struct{})}
 	e.flight = f
-	e.agent.work.Go(func() { e.fly(f) })
+	paths := e.seen.paths // other settings may name others while the job runs
+	e.agent.work.Go(func() { e.fly(f, paths) })
 	return f
 }
 
@@ -184,9 +185,9 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 	}
 }
 
-// fly runs a flight's job, on nobody's context: a renewal that began is always finished.
-func (e *entry) fly(f *flight) {
-	before, began := look(e.seen.paths), e.agent.now()
+// fly runs a flight's job, on nobody's context: a renewal that began is always finished. Paths are the files that are watched when it begins.
+func (e *entry) fly(f *flight, paths []string) {
+	before, began := look(paths), e.agent.now()
 	var early *time.Timer
 	report, err := e.agent.opts.Runner.Run(context.Background(), f.job, func(r job.Result) {
 		e.handOver(f, r)
