@@ -105,7 +105,7 @@ func send() bool {
 	if fd > 2 { // else it is in the place of a standard stream that is closed
 		_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&socket)), unix.SizeofSockaddrUnix)
 		if errno == 0 {
-			n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent))
+			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent), unix.MSG_NOSIGNAL, 0, 0)
 			if errno == 0 && uint(n) == asked.sent {
 				asked.fd = int(fd)
 				return true

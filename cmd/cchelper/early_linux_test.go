@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -158,6 +159,56 @@ func TestEarlyClosedStreams(t *testing.T) {
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "can't write the answer") {
 		t.Errorf("%v %s", err, &stderr)
+	}
+}
+
+// A connection that ends before the request is written (its agent stops, or is one that ssh forwards to nobody) is tried again, as any
+// other that breaks: no signal ends the helper.
+func TestEarlyConnectionEnds(t *testing.T) {
+	helper := build(t, early)
+	sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	listener, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(syscall.Bind(listener, &syscall.SockaddrUnix{Name: sock}), syscall.Listen(listener, 1)); err != nil {
+		t.Fatal(err)
+	}
+
+	runtime.LockOSThread() // the one that may trace
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command(helper)
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); errors.Is(err, syscall.EPERM) {
+		t.Skip("no process may be traced here")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	for { // it stands still before and after each system call
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || !status.Stopped() {
+			t.Fatalf("%v, exit %d: it never connected", err, status.ExitStatus())
+		}
+		if conn, _, err := syscall.Accept(listener); err == nil {
+			syscall.Close(conn)
+			break
+		}
+		if err := syscall.PtraceSyscall(pid, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	syscall.Close(listener)
+	os.Remove(sock)
+	protocoltest.ServeAt(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}), sock)
+	if err := syscall.PtraceDetach(pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || stdout.String() != "fake-access-1\n" || stderr.Len() > 0 {
+		t.Errorf("%q, %q, %v", &stdout, &stderr, err)
 	}
 }
 
