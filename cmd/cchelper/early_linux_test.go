@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -157,6 +158,68 @@ func TestEarlyClosedStreams(t *testing.T) {
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "can't write the answer") {
 		t.Errorf("%v %s", err, &stderr)
+	}
+}
+
+// What did not fit is main's to write, or to say why it can't.
+func TestEarlyPartialWrite(t *testing.T) {
+	helper := build(t, early)
+	long := strings.Repeat("f", 4000)
+	sock := protocoltest.Serve(t, protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "long", Token: long}))
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, make([]byte, 512-len("fake-")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `ulimit -f 1; exec "$0" >>"$1"`, helper, file) // POSIX: of 512 bytes
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || string(out) != "ccagent: can't write the answer: write /dev/stdout: file too large\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if content, err := os.ReadFile(file); err != nil || !bytes.HasSuffix(content, []byte("\x00fake-")) {
+		t.Errorf("%q, %v", content, err)
+	}
+
+	// A socket that does not block, with room for a part.
+	theirs, ours := socketPair(t)
+	defer syscall.Close(ours)
+	stdout := os.NewFile(uintptr(theirs), "stdout")
+	defer stdout.Close()
+	if err := errors.Join(syscall.SetNonblock(theirs, true), syscall.SetsockoptInt(theirs, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syscall.Write(theirs, []byte(">")); err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command(helper, "-p", "long")
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
+	cmd.Stdout = stdout
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Close()
+	if n, err := stderr.Read(make([]byte, 512)); n == 0 { // the runtime starts: nothing is read from the socket before
+		t.Logf("this kernel has room for all of it: %v", err)
+	}
+	var got []byte
+	for buf := make([]byte, 8192); ; {
+		n, err := syscall.Read(ours, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		got = append(got, buf[:n]...)
+	}
+	io.Copy(io.Discard, stderr)
+	if err := cmd.Wait(); err != nil || string(got) != ">"+long+"\n" {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
