@@ -18,31 +18,32 @@ import (
 // ordinary before that, from the beginning.
 //
 // The code is compiled like all Go code, and has nothing that Go code has otherwise: no goroutine, no stack that grows, no heap, no signal
-// handlers. So its functions are nosplit, call nothing but each other and plain system calls, keep what is large in variables, write no
-// pointer there, and never panic. TestEarlyMachineCode holds the compiler to that, FuzzEarly compares what is asked with what main would
-// ask.
+// handlers. So its functions call nothing but each other and plain system calls, keep what is large in variables, write no pointer there,
+// and never panic. TestEarlyMachineCode holds the compiler to that, FuzzEarly compares what is asked with what main would ask.
 
 // asked is a request that was sent, for main to take over.
 var asked struct {
 	mute           bool // standard output is closed, in whose place the runtime opens /dev/null
 	fd             int  // the connection; 0: nothing was sent
 	sent, received uint
+	printed        uint // of the answer
 	request        [1024]byte
 	reply          [4096]byte
 }
 
-// noGoroutine is where the thread pointer points to until the runtime sets its own.
-var noGoroutine [2]uintptr
+// goroutine is what this code takes for its own. All that it ever reads there is the limit of the stack, which is 0: no stack has to grow.
+// thread has its address where the thread pointer of amd64 says that it is.
+var (
+	goroutine [8]uintptr
+	thread    [2]uintptr
+)
 
 // found is what lstat found.
 var found unix.Stat_t
 
-var _, _ = ask, &noGoroutine // early_linux_*.s use both
+var _, _, _ = ask, &goroutine, &thread // early_linux_*.s use them
 
 // ask is all of it. block is what the kernel puts on the stack of a new process: argc, argv, NULL, environment, NULL.
-//
-//go:nosplit
-//go:norace
 func ask(block *uintptr) {
 	if _, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, 1, unix.F_GETFD, 0); errno == unix.EBADF {
 		asked.mute = true
@@ -56,9 +57,6 @@ func ask(block *uintptr) {
 }
 
 // private looks at the socket and its folder (docs/protocol.md §2.2).
-//
-//go:nosplit
-//go:norace
 func private() bool {
 	slash := uint(0)
 	for i := range min(socket.size, uint(len(socket.path))) {
@@ -77,8 +75,6 @@ func private() bool {
 		lstat() && found.Mode&unix.S_IFMT == unix.S_IFSOCK && uint(found.Uid) == uid
 }
 
-//go:nosplit
-//go:norace
 func lstat() bool {
 	at := unix.AT_FDCWD // of which an absolute path makes no use
 	_, _, errno := syscall.RawSyscall6(unix.SYS_NEWFSTATAT, uintptr(at), uintptr(unsafe.Pointer(&socket.path[0])),
@@ -86,17 +82,12 @@ func lstat() bool {
 	return errno == 0
 }
 
-//go:nosplit
-//go:norace
 func geteuid() uint {
 	uid, _, _ := syscall.RawSyscall(unix.SYS_GETEUID, 0, 0, 0)
 	return uint(uid)
 }
 
 // send connects, and writes the request.
-//
-//go:nosplit
-//go:norace
 func send() bool {
 	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if errno != 0 {
@@ -105,7 +96,7 @@ func send() bool {
 	if fd > 2 { // else it is in the place of a standard stream that is closed
 		_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&socket)), unix.SizeofSockaddrUnix)
 		if errno == 0 {
-			n, _, errno := syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent))
+			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent), unix.MSG_NOSIGNAL, 0, 0)
 			if errno == 0 && uint(n) == asked.sent {
 				asked.fd = int(fd)
 				return true
@@ -117,12 +108,9 @@ func send() bool {
 }
 
 // receive waits for the reply. One that takes longer than this does not come from memory, and leaves time to start the runtime.
-//
-//go:nosplit
-//go:norace
 func receive() bool {
 	wait := unix.PollFd{Fd: int32(asked.fd), Events: unix.POLLIN}
-	patience := unix.Timespec{Nsec: 100e6}
+	patience := unix.Timespec{Nsec: 100e6} // in all: ppoll leaves in it what is left
 	for asked.received < uint(len(asked.reply)) {
 		rest := asked.reply[asked.received:]
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(asked.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
@@ -132,9 +120,7 @@ func receive() bool {
 			if errno != 0 || n == 0 {
 				return false
 			}
-		case errno != 0 || n == 0: // main may try again, or says what is wrong
-			syscall.RawSyscall(unix.SYS_CLOSE, uintptr(asked.fd), 0, 0)
-			asked.fd = 0
+		case errno != 0 || n == 0: // main finds it ended as well, and tries again
 			return false
 		default:
 			asked.received += uint(n)
@@ -150,9 +136,6 @@ func receive() bool {
 }
 
 // tokenIn returns the token of a reply (§4.2) that needs no words to the person, empty for any other.
-//
-//go:nosplit
-//go:norace
 func tokenIn(frame []byte) (token []byte) {
 	if len(frame) < 6 || frame[4] != protocol.Version || frame[5] != byte(protocol.OpToken.Reply()) {
 		return nil
@@ -185,9 +168,6 @@ func tokenIn(frame []byte) (token []byte) {
 }
 
 // field cuts off a string (§3.2).
-//
-//go:nosplit
-//go:norace
 func field(b []byte) (s, rest []byte, ok bool) {
 	if len(b) < 4 {
 		return nil, nil, false
@@ -199,12 +179,9 @@ func field(b []byte) (s, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// printAndExit returns only if nothing was written.
-//
-//go:nosplit
-//go:norace
+// printAndExit returns if not all could be written: main writes the rest, or says why not.
 func printAndExit(token []byte) {
-	const newline, failed = "\n", "ccagent: can't write the whole answer\n"
+	const newline = "\n"
 	line := [2]unix.Iovec{
 		{Base: unsafe.SliceData(token), Len: uint64(len(token))},
 		{Base: unsafe.StringData(newline), Len: uint64(len(newline))},
@@ -213,11 +190,7 @@ func printAndExit(token []byte) {
 	if errno != 0 {
 		return
 	}
-	exit := protocol.CodeInternal
-	if n == uintptr(len(token)+len(newline)) {
-		exit = 0
-	} else {
-		syscall.RawSyscall(unix.SYS_WRITE, 2, uintptr(unsafe.Pointer(unsafe.StringData(failed))), uintptr(len(failed)))
+	if asked.printed = uint(n); asked.printed == uint(len(token)+len(newline)) {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}
-	syscall.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(exit), 0, 0)
 }

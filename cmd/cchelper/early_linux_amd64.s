@@ -1,11 +1,13 @@
 #include "textflag.h"
 
 // The entry point, with argc at the top of the stack (System V ABI, AMD64 supplement, §3.4.1). A call of a Go function from here loads the
-// goroutine by the thread pointer: it must point somewhere.
+// goroutine by the thread pointer.
 TEXT ·early(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
-	MOVQ $158, AX                  // arch_prctl
+	LEAQ ·goroutine(SB), AX
+	MOVQ AX, ·thread(SB)
+	LEAQ ·thread+8(SB), SI         // the goroutine is at -8
 	MOVQ $0x1002, DI               // ARCH_SET_FS
-	LEAQ ·noGoroutine+8(SB), SI    // the goroutine is at -8
+	MOVQ $158, AX                  // arch_prctl
 	SYSCALL
 	TESTQ AX, AX
 	JNE  runtime

@@ -1,11 +1,11 @@
 #include "textflag.h"
 
-// The entry point, with argc at the top of the stack. The register of the goroutine says that there is none.
+// The entry point, with argc at the top of the stack.
 TEXT ·early(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	MOVD RSP, R0
 	SUB  $16, RSP
 	MOVD R0, 8(RSP)
-	MOVD ZR, g
+	MOVD $·goroutine(SB), g
 	CALL ·ask(SB)
 	ADD  $16, RSP
 	JMP  _rt0_arm64_linux(SB)

@@ -5,10 +5,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,10 +27,10 @@ import (
 const early = "-E main.early"
 
 // build builds the helper, and returns its path.
-func build(t *testing.T, ldflags string) string {
+func build(t *testing.T, ldflags string, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "cchelper")
-	cmd := exec.Command("go", "build", "-o", path, "-ldflags", ldflags, ".")
+	cmd := exec.Command("go", append(append([]string{"build", "-o", path, "-ldflags", ldflags}, flags...), ".")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -111,21 +110,22 @@ func TestEarlyAsksOnce(t *testing.T) {
 	}
 }
 
-// The runtime, told to by GODEBUG, speaks when it starts: for a token it never does.
+// The runtime, told to by GODEBUG, speaks when it starts: for a token it never does, be it built for a debugger.
 func TestEarlyIsEarly(t *testing.T) {
-	helper := build(t, early)
 	sock := protocoltest.Serve(t, protocoltest.NewFake(
 		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "robot", Token: "fake-key-1", Notice: "not saved yet"}))
-	for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true, "-f token": true} {
-		cmd := exec.Command(helper, strings.Fields(args)...)
-		cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), "fake-") {
-			t.Errorf("%q: %q, %v", args, out, err)
-		}
-		if started := strings.Contains(stderr.String(), "init runtime"); started != late {
-			t.Errorf("%q: the runtime started: %v", args, started)
+	for _, helper := range []string{build(t, early), build(t, early, "-gcflags=-N -l")} {
+		for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true, "-f token": true} {
+			cmd := exec.Command(helper, strings.Fields(args)...)
+			cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), "fake-") {
+				t.Errorf("%q: %q, %v", args, out, err)
+			}
+			if started := strings.Contains(stderr.String(), "init runtime"); started != late {
+				t.Errorf("%q: the runtime started: %v", args, started)
+			}
 		}
 	}
 }
@@ -158,6 +158,119 @@ func TestEarlyClosedStreams(t *testing.T) {
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "can't write the answer") {
 		t.Errorf("%v %s", err, &stderr)
+	}
+}
+
+// What did not fit is main's to write, or to say why it can't.
+func TestEarlyPartialWrite(t *testing.T) {
+	helper := build(t, early)
+	long := strings.Repeat("f", 4000)
+	sock := protocoltest.Serve(t, protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "long", Token: long}))
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, make([]byte, 512-len("fake-")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", `ulimit -f 1; exec "$0" >>"$1"`, helper, file) // POSIX: of 512 bytes
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || string(out) != "ccagent: can't write the answer: write /dev/stdout: file too large\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if content, err := os.ReadFile(file); err != nil || !bytes.HasSuffix(content, []byte("\x00fake-")) {
+		t.Errorf("%q, %v", content, err)
+	}
+
+	// A socket that does not block, with room for a part.
+	theirs, ours := socketPair(t)
+	defer syscall.Close(ours)
+	stdout := os.NewFile(uintptr(theirs), "stdout")
+	defer stdout.Close()
+	if err := errors.Join(syscall.SetNonblock(theirs, true), syscall.SetsockoptInt(theirs, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := syscall.Write(theirs, []byte(">")); err != nil {
+		t.Fatal(err)
+	}
+	cmd = exec.Command(helper, "-p", "long")
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
+	cmd.Stdout = stdout
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stdout.Close()
+	if n, err := stderr.Read(make([]byte, 512)); n == 0 { // the runtime starts: nothing is read from the socket before
+		t.Logf("this kernel has room for all of it: %v", err)
+	}
+	var got []byte
+	for buf := make([]byte, 8192); ; {
+		n, err := syscall.Read(ours, buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		got = append(got, buf[:n]...)
+	}
+	io.Copy(io.Discard, stderr)
+	if err := cmd.Wait(); err != nil || string(got) != ">"+long+"\n" {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// A connection that ends before the request is written (its agent stops, or is one that ssh forwards to nobody) is tried again, as any
+// other that breaks: no signal ends the helper.
+func TestEarlyConnectionEnds(t *testing.T) {
+	helper := build(t, early)
+	sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	listener, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(syscall.Bind(listener, &syscall.SockaddrUnix{Name: sock}), syscall.Listen(listener, 1)); err != nil {
+		t.Fatal(err)
+	}
+
+	runtime.LockOSThread() // the one that may trace
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command(helper)
+	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); errors.Is(err, syscall.EPERM) {
+		t.Skip("no process may be traced here")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	pid := cmd.Process.Pid
+	for { // it stands still before and after each system call
+		var status syscall.WaitStatus
+		if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status.StopSignal() != syscall.SIGTRAP {
+			t.Fatalf("it never connected: %v, %x", err, status)
+		}
+		if conn, _, err := syscall.Accept(listener); err == nil {
+			syscall.Close(conn)
+			break
+		}
+		if err := syscall.PtraceSyscall(pid, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	syscall.Close(listener)
+	os.Remove(sock)
+	protocoltest.ServeAt(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}), sock)
+	if err := syscall.PtraceDetach(pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil || stdout.String() != "fake-access-1\n" || stderr.Len() > 0 {
+		t.Errorf("%q, %q, %v", &stdout, &stderr, err)
 	}
 }
 
@@ -271,50 +384,51 @@ func socketPair(t *testing.T) (server, client int) {
 	return fds[0], fds[1]
 }
 
-// The compiler knows nothing of a program without a runtime: see what it made of each function there.
+// The compiler knows nothing of a program without a runtime: see what it made of all that is called there.
 func TestEarlyMachineCode(t *testing.T) {
-	helper := build(t, early)
-	var names []string
-	for _, file := range []string{"early_linux.go", "early_request_linux.go"} {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	// Package strings is inlined. memequal is a leaf in assembly. morestack is what no check of the stack comes to: see goroutine.
+	known := regexp.MustCompile(`^(main\..*|syscall\.RawSyscall6?|internal/runtime/syscall/linux\.Syscall6)(\.abi0)?$`)
+	leaf := regexp.MustCompile(`^(runtime\.memequal|runtime\.morestack_noctxt(\.abi0)?|_rt0_.*_linux|go:string\.\*)$`)
+	symbol := regexp.MustCompile(`([^\s,(]+?)(\+\d+)?\(SB\)`)
+	call := regexp.MustCompile(`\bCALL\s`)
+	for _, arch := range []string{"amd64", "arm64"} {
+		t.Setenv("GOARCH", arch)
+		listing, err := exec.Command("go", "tool", "objdump", "-s", known.String(), build(t, early)).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, d := range parsed.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok {
-				names = append(names, fn.Name.Name)
-				if !strings.Contains(fn.Doc.Text()+directives(fn.Doc), "//go:nosplit") {
-					t.Errorf("%s is not nosplit", fn.Name.Name)
+		refers := map[string][]string{} // to what each function does: calls, jumps, variables
+		var fn string
+		for line := range strings.Lines(string(listing)) {
+			names := symbol.FindAllStringSubmatch(line, -1)
+			if strings.HasPrefix(line, "TEXT ") {
+				fn = names[0][1]
+				continue
+			}
+			for _, name := range names {
+				refers[fn] = append(refers[fn], name[1])
+			}
+			if names == nil && call.MatchString(line) { // by a pointer
+				refers[fn] = append(refers[fn], strings.TrimSpace(line))
+			}
+		}
+		seen := map[string]bool{"main.early": true}
+		for next := []string{"main.early"}; len(next) > 0; next = next[1:] {
+			for _, name := range refers[next[0]] {
+				switch {
+				case leaf.MatchString(name):
+				case !known.MatchString(name):
+					t.Errorf("%s: %s comes to %s", arch, next[0], name)
+				case !seen[name]:
+					seen[name] = true
+					next = append(next, name)
 				}
 			}
 		}
-	}
-	listing, err := exec.Command("go", "tool", "objdump", "-s", `^main\.(`+strings.Join(names, "|")+`)$`, helper).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// memequal is a leaf in assembly.
-	allowed := regexp.MustCompile(`CALL (syscall\.RawSyscall6?|runtime\.memequal|main\.(` + strings.Join(names, "|") + `))\(SB\)`)
-	seen := 0
-	for line := range strings.Lines(string(listing)) {
-		if strings.HasPrefix(line, "TEXT ") {
-			seen++
-		}
-		if strings.Contains(line, "CALL") && !allowed.MatchString(line) || strings.Contains(line, "runtime.") && !strings.Contains(line, "runtime.memequal") {
-			t.Errorf("%s", line)
+		for _, name := range []string{"main.compose", "main.printAndExit", "syscall.RawSyscall6"} {
+			if !seen[name] || refers[name] == nil {
+				t.Errorf("%s: the listing does not lead to %s", arch, name)
+			}
 		}
 	}
-	if seen < 5 {
-		t.Errorf("objdump knows %d of these functions", seen)
-	}
-}
-
-// directives is what Text leaves out of a comment.
-func directives(doc *ast.CommentGroup) (text string) {
-	if doc != nil {
-		for _, c := range doc.List {
-			text += c.Text + "\n"
-		}
-	}
-	return text
 }

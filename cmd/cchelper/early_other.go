@@ -7,5 +7,6 @@ var asked struct {
 	mute           bool
 	fd             int
 	sent, received uint
+	printed        uint
 	request, reply [0]byte
 }

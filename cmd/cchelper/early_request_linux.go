@@ -36,9 +36,6 @@ const (
 )
 
 // compose writes the request and the address of the socket. It is false if anything is out of the ordinary, right or wrong.
-//
-//go:nosplit
-//go:norace
 func compose(block *uintptr) bool {
 	profile, renew, ok := arguments(block)
 	if !ok {
@@ -55,8 +52,6 @@ func compose(block *uintptr) bool {
 	return ok && request(profile, renew, env[home], env[configHome], env[claudeDir])
 }
 
-//go:nosplit
-//go:norace
 func arguments(block *uintptr) (profile string, renew, ok bool) {
 	argc := int(*block)
 	if arg0 := word(block, 1); argc < 1 || arg0 != "cchelper" && !strings.HasSuffix(arg0, "/cchelper") { // the name of a link means more
@@ -78,8 +73,6 @@ func arguments(block *uintptr) (profile string, renew, ok bool) {
 	return profile, renew, true
 }
 
-//go:nosplit
-//go:norace
 func environment(block *uintptr) (env [len(variables)]string, ok bool) {
 	for i := int(*block) + 2; *entry(block, i) != 0; i++ {
 		v, known := word(block, i), false
@@ -104,9 +97,6 @@ func environment(block *uintptr) (env [len(variables)]string, ok bool) {
 }
 
 // address writes the path that the environment names. To another agent than the default one no home is told (§4.1).
-//
-//go:nosplit
-//go:norace
 func address(runtime, tmp, other string) (isDefault, ok bool) {
 	socket.family, socket.size = unix.AF_UNIX, 0
 	locate(runtime, tmp)
@@ -123,9 +113,6 @@ func address(runtime, tmp, other string) (isDefault, ok bool) {
 }
 
 // request is a frame (§3.1) of op token (§4.2).
-//
-//go:nosplit
-//go:norace
 func request(profile string, renew bool, home, configHome, claudeDir string) bool {
 	asked.sent = 0
 	number(0, 4) // the length, once it is known
@@ -155,17 +142,10 @@ func request(profile string, renew bool, home, configHome, claudeDir string) boo
 }
 
 // entry is a word of block, and word the string that it points to, "" where it points to none.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
 func entry(block *uintptr, i int) *uintptr {
 	return (*uintptr)(unsafe.Add(unsafe.Pointer(block), i*int(unsafe.Sizeof(*block))))
 }
 
-//go:nosplit
-//go:norace
-//go:nocheckptr
 func word(block *uintptr, i int) string {
 	s := *(**byte)(unsafe.Pointer(entry(block, i)))
 	if s == nil {
@@ -179,9 +159,6 @@ func word(block *uintptr, i int) string {
 }
 
 // str is unsafe.String, which panics.
-//
-//go:nosplit
-//go:norace
 func str(p *byte, n uint) string {
 	return *(*string)(unsafe.Pointer(&struct {
 		p *byte
@@ -190,9 +167,6 @@ func str(p *byte, n uint) string {
 }
 
 // named reports whether a profile can have that name. What is wrong with another is main's to say.
-//
-//go:nosplit
-//go:norace
 func named(profile string) bool {
 	for i := range len(profile) {
 		c := profile[i]
@@ -205,9 +179,6 @@ func named(profile string) bool {
 }
 
 // locate writes the default path (§2.1).
-//
-//go:nosplit
-//go:norace
 func locate(runtime, tmp string) {
 	if runtime != "" && runtime[0] == '/' {
 		path(trim(runtime))
@@ -228,8 +199,6 @@ func locate(runtime, tmp string) {
 	path("/agent.sock")
 }
 
-//go:nosplit
-//go:norace
 func trim(s string) string {
 	for s != "" && s[len(s)-1] == '/' {
 		s = s[:len(s)-1]
@@ -237,16 +206,12 @@ func trim(s string) string {
 	return s
 }
 
-//go:nosplit
-//go:norace
 func path(s string) {
 	for i := range len(s) {
 		letter(s[i])
 	}
 }
 
-//go:nosplit
-//go:norace
 func letter(c byte) {
 	if socket.size < uint(len(socket.path)) {
 		socket.path[socket.size] = c
@@ -255,9 +220,6 @@ func letter(c byte) {
 }
 
 // number and text append a field to the request, octet a byte.
-//
-//go:nosplit
-//go:norace
 func number(v uint64, size uint) {
 	for size > 0 {
 		size--
@@ -265,8 +227,6 @@ func number(v uint64, size uint) {
 	}
 }
 
-//go:nosplit
-//go:norace
 func text(s string) {
 	number(uint64(len(s)), 4)
 	for i := range len(s) {
@@ -274,8 +234,6 @@ func text(s string) {
 	}
 }
 
-//go:nosplit
-//go:norace
 func octet(b byte) {
 	if asked.sent < uint(len(asked.request)) {
 		asked.request[asked.sent] = b

@@ -51,17 +51,19 @@ exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no
 `
 
 func main() {
-	var stdout io.Writer = os.Stdout
-	if asked.mute {
-		stdout = closed{}
-	}
-	os.Exit(run(os.Args, os.Getenv, os.Stdin, stdout, os.Stderr))
+	os.Exit(run(os.Args, os.Getenv, os.Stdin, output{}, os.Stderr))
 }
 
-// closed is a standard output that is.
-type closed struct{}
+// output is standard output, less what of the answer is there already.
+type output struct{}
 
-func (closed) Write([]byte) (int, error) { return 0, errors.New("standard output is closed") }
+func (output) Write(answer []byte) (int, error) {
+	if asked.mute {
+		return 0, errors.New("standard output is closed")
+	}
+	n, err := os.Stdout.Write(answer[asked.printed:])
+	return int(asked.printed) + n, err
+}
 
 // run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
 func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
