@@ -178,6 +178,7 @@ func (a *Agent) reload() error {
 		e := old.entries[key]
 		if e == nil {
 			e = &entry{agent: a}
+			e.sight.Store(new(sight))
 		}
 		e.configure(&p)
 		next.entries[key] = e

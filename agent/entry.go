@@ -20,8 +20,8 @@ type entry struct {
 	agent    *Agent
 	profile  atomic.Pointer[Profile]
 	hand     atomic.Pointer[hand]
-	lastUsed atomic.Int64 // unix seconds
-	sight    atomic.Pointer[sight]
+	lastUsed atomic.Int64          // unix seconds
+	sight    atomic.Pointer[sight] // of the record's files, as they were when base was read; changed under mu
 
 	mu     sync.Mutex
 	flight *flight // the job under way, nil when there is none
@@ -33,7 +33,6 @@ type entry struct {
 	place     place           // what the last job that knew said of the record
 	note      string          // what the last job found in the files of other programs
 	showing   *retry          // a view is behind: when to write it again; nil: none is
-	seen      seen            // the record's files as they were when base was read
 
 	failure     *failure
 	lastRenewal time.Time
@@ -108,14 +107,8 @@ func (e *entry) unload() {
 	if e.record.Empty() {
 		e.hand.Store(nil)
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
-		e.see(seen{}, false, false)
+		e.sight.Store(new(sight))
 	}
-}
-
-// see takes the files' state as one in which they were read. e.mu is held.
-func (e *entry) see(s seen, others, local bool) {
-	e.seen = s
-	e.sight.Store(newSight(s, others, local))
 }
 
 // holds reports whether the agent alone has this profile's record.

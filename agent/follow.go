@@ -91,7 +91,7 @@ func (w *follower) tell(event fsnotify.Event) {
 	}
 	for _, e := range w.agent.table.Load().byName {
 		e.mu.Lock()
-		if slices.Contains(e.seen.paths, event.Name) {
+		if slices.Contains(e.sight.Load().paths, event.Name) {
 			e.told = true
 			e.glance()
 		}
@@ -102,16 +102,13 @@ func (w *follower) tell(event fsnotify.Event) {
 // glance loads the record again if someone else wrote one of its files. e.mu is held.
 func (e *entry) glance() {
 	// A job under way looks when it is done, and so does the next save of what is unsaved.
-	if e.looking || e.flight != nil || e.saving != nil || len(e.seen.paths) == 0 || e.hand.Load() == nil && e.failure == nil {
+	if e.looking || e.flight != nil || e.saving != nil || len(e.sight.Load().paths) == 0 || e.hand.Load() == nil && e.failure == nil {
 		return
 	}
 	// In a goroutine of its own: a home on a network file system may hang.
 	e.looking, e.told = true, false
 	e.agent.work.Go(func() {
-		e.mu.Lock()
-		s := e.seen
-		e.mu.Unlock()
-		changed := s.changed()
+		changed := e.sight.Load().seen.changed()
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.looking = false

@@ -169,3 +169,36 @@ func TestMissingIsNoProof(t *testing.T) {
 		t.Error("an unknown state equals a missing file")
 	}
 }
+
+// TestHangingFolder: while a look at a file system hangs no request looks there as well, and a failure stands meanwhile: whoever looks
+// with the profile's mutex held stops the clock, and with it every other profile.
+func TestHangingFolder(t *testing.T) {
+	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
+	a := New(Options{Runner: s, Load: func() (Config, error) {
+		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+	}})
+	defer a.Close(context.Background())
+	request := func() error {
+		_, err := a.Token(t.Context(), protocol.TokenRequest{})
+		return err
+	}
+	if err := request(); !errors.Is(err, protocol.ErrLoginRequired) {
+		t.Fatalf("signed out, and the answer is %v", err)
+	}
+	e := a.table.Load().find("")
+	hanging := newSight(look([]string{filepath.Join(t.TempDir(), "other")}), true, false)
+	hanging.asked.Store(true)
+	e.mu.Lock()
+	e.sight.Store(hanging)
+	e.mu.Unlock()
+	os.WriteFile(hanging.paths[0], []byte("fake-1"), 0o600)
+	jobs := s.jobs.Load()
+	if err := request(); !errors.Is(err, protocol.ErrLoginRequired) || s.jobs.Load() != jobs {
+		t.Errorf("while a look hangs the answer is %v, after %d more jobs", err, s.jobs.Load()-jobs)
+	}
+	hanging.asked.Store(false)
+	os.WriteFile(s.path, []byte("fake-1"), 0o600)
+	if err := request(); err != nil {
+		t.Errorf("once it answers again: %v", err)
+	}
+}

@@ -95,7 +95,8 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	if h := e.hand.Load(); h == nil || req.Force || !h.serves(now, req.MinTTL, req.HalfLife) {
 		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
 	}
-	changed := e.sight.Load().changed() // before the lock: it may take its time
+	sight := e.sight.Load()
+	changed := sight.changed() // before the lock: it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
@@ -104,14 +105,14 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		if h != nil && e.failure == nil && fresh && h.alive(now) {
 			return h, nil, nil
 		}
-	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && e.looksAgain(now)) {
+	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && sight.others && e.looksAgain(now)) {
 		return h, nil, nil
 	}
 	look := h != nil && !req.Force && h.serves(now, req.MinTTL, req.HalfLife)
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
-	if err := e.refuses(now, req.Force); err != nil {
+	if err := e.refuses(now, req.Force, changed); err != nil {
 		if !req.Force && h.alive(now) {
 			return h, nil, nil
 		}
@@ -128,15 +129,15 @@ func (e *entry) looksAgain(now time.Time) bool {
 	return (e.flight == nil || e.flight.look) && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
 }
 
-// refuses is the error of the last job while it stands: nothing is to be tried again yet. e.mu is held.
-func (e *entry) refuses(now time.Time, force bool) error {
+// refuses is the error of the last job while it stands: nothing is to be tried again yet, unless one of the files has changed. e.mu is held.
+func (e *entry) refuses(now time.Time, force, changed bool) error {
 	f := e.failure
 	switch {
 	case f == nil:
 		return nil
 	case (force || f.local) && now.Sub(f.at) >= pause:
 		return nil
-	case e.seen.changed():
+	case changed:
 		e.failure = nil
 		return nil
 	case force, f.retry.at.IsZero(), now.Before(f.retry.at):
@@ -155,7 +156,7 @@ func (e *entry) start(j job.Job) *flight {
 	}
 	f := &flight{job: j, ready: make(chan struct{}), done: make(chan struct{})}
 	e.flight = f
-	paths := e.seen.paths // other settings may name others while the job runs
+	paths := e.sight.Load().paths
 	e.agent.work.Go(func() { e.fly(f, paths) })
 	return f
 }
@@ -185,7 +186,8 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 	}
 }
 
-// fly runs a flight's job, on nobody's context: a renewal that began is always finished. Paths are the files that are watched when it begins.
+// fly runs a flight's job, on nobody's context: a renewal that began is always finished. paths are the record's files as far as they
+// are known. They are looked at without e.mu: they may be on a file system that hangs.
 func (e *entry) fly(f *flight, paths []string) {
 	before, began := look(paths), e.agent.now()
 	var early *time.Timer
@@ -199,7 +201,8 @@ func (e *entry) fly(f *flight, paths []string) {
 	if err != nil {
 		report.Err = asError(err)
 	}
-	e.land(f, report, before, began, allLocal(report.Result.Watch))
+	e.agent.files.follow(report.Result.Watch)
+	e.land(f, report, e.watched(report.Result, before, began))
 	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
@@ -247,13 +250,13 @@ func (e *entry) renewed(f *flight, r job.Result) {
 }
 
 // land takes a job's end.
-func (e *entry) land(f *flight, report job.Report, before seen, began time.Time, local bool) {
+func (e *entry) land(f *flight, report job.Report, files *sight) {
 	log := e.agent.log
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
-	e.know(r, before, began, local)
+	e.know(r, files)
 	if e.note != r.Note && r.Note != "" {
 		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
@@ -321,13 +324,13 @@ func (e *entry) land(f *flight, report job.Report, before seen, began time.Time,
 	switch {
 	case !bytes.Equal(f.job.Settings, e.profile.Load().Settings):
 		e.unload() // they changed meanwhile
-	case e.told, f.err == nil && e.seen.unsure():
+	case e.told, f.err == nil && e.sight.Load().unsure():
 		e.glance() // a failure waits for its time: what is looked at again is asked for again
 	}
 }
 
 // know keeps what a job says of the record's place. e.mu is held.
-func (e *entry) know(r job.Result, before seen, began time.Time, local bool) {
+func (e *entry) know(r job.Result, files *sight) {
 	if r.Location == "" && r.Store == "" {
 		return
 	}
@@ -335,19 +338,23 @@ func (e *entry) know(r job.Result, before seen, began time.Time, local bool) {
 		e.base = r.Version
 	}
 	e.place = place{shared(r.Store), r.Location, shared(r.Subscription), r.Scopes}
-	e.agent.files.follow(r.Watch)
+	e.sight.Store(files)
+}
+
+// watched is the state of the files in which a job is known to have read them. before is how they were when it began.
+func (e *entry) watched(r job.Result, before seen, began time.Time) *sight {
 	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
-	switch after := look(r.Watch); {
-	case len(before.paths) == len(after.paths) && len(after.paths) > 0 && before.paths[0] == after.paths[0] && !before.changed():
-		e.see(before, others, local)
-	case after.before(began, others):
-		e.see(after, others, local)
-	case r.Saved && r.Renewed && !others:
-		e.see(after, others, local) // ours, in all likelihood; the load before each renewal settles it
+	s := look(r.Watch)
+	switch {
+	case len(before.paths) == len(s.paths) && len(s.paths) > 0 && before.paths[0] == s.paths[0] && !before.changed():
+		s = before
+	case s.before(began, others):
+	case r.Saved && r.Renewed && !others: // ours, in all likelihood; the load before each renewal settles it
 	default:
 		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		e.see(unknown(after.paths), others, local)
+		s = unknown(s.paths)
 	}
+	return newSight(s, others, allLocal(r.Watch))
 }
 
 // unsaved keeps the record for another try. e.mu is held.

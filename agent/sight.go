@@ -6,43 +6,39 @@ import (
 	"time"
 )
 
-// sight is the state of the files that other programs write, for the look before each use. It is immutable but for asked.
+// sight is the state of a record's files and views, for the look before each use. It is immutable but for asked.
 type sight struct {
-	seen  seen
-	names [][]byte // the paths as the kernel takes them; nil: their state is not known, which counts as changed
-	local bool     // a look takes no longer than memory
-	asked atomic.Bool
+	seen
+	names  [][]byte // the paths as the kernel takes them, where the hot path looks; nil: it does not
+	others bool     // other programs write there too: the token in hand may not be the one to use
+	local  bool     // a look takes no longer than memory
+	asked  atomic.Bool
 }
 
 // remoteLook bounds the look at a file system that may hang.
 const remoteLook = 200 * time.Millisecond
 
-// newSight is nil where nobody else writes.
 func newSight(s seen, others, local bool) *sight {
-	if !others || len(s.paths) == 0 {
-		return nil
-	}
-	v := &sight{seen: s, local: local}
-	if s.unsure() {
-		return v
-	}
-	for _, p := range s.paths {
-		v.names = append(v.names, append([]byte(p), 0))
+	v := &sight{seen: s, others: others && len(s.paths) > 0, local: local}
+	if v.others && !s.unsure() {
+		for _, p := range s.paths {
+			v.names = append(v.names, append([]byte(p), 0))
+		}
 	}
 	return v
 }
 
-// quick reports whether nothing has changed, without waiting: it is for the hot path, and allocates nothing. Where a look may take
-// long the answer is false.
+// quick reports whether the token in hand is still the one to use, without waiting: it is for the hot path, and allocates nothing. Where
+// a look may take long the answer is false.
 func (v *sight) quick() bool {
-	if v == nil {
+	if !v.others {
 		return true
 	}
 	if !v.local || v.names == nil {
 		return false
 	}
 	for i, name := range v.names {
-		if stampOfName(name, v.seen.paths[i]) != v.seen.stamps[i] {
+		if stampOfName(name, v.paths[i]) != v.stamps[i] {
 			return false
 		}
 	}
@@ -52,9 +48,9 @@ func (v *sight) quick() bool {
 // changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile.
 func (v *sight) changed() bool {
 	switch {
-	case v == nil:
+	case len(v.paths) == 0:
 		return false
-	case v.names == nil:
+	case v.unsure():
 		return true
 	case v.local:
 		return v.seen.changed()
