@@ -94,6 +94,15 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 // If the record can't be saved, it is returned with the error: what is stored is no longer good, and the caller serves this
 // one and saves it later.
 func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
+	for tries := 1; ; tries++ {
+		unsaved, err := bringHome(ctx, stateDir, s)
+		if !errors.Is(err, ErrConflict) || tries == 3 { // a program that takes no lock was faster: theirs is to be judged
+			return unsaved, err
+		}
+	}
+}
+
+func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	all, err := spillsOf(stateDir, s)
 	if err != nil {
 		return nil, err

@@ -124,6 +124,41 @@ func TestRecoverWhileTheStoreFails(t *testing.T) {
 	}
 }
 
+// overtaken is a store that somebody without a lock writes to right before our first save.
+type overtaken struct {
+	Store
+	write func()
+}
+
+func (s *overtaken) Save(ctx context.Context, r Record, base Version) (Version, error) {
+	if s.write != nil {
+		s.write()
+		s.write = nil
+	}
+	return s.Store.Save(ctx, r, base)
+}
+
+func TestRecoverOvertaken(t *testing.T) {
+	t.Parallel()
+	ctx, state := t.Context(), t.TempDir()
+	st := &overtaken{Store: NewFile(t.TempDir(), "p")}
+	base, err := st.Save(ctx, numbered("0"), Version{})
+	check(t, err)
+	check(t, Spill(state, st, base, numbered("1")))
+	st.write = func() {
+		_, err := st.Store.Save(ctx, numbered("x"), base)
+		check(t, err)
+	}
+	if unsaved, err := Recover(ctx, state, st); unsaved != nil || err != nil {
+		t.Errorf("%v, %v: theirs is in force", unsaved, err)
+	}
+	r, _, err := st.Load(ctx)
+	check(t, err)
+	if kept, _ := filepath.Glob(filepath.Join(state, "spill", "*.kept")); !sameTokens(r, numbered("x")) || len(kept) != 1 {
+		t.Errorf("%d records are kept aside, and %q is stored", len(kept), r.AccessToken.Reveal())
+	}
+}
+
 func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	t.Parallel()
 	state, a, b := t.TempDir(), NewFile(t.TempDir(), "a"), NewFile(t.TempDir(), "b")

@@ -282,13 +282,144 @@ func TestOrder(t *testing.T) {
 type refusing struct {
 	store.Store
 	refuse atomic.Bool
+	before func()      // another program's turn, right before a save
+	bad    atomic.Bool // it can't be read either
+	gone   error       // what it says when it is asked for the record
 }
 
 func (s *refusing) Save(ctx context.Context, r store.Record, base store.Version) (store.Version, error) {
 	if s.refuse.Load() {
 		return store.Version{}, &protocol.Error{Code: protocol.CodeStorage, Message: "no space left on the device"}
 	}
+	if s.before != nil {
+		s.before()
+	}
 	return s.Store.Save(ctx, r, base)
+}
+
+func (s *refusing) Load(ctx context.Context) (store.Record, store.Version, error) {
+	switch {
+	case s.bad.Load():
+		return store.Record{}, store.Version{}, &protocol.Error{Code: protocol.CodeStorage, Message: "input/output error"}
+	case s.gone != nil:
+		return store.Record{}, store.Version{}, s.gone
+	}
+	return s.Store.Load(ctx)
+}
+
+// TestWhoWins: what the agent holds unsaved, what an earlier try at saving left and what the store has are brought into the order that
+// workers keep to.
+func TestWhoWins(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	numbered := func(n int) store.Record {
+		return store.Record{
+			AccessToken: protocol.NewSecret(fmt.Sprintf("fake-access-%d", n)), RefreshToken: protocol.NewSecret(fmt.Sprintf("fake-refresh-%d", n)),
+			Issued: time.Now(), Expiry: time.Now().Add(time.Hour),
+		}
+	}
+	type place struct {
+		st     *refusing
+		runner *embed.Runner
+		p      *rotating
+		base   store.Version // of what is stored, numbered(1)
+	}
+	begin := func(t *testing.T) place {
+		st, p := &refusing{Store: store.NewFile(t.TempDir(), "main")}, &rotating{lifetime: time.Hour}
+		base, err := st.Save(ctx, numbered(1), store.Version{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return place{st, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()}, p, base}
+	}
+	holding := func(r store.Record, base store.Version) job.Job {
+		form, err := r.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return job.Job{Op: job.Save, Profile: "main", Record: form, Base: job.Version(base)}
+	}
+	run := func(t *testing.T, pl place, j job.Job) job.Report {
+		t.Helper()
+		report, err := pl.runner.Run(ctx, j, func(job.Result) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	stored := func(t *testing.T, pl place, n int) {
+		t.Helper()
+		if r, _, err := pl.st.Store.Load(ctx); err != nil || r.RefreshToken.Reveal() != fmt.Sprintf("fake-refresh-%d", n) {
+			t.Errorf("stored: %q, %v, want number %d", r.RefreshToken.Reveal(), err, n)
+		}
+	}
+	files := func(pl place, extension string) int {
+		found, _ := filepath.Glob(filepath.Join(pl.runner.StateDir, "spill", "*."+extension))
+		return len(found)
+	}
+
+	t.Run("a spill that is older than what is held", func(t *testing.T) {
+		pl := begin(t)
+		if err := store.Spill(pl.runner.StateDir, pl.st, pl.base, numbered(2)); err != nil {
+			t.Fatal(err)
+		}
+		if report := run(t, pl, holding(numbered(3), pl.base)); report.Err != nil || !report.Result.Saved {
+			t.Errorf("%+v", report)
+		}
+		stored(t, pl, 3)
+		if n := files(pl, "json"); n != 0 {
+			t.Errorf("%d spill files are left", n)
+		}
+	})
+	t.Run("somebody else writes while we renew", func(t *testing.T) {
+		pl := begin(t)
+		pl.st.before = func() {
+			pl.st.before = nil
+			if _, err := pl.st.Store.Save(ctx, numbered(9), pl.base); err != nil {
+				t.Error(err)
+			}
+		}
+		renew := job.Job{Op: job.Renew, Profile: "main", Base: job.Version(pl.base), MinTTL: 2 * time.Hour}
+		if report := run(t, pl, renew); report.Err != nil || report.Result.Token.Reveal() != "fake-access-9" {
+			t.Errorf("%+v", report)
+		}
+		stored(t, pl, 9)
+		if n := files(pl, "kept"); n != 1 {
+			t.Errorf("%d records are kept aside, want ours", n)
+		}
+	})
+	t.Run("a store that can't be read", func(t *testing.T) {
+		pl := begin(t)
+		pl.st.bad.Store(true)
+		pl.st.refuse.Store(true)
+		j := holding(numbered(2), pl.base)
+		j.Op, j.Force = job.Renew, true
+		if report := run(t, pl, j); !report.Result.Renewed || report.Result.Saved || report.Result.Record.Empty() {
+			t.Errorf("what is held was not renewed: %+v", report)
+		}
+	})
+	t.Run("a logout", func(t *testing.T) {
+		pl := begin(t)
+		if err := store.Spill(pl.runner.StateDir, pl.st, pl.base, numbered(2)); err != nil {
+			t.Fatal(err)
+		}
+		if report := run(t, pl, job.Job{Op: job.Logout, Profile: "main"}); report.Err != nil || len(pl.p.revoked) != 1 || pl.p.revoked[0] != "fake-refresh-2" {
+			t.Errorf("%+v, revoked %q, want the newest", report.Err, pl.p.revoked)
+		}
+	})
+	t.Run("a sign-in where the record went missing", func(t *testing.T) {
+		pl := begin(t)
+		if err := pl.st.Delete(ctx, pl.base); err != nil {
+			t.Fatal(err)
+		}
+		pl.st.gone = store.ErrMissing
+		j := holding(numbered(2), store.Version{})
+		j.Op, j.SignIn, j.Force = job.Put, true, true
+		if report := run(t, pl, j); report.Err != nil || !report.Result.Saved {
+			t.Errorf("%+v", report)
+		}
+		stored(t, pl, 2)
+	})
 }
 
 // TestPut: records come in as they do for any agent.

@@ -86,7 +86,7 @@ func (e *errand) renew(ctx context.Context) (job.Report, error) {
 		}
 		return e.bring(ctx, force{record: r})
 	}
-	if r, v, err := e.Store.Load(ctx); err == nil && e.Record.Empty() {
+	if r, v, err := e.Store.Load(ctx); err == nil && e.Record.Empty() && !e.spilled() {
 		if f := (force{record: r, version: v}); !e.due(f) {
 			return e.end(ctx, f, nil) // someone else has renewed, or the agent has just started: no lock is needed to look
 		}
@@ -96,7 +96,11 @@ func (e *errand) renew(ctx context.Context) (job.Report, error) {
 		return e.fail(err)
 	}
 	defer lock.Release()
-	f, err := e.settle(ctx)
+	ours, err := e.held()
+	if err != nil {
+		return e.fail(err)
+	}
+	f, err := e.settle(ctx, ours, store.Version(e.Base))
 	if err != nil {
 		return e.fail(err)
 	}
@@ -149,9 +153,9 @@ func (e *errand) save(ctx context.Context, f force, result job.Result, err error
 		result.Version, result.Record, result.Saved = job.Version(saved), protocol.Secret{}, true
 		return done(result, err)
 	}
-	if errors.Is(failed, store.ErrConflict) { // a program that takes no lock was faster: its record is in force
-		if theirs, version, loadErr := e.Store.Load(ctx); loadErr == nil {
-			return e.end(ctx, force{record: theirs, version: version}, nil)
+	if errors.Is(failed, store.ErrConflict) { // a program that takes no lock was faster
+		if now, bad := e.settle(ctx, f.record, f.version); bad == nil && !now.unsaved {
+			return e.end(ctx, now, nil)
 		}
 	}
 	result.Record, _ = f.record.Marshal() // it has been one before
@@ -167,26 +171,35 @@ func (e *errand) lock(ctx context.Context) (store.Lock, error) {
 	return e.Store.Lock(ctx)
 }
 
-// settle finds the record in force, the lock being held: what an earlier agent could not save, what this one holds unsaved if
-// the store still holds what that replaces, else what is stored. Nothing stored is the zero Record.
-func (e *errand) settle(ctx context.Context) (force, error) {
-	if e.stateDir != "" {
-		if unsaved, err := store.Recover(ctx, e.stateDir, e.Store); unsaved != nil {
+// spilled reports whether a newer record than the stored one may wait in a spill file.
+func (e *errand) spilled() bool { return e.stateDir != "" && store.Spilled(e.stateDir, e.Store) }
+
+// settle finds the record in force, the lock being held: what spill files bring back, what the store holds, and ours, which is not
+// saved and replaces base (the zero Record where there is none). Ours is made a spill as well, so that one order decides among them
+// all; where it can't be, it is in force if the store still holds base. Nothing stored is the zero Record.
+func (e *errand) settle(ctx context.Context, ours store.Record, base store.Version) (force, error) {
+	var err error
+	if e.stateDir != "" && (ours.IsStub() || store.Spill(e.stateDir, e.Store, base, ours) == nil) {
+		unsaved, failed := store.Recover(ctx, e.stateDir, e.Store)
+		if unsaved != nil {
 			return force{unsaved.Record, unsaved.Base, true}, nil
-		} else if err != nil {
-			return force{}, err
+		}
+		if err = failed; err == nil {
+			ours = store.Record{} // stored by now, or kept aside
 		}
 	}
-	stored, version, err := e.Store.Load(ctx)
-	nothing := errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired)
-	if err != nil && !nothing {
-		return force{}, err
+	var stored store.Record
+	var version store.Version
+	if err == nil {
+		stored, version, err = e.Store.Load(ctx)
 	}
-	ours, err := e.held()
+	nothing := errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired)
 	switch {
-	case err != nil:
+	case err != nil && !nothing && !ours.IsStub(): // the store can't be asked, and ours is newer than what the agent saw there
+		return force{ours, base, true}, nil
+	case err != nil && !nothing:
 		return force{}, err
-	case !ours.IsStub() && (e.Base == job.Version(version) || nothing && version != store.Version{}): // a stub gives way
+	case !ours.IsStub() && (base == version || nothing && version != store.Version{}): // a stub gives way
 		return force{ours, version, true}, nil
 	case nothing:
 		stored = store.Record{}
@@ -213,7 +226,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	defer lock.Release()
 	ctx = context.WithoutCancel(ctx)
 	if e.Op == job.Save {
-		f, err := e.settle(ctx)
+		f, err := e.settle(ctx, r, store.Version(e.Base))
 		if err != nil {
 			return e.fail(err)
 		}
@@ -223,7 +236,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	switch {
 	case err == nil && !e.Force && store.ExpiresBefore(r, stored):
 		return e.end(ctx, force{record: stored, version: version}, &protocol.Error{Code: protocol.CodeConfig, Message: "it expires before the one that is stored"})
-	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired):
+	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) && !errors.Is(err, store.ErrMissing):
 		return e.fail(err)
 	}
 	if !e.SignIn {
@@ -258,8 +271,19 @@ func (e *errand) remove(ctx context.Context) (job.Report, error) {
 			return done(job.Result{}, err)
 		}
 		defer lock.Release()
+		var unsaved *store.Unsaved
+		if e.stateDir != "" {
+			if unsaved, err = store.Recover(ctx, e.stateDir, e.Store); errors.Is(err, protocol.ErrInvalid) { // a later version's, or corrupt
+				return done(job.Result{}, err)
+			}
+		}
 		stored, v, err := e.Store.Load(ctx)
-		if version = v; err == nil && r.IsStub() {
+		version = v
+		switch { // the newest is what can be revoked
+		case !r.IsStub():
+		case unsaved != nil:
+			r = unsaved.Record
+		case err == nil:
 			r = stored
 		}
 	}
@@ -270,13 +294,13 @@ func (e *errand) remove(ctx context.Context) (job.Report, error) {
 		}
 	}
 	if e.Store != nil {
-		if err := e.Store.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
-			return done(result, err)
-		}
-		if e.stateDir != "" {
+		if e.stateDir != "" { // first: what it brings back after the deletion would be a record again
 			if err := store.Forget(ctx, e.stateDir, e.Store); err != nil {
 				return done(result, err)
 			}
+		}
+		if err := e.Store.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return done(result, err)
 		}
 	}
 	result.Saved = true

@@ -79,9 +79,6 @@ func (e *errand) settle(ctx context.Context, st store.Store) (state, error) {
 		}
 	}
 	spilled, err := store.Recover(ctx, e.settings.StateDir, st)
-	for tries := 0; errors.Is(err, store.ErrConflict) && tries < 2; tries++ {
-		spilled, err = store.Recover(ctx, e.settings.StateDir, st)
-	}
 	switch {
 	case spilled != nil:
 		return state{st: st, record: spilled.Record, version: spilled.Base, unsaved: true, blocked: err}, nil
