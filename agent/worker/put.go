@@ -108,20 +108,24 @@ func replaceable(err error) bool {
 // signIn is put for a fresh sign-in.
 func (e *errand) signIn(waiting context.Context, st store.Store, record store.Record) outcome {
 	ctx := context.WithoutCancel(waiting)
-	s := state{st: st, record: record, unsaved: true}
+	// Where the store can't be read now, what the agent saw there last is what a later save replaces: it would count as somebody else's.
+	s := state{st: st, record: record, unsaved: true, version: store.Version(e.job.Base)}
+	load := func() (store.Record, error) {
+		stored, version, err := st.Load(ctx)
+		if err == nil || replaceable(err) {
+			s.version = version
+		}
+		return stored, err
+	}
 	if lock, err := st.Lock(waiting); err == nil {
 		s.lock = lock
+		// What was spilled is of an earlier sign-in: brought home it becomes part of the history, and is worth no more than that.
+		store.Recover(ctx, e.settings.StateDir, st)
 	} else if !errors.Is(err, protocol.ErrNotFound) { // see put
 		s.blocked = err
 	}
-	if s.blocked == nil {
-		// What was spilled is of an earlier sign-in: brought home it becomes part of the history, and is worth no more than that.
-		store.Recover(ctx, e.settings.StateDir, st)
-		var stored store.Record
-		var err error
-		if stored, s.version, err = st.Load(ctx); err == nil { // what can't be loaded can't be replaced either: Save says why
-			e.backUpReplaced(ctx, st, stored)
-		}
+	if stored, err := load(); err == nil { // what can't be loaded can't be replaced either: Save says why
+		e.backUpReplaced(ctx, st, stored)
 	}
 	handOver := e.result(st, record, s.version)
 	handOver.Renewed = true
@@ -136,7 +140,7 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 			s.version, s.unsaved = version, false
 			break
 		}
-		if _, s.version, _ = st.Load(ctx); !errors.Is(err, store.ErrConflict) || tries == 2 {
+		if load(); !errors.Is(err, store.ErrConflict) || tries == 2 {
 			s.blocked = err
 		}
 	}

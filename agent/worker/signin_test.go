@@ -1,12 +1,15 @@
 package worker
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -210,6 +213,50 @@ func TestSignInUnsaved(t *testing.T) {
 	}
 	if strings.Contains(string(old), "fake-access-2") {
 		t.Error("the test is about nothing")
+	}
+}
+
+// TestSignInUnsavedReplaces signs in where the store can't be read or is held by somebody: a later save replaces the sign-in before, which is
+// still stored, as the person wanted it.
+func TestSignInUnsavedReplaces(t *testing.T) {
+	t.Parallel()
+	for _, held := range []bool{false, true} {
+		w := newGateway(t, oauthtest.Options{})
+		_, known := w.put(w.server.Issue(), nil)
+		path := filepath.Join(w.settings.DataDir, "gateway.json")
+		j := job.Job{Op: job.Put, SignIn: true, Force: true, Base: known.Result.Version,
+			Record: mustMarshal(t, store.Record{AccessToken: protocol.NewSecret("fake-new"), Expiry: time.Now().Add(time.Hour)})}
+		var done job.Result
+		if held {
+			lock, err := store.NewFile(w.settings.DataDir, "gateway").Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.Base, j.Profile = job.Version{}, "gateway" // the agent has just started
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel() // no need to wait for it
+			done = (&errand{job: j, settings: w.settings, agent: pipe{out: io.Discard}}).put(ctx).result
+			lock.Release()
+		} else {
+			if err := os.Rename(path, path+".away"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.MkdirAll(filepath.Join(path, "x"), 0o700); err != nil { // see TestSignInUnsaved
+				t.Fatal(err)
+			}
+			_, _, report := w.run(j)
+			done = report.Result
+			if err := errors.Join(os.RemoveAll(path), os.Rename(path+".away", path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if done.Saved || done.Record.Empty() {
+			t.Fatalf("held %v: %+v", held, done)
+		}
+		_, _, saved := w.run(job.Job{Op: job.Save, Base: done.Version, Record: done.Record})
+		if saved.Err != nil || !saved.Result.Saved || w.kept().AccessToken.Reveal() != "fake-new" {
+			t.Errorf("held %v: saved later: %+v, %v; stored is %s", held, saved.Result, saved.Err, w.kept().AccessToken.Reveal())
+		}
 	}
 }
 
