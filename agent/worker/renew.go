@@ -125,16 +125,9 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	if err != nil {
 		return e.failed(ctx, s, err)
 	}
-	if s.lock != nil {
-		if err := s.lock.Check(); err != nil {
-			return e.failed(ctx, s, err)
-		}
-	}
-
 	// From here on the job is finished whatever happens around it.
 	ctx = context.WithoutCancel(ctx)
-	e.agent.report(job.Report{Kind: job.Asking})
-	reply, err := e.request(ctx, client, s.record)
+	reply, err := e.exchange(ctx, client, &s, origin)
 	if err != nil {
 		if o, ok := e.overtaken(ctx, s, err); ok {
 			return o
@@ -142,13 +135,25 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		if errors.Is(err, protocol.ErrLoginRequired) && s.st != nil {
 			store.NewHistory(e.settings.StateDir, s.st).Spend(ctx, s.record.RefreshToken)
 		}
-		if !reply.RefreshToken.Empty() {
-			s.record.RefreshToken, s.unsaved = reply.RefreshToken, true // rotated, though no access token came with it
-			s.record.TokenOrigin = origin
-		}
 		return e.failed(ctx, s, err)
 	}
 	return e.deliver(ctx, s, reply, origin)
+}
+
+// exchange has the provider renew the record, if it is still ours to renew. Where the answer is spoilt and the refresh token is rotated
+// nevertheless, the record has the new one: the old one is spent.
+func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin string) (oauth.Reply, error) {
+	if s.lock != nil {
+		if err := s.lock.Check(); err != nil {
+			return oauth.Reply{}, err
+		}
+	}
+	e.agent.report(job.Report{Kind: job.Asking})
+	reply, err := e.request(ctx, c, s.record)
+	if err != nil && !reply.RefreshToken.Empty() {
+		s.record.RefreshToken, s.record.TokenOrigin, s.unsaved = reply.RefreshToken, origin, true
+	}
+	return reply, err
 }
 
 // spent reports whether the record's refresh token is known to be used up, and what took its place: a backup or a synchronised

@@ -158,12 +158,13 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	if accepted {
 		o = e.keep(ctx, s)
 	} else {
-		e.agent.report(job.Report{Kind: job.Asking})
-		reply, err := e.request(ctx, client, s.record)
+		reply, err := e.exchange(ctx, client, &s, origin)
 		switch {
 		case errors.Is(err, protocol.ErrLoginRequired):
 			store.NewHistory(e.settings.StateDir, st).Spend(ctx, s.record.RefreshToken)
 			return s.end(e.empty(st, version, stub))
+		case err != nil && !reply.RefreshToken.Empty():
+			return s.end(e.failed(ctx, s, err))
 		case err != nil:
 			return s.end(outcome{result: e.about(st), err: err})
 		}

@@ -172,6 +172,20 @@ func TestMendEnds(t *testing.T) {
 			}
 		}
 	})
+	t.Run("spoilt answer", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		_, base := w.known(time.Hour)
+		w.server.SetFault(oauthtest.Fault{Times: 1, Edit: func(reply map[string]any) { delete(reply, "access_token") }})
+		w.write(stubFile)
+		_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
+		if !is(done.Err, protocol.ErrUnavailable) || !done.Result.Saved {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		if r, _ := w.stored(); !w.server.Renewable(r.RefreshToken.Reveal()) {
+			t.Error("the rotated refresh token is lost")
+		}
+	})
 	t.Run("no answer", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
