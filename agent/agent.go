@@ -185,8 +185,12 @@ func (a *Agent) reload() error {
 		next.byName = append(next.byName, e)
 	}
 	for key, e := range old.entries {
-		if next.entries[key] == nil && e.holds() {
-			// Its record is nowhere else: it stays until it is saved or the agent ends.
+		if next.entries[key] != nil {
+			continue
+		}
+		// What it holds is nowhere else, and a job under way may be about to bring it: it stays until that is saved or the agent ends.
+		e.removed.Store(true)
+		if e.holds() || e.busy() {
 			next.entries[key] = e
 			next.byName = append(next.byName, e)
 		}

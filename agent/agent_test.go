@@ -881,3 +881,35 @@ func TestSettingsChangeDuringRenewal(t *testing.T) {
 		}
 	})
 }
+
+// TestRemovedDuringRenewal: the record of a profile that was taken out of the configuration while it was renewed is held, saved as soon as
+// that can be, and only then let go.
+func TestRemovedDuringRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{latency: 2 * time.Second, saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
+		names := []string{"claude", "work"}
+		a := start(t, p, func(o *Options) { o.Load = func() (Config, error) { return config(names...), nil } })
+		go a.Token(context.Background(), protocol.TokenRequest{Profile: "work"})
+		time.Sleep(time.Second)
+		names = names[:1]
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+			t.Fatal(err)
+		}
+		profiles := func() []protocol.ProfileStatus {
+			s, err := a.Status(t.Context(), protocol.StatusRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Profiles
+		}
+		time.Sleep(time.Minute)
+		if got := profiles(); len(got) != 2 || got[1].State != protocol.StateUnsaved || p.count(job.Save) == 0 {
+			t.Fatalf("what could not be saved is forgotten: %+v, %d saves", got, p.count(job.Save))
+		}
+		p.set(func() { p.saveErr = nil })
+		time.Sleep(time.Minute)
+		if got := profiles(); len(got) != 1 {
+			t.Errorf("it is saved, and still there: %+v", got)
+		}
+	})
+}

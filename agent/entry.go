@@ -21,6 +21,7 @@ type entry struct {
 	profile  atomic.Pointer[Profile]
 	hand     atomic.Pointer[hand]
 	lastUsed atomic.Int64          // unix seconds
+	removed  atomic.Bool           // from the configuration
 	sight    atomic.Pointer[sight] // of the record's files, as they were when base was read; changed under mu
 
 	mu     sync.Mutex
@@ -92,6 +93,7 @@ func (e *entry) name() string { return e.profile.Load().Name }
 
 // configure takes settings. What is in hand stays if they are what they were; a record that is nowhere else stays anyway.
 func (e *entry) configure(p *Profile) {
+	e.removed.Store(false)
 	old := e.profile.Swap(p)
 	if old == nil || old.Provider == p.Provider && old.Store == p.Store && bytes.Equal(old.Settings, p.Settings) {
 		return

@@ -203,6 +203,9 @@ func (e *entry) fly(f *flight, paths []string) {
 	}
 	e.agent.files.follow(report.Result.Watch)
 	e.land(f, report, e.watched(report.Result, before, began))
+	if e.removed.Load() && !e.holds() {
+		e.agent.reload() // which lets it go
+	}
 	e.agent.landed.Store(e.agent.now().UnixMilli())
 	e.agent.nudge()
 }
