@@ -913,3 +913,41 @@ func TestRemovedDuringRenewal(t *testing.T) {
 		}
 	})
 }
+
+// reluctant is a Runner that never has another token than the one it has.
+type reluctant struct {
+	expiry time.Time
+	jobs   atomic.Int32
+}
+
+func (r *reluctant) Run(context.Context, job.Job, func(job.Result)) (job.Report, error) {
+	r.jobs.Add(1)
+	time.Sleep(time.Millisecond)
+	return job.Report{Kind: job.Done, Result: job.Result{Store: "file", Location: "a file", Saved: true, Token: protocol.NewSecret("fake-1"), Expiry: r.expiry}}, nil
+}
+
+// TestNothingBetter: a token that is due and that a worker leaves as it is is the answer while it lives. Nobody asks again and again.
+func TestNothingBetter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &reluctant{expiry: time.Now().Add(3 * time.Minute)}
+		a := New(Options{Runner: r, Load: func() (Config, error) { return config("claude"), nil }})
+		t.Cleanup(func() { a.Close(context.Background()) })
+		request := func(req protocol.TokenRequest) (protocol.Token, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			return a.Token(ctx, req)
+		}
+		for _, req := range []protocol.TokenRequest{{}, {MinTTL: time.Hour}, {HalfLife: true}} {
+			before := r.jobs.Load()
+			got, err := request(req)
+			if n := r.jobs.Load() - before; err != nil || got.Value.Reveal() != "fake-1" || n != 1 {
+				t.Errorf("%+v: got %q, %v after %d jobs, want the token after one", req, got.Value.Reveal(), err, n)
+			}
+		}
+		time.Sleep(3 * time.Minute)
+		before := r.jobs.Load()
+		if _, err := request(protocol.TokenRequest{}); !errors.Is(err, protocol.ErrUnavailable) || r.jobs.Load()-before > 1 {
+			t.Errorf("expired: %v after %d jobs", err, r.jobs.Load()-before)
+		}
+	})
+}

@@ -44,6 +44,11 @@ func (f *flight) renews(h *hand, now time.Time) bool {
 	return f.job.Op == job.Renew && (f.job.Force || h == nil || !h.serves(now, f.job.MinTTL, f.job.HalfLife))
 }
 
+// covers reports whether the job asked for all that req asks for.
+func (f *flight) covers(req protocol.TokenRequest) bool {
+	return f.job.MinTTL >= req.MinTTL && (f.job.HalfLife || !req.HalfLife)
+}
+
 // token answers a request: from the hand, from the renewal under way, or from one of its own.
 func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, error) {
 	for looks := 0; ; {
@@ -75,8 +80,9 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		switch {
 		case f.err != nil && (req.Force || !f.hand.alive(now)):
 			return nil, f.err
-		case f.err != nil || f.renewed || f.hand.serves(now, req.MinTTL, req.HalfLife):
-			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed.
+		case f.err != nil || f.renewed || f.covers(req) || f.hand.serves(now, req.MinTTL, req.HalfLife):
+			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed, or when a
+			// worker that was asked for as much saw nothing to do.
 			if !f.hand.alive(now) {
 				return nil, &protocol.Error{
 					Code:    protocol.CodeUnavailable,

@@ -115,11 +115,8 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	if !e.due(s) {
 		return e.keep(ctx, s)
 	}
-	switch ok, err := e.renewable(s.record); {
-	case err != nil:
+	if err := e.renewable(s.record); err != nil {
 		return e.failed(ctx, s, err)
-	case !ok:
-		return e.keep(ctx, s)
 	}
 	client, origin, err := e.provider(ctx, s.record)
 	if err != nil {
@@ -219,23 +216,18 @@ func (e *errand) overtaken(ctx context.Context, s state, refusal error) (outcome
 	return e.keep(ctx, state{st: s.st, lock: s.lock, record: record, version: version}), true
 }
 
-// renewable reports whether there is something to renew a record with; false and nil when there is not and it serves as it
-// is, an error when it doesn't.
-func (e *errand) renewable(r store.Record) (bool, error) {
+// renewable fails if there is nothing to renew a record with.
+func (e *errand) renewable(r store.Record) error {
 	switch {
 	case e.settings.Provider == "static" && e.job.Force:
-		return false, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
 			Hint: "replace it: ccagent add " + e.job.Profile + " --provider static --force"}
-	case e.settings.Provider == "static":
-		return false, nil
-	case e.asksAgain(), !r.RefreshToken.Empty():
-		return true, nil
+	case e.settings.Provider != "static" && (e.asksAgain() || !r.RefreshToken.Empty()):
+		return nil
 	case !alive(r):
-		return false, &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
-	case e.job.Force:
-		return false, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
+		return &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
 	}
-	return false, nil
+	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
 }
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.

@@ -213,7 +213,7 @@ func TestRenewDecisions(t *testing.T) {
 		{name: "no access token", setup: edit("fake-access-1", ""), left: time.Hour, want: fresh, asked: 1},
 
 		{name: "no refresh token, live", left: time.Hour, setup: edit("fake-refresh-1", ""), want: old},
-		{name: "no refresh token, in the margin", left: time.Minute, setup: edit("fake-refresh-1", ""), want: old},
+		{name: "no refresh token, in the margin", left: time.Minute, setup: edit("fake-refresh-1", ""), want: old, wantErr: protocol.ErrLoginRequired},
 		{name: "no refresh token, expired", left: -time.Minute, setup: edit("fake-refresh-1", ""), wantErr: protocol.ErrExpired},
 		{name: "no refresh token, forced", left: time.Hour, job: job.Job{Force: true}, setup: edit("fake-refresh-1", ""), want: old, wantErr: protocol.ErrLoginRequired},
 
