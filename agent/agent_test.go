@@ -914,6 +914,41 @@ func TestRemovedDuringRenewal(t *testing.T) {
 	})
 }
 
+// TestStoreChangeWhileUnsaved: what a store refuses goes to the one that is configured in its place, as a record that is new there. Where the
+// store stays, what it held does too.
+func TestStoreChangeWhileUnsaved(t *testing.T) {
+	for _, kind := range []string{"keyring", "file", "auto", "file, during the renewal"} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &provider{store: "keyring", latency: time.Second, saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "the keyring can't be used"}}
+			c := config("claude")
+			c.Profiles[0].Store, c.Profiles[0].Settings = "keyring", []byte("1")
+			a := start(t, p, func(o *Options) {
+				o.Load = func() (Config, error) { return Config{Default: "claude", Profiles: slices.Clone(c.Profiles)}, nil }
+			})
+			kind, during := strings.CutSuffix(kind, ", during the renewal")
+			if during {
+				go a.Token(context.Background(), protocol.TokenRequest{})
+				synctest.Wait()
+			} else {
+				ask(t, a, protocol.TokenRequest{})
+			}
+			c.Profiles[0].Store, c.Profiles[0].Settings = kind, []byte("2")
+			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			all := p.all()
+			want := job.Version{1}
+			if kind == "file" {
+				want = job.Version{}
+			}
+			if last := all[len(all)-1]; last.Op != job.Save || last.Record.Empty() || string(last.Settings) != "2" || last.Base != want {
+				t.Errorf("now in store %s: the last job is %v with base %v, want %v", kind, last.Op, last.Base[:1], want[:1])
+			}
+		})
+	}
+}
+
 // reluctant is a Runner that never has another token than the one it has.
 type reluctant struct {
 	expiry time.Time

@@ -100,16 +100,18 @@ func (e *entry) configure(p *Profile) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.unload()
+	e.unload(old)
 }
 
-// unload forgets what was learned by other settings, except a record that is nowhere else. e.mu is held.
-func (e *entry) unload() {
+// unload forgets what was learned by the settings of old, except a record that is nowhere else. e.mu is held.
+func (e *entry) unload(old *Profile) {
 	e.failure = nil
 	if e.record.Empty() {
 		e.hand.Store(nil)
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
 		e.sight.Store(new(sight))
+	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != "auto" {
+		e.base = job.Version{} // of the store before: to the one it is to be saved in now it would read as a record that was deleted
 	}
 }
 

@@ -27,10 +27,11 @@ const (
 
 // flight is one job under way. Whoever waits for it selects on ready or done and on a context of its own.
 type flight struct {
-	job   job.Job
-	look  bool          // it reads what others have written, and the token in hand would do else
-	ready chan struct{} // the token is in hand, or the job is done
-	done  chan struct{} // the job is done
+	job     job.Job
+	profile *Profile      // as it was when the job began
+	look    bool          // it reads what others have written, and the token in hand would do else
+	ready   chan struct{} // the token is in hand, or the job is done
+	done    chan struct{} // the job is done
 
 	// Set before ready is closed.
 	hand    *hand
@@ -160,7 +161,7 @@ func (e *entry) start(j job.Job) *flight {
 	if j.Op != job.Put {
 		j.Record = e.record
 	}
-	f := &flight{job: j, ready: make(chan struct{}), done: make(chan struct{})}
+	f := &flight{job: j, profile: p, ready: make(chan struct{}), done: make(chan struct{})}
 	e.flight = f
 	paths := e.sight.Load().paths
 	e.agent.work.Go(func() { e.fly(f, paths) })
@@ -332,7 +333,7 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 	close(f.done)
 	switch {
 	case !bytes.Equal(f.job.Settings, e.profile.Load().Settings):
-		e.unload() // they changed meanwhile
+		e.unload(f.profile) // they changed meanwhile
 	case e.told, f.err == nil && e.sight.Load().unsure():
 		e.glance() // a failure waits for its time: what is looked at again is asked for again
 	}
