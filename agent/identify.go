@@ -47,12 +47,7 @@ func (e *entry) question(req protocol.IdentifyRequest) (*flight, protocol.Identi
 	if f := e.asking; f != nil && f.job.Force == req.Refresh && f.job.Check == req.Check {
 		return f, protocol.Identity{}
 	}
-	p := e.profile.Load()
-	f := &flight{done: make(chan struct{}), job: job.Job{
-		Op: job.Identify, Build: e.agent.opts.Build, Profile: p.Name, Settings: p.Settings,
-		Base: e.base, Record: e.record, Force: req.Refresh, Check: req.Check,
-		Key: e.agent.locking.key(p.Identity),
-	}}
+	f := &flight{done: make(chan struct{}), job: e.fill(job.Job{Op: job.Identify, Force: req.Refresh, Check: req.Check})}
 	if h := e.hand.Load(); h != nil {
 		if t, err := h.token(); err == nil {
 			f.job.Token = t.Value

@@ -155,17 +155,22 @@ func (e *entry) refuses(now time.Time, force, changed bool) error {
 
 // start runs a job for the profile. e.mu is held, and no flight is under way.
 func (e *entry) start(j job.Job) *flight {
+	f := &flight{job: e.fill(j), profile: e.profile.Load(), ready: make(chan struct{}), done: make(chan struct{})}
+	e.flight = f
+	paths := e.sight.Load().paths
+	e.agent.work.Go(func() { e.fly(f, paths) })
+	return f
+}
+
+// fill adds what every job of the profile is told. A Put brings its own record. e.mu is held.
+func (e *entry) fill(j job.Job) job.Job {
 	p := e.profile.Load()
 	j.Build, j.Profile, j.Settings, j.Base = e.agent.opts.Build, p.Name, p.Settings, e.base
 	j.Key = e.agent.locking.key(p.Identity)
 	if j.Op != job.Put {
 		j.Record = e.record
 	}
-	f := &flight{job: j, profile: p, ready: make(chan struct{}), done: make(chan struct{})}
-	e.flight = f
-	paths := e.sight.Load().paths
-	e.agent.work.Go(func() { e.fly(f, paths) })
-	return f
+	return j
 }
 
 // exclusive runs a job of its own after whatever is under way. The caller may give up waiting; the job goes on.
@@ -451,14 +456,12 @@ func (e *entry) forget() {
 // spill has a worker leave what is unsaved for the next load.
 func (e *entry) spill(ctx context.Context) error {
 	e.mu.Lock()
-	p, record, unsaved, base := e.profile.Load(), e.record, e.saving != nil, e.base
+	j, unsaved := e.fill(job.Job{Op: job.Spill}), e.saving != nil
 	e.mu.Unlock()
-	if record.Empty() || !unsaved {
+	if j.Record.Empty() || !unsaved {
 		return nil
 	}
-	report, err := e.agent.opts.Runner.Run(ctx, job.Job{
-		Build: e.agent.opts.Build, Op: job.Spill, Profile: p.Name, Settings: p.Settings, Base: base, Record: record, Key: e.agent.locking.key(p.Identity),
-	}, func(job.Result) {})
+	report, err := e.agent.opts.Runner.Run(ctx, j, func(job.Result) {})
 	if err == nil && report.Err != nil {
 		err = report.Err
 	}

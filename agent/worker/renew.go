@@ -53,12 +53,9 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return e.mend(ctx, st, err), true
 	case e.lost(st) && errors.Is(err, protocol.ErrNotFound):
 		return e.vanished(ctx, st)
-	case errors.Is(err, protocol.ErrNotFound) && e.wasSignedIn(ctx, st):
-		store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
-		return e.nothing(st, version, err).but(e.signedOut(st.Place().Location)), true
-	case errors.Is(err, protocol.ErrNotFound) && e.elsewhere(ctx, st) != nil:
-		return e.nothing(st, version, err).but(e.leftBehind(st, e.elsewhere(ctx, st))), true
-	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
+	case errors.Is(err, protocol.ErrNotFound):
+		return e.absent(ctx, st, version, err), true
+	case errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):
 		return outcome{}, false
@@ -67,6 +64,19 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return outcome{}, false
 	}
 	return e.keep(ctx, s), true
+}
+
+// absent is the outcome when nothing is stored, and says what that means.
+func (e *errand) absent(ctx context.Context, st store.Store, v store.Version, err error) outcome {
+	o := e.nothing(st, v, err)
+	if e.wasSignedIn(ctx, st) {
+		store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
+		return o.but(e.signedOut(st.Place().Location))
+	}
+	if other := e.elsewhere(ctx, st); other != nil {
+		return o.but(e.leftBehind(st, other))
+	}
+	return o
 }
 
 // nothing is the outcome when the store holds no usable record. What to do about one that is absent depends on the provider,
