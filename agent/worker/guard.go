@@ -169,7 +169,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if _, err := store.Recover(ctx, e.settings.StateDir, home); err != nil {
+	if _, err := store.Recover(ctx, e.settings.StateDir, home); err != nil && !errors.Is(err, store.ErrMissing) {
 		return err
 	}
 	r, found, err := claude.Load(ctx)

@@ -2,6 +2,9 @@ package worker
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +43,51 @@ func (w *world) wantView(token string) {
 func (w *world) own() (store.Record, error) {
 	r, _, err := store.NewFile(w.settings.DataDir, w.settings.Name).Load(w.t.Context())
 	return r, err
+}
+
+// missing is a store whose record went missing, until another is saved.
+type missing struct {
+	store.Store
+	saved bool
+}
+
+func (s *missing) Load(ctx context.Context) (store.Record, store.Version, error) {
+	if !s.saved {
+		return store.Record{}, store.Version{}, store.ErrMissing
+	}
+	return s.Store.Load(ctx)
+}
+
+func (s *missing) Save(ctx context.Context, r store.Record, base store.Version) (store.Version, error) {
+	v, err := s.Store.Save(ctx, r, base)
+	s.saved = err == nil
+	return v, err
+}
+
+// TestAdoptWhereTheRecordIsMissing: a sign-in is taken over also where the keyring that answers is not the one with the record, and what could
+// not be saved there still waits for that one.
+func TestAdoptWhereTheRecordIsMissing(t *testing.T) {
+	t.Parallel()
+	w, base := newGuarded(t)
+	file := store.NewFile(w.settings.DataDir, w.settings.Name)
+	unsaved, _, err := file.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	unsaved.RefreshToken = protocol.NewSecret("fake-unsaved")
+	if err := errors.Join(store.Spill(w.settings.StateDir, file, store.Version(base), unsaved), file.Delete(t.Context(), store.Version(base))); err != nil {
+		t.Fatal(err)
+	}
+	s := w.signIn(time.Hour)
+	home, claude := &missing{Store: file}, store.NewClaudeCode(w.settings.ConfigDir)
+	e := &errand{job: job.Job{Op: job.Renew, Profile: w.settings.Name}, settings: w.settings, agent: pipe{out: io.Discard}}
+	if err := e.adopt(t.Context(), home, claude, claude.View(w.settings.StateDir)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := w.own(); err != nil || r.RefreshToken.Reveal() != s.RefreshToken {
+		t.Errorf("our store has %q, %v", r.RefreshToken.Reveal(), err)
+	}
+	w.wantView(s.AccessToken)
 }
 
 func TestGuard(t *testing.T) {
