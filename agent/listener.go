@@ -60,7 +60,7 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{path: path, lock: lock}
-	if err := l.bind(); err != nil {
+	if err := l.bind(ctx); err != nil {
 		lock.Close()
 		return nil, err
 	}
@@ -123,11 +123,7 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 			f.Close()
 			return nil, err
 		}
-		wait := time.NewTimer(20 * time.Millisecond)
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			wait.Stop()
+		if !lookAgain(ctx) {
 			pid := holder(f)
 			f.Close()
 			return nil, &protocol.Error{
@@ -171,24 +167,38 @@ func answers(path string) bool {
 }
 
 // answersOn reports whether somebody goes on to listen at path.
-func answersOn(path string) bool {
-	for deadline := time.Now().Add(lingering); answers(path); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
+func answersOn(ctx context.Context, path string) bool {
+	ctx, cancel := context.WithTimeout(ctx, lingering)
+	defer cancel()
+	for answers(path) {
+		if !lookAgain(ctx) {
 			return true
 		}
 	}
 	return false
 }
 
+// lookAgain waits until it is time to look again, and reports false where ctx ends before.
+func lookAgain(ctx context.Context) bool {
+	wait := time.NewTimer(20 * time.Millisecond)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // bind makes the socket. The lock is held.
-func (l *Listener) bind() error {
+func (l *Listener) bind(ctx context.Context) error {
 	switch info, err := os.Lstat(l.path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return socketError(cause(err), "")
 	case info.Mode().Type() != fs.ModeSocket:
 		return socketError(fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())), "move it away, or set CCAGENT_SOCK")
-	case answersOn(l.path):
+	case answersOn(ctx, l.path):
 		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
 	default:
 		if err := os.Remove(l.path); err != nil {
