@@ -373,11 +373,9 @@ func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
 	if s.startsAtLogin(ctx) {
 		return false, nil
 	}
-	if s.manager == "systemd" {
-		if _, err := outputOf(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.socket"); err == nil {
-			_, err = outputOf(ctx, s.atLogin...)
-			return true, err
-		}
+	if s.manager == "systemd" && enabled(ctx, "ccagent.socket") {
+		_, err = outputOf(ctx, s.atLogin...)
+		return true, err
 	}
 	foreign, err := s.foreign()
 	if err == nil && foreign != nil {

@@ -210,8 +210,13 @@ func (s service) startsAtLogin(ctx context.Context) bool {
 		text, err := os.ReadFile(s.files[0].path)
 		return err == nil && bytes.Contains(text, []byte(runAtLoad))
 	}
-	_, err := outputOf(ctx, "systemctl", "--user", "is-enabled", "-q", "ccagent.service")
-	return s.absent == nil && err == nil
+	return s.absent == nil && enabled(ctx, "ccagent.service")
+}
+
+// enabled reports whether systemd starts a unit at login. It calls one without an [Install] section static, and exits with 0 for it too.
+func enabled(ctx context.Context, unit string) bool {
+	state, err := outputOf(ctx, "systemctl", "--user", "is-enabled", unit)
+	return err == nil && state == "enabled"
 }
 
 // foreign are the files that are there already and not as we wrote them. One that is masked, by a link to nowhere, is empty.

@@ -5,6 +5,7 @@ package e2e
 import (
 	"math/rand/v2"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,8 +36,9 @@ func TestKillDuringLogin(t *testing.T) {
 				if i%2 == 0 {
 					l.cmd.Process.Kill()
 				} else {
+					l.cmd.Process.Signal(syscall.SIGSTOP) // it would start another
 					a.kill()
-					l.cmd.Process.Kill() // it would start another
+					l.cmd.Process.Kill()
 					a = h.serve()
 				}
 				<-l.done
