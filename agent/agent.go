@@ -52,8 +52,9 @@ type Options struct {
 	Socket     string // shown in status
 	// IdleTimeout ends the agent when nobody has asked for that long and it holds nothing that can't be loaded again; 0 never.
 	IdleTimeout time.Duration
-	// Settled is called once the agent has had nothing to do for some seconds: the time to give memory back. It may be nil.
-	Settled func()
+	// Rest is called with true once the agent has had nothing to do for some seconds: the time to give memory back. Within half a minute
+	// of its having something to do again it is called with false. It may be nil.
+	Rest func(bool)
 	// Now is the wall clock, time.Now where nil.
 	Now func() time.Time
 }
@@ -69,7 +70,8 @@ type Agent struct {
 	versions           atomic.Uint64 // the last that an entry got: see entry.altered
 	active             atomic.Int64  // unix milliseconds of the last sign of life from outside
 	landed             atomic.Int64  // unix milliseconds of the last job's end
-	settled            int64         // what was last when Settled was called, as those two; the clock's own
+	resting            bool          // what Rest was called with last; the clock's own
+	rested             int64         // which of those two was last then; the clock's own
 	conns              connections
 	locking            locking
 	files              follower

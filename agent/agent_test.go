@@ -820,34 +820,36 @@ func BenchmarkHotPath(b *testing.B) {
 	}
 }
 
-// TestSettles: memory is given back once in each lull, and in none while someone keeps asking or a job is under way.
-func TestSettles(t *testing.T) {
+// TestRests: each lull is a rest, and none is while someone keeps asking or a job is under way.
+func TestRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: 2 * lull}
-		var n atomic.Int32
-		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Settled: func() { n.Add(1) }})
+		var told []bool
+		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func(resting bool) { told = append(told, resting) }})
 		defer a.Close(t.Context())
 		for _, step := range []struct {
 			what string
 			do   func()
-			want int32
+			want []bool
 		}{
-			{"start", func() {}, 0},
-			{"a lull", func() { time.Sleep(lull + time.Second) }, 1},
-			{"more of it", func() { time.Sleep(2 * tick) }, 1},
-			{"a job", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, 1},
+			{"start", func() {}, nil},
+			{"a lull", func() { time.Sleep(lull + time.Second) }, []bool{true}},
+			{"more of it", func() { time.Sleep(2 * tick) }, []bool{true}},
+			{"a job", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, []bool{true, false}},
 			{"requests", func() {
 				for range 30 {
 					time.Sleep(lull / 2)
 					a.Token(t.Context(), protocol.TokenRequest{})
 				}
-			}, 1},
-			{"the lull after", func() { time.Sleep(tick + lull) }, 2},
+			}, []bool{true, false}},
+			{"the lull after", func() { time.Sleep(tick + lull) }, []bool{true, false, true}},
+			{"a request from memory", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, []bool{true, false, true}},
+			{"half a minute", func() { time.Sleep(tick) }, []bool{true, false, true, false, true}},
 		} {
 			step.do()
 			synctest.Wait()
-			if got := n.Load(); got != step.want {
-				t.Errorf("after %s: settled %d times, want %d", step.what, got, step.want)
+			if !slices.Equal(told, step.want) {
+				t.Errorf("after %s: told %v, want %v", step.what, told, step.want)
 			}
 		}
 	})

@@ -76,10 +76,8 @@ func (a *Agent) clock() {
 			}
 			quiet, busy = quiet && idle, busy || e.busy()
 		}
-		if !busy {
-			if at := a.settle(now); !at.IsZero() && at.Before(next) {
-				next = at
-			}
+		if at := a.rest(now, busy); !at.IsZero() && at.Before(next) {
+			next = at
 		}
 		if a.opts.IdleTimeout > 0 {
 			end := time.UnixMilli(a.active.Load()).Add(a.opts.IdleTimeout)
@@ -96,17 +94,24 @@ func (a *Agent) clock() {
 	}
 }
 
-// settle has memory given back in a lull, once, and says when to look again (zero: no need). Only the clock calls it.
-func (a *Agent) settle(now time.Time) (next time.Time) {
+// rest tells whether there is something to do, and says when to look again (zero: no need). Only the clock calls it.
+func (a *Agent) rest(now time.Time, busy bool) (next time.Time) {
 	last := max(a.active.Load(), a.landed.Load())
-	if a.opts.Settled == nil || last == a.settled {
+	if a.opts.Rest == nil || !busy && last == a.rested {
+		return time.Time{}
+	}
+	if a.resting {
+		a.resting = false
+		a.opts.Rest(false)
+	}
+	if busy {
 		return time.Time{}
 	}
 	if due := time.UnixMilli(last).Add(lull); now.Before(due) && due.Sub(now) <= lull {
 		return due
 	}
-	a.settled = last
-	a.opts.Settled()
+	a.resting, a.rested = true, last
+	a.opts.Rest(true)
 	return time.Time{}
 }
 

@@ -117,7 +117,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Build:       buildVersion(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
-		Settled:     memory.trim,
+		Rest:        memory.rest,
 	})
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
