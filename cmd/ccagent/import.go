@@ -67,6 +67,14 @@ func (s source) String() string {
 	return cmp.Or(s.path, "standard input")
 }
 
+// argument is how it is named to import.
+func (s source) argument() string {
+	if s.keyring {
+		return "--keyring"
+	}
+	return cmp.Or(s.path, "-")
+}
+
 func importFrom(c *cli.Context) error {
 	if c.Args().Len() > 1 {
 		return usagef(c, "%q is one argument too many", c.Args().Get(1))
@@ -392,7 +400,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
-					other, cmp.Or(from.path, "-"))}
+					other, from.argument())}
 		}
 	}
 	record, err := from.Record.Marshal()
@@ -424,32 +432,39 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.Record)); err != nil {
 		return err
 	}
-	if from.path == "" || from.Record.RefreshToken.Empty() {
+	return from.retire(c)
+}
+
+// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, and whoever has
+// another file is told to delete it.
+func (s source) retire(c *cli.Context) error {
+	switch {
+	case s.Record.RefreshToken.Empty():
 		return nil
-	}
-	if from.keyring {
-		if err := store.DeletePredecessorKeyring(c.Context, from.Record); err != nil {
-			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", from, err)
+	case s.keyring:
+		if err := store.DeletePredecessorKeyring(c.Context, s.Record); err != nil {
+			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", s, err)
 			return nil
 		}
-		_, err = fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", from)
+		_, err := fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", s)
 		return err
-	}
-	if !from.is(predecessorFile(getenv)) {
-		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", from)
+	case s.path == "":
+		return nil
+	case !s.is(predecessorFile(getenv)):
+		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
 		return nil
 	}
-	retired, err := retire(from.path)
+	retired, err := renameImported(s.path)
 	if err != nil {
-		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", from, err)
+		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", s, err)
 		return nil
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", from, retired)
+	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", s, retired)
 	return err
 }
 
-// retire renames the predecessor's file, to where it does not look for it.
-func retire(path string) (string, error) {
+// renameImported renames the predecessor's file, to where it does not look for it.
+func renameImported(path string) (string, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
