@@ -19,7 +19,8 @@ func exportCommand() *cli.Command {
 		Name:  "export",
 		Usage: "write a copy of a sign-in, for another machine or a drawer",
 		Description: `The copy holds everything, the refresh token too: encrypt it with --to-age, or say --plain. It goes to standard
-output unless that is a terminal, or with -o to a new file of mode 0600. "ccagent import" reads it.
+output unless that is a terminal, or with -o to a new file of mode 0600; -o - is standard output too. "ccagent import"
+reads it.
 
 It is read from its store, not from the agent, which hands no refresh token out. A sign-in that rotates has one home:
 once the copy is in use elsewhere, log this one out with --keep-remote.
@@ -31,7 +32,7 @@ EXAMPLE:
 			profileFlag(),
 			&cli.StringSliceFlag{Name: "to-age", Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated"},
 			&cli.BoolFlag{Name: "plain", Usage: "do not encrypt it"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`, - for standard output"},
 			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase of store encrypted from standard input"},
 			timeoutFlag(),
 		},
@@ -41,6 +42,9 @@ EXAMPLE:
 
 func export(c *cli.Context) error {
 	recipients, file := c.StringSlice("to-age"), c.String("output")
+	if file == "-" {
+		file = ""
+	}
 	switch {
 	case c.Args().Present():
 		return noArgs(c)
