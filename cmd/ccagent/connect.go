@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -56,6 +55,3 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 	ctx, cancel := context.WithTimeout(c.Context, wait)
 	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
 }
-
-// getenv is the environment of this process.
-func getenv(name string) string { return os.Getenv(name) }

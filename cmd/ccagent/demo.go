@@ -98,7 +98,7 @@ func runDemo(ctx context.Context, out io.Writer, clicks bool) (err error) {
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
-	d := &demo{ctx: ctx, out: out, paint: coloured(out, os.Getenv), clicks: clicks}
+	d := &demo{ctx: ctx, out: out, paint: coloured(out, getenv), clicks: clicks}
 	if err := d.open(); err != nil {
 		return errors.Join(err, d.close())
 	}
@@ -175,11 +175,6 @@ provider = "claude"
 token_url = %[1]q
 config_dir = %[3]q
 `, d.server.TokenURL(), filepath.Join(d.home, "herd"), filepath.Join(d.home, "crash")), 0o600)
-}
-
-func isProgram(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
 // close ends and removes all that open and the steps made.
@@ -327,7 +322,7 @@ func (d *demo) browse(ctx context.Context, address string) {
 		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
 		own := unix.Umask(0o077)
 		unix.Umask(own)
-		openBrowser(os.Getenv, address, own)
+		openBrowser(getenv, address, own)
 		return
 	}
 	// The page comes once the sign-in has ended, which ends the program's other lines too.

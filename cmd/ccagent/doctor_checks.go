@@ -172,11 +172,6 @@ func checkOthers(ctx context.Context, env environ, pid int) []finding {
 	return found
 }
 
-// viewed reports whether a profile has views, which somebody has to keep fresh.
-func viewed(config agent.Config) bool {
-	return slices.ContainsFunc(config.Profiles, func(p agent.Profile) bool { return p.Shown })
-}
-
 // checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints, or before the sign-in that it has
 // stored. It names them alone.
 func checkEnvironment(env environ, settings claudeSettings) []finding {

@@ -60,10 +60,9 @@ func export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), config.Default)
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return noProfile(name)
+	profile, err := namedProfile(config, cmp.Or(c.String("profile"), config.Default))
+	if err != nil {
+		return err
 	}
 	settings, err := workerSettings(profile)
 	if err != nil {

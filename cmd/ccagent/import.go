@@ -255,14 +255,6 @@ func from(name string, err error) error {
 	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
 }
 
-// claudeDirOf is the profile's Claude Code directory, "" where it has none.
-func claudeDirOf(profile agent.Profile) string {
-	if profile.Provider != "claude" {
-		return ""
-	}
-	return cmp.Or(profile.ConfigDir, environ(getenv).claudeDir())
-}
-
 // claudeDirFor is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
 func claudeDirFor(from source, profile agent.Profile) string {
 	if from.info == nil {
@@ -299,7 +291,7 @@ func otherHome(ctx context.Context, config agent.Config, from source, name strin
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("%s this sign-in already, in %s: a second home would end it for both at the first renewal", who, where), Hint: hint}
 	}
-	dirs := []string{environ(getenv).claudeDir()}
+	dirs := []string{getenv.claudeDir()}
 	for _, p := range config.Profiles {
 		dirs = append(dirs, p.ConfigDir)
 	}
@@ -314,7 +306,7 @@ func otherHome(ctx context.Context, config agent.Config, from source, name strin
 			return refuse("Claude Code uses", file, "use it together with Claude Code: ccagent import "+file)
 		}
 	}
-	data, err := environ(getenv).dataDir()
+	data, err := getenv.dataDir()
 	if err != nil {
 		return err
 	}
@@ -381,7 +373,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 
 // writtenProfile reports whether config.toml has a table for a profile, which is not for import to change.
 func writtenProfile(name string) bool {
-	path, err := environ(getenv).configFile()
+	path, err := getenv.configFile()
 	if err != nil {
 		return false
 	}

@@ -297,21 +297,13 @@ func offPath(s service, config agent.Config) []finding {
 		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
 			continue
 		}
-		if here, err := exec.LookPath(settings.Command[0]); err == nil && !onPath(s.environment("PATH"), settings.Command[0]) {
+		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.onPath(settings.Command[0]) {
 			found = append(found, finding{"unit environment", "warn",
 				fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
 				"name it by its whole path in config.toml: " + here})
 		}
 	}
 	return found
-}
-
-// onPath reports whether one of the folders of path has the program.
-func onPath(path, program string) bool {
-	return slices.ContainsFunc(filepath.SplitList(path), func(dir string) bool {
-		_, err := exec.LookPath(filepath.Join(dir, program))
-		return filepath.IsAbs(dir) && err == nil
-	})
 }
 
 // lingers warns where the agent ends with the last login.

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -233,7 +232,7 @@ func (s *signIn) profile(ctx context.Context) error {
 		profile, err := oneProfile(s.c, config)
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
-				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nccagent list shows the profiles"}
+				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
 		}
 		if err != nil {
 			return err
@@ -268,21 +267,22 @@ func (s *signIn) profile(ctx context.Context) error {
 func sameRecord(config agent.Config, planned worker.Settings) string {
 	dir := (&profileSettings{Settings: planned}).sharedDir()
 	for _, old := range config.Profiles {
-		var s profileSettings
-		if dir != "" && json.Unmarshal(old.Settings, &s.Settings) == nil && s.sharedDir() == dir {
+		settings, err := workerSettings(old)
+		if dir != "" && err == nil && (&profileSettings{Settings: settings}).sharedDir() == dir {
 			return old.Name
 		}
 	}
 	return ""
 }
 
-// use takes an agent's profile apart again.
+// use takes up a profile that the agent knows, or is about to.
 func (s *signIn) use(profile agent.Profile, more []string) error {
 	if !signsIn(profile.Provider) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
 			Hint: "a static key is stored with: ccagent add NAME --provider static"}
 	}
-	if err := json.Unmarshal(profile.Settings, &s.settings); err != nil {
+	var err error
+	if s.settings, err = workerSettings(profile); err != nil {
 		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
 	}
 	if len(more) > 0 && machineGrant(s.settings.Grant) {

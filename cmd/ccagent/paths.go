@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -10,6 +11,9 @@ import (
 
 // environ looks a variable of the environment up: os.Getenv, or what a test says.
 type environ func(name string) string
+
+// getenv is the environment of this process.
+var getenv environ = os.Getenv
 
 // configFile is where config.toml is, whether or not it exists.
 func (e environ) configFile() (string, error) {
