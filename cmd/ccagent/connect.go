@@ -30,6 +30,15 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON (ccagent help json)"}
 }
 
+// given is the value of a flag, nil where it is not set: what config.toml is then not told.
+func given(c *cli.Context, flag string) *string {
+	if !c.IsSet(flag) {
+		return nil
+	}
+	value := c.String(flag)
+	return &value
+}
+
 // connection is a command's way to the agent, for as long as its --timeout allows.
 type connection struct {
 	*protocol.Client

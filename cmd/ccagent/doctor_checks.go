@@ -180,7 +180,7 @@ func checkEnvironment(env environ, settings claudeSettings) []finding {
 		outranked = "its own sign-in"
 	}
 	var found []finding
-	for _, name := range []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} {
+	for _, name := range tokenVariables {
 		if name == "CLAUDE_CODE_OAUTH_TOKEN" && settings.Helper != "" { // the helper outranks it
 			continue
 		}
@@ -227,7 +227,7 @@ func checkFiles(env environ, config agent.Config) []finding {
 		if dir == "" {
 			continue
 		}
-		path := filepath.Join(dir, ".credentials.json")
+		path := claudeFile(dir)
 		if info, err := os.Stat(path); err == nil {
 			look(path, info)
 		} else if !errors.Is(err, fs.ErrNotExist) {

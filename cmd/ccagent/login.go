@@ -174,8 +174,8 @@ func (s *signIn) run(ctx context.Context) error {
 // checkFlags refuses what contradicts itself.
 func (s *signIn) checkFlags() error {
 	c := s.c
-	if c.Args().Len() > 1 {
-		return usagef(c, "%q is one argument too many", c.Args().Get(1))
+	if err := atMost(c, 1); err != nil {
+		return err
 	}
 	ways := 0
 	for _, flag := range []string{"browser", "no-browser", "device", "paste"} {
@@ -299,17 +299,10 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 
 // flagTable is the table that the flags describe.
 func (s *signIn) flagTable() (*profileTable, error) {
-	given := func(flag string) *string {
-		if !s.c.IsSet(flag) {
-			return nil
-		}
-		value := s.c.String(flag)
-		return &value
-	}
 	t := &profileTable{
-		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given("issuer"), Grant: given("grant"),
-		AuthorizeURL: given("authorize-url"), TokenURL: given("token-url"), DeviceURL: given("device-url"),
-		ClientID: given("client-id"), ClientAuth: given("client-auth"),
+		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given(s.c, "issuer"), Grant: given(s.c, "grant"),
+		AuthorizeURL: given(s.c, "authorize-url"), TokenURL: given(s.c, "token-url"), DeviceURL: given(s.c, "device-url"),
+		ClientID: given(s.c, "client-id"), ClientAuth: given(s.c, "client-auth"),
 	}
 	if t.Provider == "" {
 		t.Provider = "oauth2"

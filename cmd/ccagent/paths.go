@@ -50,17 +50,6 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 	return filepath.Join(home, below, "ccagent", file), nil
 }
 
-// claudeDir is the directory that Claude Code itself uses in this environment, "" when HOME says nothing.
-func (e environ) claudeDir() string {
-	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
-		return filepath.Clean(dir)
-	}
-	if home := e("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".claude")
-	}
-	return ""
-}
-
 // sdkDir is where the vendor's SDKs have their profiles, "" when HOME says nothing.
 func (e environ) sdkDir() string {
 	if dir := e("ANTHROPIC_CONFIG_DIR"); filepath.IsAbs(dir) {

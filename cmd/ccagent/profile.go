@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,8 +37,8 @@ func namedProfile(config agent.Config, name string) (agent.Profile, error) {
 
 // oneProfile is the profile that the one argument names, else the default one.
 func oneProfile(c *cli.Context, config agent.Config) (agent.Profile, error) {
-	if c.Args().Len() > 1 {
-		return agent.Profile{}, usagef(c, "%q is one argument too many", c.Args().Get(1))
+	if err := atMost(c, 1); err != nil {
+		return agent.Profile{}, err
 	}
 	name := cmp.Or(c.Args().First(), c.String("profile"), config.Default)
 	if err := protocol.CheckProfile(name); err != nil {
@@ -70,14 +69,6 @@ func viewed(config agent.Config) bool {
 	return slices.ContainsFunc(config.Profiles, func(p agent.Profile) bool { return p.Shown })
 }
 
-// claudeDirOf is the profile's Claude Code directory, "" where it has none.
-func claudeDirOf(profile agent.Profile) string {
-	if profile.Provider != "claude" {
-		return ""
-	}
-	return cmp.Or(profile.ConfigDir, getenv.claudeDir())
-}
-
 // showsClaude reports whether Claude Code's file is a view of the profile's sign-in.
 func showsClaude(profile agent.Profile) bool {
 	return slices.Contains(viewsOf(profile), "claude-code")
@@ -86,12 +77,12 @@ func showsClaude(profile agent.Profile) bool {
 // sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
 func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
 	if showsClaude(profile) {
-		return filepath.Join(claudeDirOf(profile), ".credentials.json"), nil
+		return claudeFile(claudeDirOf(profile)), nil
 	}
 	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "", nil
 	}
-	file := filepath.Join(claudeDirOf(profile), ".credentials.json")
+	file := claudeFile(claudeDirOf(profile))
 	if profile.Store == "claude-code" {
 		return file, nil
 	}

@@ -31,8 +31,3 @@ func (e environ) lookPath(name string) string {
 }
 
 func (e environ) onPath(name string) bool { return e.lookPath(name) != "" }
-
-func isProgram(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
-}

@@ -186,7 +186,7 @@ func readSettings(path string) ([]byte, error) {
 		src, err = os.ReadFile(path)
 	}
 	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+		return nil, storageError(err)
 	}
 	if src == nil {
 		src = []byte{}

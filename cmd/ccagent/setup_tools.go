@@ -214,11 +214,6 @@ func gitQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
 func dockerPlan(w wish) (plan, error) {
 	if len(w.hosts) == 0 {
 		return plan{}, wants("--host", "registry gets the token")

@@ -42,8 +42,8 @@ EXAMPLE:
 		},
 		Action: func(c *cli.Context) error {
 			profile := cmp.Or(c.Args().First(), c.String("profile"))
-			if c.Args().Len() > 1 {
-				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			if err := atMost(c, 1); err != nil {
+				return err
 			}
 			if profile != "" {
 				if err := protocol.CheckProfile(profile); err != nil {
