@@ -29,7 +29,7 @@ EXAMPLE:
 			profileFlag(),
 			&cli.StringSliceFlag{Name: "to-age", Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated"},
 			&cli.BoolFlag{Name: "plain", Usage: "do not encrypt it"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`, - for standard output"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`, - for standard output", TakesFile: true},
 			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase of store encrypted from standard input"},
 			timeoutFlag(),
 		},

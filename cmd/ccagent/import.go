@@ -40,7 +40,7 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			profileFlag(),
 			&cli.BoolFlag{Name: "keyring", Usage: "take the Python predecessor's item in the keyring"},
-			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`"},
+			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`", TakesFile: true},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over a sign-in that lasts longer, or that Claude Code uses"},
 			timeoutFlag(),
 		},

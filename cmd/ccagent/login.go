@@ -56,7 +56,7 @@ EXAMPLE:
 			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, DefaultText: "login_timeout, else 5m", Usage: "wait for you at most `DURATION`"},
 			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
 			&cli.IntFlag{Name: "assertion-fd", Value: -1, DefaultText: "none", Usage: "jwt-bearer: read the assertion from this file `DESCRIPTOR`"},
-			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file"},
+			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file", TakesFile: true},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask whether the profile of --profile-from is to be added"},
 			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
 			&cli.StringFlag{Name: "issuer", Usage: "new profile: the issuer's `URL`"},
