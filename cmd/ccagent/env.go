@@ -58,7 +58,8 @@ EXAMPLE:
 				return err
 			}
 			if !printable(path) {
-				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path)}
+				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path),
+					Hint: "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK"}
 			}
 			if isDefault && !c.Bool("no-start") {
 				conn, err := connect(c, true)

@@ -62,7 +62,7 @@ func writeNew(path string, data []byte) error {
 		}
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err)}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err), Hint: "name a file elsewhere with -o"}
 	}
 	return nil
 }

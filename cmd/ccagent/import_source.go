@@ -153,7 +153,7 @@ func importIdentity(c *cli.Context) (store.Identity, error) {
 func readSource(path string, identity func() (store.Identity, error)) (source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist"}
+		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist", Hint: "name another file; without one the usual places are looked at: ccagent import"}
 	}
 	if err != nil {
 		return source{}, storageError(err)

@@ -242,7 +242,7 @@ func activates(ctx context.Context, s service) (int, error) {
 	}
 	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
 		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
-			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK"}
+			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK", Hint: diagnosis(s)}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerTime)
