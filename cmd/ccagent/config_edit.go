@@ -108,11 +108,7 @@ func setViews(ctx context.Context, env environ, name, provider, dir string, chan
 		if !slices.Equal(was, table.Views) {
 			var list string
 			if table.Views != nil {
-				quoted := make([]string, len(table.Views))
-				for i, view := range table.Views {
-					quoted[i] = tomlString(view)
-				}
-				list = "[" + strings.Join(quoted, ", ") + "]"
+				list = tomlList(table.Views)
 			}
 			text = setKey(text, d.index, written, "views", list)
 		}
@@ -295,14 +291,9 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 		}
 	}
 	list := func(key string, values []string) {
-		if values == nil {
-			return
+		if values != nil {
+			text = fmt.Appendf(text, "%s = %s\n", key, tomlList(values))
 		}
-		quoted := make([]string, len(values))
-		for i, value := range values {
-			quoted[i] = tomlString(value)
-		}
-		text = fmt.Appendf(text, "%s = [%s]\n", key, strings.Join(quoted, ", "))
 	}
 	pairs := func(key string, values map[string]string) {
 		if values == nil {
@@ -376,6 +367,15 @@ func tomlString(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// tomlList writes an array of strings.
+func tomlList(values []string) string {
+	quoted := make([]string, len(values))
+	for i, value := range values {
+		quoted[i] = tomlString(value)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // encodable reports whether config.toml can hold all of the strings.

@@ -84,10 +84,3 @@ func judged(p protocol.PastSignIn) string {
 	}
 	return "can be brought back"
 }
-
-func dash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return sanitize(text)
-}

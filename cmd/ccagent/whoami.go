@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"time"
 
@@ -77,12 +76,7 @@ EXAMPLE:
 				{"scopes", strings.Join(id.Scopes, " ")},
 				{"asked", asked},
 			}
-			for _, row := range rows {
-				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(cmp.Or(row[1], "-"))); err != nil {
-					return err
-				}
-			}
-			return nil
+			return rows.writePairs(c.App.Writer)
 		},
 	}
 }
