@@ -152,12 +152,11 @@ type guardChange struct {
 }
 
 func (ch guardChange) show(c *cli.Context) {
-	what := "--undo: the sign-in goes back into Claude Code's file"
-	sep := " "
-	if ch.guards {
-		what, sep = "the sign-in moves into a store of the agent, its file keeps the access token", ": "
+	does := ": the sign-in moves into a store of the agent, its file keeps the access token"
+	if !ch.guards {
+		does = " --undo: the sign-in goes back into Claude Code's file"
 	}
-	fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s%s%s\n", ch.profile.Name, sep, what)
+	fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s%s\n", ch.profile.Name, does)
 }
 
 func (ch guardChange) make(c *cli.Context) error { return guardProfile(c, ch.profile, !ch.guards) }
