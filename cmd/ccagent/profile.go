@@ -55,7 +55,8 @@ func signsIn(provider string) bool {
 // workerSettings takes an agent's profile apart again.
 func workerSettings(p agent.Profile) (worker.Settings, error) {
 	var s worker.Settings
-	return s, json.Unmarshal(p.Settings, &s)
+	err := json.Unmarshal(p.Settings, &s)
+	return s, err
 }
 
 // viewsOf are a profile's views.
