@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -90,15 +89,12 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := reload(conn); err != nil {
+		return undone(c, conn, edit, err)
+	}
 	if table.Provider != "static" {
-		if err := reload(conn); err != nil {
-			return undone(c, conn, edit, err)
-		}
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
 		return err
-	}
-	if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
-		return undone(c, conn, edit, err)
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
@@ -115,21 +111,14 @@ func add(c *cli.Context) error {
 
 // addTable is the table that the flags describe. What they mean is checked with the whole of config.toml.
 func addTable(c *cli.Context) (profileTable, error) {
-	given := func(flag string) *string {
-		if !c.IsSet(flag) {
-			return nil
-		}
-		value := c.String(flag)
-		return &value
-	}
 	t := profileTable{
 		Provider:  c.String("provider"),
 		Store:     c.String("store"),
-		ConfigDir: given("config-dir"),
-		TokenURL:  given("token-url"),
-		ClientID:  given("client-id"),
-		TTL:       given("ttl"),
-		Timeout:   given("run-timeout"),
+		ConfigDir: given(c, "config-dir"),
+		TokenURL:  given(c, "token-url"),
+		ClientID:  given(c, "client-id"),
+		TTL:       given(c, "ttl"),
+		Timeout:   given(c, "run-timeout"),
 		Hosts:     c.StringSlice("host"),
 	}
 	if len(t.Hosts) == 0 {
@@ -179,7 +168,7 @@ func addTable(c *cli.Context) (profileTable, error) {
 // readKey reads a static key: from standard input, or where that is a terminal from a hidden prompt.
 func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 	var key string
-	if f, ok := c.App.Reader.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
+	if terminal(c.App.Reader) != nil {
 		line, err := ask(c.Context, "key of "+name+" (not shown):", true)
 		if err != nil {
 			return protocol.Secret{}, err

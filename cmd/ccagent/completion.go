@@ -36,11 +36,27 @@ EXAMPLE:
 // takesProfile are the commands whose argument is the name of a profile.
 var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
 
-// takesFile are the flags whose value is the name of a file, and takesDirectory those of a folder.
-var (
-	takesFile      = []string{"--profile-from", "--identity", "--output", "-o", "--log-file", "--export", "--ssh-config", "-F"}
-	takesDirectory = []string{"--config-dir"}
-)
+// takesFile reports whether a flag's value is the name of a file.
+func takesFile(flag cli.Flag) bool {
+	f, ok := flag.(*cli.StringFlag)
+	return ok && f.TakesFile
+}
+
+// fileFlags are the flags whose value is the name of a file, as they are typed.
+func fileFlags(commands []*cli.Command) []string {
+	var words []string
+	for _, command := range commands {
+		for _, flag := range command.VisibleFlags() {
+			if takesFile(flag) {
+				words = append(words, dashedNames(flag)...)
+			}
+		}
+	}
+	return words
+}
+
+// takesDirectory are the flags whose value is the name of a folder.
+var takesDirectory = []string{"--config-dir"}
 
 // argumentsOf are the words that a command takes as its arguments, where they are always the same.
 func argumentsOf(command string, commands []*cli.Command) string {
@@ -75,9 +91,16 @@ func names(commands []*cli.Command) []string {
 func flagWords(command *cli.Command) []string {
 	var words []string
 	for _, flag := range command.VisibleFlags() {
-		for _, name := range flag.Names() {
-			words = append(words, dashed(name))
-		}
+		words = append(words, dashedNames(flag)...)
+	}
+	return words
+}
+
+// dashedNames are a flag's names as they are typed.
+func dashedNames(flag cli.Flag) []string {
+	var words []string
+	for _, name := range flag.Names() {
+		words = append(words, dashed(name))
 	}
 	return words
 }
@@ -93,9 +116,9 @@ func dashed(name string) string {
 var fixedWords = map[string]string{
 	"--shell":       "sh bash zsh fish csh tcsh powershell",
 	"--provider":    "static command claude oidc oauth2",
-	"--grant":       "authorization_code device_code client_credentials jwt-bearer",
-	"--client-auth": "none client_secret_basic client_secret_post private_key_jwt",
-	"--store":       "auto claude-code file keyring encrypted memory",
+	"--grant":       strings.Join(grants, " "),
+	"--client-auth": strings.Join(clientAuths, " "),
+	"--store":       strings.Join(providers["claude"].stores, " "), // which has all of them
 	"--by":          "guard sdk exec",
 	"--log-level":   "debug info warn error",
 	"--log-format":  "text json",
@@ -123,7 +146,7 @@ _ccagent() {
         -p|--profile|--profiles) words=$(ccagent list --names 2>/dev/null) ;;
         %s) _ccagent_files -f "$cur"; return ;;
         %s) _ccagent_files -d "$cur"; return ;;
-`, strings.Join(names(commands), " "), strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
+`, strings.Join(names(commands), " "), strings.Join(fileFlags(commands), "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "        %s) words=\"%s\" ;;\n", flag, fixedWords[flag])
 	}
@@ -172,7 +195,7 @@ _ccagent() {
     case $words[CURRENT-1] in
     -p|--profile|--profiles) _ccagent_profiles; return ;;
 `)
-	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(takesFile, "|"), strings.Join(takesDirectory, "|"))
+	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(fileFlags(commands), "|"), strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
 	}
@@ -217,7 +240,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			case boolean:
 			case long == "--profile", long == "--profiles":
 				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
-			case slices.Contains(takesFile, long):
+			case takesFile(flag):
 				b.WriteString(" -r -F")
 			case slices.Contains(takesDirectory, long):
 				b.WriteString(" -x -a '(__fish_complete_directories)'")

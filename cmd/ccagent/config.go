@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -400,13 +399,4 @@ func (s *profileSettings) sharedDir() string {
 		return real
 	}
 	return s.ConfigDir
-}
-
-// ownerOf returns who a file belongs to; ok is false where that isn't known.
-func ownerOf(info fs.FileInfo) (uid uint32, ok bool) {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, false
-	}
-	return stat.Uid, true
 }

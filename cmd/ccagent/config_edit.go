@@ -3,20 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -114,11 +108,7 @@ func setViews(ctx context.Context, env environ, name, provider, dir string, chan
 		if !slices.Equal(was, table.Views) {
 			var list string
 			if table.Views != nil {
-				quoted := make([]string, len(table.Views))
-				for i, view := range table.Views {
-					quoted[i] = tomlString(view)
-				}
-				list = "[" + strings.Join(quoted, ", ") + "]"
+				list = tomlList(table.Views)
 			}
 			text = setKey(text, d.index, written, "views", list)
 		}
@@ -259,65 +249,12 @@ func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
 	return lockFile(ctx, path, "another program is editing "+path)
 }
 
-// lockFile takes the lock beside path, and says busy if that takes too long. The lock file stays: one that is deleted is no lock.
-func lockFile(ctx context.Context, path, busy string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+// writeConfig replaces the file whole, durably, 0600.
+func writeConfig(path string, text []byte) error {
+	if err := replaceFile(path, text, 0o600); err != nil {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error()}
 	}
-	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + ".lock: " + err.Error()}
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: busy, Hint: "try again in a moment"}
-		case <-tick.C:
-		}
-	}
-}
-
-// writeConfig replaces the file whole, durably, 0600, through a symlink to its target.
-func writeConfig(path string, text []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error()}
-		}
-	}()
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config.toml.*") // CreateTemp makes it 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // once renamed there is nothing by this name
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return nil
 }
 
 // cutTables removes the table at path and those below it, each with one blank line before it: the one that appendTable put.
@@ -354,14 +291,9 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 		}
 	}
 	list := func(key string, values []string) {
-		if values == nil {
-			return
+		if values != nil {
+			text = fmt.Appendf(text, "%s = %s\n", key, tomlList(values))
 		}
-		quoted := make([]string, len(values))
-		for i, value := range values {
-			quoted[i] = tomlString(value)
-		}
-		text = fmt.Appendf(text, "%s = [%s]\n", key, strings.Join(quoted, ", "))
 	}
 	pairs := func(key string, values map[string]string) {
 		if values == nil {
@@ -435,6 +367,15 @@ func tomlString(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// tomlList writes an array of strings.
+func tomlList(values []string) string {
+	quoted := make([]string, len(values))
+	for i, value := range values {
+		quoted[i] = tomlString(value)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // encodable reports whether config.toml can hold all of the strings.

@@ -141,7 +141,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	return s, err
 }
 
-func (s *profileSettings) claude(env environ, t profileTable, fault func(key, format string, args ...any) error) error {
+func (s *profileSettings) claude(env environ, t profileTable, fault faulty) error {
 	s.ConfigDir = env.claudeDir()
 	if t.ConfigDir != nil {
 		s.configDir = env.expand(*t.ConfigDir)

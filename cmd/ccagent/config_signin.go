@@ -20,7 +20,7 @@ var (
 )
 
 // signIn reads what a provider that one signs in to is told, over the defaults that are in s already.
-func (s *profileSettings) signIn(env environ, t profileTable, fault func(key, format string, args ...any) error) error {
+func (s *profileSettings) signIn(env environ, t profileTable, fault faulty) error {
 	for _, set := range []func(profileTable, faulty) error{s.endpoints, s.words, s.client} {
 		if err := set(t, fault); err != nil {
 			return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -31,6 +30,15 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON (ccagent help json)"}
 }
 
+// given is the value of a flag, nil where it is not set: what config.toml is then not told.
+func given(c *cli.Context, flag string) *string {
+	if !c.IsSet(flag) {
+		return nil
+	}
+	value := c.String(flag)
+	return &value
+}
+
 // connection is a command's way to the agent, for as long as its --timeout allows.
 type connection struct {
 	*protocol.Client
@@ -56,6 +64,3 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 	ctx, cancel := context.WithTimeout(c.Context, wait)
 	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
 }
-
-// getenv is the environment of this process.
-func getenv(name string) string { return os.Getenv(name) }

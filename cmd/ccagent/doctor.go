@@ -3,9 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // finding is what one check saw: ok, warn, fail, or skip where there was nothing to look at. It holds no secret.
@@ -120,4 +124,17 @@ func report(c *cli.Context, found []finding) error {
 		return &exitError{fmt.Errorf("%d of %d checks failed", failed, len(found)), 1}
 	}
 	return nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// mendOf is the first line of err's hint.
+func mendOf(err error) string {
+	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
+	return mend
 }

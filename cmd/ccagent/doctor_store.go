@@ -23,10 +23,9 @@ func doctorStore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), config.Default)
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return noProfile(name)
+	profile, err := namedProfile(config, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), config.Default))
+	if err != nil {
+		return err
 	}
 	settings, err := workerSettings(profile)
 	if err != nil {

@@ -1,53 +1,22 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
-	"github.com/ccagent/ccagent/protocol"
 )
-
-// checkHolder looks for a process that holds the socket's lock and does not answer.
-func checkHolder(path string) []finding {
-	text, err := os.ReadFile(path + ".lock")
-	if err != nil {
-		return nil
-	}
-	fields := strings.Fields(string(text))
-	if len(fields) != 2 {
-		return nil
-	}
-	pid, err := strconv.Atoi(fields[0])
-	f, openErr := os.Open(path + ".lock")
-	if err != nil || openErr != nil {
-		return nil
-	}
-	defer f.Close()
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil { // nobody has it: the pid is of an agent that is gone
-		return nil
-	}
-	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), fmt.Sprintf("kill %d", pid)}}
-}
 
 const bothAnew = "install both programs from one package, or with: make install"
 
@@ -143,15 +112,69 @@ func judgeVariable(name string, config agent.Config) finding {
 	return finding{"unit environment", "warn", what + "; a profile's " + key + " in config.toml would come before it, and last longer", mend}
 }
 
-// signingIn are the settings of the profiles that talk to a provider.
-func signingIn(config agent.Config) []worker.Settings {
-	var all []worker.Settings
-	for _, profile := range config.Profiles {
-		if settings, err := workerSettings(profile); err == nil && signsIn(profile.Provider) {
-			all = append(all, settings)
+// checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
+func checkFiles(env environ, config agent.Config) []finding {
+	var found []finding
+	looked := 0
+	look := func(path string, info fs.FileInfo) {
+		open := fs.FileMode(0o077) // whoever may read a file
+		mend := "chmod 600 "
+		if info.IsDir() {
+			open, mend = 0o022, "chmod go-w "
+		} else {
+			looked++
+		}
+		if owner, ok := ownerOf(info); ok && int(owner) != os.Geteuid() {
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner), fmt.Sprintf("sudo chown %d %s", os.Geteuid(), shellQuote(path))})
+		} else if info.Mode().Perm()&open != 0 {
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), mend + shellQuote(path)})
 		}
 	}
-	return all
+	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
+
+	claude := []string{env.claudeDir()}
+	for _, p := range config.Profiles {
+		claude = append(claude, p.ConfigDir)
+	}
+	slices.Sort(claude)
+	for _, dir := range slices.Compact(claude) {
+		if dir == "" {
+			continue
+		}
+		path := claudeFile(dir)
+		if info, err := os.Stat(path); err == nil {
+			look(path, info)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			failed(err)
+		}
+	}
+	data, _ := env.dataDir() // without a HOME there is nothing to look at
+	state, _ := env.stateDir()
+	for _, dir := range []string{data, state} {
+		if dir == "" || dir == data && strings.HasPrefix(data, state+"/") { // as on macOS: the other is above it
+			continue
+		}
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // which is no secret, and which loadConfig judges
+				return err
+			}
+			info, err := d.Info()
+			if err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+				look(path, info)
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			failed(err)
+		}
+	}
+	switch {
+	case found != nil:
+		return found
+	case looked == 0:
+		return []finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
+	}
+	return []finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
 }
 
 // checkMemory looks where secrets in memory could end up on a disk.
@@ -213,147 +236,4 @@ func encryptedBlock(device, blocks string) bool {
 	}
 	below, err := os.ReadDir(filepath.Join(blocks, name, "slaves"))
 	return err == nil && len(below) > 0 && !slices.ContainsFunc(below, func(d os.DirEntry) bool { return !encryptedBlock(d.Name(), blocks) })
-}
-
-// ways are the settings of the profiles that talk to a provider, one for each that is reached in the same way.
-func ways(config agent.Config) []worker.Settings {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(signingIn(config), func(s worker.Settings) bool {
-		way := strings.Join([]string{s.TokenURL, s.Issuer, s.Proxy, s.CAFile, s.ClientCert, s.ClientKey}, "\n")
-		defer func() { seen[way] = true }()
-		return seen[way]
-	})
-}
-
-// checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends nothing.
-func checkConnections(env environ, config agent.Config) []finding {
-	var found []finding
-	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then
-		if data, err := os.ReadFile(path); err != nil {
-			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
-		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path, "unset SSL_CERT_FILE"})
-		}
-	}
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		if value := env(name); value != "" && !isProxy(value) { // it is not shown: a password may be in it
-			found = append(found, finding{"proxy", "fail", name + " holds no address of a proxy, and is ignored", "unset " + name})
-		}
-	}
-	for _, s := range ways(config) {
-		id := "connection of " + s.Name
-		client, err := worker.ClientOf(s, protocol.Secret{})
-		if err != nil {
-			found = append(found, finding{id, "fail", err.Error(), mendOf(err)})
-			continue
-		}
-		how, by := "directly", "the system's authorities"
-		to, err := url.Parse(cmp.Or(s.TokenURL, s.Issuer))
-		if err != nil {
-			continue // config.toml's own check has it
-		}
-		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: to})
-		switch {
-		case client.Proxy != nil:
-			how = "through the profile's proxy " + client.Proxy.Host
-		case err == nil && proxy != nil:
-			how = "through the proxy " + proxy.Host + " of this environment"
-		}
-		switch {
-		case client.CA != nil:
-			by = "ca_file"
-		case env("SSL_CERT_FILE") != "":
-			by = "SSL_CERT_FILE of this environment"
-		}
-		if to.Scheme == "http" { // on this machine
-			how, by = "on this machine", ""
-		}
-		what := to.Host + " is reached " + how
-		if by != "" {
-			what += ", and judged by " + by
-		}
-		found = append(found, finding{id, "ok", what, ""})
-	}
-	return found
-}
-
-// isProxy reports whether net/http takes the value of HTTPS_PROXY. What it does not take it passes over in silence.
-func isProxy(value string) bool {
-	if u, err := url.Parse(value); err == nil && u.Scheme != "" && u.Host != "" {
-		return true
-	}
-	u, err := url.Parse("http://" + value)
-	return err == nil && u.Host != ""
-}
-
-// maxSkew is how far this machine's clock may be from a provider's before tokens seem to live longer or shorter than they do.
-const maxSkew = time.Minute
-
-// checkOnline reaches each provider's token endpoint, and compares the clocks. It sends no secret.
-func checkOnline(ctx context.Context, config agent.Config) []finding {
-	var found []finding
-	for _, s := range ways(config) {
-		id := "provider of " + s.Name
-		client, err := worker.ClientOf(s, protocol.Secret{})
-		if err != nil {
-			continue // checkConnections said so
-		}
-		before := time.Now()
-		there, err := client.Reach(ctx)
-		took := time.Since(before)
-		skew := there.Sub(before.Add(took / 2))
-		switch {
-		case err != nil:
-			found = append(found, finding{id, "fail", err.Error(), cmp.Or(mendOf(err), "find out more with: curl -sSI "+shellQuote(cmp.Or(s.TokenURL, s.Issuer)))})
-		case there.IsZero():
-			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""})
-		case skew > maxSkew || skew < -maxSkew:
-			mend := "sudo timedatectl set-ntp true"
-			if runtime.GOOS == "darwin" {
-				mend = "sudo sntp -sS time.apple.com"
-			}
-			found = append(found, finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", span(skew)), mend})
-		default:
-			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and the clocks agree", took.Milliseconds()), ""})
-		}
-	}
-	if found == nil {
-		return []finding{{"providers", "skip", "no profile signs in anywhere", ""}}
-	}
-	return found
-}
-
-// checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
-func checkTools(env environ) []finding {
-	dir, err := journalDir(env)
-	if err != nil {
-		return nil
-	}
-	journals, _ := filepath.Glob(filepath.Join(dir, "*.json"))
-	var found []finding
-	for _, path := range journals {
-		j, err := readJournal(path)
-		if err != nil {
-			found = append(found, finding{"setup", "warn", err.Error(), mendOf(err)})
-			continue
-		}
-		check := "setup " + j.Tool
-		for _, file := range slices.Sorted(maps.Keys(j.Files)) {
-			now, err := os.ReadFile(file)
-			switch {
-			case err != nil:
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
-			case slices.ContainsFunc(j.Files[file].Puts, func(p put) bool { return !p.in(now) }):
-				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.command()})
-			default:
-				found = append(found, finding{check, "ok", file, ""})
-			}
-		}
-		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
-			if _, err := os.Stat(link); err != nil {
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
-			}
-		}
-	}
-	return found
 }

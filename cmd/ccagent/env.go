@@ -58,7 +58,8 @@ EXAMPLE:
 				return err
 			}
 			if !printable(path) {
-				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path)}
+				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path),
+					Hint: "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK"}
 			}
 			if isDefault && !c.Bool("no-start") {
 				conn, err := connect(c, true)
@@ -115,6 +116,16 @@ var (
 func quoteWith(pairs ...string) func(string) string {
 	replace := strings.NewReplacer(pairs...)
 	return func(s string) string { return "'" + replace.Replace(s) + "'" }
+}
+
+// shellQuote makes one word of s for a POSIX shell, without quotes where it needs none.
+func shellQuote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+", r)
+	}) {
+		return s
+	}
+	return posix.quote(s)
 }
 
 // guessShell names the dialect of the login shell at path; any that is not known is taken for a Bourne shell.

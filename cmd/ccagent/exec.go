@@ -1,14 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,10 +15,6 @@ import (
 
 	"github.com/ccagent/ccagent/protocol"
 )
-
-// tokenVariables are the variables that a token is found in, the one that wins first. Between the second and the third
-// Claude Code asks its apiKeyHelper.
-var tokenVariables = []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"}
 
 func execCommand() *cli.Command {
 	return &cli.Command{
@@ -122,26 +116,4 @@ func warnHelper(stderr io.Writer, env environ) {
 	if settings, err := readClaudeSettings(env); err == nil && settings.Helper != "" {
 		warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.path)
 	}
-}
-
-// claudeSettings is what we read of Claude Code's settings.json.
-type claudeSettings struct {
-	path   string
-	Helper string         `json:"apiKeyHelper"`
-	Env    map[string]any `json:"env"`
-}
-
-// readClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.
-func readClaudeSettings(env environ) (claudeSettings, error) {
-	settings := claudeSettings{path: filepath.Join(env.claudeDir(), "settings.json")}
-	f, err := os.OpenFile(settings.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return settings, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err == nil {
-		err = json.Unmarshal(text, &settings)
-	}
-	return settings, err
 }

@@ -3,11 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
@@ -19,7 +16,8 @@ func exportCommand() *cli.Command {
 		Name:  "export",
 		Usage: "write a copy of a sign-in, for another machine or a drawer",
 		Description: `The copy holds everything, the refresh token too: encrypt it with --to-age, or say --plain. It goes to standard
-output unless that is a terminal, or with -o to a new file of mode 0600. "ccagent import" reads it.
+output unless that is a terminal, or with -o to a new file of mode 0600; -o - is standard output too. "ccagent import"
+reads it.
 
 It is read from its store, not from the agent, which hands no refresh token out. A sign-in that rotates has one home:
 once the copy is in use elsewhere, log this one out with --keep-remote.
@@ -31,7 +29,7 @@ EXAMPLE:
 			profileFlag(),
 			&cli.StringSliceFlag{Name: "to-age", Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated"},
 			&cli.BoolFlag{Name: "plain", Usage: "do not encrypt it"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`, - for standard output", TakesFile: true},
 			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase of store encrypted from standard input"},
 			timeoutFlag(),
 		},
@@ -41,6 +39,9 @@ EXAMPLE:
 
 func export(c *cli.Context) error {
 	recipients, file := c.StringSlice("to-age"), c.String("output")
+	if file == "-" {
+		file = ""
+	}
 	switch {
 	case c.Args().Present():
 		return noArgs(c)
@@ -56,10 +57,9 @@ func export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), config.Default)
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return noProfile(name)
+	profile, err := namedProfile(config, cmp.Or(c.String("profile"), config.Default))
+	if err != nil {
+		return err
 	}
 	settings, err := workerSettings(profile)
 	if err != nil {
@@ -122,28 +122,6 @@ func mayExport(c *cli.Context, name string) error {
 	case len(status.Profiles) == 1 && status.Profiles[0].State == protocol.StateUnsaved:
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the newest record of profile " + name + " is not saved yet: what is stored is spent",
 			Hint: "see why: ccagent status -p " + name}
-	}
-	return nil
-}
-
-// writeNew writes a file that was not there, of mode 0600, and takes it back unless it is whole.
-func writeNew(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already", Hint: "name a new file"}
-	}
-	if err == nil {
-		_, err = f.Write(data)
-		if err == nil {
-			err = f.Sync()
-		}
-		err = errors.Join(err, f.Close())
-		if err != nil {
-			os.Remove(path)
-		}
-	}
-	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err)}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,7 +34,7 @@ EXAMPLE:
    ccagent forward --profiles gateway build.example.com claude -p 'run the tests'`,
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "profiles", Usage: "whose tokens: `NAMES`, separated by commas; the first is the default there (default: the default profile)"},
-			&cli.StringFlag{Name: "ssh-config", Aliases: []string{"F"}, Usage: "ssh's configuration `FILE`"},
+			&cli.StringFlag{Name: "ssh-config", Aliases: []string{"F"}, Usage: "ssh's configuration `FILE`", TakesFile: true},
 			&cli.StringSliceFlag{Name: "ssh-option", Aliases: []string{"o"}, Usage: "an `OPTION` of ssh's, as in ssh -o"},
 		},
 		Action: forward,
@@ -83,15 +84,15 @@ func forward(c *cli.Context) error {
 	defer func() { cancel(); <-served }()
 
 	// One login carries all: the folder must be there before a socket can be forwarded into it.
+	options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none"}
+	if file := c.String("ssh-config"); file != "" {
+		options = append(options, "-F", file)
+	}
+	for _, o := range c.StringSlice("ssh-option") {
+		options = append(options, "-o", o)
+	}
 	ssh := func(args ...string) *exec.Cmd {
-		options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none"}
-		if file := c.String("ssh-config"); file != "" {
-			options = append(options, "-F", file)
-		}
-		for _, o := range c.StringSlice("ssh-option") {
-			options = append(options, "-o", o)
-		}
-		cmd := exec.CommandContext(ctx, "ssh", append(options, args...)...)
+		cmd := exec.CommandContext(ctx, "ssh", slices.Concat(options, args)...)
 		cmd.Stdin, cmd.Stderr = os.Stdin, c.App.ErrWriter
 		return cmd
 	}
@@ -116,7 +117,7 @@ func forward(c *cli.Context) error {
 	last := func(args ...string) { // whatever has become of the session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		exec.CommandContext(ctx, "ssh", append([]string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none", "-T"}, args...)...).Run()
+		exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...).Run()
 	}
 	defer last("-O", "exit", host)
 	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out)) // the shell over there may have something to say as well

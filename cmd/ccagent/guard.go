@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,14 +53,10 @@ func guard(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := c.String("profile")
-	if name == "" {
-		name = config.Default
-	}
-	profile, ok := findProfile(config, name)
+	profile, err := namedProfile(config, cmp.Or(c.String("profile"), config.Default))
 	switch {
-	case !ok:
-		return noProfile(name)
+	case err != nil:
+		return err
 	case profile.Provider != "claude":
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
 			Hint: "name a profile of provider claude with -p"}
@@ -85,14 +82,10 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 			return err
 		}
 	}
-	target := ""
-	if c.IsSet("store") {
-		target = c.String("store")
-	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
 	// The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take the sign-in
 	// there for this one's.
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, environ(getenv).belowHome(environ(getenv).claudeDir()), func(views []string) []string {
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, getenv.belowHome(getenv.claudeDir()), func(views []string) []string {
 		if slices.Contains(views, "claude-code") {
 			return views
 		}
@@ -104,7 +97,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	if err := reload(conn); err != nil {
 		return undone(c, conn, edit, err)
 	}
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: target, Force: c.Bool("force")})
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
 	if err != nil {
 		return undone(c, conn, edit, err)
 	}
@@ -136,10 +129,6 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	if err != nil {
 		return err
 	}
-	where := reply.Location
-	if where == "" {
-		where = "Claude Code's own file"
-	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name, sanitize(where))
+	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name, sanitize(cmp.Or(reply.Location, "Claude Code's own file")))
 	return err
 }

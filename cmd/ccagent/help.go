@@ -28,10 +28,11 @@ EXAMPLE:
    ccagent help stores`,
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "the source of ccagent(1)"}},
 		Action: func(c *cli.Context) error {
+			if err := atMost(c, 1); err != nil {
+				return err
+			}
 			name := c.Args().First()
 			switch {
-			case c.Args().Len() > 1:
-				return usagef(c, "%q is one argument too many", c.Args().Get(1))
 			case c.Bool("markdown"):
 				return manualSource(c.App)
 			case name == "":

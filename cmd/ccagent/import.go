@@ -3,16 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -44,7 +40,7 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			profileFlag(),
 			&cli.BoolFlag{Name: "keyring", Usage: "take the Python predecessor's item in the keyring"},
-			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`"},
+			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`", TakesFile: true},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over a sign-in that lasts longer, or that Claude Code uses"},
 			timeoutFlag(),
 		},
@@ -52,24 +48,9 @@ EXAMPLE:
 	}
 }
 
-// source is what is imported.
-type source struct {
-	path string // "" is standard input, or the keyring
-	store.Portable
-	info    fs.FileInfo // nil for what is no file
-	keyring bool        // it is the predecessor's item
-}
-
-func (s source) String() string {
-	if s.keyring {
-		return "the keyring's item claude-code-proxy"
-	}
-	return cmp.Or(s.path, "standard input")
-}
-
 func importFrom(c *cli.Context) error {
-	if c.Args().Len() > 1 {
-		return usagef(c, "%q is one argument too many", c.Args().Get(1))
+	if err := atMost(c, 1); err != nil {
+		return err
 	}
 	config, _, err := loadConfig(getenv)
 	if err != nil {
@@ -110,174 +91,6 @@ func importFrom(c *cli.Context) error {
 	return take(c, from, name, profile)
 }
 
-// findSource reads what the arguments name, or the first file of the search order that exists.
-func findSource(c *cli.Context, env environ, profile agent.Profile) (source, error) {
-	identity := func() (store.Identity, error) { return importIdentity(c) }
-	switch file := c.Args().First(); {
-	case c.Bool("keyring") && file != "":
-		return source{}, usagef(c, "--keyring and a file exclude each other")
-	case c.Bool("keyring"):
-		return predecessorItem(c)
-	case file == "-":
-		p, err := store.Read(c.App.Reader, identity)
-		return source{Portable: p}, from("standard input", err)
-	case file != "":
-		path, err := filepath.Abs(file)
-		if err != nil {
-			return source{}, err
-		}
-		s, err := readSource(path, identity)
-		if err == nil && s.is(predecessorFile(env)) {
-			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
-		}
-		return s, err
-	}
-	places := searchOrder(env, profile)
-	for _, path := range places {
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			s, err := readSource(path, identity)
-			if err == nil && path == predecessorFile(env) {
-				s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
-			}
-			return s, err
-		}
-	}
-	if s, err := predecessorItem(c); err == nil {
-		return s, nil
-	}
-	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
-		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
-}
-
-func searchOrder(env environ, profile agent.Profile) []string {
-	var places []string
-	if path := predecessorFile(env); path != "" {
-		places = append(places, path)
-	}
-	if dir := cmp.Or(claudeDirOf(profile), env.claudeDir()); dir != "" {
-		places = append(places, filepath.Join(dir, ".credentials.json"))
-	}
-	if home := env("HOME"); filepath.IsAbs(home) {
-		places = append(places, filepath.Join(home, ".config/claude/.credentials.json"))
-	}
-	return places
-}
-
-// predecessorFile is where the Python predecessor keeps its sign-in, "" without a home.
-func predecessorFile(env environ) string {
-	home := env("HOME")
-	if !filepath.IsAbs(home) {
-		return ""
-	}
-	return filepath.Join(home, ".config/ccproxy/credentials.json")
-}
-
-// predecessorItem is what the Python predecessor keeps in the keyring.
-func predecessorItem(c *cli.Context) (source, error) {
-	asking, cancel := context.WithTimeout(c.Context, 10*time.Second)
-	defer cancel()
-	record, err := store.ReadPredecessorKeyring(asking)
-	return source{Portable: store.Portable{Record: record}, keyring: true}, err
-}
-
-// addAccount adds who is signed in, from the predecessor's account.json. One that is absent or of another form is no loss:
-// the provider can be asked.
-func (s *source) addAccount(path string) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return
-	}
-	if identity, err := store.ReadAccount(f); err == nil {
-		identity.Fetched = info.ModTime()
-		s.Record.Identity = identity
-	}
-}
-
-// importIdentity is what opens an encrypted export.
-func importIdentity(c *cli.Context) (store.Identity, error) {
-	path := c.String("identity")
-	if path == "" {
-		return store.Identity{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the input is encrypted", Hint: "name what opens it: --identity FILE"}
-	}
-	key, err := store.UnlockIdentity(path, protocol.Secret{})
-	if errors.Is(err, protocol.ErrLocked) {
-		var passphrase protocol.Secret
-		if passphrase, err = askPassphrase(c, err.Error()); err != nil {
-			return store.Identity{}, err
-		}
-		key, err = store.UnlockIdentity(path, passphrase)
-	}
-	if err != nil {
-		return store.Identity{}, err
-	}
-	return store.ParseIdentity(key)
-}
-
-func readSource(path string, identity func() (store.Identity, error)) (source, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
-	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist"}
-	}
-	if err != nil {
-		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-	}
-	if !info.Mode().IsRegular() {
-		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
-	}
-	p, err := store.Read(f, identity)
-	return source{path: path, Portable: p, info: info}, from(path, err)
-}
-
-// from names the file in an error of package store, which knows it as "the input".
-func from(name string, err error) error {
-	var e *protocol.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
-}
-
-// claudeDirOf is the profile's Claude Code directory, "" where it has none.
-func claudeDirOf(profile agent.Profile) string {
-	if profile.Provider != "claude" {
-		return ""
-	}
-	return cmp.Or(profile.ConfigDir, environ(getenv).claudeDir())
-}
-
-// claudeDirFor is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
-func claudeDirFor(from source, profile agent.Profile) string {
-	if from.info == nil {
-		return ""
-	}
-	if dir := claudeDirOf(profile); dir != "" && from.is(filepath.Join(dir, ".credentials.json")) {
-		return dir // by whatever path or link
-	}
-	if filepath.Base(from.path) == ".credentials.json" {
-		return filepath.Dir(from.path)
-	}
-	if target, err := filepath.EvalSymlinks(from.path); err == nil && filepath.Base(target) == ".credentials.json" {
-		return filepath.Dir(target)
-	}
-	return ""
-}
-
-// is reports whether the source is the file at path, by whatever name.
-func (s source) is(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && s.info != nil && os.SameFile(info, s.info)
-}
-
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
 // of either would spend the other's refresh token.
 func otherHome(ctx context.Context, config agent.Config, from source, name string) error {
@@ -291,14 +104,14 @@ func otherHome(ctx context.Context, config agent.Config, from source, name strin
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("%s this sign-in already, in %s: a second home would end it for both at the first renewal", who, where), Hint: hint}
 	}
-	dirs := []string{environ(getenv).claudeDir()}
+	dirs := []string{getenv.claudeDir()}
 	for _, p := range config.Profiles {
 		dirs = append(dirs, p.ConfigDir)
 	}
 	target, _ := findProfile(config, name)
 	shares := target.Store == "auto" || target.Store == "claude-code"
 	for _, dir := range dirs {
-		file := filepath.Join(dir, ".credentials.json")
+		file := claudeFile(dir)
 		if dir == "" || from.is(file) || shares && sameDir(dir, claudeDirOf(target)) {
 			continue
 		}
@@ -306,7 +119,7 @@ func otherHome(ctx context.Context, config agent.Config, from source, name strin
 			return refuse("Claude Code uses", file, "use it together with Claude Code: ccagent import "+file)
 		}
 	}
-	data, err := environ(getenv).dataDir()
+	data, err := getenv.dataDir()
 	if err != nil {
 		return err
 	}
@@ -373,7 +186,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 
 // writtenProfile reports whether config.toml has a table for a profile, which is not for import to change.
 func writtenProfile(name string) bool {
-	path, err := environ(getenv).configFile()
+	path, err := getenv.configFile()
 	if err != nil {
 		return false
 	}
@@ -388,11 +201,11 @@ func writtenProfile(name string) bool {
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source, name string, profile agent.Profile) error {
 	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") && !c.Bool("force") {
-		if other, err := readSource(filepath.Join(dir, ".credentials.json"), nil); err == nil && !sameTokens(other.Record, from.Record) {
+		if other, err := readSource(claudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
-					other, cmp.Or(from.path, "-"))}
+					other, from.argument())}
 		}
 	}
 	record, err := from.Record.Marshal()
@@ -409,7 +222,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		if edit, err = addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", Store: "file"}, false); err != nil {
 			return err
 		}
-		if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		if err := reload(conn); err != nil {
 			return undone(c, conn, edit, err)
 		}
 	}
@@ -424,40 +237,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.Record)); err != nil {
 		return err
 	}
-	if from.path == "" || from.Record.RefreshToken.Empty() {
-		return nil
-	}
-	if from.keyring {
-		if err := store.DeletePredecessorKeyring(c.Context, from.Record); err != nil {
-			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", from, err)
-			return nil
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", from)
-		return err
-	}
-	if !from.is(predecessorFile(getenv)) {
-		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", from)
-		return nil
-	}
-	retired, err := retire(from.path)
-	if err != nil {
-		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", from, err)
-		return nil
-	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", from, retired)
-	return err
-}
-
-// retire renames the predecessor's file, to where it does not look for it.
-func retire(path string) (string, error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return "", err
-	}
-	retired := path + ".imported"
-	return retired, os.Rename(path, retired)
+	return from.retire(c)
 }
 
 // describe says what a sign-in is, without its tokens.
@@ -486,13 +266,4 @@ func sameDir(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
 	return errX == nil && errY == nil && os.SameFile(x, y)
-}
-
-// hasSignIn reports whether Claude Code is signed in there.
-func hasSignIn(dir string) bool {
-	if dir == "" {
-		return false
-	}
-	_, err := readSource(filepath.Join(dir, ".credentials.json"), nil)
-	return err == nil
 }

@@ -92,8 +92,7 @@ func install(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	ctx := c.Context
-	s, err := thisService(ctx, c.Bool("at-login"))
+	s, err := thisService(c.Context, c.Bool("at-login"))
 	if err == nil {
 		err = cantInstall(s)
 	}
@@ -114,7 +113,7 @@ func install(c *cli.Context) error {
 
 	w := c.App.Writer
 	packaged := s.packaged()
-	changed, pid, err := takeOver(c, ctx, s, packaged, force, c.Bool("at-login"))
+	changed, pid, err := takeOver(c, s, packaged, force, c.Bool("at-login"))
 	for _, what := range changed {
 		fmt.Fprintln(w, what)
 	}
@@ -146,7 +145,8 @@ func install(c *cli.Context) error {
 
 // takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. Also
 // where that fails, changed says which files were written or removed for it.
-func takeOver(c *cli.Context, ctx context.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
+func takeOver(c *cli.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
+	ctx := c.Context
 	var files []string
 	did := "wrote "
 	if packaged { // what an earlier install has written would win over it
@@ -159,7 +159,7 @@ func takeOver(c *cli.Context, ctx context.Context, s service, packaged, force, a
 		changed = append(changed, did+path)
 	}
 	if err == nil {
-		err = handOverSocket(c, ctx, s, force)
+		err = handOverSocket(c, s, force)
 	}
 	if err == nil && atLogin && s.atLogin != nil {
 		_, err = outputOf(ctx, s.atLogin...)
@@ -219,7 +219,8 @@ func mayEnd(c *cli.Context) (force bool, err error) {
 
 // handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
 // goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
-func handOverSocket(c *cli.Context, ctx context.Context, s service, force bool) error {
+func handOverSocket(c *cli.Context, s service, force bool) error {
+	ctx := c.Context
 	if s.manager == "launchd" {
 		runAll(ctx, s.disable) // a job that is loaded can't be loaded again
 	}
@@ -242,7 +243,7 @@ func activates(ctx context.Context, s service) (int, error) {
 	}
 	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
 		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
-			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK"}
+			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK", Hint: diagnosis(s)}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerTime)
@@ -297,21 +298,13 @@ func offPath(s service, config agent.Config) []finding {
 		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
 			continue
 		}
-		if here, err := exec.LookPath(settings.Command[0]); err == nil && !onPath(s.environment("PATH"), settings.Command[0]) {
+		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.onPath(settings.Command[0]) {
 			found = append(found, finding{"unit environment", "warn",
 				fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
 				"name it by its whole path in config.toml: " + here})
 		}
 	}
 	return found
-}
-
-// onPath reports whether one of the folders of path has the program.
-func onPath(path, program string) bool {
-	return slices.ContainsFunc(filepath.SplitList(path), func(dir string) bool {
-		_, err := exec.LookPath(filepath.Join(dir, program))
-		return filepath.IsAbs(dir) && err == nil
-	})
 }
 
 // lingers warns where the agent ends with the last login.
@@ -346,7 +339,7 @@ func warnNotAtLogin(c *cli.Context, s service) {
 
 // startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
 func startAtLogin(c *cli.Context) {
-	done, err := enableAtLogin(c, c.Context)
+	done, err := enableAtLogin(c)
 	if err != nil {
 		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
 			conn.close()
@@ -362,7 +355,8 @@ func startAtLogin(c *cli.Context) {
 
 // enableAtLogin does what `install --at-login` does where that asks nothing and replaces nothing of others, and reports whether
 // anything was to be done.
-func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
+func enableAtLogin(c *cli.Context) (done bool, err error) {
+	ctx := c.Context
 	s, err := thisService(ctx, true)
 	if err == nil {
 		err = cantInstall(s)
@@ -391,7 +385,7 @@ func enableAtLogin(c *cli.Context, ctx context.Context) (done bool, err error) {
 	if err := stopAgent(c, false); err != nil { // not one that holds what no store has
 		return false, err
 	}
-	_, _, err = takeOver(c, ctx, s, s.packaged(), false, true)
+	_, _, err = takeOver(c, s, s.packaged(), false, true)
 	return true, err
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -22,7 +20,7 @@ const maxLog = 1 << 20
 
 func logFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE` instead of standard error"},
+		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE` instead of standard error", TakesFile: true},
 		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn, error", EnvVars: []string{"CCAGENT_LOG_LEVEL"}},
 		&cli.StringFlag{Name: "log-format", Usage: "log as `FORMAT`: text, json (default: readable on a terminal, else text)", EnvVars: []string{"CCAGENT_LOG_FORMAT"}},
 	}
@@ -48,7 +46,7 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	switch format := c.String("log-format"); {
 	case format == "json":
 		h = slog.NewJSONHandler(out, options)
-	case format == "text", format == "" && !isTerminal(out):
+	case format == "text", format == "" && terminal(out) == nil:
 		h = slog.NewTextHandler(out, options)
 	case format == "":
 		h = tint.NewTextHandler(out, &tint.Options{
@@ -76,11 +74,6 @@ func openLogFile(name string) (*os.File, error) {
 		return nil, fail(err)
 	}
 	return f, nil
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // cleanAttr takes control characters out of what tint would hand to the terminal as they are.

@@ -3,20 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
@@ -57,7 +53,7 @@ EXAMPLE:
 			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, DefaultText: "login_timeout, else 5m", Usage: "wait for you at most `DURATION`"},
 			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
 			&cli.IntFlag{Name: "assertion-fd", Value: -1, DefaultText: "none", Usage: "jwt-bearer: read the assertion from this file `DESCRIPTOR`"},
-			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file"},
+			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file", TakesFile: true},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask whether the profile of --profile-from is to be added"},
 			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
 			&cli.StringFlag{Name: "issuer", Usage: "new profile: the issuer's `URL`"},
@@ -175,8 +171,8 @@ func (s *signIn) run(ctx context.Context) error {
 // checkFlags refuses what contradicts itself.
 func (s *signIn) checkFlags() error {
 	c := s.c
-	if c.Args().Len() > 1 {
-		return usagef(c, "%q is one argument too many", c.Args().Get(1))
+	if err := atMost(c, 1); err != nil {
+		return err
 	}
 	ways := 0
 	for _, flag := range []string{"browser", "no-browser", "device", "paste"} {
@@ -200,145 +196,6 @@ func (s *signIn) checkFlags() error {
 		}
 	}
 	return nil
-}
-
-// newProfileFlags describe a profile; one that exists is described by config.toml.
-var newProfileFlags = []string{"provider", "issuer", "client-id", "client-auth", "grant", "authorize-url", "token-url", "device-url", "store"}
-
-// profile finds or describes the profile that is meant.
-func (s *signIn) profile(ctx context.Context) error {
-	config, path, err := loadConfig(getenv)
-	if err != nil {
-		return err
-	}
-	name := s.c.Args().First()
-	given := slices.IndexFunc(newProfileFlags, s.c.IsSet)
-	from := s.c.String("profile-from")
-	switch {
-	case from != "" && given >= 0:
-		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[given])
-	case from != "":
-		if name, s.table, err = s.sharedProfile(ctx, from, name); err != nil {
-			return err
-		}
-	case given >= 0:
-		if name == "" {
-			return usagef(s.c, "which PROFILE? --%s makes a new one", newProfileFlags[given])
-		}
-		if s.table, err = s.flagTable(); err != nil {
-			return err
-		}
-	}
-	if s.table == nil {
-		profile, err := oneProfile(s.c, config)
-		if errors.Is(err, protocol.ErrNotFound) {
-			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
-				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nccagent list shows the profiles"}
-		}
-		if err != nil {
-			return err
-		}
-		s.living = profile.Name
-		return s.use(profile, s.c.StringSlice("scope"))
-	}
-	if err := protocol.CheckProfile(name); err != nil {
-		return err
-	}
-	if old, exists := findProfile(config, name); exists && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
-			Hint: fmt.Sprintf("sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s", old.Name, path)}
-	}
-	s.replace = s.c.Bool("force")
-	planned, err := planProfile(getenv, name, *s.table, s.replace)
-	if err != nil {
-		return err
-	}
-	profile, ok := findProfile(planned, name)
-	if !ok {
-		return fmt.Errorf("profile %s is missing from what would be written", name)
-	}
-	if err := s.use(profile, nil); err != nil { // its scopes are in the table
-		return err
-	}
-	s.living = sameRecord(config, s.settings)
-	return nil
-}
-
-// sameRecord returns the profile that has the record of a new one already: Claude Code's, which the new one would take over.
-func sameRecord(config agent.Config, planned worker.Settings) string {
-	dir := (&profileSettings{Settings: planned}).sharedDir()
-	for _, old := range config.Profiles {
-		var s profileSettings
-		if dir != "" && json.Unmarshal(old.Settings, &s.Settings) == nil && s.sharedDir() == dir {
-			return old.Name
-		}
-	}
-	return ""
-}
-
-// use takes an agent's profile apart again.
-func (s *signIn) use(profile agent.Profile, more []string) error {
-	if !signsIn(profile.Provider) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
-			Hint: "a static key is stored with: ccagent add NAME --provider static"}
-	}
-	if err := json.Unmarshal(profile.Settings, &s.settings); err != nil {
-		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
-	}
-	if len(more) > 0 && machineGrant(s.settings.Grant) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
-			Hint: "add it to scopes in config.toml"}
-	}
-	for _, scope := range more {
-		if !slices.Contains(s.settings.Scopes, scope) {
-			s.settings.Scopes = append(s.settings.Scopes, scope)
-		}
-	}
-	return nil
-}
-
-// flagTable is the table that the flags describe.
-func (s *signIn) flagTable() (*profileTable, error) {
-	given := func(flag string) *string {
-		if !s.c.IsSet(flag) {
-			return nil
-		}
-		value := s.c.String(flag)
-		return &value
-	}
-	t := &profileTable{
-		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given("issuer"), Grant: given("grant"),
-		AuthorizeURL: given("authorize-url"), TokenURL: given("token-url"), DeviceURL: given("device-url"),
-		ClientID: given("client-id"), ClientAuth: given("client-auth"),
-	}
-	if t.Provider == "" {
-		t.Provider = "oauth2"
-		if t.Issuer != nil {
-			t.Provider = "oidc"
-		}
-	}
-	if !signsIn(t.Provider) {
-		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
-	}
-	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
-		t.Scopes = scopes
-		if t.Provider == "oidc" && !machineGrant(text(t.Grant, "")) && !slices.Contains(scopes, "openid") {
-			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
-		}
-		if t.Provider == "claude" {
-			t.Scopes = append(strings.Fields(claudeScopes), scopes...)
-		}
-	}
-	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") {
-		basic := "client_secret_basic"
-		t.ClientAuth = &basic
-	}
-	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID, t.ClientAuth} {
-		if value != nil && !encodable(*value) {
-			return nil, usagef(s.c, "%q is not UTF-8, which config.toml must be", *value)
-		}
-	}
-	return t, nil
 }
 
 // mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -40,17 +39,6 @@ func newPrompter(c *cli.Context) *prompter {
 		p.blocks = p.moves && utf8Locale(getenv)
 	}
 	return p
-}
-
-// utf8Locale reports whether the terminal is told to expect UTF-8, by the order of setlocale(3).
-func utf8Locale(env environ) bool {
-	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if value := env(name); value != "" {
-			value = strings.ToLower(value)
-			return strings.Contains(value, "utf-8") || strings.Contains(value, "utf8")
-		}
-	}
-	return false
 }
 
 // say writes lines, above the spinner's.
@@ -165,14 +153,13 @@ const maxPaste = 16 << 10
 // back as it was.
 func (p *prompter) readPasted(ctx context.Context, in io.Reader, attempt *oauth.Authorization, pipe bool) (_ <-chan pasting, restore func()) {
 	restore = func() {}
-	f, isFile := in.(*os.File)
-	tty := isFile && term.IsTerminal(int(f.Fd()))
-	if !tty && !pipe {
+	tty := terminal(in)
+	if tty == nil && !pipe {
 		return nil, restore
 	}
-	if tty {
+	if tty != nil {
 		var err error
-		if restore, err = unbuffered(int(f.Fd())); err != nil {
+		if restore, err = unbuffered(int(tty.Fd())); err != nil {
 			return nil, func() {}
 		}
 	}
@@ -188,7 +175,7 @@ func (p *prompter) readPasted(ctx context.Context, in io.Reader, attempt *oauth.
 					results <- pasting{callback: cb}
 					return
 				}
-				if !tty {
+				if tty == nil {
 					results <- pasting{err: bad}
 					return
 				}

@@ -107,30 +107,3 @@ func toSignOut(c *cli.Context, config agent.Config) ([]agent.Profile, error) {
 	}
 	return []agent.Profile{profile}, nil
 }
-
-// signsIn reports whether a provider's profiles begin with a sign-in.
-func signsIn(provider string) bool {
-	return provider == "claude" || provider == "oidc" || provider == "oauth2"
-}
-
-// oneProfile is the profile that the one argument names, else the default one.
-func oneProfile(c *cli.Context, config agent.Config) (agent.Profile, error) {
-	if c.Args().Len() > 1 {
-		return agent.Profile{}, usagef(c, "%q is one argument too many", c.Args().Get(1))
-	}
-	name := c.Args().First()
-	if name == "" {
-		name = c.String("profile")
-	}
-	if name == "" {
-		name = config.Default
-	}
-	if err := protocol.CheckProfile(name); err != nil {
-		return agent.Profile{}, err
-	}
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return profile, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "ccagent list shows the profiles"}
-	}
-	return profile, nil
-}

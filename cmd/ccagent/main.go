@@ -180,10 +180,13 @@ func usagef(c *cli.Context, format string, args ...any) error {
 	return usageError("ccagent "+c.Command.Name, fmt.Errorf(format, args...))
 }
 
-// noArgs refuses arguments of a command that has none.
-func noArgs(c *cli.Context) error {
-	if c.Args().Present() {
-		return usagef(c, "%q is one argument too many", c.Args().First())
+// atMost refuses more arguments than n.
+func atMost(c *cli.Context, n int) error {
+	if c.Args().Len() > n {
+		return usagef(c, "%q is one argument too many", c.Args().Get(n))
 	}
 	return nil
 }
+
+// noArgs refuses arguments of a command that has none.
+func noArgs(c *cli.Context) error { return atMost(c, 0) }

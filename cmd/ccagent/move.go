@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -42,10 +41,10 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, ok := findProfile(config, c.Args().First()); !ok {
-		return noProfile(c.Args().First())
+	name, to := c.Args().First(), c.Args().Get(1)
+	if _, err := namedProfile(config, name); err != nil {
+		return err
 	}
-	to := c.Args().Get(1)
 	conn, err := connect(c, true)
 	if err != nil {
 		return err
@@ -60,11 +59,10 @@ func move(c *cli.Context) (err error) {
 	if config, _, err = loadConfig(getenv); err != nil {
 		return err
 	}
-	profile, ok := findProfile(config, c.Args().First())
-	if !ok {
-		return noProfile(c.Args().First())
+	profile, err := namedProfile(config, name)
+	if err != nil {
+		return err
 	}
-
 	finish, err := floating(conn, profile, to)
 	if err != nil {
 		return err
@@ -124,13 +122,4 @@ func decide(profile agent.Profile, kind string) error {
 		return err
 	}
 	return worker.Decide(settings, kind)
-}
-
-func workerSettings(p agent.Profile) (worker.Settings, error) {
-	var s worker.Settings
-	return s, json.Unmarshal(p.Settings, &s)
-}
-
-func noProfile(name string) error {
-	return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
 }

@@ -49,7 +49,7 @@ func newPassphrase(c *cli.Context, what string) (protocol.Secret, error) {
 	case err != nil:
 		return protocol.Secret{}, err
 	case first != second:
-		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the two are not the same: nothing was changed"}
+		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the two are not the same: nothing was changed", Hint: "run it again, and type the same twice"}
 	}
 	return checkSecret(first, "passphrase")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -10,6 +11,9 @@ import (
 
 // environ looks a variable of the environment up: os.Getenv, or what a test says.
 type environ func(name string) string
+
+// getenv is the environment of this process.
+var getenv environ = os.Getenv
 
 // configFile is where config.toml is, whether or not it exists.
 func (e environ) configFile() (string, error) {
@@ -44,17 +48,6 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 		return filepath.Join(home, "Library/Application Support/ccagent", darwin, file), nil
 	}
 	return filepath.Join(home, below, "ccagent", file), nil
-}
-
-// claudeDir is the directory that Claude Code itself uses in this environment, "" when HOME says nothing.
-func (e environ) claudeDir() string {
-	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
-		return filepath.Clean(dir)
-	}
-	if home := e("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".claude")
-	}
-	return ""
 }
 
 // sdkDir is where the vendor's SDKs have their profiles, "" when HOME says nothing.

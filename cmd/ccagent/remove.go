@@ -3,14 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -44,9 +40,9 @@ func remove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "ccagent list shows the profiles"}
+	profile, err := namedProfile(config, name)
+	if err != nil {
+		return err
 	}
 	if strings.EqualFold(config.Default, profile.Name) && !strings.EqualFold(profile.Name, defaultProfile) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: profile.Name + " is the default profile",
@@ -113,55 +109,4 @@ func remove(c *cli.Context) error {
 		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays: Claude Code uses it\n", sanitize(shared))
 	}
 	return err
-}
-
-func findProfile(config agent.Config, name string) (agent.Profile, bool) {
-	for _, profile := range config.Profiles {
-		if strings.EqualFold(profile.Name, name) {
-			return profile, true
-		}
-	}
-	return agent.Profile{}, false
-}
-
-// showsClaude reports whether Claude Code's file is a view of the profile's sign-in.
-func showsClaude(profile agent.Profile) bool {
-	settings, err := workerSettings(profile)
-	return err == nil && slices.Contains(settings.Views, "claude-code")
-}
-
-// sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
-func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
-	if showsClaude(profile) {
-		return filepath.Join(claudeDirOf(profile), ".credentials.json"), nil
-	}
-	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
-		return "", nil
-	}
-	file := filepath.Join(claudeDirOf(profile), ".credentials.json")
-	if profile.Store == "claude-code" {
-		return file, nil
-	}
-	// With store auto it is the agent that knows, once it has loaded the profile.
-	for range 2 {
-		status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: profile.Name})
-		if err != nil {
-			return "", err
-		}
-		if len(status.Profiles) == 1 {
-			switch p := status.Profiles[0]; p.Store {
-			case "claude-code":
-				return p.Location, nil
-			case "file", "memory", "keyring", "encrypted":
-				return "", nil
-			}
-		}
-		if _, err := conn.Token(conn.ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
-			return "", nil
-		}
-	}
-	if _, err := os.Stat(file); err == nil {
-		return file, nil // in doubt it is Claude Code's
-	}
-	return "", nil
 }

@@ -28,8 +28,8 @@ EXAMPLE:
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if c.Args().Len() > 1 {
-				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			if err := atMost(c, 1); err != nil {
+				return err
 			}
 			conn, err := connect(c, true)
 			if err != nil {
@@ -83,11 +83,4 @@ func judged(p protocol.PastSignIn) string {
 		return "until it expires"
 	}
 	return "can be brought back"
-}
-
-func dash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return sanitize(text)
 }

@@ -100,7 +100,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 
 	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
 	memory := newTrimmer()
-	env := environ(os.Getenv)
+	env := getenv
 	file, _ := env.configFile()
 	sessions := newLockOn(log)
 	a := agent.New(agent.Options{

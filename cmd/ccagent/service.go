@@ -115,7 +115,7 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 	}, nil
 }
 
-var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set"}
+var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}
 
 // shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
 // the star of NO_PROXY, comes as $'...'.
@@ -284,30 +284,6 @@ func (s service) remove(all bool) (removed, kept []string, err error) {
 		}
 	}
 	return removed, kept, nil
-}
-
-func storageError(err error) error {
-	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-}
-
-// replaceFile writes a file whole or not at all, through a link to its target.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink == 0 && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ccagent-new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
 
 // runAll runs commands until one fails.

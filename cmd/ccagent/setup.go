@@ -2,14 +2,12 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +16,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
-	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -138,11 +135,8 @@ func setup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := c.String("profile")
-	if name == "" {
-		name = config.Default
-	}
-	profile, ok := findProfile(config, name)
+	name := cmp.Or(c.String("profile"), config.Default)
+	profile, missing := namedProfile(config, name)
 	if c.Bool("undo") {
 		mine := slices.DeleteFunc(slices.Clone(done), func(j journal) bool {
 			return protocol.FoldProfile(j.Profile) != protocol.FoldProfile(name) ||
@@ -152,8 +146,8 @@ func setup(c *cli.Context) error {
 			return unsetup(c, profile, mine, done)
 		}
 	}
-	if !ok {
-		return noProfile(name)
+	if missing != nil {
+		return missing
 	}
 	w := wish{profile: profile, hosts: hostsOf(c.StringSlice("host")), name: c.String("name"), by: c.String("by"), env: getenv}
 	if w.helper, err = helperPath(); err != nil {
@@ -218,19 +212,7 @@ func withoutPort(host string) string {
 	return host
 }
 
-// viewsOf are a profile's views.
-func viewsOf(profile agent.Profile) []string {
-	var s worker.Settings
-	if err := json.Unmarshal(profile.Settings, &s); err != nil {
-		return nil
-	}
-	return s.Views
-}
-
 func doSetup(c *cli.Context, j journal, p plan, w wish) error {
-	saysOnly := len(p.edits) == 0 && !p.view && !p.guard
-	views := viewsOf(w.profile)
-	p.view, p.guard = p.view && !slices.Contains(views, "anthropic-sdk"), p.guard && !slices.Contains(views, "claude-code")
 	var changes []change
 	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
 	for _, e := range p.edits {
@@ -252,7 +234,7 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 		if err != nil {
 			return err
 		}
-		changes = append(changes, change{path: e.path, mode: e.mode, before: before, after: after})
+		changes = append(changes, fileChange{e.path, e.mode, before, after})
 		if j.Files == nil {
 			j.Files = map[string]entry{}
 		}
@@ -264,30 +246,28 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 			return err
 		}
 		if there != w.helper {
-			changes = append(changes, change{path: path, linkBefore: there, link: w.helper})
+			changes = append(changes, linkChange{path, there, w.helper})
 		}
 		if j.Links == nil {
 			j.Links = map[string]string{}
 		}
 		j.Links[path] = w.helper
 	}
-	j.View, j.Guard = j.View || p.view, j.Guard || p.guard
-	for _, ch := range changes {
-		ch.show(c)
+	views := viewsOf(w.profile)
+	if p.view && !slices.Contains(views, "anthropic-sdk") {
+		changes, j.View = append(changes, viewChange{w.profile, true}), true
 	}
-	if p.view {
-		fmt.Fprintf(c.App.ErrWriter, "config.toml: profile %s gets the view anthropic-sdk\n", j.Profile)
+	if p.guard && !slices.Contains(views, "claude-code") {
+		changes, j.Guard = append(changes, guardChange{w.profile, true}), true
 	}
-	if p.guard {
-		fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s: the sign-in moves into a store of the agent, its file keeps the access token\n", j.Profile)
-	}
-	if c.Bool("dry-run") {
+	showAll(c, changes)
+	switch {
+	case c.Bool("dry-run"):
 		return say(c, p)
-	}
-	if changes == nil && !p.view && !p.guard {
-		if !saysOnly {
-			fmt.Fprintln(c.App.Writer, j.Tool+" is set up already")
-		}
+	case changes == nil && p.edits == nil && !p.view && !p.guard: // it only says what to do
+		return say(c, p)
+	case changes == nil:
+		fmt.Fprintln(c.App.Writer, j.Tool+" is set up already")
 		return say(c, p)
 	}
 	if err := agreed(c); err != nil {
@@ -296,20 +276,8 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 	if err := j.write(); err != nil {
 		return err
 	}
-	for _, ch := range changes {
-		if err := ch.make(); err != nil {
-			return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: "take back what was changed before it: " + j.command() + " --undo"}
-		}
-	}
-	if p.view {
-		if err := changeViews(c, w.profile, func(views []string) []string { return append(views, "anthropic-sdk") }); err != nil {
-			return err
-		}
-	}
-	if p.guard {
-		if err := guardProfile(c, w.profile, false); err != nil {
-			return err
-		}
+	if err := makeAll(c, changes, "take back what was changed before it: "+j.command()+" --undo"); err != nil {
+		return err
 	}
 	if _, err := fmt.Fprintf(c.App.Writer, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool, j.Profile); err != nil {
 		return err
@@ -375,49 +343,33 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 	}
 	var changes []change
 	for _, path := range slices.Sorted(maps.Keys(after)) {
-		if ch := (change{path: path, before: before[path], after: after[path]}); !bytes.Equal(ch.before, ch.after) || (ch.before == nil) != (ch.after == nil) {
+		if ch := (fileChange{path: path, before: before[path], after: after[path]}); !sameFile(ch.before, ch.after) {
 			changes = append(changes, ch)
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(links)) {
-		changes = append(changes, change{path: path, linkBefore: links[path]})
-	}
-	for _, ch := range changes {
-		ch.show(c)
+		changes = append(changes, linkChange{path: path, from: links[path]})
 	}
 	views := viewsOf(profile)
-	view, guarded = view && slices.Contains(views, "anthropic-sdk"), guarded && slices.Contains(views, "claude-code")
-	if view {
-		fmt.Fprintf(c.App.ErrWriter, "config.toml: profile %s loses the view anthropic-sdk\n", profile.Name)
+	if view && slices.Contains(views, "anthropic-sdk") {
+		changes = append(changes, viewChange{profile, false})
 	}
-	if guarded {
-		fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s --undo: the sign-in goes back into Claude Code's file\n", profile.Name)
+	if guarded && slices.Contains(views, "claude-code") {
+		changes = append(changes, guardChange{profile, false})
 	}
+	showAll(c, changes)
 	if c.Bool("dry-run") {
 		return nil
 	}
-	told := "taken back"
-	if changes == nil && !view && !guarded {
-		told = "there is nothing to take back"
-	} else if err := agreed(c); err != nil {
+	told := "there is nothing to take back"
+	if changes != nil {
+		told = "taken back"
+		if err := agreed(c); err != nil {
+			return err
+		}
+	}
+	if err := makeAll(c, changes, "once that is put right, the same command takes back the rest"); err != nil {
 		return err
-	}
-	for _, ch := range changes {
-		if err := ch.make(); err != nil {
-			return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-		}
-	}
-	if view {
-		if err := changeViews(c, profile, func(views []string) []string {
-			return slices.DeleteFunc(views, func(v string) bool { return v == "anthropic-sdk" })
-		}); err != nil {
-			return err
-		}
-	}
-	if guarded {
-		if err := guardProfile(c, profile, true); err != nil {
-			return err
-		}
 	}
 	for _, other := range others {
 		if err := other.write(); err != nil {
@@ -431,161 +383,4 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 	}
 	_, err := fmt.Fprintln(c.App.Writer, told)
 	return err
-}
-
-// changeViews changes a profile's views, and tells the agent.
-func changeViews(c *cli.Context, profile agent.Profile, change func([]string) []string) error {
-	conn, err := connect(c, true)
-	if err != nil {
-		return err
-	}
-	defer conn.close()
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", change)
-	if err != nil {
-		return err
-	}
-	if err := reload(conn); err != nil {
-		return undone(c, conn, edit, err)
-	}
-	return nil
-}
-
-// helperPath is cchelper beside this program, else on PATH.
-func helperPath() (string, error) {
-	if exe, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(exe), "cchelper")
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return beside, nil
-		}
-	}
-	if path := environ(getenv).lookPath("cchelper"); path != "" {
-		return path, nil
-	}
-	return "", &protocol.Error{Code: protocol.CodeConfig, Message: "cchelper is neither beside ccagent nor on PATH", Hint: "install both: make install PREFIX=~/.local"}
-}
-
-// lookPath is the program of that name on PATH, "" if there is none.
-func (e environ) lookPath(name string) string {
-	for _, dir := range filepath.SplitList(e("PATH")) {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err == nil && filepath.IsAbs(dir) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-			return path
-		}
-	}
-	return ""
-}
-
-func (e environ) onPath(name string) bool { return e.lookPath(name) != "" }
-
-// shellQuote makes one word of s for a POSIX shell.
-func shellQuote(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+", r)
-	}) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// change is what becomes of one file, or of one link.
-type change struct {
-	path             string
-	mode             fs.FileMode // of a file that is made
-	before, after    []byte      // nil: no file
-	linkBefore, link string      // where a link leads; "": no link
-}
-
-func (ch change) isLink() bool { return ch.linkBefore != "" || ch.link != "" }
-
-func (ch change) show(c *cli.Context) {
-	switch {
-	case ch.link != "":
-		fmt.Fprintf(c.App.ErrWriter, "link %s to %s\n", sanitize(ch.path), sanitize(ch.link))
-	case ch.isLink(), ch.after == nil:
-		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", sanitize(ch.path))
-	default:
-		showDiff(c.App.ErrWriter, ch.path, ch.before, ch.after)
-	}
-}
-
-// make does it.
-func (ch change) make() error {
-	if ch.isLink() {
-		if ch.linkBefore != "" {
-			if err := os.Remove(ch.path); err != nil {
-				return err
-			}
-		}
-		if ch.link == "" {
-			return nil
-		}
-		if err := os.MkdirAll(filepath.Dir(ch.path), 0o755); err != nil {
-			return err
-		}
-		return os.Symlink(ch.link, ch.path)
-	}
-	now, err := readSettings(ch.path)
-	switch {
-	case err != nil:
-		return err
-	case !bytes.Equal(now, ch.before) || (now == nil) != (ch.before == nil):
-		return errors.New(ch.path + " has changed since it was shown, and is left alone")
-	case ch.after == nil:
-		return os.Remove(ch.path)
-	}
-	mode := ch.mode
-	if info, err := os.Stat(ch.path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	if err := os.MkdirAll(filepath.Dir(ch.path), 0o700); err != nil {
-		return err
-	}
-	if err := replaceFile(ch.path, ch.after, mode); err != nil {
-		return fmt.Errorf("%s can't be written: %w", ch.path, err)
-	}
-	return nil
-}
-
-// maxSettings bounds a file that a person is said to edit, in bytes.
-const maxSettings = 16 << 20
-
-// readSettings reads a tool's file, nil where there is none.
-func readSettings(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: path + " is a link that leads nowhere", Hint: "make the file that it leads to, or remove it"}
-	}
-	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
-		err = errors.New(path + " is no file, and is left alone")
-	case info.Size() > maxSettings:
-		err = errors.New(path + " is larger than 16 MiB, and is left alone")
-	}
-	var src []byte
-	if err == nil {
-		src, err = os.ReadFile(path)
-	}
-	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-	}
-	if src == nil {
-		src = []byte{}
-	}
-	return src, nil
-}
-
-// linkThere is where the link at path leads, "" if nothing is there. Only one that leads to a cchelper is ours.
-func linkThere(path, helper string) (string, error) {
-	there, err := os.Readlink(path)
-	switch {
-	case err == nil && filepath.Base(there) == filepath.Base(helper):
-		return there, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return "", nil
-	}
-	return "", &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already, and is not ours", Hint: "move it away"}
 }

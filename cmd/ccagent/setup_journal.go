@@ -154,7 +154,7 @@ func (j journal) write() error {
 
 func (j journal) forget() error {
 	if err := os.Remove(j.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error()}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error(), Hint: "all is taken back; remove " + j.file + " by hand"}
 	}
 	return nil
 }

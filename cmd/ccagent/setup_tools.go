@@ -41,6 +41,9 @@ func toolNames() []string {
 	return names
 }
 
+// elsewhere is what to do about a helper that a tool can't be told of.
+const elsewhere = "install both programs where the path has none: make install PREFIX=DIR"
+
 func wants(flag, what string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "which " + what + "?", Hint: "say it with " + flag}
 }
@@ -83,7 +86,7 @@ func (w wish) findable(dir string) []string {
 func claudeCodePlan(w wish) (plan, error) {
 	dir := w.env.claudeDir()
 	if dir == "" {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set, so Claude Code's settings are not known"}
+		return plan{}, noHome
 	}
 	settings := filepath.Join(dir, "settings.json")
 	if w.name != "" {
@@ -103,7 +106,7 @@ func claudeCodePlan(w wish) (plan, error) {
 	}
 	if w.profile.Provider != "claude" {
 		if w.by != "" {
-			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper"}
+			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper", Hint: "leave --by out"}
 		}
 		command := w.ask("")
 		if w.profile.Provider != "static" { // a key that was refused can't be renewed
@@ -214,11 +217,6 @@ func gitQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
 
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
 func dockerPlan(w wish) (plan, error) {
 	if len(w.hosts) == 0 {
 		return plan{}, wants("--host", "registry gets the token")
@@ -268,7 +266,7 @@ func goPlan(w wish) (plan, error) {
 		path = filepath.Join(dir, "go/env")
 	}
 	if strings.ContainsAny(w.helper, " ;\"'") {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "go takes no helper whose path holds a blank: " + w.helper}
+		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "go takes no helper whose path holds a blank: " + w.helper, Hint: elsewhere}
 	}
 	p := plan{edits: []edit{{path: path, mode: 0o644, puts: []put{{How: goauthPut, Text: w.helper + " -p " + w.profile.Name + " -f goauth"}}}}}
 	if w.env("GOAUTH") != "" {
@@ -283,7 +281,7 @@ func bazelPlan(w wish) (plan, error) {
 	}
 	link := filepath.Join(w.binDir(), "bazel-credential-ccagent-"+w.profile.Name)
 	if strings.ContainsAny(link, " \t'\"\\") {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "bazel takes no helper whose path holds a blank or a quote: " + link}
+		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "bazel takes no helper whose path holds a blank or a quote: " + link, Hint: elsewhere}
 	}
 	e := edit{path: w.home(".bazelrc"), mode: 0o644}
 	for _, host := range w.hosts {

@@ -34,9 +34,9 @@ func exportedProfiles(names []string) ([]string, error) {
 	var chosen []string
 	for _, list := range names {
 		for name := range strings.SplitSeq(list, ",") {
-			profile, ok := findProfile(config, strings.TrimSpace(name))
-			if !ok {
-				return nil, noProfile(name)
+			profile, err := namedProfile(config, strings.TrimSpace(name))
+			if err != nil {
+				return nil, err
 			}
 			if !slices.Contains(chosen, profile.Name) {
 				chosen = append(chosen, profile.Name)

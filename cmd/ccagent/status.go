@@ -206,7 +206,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		if !p.LastRenewal.IsZero() {
 			renewed = span(now.Sub(p.LastRenewal)) + " ago"
 		}
-		t = append(t, []string{sanitize(name), s.state(now, p), s.left(now, p), renewed, sanitize(cmp.Or(p.Location, p.Store, "-"))})
+		t = append(t, []string{sanitize(name), s.state(now, p), s.left(now, p), renewed, dash(cmp.Or(p.Location, p.Store))})
 	}
 	var picture strings.Builder
 	picture.WriteString(head.String())

@@ -56,7 +56,8 @@ func stopAgent(c *cli.Context, force bool) error {
 		select {
 		case <-tick.C:
 		case <-conn.ctx.Done():
-			return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is still finishing what is under way"}
+			return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is still finishing what is under way",
+				Hint: "it ends by itself then; ccagent status says what is under way, and --timeout waits longer"}
 		}
 	}
 	if errors.Is(err, protocol.ErrNoAgent) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -32,6 +34,19 @@ func (t table) write(w io.Writer, width int) error {
 	_, err := io.WriteString(w, text.String())
 	return err
 }
+
+// writePairs writes rows of a name and a value, from outside perhaps, each on a line; - is for no value.
+func (t table) writePairs(w io.Writer) error {
+	for _, row := range t {
+		if _, err := fmt.Fprintf(w, "%-13s %s\n", row[0]+":", dash(row[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dash is text for a terminal, - if it is empty.
+func dash(text string) string { return sanitize(cmp.Or(text, "-")) }
 
 // cellWidth counts the characters that are seen.
 func cellWidth(cell string) int { return utf8.RuneCountInString(plain(cell)) }

@@ -90,12 +90,12 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// terminal returns the file that w is if that is a terminal, else nil.
-func terminal(w any) *os.File {
-	if o, ok := w.(*output); ok {
-		w = o.Writer
+// terminal returns the file that a stream is if that is a terminal, else nil.
+func terminal(stream any) *os.File {
+	if o, ok := stream.(*output); ok {
+		stream = o.Writer
 	}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
 	}
 	return nil
@@ -107,6 +107,17 @@ func capable(getenv environ) bool { return getenv("TERM") != "dumb" && getenv("T
 // coloured reports whether colours may be used on w (no-color.org).
 func coloured(w any, getenv environ) bool {
 	return terminal(w) != nil && capable(getenv) && getenv("NO_COLOR") == ""
+}
+
+// utf8Locale reports whether the terminal is told to expect UTF-8, by the order of setlocale(3).
+func utf8Locale(env environ) bool {
+	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
+		if value := env(name); value != "" {
+			value = strings.ToLower(value)
+			return strings.Contains(value, "utf-8") || strings.Contains(value, "utf8")
+		}
+	}
+	return false
 }
 
 var errNoTerminal = errors.New("no terminal")

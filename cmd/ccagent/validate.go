@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"time"
 
@@ -82,18 +81,13 @@ EXAMPLE:
 				{"expiry", expires(time.Now(), token.Expiry)},
 				{"provider", p.Provider},
 				{"stored in", cmp.Or(p.Location, p.Store)},
-				{"subscription", cmp.Or(p.Subscription, "-")},
-				{"scopes", cmp.Or(strings.Join(p.Scopes, " "), "-")},
+				{"subscription", p.Subscription},
+				{"scopes", strings.Join(p.Scopes, " ")},
 			}
 			if p.LastError != "" {
 				t = append(t, []string{"last error", p.LastError})
 			}
-			for _, row := range t {
-				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(row[1])); err != nil {
-					return err
-				}
-			}
-			return nil
+			return t.writePairs(c.App.Writer)
 		},
 	}
 }

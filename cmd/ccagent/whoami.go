@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"time"
 
@@ -42,8 +41,8 @@ EXAMPLE:
 		},
 		Action: func(c *cli.Context) error {
 			profile := cmp.Or(c.Args().First(), c.String("profile"))
-			if c.Args().Len() > 1 {
-				return usagef(c, "%q is one argument too many", c.Args().Get(1))
+			if err := atMost(c, 1); err != nil {
+				return err
 			}
 			if profile != "" {
 				if err := protocol.CheckProfile(profile); err != nil {
@@ -77,12 +76,7 @@ EXAMPLE:
 				{"scopes", strings.Join(id.Scopes, " ")},
 				{"asked", asked},
 			}
-			for _, row := range rows {
-				if _, err := fmt.Fprintf(c.App.Writer, "%-13s %s\n", row[0]+":", sanitize(cmp.Or(row[1], "-"))); err != nil {
-					return err
-				}
-			}
-			return nil
+			return rows.writePairs(c.App.Writer)
 		},
 	}
 }

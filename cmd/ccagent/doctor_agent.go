@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -28,19 +28,6 @@ func checkConfig(env environ) (agent.Config, finding) {
 		what = "there is no " + path + ", which is fine: there is the profile " + config.Default
 	}
 	return config, finding{"config", "ok", what, ""}
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
-}
-
-// mendOf is the first line of err's hint.
-func mendOf(err error) string {
-	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
-	return mend
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says, and returns its pid, 0 where none answers.
@@ -77,6 +64,28 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 		}
 	}
 	return found, status.Agent.PID
+}
+
+// checkHolder looks for a process that holds the socket's lock and does not answer.
+func checkHolder(path string) []finding {
+	text, err := os.ReadFile(path + ".lock")
+	if err != nil {
+		return nil
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) != 2 {
+		return nil
+	}
+	pid, err := strconv.Atoi(fields[0])
+	f, openErr := os.Open(path + ".lock")
+	if err != nil || openErr != nil {
+		return nil
+	}
+	defer f.Close()
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil { // nobody has it: the pid is of an agent that is gone
+		return nil
+	}
+	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), fmt.Sprintf("kill %d", pid)}}
 }
 
 func judgeAgent(a protocol.AgentStatus, path string) []finding {
@@ -170,129 +179,4 @@ func checkOthers(ctx context.Context, env environ, pid int) []finding {
 		}
 	}
 	return found
-}
-
-// viewed reports whether a profile has views, which somebody has to keep fresh.
-func viewed(config agent.Config) bool {
-	return slices.ContainsFunc(config.Profiles, func(p agent.Profile) bool { return p.Shown })
-}
-
-// checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints, or before the sign-in that it has
-// stored. It names them alone.
-func checkEnvironment(env environ, settings claudeSettings) []finding {
-	outranked := "what its apiKeyHelper prints"
-	if settings.Helper == "" {
-		outranked = "its own sign-in"
-	}
-	var found []finding
-	for _, name := range []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"} {
-		if name == "CLAUDE_CODE_OAUTH_TOKEN" && settings.Helper != "" { // the helper outranks it
-			continue
-		}
-		if env(name) != "" {
-			found = append(found, finding{"environment", "warn", name + " is set here: Claude Code takes it before " + outranked, "unset " + name})
-		}
-		if value := settings.Env[name]; value != nil && value != "" {
-			found = append(found, finding{"environment", "warn", name + " is set in " + settings.path + ": Claude Code takes it before " + outranked,
-				"take " + name + " out of " + settings.path})
-		}
-	}
-	if found == nil {
-		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}
-	}
-	return found
-}
-
-// checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
-func checkFiles(env environ, config agent.Config) []finding {
-	var found []finding
-	looked := 0
-	look := func(path string, info fs.FileInfo) {
-		open := fs.FileMode(0o077) // whoever may read a file
-		mend := "chmod 600 "
-		if info.IsDir() {
-			open, mend = 0o022, "chmod go-w "
-		} else {
-			looked++
-		}
-		if owner, ok := ownerOf(info); ok && int(owner) != os.Geteuid() {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner), fmt.Sprintf("sudo chown %d %s", os.Geteuid(), shellQuote(path))})
-		} else if info.Mode().Perm()&open != 0 {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), mend + shellQuote(path)})
-		}
-	}
-	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
-
-	claude := []string{env.claudeDir()}
-	for _, p := range config.Profiles {
-		claude = append(claude, p.ConfigDir)
-	}
-	slices.Sort(claude)
-	for _, dir := range slices.Compact(claude) {
-		if dir == "" {
-			continue
-		}
-		path := filepath.Join(dir, ".credentials.json")
-		if info, err := os.Stat(path); err == nil {
-			look(path, info)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			failed(err)
-		}
-	}
-	data, _ := env.dataDir() // without a HOME there is nothing to look at
-	state, _ := env.stateDir()
-	for _, dir := range []string{data, state} {
-		if dir == "" || dir == data && strings.HasPrefix(data, state+"/") { // as on macOS: the other is above it
-			continue
-		}
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // which is no secret, and which loadConfig judges
-				return err
-			}
-			info, err := d.Info()
-			if err == nil && (info.Mode().IsRegular() || info.IsDir()) {
-				look(path, info)
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed(err)
-		}
-	}
-	switch {
-	case found != nil:
-		return found
-	case looked == 0:
-		return []finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
-	}
-	return []finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
-}
-
-// checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
-func checkClaudeCode(config agent.Config, settings claudeSettings, err error) finding {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
-	case err != nil:
-		return finding{"claude-code", "warn", settings.path + " can't be read, or is not valid JSON: " + err.Error(), "correct " + settings.path}
-	case settings.Helper == "":
-		return finding{"claude-code", "skip", settings.path + " names no apiKeyHelper", ""}
-	}
-	// A shell runs it; its words are enough for us, if they mean nothing else to one.
-	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
-		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
-	}
-	words := strings.Fields(settings.Helper)
-	if len(words) == 0 || strings.Contains(words[0], "=") {
-		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
-	}
-	if _, err := exec.LookPath(words[0]); err != nil {
-		return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0], "ccagent setup claude-code"}
-	}
-	if at := slices.IndexFunc(words, func(w string) bool { return w == "-p" || w == "--profile" }); filepath.Base(words[0]) == "cchelper" && at > 0 && at+1 < len(words) {
-		if _, ok := findProfile(config, words[at+1]); !ok {
-			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + words[at+1], "ccagent setup claude-code"}
-		}
-	}
-	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + words[0], ""}
 }

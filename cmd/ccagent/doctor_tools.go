@@ -1,0 +1,104 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ccagent/ccagent/agent"
+)
+
+// checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
+func checkClaudeCode(config agent.Config, settings claudeSettings, err error) finding {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
+	case err != nil:
+		return finding{"claude-code", "warn", settings.path + " can't be read, or is not valid JSON: " + err.Error(), "correct " + settings.path}
+	case settings.Helper == "":
+		return finding{"claude-code", "skip", settings.path + " names no apiKeyHelper", ""}
+	}
+	// A shell runs it; its words are enough for us, if they mean nothing else to one.
+	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
+		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
+	}
+	words := strings.Fields(settings.Helper)
+	if len(words) == 0 || strings.Contains(words[0], "=") {
+		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
+	}
+	if _, err := exec.LookPath(words[0]); err != nil {
+		return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0], "ccagent setup claude-code"}
+	}
+	if at := slices.IndexFunc(words, func(w string) bool { return w == "-p" || w == "--profile" }); filepath.Base(words[0]) == "cchelper" && at > 0 && at+1 < len(words) {
+		if _, ok := findProfile(config, words[at+1]); !ok {
+			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + words[at+1], "ccagent setup claude-code"}
+		}
+	}
+	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + words[0], ""}
+}
+
+// checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
+func checkTools(env environ) []finding {
+	dir, err := journalDir(env)
+	if err != nil {
+		return nil
+	}
+	journals, _ := filepath.Glob(filepath.Join(dir, "*.json"))
+	var found []finding
+	for _, path := range journals {
+		j, err := readJournal(path)
+		if err != nil {
+			found = append(found, finding{"setup", "warn", err.Error(), mendOf(err)})
+			continue
+		}
+		check := "setup " + j.Tool
+		for _, file := range slices.Sorted(maps.Keys(j.Files)) {
+			now, err := os.ReadFile(file)
+			switch {
+			case err != nil:
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
+			case slices.ContainsFunc(j.Files[file].Puts, func(p put) bool { return !p.in(now) }):
+				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.command()})
+			default:
+				found = append(found, finding{check, "ok", file, ""})
+			}
+		}
+		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
+			if _, err := os.Stat(link); err != nil {
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
+			}
+		}
+	}
+	return found
+}
+
+// checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints, or before the sign-in that it has
+// stored. It names them alone.
+func checkEnvironment(env environ, settings claudeSettings) []finding {
+	outranked := "what its apiKeyHelper prints"
+	if settings.Helper == "" {
+		outranked = "its own sign-in"
+	}
+	var found []finding
+	for _, name := range tokenVariables {
+		if name == "CLAUDE_CODE_OAUTH_TOKEN" && settings.Helper != "" { // the helper outranks it
+			continue
+		}
+		if env(name) != "" {
+			found = append(found, finding{"environment", "warn", name + " is set here: Claude Code takes it before " + outranked, "unset " + name})
+		}
+		if value := settings.Env[name]; value != nil && value != "" {
+			found = append(found, finding{"environment", "warn", name + " is set in " + settings.path + ": Claude Code takes it before " + outranked,
+				"take " + name + " out of " + settings.path})
+		}
+	}
+	if found == nil {
+		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}
+	}
+	return found
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// source is what is imported.
+type source struct {
+	path string // "" is standard input, or the keyring
+	store.Portable
+	info    fs.FileInfo // nil for what is no file
+	keyring bool        // it is the predecessor's item
+}
+
+func (s source) String() string {
+	if s.keyring {
+		return "the keyring's item claude-code-proxy"
+	}
+	return cmp.Or(s.path, "standard input")
+}
+
+// argument is how it is named to import.
+func (s source) argument() string {
+	if s.keyring {
+		return "--keyring"
+	}
+	return cmp.Or(s.path, "-")
+}
+
+// findSource reads what the arguments name, or the first file of the search order that exists.
+func findSource(c *cli.Context, env environ, profile agent.Profile) (source, error) {
+	identity := func() (store.Identity, error) { return importIdentity(c) }
+	switch file := c.Args().First(); {
+	case c.Bool("keyring") && file != "":
+		return source{}, usagef(c, "--keyring and a file exclude each other")
+	case c.Bool("keyring"):
+		return predecessorItem(c)
+	case file == "-":
+		p, err := store.Read(c.App.Reader, identity)
+		return source{Portable: p}, from("standard input", err)
+	case file != "":
+		path, err := filepath.Abs(file)
+		if err != nil {
+			return source{}, err
+		}
+		s, err := readSource(path, identity)
+		if err == nil && s.is(predecessorFile(env)) {
+			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
+		}
+		return s, err
+	}
+	places := searchOrder(env, profile)
+	for _, path := range places {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			s, err := readSource(path, identity)
+			if err == nil && path == predecessorFile(env) {
+				s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
+			}
+			return s, err
+		}
+	}
+	if s, err := predecessorItem(c); err == nil {
+		return s, nil
+	}
+	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
+		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
+}
+
+func searchOrder(env environ, profile agent.Profile) []string {
+	var places []string
+	if path := predecessorFile(env); path != "" {
+		places = append(places, path)
+	}
+	if dir := cmp.Or(claudeDirOf(profile), env.claudeDir()); dir != "" {
+		places = append(places, claudeFile(dir))
+	}
+	if home := env("HOME"); filepath.IsAbs(home) {
+		places = append(places, filepath.Join(home, ".config/claude/.credentials.json"))
+	}
+	return places
+}
+
+// predecessorFile is where the Python predecessor keeps its sign-in, "" without a home.
+func predecessorFile(env environ) string {
+	home := env("HOME")
+	if !filepath.IsAbs(home) {
+		return ""
+	}
+	return filepath.Join(home, ".config/ccproxy/credentials.json")
+}
+
+// predecessorItem is what the Python predecessor keeps in the keyring.
+func predecessorItem(c *cli.Context) (source, error) {
+	asking, cancel := context.WithTimeout(c.Context, 10*time.Second)
+	defer cancel()
+	record, err := store.ReadPredecessorKeyring(asking)
+	return source{Portable: store.Portable{Record: record}, keyring: true}, err
+}
+
+// addAccount adds who is signed in, from the predecessor's account.json. One that is absent or of another form is no loss:
+// the provider can be asked.
+func (s *source) addAccount(path string) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	if identity, err := store.ReadAccount(f); err == nil {
+		identity.Fetched = info.ModTime()
+		s.Record.Identity = identity
+	}
+}
+
+// importIdentity is what opens an encrypted export.
+func importIdentity(c *cli.Context) (store.Identity, error) {
+	path := c.String("identity")
+	if path == "" {
+		return store.Identity{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the input is encrypted", Hint: "name what opens it: --identity FILE"}
+	}
+	key, err := store.UnlockIdentity(path, protocol.Secret{})
+	if errors.Is(err, protocol.ErrLocked) {
+		var passphrase protocol.Secret
+		if passphrase, err = askPassphrase(c, err.Error()); err != nil {
+			return store.Identity{}, err
+		}
+		key, err = store.UnlockIdentity(path, passphrase)
+	}
+	if err != nil {
+		return store.Identity{}, err
+	}
+	return store.ParseIdentity(key)
+}
+
+func readSource(path string, identity func() (store.Identity, error)) (source, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+	if errors.Is(err, fs.ErrNotExist) {
+		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist", Hint: "name another file; without one the usual places are looked at: ccagent import"}
+	}
+	if err != nil {
+		return source{}, storageError(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return source{}, storageError(err)
+	}
+	if !info.Mode().IsRegular() {
+		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
+	}
+	p, err := store.Read(f, identity)
+	return source{path: path, Portable: p, info: info}, from(path, err)
+}
+
+// from names the file in an error of package store, which knows it as "the input".
+func from(name string, err error) error {
+	var e *protocol.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
+}
+
+// claudeDirFor is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
+func claudeDirFor(from source, profile agent.Profile) string {
+	if from.info == nil {
+		return ""
+	}
+	if dir := claudeDirOf(profile); dir != "" && from.is(claudeFile(dir)) {
+		return dir // by whatever path or link
+	}
+	if filepath.Base(from.path) == ".credentials.json" {
+		return filepath.Dir(from.path)
+	}
+	if target, err := filepath.EvalSymlinks(from.path); err == nil && filepath.Base(target) == ".credentials.json" {
+		return filepath.Dir(target)
+	}
+	return ""
+}
+
+// is reports whether the source is the file at path, by whatever name.
+func (s source) is(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && s.info != nil && os.SameFile(info, s.info)
+}
+
+// hasSignIn reports whether Claude Code is signed in there.
+func hasSignIn(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	_, err := readSource(claudeFile(dir), nil)
+	return err == nil
+}
+
+// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, and whoever has
+// another file is told to delete it.
+func (s source) retire(c *cli.Context) error {
+	switch {
+	case s.Record.RefreshToken.Empty():
+		return nil
+	case s.keyring:
+		if err := store.DeletePredecessorKeyring(c.Context, s.Record); err != nil {
+			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", s, err)
+			return nil
+		}
+		_, err := fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", s)
+		return err
+	case s.path == "":
+		return nil
+	case !s.is(predecessorFile(getenv)):
+		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
+		return nil
+	}
+	retired, err := renameImported(s.path)
+	if err != nil {
+		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", s, err)
+		return nil
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", s, retired)
+	return err
+}
+
+// renameImported renames the predecessor's file, to where it does not look for it.
+func renameImported(path string) (string, error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return "", err
+	}
+	retired := path + ".imported"
+	return retired, os.Rename(path, retired)
+}

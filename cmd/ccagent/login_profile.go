@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// newProfileFlags describe a profile; one that exists is described by config.toml.
+var newProfileFlags = []string{"provider", "issuer", "client-id", "client-auth", "grant", "authorize-url", "token-url", "device-url", "store"}
+
+// profile finds or describes the profile that is meant.
+func (s *signIn) profile(ctx context.Context) error {
+	config, path, err := loadConfig(getenv)
+	if err != nil {
+		return err
+	}
+	name := s.c.Args().First()
+	described := slices.IndexFunc(newProfileFlags, s.c.IsSet)
+	from := s.c.String("profile-from")
+	switch {
+	case from != "" && described >= 0:
+		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[described])
+	case from != "":
+		if name, s.table, err = s.sharedProfile(ctx, from, name); err != nil {
+			return err
+		}
+	case described >= 0:
+		if name == "" {
+			return usagef(s.c, "which PROFILE? --%s makes a new one", newProfileFlags[described])
+		}
+		if s.table, err = s.flagTable(); err != nil {
+			return err
+		}
+	}
+	if s.table == nil {
+		profile, err := oneProfile(s.c, config)
+		if errors.Is(err, protocol.ErrNotFound) {
+			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
+				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
+		}
+		if err != nil {
+			return err
+		}
+		s.living = profile.Name
+		return s.use(profile, s.c.StringSlice("scope"))
+	}
+	if err := protocol.CheckProfile(name); err != nil {
+		return err
+	}
+	if old, exists := findProfile(config, name); exists && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
+			Hint: fmt.Sprintf("sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s", old.Name, path)}
+	}
+	s.replace = s.c.Bool("force")
+	planned, err := planProfile(getenv, name, *s.table, s.replace)
+	if err != nil {
+		return err
+	}
+	profile, ok := findProfile(planned, name)
+	if !ok {
+		return fmt.Errorf("profile %s is missing from what would be written", name)
+	}
+	if err := s.use(profile, nil); err != nil { // its scopes are in the table
+		return err
+	}
+	s.living = sameRecord(config, s.settings)
+	return nil
+}
+
+// sameRecord returns the profile that has the record of a new one already: Claude Code's, which the new one would take over.
+func sameRecord(config agent.Config, planned worker.Settings) string {
+	dir := (&profileSettings{Settings: planned}).sharedDir()
+	for _, old := range config.Profiles {
+		settings, err := workerSettings(old)
+		if dir != "" && err == nil && (&profileSettings{Settings: settings}).sharedDir() == dir {
+			return old.Name
+		}
+	}
+	return ""
+}
+
+// use takes up a profile that the agent knows, or is about to.
+func (s *signIn) use(profile agent.Profile, more []string) error {
+	if !signsIn(profile.Provider) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
+			Hint: "a static key is stored with: ccagent add NAME --provider static"}
+	}
+	var err error
+	if s.settings, err = workerSettings(profile); err != nil {
+		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
+	}
+	if len(more) > 0 && machineGrant(s.settings.Grant) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
+			Hint: "add it to scopes in config.toml"}
+	}
+	for _, scope := range more {
+		if !slices.Contains(s.settings.Scopes, scope) {
+			s.settings.Scopes = append(s.settings.Scopes, scope)
+		}
+	}
+	return nil
+}
+
+// flagTable is the table that the flags describe.
+func (s *signIn) flagTable() (*profileTable, error) {
+	t := &profileTable{
+		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given(s.c, "issuer"), Grant: given(s.c, "grant"),
+		AuthorizeURL: given(s.c, "authorize-url"), TokenURL: given(s.c, "token-url"), DeviceURL: given(s.c, "device-url"),
+		ClientID: given(s.c, "client-id"), ClientAuth: given(s.c, "client-auth"),
+	}
+	if t.Provider == "" {
+		t.Provider = "oauth2"
+		if t.Issuer != nil {
+			t.Provider = "oidc"
+		}
+	}
+	if !signsIn(t.Provider) {
+		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
+	}
+	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
+		t.Scopes = scopes
+		if t.Provider == "oidc" && !machineGrant(text(t.Grant, "")) && !slices.Contains(scopes, "openid") {
+			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
+		}
+		if t.Provider == "claude" {
+			t.Scopes = append(strings.Fields(claudeScopes), scopes...)
+		}
+	}
+	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") {
+		basic := "client_secret_basic"
+		t.ClientAuth = &basic
+	}
+	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID, t.ClientAuth} {
+		if value != nil && !encodable(*value) {
+			return nil, usagef(s.c, "%q is not UTF-8, which config.toml must be", *value)
+		}
+	}
+	return t, nil
+}

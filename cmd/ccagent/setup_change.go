@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// change is one thing that setup does or takes back. All are shown before the first is made.
+type change interface {
+	show(c *cli.Context)
+	make(c *cli.Context) error
+}
+
+func showAll(c *cli.Context, changes []change) {
+	for _, ch := range changes {
+		ch.show(c)
+	}
+}
+
+// makeAll makes the changes up to the first that fails, with a hint what to do about those before it.
+func makeAll(c *cli.Context, changes []change, hint string) error {
+	for _, ch := range changes {
+		if err := ch.make(c); err != nil {
+			failed := protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+			if coded := (*protocol.Error)(nil); errors.As(err, &coded) {
+				failed = *coded
+			}
+			failed.Hint = strings.TrimPrefix(failed.Hint+"\n"+hint, "\n")
+			return &failed
+		}
+	}
+	return nil
+}
+
+// fileChange is what becomes of a file; nil is none.
+type fileChange struct {
+	path          string
+	mode          fs.FileMode // of a file that is made
+	before, after []byte
+}
+
+func (ch fileChange) show(c *cli.Context) {
+	if ch.after == nil {
+		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", sanitize(ch.path))
+		return
+	}
+	showDiff(c.App.ErrWriter, ch.path, ch.before, ch.after)
+}
+
+func (ch fileChange) make(*cli.Context) error {
+	now, err := readSettings(ch.path)
+	switch {
+	case err != nil:
+		return err
+	case !sameFile(now, ch.before):
+		return errors.New(ch.path + " has changed since it was shown, and is left alone")
+	case ch.after == nil:
+		return os.Remove(ch.path)
+	}
+	mode := ch.mode
+	if info, err := os.Stat(ch.path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	if err := os.MkdirAll(filepath.Dir(ch.path), 0o700); err != nil {
+		return err
+	}
+	if err := replaceFile(ch.path, ch.after, mode); err != nil {
+		return fmt.Errorf("%s can't be written: %w", ch.path, err)
+	}
+	return nil
+}
+
+// sameFile reports whether two contents are the same. An empty file is not the same as none.
+func sameFile(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
+
+// linkChange is where a link leads before and after; "" is none.
+type linkChange struct{ path, from, to string }
+
+func (ch linkChange) show(c *cli.Context) {
+	if ch.to == "" {
+		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", sanitize(ch.path))
+		return
+	}
+	fmt.Fprintf(c.App.ErrWriter, "link %s to %s\n", sanitize(ch.path), sanitize(ch.to))
+}
+
+func (ch linkChange) make(*cli.Context) error {
+	if ch.from != "" {
+		if err := os.Remove(ch.path); err != nil {
+			return err
+		}
+	}
+	if ch.to == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(ch.path), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(ch.to, ch.path)
+}
+
+// viewChange gives a profile the view anthropic-sdk, or takes it.
+type viewChange struct {
+	profile agent.Profile
+	gives   bool
+}
+
+func (ch viewChange) show(c *cli.Context) {
+	verb := "loses"
+	if ch.gives {
+		verb = "gets"
+	}
+	fmt.Fprintf(c.App.ErrWriter, "config.toml: profile %s %s the view anthropic-sdk\n", ch.profile.Name, verb)
+}
+
+func (ch viewChange) make(c *cli.Context) error {
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	edit, err := setViews(conn.ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
+		if ch.gives {
+			return append(views, "anthropic-sdk")
+		}
+		return slices.DeleteFunc(views, func(view string) bool { return view == "anthropic-sdk" })
+	})
+	if err != nil {
+		return err
+	}
+	if err := reload(conn); err != nil {
+		return undone(c, conn, edit, err)
+	}
+	return nil
+}
+
+// guardChange is `ccagent guard claude-code`, or its --undo.
+type guardChange struct {
+	profile agent.Profile
+	guards  bool
+}
+
+func (ch guardChange) show(c *cli.Context) {
+	does := ": the sign-in moves into a store of the agent, its file keeps the access token"
+	if !ch.guards {
+		does = " --undo: the sign-in goes back into Claude Code's file"
+	}
+	fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s%s\n", ch.profile.Name, does)
+}
+
+func (ch guardChange) make(c *cli.Context) error { return guardProfile(c, ch.profile, !ch.guards) }
+
+// maxSettings bounds a file that a person is said to edit, in bytes.
+const maxSettings = 16 << 20
+
+// readSettings reads a tool's file, nil where there is none.
+func readSettings(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: path + " is a link that leads nowhere", Hint: "make the file that it leads to, or remove it"}
+	}
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = errors.New(path + " is no file, and is left alone")
+	case info.Size() > maxSettings:
+		err = errors.New(path + " is larger than 16 MiB, and is left alone")
+	}
+	var src []byte
+	if err == nil {
+		src, err = os.ReadFile(path)
+	}
+	if err != nil {
+		return nil, storageError(err)
+	}
+	if src == nil {
+		src = []byte{}
+	}
+	return src, nil
+}
+
+// linkThere is where the link at path leads, "" if nothing is there. Only one that leads to a cchelper is ours.
+func linkThere(path, helper string) (string, error) {
+	there, err := os.Readlink(path)
+	switch {
+	case err == nil && filepath.Base(there) == filepath.Base(helper):
+		return there, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	}
+	return "", &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already, and is not ours", Hint: "move it away"}
+}
