@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -38,7 +41,11 @@ type connection struct {
 	close func()
 }
 
-// connect makes the connection. With start an agent is started when none answers.
+// answerTime is how long an agent may take to say that it is there: it does so from memory, also while it waits for a renewal.
+const answerTime = 5 * time.Second
+
+// connect makes the connection. With start an agent is started when none answers. One that is there and says nothing is an error
+// long before the time for the request itself is over.
 func connect(c *cli.Context, start bool) (*connection, error) {
 	wait := c.Duration("timeout")
 	if wait <= 0 {
@@ -54,8 +61,45 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(c.Context, wait)
-	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
+	conn := &connection{client, ctx, func() { cancel(); client.Close() }}
+	if err := awake(ctx, client); err != nil {
+		conn.close()
+		return nil, err
+	}
+	return conn, nil
 }
+
+// awake fails if an agent is there and does not answer. All else is for the request itself to find, and none is started.
+func awake(parent context.Context, client *protocol.Client) error {
+	ctx, cancel := context.WithTimeout(parent, answerTime)
+	defer cancel()
+	launch := client.Launch
+	client.Launch = nil
+	defer func() { client.Launch = launch }()
+	_, err := client.Status(ctx, protocol.StatusRequest{Profile: defaultProfile})
+	if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil && parent.Err() == nil {
+		return silent()
+	}
+	return nil
+}
+
+// silent says of the agent that it is there and does not answer.
+func silent() error {
+	path, _, err := protocol.SocketPath()
+	if err != nil {
+		return err
+	}
+	pid := agent.Holder(path)
+	if pid == 0 {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "nothing answers behind " + sanitize(path) + ", and which agent is to is not known",
+			Hint: "a socket that is forwarded or shared leads to an agent elsewhere: see ccagent status there\none that systemd made: systemctl --user status ccagent.service"}
+	}
+	return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
+		Hint: fmt.Sprintf("end it with: %s\nif it stays: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}
+}
+
+// endSilent is the command that ends an agent that does not answer, also one that was stopped.
+func endSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
 
 // getenv is the environment of this process.
 func getenv(name string) string { return os.Getenv(name) }

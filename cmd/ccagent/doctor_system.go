@@ -15,9 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,26 +25,13 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// checkHolder looks for a process that holds the socket's lock and does not answer.
+// checkHolder looks for an agent that has the socket's place and does not answer.
 func checkHolder(path string) []finding {
-	text, err := os.ReadFile(path + ".lock")
-	if err != nil {
+	pid := agent.Holder(path)
+	if pid == 0 {
 		return nil
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) != 2 {
-		return nil
-	}
-	pid, err := strconv.Atoi(fields[0])
-	f, openErr := os.Open(path + ".lock")
-	if err != nil || openErr != nil {
-		return nil
-	}
-	defer f.Close()
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil { // nobody has it: the pid is of an agent that is gone
-		return nil
-	}
-	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), fmt.Sprintf("kill %d", pid)}}
+	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), endSilent(pid)}}
 }
 
 const bothAnew = "install both programs from one package, or with: make install"

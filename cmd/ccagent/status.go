@@ -84,9 +84,6 @@ func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	return protocol.StatusAll(ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
 }
 
-// watchWait is how long the picture may be an old one while the agent does not answer.
-const watchWait = 3 * time.Second
-
 // watch shows the status every second, in place on a terminal. That the agent goes away is a thing to see; that there was
 // none to begin with is an error.
 func watch(c *cli.Context) error {
@@ -94,7 +91,7 @@ func watch(c *cli.Context) error {
 	defer tick.Stop()
 	inPlace := terminal(c.App.Writer) != nil && capable(getenv)
 	for first := true; ; first = false {
-		status, err := askStatus(c, watchWait)
+		status, err := askStatus(c, answerTime)
 		if c.Context.Err() != nil {
 			return context.Cause(c.Context)
 		}
