@@ -51,7 +51,7 @@ func (e *entry) question(req protocol.IdentifyRequest) (*flight, protocol.Identi
 	f := &flight{done: make(chan struct{}), job: job.Job{
 		Op: job.Identify, Build: e.agent.opts.Build, Profile: p.Name, Settings: p.Settings,
 		Base: e.base, Record: e.record, Force: req.Refresh, Check: req.Check,
-		Key: e.agent.locking.key(p.Identity),
+		Key: e.agent.locking.key(p.Identity, job.Identify),
 	}}
 	if h := e.hand.Load(); h != nil {
 		if t, err := h.token(); err == nil {

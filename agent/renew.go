@@ -149,7 +149,7 @@ func (e *entry) refuses(now time.Time, force bool) error {
 func (e *entry) start(j job.Job) *flight {
 	p := e.profile.Load()
 	j.Build, j.Profile, j.Settings, j.Base = e.agent.opts.Build, p.Name, p.Settings, e.base
-	j.Key = e.agent.locking.key(p.Identity)
+	j.Key = e.agent.locking.key(p.Identity, j.Op)
 	if j.Op != job.Put {
 		j.Record = e.record
 	}
@@ -439,7 +439,7 @@ func (e *entry) spill(ctx context.Context) error {
 		return nil
 	}
 	report, err := e.agent.opts.Runner.Run(ctx, job.Job{
-		Build: e.agent.opts.Build, Op: job.Spill, Profile: p.Name, Settings: p.Settings, Base: base, Record: record, Key: e.agent.locking.key(p.Identity),
+		Build: e.agent.opts.Build, Op: job.Spill, Profile: p.Name, Settings: p.Settings, Base: base, Record: record, Key: e.agent.locking.key(p.Identity, job.Spill),
 	}, func(job.Result) {})
 	if err == nil && report.Err != nil {
 		err = report.Err

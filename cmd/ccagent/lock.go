@@ -11,7 +11,7 @@ func lockCommand() *cli.Command {
 		Name:  "lock",
 		Usage: "serve nothing until it is unlocked",
 		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it serves nothing (exit
-code 6) and renews nothing; what a finished sign-in brings is still stored.
+code 6) and renews nothing; what a finished sign-in brings is still stored, and so is what could not be saved before.
 
 With --passphrase a passphrase is asked for, and unlocks it. Without, the one of store encrypted does where
 there is one, else none is needed. A lock ends with the agent: what protects records at rest is their store.
@@ -42,7 +42,8 @@ EXAMPLE:
 				return err
 			}
 			defer conn.close()
-			_, err = conn.Control(conn.ctx, req)
+			reply, err := conn.Control(conn.ctx, req)
+			notice(c.App.ErrWriter, reply.Notice)
 			return err
 		},
 	}
