@@ -58,6 +58,7 @@ type source struct {
 	store.Portable
 	info    fs.FileInfo // nil for what is no file
 	keyring bool        // it is the predecessor's item
+	client  string      // the OAuth client that it was made for, where that is known
 }
 
 func (s source) String() string {
@@ -107,6 +108,11 @@ func importFrom(c *cli.Context) error {
 	if dir := claudeDirFor(from, profile); dir != "" {
 		return adopt(c, from, dir, name, profile)
 	}
+	if exists {
+		if err := checkClient(from, profile); err != nil {
+			return err
+		}
+	}
 	return take(c, from, name, profile)
 }
 
@@ -126,7 +132,12 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 		if err != nil {
 			return source{}, err
 		}
+		path, client, err := sdkSource(path)
+		if err != nil {
+			return source{}, err
+		}
 		s, err := readSource(path, identity)
+		s.client = client
 		if err == nil && s.is(predecessorFile(env)) {
 			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
 		}
@@ -147,6 +158,41 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 	}
 	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
 		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
+}
+
+// sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that this
+// was made for. Any other file is what it is.
+func sdkSource(path string) (credentials, client string, err error) {
+	config := path
+	if dir := filepath.Dir(path); filepath.Base(dir) == "credentials" {
+		config = filepath.Join(filepath.Dir(dir), "configs", filepath.Base(path))
+	}
+	profile, err := store.ReadSDKConfig(config)
+	switch {
+	case config != path: // what is wrong with it is not what was asked
+		return path, profile.ClientID, nil
+	case errors.Is(err, protocol.ErrNotFound):
+		return path, "", nil
+	case err != nil:
+		return "", "", err
+	}
+	if _, err := os.Stat(profile.Credentials); errors.Is(err, fs.ErrNotExist) {
+		return "", "", &protocol.Error{Code: protocol.CodeNotFound,
+			Message: path + " configures a profile of the vendor's SDKs whose sign-in is not there: " + profile.Credentials + " does not exist",
+			Hint:    "sign in with the program that uses the profile, or name the file that holds the sign-in: ccagent import FILE"}
+	}
+	return profile.Credentials, profile.ClientID, nil
+}
+
+// checkClient refuses a sign-in that the profile's client could not renew.
+func checkClient(from source, profile agent.Profile) error {
+	settings, err := workerSettings(profile)
+	if err != nil || from.client == "" || from.client == settings.ClientID || from.Record.RefreshToken.Empty() {
+		return err
+	}
+	return &protocol.Error{Code: protocol.CodeConfig,
+		Message: fmt.Sprintf("the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it", from, from.client, profile.Name),
+		Hint:    fmt.Sprintf("name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml", from.client)}
 }
 
 func searchOrder(env environ, profile agent.Profile) []string {
@@ -406,7 +452,11 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	defer conn.close()
 	var edit *configEdit
 	if profile.Name == "" {
-		if edit, err = addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", Store: "file"}, false); err != nil {
+		table := profileTable{Provider: "claude", Store: "file"}
+		if from.client != "" && from.client != claudeClientID && !from.Record.RefreshToken.Empty() {
+			table.ClientID = &from.client
+		}
+		if edit, err = addProfile(conn.ctx, getenv, name, table, false); err != nil {
 			return err
 		}
 		if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
