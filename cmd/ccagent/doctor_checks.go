@@ -116,7 +116,9 @@ func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f
 		return finding{id, "warn", "backing off: " + said, "ccagent doctor --online"}, true
 	}
 	if p.Note != "" {
-		return finding{id, "warn", p.Note, "ccagent status -p " + p.Name}, true
+		_, mend, _ := strings.Cut(p.Note, " with: ")
+		mend, _, _ = strings.Cut(mend, "; ")
+		return finding{id, "warn", p.Note, mend}, true
 	}
 	return finding{}, false
 }
