@@ -150,6 +150,9 @@ func Holder(path string) int {
 		return 0
 	}
 	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { // what it names has ended, and may not be reaped yet
+		return 0
+	}
 	return holder(f)
 }
 
