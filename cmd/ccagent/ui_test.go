@@ -92,7 +92,8 @@ func TestPermute(t *testing.T) {
 		"ccagent add a --provider command -- b -c --":  "ccagent add --provider command -- a b -c --",
 		"ccagent import - -p x":                        "ccagent import -p x -- -",
 		"ccagent exec -p x prog -p y":                  "ccagent exec -p x prog -p y",
-		"ccagent token -p":                             "ccagent token -p --",
+		"ccagent token -p":                             "ccagent token -p",
+		"ccagent import file -p":                       "ccagent import -p",
 	} {
 		if got := strings.Join(permute(app, strings.Fields(in)), " "); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
