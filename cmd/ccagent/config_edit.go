@@ -35,13 +35,26 @@ func addProfile(ctx context.Context, env environ, name string, table profileTabl
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// planProfile is addProfile that writes nothing: it returns what the configuration would be.
+// planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that could not
+// be written either.
 func planProfile(env environ, name string, table profileTable, replace bool) (agent.Config, error) {
 	path, err := env.configFile()
 	if err != nil {
 		return agent.Config{}, err
 	}
-	_, config, err := planEdit(env, path, adding(name, table, replace))
+	edit, config, err := planEdit(env, path, adding(name, table, replace))
+	if err != nil {
+		return config, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return config, unwritten(err)
+	}
+	target, err := configTarget(path)
+	if err != nil {
+		return config, err
+	}
+	temp, err := stageConfig(target, edit.after)
+	os.Remove(temp)
 	return config, err
 }
 
@@ -193,6 +206,9 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 	return edit, writeConfig(path, edit.after)
 }
 
+// planned is where a fault is in a document that is not written yet.
+var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
+
 // planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
 func planEdit(env environ, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
 	var none agent.Config
@@ -217,6 +233,11 @@ func planEdit(env environ, path string, change func(*document, []byte) ([]byte, 
 		}
 	}
 	config, err := got.resolve(env)
+	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
+		if _, oldErr := old.resolve(env); oldErr == nil { // what is wrong is what was to be written, and its line is of no file yet
+			err = &protocol.Error{Code: protocol.CodeOf(err), Message: planned.ReplaceAllString(err.Error(), ""), Hint: "nothing was written to " + path + ": correct that, and try again"}
+		}
+	}
 	return &configEdit{env: env, path: path, before: text, after: after}, config, err
 }
 
@@ -262,11 +283,11 @@ func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
 // lockFile takes the lock beside path, and says busy if that takes too long. The lock file stays: one that is deleted is no lock.
 func lockFile(ctx context.Context, path, busy string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+		return nil, unwritten(err)
 	}
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+		return nil, unwritten(err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -288,36 +309,66 @@ func lockFile(ctx context.Context, path, busy string) (unlock func(), err error)
 	}
 }
 
-// writeConfig replaces the file whole, durably, 0600, through a symlink to its target.
-func writeConfig(path string, text []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error()}
-		}
-	}()
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+// unwritten is the error that kept config.toml, or what lies beside it, from being written.
+func unwritten(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		hint = "free some space"
+	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".config.toml.*") // CreateTemp makes it 0600
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
+}
+
+// writeConfig replaces the file whole, durably, 0600, through a symlink to its target.
+func writeConfig(path string, text []byte) error {
+	path, err := configTarget(path)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // once renamed there is nothing by this name
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+	temp, err := stageConfig(path, text)
+	defer os.Remove(temp) // once renamed there is nothing by this name
+	if err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
+	if err := os.Rename(temp, path); err != nil {
+		return unwritten(err)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return err
+		return unwritten(err)
 	}
 	defer dir.Close()
-	return dir.Sync()
+	if err := dir.Sync(); err != nil {
+		return unwritten(err)
+	}
+	return nil
+}
+
+// configTarget is the file at path, or what a symlink there leads to.
+func configTarget(path string) (string, error) {
+	target, err := filepath.EvalSymlinks(path)
+	switch {
+	case err == nil:
+		return target, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return path, nil
+	}
+	return "", unwritten(err)
+}
+
+// stageConfig writes text to a new file beside path, which the caller renames or removes, also after an error.
+func stageConfig(path string, text []byte) (temp string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".config.toml.*") // CreateTemp makes it 0600
+	if err != nil {
+		return "", unwritten(err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return f.Name(), unwritten(err)
+	}
+	return f.Name(), nil
 }
 
 // cutTables removes the table at path and those below it, each with one blank line before it: the one that appendTable put.

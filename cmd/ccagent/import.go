@@ -267,7 +267,7 @@ func importIdentity(c *cli.Context) (store.Identity, error) {
 func readSource(path string, identity func() (store.Identity, error)) (source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist"}
+		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist", Hint: "without a file, ccagent import looks in the usual places"}
 	}
 	if err != nil {
 		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}

@@ -115,7 +115,7 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 	}, nil
 }
 
-var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set"}
+var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}
 
 // shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
 // the star of NO_PROXY, comes as $'...'.
