@@ -369,7 +369,8 @@ func noAgent(path string) error {
 }
 
 func tooLarge() error {
-	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes"}
+	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes",
+		Hint: "a sign-in may have 60000 bytes or so; HOME, XDG_CONFIG_HOME and CLAUDE_CONFIG_DIR are a part of each request"}
 }
 
 // clientError gives what went wrong on this side of the socket a code.

@@ -91,8 +91,8 @@ func silent() error {
 	}
 	pid := agent.Holder(path)
 	if pid == 0 {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "nothing answers behind " + sanitize(path) + ", and which agent is to is not known",
-			Hint: "a socket that is forwarded or shared leads to an agent elsewhere: see ccagent status there\none that systemd made: systemctl --user status ccagent.service"}
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "something listens at " + sanitize(path) + " and does not answer",
+			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user status ccagent.service"}
 	}
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
 		Hint: fmt.Sprintf("end it with: %s\nif it stays: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}

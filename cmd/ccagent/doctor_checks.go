@@ -62,6 +62,9 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 		if held := checkHolder(path); held != nil && (errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)) {
 			return held, 0
 		}
+		if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil {
+			err = silent()
+		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
 			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, 0
