@@ -44,8 +44,7 @@ type connection struct {
 // answerTime is how long an agent may take to say that it is there: it does so from memory, also while it waits for a renewal.
 const answerTime = 5 * time.Second
 
-// connect makes the connection. With start an agent is started when none answers. One that is there and says nothing is an error
-// long before the time for the request itself is over.
+// connect makes the connection. With start an agent is started when none answers.
 func connect(c *cli.Context, start bool) (*connection, error) {
 	wait := c.Duration("timeout")
 	if wait <= 0 {
@@ -61,8 +60,18 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(c.Context, wait)
-	conn := &connection{client, ctx, func() { cancel(); client.Close() }}
-	if err := awake(ctx, client); err != nil {
+	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
+}
+
+// connectAwake is connect for what the agent does by itself: one that is there and says nothing is an error long before the time is over.
+// Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that itself waits
+// for the one before it to end.
+func connectAwake(c *cli.Context, start bool) (*connection, error) {
+	conn, err := connect(c, start)
+	if err != nil {
+		return nil, err
+	}
+	if err := awake(conn.ctx, conn.Client); err != nil {
 		conn.close()
 		return nil, err
 	}
@@ -95,7 +104,7 @@ func silent() error {
 			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user status ccagent.service"}
 	}
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
-		Hint: fmt.Sprintf("end it with: %s\nif it stays: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}
+		Hint: fmt.Sprintf("end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}
 }
 
 // endSilent is the command that ends an agent that does not answer, also one that was stopped.

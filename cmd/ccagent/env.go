@@ -61,7 +61,7 @@ EXAMPLE:
 				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path)}
 			}
 			if isDefault && !c.Bool("no-start") {
-				conn, err := connect(c, true)
+				conn, err := connectAwake(c, true)
 				if err != nil {
 					return err
 				}

@@ -37,7 +37,7 @@ EXAMPLE:
 					return err
 				}
 			}
-			conn, err := connect(c, true)
+			conn, err := connectAwake(c, true)
 			if err != nil {
 				return err
 			}
@@ -109,7 +109,7 @@ func unlock(c *cli.Context) error {
 
 // control makes a connection for one request: a person may take longer to type than the last one had time.
 func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
-	conn, err := connect(c, true)
+	conn, err := connectAwake(c, true)
 	if err != nil {
 		return protocol.ControlReply{}, err
 	}

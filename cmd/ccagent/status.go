@@ -74,7 +74,7 @@ EXAMPLE:
 
 // askStatus collects the pages of an agent's status, for as long as wait allows. It starts no agent.
 func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
-	conn, err := connect(c, false)
+	conn, err := connectAwake(c, false)
 	if err != nil {
 		return protocol.Status{}, err
 	}
