@@ -278,7 +278,7 @@ func TestClientWaitsForBusyAgent(t *testing.T) {
 		t.Skip("elsewhere a full queue refuses a connection as an absent agent does")
 	}
 	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
-	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,11 +287,14 @@ func TestClientWaitsForBusyAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	for full := false; !full; {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer unix.Close(fd)
+		if err := unix.SetNonblock(fd, true); err != nil {
+			t.Fatal(err)
+		}
 		full = unix.Connect(fd, &unix.SockaddrUnix{Name: path}) == unix.EAGAIN
 	}
 	for _, launch := range []func(context.Context) error{nil, func(context.Context) error {
