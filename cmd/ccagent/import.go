@@ -278,7 +278,7 @@ func readSource(path string, identity func() (store.Identity, error)) (source, e
 		return source{}, &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
 	}
 	if !info.Mode().IsRegular() {
-		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
+		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file", Hint: "name the file that holds the sign-in"}
 	}
 	p, err := store.Read(f, identity)
 	return source{path: path, Portable: p, info: info}, from(path, err)
