@@ -84,6 +84,9 @@ func export(c *cli.Context) error {
 		}
 		record, err = worker.Read(c.Context, settings, key)
 	}
+	if errors.Is(err, protocol.ErrNotFound) && protocol.HintOf(err) == "" {
+		err = &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(), Hint: "see where its record is: ccagent doctor store -p " + profile.Name}
+	}
 	if err != nil {
 		return err
 	}
@@ -143,7 +146,8 @@ func writeNew(path string, data []byte) error {
 		}
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err)}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err),
+			Hint: "nothing is left of it: name another place with -o"}
 	}
 	return nil
 }
