@@ -66,6 +66,7 @@ func (a *Agent) clock() {
 			a.reloadIfChanged()
 		}
 		quiet, busy := true, false
+		a.forgetKept()
 		if at := a.forgetUnused(now); !at.IsZero() && at.Before(next) {
 			next = at
 		}

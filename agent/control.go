@@ -25,7 +25,8 @@ func (a *Agent) Control(ctx context.Context, req protocol.ControlRequest) (proto
 		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
 			return reply, err
 		}
-		return reply, a.Lock(req.NewPassphrase)
+		notice, err := a.lock(req.NewPassphrase)
+		return protocol.ControlReply{Notice: notice}, err
 	case protocol.CommandUnlock:
 		if err := a.table.Load().checkHome(req.Home, nil); err != nil {
 			return reply, err

@@ -138,6 +138,20 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 	return f, nil
 }
 
+// Holder is the agent that has the place of the socket at path, by its pid: 0 where that is nobody, or not known. The peer of a
+// connection does not tell: where a service manager made the socket, that is the manager.
+func Holder(path string) int {
+	f, err := os.OpenFile(path+".lock", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { // what it names has ended, and may not be reaped yet
+		return 0
+	}
+	return holder(f)
+}
+
 // holder is the process that the lock file names, 0 when that is unknown or gone.
 func holder(f *os.File) int {
 	b := make([]byte, 64)

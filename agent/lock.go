@@ -34,8 +34,9 @@ type locking struct {
 	fails int        // wrong passphrases in a row
 	again time.Time  // no other before
 
-	mu   sync.Mutex // guards keys, and is never held for long
+	mu   sync.Mutex // guards what follows, and is never held for long
 	keys map[string]unlocked
+	kept map[string]protocol.Secret // forgotten, but for the saving of records that no store has yet
 }
 
 // unlocked is an identity of store encrypted.
@@ -45,11 +46,14 @@ type unlocked struct {
 	idle  time.Duration // how long it is kept without a use; 0: no limit
 }
 
-// key returns what opens an identity's records; empty: it is locked, or needs none.
-func (l *locking) key(identity string) protocol.Secret {
+// key returns what opens an identity's records to a job of that kind; empty: it is locked, or needs none.
+func (l *locking) key(identity string, op job.Op) protocol.Secret {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.keys[identity].key
+	if u, open := l.keys[identity]; open || op != job.Save && op != job.Spill {
+		return u.key
+	}
+	return l.kept[identity]
 }
 
 // holds reports whether an agent that ends would leave things more open, or more closed, than they are.
@@ -94,33 +98,78 @@ func (a *Agent) refusesLocked() error {
 // Lock does what [protocol.CommandLock] says. It may be called at any time; a locked agent stays as it is, and refuses a
 // passphrase (ErrLocked).
 func (a *Agent) Lock(passphrase protocol.Secret) error {
+	_, err := a.lock(passphrase)
+	return err
+}
+
+// lock is Lock. What it returns is a line for the person.
+func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
 	l := &a.locking
 	l.turn.Lock()
 	defer l.turn.Unlock()
 	if l.on.Load() {
 		if passphrase.Empty() {
-			return nil
+			return "", nil
 		}
-		return &protocol.Error{Code: protocol.CodeLocked, Message: "the agent is locked already, and keeps what unlocks it",
+		return "", &protocol.Error{Code: protocol.CodeLocked, Message: "the agent is locked already, and keeps what unlocks it",
 			Hint: "unlock it first: ccagent unlock"}
 	}
 	l.own = nil
 	if !passphrase.Empty() {
 		own, err := newVerifier(passphrase)
 		if err != nil {
-			return err
+			return "", err
 		}
 		l.own = own
 	}
 	l.on.Store(true) // before tokens are forgotten: what lands from here on is not taken in hand
 	l.mu.Lock()
+	if l.kept == nil {
+		l.kept = map[string]protocol.Secret{}
+	}
+	for identity, u := range l.keys {
+		l.kept[identity] = u.key
+	}
 	l.keys = nil
 	l.mu.Unlock()
+	unsaved := a.forgetKept()
 	for _, e := range a.table.Load().byName {
 		e.lock()
 	}
 	a.log.Info("locked")
-	return nil
+	a.nudge()
+	if unsaved == nil {
+		return "", nil
+	}
+	return "what opens store encrypted is kept until the record of " + strings.Join(unsaved, ", ") + " is saved: see ccagent status", nil
+}
+
+// forgetKept forgets the kept keys that no record waits for, and returns the names of the profiles whose records do.
+func (a *Agent) forgetKept() (unsaved []string) {
+	l := &a.locking
+	l.mu.Lock()
+	kept := maps.Clone(l.kept) // see forgetUnused
+	l.mu.Unlock()
+	for identity := range kept {
+		needed := false
+		for _, e := range a.table.Load().byName {
+			if e.profile.Load().Identity != identity {
+				continue
+			}
+			e.mu.Lock()
+			if e.saving != nil {
+				unsaved = append(unsaved, e.name())
+			}
+			needed = needed || e.saving != nil || e.flight != nil // which may bring a record that can't be saved
+			e.mu.Unlock()
+		}
+		if !needed {
+			l.mu.Lock()
+			delete(l.kept, identity)
+			l.mu.Unlock()
+		}
+	}
+	return unsaved
 }
 
 // lock forgets what can be loaded again.
@@ -129,6 +178,9 @@ func (e *entry) lock() {
 	defer e.mu.Unlock()
 	e.hand.Store(nil)
 	e.identity, e.failure, e.renewAt = nil, nil, time.Time{}
+	if e.saving != nil {
+		e.saving.at = e.agent.now()
+	}
 	e.altered()
 }
 

@@ -222,6 +222,84 @@ func TestLockDuringRenewal(t *testing.T) {
 	})
 }
 
+// What was rotated and is not saved yet is saved under a lock, or left by an agent that ends locked; the key that this takes opens nothing else.
+func TestLockKeepsUnsaved(t *testing.T) {
+	full := &protocol.Error{Code: protocol.CodeStorage, Message: "no space left on device"}
+	unsaved := func(t *testing.T) (*vault, *Agent) {
+		v := &vault{&provider{lifetime: time.Hour, store: "encrypted", saveErr: full}, "fake passphrase"}
+		a := v.agent(t)
+		if err := unlockWith(a, "fake passphrase", 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := request(a); err != nil {
+			t.Fatal(err)
+		}
+		return v, a
+	}
+	t.Run("saved later", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			v, a := unsaved(t)
+			reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock, NewPassphrase: protocol.NewSecret("screen")})
+			if err != nil || !strings.Contains(reply.Notice, "work is saved") {
+				t.Errorf("%+v, %v", reply, err)
+			}
+			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); !errors.Is(err, protocol.ErrLocked) {
+				t.Errorf("a key that was kept for a save serves: %v", err)
+			}
+			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil || !strings.Contains(reply.Notice, "work is saved") {
+				t.Errorf("locked again: %+v, %v", reply, err)
+			}
+			v.set(func() { v.saveErr = nil })
+			time.Sleep(maxSaveBackoff + time.Second)
+			if a.table.Load().find("").holds() {
+				t.Error("it was not saved")
+			}
+			if a.locking.kept["/fake/identity"] != (protocol.Secret{}) {
+				t.Error("the key is kept for nothing")
+			}
+			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil || reply.Notice != "" {
+				t.Errorf("%+v, %v", reply, err)
+			}
+		})
+	})
+	t.Run("left at the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			v, a := unsaved(t)
+			if err := a.Lock(protocol.Secret{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			v.set(func() { v.saveErr = nil })
+			if err := a.Close(t.Context()); err != nil || v.count(job.Spill) != 1 {
+				t.Errorf("%d spills, %v", v.count(job.Spill), err)
+			}
+		})
+	})
+	t.Run("renewed meanwhile", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			v := &vault{&provider{lifetime: time.Hour, store: "encrypted", saveErr: full, latency: 10 * time.Second}, "fake passphrase"}
+			a := v.agent(t)
+			if err := unlockWith(a, "fake passphrase", 0); err != nil {
+				t.Fatal(err)
+			}
+			go request(a)
+			synctest.Wait()
+			if err := a.Lock(protocol.Secret{}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			v.set(func() { v.saveErr = nil })
+			time.Sleep(2 * maxSaveBackoff)
+			if v.renewed() != 1 || a.table.Load().find("").holds() {
+				t.Errorf("%d renewals, and it was not saved", v.renewed())
+			}
+		})
+	})
+}
+
 // A lock without a passphrase can be ended though an identity is broken, and keys are asked for while unused ones are looked for.
 func TestUnlockBesideABrokenIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -166,7 +166,7 @@ func (e *entry) start(j job.Job) *flight {
 func (e *entry) fill(j job.Job) job.Job {
 	p := e.profile.Load()
 	j.Build, j.Profile, j.Settings, j.Base = e.agent.opts.Build, p.Name, p.Settings, e.base
-	j.Key = e.agent.locking.key(p.Identity)
+	j.Key = e.agent.locking.key(p.Identity, j.Op)
 	if j.Op != job.Put {
 		j.Record = e.record
 	}

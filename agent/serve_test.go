@@ -208,6 +208,22 @@ func TestListenWaitsForOneThatEnds(t *testing.T) {
 	}
 }
 
+// The lock tells who has the place: the file goes on to name an agent that has given it up, whose process may still be there.
+func TestHolder(t *testing.T) {
+	path := filepath.Join(socketDir(t), "agent.sock")
+	if pid := Holder(path); pid != 0 {
+		t.Errorf("before anybody came: %d", pid)
+	}
+	l := listen(t, path)
+	if pid := Holder(path); pid != os.Getpid() {
+		t.Errorf("%d, want %d", pid, os.Getpid())
+	}
+	l.Release()
+	if pid := Holder(path); pid != 0 {
+		t.Errorf("given up, and still %d", pid)
+	}
+}
+
 // An agent that is killed while it starts a worker leaves the socket and the lock in it until that runs its program: nobody answers
 // there, and the next agent is not to take it for one that does.
 func TestListenOutwaitsAKilledAgent(t *testing.T) {

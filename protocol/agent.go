@@ -174,7 +174,8 @@ const (
 	CommandLogout Command = 4
 	// CommandLock makes the agent forget every token and key that can be loaded again. Until CommandUnlock it serves nothing
 	// (ErrLocked), renews nothing, and takes no other command than reload and a forced stop. With NewPassphrase it takes that
-	// to unlock it; a locked agent keeps the one that it has.
+	// to unlock it; a locked agent keeps the one that it has. What opens store encrypted is kept for the saving of records that no
+	// store has yet, and for nothing else: ControlReply.Notice names their profiles.
 	CommandLock Command = 5
 	// CommandUnlock ends CommandLock, and opens the identity of store encrypted, which the agent keeps until it is locked, has
 	// not been needed For that long, or ends. Passphrase is the one that CommandLock was given, or the identity's; without

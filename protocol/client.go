@@ -238,7 +238,11 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 			return clientError(err)
 		}
 		// A connection that is taken and ended at once, again and again, is one that ssh forwards to nobody.
-		if ends++; ends == maxEnds && c.Launch == nil {
+		// One that is not taken (EAGAIN) is in the queue of an agent that is there.
+		if err != unix.EAGAIN {
+			ends++
+		}
+		if ends == maxEnds && c.Launch == nil {
 			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path),
 				Hint: "if that socket is forwarded, its agent is gone: see ccagent status at the machine that it comes from"}
 		}
@@ -365,7 +369,8 @@ func noAgent(path string) error {
 }
 
 func tooLarge() error {
-	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes"}
+	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes",
+		Hint: "a sign-in may have 60000 bytes or so; HOME, XDG_CONFIG_HOME and CLAUDE_CONFIG_DIR are a part of each request"}
 }
 
 // clientError gives what went wrong on this side of the socket a code.
@@ -405,6 +410,6 @@ func waitError(ctx context.Context) error {
 	return &Error{
 		Code:    CodeUnavailable,
 		Message: "no answer from the agent in time",
-		Hint:    "a renewal goes on without you: try again, or wait longer with --timeout",
+		Hint:    "a renewal goes on without you: try again, or wait longer with --timeout\nwhether the agent answers at all says: ccagent status",
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -267,6 +268,47 @@ func TestClientWaits(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// An agent that does not come to take connections is there all the same, wherever its socket is: nobody is told that it is gone, and
+// no other is started.
+func TestClientWaitsForBusyAgent(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("elsewhere a full queue refuses a connection as an absent agent does")
+	}
+	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(listener)
+	if err := errors.Join(unix.Bind(listener, &unix.SockaddrUnix{Name: path}), unix.Listen(listener, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for full := false; !full; {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if err := unix.SetNonblock(fd, true); err != nil {
+			t.Fatal(err)
+		}
+		full = unix.Connect(fd, &unix.SockaddrUnix{Name: path}) == unix.EAGAIN
+	}
+	for _, launch := range []func(context.Context) error{nil, func(context.Context) error {
+		t.Error("another agent is started")
+		return nil
+	}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than an absent one is asked for
+		defer cancel()
+		client := protocol.NewClient(path)
+		client.Launch = launch
+		if _, err := client.Token(ctx, protocol.TokenRequest{}); !errors.Is(err, protocol.ErrUnavailable) {
+			t.Error(err)
+		}
+	}
 }
 
 func TestClientSendsHome(t *testing.T) {

@@ -237,6 +237,8 @@ func storageError(doing, path string, err error) error {
 		e.Hint = "the file system is mounted read-only"
 	case errors.Is(err, fs.ErrPermission):
 		e.Hint = "the file and its folder must belong to you"
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		e.Hint = "move away what is in the way"
 	}
 	return e
 }

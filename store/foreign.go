@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -64,6 +65,45 @@ func ReadSDK(r io.Reader) (Record, error) {
 		return Record{}, err
 	}
 	return readSDK("the input", src)
+}
+
+// SDKConfig is what configs/<profile>.json of the vendor's SDKs says of a sign-in that lies elsewhere.
+type SDKConfig struct {
+	Credentials string // the file that it lies in
+	ClientID    string // the client that it was made for, the only one that can renew it; "" where the SDKs renew nothing
+}
+
+// ReadSDKConfig reads the file at path. One that says nothing of a way to sign in is ErrNotFound, and one that says another way than
+// with a token of OAuth ErrInvalid.
+func ReadSDKConfig(path string) (SDKConfig, error) {
+	src, err := readFile(path)
+	if err != nil {
+		return SDKConfig{}, err
+	}
+	o, err := readObject(path, src)
+	if err != nil || !o.has("authentication") {
+		return SDKConfig{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " configures no profile of the vendor's SDKs"}
+	}
+	auth, err := readObject(path, o.values["authentication"])
+	if err != nil {
+		return SDKConfig{}, err
+	}
+	c := SDKConfig{Credentials: filepath.Join("credentials", filepath.Base(path))}
+	var kind string
+	auth.text("type", &kind)
+	auth.text("client_id", &c.ClientID)
+	auth.text("credentials_path", &c.Credentials)
+	switch {
+	case auth.err != nil:
+		return SDKConfig{}, auth.err
+	case kind != "user_oauth":
+		return SDKConfig{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " configures another way to sign in than user_oauth",
+			Hint: "there is no sign-in to be taken over: see ccagent help login for what ccagent signs in with"}
+	}
+	if !filepath.IsAbs(c.Credentials) {
+		c.Credentials = filepath.Join(filepath.Dir(filepath.Dir(path)), c.Credentials)
+	}
+	return c, nil
 }
 
 func readInput(r io.Reader) ([]byte, error) {

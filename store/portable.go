@@ -114,6 +114,9 @@ func readPortable(name string, src []byte) (Portable, error) {
 	case o.has("access_token"), o.has("refresh_token"):
 		p.Record, err = readSDK(name, src)
 		return p, err
+	case o.has("authentication"):
+		return p, &protocol.Error{Code: protocol.CodeInvalid, Message: name + " configures a profile of the vendor's SDKs, and holds no sign-in",
+			Hint: "the sign-in is in the file of that name in the folder credentials"}
 	case o.has("account"), o.has("organization"):
 		return p, &protocol.Error{Code: protocol.CodeInvalid, Message: name + " says who is signed in, and holds no sign-in",
 			Hint: "the sign-in is in credentials.json beside it"}

@@ -42,6 +42,18 @@ var roles = map[string]func(args []string) int{
 		}
 		return 0
 	},
+	"passphrase": func(args []string) int {
+		for n, _ := strconv.Atoi(args[1]); ; n++ {
+			if err := changePassphrase(context.Background(), args[0], nthPassphrase(n), nthPassphrase(n+1), lightWork); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+	},
+}
+
+func nthPassphrase(n int) protocol.Secret {
+	return protocol.NewSecret("fake passphrase " + strconv.Itoa(n))
 }
 
 // openAny opens the store at dir: Claude Code's if it is called that.
@@ -242,6 +254,55 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 			clean(t, dir)
 		})
+	}
+}
+
+// Killed at any moment, whoever gives an identity one passphrase after the other leaves a file that the last or the next one opens. With a
+// light work factor it is the writing that takes the time, and so most moments are of it.
+func TestPassphraseKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	path := IdentityPath(t.TempDir())
+	key, err := createIdentity(t.Context(), path, nthPassphrase(0), lightWork)
+	check(t, err)
+	const kills = 100
+	now, written := 0, 0
+	for range kills {
+		cmd := play(t, "passphrase", path, strconv.Itoa(now))
+		began, next := now, now
+		// opened finds which passphrase opens the file: they are given in order.
+		opened := func() {
+			for {
+				got, err := UnlockIdentity(path, nthPassphrase(next))
+				if err == nil && strings.TrimSpace(got.Reveal()) == strings.TrimSpace(key.Reveal()) {
+					return
+				}
+				if !errors.Is(err, protocol.ErrDenied) || next > began+100_000 {
+					t.Fatalf("passphrase %d, which was %d before: %v", next, began, err)
+				}
+				next++
+			}
+		}
+		// Once it has begun, at any moment.
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+			opened()
+			return next > began, nil
+		})
+		cancel()
+		check(t, err)
+		time.Sleep(rand.N(3 * time.Millisecond))
+		check(t, cmd.Process.Kill())
+		cmd.Wait()
+		opened()
+		now = next
+		if names(t, filepath.Dir(path), filepath.Base(path), filepath.Base(path)+".lock") != nil {
+			written++
+		}
+	}
+	t.Logf("%d of %d kills left the file of a write behind, after %d changes", written, kills, now)
+	check(t, changePassphrase(t.Context(), path, nthPassphrase(now), passphrase, lightWork))
+	if left := names(t, filepath.Dir(path), filepath.Base(path), filepath.Base(path)+".lock"); left != nil {
+		t.Errorf("left behind: %v", left)
 	}
 }
 

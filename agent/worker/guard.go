@@ -111,7 +111,7 @@ func (e *errand) guarded(ctx context.Context) outcome {
 	}
 	claude, view := e.guardedView()
 	back := e.job.Op == job.Move && e.job.Target == "claude-code"
-	if view == nil || e.job.Op != job.Renew && !back {
+	if view == nil || e.job.Op != job.Renew && e.job.Op != job.Show && !back {
 		return e.do(ctx)
 	}
 	home, err := e.open(ctx)
@@ -132,7 +132,7 @@ func (e *errand) guarded(ctx context.Context) outcome {
 			}
 		}
 	case state == store.ViewGone:
-		if folderThere(claude) != nil {
+		if e.job.Op == job.Show || folderThere(claude) != nil {
 			break
 		}
 		gone := stillGone(ctx, func() error {

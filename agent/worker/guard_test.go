@@ -157,6 +157,39 @@ func TestGuard(t *testing.T) {
 		}
 	})
 
+	t.Run("a sign-in is adopted before the view is restored over it", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		s := w.signIn(time.Hour)
+		_, _, done := w.run(job.Job{Op: job.Show, Base: base})
+		if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
+		w.wantView(s.AccessToken)
+		if r, err := w.own(); err != nil || r.RefreshToken.Reveal() != s.RefreshToken {
+			t.Errorf("its refresh token is lost: %v", err)
+		}
+		os.Remove(w.credentials())
+		if _, _, done = w.run(job.Job{Op: job.Show, Base: done.Result.Version}); done.Err != nil {
+			t.Fatal(done.Err)
+		}
+		w.wantView(s.AccessToken)
+	})
+
+	t.Run("a view is not restored over its own record", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		s, base := w.known(time.Hour)
+		w.settings.Views = []string{"claude-code"}
+		_, _, done := w.run(job.Job{Op: job.Show, Base: base})
+		if !is(done.Err, protocol.ErrConfig) || !strings.Contains(done.Err.Message, "ccagent guard claude-code -p ") {
+			t.Errorf("got %+v, %v", done.Result, done.Err)
+		}
+		if r, _ := w.stored(); r.RefreshToken.Reveal() != s.RefreshToken {
+			t.Error("its refresh token is lost")
+		}
+	})
+
 	t.Run("a sign-in with a refresh token alone is adopted", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)

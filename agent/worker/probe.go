@@ -58,6 +58,20 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	return e.probe(ctx, kind, kind)
 }
 
+// ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that nobody
+// keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
+func ChangedViews(ctx context.Context, s Settings) []string {
+	e := &errand{settings: s, job: job.Job{Profile: s.Name}}
+	var changed []string
+	for _, v := range e.views() {
+		state, err := v.Look(ctx)
+		if err == nil && v.Place().Kind != "claude-code" && (state == store.ViewForeign || state == store.ViewGone) {
+			changed = append(changed, v.Place().Location)
+		}
+	}
+	return changed
+}
+
 // probe asks one kind of store; home is the kind that is in force.
 func (e *errand) probe(ctx context.Context, kind, home string) Answer {
 	began := time.Now()

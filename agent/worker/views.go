@@ -57,7 +57,7 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 	case guarded && o.result.Store == "claude-code" && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
 		return nil
 	case guarded && o.result.Store == "claude-code":
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile}
+		return e.ownPlace()
 	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded: // signed out, here or in Claude Code
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
@@ -75,7 +75,12 @@ func visible(r job.Result) store.Record {
 	return store.Record{Kind: r.Kind, AccessToken: r.Token, Expiry: r.Expiry, Scopes: r.Scopes, Subscription: r.Subscription}
 }
 
-// restoreViews writes the views over whatever is there.
+// ownPlace refuses to write a view over the record that it is one of.
+func (e *errand) ownPlace() error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile}
+}
+
+// restoreViews writes the views over whatever is there. A sign-in of Claude Code's was adopted before (see guarded).
 func (e *errand) restoreViews(ctx context.Context) outcome {
 	views := e.views()
 	if len(views) == 0 {
@@ -88,6 +93,9 @@ func (e *errand) restoreViews(ctx context.Context) outcome {
 	}
 	var written []string
 	for _, v := range views {
+		if v.Place().Kind == "claude-code" && o.result.Store == "claude-code" {
+			return o.but(e.ownPlace())
+		}
 		if err := v.Restore(ctx, visible(o.result)); err != nil {
 			return o.but(err)
 		}

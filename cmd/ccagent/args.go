@@ -31,8 +31,10 @@ func permute(app *cli.App, args []string) []string {
 			rest = append(rest, arg)
 		default:
 			flags = append(flags, arg)
-			if takesValue(command, arg) && i+1 < len(args) {
-				i++
+			if takesValue(command, arg) {
+				if i++; i == len(args) { // package flag says that it is missing, where -- would be taken for it
+					return flags
+				}
 				flags = append(flags, args[i])
 			}
 		}

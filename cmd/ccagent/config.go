@@ -139,7 +139,7 @@ func readConfig(path, home string) ([]byte, error) {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is not a regular file"}
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is not a regular file", Hint: "move away what is there"}
 	}
 	if err := checkOurs(path, info); err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func readConfig(path, home string) ([]byte, error) {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
 	}
 	if len(text) > maxConfig {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is larger than 1 MiB"}
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is larger than 1 MiB", Hint: "move away what is there"}
 	}
 	return text, nil
 }
@@ -281,7 +281,8 @@ func (d *document) fault(line int, format string, args ...any) error {
 	if line > 0 {
 		where += fmt.Sprintf(":%d", line)
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: sanitize(where + ": " + fmt.Sprintf(format, args...))}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: sanitize(where + ": " + fmt.Sprintf(format, args...)),
+		Hint: "correct that; what may be there is told by: ccagent help config"}
 }
 
 // resolve checks what the document says and fills in what it does not.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -29,14 +30,26 @@ func addProfile(ctx context.Context, env environ, name string, table profileTabl
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// planProfile is addProfile that writes nothing: it returns what the configuration would be.
+// planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that could not
+// be written either.
 func planProfile(env environ, name string, table profileTable, replace bool) (agent.Config, error) {
 	path, err := env.configFile()
 	if err != nil {
 		return agent.Config{}, err
 	}
-	_, config, err := planEdit(env, path, adding(name, table, replace))
-	return config, err
+	edit, config, err := planEdit(env, path, adding(name, table, replace))
+	if err != nil {
+		return config, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return config, unwritten(err)
+	}
+	staged, err := stageFile(path, edit.after, 0o600)
+	if err != nil {
+		return config, unwritten(err)
+	}
+	staged.remove()
+	return config, nil
 }
 
 func adding(name string, table profileTable, replace bool) func(*document, []byte) ([]byte, error) {
@@ -183,6 +196,9 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 	return edit, writeConfig(path, edit.after)
 }
 
+// planned is where a fault is in a document that is not written yet.
+var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
+
 // planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
 func planEdit(env environ, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
 	var none agent.Config
@@ -207,6 +223,11 @@ func planEdit(env environ, path string, change func(*document, []byte) ([]byte, 
 		}
 	}
 	config, err := got.resolve(env)
+	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
+		if _, oldErr := old.resolve(env); oldErr == nil { // what is wrong is what was to be written, and its line is of no file yet
+			err = &protocol.Error{Code: protocol.CodeOf(err), Message: planned.ReplaceAllString(err.Error(), ""), Hint: "nothing was written to " + path + ": correct that, and try again"}
+		}
+	}
 	return &configEdit{env: env, path: path, before: text, after: after}, config, err
 }
 
@@ -252,7 +273,7 @@ func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
 // writeConfig replaces the file whole, durably, 0600.
 func writeConfig(path string, text []byte) error {
 	if err := replaceFile(path, text, 0o600); err != nil {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error()}
+		return unwritten(err)
 	}
 	return nil
 }

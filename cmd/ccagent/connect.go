@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -46,6 +49,9 @@ type connection struct {
 	close func()
 }
 
+// answerTime is how long an agent may take to say that it is there: it does so from memory, also while it waits for a renewal.
+const answerTime = 5 * time.Second
+
 // connect makes the connection. With start an agent is started when none answers.
 func connect(c *cli.Context, start bool) (*connection, error) {
 	wait := c.Duration("timeout")
@@ -64,3 +70,50 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 	ctx, cancel := context.WithTimeout(c.Context, wait)
 	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
 }
+
+// connectAwake is connect for what the agent does by itself: one that is there and says nothing is an error long before the time is over.
+// Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that itself waits
+// for the one before it to end.
+func connectAwake(c *cli.Context, start bool) (*connection, error) {
+	conn, err := connect(c, start)
+	if err != nil {
+		return nil, err
+	}
+	if err := awake(conn.ctx, conn.Client); err != nil {
+		conn.close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// awake fails if an agent is there and does not answer. All else is for the request itself to find, and none is started.
+func awake(parent context.Context, client *protocol.Client) error {
+	ctx, cancel := context.WithTimeout(parent, answerTime)
+	defer cancel()
+	launch := client.Launch
+	client.Launch = nil
+	defer func() { client.Launch = launch }()
+	_, err := client.Status(ctx, protocol.StatusRequest{Profile: defaultProfile})
+	if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil && parent.Err() == nil {
+		return silent()
+	}
+	return nil
+}
+
+// silent says of the agent that it is there and does not answer.
+func silent() error {
+	path, _, err := protocol.SocketPath()
+	if err != nil {
+		return err
+	}
+	pid := agent.Holder(path)
+	if pid == 0 {
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "something listens at " + sanitize(path) + " and does not answer",
+			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user status ccagent.service"}
+	}
+	return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
+		Hint: fmt.Sprintf("end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}
+}
+
+// endSilent is the command that ends an agent that does not answer, also one that was stopped.
+func endSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -49,6 +48,9 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 		if held := checkHolder(path); held != nil && (errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)) {
 			return held, 0
 		}
+		if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil {
+			err = silent()
+		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
 			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, 0
@@ -66,26 +68,13 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 	return found, status.Agent.PID
 }
 
-// checkHolder looks for a process that holds the socket's lock and does not answer.
+// checkHolder looks for an agent that has the socket's place and does not answer.
 func checkHolder(path string) []finding {
-	text, err := os.ReadFile(path + ".lock")
-	if err != nil {
+	pid := agent.Holder(path)
+	if pid == 0 {
 		return nil
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) != 2 {
-		return nil
-	}
-	pid, err := strconv.Atoi(fields[0])
-	f, openErr := os.Open(path + ".lock")
-	if err != nil || openErr != nil {
-		return nil
-	}
-	defer f.Close()
-	if syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) == nil { // nobody has it: the pid is of an agent that is gone
-		return nil
-	}
-	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), fmt.Sprintf("kill %d", pid)}}
+	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), endSilent(pid)}}
 }
 
 func judgeAgent(a protocol.AgentStatus, path string) []finding {
@@ -125,7 +114,9 @@ func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f
 		return finding{id, "warn", "backing off: " + said, "ccagent doctor --online"}, true
 	}
 	if p.Note != "" {
-		return finding{id, "warn", p.Note, "ccagent status -p " + p.Name}, true
+		_, mend, _ := strings.Cut(p.Note, " with: ")
+		mend, _, _ = strings.Cut(mend, "; ")
+		return finding{id, "warn", p.Note, mend}, true
 	}
 	return finding{}, false
 }

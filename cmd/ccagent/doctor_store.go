@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -71,6 +73,25 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 	}
 	if held > 0 {
 		found = append(found, finding{"stores", "ok", count(held, "record") + " can be read", ""})
+	}
+	return found
+}
+
+// checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has noticed
+// is among known.
+func checkViews(ctx context.Context, config agent.Config, known []finding) []finding {
+	var found []finding
+	for _, profile := range config.Profiles {
+		settings, err := workerSettings(profile)
+		if err != nil {
+			continue
+		}
+		for _, path := range worker.ChangedViews(ctx, settings) {
+			if slices.ContainsFunc(known, func(f finding) bool { return strings.Contains(f.What, path) }) {
+				continue
+			}
+			found = append(found, finding{"view of " + profile.Name, "warn", path + " was changed or removed by something else, and is not kept fresh", "ccagent restore --views -p " + profile.Name})
+		}
 	}
 	return found
 }

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
 // TestDoctorJudgesTheAgent has what no script can bring about at will: an agent of another version, and every state of a profile.
@@ -49,6 +53,23 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 		if wrong != (test.want != "") || f.State != test.want || f.Mend != test.mend || wrong && !strings.HasSuffix(f.What, ": fake trouble") {
 			t.Errorf("%s, %s: %v %+v", test.name, test.state, wrong, f)
 		}
+	}
+}
+
+// TestDoctorSilentSocket: of who has a socket that no lock goes with nothing is known, and nobody is to be killed.
+func TestDoctorSilentSocket(t *testing.T) {
+	path := filepath.Join(protocoltest.SocketDir(t), "other.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	t.Setenv("CCAGENT_SOCK", path)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	found, pid := checkAgent(ctx, os.Getenv, agent.Config{})
+	if len(found) != 1 || found[0].State != "fail" || !strings.Contains(found[0].What, "something listens at "+path) || strings.Contains(found[0].Mend, "kill") || pid != 0 {
+		t.Errorf("%+v, %d", found, pid)
 	}
 }
 

@@ -62,7 +62,7 @@ EXAMPLE:
 					Hint: "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK"}
 			}
 			if isDefault && !c.Bool("no-start") {
-				conn, err := connect(c, true)
+				conn, err := connectAwake(c, true)
 				if err != nil {
 					return err
 				}

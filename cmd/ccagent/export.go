@@ -84,6 +84,9 @@ func export(c *cli.Context) error {
 		}
 		record, err = worker.Read(c.Context, settings, key)
 	}
+	if errors.Is(err, protocol.ErrNotFound) && protocol.HintOf(err) == "" {
+		err = &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(), Hint: "see where its record is: ccagent doctor store -p " + profile.Name}
+	}
 	if err != nil {
 		return err
 	}

@@ -17,32 +17,48 @@ import (
 
 // replaceFile writes a file so that after a crash or power cut it holds the old bytes or the new ones, through a link to its target.
 func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink == 0 && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ccagent-new-*") // 0600 until it is whole
+	staged, err := stageFile(path, data, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // once renamed there is nothing by this name
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+	defer staged.remove() // once renamed there is nothing by this name
+	if err := os.Rename(staged.temp, staged.path); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(filepath.Dir(staged.path))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// staged is a whole new file beside the one that it is to replace.
+type staged struct{ temp, path string }
+
+func (s staged) remove() { os.Remove(s.temp) }
+
+// stageFile writes one for the file at path, or for what a link there leads to.
+func stageFile(path string, data []byte, mode fs.FileMode) (staged, error) {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return staged{}, err
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink == 0 && !info.Mode().IsRegular() {
+		return staged{}, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".ccagent-new-*") // 0600 until it is whole
+	if err != nil {
+		return staged{}, err
+	}
+	s := staged{f.Name(), path}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		s.remove()
+		return staged{}, err
+	}
+	return s, nil
 }
 
 // writeNew writes a file that was not there, of mode 0600, and takes it back unless it is whole.
@@ -62,7 +78,7 @@ func writeNew(path string, data []byte) error {
 		}
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err), Hint: "name a file elsewhere with -o"}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err), Hint: "nothing is left of it: name another place with -o"}
 	}
 	return nil
 }
@@ -70,11 +86,11 @@ func writeNew(path string, data []byte) error {
 // lockFile takes the lock beside path, and says busy if that takes too long. The lock file stays: one that is deleted is no lock.
 func lockFile(ctx context.Context, path, busy string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+		return nil, unwritten(err)
 	}
 	f, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
+		return nil, unwritten(err)
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -94,6 +110,18 @@ func lockFile(ctx context.Context, path, busy string) (unlock func(), err error)
 		case <-tick.C:
 		}
 	}
+}
+
+// unwritten is the error that kept config.toml, or what lies beside it, from being written.
+func unwritten(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		hint = "free some space"
+	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
 }
 
 // ownerOf returns who a file belongs to; ok is false where that isn't known.

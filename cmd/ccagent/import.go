@@ -88,7 +88,23 @@ func importFrom(c *cli.Context) error {
 	if dir := claudeDirFor(from, profile); dir != "" {
 		return adopt(c, from, dir, name, profile)
 	}
+	if exists {
+		if err := checkClient(from, profile); err != nil {
+			return err
+		}
+	}
 	return take(c, from, name, profile)
+}
+
+// checkClient refuses a sign-in that the profile's client could not renew.
+func checkClient(from source, profile agent.Profile) error {
+	settings, err := workerSettings(profile)
+	if err != nil || from.client == "" || from.client == settings.ClientID || from.Record.RefreshToken.Empty() {
+		return err
+	}
+	return &protocol.Error{Code: protocol.CodeConfig,
+		Message: fmt.Sprintf("the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it", from, from.client, profile.Name),
+		Hint:    fmt.Sprintf("name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml", from.client)}
 }
 
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
@@ -219,7 +235,11 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	defer conn.close()
 	var edit *configEdit
 	if profile.Name == "" {
-		if edit, err = addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", Store: "file"}, false); err != nil {
+		table := profileTable{Provider: "claude", Store: "file"}
+		if from.client != "" && from.client != claudeClientID && !from.Record.RefreshToken.Empty() {
+			table.ClientID = &from.client
+		}
+		if edit, err = addProfile(conn.ctx, getenv, name, table, false); err != nil {
 			return err
 		}
 		if err := reload(conn); err != nil {

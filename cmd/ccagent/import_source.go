@@ -25,6 +25,7 @@ type source struct {
 	store.Portable
 	info    fs.FileInfo // nil for what is no file
 	keyring bool        // it is the predecessor's item
+	client  string      // the OAuth client that it was made for, where that is known
 }
 
 func (s source) String() string {
@@ -58,7 +59,12 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 		if err != nil {
 			return source{}, err
 		}
+		path, client, err := sdkSource(path)
+		if err != nil {
+			return source{}, err
+		}
 		s, err := readSource(path, identity)
+		s.client = client
 		if err == nil && s.is(predecessorFile(env)) {
 			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
 		}
@@ -79,6 +85,30 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 	}
 	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
 		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
+}
+
+// sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that this
+// was made for. Any other file is what it is.
+func sdkSource(path string) (credentials, client string, err error) {
+	config := path
+	if dir := filepath.Dir(path); filepath.Base(dir) == "credentials" {
+		config = filepath.Join(filepath.Dir(dir), "configs", filepath.Base(path))
+	}
+	profile, err := store.ReadSDKConfig(config)
+	switch {
+	case config != path: // what is wrong with it is not what was asked
+		return path, profile.ClientID, nil
+	case errors.Is(err, protocol.ErrNotFound):
+		return path, "", nil
+	case err != nil:
+		return "", "", err
+	}
+	if _, err := os.Stat(profile.Credentials); errors.Is(err, fs.ErrNotExist) {
+		return "", "", &protocol.Error{Code: protocol.CodeNotFound,
+			Message: path + " configures a profile of the vendor's SDKs whose sign-in is not there: " + profile.Credentials + " does not exist",
+			Hint:    "sign in with the program that uses the profile, or name the file that holds the sign-in: ccagent import FILE"}
+	}
+	return profile.Credentials, profile.ClientID, nil
 }
 
 func searchOrder(env environ, profile agent.Profile) []string {
@@ -164,7 +194,7 @@ func readSource(path string, identity func() (store.Identity, error)) (source, e
 		return source{}, storageError(err)
 	}
 	if !info.Mode().IsRegular() {
-		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file"}
+		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file", Hint: "name the file that holds the sign-in"}
 	}
 	p, err := store.Read(f, identity)
 	return source{path: path, Portable: p, info: info}, from(path, err)

@@ -229,7 +229,13 @@ func handOverSocket(c *cli.Context, s service, force bool) error {
 			return err
 		}
 	}
-	if err := stopAgent(c, force); err != nil {
+	// The one that was just ended may have something to finish, and the manager's waits for it until then.
+	conn, err := connect(c, false)
+	if err != nil {
+		return err
+	}
+	defer conn.close()
+	if err := conn.stop(force); err != nil {
 		return err
 	}
 	return runAll(ctx, s.enable)

@@ -11,7 +11,7 @@ func lockCommand() *cli.Command {
 		Name:  "lock",
 		Usage: "serve nothing until it is unlocked",
 		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it serves nothing (exit
-code 6) and renews nothing; what a finished sign-in brings is still stored.
+code 6) and renews nothing; what a finished sign-in brings is still stored, and so is what could not be saved before.
 
 With --passphrase a passphrase is asked for, and unlocks it. Without, the one of store encrypted does where
 there is one, else none is needed. A lock ends with the agent: what protects records at rest is their store.
@@ -37,12 +37,13 @@ EXAMPLE:
 					return err
 				}
 			}
-			conn, err := connect(c, true)
+			conn, err := connectAwake(c, true)
 			if err != nil {
 				return err
 			}
 			defer conn.close()
-			_, err = conn.Control(conn.ctx, req)
+			reply, err := conn.Control(conn.ctx, req)
+			notice(c.App.ErrWriter, reply.Notice)
 			return err
 		},
 	}
@@ -108,7 +109,7 @@ func unlock(c *cli.Context) error {
 
 // control makes a connection for one request: a person may take longer to type than the last one had time.
 func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
-	conn, err := connect(c, true)
+	conn, err := connectAwake(c, true)
 	if err != nil {
 		return protocol.ControlReply{}, err
 	}

@@ -114,6 +114,9 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
+	if err := awake(ctx, client); err != nil { // it could not take the sign-in
+		return err
+	}
 	if err := s.mayReplace(ctx, client); err != nil {
 		return err
 	}

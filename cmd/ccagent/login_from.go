@@ -148,7 +148,7 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		reply, err := client.Do(request)
 		if err != nil {
-			return nil, failed(protocol.CodeUnavailable, "it can't be fetched: %s", errors.Unwrap(err))
+			return nil, failed(protocol.CodeUnavailable, "it can't be fetched (%s): try again, or fetch it in another way and name the file", errors.Unwrap(err))
 		}
 		body = reply.Body
 		defer body.Close()
@@ -163,9 +163,12 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	} else {
 		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 		if err != nil {
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error())}
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error()), Hint: "name a file, or an address that begins with https://"}
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err == nil && info.IsDir() {
+			return nil, failed(protocol.CodeInvalid, "it is a folder: name the file in it")
+		}
 		body = f
 	}
 	text, err := io.ReadAll(io.LimitReader(body, maxFragment+1))

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -82,7 +84,7 @@ EXAMPLE:
 		ErrWriter:      stderr,
 		ExitErrHandler: func(*cli.Context, error) {}, // the default one ends the process
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
-			return unknownOption(nil, usageError("ccagent", err))
+			return badOption(nil, usageError("ccagent", err))
 		},
 		Commands: commands(),
 		Flags:    []cli.Flag{cli.HelpFlag}, // the cli package's own comes with its own command
@@ -102,7 +104,7 @@ EXAMPLE:
 		}
 		command.HideHelpCommand = true
 		flags := command.VisibleFlags()
-		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return unknownOption(flags, usageError(name, err)) }
+		command.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return badOption(flags, usageError(name, err)) }
 	}
 	return app
 }
@@ -152,8 +154,36 @@ func unknownCommand(app *cli.App, name string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
 }
 
-// unknownOption says in our words that there is no such option, and which was probably meant.
-func unknownOption(flags []cli.Flag, err error) error {
+// What package flag says of a value: what it was, and of which option.
+var (
+	missingValue = regexp.MustCompile(`^flag needs an argument: -(\S+)$`)
+	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
+)
+
+// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or that its
+// value is none.
+func badOption(flags []cli.Flag, err error) error {
+	problem := func(message string) error {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}
+	}
+	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
+		return problem(dashed(m[1]) + " needs a value")
+	}
+	if m := invalidValue.FindStringSubmatch(err.Error()); m != nil {
+		kind := "a number"
+		for _, flag := range flags {
+			if !slices.Contains(flag.Names(), m[2]) {
+				continue
+			}
+			switch flag.(type) {
+			case *cli.DurationFlag:
+				kind = "a duration like 30s, 5m or 1h30m"
+			case *cli.BoolFlag:
+				kind = "true or false"
+			}
+		}
+		return problem(fmt.Sprintf("%s: %s is not %s", dashed(m[2]), m[1], kind))
+	}
 	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: ")
 	if !ok {
 		return err

@@ -33,5 +33,5 @@ func checkSecret(text, what string) (protocol.Secret, error) {
 	default:
 		return protocol.NewSecret(text), nil
 	}
-	return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " " + problem}
+	return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " " + problem, Hint: "give it as one line of printable text"}
 }

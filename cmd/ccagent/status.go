@@ -74,7 +74,7 @@ EXAMPLE:
 
 // askStatus collects the pages of an agent's status, for as long as wait allows. It starts no agent.
 func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
-	conn, err := connect(c, false)
+	conn, err := connectAwake(c, false)
 	if err != nil {
 		return protocol.Status{}, err
 	}
@@ -84,9 +84,6 @@ func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	return protocol.StatusAll(ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
 }
 
-// watchWait is how long the picture may be an old one while the agent does not answer.
-const watchWait = 3 * time.Second
-
 // watch shows the status every second, in place on a terminal. That the agent goes away is a thing to see; that there was
 // none to begin with is an error.
 func watch(c *cli.Context) error {
@@ -94,7 +91,7 @@ func watch(c *cli.Context) error {
 	defer tick.Stop()
 	inPlace := terminal(c.App.Writer) != nil && capable(getenv)
 	for first := true; ; first = false {
-		status, err := askStatus(c, watchWait)
+		status, err := askStatus(c, answerTime)
 		if c.Context.Err() != nil {
 			return context.Cause(c.Context)
 		}
@@ -136,12 +133,14 @@ type screen struct {
 	height int // of a picture that is drawn in place; 0: no limit
 	bars   bool
 	colour bool
+
+	program string // the version of the program that draws
 }
 
 func newScreen(c *cli.Context) screen {
 	tty := terminal(c.App.Writer)
 	if tty == nil {
-		return screen{}
+		return screen{program: buildVersion()}
 	}
 	width, height, err := term.GetSize(int(tty.Fd()))
 	if err != nil {
@@ -150,7 +149,7 @@ func newScreen(c *cli.Context) screen {
 	if !c.Bool("watch") {
 		height = 0
 	}
-	return screen{width, height, (width == 0 || width >= 60) && utf8Locale(getenv), coloured(c.App.Writer, getenv)}
+	return screen{width, height, (width == 0 || width >= 60) && utf8Locale(getenv), coloured(c.App.Writer, getenv), buildVersion()}
 }
 
 // render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
@@ -164,6 +163,9 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		memory = fmt.Sprintf("%.1f MiB", float64(a.Memory)/(1<<20))
 	}
 	fmt.Fprintln(&head, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
+	if a.Version != s.program {
+		head.WriteString(s.wrap("it is not of this program's version, " + s.program + ": ccagent stop, and the next request starts that one"))
+	}
 	if a.Locked {
 		head.WriteString(s.wrap("it is locked, and serves nothing: ccagent unlock"))
 	}

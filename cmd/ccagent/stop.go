@@ -35,11 +35,16 @@ EXAMPLE:
 
 // stopAgent ends the agent if there is one, and returns once it does not answer any more.
 func stopAgent(c *cli.Context, force bool) error {
-	conn, err := connect(c, false)
+	conn, err := connectAwake(c, false)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
+	return conn.stop(force)
+}
+
+// stop is stopAgent on a connection.
+func (conn *connection) stop(force bool) error {
 	conn.Home = protocol.Home{} // an agent of the wrong home is one to be stopped: it must not refuse that
 	before, err := conn.Status(conn.ctx, protocol.StatusRequest{})
 	if err == nil {

@@ -92,7 +92,8 @@ func TestPermute(t *testing.T) {
 		"ccagent add a --provider command -- b -c --":  "ccagent add --provider command -- a b -c --",
 		"ccagent import - -p x":                        "ccagent import -p x -- -",
 		"ccagent exec -p x prog -p y":                  "ccagent exec -p x prog -p y",
-		"ccagent token -p":                             "ccagent token -p --",
+		"ccagent token -p":                             "ccagent token -p",
+		"ccagent import file -p":                       "ccagent import -p",
 	} {
 		if got := strings.Join(permute(app, strings.Fields(in)), " "); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
@@ -172,10 +173,14 @@ old       sign-in needed              expired        -          -
 down: no\nroute
 `
 	want = strings.ReplaceAll(want, "TT:TT:TT", now.Add(time.Minute).Local().Format("15:04:05"))
-	if got := (screen{}).render(now, status); got != want {
+	if got := (screen{program: "v1"}).render(now, status); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	terminal := screen{width: 60, bars: true, colour: true}.render(now, status)
+	upgraded := "memory 3.0 MiB\nit is not of this program's version, v2: ccagent stop, and the next request starts that one\n"
+	if got := (screen{program: "v2"}).render(now, status); !strings.Contains(got, upgraded) {
+		t.Errorf("an agent from before an upgrade is not told:\n%s", got)
+	}
+	terminal := screen{width: 60, bars: true, colour: true, program: "v1"}.render(now, status)
 	if !strings.Contains(terminal, "███████░░░ 6h00m") {
 		t.Errorf("no bar in\n%s", terminal)
 	}
@@ -188,7 +193,7 @@ down: no\nroute
 	for i := range 30 {
 		status.Profiles = append([]protocol.ProfileStatus{{Name: fmt.Sprintf("a%02d", i), State: protocol.StateIdle}}, status.Profiles...)
 	}
-	small := screen{width: 30, height: 16}.render(now, status)
+	small := screen{width: 30, height: 16, program: "v1"}.render(now, status)
 	if n := strings.Count(small, "\n"); n != 15 {
 		t.Errorf("%d lines and the cursor's on 16:\n%s", n, small)
 	}
