@@ -38,11 +38,7 @@ func (b *bench) start(ctx context.Context) error {
 	config.WriteString("default_profile = \"hot\"\n")
 	writeCommandProfile(&config, "hot")
 	for i := range b.profilesRenewing() {
-		name := renewing(i)
-		claudeDir := filepath.Join(b.dir, name)
-		fmt.Fprintf(&config, "[profiles.%s]\nprovider = \"claude\"\nstore = \"claude-code\"\nconfig_dir = %q\ntoken_url = %q\n",
-			name, claudeDir, b.provider.TokenURL())
-		if err := writeSignIn(claudeDir, b.provider.Issue()); err != nil {
+		if err := b.writeSignInProfile(&config, renewing(i)); err != nil {
 			return err
 		}
 	}
@@ -129,6 +125,14 @@ func (b *bench) startAgent(ctx context.Context, name, config string) (*agentProc
 // writeCommandProfile writes a profile whose token comes from a program, at once and for good.
 func writeCommandProfile(config *strings.Builder, name string) {
 	fmt.Fprintf(config, "[profiles.%s]\nprovider = \"command\"\ncommand = [\"/bin/echo\", %q]\nttl = \"24h\"\n", name, fakeToken)
+}
+
+// writeSignInProfile writes a profile that is signed in at the provider, and due for renewal.
+func (b *bench) writeSignInProfile(config *strings.Builder, name string) error {
+	claudeDir := filepath.Join(b.dir, name)
+	fmt.Fprintf(config, "[profiles.%s]\nprovider = \"claude\"\nstore = \"claude-code\"\nconfig_dir = %q\ntoken_url = %q\n",
+		name, claudeDir, b.provider.TokenURL())
+	return writeSignIn(claudeDir, b.provider.Issue())
 }
 
 // writeSignIn leaves a sign-in in a folder as Claude Code does, due for renewal.
