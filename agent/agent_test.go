@@ -824,8 +824,13 @@ func BenchmarkHotPath(b *testing.B) {
 func TestRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: 2 * lull}
+		var mu sync.Mutex
 		var told []bool
-		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func(resting bool) { told = append(told, resting) }})
+		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func(resting bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, resting)
+		}})
 		defer a.Close(t.Context())
 		for _, step := range []struct {
 			what string
@@ -848,9 +853,11 @@ func TestRests(t *testing.T) {
 		} {
 			step.do()
 			synctest.Wait()
+			mu.Lock()
 			if !slices.Equal(told, step.want) {
 				t.Errorf("after %s: told %v, want %v", step.what, told, step.want)
 			}
+			mu.Unlock()
 		}
 	})
 }
