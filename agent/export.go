@@ -56,9 +56,9 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 			}
 			continue
 		}
-		c, err := newConn(nc)
+		peer, err := peerOf(nc)
 		if err == nil {
-			err = x.Admit(c.peer)
+			err = x.Admit(peer)
 		}
 		mu.Lock()
 		if err == nil && len(open) >= exportConnections {
@@ -66,7 +66,7 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 		}
 		if err != nil || ctx.Err() != nil {
 			mu.Unlock()
-			x.Log.Warn("a peer was refused", "uid", c.peer.UID, "pid", c.peer.PID, "reason", err)
+			x.Log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
 			nc.Close()
 			continue
 		}
@@ -82,6 +82,17 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 			x.converse(ctx, nc)
 		})
 	}
+}
+
+func peerOf(nc *net.UnixConn) (peer protocol.Peer, err error) {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return peer, err
+	}
+	if e := raw.Control(func(fd uintptr) { peer, err = protocol.PeerOf(int(fd)) }); e != nil {
+		return peer, e
+	}
+	return peer, err
 }
 
 // converse answers on one connection until its end.

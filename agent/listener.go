@@ -24,7 +24,7 @@ var ErrRunning = errors.New("another agent answers on this socket")
 // Listener is an agent's socket (docs/protocol.md, "socket"). One agent holds it at a time, by an flock on a lock file beside
 // the socket; the lock file is never deleted.
 type Listener struct {
-	*net.UnixListener
+	socket
 	path  string
 	lock  *os.File
 	inode uint64 // of the socket file we made; 0: a service manager made it
@@ -86,8 +86,12 @@ func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln.SetUnlinkOnClose(false)
-	return &Listener{UnixListener: ln, path: path, lock: lock}, nil
+	s, err := listening(ln)
+	if err != nil {
+		lock.Close()
+		return nil, socketError(cause(err), "")
+	}
+	return &Listener{socket: s, path: path, lock: lock}, nil
 }
 
 func makeDir(dir string) error {
@@ -228,15 +232,16 @@ func (l *Listener) bind(ctx context.Context) error {
 	if err != nil {
 		return socketError("cannot listen on "+l.path+": "+cause(err), "")
 	}
-	l.UnixListener = ln.(*net.UnixListener)
-	l.UnixListener.SetUnlinkOnClose(false)
+	if l.socket, err = listening(ln.(*net.UnixListener)); err != nil {
+		return socketError(cause(err), "")
+	}
 	if err := os.Chmod(l.path, 0o600); err != nil {
-		l.UnixListener.Close()
+		l.socket.Close()
 		return socketError(cause(err), "")
 	}
 	info, err := os.Lstat(l.path)
 	if err != nil {
-		l.UnixListener.Close()
+		l.socket.Close()
 		return socketError(cause(err), "")
 	}
 	l.inode, _ = identity(info)
@@ -260,11 +265,7 @@ func (l *Listener) retire() {
 // Release gives the place up: the socket file, where it is ours, and the lock.
 func (l *Listener) Release() error {
 	l.retire()
-	err := l.UnixListener.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	return errors.Join(err, l.lock.Close())
+	return errors.Join(l.socket.Close(), l.lock.Close())
 }
 
 func kindOf(m fs.FileMode) string {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -37,21 +37,22 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 	go func() {
 		select {
 		case <-a.stopping:
-			l.SetDeadline(time.Unix(1, 0)) // ends Accept without losing the backlog
+			l.SetReadDeadline(time.Unix(1, 0)) // ends accept without losing the backlog
 		case <-stopped:
 		}
 	}()
+	first := make([]byte, bufferKept)
 	delay := time.Duration(0)
 	for {
-		nc, err := l.AcceptUnix()
+		fd, err := l.accept()
 		switch {
 		case err == nil:
 			delay = 0
-			a.receive(nc, admit, &conns)
-		case errors.Is(err, net.ErrClosed):
+			a.receive(fd, first, admit, &conns)
+		case errors.Is(err, os.ErrClosed):
 			return err
 		case a.ending():
-			a.drain(l, &conns, admit)
+			a.drain(l, first, &conns, admit)
 			return nil
 		default:
 			// Out of descriptors, or a peer that is gone already: no reason to end, nor to spin.
@@ -75,48 +76,58 @@ func (a *Agent) ending() bool {
 }
 
 // drain answers those whose connections wait in the backlog of a socket of ours. A service manager's keeps them for the next.
-func (a *Agent) drain(l *Listener, conns *sync.WaitGroup, admit Policy) {
+func (a *Agent) drain(l *Listener, first []byte, conns *sync.WaitGroup, admit Policy) {
 	defer a.conns.closeIdle()
 	if l.inode == 0 {
 		return
 	}
 	l.retire()
-	l.SetDeadline(time.Now().Add(20 * time.Millisecond))
+	l.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	for {
-		nc, err := l.AcceptUnix()
+		fd, err := l.accept()
 		if err != nil {
 			return
 		}
-		a.receive(nc, admit, conns)
+		a.receive(fd, first, admit, conns)
 	}
 }
 
-// receive takes a new connection. Most come for one live token and have sent their request already: that is answered here
-// and now, because to wake another thread for it takes longer than all the rest. What can't be is a goroutine's.
-func (a *Agent) receive(nc *net.UnixConn, admit Policy, conns *sync.WaitGroup) {
-	c, err := newConn(nc)
+// receive takes a new connection. Most come for one live token, have sent their request already, and say that it is the only one: that is
+// answered here and now, because to wake another thread for it takes longer than all the rest. What can't be is a goroutine's. first
+// is room for the request.
+func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGroup) {
+	peer, err := protocol.PeerOf(fd)
 	if err == nil {
-		err = admit(c.peer)
+		err = admit(peer)
 	}
 	if err != nil {
 		conns.Go(func() {
 			// Without a peer the uid shown is not one: the reason says so.
-			a.log.Warn("a peer was refused", "uid", c.peer.UID, "pid", c.peer.PID, "reason", err)
-			nc.Close()
+			a.log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
+			unix.Close(fd)
 		})
 		return
 	}
-	in := c.tryRead()
-	answered := false // before it is counted: those who wait for a slow provider keep nobody from what is in memory
-	if h := a.hot(in); h != nil && c.tryWrite(h.reply) == len(h.reply) {
-		in, answered = in[:0], true
+	n, _ := readSoon(fd, first) // an error is the next read's
+	answered := false           // before it is counted: those who wait for a slow provider keep nobody from what is in memory
+	if h := a.hot(first[:max(n, 0)]); h != nil {
+		if written, _ := unix.Write(fd, h.reply); written == len(h.reply) {
+			answered = true
+			if n, err = unix.Read(fd, first); n == 0 && err == nil {
+				unix.Close(fd)
+				a.left()
+				return
+			}
+		}
 	}
-	if !a.conns.add(c) {
+	in := append(make([]byte, 0, bufferKept), first[:max(n, 0)]...)
+	c, err := newConn(fd, peer)
+	if err != nil || !a.conns.add(c) {
 		conns.Go(func() {
 			if !answered { // who has a token goes without one
-				a.log.Warn("a connection was refused: too many are busy", "pid", c.peer.PID)
+				a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
 			}
-			nc.Close()
+			c.net.Close()
 		})
 		return
 	}
@@ -132,7 +143,7 @@ const (
 
 // conn is one connection.
 type conn struct {
-	net  *net.UnixConn
+	net  *os.File // a socket that does not block
 	raw  syscall.RawConn
 	peer protocol.Peer
 
@@ -149,32 +160,16 @@ type conn struct {
 	}
 }
 
-// newConn makes a conn of a connection just accepted. With an error it has no peer.
-func newConn(nc *net.UnixConn) (*conn, error) {
-	c := &conn{net: nc, last: time.Now()}
-	raw, err := nc.SyscallConn()
-	if err != nil {
-		return c, err
-	}
-	c.raw = raw
+// newConn makes a conn of a connection just accepted, also with an error.
+func newConn(fd int, peer protocol.Peer) (*conn, error) {
+	c := &conn{net: os.NewFile(uintptr(fd), "connection"), peer: peer, last: time.Now()}
 	c.now.write = func(fd uintptr) bool {
 		c.now.n, _ = unix.Write(int(fd), c.now.buffer)
 		return true
 	}
-	if e := raw.Control(func(fd uintptr) { c.peer, err = protocol.PeerOf(int(fd)) }); e != nil {
-		return c, e
-	}
+	var err error
+	c.raw, err = c.net.SyscallConn()
 	return c, err
-}
-
-// tryRead returns what has arrived already, in a buffer for converse; an error is the next read's.
-func (c *conn) tryRead() []byte {
-	in, n := make([]byte, bufferKept), 0
-	c.raw.Read(func(fd uintptr) bool {
-		n, _ = unix.Read(int(fd), in)
-		return true
-	})
-	return in[:max(n, 0)]
 }
 
 // tryWrite writes what the socket takes without waiting, and returns how much that was; an error is the next write's.

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -236,7 +238,7 @@ func TestListenOutwaitsAKilledAgent(t *testing.T) {
 		closed := make(chan struct{})
 		time.AfterFunc(200*time.Millisecond, func() {
 			defer close(closed)
-			parts := []io.Closer{ghost.lock, ghost.UnixListener}
+			parts := []io.Closer{ghost.lock, ghost.socket}
 			if first == "socket" {
 				slices.Reverse(parts)
 			}
@@ -273,6 +275,72 @@ func TestServe(t *testing.T) {
 	}
 	if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
 		t.Fatalf("%q, %v", reply, err)
+	}
+}
+
+// TestServeOnlyRequest: a client that shuts down its writing side after a request gets the reply, and the end of the connection, also where the
+// reply takes a renewal.
+func TestServeOnlyRequest(t *testing.T) {
+	a := start(t, &provider{latency: 20 * time.Millisecond})
+	path := serve(t, a, me())
+	for _, what := range []string{"a renewal", "from memory", "from memory, again"} {
+		c := dial(t, path)
+		c.Write(tokenFrame(t))
+		c.(*net.UnixConn).CloseWrite()
+		reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame)
+		if err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
+			t.Fatalf("%s: %q, %v", what, reply, err)
+		}
+		if n, err := c.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("%s: the connection goes on: %d, %v", what, n, err)
+		}
+	}
+}
+
+// TestReceiveKeepsNothing: the only request of a connection, for a token in hand, leaves no connection behind, and no garbage beyond
+// what asking for the peer takes.
+func TestReceiveKeepsNothing(t *testing.T) {
+	a := start(t, &provider{})
+	ask(t, a, protocol.TokenRequest{})
+	frame, first, admit := tokenFrame(t), make([]byte, bufferKept), me()
+	var conns sync.WaitGroup
+	reply := make([]byte, 4096)
+	var pairs [][2]int
+	for range 101 { // one more than the runs
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fds[0])
+		unix.SetNonblock(fds[1], true)
+		unix.Write(fds[0], frame)
+		unix.Shutdown(fds[0], unix.SHUT_WR)
+		pairs = append(pairs, fds)
+	}
+	i := 0
+	allocs := testing.AllocsPerRun(100, func() {
+		a.receive(pairs[i][1], first, admit, &conns)
+		i++
+	})
+	if allocs > 2 || a.conns.count() != 0 {
+		t.Errorf("%v allocations, %d connections", allocs, a.conns.count())
+	}
+	for _, fds := range pairs {
+		if n, err := unix.Read(fds[0], reply); err != nil || !bytes.Contains(reply[:n], []byte("fake-access-1")) {
+			t.Fatalf("%q, %v", reply[:n], err)
+		}
+		if n, err := unix.Read(fds[0], reply); n != 0 || err != nil {
+			t.Fatalf("the connection goes on: %d, %v", n, err)
+		}
+	}
+}
+
+// TestServeOfAClosedSocket: there is nothing to wait for.
+func TestServeOfAClosedSocket(t *testing.T) {
+	l := listen(t, filepath.Join(socketDir(t), "agent.sock"))
+	l.socket.Close()
+	if err := start(t, &provider{}).Serve(l, me()); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -14,7 +14,8 @@ const (
 
 // WriteJob writes j to w in one Write. A job beyond [MaxFrame] is protocol.ErrFrame, and nothing is written.
 func WriteJob(w io.Writer, j Job) error {
-	e := protocol.NewFrame(nil, opJob)
+	const rest = 512 // to grow into it would take several times as much of the agent's memory
+	e := protocol.NewFrame(make([]byte, 0, rest+len(j.Settings)+len(j.Record.Reveal())), opJob)
 	e.String(j.Build)
 	e.Byte(byte(j.Op))
 	e.String(j.Profile)

@@ -24,6 +24,7 @@ import (
 // asked is a request that was sent, for main to take over.
 var asked struct {
 	mute           bool // standard output is closed, in whose place the runtime opens /dev/null
+	direct         bool // nothing lies between this socket and its agent
 	fd             int  // the connection; 0: nothing was sent
 	sent, received uint
 	printed        uint // of the answer
@@ -98,6 +99,9 @@ func send() bool {
 		if errno == 0 {
 			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent), unix.MSG_NOSIGNAL, 0, 0)
 			if errno == 0 && uint(n) == asked.sent {
+				if asked.direct { // a relay may take it for the end of the reply as well
+					syscall.RawSyscall(unix.SYS_SHUTDOWN, fd, unix.SHUT_WR, 0) // the only request (docs/protocol.md §2.3)
+				}
 				asked.fd = int(fd)
 				return true
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -220,6 +221,58 @@ func TestEarlyPartialWrite(t *testing.T) {
 	io.Copy(io.Discard, stderr)
 	if err := cmd.Wait(); err != nil || string(got) != ">"+long+"\n" {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// That a request is the only one is said to the default socket, and to none that something may relay.
+func TestEarlyOnlyRequest(t *testing.T) {
+	helper := build(t, early)
+	dir := protocoltest.SocketDir(t)
+	if err := os.Mkdir(filepath.Join(dir, "ccagent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	sock := filepath.Join(dir, "ccagent", "agent.sock")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: sock, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for env, want := range map[string]error{"XDG_RUNTIME_DIR=" + dir: nil, "CCAGENT_SOCK=" + sock: syscall.EAGAIN} {
+		cmd := exec.Command(helper)
+		cmd.Env = []string{env, "GODEBUG=inittrace=1"}
+		var stdout bytes.Buffer
+		cmd.Stdout = &stdout
+		stderr, err := cmd.StderrPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := listener.AcceptUnix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame); err != nil {
+			t.Fatal(err)
+		}
+		stderr.Read(make([]byte, 1)) // the runtime starts: all that comes early is over
+		raw, err := conn.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw.Read(func(fd uintptr) bool {
+			if n, err := syscall.Read(int(fd), make([]byte, 1)); n > 0 || err != want {
+				t.Errorf("%s: read %d, %v; want %v", env, n, err, want)
+			}
+			return true
+		})
+		conn.Write(protocol.AppendToken(nil, protocol.Token{Profile: "claude", Value: protocol.NewSecret("fake-access-1")}))
+		conn.Close()
+		io.Copy(io.Discard, stderr)
+		if err := cmd.Wait(); err != nil || stdout.String() != "fake-access-1\n" {
+			t.Errorf("%s: %q, %v", env, &stdout, err)
+		}
 	}
 }
 

@@ -46,6 +46,7 @@ func compose(block *uintptr) bool {
 		return false
 	}
 	isDefault, ok := address(env[runtimeDir], env[tmpDir], env[sock])
+	asked.direct = isDefault
 	if !isDefault {
 		env[home], env[configHome], env[claudeDir] = "", "", ""
 	}
