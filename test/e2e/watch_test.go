@@ -36,7 +36,7 @@ func TestStatusWatch(t *testing.T) {
 	tt.resize(100)
 	pid := h.status().Agent.PID
 	syscall.Kill(pid, syscall.SIGSTOP) // it hangs: what is shown must not be taken for how it is
-	tt.shows("no answer from the agent")
+	tt.shows("does not answer")
 	syscall.Kill(pid, syscall.SIGCONT)
 	tt.shows("claude *  live")
 
