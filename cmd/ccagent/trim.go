@@ -14,15 +14,14 @@ type trimmer struct {
 func newTrimmer() *trimmer { return &trimmer{code: readOnlyMappings(), had: anonymous()} }
 
 // rest is for an agent that comes to rest, or has something to do again. It collects garbage only where there is more than a collection costs: the
-// collector's lists of spans, sparsely used and never given back, and objects that keep whole spans, take about one and a half megabytes, and
-// an ordinary day's renewals leave less.
+// collector's lists of spans take up to a megabyte, sparsely used and never given back, and an ordinary day's renewals leave less.
 func (t *trimmer) rest(resting bool) {
 	if !resting {
 		debug.SetMemoryLimit(t.limit)
 		debug.SetGCPercent(t.percent)
 		return
 	}
-	const worthwhile = 3 << 19
+	const worthwhile = 1 << 20
 	if anonymous() > t.had+worthwhile {
 		debug.FreeOSMemory()
 		t.had = anonymous()
