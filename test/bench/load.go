@@ -261,6 +261,7 @@ const rest = 2100 * time.Millisecond
 // that b.renewing are under way at any time.
 func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, error)) (time.Duration, error) {
 	b.provider.SetFault(oauthtest.Fault{Delay: b.effort.provider})
+	defer b.provider.SetFault(oauthtest.Fault{})
 	var (
 		profiles = b.profilesRenewing()
 		turn     = b.effort.provider + rest
