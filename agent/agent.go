@@ -52,9 +52,11 @@ type Options struct {
 	Socket     string // shown in status
 	// IdleTimeout ends the agent when nobody has asked for that long and it holds nothing that can't be loaded again; 0 never.
 	IdleTimeout time.Duration
-	// Rest is called with true once the agent has had nothing to do for some seconds: the time to give memory back. Within half a minute
-	// of its having something to do again it is called with false. It may be nil.
-	Rest func(bool)
+	// Rest is called with true once the agent has had nothing to do for some seconds: the time to give memory back (see [Agent.Reexec]). Within
+	// half a minute of its having something to do again it is called with false. It may be nil.
+	Rest func(a *Agent, resting bool)
+	// State is what [Agent.Reexec] handed over; nil: nothing was. What is of another build, or can't be read, counts as nothing.
+	State []byte
 	// Now is the wall clock, time.Now where nil.
 	Now func() time.Time
 }
@@ -113,7 +115,15 @@ func New(opts Options) *Agent {
 	a.touch()
 	a.table.Store(&table{})
 	a.files.agent = a
-	a.reload()
+	if a.resume(opts.State) {
+		a.landed.Store(a.now().UnixMilli()) // what beginning anew needed is to be given back as well
+	} else {
+		if len(opts.State) > 0 {
+			a.log.Warn("what was known before can't be taken over: it is loaded anew")
+		}
+		a.reload()
+	}
+	a.opts.State = nil // it holds tokens
 	a.work.Go(a.clock)
 	return a
 }
@@ -180,7 +190,7 @@ func (a *Agent) reload() error {
 		e := old.entries[key]
 		if e == nil {
 			e = &entry{agent: a}
-			e.sight.Store(new(sight))
+			e.sight.Store(unseen)
 		}
 		e.configure(&p)
 		next.entries[key] = e

@@ -826,7 +826,7 @@ func TestRests(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: 2 * lull}
 		var mu sync.Mutex
 		var told []bool
-		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func(resting bool) {
+		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func(_ *Agent, resting bool) {
 			mu.Lock()
 			defer mu.Unlock()
 			told = append(told, resting)

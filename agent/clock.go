@@ -77,7 +77,7 @@ func (a *Agent) clock() {
 			}
 			quiet, busy = quiet && idle, busy || e.busy()
 		}
-		if at := a.rest(now, busy); !at.IsZero() && at.Before(next) {
+		if at := a.rest(busy); !at.IsZero() && at.Before(next) {
 			next = at
 		}
 		if a.opts.IdleTimeout > 0 {
@@ -96,14 +96,15 @@ func (a *Agent) clock() {
 }
 
 // rest tells whether there is something to do, and says when to look again (zero: no need). Only the clock calls it.
-func (a *Agent) rest(now time.Time, busy bool) (next time.Time) {
+func (a *Agent) rest(busy bool) (next time.Time) {
 	last := max(a.active.Load(), a.landed.Load())
+	now := a.now() // not before last, unless the clock was set
 	if a.opts.Rest == nil || !busy && last == a.rested {
 		return time.Time{}
 	}
 	if a.resting {
 		a.resting = false
-		a.opts.Rest(false)
+		a.opts.Rest(a, false)
 	}
 	if busy {
 		return time.Time{}
@@ -112,7 +113,7 @@ func (a *Agent) rest(now time.Time, busy bool) (next time.Time) {
 		return due
 	}
 	a.resting, a.rested = true, last
-	a.opts.Rest(true)
+	a.opts.Rest(a, true)
 	return time.Time{}
 }
 

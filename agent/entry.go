@@ -109,7 +109,7 @@ func (e *entry) unload(old *Profile) {
 	if e.record.Empty() {
 		e.hand.Store(nil)
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
-		e.sight.Store(new(sight))
+		e.sight.Store(unseen)
 	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != "auto" {
 		e.base = job.Version{} // of the store before: to the one it is to be saved in now it would read as a record that was deleted
 	}

@@ -15,11 +15,17 @@ type sight struct {
 	asked  atomic.Bool
 }
 
+// unseen is of a record without files, or before any is known.
+var unseen = &sight{}
+
 // remoteLook bounds the look at a file system that may hang.
 const remoteLook = 200 * time.Millisecond
 
 func newSight(s seen, others, local bool) *sight {
-	v := &sight{seen: s, others: others && len(s.paths) > 0, local: local}
+	if len(s.paths) == 0 {
+		return unseen
+	}
+	v := &sight{seen: s, others: others, local: local}
 	if v.others && !s.unsure() {
 		for _, p := range s.paths {
 			v.names = append(v.names, append([]byte(p), 0))

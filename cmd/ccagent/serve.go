@@ -69,7 +69,8 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	if err := harden(); err != nil {
+	was, err := agent.Inherited()
+	if err := errors.Join(err, harden()); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)
@@ -77,7 +78,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer closeLog()
-	err = serveLogged(c, log)
+	err = serveLogged(c, log, was)
 	if err != nil && c.String("log-file") != "" {
 		// Standard error gets it from main, but that of a detached agent nobody reads.
 		log.Error("the agent failed", "error", err)
@@ -85,9 +86,9 @@ func serve(c *cli.Context) error {
 	return err
 }
 
-func serveLogged(c *cli.Context, log *slog.Logger) error {
+func serveLogged(c *cli.Context, log *slog.Logger, was agent.Inheritance) error {
 	ctx, cancel := context.WithTimeout(c.Context, patience)
-	listener, activated, err := listen(ctx)
+	listener, activated, err := listen(ctx, was)
 	cancel()
 	if errors.Is(err, agent.ErrRunning) {
 		log.Info("not started: another agent answers on this socket")
@@ -99,10 +100,14 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	defer listener.Release()
 
 	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
-	memory := newTrimmer()
 	env := getenv
 	file, _ := env.configFile()
 	sessions := newLockOn(log)
+	told := newSignals()
+	defer told.stop()
+	memory := newTrimmer(log, was.Listener != nil, func(a *agent.Agent) error {
+		return told.without(func() error { return a.Reexec(listener) })
+	})
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
 			config, _, err := loadConfig(env)
@@ -118,19 +123,18 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
 		Rest:        memory.rest,
+		State:       was.State,
 	})
+	was.Forget()
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
 	go sessions.watch(watching, func() { a.Lock(protocol.Secret{}) })
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
 	done := make(chan struct{})
 	defer close(done)
 	go func() {
 		for {
 			select {
-			case s := <-signals:
+			case s := <-told:
 				if s == syscall.SIGHUP {
 					a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
 					continue
@@ -144,7 +148,11 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		}
 	}()
 
-	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
+	if was.Listener != nil {
+		log.Info("begun anew, to give memory back", "pid", os.Getpid())
+	} else {
+		log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
+	}
 	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
 	serveErr := a.Serve(listener, agent.OnlyUser(uint32(os.Geteuid())))
 	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")
@@ -157,8 +165,11 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	return nil
 }
 
-// listen returns the socket that a service manager made, or one of our own.
-func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
+// listen returns the socket that this process has already, the one that a service manager made, or one of our own.
+func listen(ctx context.Context, was agent.Inheritance) (_ *agent.Listener, activated bool, _ error) {
+	if was.Listener != nil {
+		return was.Listener, false, nil
+	}
 	ln, err := activationListener()
 	if err != nil {
 		return nil, false, &protocol.Error{Code: protocol.CodeConfig, Message: "socket activation: " + err.Error(), Hint: "the units that come with ccagent hand over one Unix socket"}
@@ -173,6 +184,30 @@ func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
 	}
 	l, err := agent.Listen(ctx, path)
 	return l, false, err
+}
+
+// signals are those that the agent is told something by.
+type signals chan os.Signal
+
+func newSignals() signals {
+	s := make(signals, 4)
+	s.start()
+	return s
+}
+
+func (s signals) start() { signal.Notify(s, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) }
+func (s signals) stop()  { signal.Stop(s) }
+
+// without calls do, which may end this image of the program: what comes meanwhile must not be lost with it. SIGTERM and SIGINT end the process then
+// and there. SIGHUP is ignored, also by the next image until that listens: it looks at config.toml anyway when it is next asked.
+func (s signals) without(do func() error) error {
+	signal.Ignore(syscall.SIGHUP)
+	s.stop()
+	defer s.start()
+	if len(s) > 0 {
+		return agent.ErrNotNow
+	}
+	return do()
 }
 
 // notify tells systemd, where it listens. It is told, not asked: a failure changes nothing for us.

@@ -1,0 +1,365 @@
+package agent
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// A Go program that has worked keeps more memory than one that has just begun, and has no means of giving it back: its collector's lists,
+// spans in which a single object lives, the stacks of threads. So an agent at rest may put a new image of its program in its place by
+// execve(2), as `systemctl daemon-reexec` does: process, socket and lock stay, and what the agent knows is handed to the new image.
+
+// ErrNotNow is what [Agent.Reexec] says of an agent that must stay as it is.
+var ErrNotNow = errors.New("something is under way, or must not leave this process")
+
+// Inheritance is what [Agent.Reexec] hands over.
+type Inheritance struct {
+	Listener *Listener // nil: nothing was handed over
+	State    []byte    // for [Options.State]; memory outside of Go's, until Forget
+}
+
+// replace calls by with what the next image is told, and everything held still.
+func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
+	// Only tried: what someone holds may be held for long, and nobody is to wait for us meanwhile.
+	if !a.mu.TryLock() {
+		return ErrNotNow
+	}
+	defer a.mu.Unlock()
+	t := a.table.Load()
+	if a.configErr != nil || len(t.config.LockOn) > 0 || a.locking.mustStay() {
+		return ErrNotNow
+	}
+	for _, e := range t.byName {
+		if !e.mu.TryLock() {
+			return ErrNotNow
+		}
+		defer e.mu.Unlock()
+		if e.mustStay() {
+			return ErrNotNow
+		}
+	}
+	defer l.hold()()
+	release := a.conns.hold()
+	if release == nil {
+		return ErrNotNow
+	}
+	defer release()
+	if a.ending() {
+		return ErrNotNow
+	}
+	state, err := a.state()
+	if err != nil {
+		return err
+	}
+	return by(state)
+}
+
+// mustStay reports whether something of the profile is under way, or held and nowhere else. e.mu is held.
+func (e *entry) mustStay() bool {
+	return e.removed.Load() || e.flight != nil || e.asking != nil || e.looking || e.told || e.saving != nil || e.showing != nil ||
+		!e.record.Empty() && e.profile.Load().Provider != "command"
+}
+
+// mustStay reports whether anything is locked or opened, or a passphrase is being tried.
+func (l *locking) mustStay() bool {
+	if !l.turn.TryLock() {
+		return true
+	}
+	defer l.turn.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.on.Load() || l.fails > 0 || len(l.keys) > 0 || len(l.kept) > 0
+}
+
+// handed is one pass over what is handed over, writing or reading it: each method does to its field the one or the other. The bytes never
+// leave one build of the program.
+type handed struct {
+	out *protocol.Encoder
+	in  *protocol.Decoder // nil when writing
+}
+
+const (
+	opState  protocol.Op = 1
+	maxState             = 64 << 20
+)
+
+// state is what the next image is told. All that it reads is held still.
+func (a *Agent) state() ([]byte, error) {
+	out := protocol.NewFrame(nil, opState)
+	s := handed{out: &out}
+	t := a.table.Load()
+	build, profiles := a.opts.Build, int64(len(t.byName))
+	s.text(&build)
+	s.agent(a, &t.config)
+	s.number(&profiles)
+	for _, e := range t.byName {
+		s.entry(e)
+	}
+	return out.Close(maxState)
+}
+
+// resume takes over what the image before this one knew. It reports false, and nothing has changed, where that can't be read or there is none.
+func (a *Agent) resume(state []byte) bool {
+	const header = 4
+	if len(state) < header {
+		return false
+	}
+	op, in, err := protocol.OpenFrame(state[header:])
+	if err != nil || op != opState {
+		return false
+	}
+	s := handed{in: &in}
+	var build string
+	var config Config
+	var profiles int64
+	if s.text(&build); build != a.opts.Build {
+		return false
+	}
+	was := &Agent{}
+	s.agent(was, &config)
+	if s.number(&profiles); in.Err() != nil || profiles < 0 || profiles > MaxProfiles {
+		return false
+	}
+	t := &table{config: config, entries: make(map[string]*entry, profiles), byName: make([]*entry, 0, profiles)}
+	for range profiles {
+		e := &entry{agent: a}
+		s.entry(e)
+		t.entries[protocol.FoldProfile(e.name())] = e
+		t.byName = append(t.byName, e)
+	}
+	if in.Err() != nil || in.More() {
+		return false
+	}
+	a.loaded, a.started = was.loaded, was.started
+	a.requests.Store(was.requests.Load())
+	a.renewals.Store(was.renewals.Load())
+	a.active.Store(was.active.Load())
+	a.table.Store(t)
+	t.altered()
+	for _, e := range t.byName {
+		a.files.follow(e.sight.Load().paths)
+	}
+	return true
+}
+
+func (s *handed) agent(a *Agent, c *Config) {
+	s.stamp(&a.loaded)
+	s.time(&a.started)
+	requests, renewals, active := int64(a.requests.Load()), int64(a.renewals.Load()), a.active.Load()
+	s.number(&requests)
+	s.number(&renewals)
+	s.number(&active)
+	a.requests.Store(uint64(requests))
+	a.renewals.Store(uint64(renewals))
+	a.active.Store(active)
+	s.text(&c.Default)
+	s.text(&c.Home.Home)
+	s.text(&c.Home.XDGConfigHome)
+	s.text(&c.Home.ClaudeConfigDir)
+}
+
+// entry passes over e, of which reading finds nothing set but the agent.
+func (s *handed) entry(e *entry) {
+	s.profile(e)
+	s.hand(e)
+	s.sight(e)
+	used := e.lastUsed.Load()
+	s.number(&used)
+	e.lastUsed.Store(used)
+
+	base := e.base[:]
+	s.bytes(&base)
+	copy(e.base[:], base)
+	s.secret(&e.record)
+	s.name(&e.place.store)
+	s.text(&e.place.location)
+	s.name(&e.place.subscription)
+	s.texts(&e.place.scopes)
+	s.text(&e.note)
+	s.failure(e)
+	s.time(&e.lastRenewal)
+	s.time(&e.renewAt)
+	s.consumers(e)
+}
+
+func (s *handed) profile(e *entry) {
+	p := e.profile.Load()
+	if p == nil {
+		p = &Profile{}
+		e.profile.Store(p)
+	}
+	s.text(&p.Name)
+	s.name(&p.Provider)
+	s.name(&p.Store)
+	s.texts(&p.Hosts)
+	s.text(&p.ConfigDir)
+	s.text(&p.Identity)
+	s.flag(&p.Shown)
+	s.bytes(&p.Settings)
+}
+
+func (s *handed) hand(e *entry) {
+	h := e.hand.Load()
+	if there := h != nil; !s.flag(&there) {
+		return
+	}
+	if h == nil {
+		h = &hand{}
+		e.hand.Store(h)
+	}
+	s.time(&h.expiry)
+	s.time(&h.issued)
+	kind := string(h.kind)
+	s.name(&kind)
+	h.kind = protocol.Kind(kind)
+	s.flag(&h.notice)
+	s.bytes(&h.reply)
+}
+
+func (s *handed) sight(e *entry) {
+	v := e.sight.Load()
+	if v == nil {
+		v = &sight{}
+	}
+	s.texts(&v.paths)
+	others, local := v.others, v.local
+	s.flag(&others)
+	s.flag(&local)
+	stamps := v.stamps
+	if s.in != nil {
+		stamps = make([]stamp, len(v.paths))
+	}
+	for i := range stamps {
+		s.stamp(&stamps[i])
+	}
+	if s.in != nil {
+		e.sight.Store(newSight(seen{v.paths, stamps}, others, local))
+	}
+}
+
+func (s *handed) stamp(st *stamp) {
+	s.flag(&st.there)
+	inode := int64(st.inode)
+	s.number(&inode)
+	st.inode = uint64(inode)
+	s.number(&st.size)
+	s.number(&st.mtime)
+	s.number(&st.ctime)
+}
+
+func (s *handed) failure(e *entry) {
+	if there := e.failure != nil; !s.flag(&there) {
+		return
+	}
+	if e.failure == nil {
+		e.failure = &failure{err: &protocol.Error{}}
+	}
+	f := e.failure
+	code, fails := int64(f.err.Code), int64(f.retry.fails)
+	s.number(&code)
+	s.number(&fails)
+	f.err.Code, f.retry.fails = protocol.Code(code), int(fails)
+	s.text(&f.err.Message)
+	s.text(&f.err.Hint)
+	s.time(&f.at)
+	s.time(&f.retry.at)
+	s.flag(&f.local)
+}
+
+func (s *handed) consumers(e *entry) {
+	s.time(&e.reaskedAt)
+	n := int64(len(e.given))
+	s.number(&n)
+	if s.in == nil {
+		for c, g := range e.given {
+			s.consumer(&c, &g)
+		}
+		return
+	}
+	for range min(n, maxConsumers) {
+		var c consumer
+		var g given
+		s.consumer(&c, &g)
+		if e.given == nil {
+			e.given = map[consumer]given{}
+		}
+		e.given[c] = g
+	}
+}
+
+func (s *handed) consumer(c *consumer, g *given) {
+	pid, start := int64(c.pid), int64(c.start)
+	s.number(&pid)
+	s.number(&start)
+	c.pid, c.start = int32(pid), uint64(start)
+	s.time(&g.at)
+	s.secret(&g.token)
+}
+
+func (s *handed) number(v *int64) {
+	if s.in != nil {
+		*v = int64(s.in.Uint64())
+	} else {
+		s.out.Uint64(uint64(*v))
+	}
+}
+
+// flag returns what v is now.
+func (s *handed) flag(v *bool) bool {
+	if s.in != nil {
+		*v = s.in.Bool()
+	} else {
+		s.out.Bool(*v)
+	}
+	return *v
+}
+
+func (s *handed) text(v *string) {
+	if s.in != nil {
+		*v = s.in.String()
+	} else {
+		s.out.String(*v)
+	}
+}
+
+// name is text of which many profiles have the same.
+func (s *handed) name(v *string) {
+	s.text(v)
+	if s.in != nil {
+		*v = shared(*v)
+	}
+}
+
+func (s *handed) texts(v *[]string) {
+	if s.in != nil {
+		*v = s.in.Strings()
+	} else {
+		s.out.Strings(*v)
+	}
+}
+
+func (s *handed) bytes(v *[]byte) {
+	if s.in != nil {
+		*v = append([]byte(nil), s.in.Bytes()...)
+	} else {
+		s.out.Bytes(*v)
+	}
+}
+
+func (s *handed) secret(v *protocol.Secret) {
+	text := v.Reveal()
+	if s.text(&text); s.in != nil && text != "" {
+		*v = protocol.NewSecret(text)
+	}
+}
+
+// time is exact, unlike the protocol's; the monotonic clock's part stays behind.
+func (s *handed) time(v *time.Time) {
+	sec, nsec := v.Unix(), int64(v.Nanosecond())
+	s.number(&sec)
+	if s.number(&nsec); s.in != nil {
+		*v = time.Unix(sec, nsec)
+	}
+}

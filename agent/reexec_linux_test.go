@@ -1,0 +1,238 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// diskProvider is a Runner whose provider and store are two files in the folder, so that they outlive the agent's image. It punishes the reuse of a
+// refresh token.
+type diskProvider string
+
+const (
+	diskLifetime = 400 * time.Millisecond
+	diskStored   = "stored" // "N EXPIRY", EXPIRY in unix nanoseconds
+	diskIssued   = "issued" // a byte for each token
+)
+
+func (dir diskProvider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Op != job.Renew {
+		return job.Report{}, errors.New("not asked for here")
+	}
+	var n, expiry int64
+	stored, _ := os.ReadFile(filepath.Join(string(dir), diskStored))
+	fmt.Sscan(string(stored), &n, &expiry)
+	r := job.Result{Provider: "claude", Store: "file", Location: "a file", Saved: true}
+	if now := time.Now(); job.Due(now, time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime), j.MinTTL, false) {
+		f, err := os.OpenFile(filepath.Join(string(dir), diskIssued), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return job.Report{}, err
+		}
+		f.Write([]byte("."))
+		issued, _ := f.Seek(0, io.SeekCurrent)
+		f.Close()
+		if n+1 != issued {
+			return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "a refresh token was used twice"}}, nil
+		}
+		n, expiry, r.Renewed = issued, now.Add(diskLifetime).UnixNano(), true
+		if err := os.WriteFile(filepath.Join(string(dir), diskStored), fmt.Appendf(nil, "%d %d", n, expiry), 0o600); err != nil {
+			return job.Report{}, err
+		}
+	}
+	r.Token, r.Kind = protocol.NewSecret("fake-access-"+strconv.FormatInt(n, 10)), protocol.KindOAuth
+	r.Expiry, r.Issued = time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime)
+	return job.Report{Kind: job.Done, Result: r}, nil
+}
+
+// images is how often it begins.
+const images = 50
+
+// beginsAnew is a program: an agent that begins anew whenever it can, until there have been enough images.
+func beginsAnew(dir string) error {
+	was, err := Inherited()
+	if err != nil {
+		return err
+	}
+	l := was.Listener
+	if l == nil {
+		if l, err = Listen(context.Background(), filepath.Join(dir, "run", "agent.sock")); err != nil {
+			return err
+		}
+	}
+	defer l.Release()
+	a := New(Options{Build: "test", State: was.State, Runner: diskProvider(dir), Load: func() (Config, error) { return config("claude"), nil }})
+	was.Forget()
+	begun, err := os.OpenFile(filepath.Join(dir, "begun"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	begun.Write([]byte("."))
+	n, _ := begun.Seek(0, io.SeekCurrent)
+	begun.Close()
+	go func() {
+		for n < images {
+			time.Sleep(5 * time.Millisecond)
+			if err := a.Reexec(l); err != ErrNotNow {
+				fmt.Fprintln(os.Stderr, "reexec:", err)
+			}
+		}
+	}()
+	fmt.Println("image")
+	return errors.Join(a.Serve(l, OnlyUser(uint32(os.Geteuid()))), a.Close(context.Background()))
+}
+
+// TestReexec: an agent that begins anew again and again under load is one process with one socket, refuses nobody, and neither loses nor repeats a renewal.
+func TestReexec(t *testing.T) {
+	t.Parallel()
+	dir := socketDir(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "beginsAnew", dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	begun := bufio.NewScanner(out)
+	if !begun.Scan() {
+		t.Fatalf("it did not start: %s", &said)
+	}
+	socket := filepath.Join(dir, "run", "agent.sock")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			client := protocol.NewClient(socket)
+			defer func() { client.Close() }()
+			for ctx.Err() == nil {
+				if _, err := client.Token(t.Context(), protocol.TokenRequest{}); err != nil {
+					t.Error(err)
+					return
+				}
+				if i%2 == 0 { // half of them come anew each time
+					client.Close()
+					client = protocol.NewClient(socket)
+				}
+				time.Sleep(rand.N(2 * time.Millisecond))
+			}
+		})
+	}
+	timeout := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	n := 1
+	for n < images && begun.Scan() {
+		n++
+	}
+	cancel()
+	clients.Wait()
+	if !timeout.Stop() || n < images {
+		t.Fatalf("%d images: %s", n, &said)
+	}
+
+	client := protocol.NewClient(socket)
+	defer client.Close()
+	status, err := client.Status(t.Context(), protocol.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := os.ReadFile(filepath.Join(dir, diskIssued))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := status.Agent; int(got.PID) != cmd.Process.Pid || got.Renewals != uint64(len(issued)) || got.Requests < images {
+		t.Errorf("%+v after %d renewals of pid %d", got, len(issued), cmd.Process.Pid)
+	}
+	if Holder(socket) != cmd.Process.Pid {
+		t.Error("the lock is lost")
+	}
+	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid)); err != nil || strings.TrimSpace(string(comm)) == "exe" {
+		t.Errorf("the process is called %q, %v", comm, err)
+	}
+	if names := open(t, cmd.Process.Pid); len(names) > 20 || strings.Contains(strings.Join(names, " "), "memfd:") {
+		t.Errorf("it has open: %q", names)
+	}
+	if _, err := client.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil || said.Len() > 0 {
+		t.Errorf("%v: %s", err, &said)
+	}
+	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
+		t.Errorf("the socket file is still there: %v", err)
+	}
+}
+
+// open lists the process's descriptors by what they are. It fails for a lock, or another of the agent's own, that would outlive an execve: a
+// worker is not to hold it on.
+func open(t *testing.T, pid int) (names []string) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d", pid)
+	entries, err := os.ReadDir(filepath.Join(dir, "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range entries {
+		name, err1 := os.Readlink(filepath.Join(dir, "fd", d.Name()))
+		info, err2 := os.ReadFile(filepath.Join(dir, "fdinfo", d.Name())) // proc_pid_fdinfo(5)
+		if err1 != nil || err2 != nil {
+			continue // closed meanwhile
+		}
+		names = append(names, name)
+		var pos, flags int
+		if _, err := fmt.Sscanf(string(info), "pos: %d\nflags: %o", &pos, &flags); err != nil {
+			t.Fatalf("%v: %s", err, info)
+		}
+		if (strings.HasPrefix(name, "socket:") || strings.HasSuffix(name, ".lock")) && flags&unix.O_CLOEXEC == 0 {
+			t.Errorf("%s survives an execve", name)
+		}
+	}
+	return names
+}
+
+// TestInheritedNothing: what somebody else wrote into the variable is refused.
+func TestInheritedNothing(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	fd, err := unix.Dup(int(null.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"", "x", "-1", "1000000", "1000000 1000001 1000002", "1000000 1000001 1000002 x", fmt.Sprintf("1000000 %d 1000002 0", fd)} {
+		t.Setenv(reexecVar, value)
+		if was, err := Inherited(); err == nil || was.Listener != nil {
+			t.Errorf("%q: %v, %v", value, was, err)
+		}
+		if _, there := os.LookupEnv(reexecVar); there {
+			t.Errorf("%q is still set", value)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// TestState: what one agent knows another knows. What stays behind is named here: a new field of an entry is one or the other.
+func TestState(t *testing.T) {
+	home := t.TempDir()
+	record := filepath.Join(home, "record")
+	if err := os.WriteFile(record, []byte("fake"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Unix(time.Now().Unix()+3600, 123456789) // still to come, so that nothing is due
+	a := New(Options{Build: "test", ConfigFile: record, Runner: &provider{}, Load: func() (Config, error) {
+		return Config{Default: "Gateway", Home: protocol.Home{Home: home, XDGConfigHome: "/c", ClaudeConfigDir: "/d"}, Profiles: []Profile{
+			{Name: "empty", Provider: "claude", Store: "auto"},
+			{Name: "Gateway", Provider: "command", Store: "auto", Hosts: []string{"a.example", "b.example"}, ConfigDir: "/e", Identity: "/f", Shown: true, Settings: []byte("{}")},
+		}}, nil
+	}})
+	a.Stop() // its clock
+	a.work.Wait()
+	a.started = at
+	a.requests.Store(7)
+	a.renewals.Store(8)
+	e := a.table.Load().find("gateway")
+	e.keep(protocol.Token{Profile: "Gateway", Value: protocol.NewSecret("fake-access-1"), Expiry: at.AddDate(8000, 0, 0), Kind: protocol.KindOAuth}, at)
+	h := *e.hand.Load()
+	h.notice = true
+	e.hand.Store(&h)
+	e.sight.Store(newSight(look([]string{record, record + ".none"}), true, true))
+	e.lastUsed.Store(at.Unix())
+	e.base, e.record = job.Version{1, 31: 2}, protocol.NewSecret("fake-record")
+	e.place = place{"none", "nowhere", "max", []string{"a", "b"}}
+	e.note, e.lastRenewal, e.renewAt, e.reaskedAt = "a note", at, at.Add(time.Hour), at.Add(time.Minute)
+	e.failure = &failure{&protocol.Error{Code: protocol.CodeUnavailable, Message: "no answer", Hint: "wait"}, at, retry{3, at.Add(time.Second)}, true}
+	e.given = map[consumer]given{{12, 34}: {at, protocol.NewSecret("fake-access-0")}}
+
+	state, err := a.state()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := New(Options{Build: "test", ConfigFile: record, Runner: &provider{}, State: bytes.Clone(state), Load: func() (Config, error) {
+		t.Error("the configuration was read, which is known")
+		return Config{}, nil
+	}})
+	b.Stop()
+	b.work.Wait()
+	defer b.Close(t.Context())
+	if again, err := b.state(); err != nil || !bytes.Equal(again, state) {
+		t.Errorf("what was handed over is not what is handed on: %v", err)
+	}
+	got := b.table.Load().find("gateway")
+	covered(t, reflect.ValueOf(got).Elem(), "mu", "removed", "flight", "saving", "saveError", "showing", "looking", "told", "asking", "identity", "changed")
+	covered(t, reflect.ValueOf(*got.profile.Load()))
+	covered(t, reflect.ValueOf(*got.hand.Load()))
+	covered(t, reflect.ValueOf(got.sight.Load()).Elem(), "asked")
+	covered(t, reflect.ValueOf(got.sight.Load().stamps[0]))
+	covered(t, reflect.ValueOf(*got.failure))
+	covered(t, reflect.ValueOf(got.failure.retry))
+	covered(t, reflect.ValueOf(*got.failure.err))
+	covered(t, reflect.ValueOf(got.place))
+	covered(t, reflect.ValueOf(b.table.Load().config), "Profiles", "LockOn")
+	covered(t, reflect.ValueOf(b.table.Load().config.Home))
+	for c, g := range got.given {
+		covered(t, reflect.ValueOf(c))
+		covered(t, reflect.ValueOf(g))
+	}
+	if len(got.given) != 1 || b.started != at || b.requests.Load() != 7 || b.renewals.Load() != 8 || b.active.Load() != a.active.Load() || b.loaded != a.loaded {
+		t.Error("something of the agent itself is not handed over")
+	}
+	if got.sight.Load().changed() || !got.sight.Load().quick() {
+		t.Error("a file counts as changed that is as it was")
+	}
+	if got.version == e.version {
+		t.Error("whoever watches is not told to look again")
+	}
+	if e := b.table.Load().find("empty"); e.hand.Load() != nil || e.failure != nil || e.sight.Load() != unseen {
+		t.Error("something is known of a profile of which nothing was")
+	}
+}
+
+// covered fails for a field of v that is zero, unless it is named.
+func covered(t *testing.T, v reflect.Value, except ...string) {
+	t.Helper()
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() != slices.Contains(except, name) {
+			t.Errorf("%s.%s: zero is %v", v.Type(), name, v.Field(i).IsZero())
+		}
+	}
+}
+
+// TestStateUnread: what is damaged, cut off or of another build costs nothing but to load anew.
+func TestStateUnread(t *testing.T) {
+	a := start(t, &provider{lifetime: time.Hour})
+	ask(t, a, protocol.TokenRequest{})
+	state, err := a.state()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed := func(state []byte, build string) bool {
+		loaded := false
+		b := New(Options{Build: build, Runner: &provider{}, State: state, Load: func() (Config, error) {
+			loaded = true
+			return config("claude"), nil
+		}})
+		defer b.Close(t.Context())
+		if b.table.Load().find("claude") == nil && loaded {
+			t.Fatalf("nothing was loaded after %q", state)
+		}
+		return !loaded
+	}
+	if !resumed(bytes.Clone(state), "test") {
+		t.Fatal("the state is not read at all")
+	}
+	if resumed(bytes.Clone(state), "other") {
+		t.Error("the state of another build is read")
+	}
+	if resumed(append(bytes.Clone(state), 0), "test") {
+		t.Error("a state with something after it is read")
+	}
+	for n := range state {
+		if resumed(state[:n], "test") {
+			t.Errorf("the first %d of %d bytes are taken for all", n, len(state))
+		}
+		damaged := bytes.Clone(state)
+		damaged[n] ^= 0xff
+		resumed(damaged, "test") // or not: it must not panic, nor take memory that is not there
+	}
+}
+
+// TestReplaceNotNow: an agent that something depends on stays.
+func TestReplaceNotNow(t *testing.T) {
+	failure := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}
+	for name, tc := range map[string]struct {
+		p    *provider
+		opts func(*Options)
+		do   func(*testing.T, *Agent)
+		ok   bool
+	}{
+		"at rest":      {p: &provider{}, ok: true},
+		"failed":       {p: &provider{fail: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "revoked"}}, ok: true},
+		"a job":        {p: &provider{latency: time.Hour}, do: func(t *testing.T, a *Agent) { go a.Token(t.Context(), protocol.TokenRequest{MinTTL: 2 * time.Hour}) }},
+		"unsaved":      {p: &provider{saveErr: failure}},
+		"view behind":  {p: &provider{behind: true}},
+		"memory":       {p: &provider{store: "memory"}},
+		"command":      {p: &provider{store: "memory"}, ok: true, opts: withProfile(func(p *Profile) { p.Provider = "command" })},
+		"locked":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Lock(protocol.Secret{}) }},
+		"locks itself": {p: &provider{}, opts: func(o *Options) { o.Load = lockingOn }},
+		"guessed at":   {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.locking.turn, func() { a.locking.fails = 1 }) }},
+		"unlocked": {p: &provider{}, do: func(t *testing.T, a *Agent) {
+			held(&a.locking.mu, func() { a.locking.keys = map[string]unlocked{"/f": {}} })
+		}},
+		"bad config":     {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.mu, func() { a.opts.Load = noConfig }); a.reload() }},
+		"stopping":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Stop() }},
+		"being reloaded": {p: &provider{}, do: func(t *testing.T, a *Agent) { a.mu.Lock(); t.Cleanup(a.mu.Unlock) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tc.p.lifetime = time.Hour
+				opts := Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: tc.p, Build: "test"}
+				if tc.opts != nil {
+					tc.opts(&opts)
+				}
+				a := New(opts)
+				defer a.Close(t.Context())
+				if tc.p.latency == 0 {
+					a.Token(t.Context(), protocol.TokenRequest{})
+				}
+				if tc.do != nil {
+					tc.do(t, a)
+				}
+				synctest.Wait()
+				called := false
+				err := a.replace(&Listener{socket: socket{accepting: &acceptance{}}}, func(state []byte) error {
+					called = true
+					if !strings.Contains(string(state), "claude") {
+						t.Errorf("handed over: %q", state)
+					}
+					return errors.ErrUnsupported
+				})
+				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrNotNow}[tc.ok]; err != want || called != tc.ok {
+					t.Errorf("%v, and called: %v", err, called)
+				}
+			})
+		})
+	}
+}
+
+func held(mu *sync.Mutex, do func()) {
+	mu.Lock()
+	defer mu.Unlock()
+	do()
+}
+
+func withProfile(change func(*Profile)) func(*Options) {
+	return func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("claude")
+			change(&c.Profiles[0])
+			return c, nil
+		}
+	}
+}
+
+func lockingOn() (Config, error) {
+	c := config("claude")
+	c.LockOn = []string{"suspend"}
+	return c, nil
+}
+
+func noConfig() (Config, error) { return Config{}, errors.New("it is no TOML") }
