@@ -223,3 +223,37 @@ func lockingOn() (Config, error) {
 }
 
 func noConfig() (Config, error) { return Config{}, errors.New("it is no TOML") }
+
+// TestConnectionsHold: no request begins while connections are held, and none that is under way is cut off but a watch.
+func TestConnectionsHold(t *testing.T) {
+	t.Parallel()
+	c := &conn{}
+	s := connections{open: map[*conn]struct{}{c: {}, {}: {}}}
+	for _, tc := range []struct {
+		what string
+		do   func()
+		held bool
+	}{
+		{"without a request", func() {}, true},
+		{"during a request", func() { c.begin([]byte{protocol.Version, byte(protocol.OpToken)}) }, false},
+		{"after it", func() { c.finish() }, true},
+		{"during a watch", func() { c.begin([]byte{protocol.Version, byte(protocol.OpWatch)}) }, true},
+	} {
+		tc.do()
+		release := s.hold()
+		if held := release != nil; held != tc.held {
+			t.Errorf("%s: held is %v", tc.what, held)
+		}
+		if release == nil {
+			release = func() {}
+		} else if c.mu.TryLock() {
+			t.Errorf("%s: another could begin", tc.what)
+			c.mu.Unlock()
+		}
+		release()
+		if !c.mu.TryLock() {
+			t.Fatalf("%s: none can begin afterwards", tc.what)
+		}
+		c.mu.Unlock()
+	}
+}
