@@ -4,14 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,85 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
-
-// diskProvider is a Runner whose provider and store are two files in the folder, so that they outlive the agent's image. It punishes the reuse of a
-// refresh token.
-type diskProvider string
-
-const (
-	diskLifetime = 400 * time.Millisecond
-	diskStored   = "stored" // "N EXPIRY", EXPIRY in unix nanoseconds
-	diskIssued   = "issued" // a byte for each token
-)
-
-func (dir diskProvider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
-	if j.Op != job.Renew {
-		return job.Report{}, errors.New("not asked for here")
-	}
-	var n, expiry int64
-	stored, _ := os.ReadFile(filepath.Join(string(dir), diskStored))
-	fmt.Sscan(string(stored), &n, &expiry)
-	r := job.Result{Provider: "claude", Store: "file", Location: "a file", Saved: true}
-	if now := time.Now(); job.Due(now, time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime), j.MinTTL, false) {
-		f, err := os.OpenFile(filepath.Join(string(dir), diskIssued), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return job.Report{}, err
-		}
-		f.Write([]byte("."))
-		issued, _ := f.Seek(0, io.SeekCurrent)
-		f.Close()
-		if n+1 != issued {
-			return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "a refresh token was used twice"}}, nil
-		}
-		n, expiry, r.Renewed = issued, now.Add(diskLifetime).UnixNano(), true
-		if err := os.WriteFile(filepath.Join(string(dir), diskStored), fmt.Appendf(nil, "%d %d", n, expiry), 0o600); err != nil {
-			return job.Report{}, err
-		}
-	}
-	r.Token, r.Kind = protocol.NewSecret("fake-access-"+strconv.FormatInt(n, 10)), protocol.KindOAuth
-	r.Expiry, r.Issued = time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime)
-	return job.Report{Kind: job.Done, Result: r}, nil
-}
-
-// images is how often it begins.
-const images = 50
-
-// beginsAnew is a program: an agent that begins anew whenever it can, until there have been enough images.
-func beginsAnew(dir string) error {
-	was, err := Inherited()
-	if err != nil {
-		return err
-	}
-	l := was.Listener
-	if l == nil {
-		if l, err = Listen(context.Background(), filepath.Join(dir, "run", "agent.sock")); err != nil {
-			return err
-		}
-	}
-	defer l.Release()
-	a := New(Options{Build: "test", State: was.State, Runner: diskProvider(dir), Load: func() (Config, error) { return config("claude"), nil }})
-	was.Forget()
-	begun, err := os.OpenFile(filepath.Join(dir, "begun"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	begun.Write([]byte("."))
-	n, _ := begun.Seek(0, io.SeekCurrent)
-	begun.Close()
-	go func() {
-		for n < images {
-			time.Sleep(5 * time.Millisecond)
-			if err := a.Reexec(l); err != ErrNotNow {
-				fmt.Fprintln(os.Stderr, "reexec:", err)
-			}
-		}
-	}()
-	fmt.Println("image")
-	return errors.Join(a.Serve(l, OnlyUser(uint32(os.Geteuid()))), a.Close(context.Background()))
-}
 
 // TestReexec: an agent that begins anew again and again under load is one process with one socket, refuses nobody, and neither loses nor repeats a renewal.
 func TestReexec(t *testing.T) {
