@@ -7,47 +7,47 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A Go program that has worked keeps more memory than one that has just begun, and has no means of giving it back: its collector's lists,
+// A Go program that has worked keeps more memory than one that has just started, and has no means of giving it back: its collector's lists,
 // spans in which a single object lives, the stacks of threads. So an agent at rest may put a new image of its program in its place by
 // execve(2), as `systemctl daemon-reexec` does: process, socket and lock stay, and what the agent knows is handed to the new image.
 
-// ErrNotNow is what [Agent.Reexec] says of an agent that must stay as it is.
-var ErrNotNow = errors.New("something is under way, or must not leave this process")
+// ErrBusy is what [Agent.Reexec] fails with while the agent must stay as it is.
+var ErrBusy = errors.New("something is under way, or must not leave this process")
 
 // Inheritance is what [Agent.Reexec] hands over.
 type Inheritance struct {
 	Listener *Listener // nil: nothing was handed over
-	State    []byte    // for [Options.State]; memory outside of Go's, until Forget
+	State    []byte    // for [Options.State]: holds tokens; not to be read after Forget
 }
 
-// replace calls by with what the next image is told, and everything held still.
+// replace calls by with the state for the next image, while everything is held still.
 func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
 	// Only tried: what someone holds may be held for long, and nobody is to wait for us meanwhile.
 	if !a.mu.TryLock() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	defer a.mu.Unlock()
 	t := a.table.Load()
 	if a.configErr != nil || len(t.config.LockOn) > 0 || a.locking.mustStay() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	for _, e := range t.byName {
 		if !e.mu.TryLock() {
-			return ErrNotNow
+			return ErrBusy
 		}
 		defer e.mu.Unlock()
 		if e.mustStay() {
-			return ErrNotNow
+			return ErrBusy
 		}
 	}
 	defer l.hold()()
 	release := a.conns.hold()
 	if release == nil {
-		return ErrNotNow
+		return ErrBusy
 	}
 	defer release()
 	if a.ending() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	state, err := a.state()
 	if err != nil {
@@ -73,7 +73,7 @@ func (l *locking) mustStay() bool {
 	return l.on.Load() || l.fails > 0 || len(l.keys) > 0 || len(l.kept) > 0
 }
 
-// codec is one pass over the state, which encodes it or decodes it: each method does to its field the one or the other, as the filters of xdr(3)
+// codec is one pass over the state, which either encodes or decodes it: each method does to its field the one or the other, as the filters of xdr(3)
 // do, so that the two can't differ. Encoding changes nothing: others may be reading. The bytes never leave one build of the program.
 type codec struct {
 	out *protocol.Encoder
@@ -85,7 +85,7 @@ const (
 	maxState             = 64 << 20
 )
 
-// state is what the next image is told. All that it reads is held still.
+// state encodes what the next image is to know. The caller holds all that it reads still.
 func (a *Agent) state() ([]byte, error) {
 	out := protocol.NewFrame(nil, opState)
 	s := codec{out: &out}
@@ -156,7 +156,7 @@ func (s *codec) agent(a *Agent, c *Config) {
 	s.text(&c.Home.ClaudeConfigDir)
 }
 
-// entry passes over e, of which reading finds nothing set but the agent.
+// entry passes over e, of which decoding finds nothing set but the agent.
 func (s *codec) entry(e *entry) {
 	s.profile(e)
 	s.hand(e)

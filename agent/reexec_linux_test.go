@@ -19,7 +19,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestReexec: an agent that begins anew again and again under load is one process with one socket, refuses nobody, and neither loses nor repeats a renewal.
+// TestReexec: an agent that re-executes itself again and again under load is one process with one socket, refuses nobody, and neither loses nor repeats a renewal.
 func TestReexec(t *testing.T) {
 	t.Parallel()
 	dir := socketDir(t)
@@ -27,7 +27,7 @@ func TestReexec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "beginsAnew", dir)
+	cmd := exec.Command(self, "reexecuting", dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

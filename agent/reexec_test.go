@@ -60,11 +60,11 @@ func (dir diskProvider) Run(_ context.Context, j job.Job, handOver func(job.Resu
 	return job.Report{Kind: job.Done, Result: r}, nil
 }
 
-// images is how often it begins.
+// images is how many of it there are in turn.
 const images = 50
 
-// beginsAnew is a program: an agent that begins anew whenever it can, until there have been enough images.
-func beginsAnew(dir string) error {
+// reexecuting is a program: an agent that re-executes itself whenever it can, until there have been enough images.
+func reexecuting(dir string) error {
 	was, err := Inherited()
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func beginsAnew(dir string) error {
 	go func() {
 		for n < images {
 			time.Sleep(5 * time.Millisecond)
-			if err := a.Reexec(l); err != ErrNotNow {
+			if err := a.Reexec(l); err != ErrBusy {
 				fmt.Fprintln(os.Stderr, "reexec:", err)
 			}
 		}
@@ -225,8 +225,8 @@ func TestStateUnread(t *testing.T) {
 	}
 }
 
-// TestReplaceNotNow: an agent that something depends on stays.
-func TestReplaceNotNow(t *testing.T) {
+// TestReplaceBusy: an agent that something depends on stays.
+func TestReplaceBusy(t *testing.T) {
 	failure := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}
 	for name, tc := range map[string]struct {
 		p    *provider
@@ -275,7 +275,7 @@ func TestReplaceNotNow(t *testing.T) {
 					}
 					return errors.ErrUnsupported
 				})
-				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrNotNow}[tc.ok]; err != want || called != tc.ok {
+				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrBusy}[tc.ok]; err != want || called != tc.ok {
 					t.Errorf("%v, and called: %v", err, called)
 				}
 			})

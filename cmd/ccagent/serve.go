@@ -144,7 +144,7 @@ func serveLogged(c *cli.Context, log *slog.Logger, inherited agent.Inheritance) 
 	})
 
 	if inherited.Listener != nil {
-		log.Info("begun anew, to give memory back", "pid", os.Getpid())
+		log.Info("re-executed to give memory back", "pid", os.Getpid())
 	} else {
 		log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
 	}

@@ -49,7 +49,7 @@ func (s signals) without(do func() error) error {
 	defer s.listen()
 	s.handled <- struct{}{}
 	if len(s.caught) > 0 {
-		return agent.ErrNotNow
+		return agent.ErrBusy
 	}
 	return do()
 }

@@ -47,7 +47,7 @@ func TestSignalsCaught(t *testing.T) {
 	defer s.stop()
 	s.caught <- syscall.SIGTERM
 	go func() { <-s.handled }()
-	if err := s.without(func() error { t.Error("called"); return nil }); err != agent.ErrNotNow {
+	if err := s.without(func() error { t.Error("called"); return nil }); err != agent.ErrBusy {
 		t.Error(err)
 	}
 }

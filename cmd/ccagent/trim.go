@@ -39,7 +39,7 @@ func (t *trimmer) rest(a *agent.Agent, resting bool) {
 	const reexecWorthwhile, collectWorthwhile = 1 << 19, 1 << 20
 	if t.had != 0 && anonymous() > t.had+reexecWorthwhile {
 		err := t.reexec(a)
-		t.log.Debug("not re-executed to give memory back", "reason", err)
+		t.log.Debug("memory is not given back by re-execution", "reason", err)
 		if anonymous() > t.had+collectWorthwhile {
 			debug.FreeOSMemory()
 			t.had = 0
