@@ -34,7 +34,8 @@ run it yourself to watch its log or below a service manager.
 With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
 nothing else, for a container or another user (ccagent help remote), and asks your agent for them.
 
-SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
+SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again. On Linux an idle agent that has grown
+re-executes itself to give memory back: it keeps its pid, its socket and its tokens.
 
 EXAMPLE:
    ccagent serve --log-level debug
