@@ -50,7 +50,13 @@ func (a *Agent) Reexec(l *Listener) error {
 		if err != nil {
 			return err
 		}
-		return os.NewSyscallError("execve", syscall.Exec(self, os.Args, env))
+		var files unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+			return os.NewSyscallError("getrlimit", err)
+		}
+		err = syscall.Exec(self, os.Args, env)
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &files) // Go has lowered it for the new image, to what this one was started with
+		return os.NewSyscallError("execve", err)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -143,6 +144,45 @@ func open(t *testing.T, pid int) (names []string) {
 		}
 	}
 	return names
+}
+
+// TestReexecFails: an agent that the kernel gives no new image goes on as before.
+func TestReexecFails(t *testing.T) {
+	l, err := Listen(t.Context(), filepath.Join(socketDir(t), "run", "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	a := start(t, &provider{})
+	before := files(t)
+	t.Setenv("TOO_LONG", strings.Repeat("x", 32*os.Getpagesize())) // execve(2), MAX_ARG_STRLEN
+	if err := a.Reexec(l); !errors.Is(err, unix.E2BIG) {
+		t.Error(err)
+	}
+	if after := files(t); after != before {
+		t.Errorf("the limit of open files was %+v and is %+v", before, after)
+	}
+	open(t, os.Getpid())
+	served := make(chan error)
+	go func() { served <- a.Serve(l, OnlyUser(uint32(os.Geteuid()))) }()
+	client := protocol.NewClient(l.Path())
+	defer client.Close()
+	if _, err := client.Token(t.Context(), protocol.TokenRequest{}); err != nil {
+		t.Error(err)
+	}
+	a.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// files is the limit of this process's open files.
+func files(t *testing.T) (limit unix.Rlimit) {
+	t.Helper()
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	return limit
 }
 
 // TestInheritedNothing: what somebody else wrote into the variable is refused.

@@ -168,6 +168,11 @@ func TestState(t *testing.T) {
 	if got.sight.Load().changed() || !got.sight.Load().quick() {
 		t.Error("a file counts as changed that is as it was")
 	}
+	held(&b.files.mu, func() {
+		if b.files.notify == nil && !b.files.failed {
+			t.Error("the files of a record are not followed")
+		}
+	})
 	if got.version == e.version {
 		t.Error("whoever watches is not told to look again")
 	}
@@ -225,6 +230,35 @@ func TestStateUnread(t *testing.T) {
 	}
 }
 
+// TestHold: a request under way keeps the agent, but not one that watches: somebody nearly always does. No other begins meanwhile.
+func TestHold(t *testing.T) {
+	for _, tc := range []struct {
+		op   protocol.Op
+		done bool
+		ok   bool
+	}{{op: protocol.OpStatus}, {op: protocol.OpStatus, done: true, ok: true}, {op: protocol.OpWatch, ok: true}} {
+		idle, asks := &conn{}, &conn{}
+		s := connections{open: map[*conn]struct{}{idle: {}, asks: {}}}
+		asks.begin([]byte{protocol.Version, byte(tc.op)})
+		if tc.done {
+			asks.finish()
+		}
+		release := s.hold()
+		if (release != nil) != tc.ok {
+			t.Errorf("%+v: held: %v", tc, release != nil)
+		}
+		if release != nil {
+			if idle.mu.TryLock() || asks.mu.TryLock() || s.mu.TryLock() {
+				t.Fatalf("%+v: a request may begin", tc)
+			}
+			release()
+		}
+		if !idle.mu.TryLock() || !asks.mu.TryLock() || !s.mu.TryLock() {
+			t.Fatalf("%+v: requests wait for ever", tc)
+		}
+	}
+}
+
 // TestReplaceBusy: an agent that something depends on stays.
 func TestReplaceBusy(t *testing.T) {
 	failure := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}
@@ -247,6 +281,15 @@ func TestReplaceBusy(t *testing.T) {
 		"unlocked": {p: &provider{}, do: func(t *testing.T, a *Agent) {
 			held(&a.locking.mu, func() { a.locking.keys = map[string]unlocked{"/f": {}} })
 		}},
+		"kept for saving": {p: &provider{}, do: func(t *testing.T, a *Agent) {
+			synctest.Wait() // the clock has looked for what need not be kept
+			held(&a.locking.mu, func() { a.locking.kept = map[string]protocol.Secret{"/f": protocol.NewSecret("fake-identity")} })
+		}},
+		"removed":        {p: &provider{}, do: withEntry(func(e *entry) { e.removed.Store(true) })},
+		"looked at":      {p: &provider{}, do: withEntry(func(e *entry) { e.looking = true })},
+		"to look at":     {p: &provider{}, do: withEntry(func(e *entry) { e.told = true })},
+		"who is it":      {p: &provider{}, do: withEntry(func(e *entry) { e.asking = &flight{} })},
+		"to be saved":    {p: &provider{}, do: withEntry(func(e *entry) { e.saving = &retry{at: time.Now().Add(time.Hour)} })},
 		"bad config":     {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.mu, func() { a.opts.Load = noConfig }); a.reload() }},
 		"stopping":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Stop() }},
 		"being reloaded": {p: &provider{}, do: func(t *testing.T, a *Agent) { a.mu.Lock(); t.Cleanup(a.mu.Unlock) }},
@@ -267,14 +310,24 @@ func TestReplaceBusy(t *testing.T) {
 					tc.do(t, a)
 				}
 				synctest.Wait()
+				l := &Listener{socket: socket{accepting: &acceptance{}}}
 				called := false
-				err := a.replace(&Listener{socket: socket{accepting: &acceptance{}}}, func(state []byte) error {
+				err := a.replace(l, func(state []byte) error {
 					called = true
+					for what, mu := range map[string]*sync.Mutex{
+						"a configuration": &a.mu, "a job": &a.table.Load().find("claude").mu, "a connection": &l.accepting.turn, "a request": &a.conns.mu,
+					} {
+						if mu.TryLock() {
+							mu.Unlock()
+							t.Errorf("%s may come in between", what)
+						}
+					}
 					if !strings.Contains(string(state), "claude") {
 						t.Errorf("handed over: %q", state)
 					}
 					return errors.ErrUnsupported
 				})
+				held(&l.accepting.turn, func() {}) // given back, like the others, which Close takes
 				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrBusy}[tc.ok]; err != want || called != tc.ok {
 					t.Errorf("%v, and called: %v", err, called)
 				}
@@ -287,6 +340,13 @@ func held(mu *sync.Mutex, do func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	do()
+}
+
+func withEntry(change func(*entry)) func(*testing.T, *Agent) {
+	return func(_ *testing.T, a *Agent) {
+		e := a.table.Load().find("claude")
+		held(&e.mu, func() { change(e) })
+	}
 }
 
 func withProfile(change func(*Profile)) func(*Options) {
