@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(work())
 	}
-	if len(os.Args) > 2 && os.Args[1] == "beginsAnew" {
-		if err := beginsAnew(os.Args[2]); err != nil {
+	if len(os.Args) > 2 && os.Args[1] == "reexecuting" {
+		if err := reexecuting(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -7,47 +7,47 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A Go program that has worked keeps more memory than one that has just begun, and has no means of giving it back: its collector's lists,
+// A Go program that has worked keeps more memory than one that has just started, and has no means of giving it back: its collector's lists,
 // spans in which a single object lives, the stacks of threads. So an agent at rest may put a new image of its program in its place by
 // execve(2), as `systemctl daemon-reexec` does: process, socket and lock stay, and what the agent knows is handed to the new image.
 
-// ErrNotNow is what [Agent.Reexec] says of an agent that must stay as it is.
-var ErrNotNow = errors.New("something is under way, or must not leave this process")
+// ErrBusy is what [Agent.Reexec] fails with while the agent must stay as it is.
+var ErrBusy = errors.New("something is under way, or must not leave this process")
 
 // Inheritance is what [Agent.Reexec] hands over.
 type Inheritance struct {
 	Listener *Listener // nil: nothing was handed over
-	State    []byte    // for [Options.State]; memory outside of Go's, until Forget
+	State    []byte    // for [Options.State]: holds tokens; not to be read after Forget
 }
 
-// replace calls by with what the next image is told, and everything held still.
+// replace calls by with the state for the next image, while everything is held still.
 func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
 	// Only tried: what someone holds may be held for long, and nobody is to wait for us meanwhile.
 	if !a.mu.TryLock() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	defer a.mu.Unlock()
 	t := a.table.Load()
 	if a.configErr != nil || len(t.config.LockOn) > 0 || a.locking.mustStay() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	for _, e := range t.byName {
 		if !e.mu.TryLock() {
-			return ErrNotNow
+			return ErrBusy
 		}
 		defer e.mu.Unlock()
 		if e.mustStay() {
-			return ErrNotNow
+			return ErrBusy
 		}
 	}
 	defer l.hold()()
 	release := a.conns.hold()
 	if release == nil {
-		return ErrNotNow
+		return ErrBusy
 	}
 	defer release()
 	if a.ending() {
-		return ErrNotNow
+		return ErrBusy
 	}
 	state, err := a.state()
 	if err != nil {
@@ -73,11 +73,11 @@ func (l *locking) mustStay() bool {
 	return l.on.Load() || l.fails > 0 || len(l.keys) > 0 || len(l.kept) > 0
 }
 
-// handed is one pass over what is handed over, writing or reading it: each method does to its field the one or the other. The bytes never
-// leave one build of the program.
-type handed struct {
+// codec is one pass over the state, which either encodes or decodes it: each method does to its field the one or the other, as the filters of xdr(3)
+// do, so that the two can't differ. Encoding changes nothing: others may be reading. The bytes never leave one build of the program.
+type codec struct {
 	out *protocol.Encoder
-	in  *protocol.Decoder // nil when writing
+	in  *protocol.Decoder // nil when encoding
 }
 
 const (
@@ -85,15 +85,15 @@ const (
 	maxState             = 64 << 20
 )
 
-// state is what the next image is told. All that it reads is held still.
+// state encodes what the next image is to know. The caller holds all that it reads still.
 func (a *Agent) state() ([]byte, error) {
 	out := protocol.NewFrame(nil, opState)
-	s := handed{out: &out}
+	s := codec{out: &out}
 	t := a.table.Load()
-	build, profiles := a.opts.Build, int64(len(t.byName))
+	build, profiles := a.opts.Build, len(t.byName)
 	s.text(&build)
 	s.agent(a, &t.config)
-	s.number(&profiles)
+	integer(&s, &profiles)
 	for _, e := range t.byName {
 		s.entry(e)
 	}
@@ -110,16 +110,16 @@ func (a *Agent) resume(state []byte) bool {
 	if err != nil || op != opState {
 		return false
 	}
-	s := handed{in: &in}
+	s := codec{in: &in}
 	var build string
 	var config Config
-	var profiles int64
+	var profiles int
 	if s.text(&build); build != a.opts.Build {
 		return false
 	}
 	was := &Agent{}
 	s.agent(was, &config)
-	if s.number(&profiles); in.Err() != nil || profiles < 0 || profiles > MaxProfiles {
+	if integer(&s, &profiles); in.Err() != nil || profiles < 0 || profiles > MaxProfiles {
 		return false
 	}
 	t := &table{config: config, entries: make(map[string]*entry, profiles), byName: make([]*entry, 0, profiles)}
@@ -144,34 +144,29 @@ func (a *Agent) resume(state []byte) bool {
 	return true
 }
 
-func (s *handed) agent(a *Agent, c *Config) {
+func (s *codec) agent(a *Agent, c *Config) {
 	s.stamp(&a.loaded)
 	s.time(&a.started)
-	requests, renewals, active := int64(a.requests.Load()), int64(a.renewals.Load()), a.active.Load()
-	s.number(&requests)
-	s.number(&renewals)
-	s.number(&active)
-	a.requests.Store(uint64(requests))
-	a.renewals.Store(uint64(renewals))
-	a.active.Store(active)
+	counter(s, &a.requests)
+	counter(s, &a.renewals)
+	counter(s, &a.active)
 	s.text(&c.Default)
 	s.text(&c.Home.Home)
 	s.text(&c.Home.XDGConfigHome)
 	s.text(&c.Home.ClaudeConfigDir)
 }
 
-// entry passes over e, of which reading finds nothing set but the agent.
-func (s *handed) entry(e *entry) {
+// entry passes over e, of which decoding finds nothing set but the agent.
+func (s *codec) entry(e *entry) {
 	s.profile(e)
 	s.hand(e)
 	s.sight(e)
-	used := e.lastUsed.Load()
-	s.number(&used)
-	e.lastUsed.Store(used)
+	counter(s, &e.lastUsed)
 
 	base := e.base[:]
-	s.bytes(&base)
-	copy(e.base[:], base)
+	if s.bytes(&base); s.in != nil {
+		copy(e.base[:], base)
+	}
 	s.secret(&e.record)
 	s.name(&e.place.store)
 	s.text(&e.place.location)
@@ -184,7 +179,7 @@ func (s *handed) entry(e *entry) {
 	s.consumers(e)
 }
 
-func (s *handed) profile(e *entry) {
+func (s *codec) profile(e *entry) {
 	p := e.profile.Load()
 	if p == nil {
 		p = &Profile{}
@@ -200,7 +195,7 @@ func (s *handed) profile(e *entry) {
 	s.bytes(&p.Settings)
 }
 
-func (s *handed) hand(e *entry) {
+func (s *codec) hand(e *entry) {
 	h := e.hand.Load()
 	if there := h != nil; !s.flag(&there) {
 		return
@@ -212,13 +207,14 @@ func (s *handed) hand(e *entry) {
 	s.time(&h.expiry)
 	s.time(&h.issued)
 	kind := string(h.kind)
-	s.name(&kind)
-	h.kind = protocol.Kind(kind)
+	if s.name(&kind); s.in != nil {
+		h.kind = protocol.Kind(kind)
+	}
 	s.flag(&h.notice)
 	s.bytes(&h.reply)
 }
 
-func (s *handed) sight(e *entry) {
+func (s *codec) sight(e *entry) {
 	v := e.sight.Load()
 	if v == nil {
 		v = &sight{}
@@ -239,17 +235,15 @@ func (s *handed) sight(e *entry) {
 	}
 }
 
-func (s *handed) stamp(st *stamp) {
+func (s *codec) stamp(st *stamp) {
 	s.flag(&st.there)
-	inode := int64(st.inode)
-	s.number(&inode)
-	st.inode = uint64(inode)
-	s.number(&st.size)
-	s.number(&st.mtime)
-	s.number(&st.ctime)
+	integer(s, &st.inode)
+	integer(s, &st.size)
+	integer(s, &st.mtime)
+	integer(s, &st.ctime)
 }
 
-func (s *handed) failure(e *entry) {
+func (s *codec) failure(e *entry) {
 	if there := e.failure != nil; !s.flag(&there) {
 		return
 	}
@@ -257,10 +251,8 @@ func (s *handed) failure(e *entry) {
 		e.failure = &failure{err: &protocol.Error{}}
 	}
 	f := e.failure
-	code, fails := int64(f.err.Code), int64(f.retry.fails)
-	s.number(&code)
-	s.number(&fails)
-	f.err.Code, f.retry.fails = protocol.Code(code), int(fails)
+	integer(s, &f.err.Code)
+	integer(s, &f.retry.fails)
 	s.text(&f.err.Message)
 	s.text(&f.err.Hint)
 	s.time(&f.at)
@@ -268,10 +260,10 @@ func (s *handed) failure(e *entry) {
 	s.flag(&f.local)
 }
 
-func (s *handed) consumers(e *entry) {
+func (s *codec) consumers(e *entry) {
 	s.time(&e.reaskedAt)
-	n := int64(len(e.given))
-	s.number(&n)
+	n := len(e.given)
+	integer(s, &n)
 	if s.in == nil {
 		for c, g := range e.given {
 			s.consumer(&c, &g)
@@ -289,25 +281,34 @@ func (s *handed) consumers(e *entry) {
 	}
 }
 
-func (s *handed) consumer(c *consumer, g *given) {
-	pid, start := int64(c.pid), int64(c.start)
-	s.number(&pid)
-	s.number(&start)
-	c.pid, c.start = int32(pid), uint64(start)
+func (s *codec) consumer(c *consumer, g *given) {
+	integer(s, &c.pid)
+	integer(s, &c.start)
 	s.time(&g.at)
 	s.secret(&g.token)
 }
 
-func (s *handed) number(v *int64) {
+func integer[T ~int | ~int32 | ~int64 | ~uint16 | ~uint64](s *codec, v *T) {
 	if s.in != nil {
-		*v = int64(s.in.Uint64())
+		*v = T(s.in.Uint64())
 	} else {
 		s.out.Uint64(uint64(*v))
 	}
 }
 
+// counter is an integer that others read and write.
+func counter[T int64 | uint64](s *codec, v interface {
+	Load() T
+	Store(T)
+}) {
+	n := v.Load()
+	if integer(s, &n); s.in != nil {
+		v.Store(n)
+	}
+}
+
 // flag returns what v is now.
-func (s *handed) flag(v *bool) bool {
+func (s *codec) flag(v *bool) bool {
 	if s.in != nil {
 		*v = s.in.Bool()
 	} else {
@@ -316,7 +317,7 @@ func (s *handed) flag(v *bool) bool {
 	return *v
 }
 
-func (s *handed) text(v *string) {
+func (s *codec) text(v *string) {
 	if s.in != nil {
 		*v = s.in.String()
 	} else {
@@ -325,14 +326,14 @@ func (s *handed) text(v *string) {
 }
 
 // name is text of which many profiles have the same.
-func (s *handed) name(v *string) {
+func (s *codec) name(v *string) {
 	s.text(v)
 	if s.in != nil {
 		*v = shared(*v)
 	}
 }
 
-func (s *handed) texts(v *[]string) {
+func (s *codec) texts(v *[]string) {
 	if s.in != nil {
 		*v = s.in.Strings()
 	} else {
@@ -340,7 +341,7 @@ func (s *handed) texts(v *[]string) {
 	}
 }
 
-func (s *handed) bytes(v *[]byte) {
+func (s *codec) bytes(v *[]byte) {
 	if s.in != nil {
 		*v = append([]byte(nil), s.in.Bytes()...)
 	} else {
@@ -348,7 +349,7 @@ func (s *handed) bytes(v *[]byte) {
 	}
 }
 
-func (s *handed) secret(v *protocol.Secret) {
+func (s *codec) secret(v *protocol.Secret) {
 	text := v.Reveal()
 	if s.text(&text); s.in != nil && text != "" {
 		*v = protocol.NewSecret(text)
@@ -356,10 +357,10 @@ func (s *handed) secret(v *protocol.Secret) {
 }
 
 // time is exact, unlike the protocol's; the monotonic clock's part stays behind.
-func (s *handed) time(v *time.Time) {
+func (s *codec) time(v *time.Time) {
 	sec, nsec := v.Unix(), int64(v.Nanosecond())
-	s.number(&sec)
-	if s.number(&nsec); s.in != nil {
+	integer(s, &sec)
+	if integer(s, &nsec); s.in != nil {
 		*v = time.Unix(sec, nsec)
 	}
 }

@@ -19,14 +19,16 @@ import (
 const reexecVar = "CCAGENT_REEXEC"
 
 // Reexec puts a new image of the running program in this process's place, with its arguments and environment; there [Inherited] gets what is
-// handed over. It returns only where that does not come about, and everything goes on as before: an error of the kernel's, or ErrNotNow.
-// While it is at it nothing is accepted, begun or changed; connections end, which those at their other ends know (docs/protocol.md §7).
+// handed over. It returns only where it fails, and everything goes on as before: with an error of the kernel's, or ErrBusy. While it is at it
+// nothing is accepted, started or changed; connections end, and their clients repeat what they asked (docs/protocol.md §7).
 //
-// ErrNotNow is for as long as a request or a job is under way, or the agent holds what no mishap in between may cost: a sign-in that no store
-// has, a lock, an opened identity, an ear for the moment to lock. A token that a command printed is handed over like those that a store has:
-// the command can print another.
+// It fails with ErrBusy while a request or a job is under way, config.toml can't be read, or the agent holds what no mishap in between may cost: a
+// sign-in that no store has, a lock, an opened identity, a wish to be locked at an event. A token that a command printed is handed over like those
+// that a store has: the command can print another.
 //
-// It is for an agent that is asked through l alone. [Options.Rest] may call it.
+// It is for a program that is an agent and nothing else, asked through l alone: whatever else the process does ends there, and no deferred call
+// runs. A signal that is caught and not yet handled is lost: take none meanwhile. The kernel undoes PR_SET_DUMPABLE, so that other
+// programs of the same user may read the new image's memory, until it is set again. [Options.Rest] may call it.
 func (a *Agent) Reexec(l *Listener) error {
 	return a.replace(l, func(state []byte) error {
 		place, undo, err := l.pass()
@@ -48,11 +50,18 @@ func (a *Agent) Reexec(l *Listener) error {
 		if err != nil {
 			return err
 		}
-		return os.NewSyscallError("execve", syscall.Exec(self, os.Args, env))
+		var files unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+			return os.NewSyscallError("getrlimit", err)
+		}
+		err = syscall.Exec(self, os.Args, env)
+		unix.Setrlimit(unix.RLIMIT_NOFILE, &files) // Go has lowered it for the new image, to what this one was started with
+		return os.NewSyscallError("execve", err)
 	})
 }
 
-// Inherited returns what [Agent.Reexec] handed over, once; nothing where this process has had no image before.
+// Inherited returns what [Agent.Reexec] handed over, once; nothing where this process was not re-executed. It is to be called first of all, before
+// a child could inherit the same, and before the process makes itself undumpable: it gives it back its name.
 func Inherited() (Inheritance, error) {
 	value, there := os.LookupEnv(reexecVar)
 	if !there {
@@ -90,13 +99,13 @@ func notHandedOver(what string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s is set, and %s is not what an agent hands over to itself", reexecVar, what), Hint: "unset it"}
 }
 
-// pass lets the place survive an execve, and returns what inherit needs to know then. undo is for when it did not come about.
+// pass lets socket and lock survive an execve, and returns what inherit needs to know then. undo is for one that failed.
 func (l *Listener) pass() (place string, undo func(), err error) {
-	socket, err1 := survive(l.socket.File, true)
-	lock, err2 := survive(l.lock, true)
+	socket, err1 := setCloseOnExec(l.socket.File, false)
+	lock, err2 := setCloseOnExec(l.lock, false)
 	undo = func() {
-		survive(l.socket.File, false)
-		survive(l.lock, false)
+		setCloseOnExec(l.socket.File, true)
+		setCloseOnExec(l.lock, true)
 	}
 	if err := errors.Join(err1, err2); err != nil {
 		undo()
@@ -105,15 +114,15 @@ func (l *Listener) pass() (place string, undo func(), err error) {
 	return fmt.Sprintf("%d %d %d", socket, lock, l.inode), undo, nil
 }
 
-// survive decides whether f survives an execve.
-func survive(f *os.File, yes bool) (fd int, err error) {
+// setCloseOnExec decides whether an execve closes f, and returns its descriptor.
+func setCloseOnExec(f *os.File, on bool) (fd int, err error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return -1, err
 	}
-	flags := unix.FD_CLOEXEC
-	if yes {
-		flags = 0
+	flags := 0
+	if on {
+		flags = unix.FD_CLOEXEC
 	}
 	if e := raw.Control(func(d uintptr) {
 		fd = int(d)

@@ -2,11 +2,15 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +20,82 @@ import (
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
+
+// diskProvider is a Runner whose provider and store are two files in the folder, so that they outlive the agent's image. It punishes the reuse of a
+// refresh token.
+type diskProvider string
+
+const (
+	diskLifetime = 400 * time.Millisecond
+	diskStored   = "stored" // "N EXPIRY", EXPIRY in unix nanoseconds
+	diskIssued   = "issued" // a byte for each token
+)
+
+func (dir diskProvider) Run(_ context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
+	if j.Op != job.Renew {
+		return job.Report{}, errors.New("not asked for here")
+	}
+	var n, expiry int64
+	stored, _ := os.ReadFile(filepath.Join(string(dir), diskStored))
+	fmt.Sscan(string(stored), &n, &expiry)
+	r := job.Result{Provider: "claude", Store: "file", Location: "a file", Saved: true}
+	if now := time.Now(); job.Due(now, time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime), j.MinTTL, false) {
+		f, err := os.OpenFile(filepath.Join(string(dir), diskIssued), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return job.Report{}, err
+		}
+		f.Write([]byte("."))
+		issued, _ := f.Seek(0, io.SeekCurrent)
+		f.Close()
+		if n+1 != issued {
+			return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "a refresh token was used twice"}}, nil
+		}
+		n, expiry, r.Renewed = issued, now.Add(diskLifetime).UnixNano(), true
+		if err := os.WriteFile(filepath.Join(string(dir), diskStored), fmt.Appendf(nil, "%d %d", n, expiry), 0o600); err != nil {
+			return job.Report{}, err
+		}
+	}
+	r.Token, r.Kind = protocol.NewSecret("fake-access-"+strconv.FormatInt(n, 10)), protocol.KindOAuth
+	r.Expiry, r.Issued = time.Unix(0, expiry), time.Unix(0, expiry).Add(-diskLifetime)
+	return job.Report{Kind: job.Done, Result: r}, nil
+}
+
+// images is how many of it there are in turn.
+const images = 50
+
+// reexecuting is a program: an agent that re-executes itself whenever it can, until there have been enough images.
+func reexecuting(dir string) error {
+	was, err := Inherited()
+	if err != nil {
+		return err
+	}
+	l := was.Listener
+	if l == nil {
+		if l, err = Listen(context.Background(), filepath.Join(dir, "run", "agent.sock")); err != nil {
+			return err
+		}
+	}
+	defer l.Release()
+	a := New(Options{Build: "test", State: was.State, Runner: diskProvider(dir), Load: func() (Config, error) { return config("claude"), nil }})
+	was.Forget()
+	begun, err := os.OpenFile(filepath.Join(dir, "begun"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	begun.Write([]byte("."))
+	n, _ := begun.Seek(0, io.SeekCurrent)
+	begun.Close()
+	go func() {
+		for n < images {
+			time.Sleep(5 * time.Millisecond)
+			if err := a.Reexec(l); err != ErrBusy {
+				fmt.Fprintln(os.Stderr, "reexec:", err)
+			}
+		}
+	}()
+	fmt.Println("image")
+	return errors.Join(a.Serve(l, OnlyUser(uint32(os.Geteuid()))), a.Close(context.Background()))
+}
 
 // TestState: what one agent knows another knows. What stays behind is named here: a new field of an entry is one or the other.
 func TestState(t *testing.T) {
@@ -49,7 +129,10 @@ func TestState(t *testing.T) {
 	e.failure = &failure{&protocol.Error{Code: protocol.CodeUnavailable, Message: "no answer", Hint: "wait"}, at, retry{3, at.Add(time.Second)}, true}
 	e.given = map[consumer]given{{12, 34}: {at, protocol.NewSecret("fake-access-0")}}
 
+	var reader sync.WaitGroup
+	reader.Go(func() { _, _ = e.hand.Load().kind, e.failure.err.Code }) // as an embedding program may: encoding only reads, the race detector says
 	state, err := a.state()
+	reader.Wait()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +168,11 @@ func TestState(t *testing.T) {
 	if got.sight.Load().changed() || !got.sight.Load().quick() {
 		t.Error("a file counts as changed that is as it was")
 	}
+	held(&b.files.mu, func() {
+		if b.files.notify == nil && !b.files.failed {
+			t.Error("the files of a record are not followed")
+		}
+	})
 	if got.version == e.version {
 		t.Error("whoever watches is not told to look again")
 	}
@@ -142,8 +230,37 @@ func TestStateUnread(t *testing.T) {
 	}
 }
 
-// TestReplaceNotNow: an agent that something depends on stays.
-func TestReplaceNotNow(t *testing.T) {
+// TestHold: a request under way keeps the agent, but not one that watches: somebody nearly always does. No other begins meanwhile.
+func TestHold(t *testing.T) {
+	for _, tc := range []struct {
+		op   protocol.Op
+		done bool
+		ok   bool
+	}{{op: protocol.OpStatus}, {op: protocol.OpStatus, done: true, ok: true}, {op: protocol.OpWatch, ok: true}} {
+		idle, asks := &conn{}, &conn{}
+		s := connections{open: map[*conn]struct{}{idle: {}, asks: {}}}
+		asks.begin([]byte{protocol.Version, byte(tc.op)})
+		if tc.done {
+			asks.finish()
+		}
+		release := s.hold()
+		if (release != nil) != tc.ok {
+			t.Errorf("%+v: held: %v", tc, release != nil)
+		}
+		if release != nil {
+			if idle.mu.TryLock() || asks.mu.TryLock() || s.mu.TryLock() {
+				t.Fatalf("%+v: a request may begin", tc)
+			}
+			release()
+		}
+		if !idle.mu.TryLock() || !asks.mu.TryLock() || !s.mu.TryLock() {
+			t.Fatalf("%+v: requests wait for ever", tc)
+		}
+	}
+}
+
+// TestReplaceBusy: an agent that something depends on stays.
+func TestReplaceBusy(t *testing.T) {
 	failure := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}
 	for name, tc := range map[string]struct {
 		p    *provider
@@ -164,6 +281,15 @@ func TestReplaceNotNow(t *testing.T) {
 		"unlocked": {p: &provider{}, do: func(t *testing.T, a *Agent) {
 			held(&a.locking.mu, func() { a.locking.keys = map[string]unlocked{"/f": {}} })
 		}},
+		"kept for saving": {p: &provider{}, do: func(t *testing.T, a *Agent) {
+			synctest.Wait() // the clock has looked for what need not be kept
+			held(&a.locking.mu, func() { a.locking.kept = map[string]protocol.Secret{"/f": protocol.NewSecret("fake-identity")} })
+		}},
+		"removed":        {p: &provider{}, do: withEntry(func(e *entry) { e.removed.Store(true) })},
+		"looked at":      {p: &provider{}, do: withEntry(func(e *entry) { e.looking = true })},
+		"to look at":     {p: &provider{}, do: withEntry(func(e *entry) { e.told = true })},
+		"who is it":      {p: &provider{}, do: withEntry(func(e *entry) { e.asking = &flight{} })},
+		"to be saved":    {p: &provider{}, do: withEntry(func(e *entry) { e.saving = &retry{at: time.Now().Add(time.Hour)} })},
 		"bad config":     {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.mu, func() { a.opts.Load = noConfig }); a.reload() }},
 		"stopping":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Stop() }},
 		"being reloaded": {p: &provider{}, do: func(t *testing.T, a *Agent) { a.mu.Lock(); t.Cleanup(a.mu.Unlock) }},
@@ -184,15 +310,25 @@ func TestReplaceNotNow(t *testing.T) {
 					tc.do(t, a)
 				}
 				synctest.Wait()
+				l := &Listener{socket: socket{accepting: &acceptance{}}}
 				called := false
-				err := a.replace(&Listener{socket: socket{accepting: &acceptance{}}}, func(state []byte) error {
+				err := a.replace(l, func(state []byte) error {
 					called = true
+					for what, mu := range map[string]*sync.Mutex{
+						"a configuration": &a.mu, "a job": &a.table.Load().find("claude").mu, "a connection": &l.accepting.turn, "a request": &a.conns.mu,
+					} {
+						if mu.TryLock() {
+							mu.Unlock()
+							t.Errorf("%s may come in between", what)
+						}
+					}
 					if !strings.Contains(string(state), "claude") {
 						t.Errorf("handed over: %q", state)
 					}
 					return errors.ErrUnsupported
 				})
-				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrNotNow}[tc.ok]; err != want || called != tc.ok {
+				held(&l.accepting.turn, func() {}) // given back, like the others, which Close takes
+				if want := map[bool]error{true: errors.ErrUnsupported, false: ErrBusy}[tc.ok]; err != want || called != tc.ok {
 					t.Errorf("%v, and called: %v", err, called)
 				}
 			})
@@ -204,6 +340,13 @@ func held(mu *sync.Mutex, do func()) {
 	mu.Lock()
 	defer mu.Unlock()
 	do()
+}
+
+func withEntry(change func(*entry)) func(*testing.T, *Agent) {
+	return func(_ *testing.T, a *Agent) {
+		e := a.table.Load().find("claude")
+		held(&e.mu, func() { change(e) })
+	}
 }
 
 func withProfile(change func(*Profile)) func(*Options) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -35,7 +34,8 @@ run it yourself to watch its log or below a service manager.
 With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
 nothing else, for a container or another user (ccagent help remote), and asks your agent for them.
 
-SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
+SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again. On Linux an idle agent that has grown
+re-executes itself to give memory back: it keeps its pid, its socket and its tokens.
 
 EXAMPLE:
    ccagent serve --log-level debug
@@ -69,8 +69,11 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	was, err := agent.Inherited()
-	if err := errors.Join(err, harden()); err != nil {
+	inherited, err := agent.Inherited() // before hardening: it names the process, which an undumpable one may not
+	if err != nil {
+		return err
+	}
+	if err := harden(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)
@@ -78,7 +81,7 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	defer closeLog()
-	err = serveLogged(c, log, was)
+	err = serveLogged(c, log, inherited)
 	if err != nil && c.String("log-file") != "" {
 		// Standard error gets it from main, but that of a detached agent nobody reads.
 		log.Error("the agent failed", "error", err)
@@ -86,9 +89,9 @@ func serve(c *cli.Context) error {
 	return err
 }
 
-func serveLogged(c *cli.Context, log *slog.Logger, was agent.Inheritance) error {
+func serveLogged(c *cli.Context, log *slog.Logger, inherited agent.Inheritance) error {
 	ctx, cancel := context.WithTimeout(c.Context, patience)
-	listener, activated, err := listen(ctx, was)
+	listener, activated, err := listen(ctx, inherited)
 	cancel()
 	if errors.Is(err, agent.ErrRunning) {
 		log.Info("not started: another agent answers on this socket")
@@ -103,10 +106,10 @@ func serveLogged(c *cli.Context, log *slog.Logger, was agent.Inheritance) error 
 	env := getenv
 	file, _ := env.configFile()
 	sessions := newLockOn(log)
-	told := newSignals()
-	defer told.stop()
-	memory := newTrimmer(log, was.Listener != nil, func(a *agent.Agent) error {
-		return told.without(func() error { return a.Reexec(listener) })
+	signals := newSignals()
+	defer signals.stop()
+	memory := newTrimmer(log, inherited.Listener != nil, func(a *agent.Agent) error {
+		return signals.without(func() error { return a.Reexec(listener) })
 	})
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
@@ -123,33 +126,26 @@ func serveLogged(c *cli.Context, log *slog.Logger, was agent.Inheritance) error 
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
 		Rest:        memory.rest,
-		State:       was.State,
+		State:       inherited.State,
 	})
-	was.Forget()
+	inherited.Forget()
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
 	go sessions.watch(watching, func() { a.Lock(protocol.Secret{}) })
 	done := make(chan struct{})
 	defer close(done)
-	go func() {
-		for {
-			select {
-			case s := <-told:
-				if s == syscall.SIGHUP {
-					a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
-					continue
-				}
-				log.Info("stopping", "signal", s.String())
-				notify(daemon.SdNotifyStopping)
-				a.Stop()
-			case <-done:
-				return
-			}
+	go signals.handle(done, func(s os.Signal) {
+		if s == syscall.SIGHUP {
+			a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
+			return
 		}
-	}()
+		log.Info("stopping", "signal", s.String())
+		notify(daemon.SdNotifyStopping)
+		a.Stop()
+	})
 
-	if was.Listener != nil {
-		log.Info("begun anew, to give memory back", "pid", os.Getpid())
+	if inherited.Listener != nil {
+		log.Info("re-executed to give memory back", "pid", os.Getpid())
 	} else {
 		log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
 	}
@@ -166,9 +162,9 @@ func serveLogged(c *cli.Context, log *slog.Logger, was agent.Inheritance) error 
 }
 
 // listen returns the socket that this process has already, the one that a service manager made, or one of our own.
-func listen(ctx context.Context, was agent.Inheritance) (_ *agent.Listener, activated bool, _ error) {
-	if was.Listener != nil {
-		return was.Listener, false, nil
+func listen(ctx context.Context, inherited agent.Inheritance) (_ *agent.Listener, activated bool, _ error) {
+	if inherited.Listener != nil {
+		return inherited.Listener, false, nil
 	}
 	ln, err := activationListener()
 	if err != nil {
@@ -184,30 +180,6 @@ func listen(ctx context.Context, was agent.Inheritance) (_ *agent.Listener, acti
 	}
 	l, err := agent.Listen(ctx, path)
 	return l, false, err
-}
-
-// signals are those that the agent is told something by.
-type signals chan os.Signal
-
-func newSignals() signals {
-	s := make(signals, 4)
-	s.start()
-	return s
-}
-
-func (s signals) start() { signal.Notify(s, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) }
-func (s signals) stop()  { signal.Stop(s) }
-
-// without calls do, which may end this image of the program: what comes meanwhile must not be lost with it. SIGTERM and SIGINT end the process then
-// and there. SIGHUP is ignored, also by the next image until that listens: it looks at config.toml anyway when it is next asked.
-func (s signals) without(do func() error) error {
-	signal.Ignore(syscall.SIGHUP)
-	s.stop()
-	defer s.start()
-	if len(s) > 0 {
-		return agent.ErrNotNow
-	}
-	return do()
 }
 
 // notify tells systemd, where it listens. It is told, not asked: a failure changes nothing for us.

@@ -12,16 +12,16 @@ type trimmer struct {
 	log     *slog.Logger
 	reexec  func(*agent.Agent) error
 	code    [][]byte // see readOnlyMappings
-	had     uint64   // bytes of anonymous memory when there was nothing to give back; 0: that is at the first rest
+	had     uint64   // bytes of anonymous memory when there was nothing to give back; 0: to be measured at the next rest
 	percent int      // GOGC and GOMEMLIMIT, for when there is something to do
 	limit   int64
 }
 
-// newTrimmer is for an agent that is about to load its configuration, or to take over what the image before it knew: what it needs for that is what
-// it needs, or it would begin anew again and again. reexec begins it anew; it returns where that does not come about.
-func newTrimmer(log *slog.Logger, inherited bool, reexec func(*agent.Agent) error) *trimmer {
+// newTrimmer is for an agent that has not loaded its configuration yet: what that leaves is given back. What it leaves in an agent that has been
+// re-executed is what that agent needs, or it would re-execute itself for ever. reexec returns only where it fails.
+func newTrimmer(log *slog.Logger, reexecuted bool, reexec func(*agent.Agent) error) *trimmer {
 	t := &trimmer{log: log, reexec: reexec, code: readOnlyMappings()}
-	if !inherited {
+	if !reexecuted {
 		t.had = anonymous()
 	}
 	return t
@@ -34,11 +34,12 @@ func (t *trimmer) rest(a *agent.Agent, resting bool) {
 		debug.SetGCPercent(t.percent)
 		return
 	}
-	// To begin anew takes some milliseconds, and about as much memory as an hour's renewals. To collect leaves up to a megabyte of lists of
-	// spans, sparsely used and never given back, so it is for an agent that can't begin anew.
+	// A re-execution takes some milliseconds, and about as much memory as an hour's renewals. A collection leaves up to a megabyte of lists of
+	// spans, sparsely used and never given back, so it is for an agent that can't be re-executed now.
 	const reexecWorthwhile, collectWorthwhile = 1 << 19, 1 << 20
 	if t.had != 0 && anonymous() > t.had+reexecWorthwhile {
-		t.log.Debug("memory is not given back by beginning anew", "reason", t.reexec(a))
+		err := t.reexec(a)
+		t.log.Debug("memory is not given back by re-execution", "reason", err)
 		if anonymous() > t.had+collectWorthwhile {
 			debug.FreeOSMemory()
 			t.had = 0

@@ -236,10 +236,10 @@ func TestUserManager(t *testing.T) {
 		c.settled(provider)
 	})
 
-	t.Run("begin anew", func(t *testing.T) {
+	t.Run("re-execute", func(t *testing.T) {
 		pid := c.must("cchelper >/dev/null; systemctl --user show -P MainPID ccagent.service")
 		c.must("for i in $(seq 100); do ccagent token --min-ttl 48h >/dev/null || exit; done") // for longer than any lives
-		wait(t, "the agent to begin anew", func() bool { return strings.Contains(c.try("journalctl --user --no-pager").stdout, "begun anew") })
+		wait(t, "the agent to re-execute itself", func() bool { return strings.Contains(c.try("journalctl --user --no-pager").stdout, "re-executed") })
 		asked := provider.Counts().Requests
 		if token := c.must("cchelper --no-start"); token != c.stored().AccessToken || provider.Counts().Requests != asked {
 			t.Errorf("printed %q, and %d requests at the provider", token, provider.Counts().Requests-asked)
