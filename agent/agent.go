@@ -82,6 +82,7 @@ type Agent struct {
 	landed             atomic.Int64  // unix milliseconds of the last job's end
 	resting            bool          // what Rest was called with last; the clock's own
 	rested             int64         // which of those two was last then; the clock's own
+	looks              atomic.Int32  // at files, under way beside jobs: a file system that hangs may keep a thread that looks
 	conns              connections
 	locking            locking
 	files              follower

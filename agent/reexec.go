@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"os"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -17,6 +18,7 @@ var ErrBusy = errors.New("something is under way, or must not leave this process
 // Inheritance is what [Agent.Reexec] hands over.
 type Inheritance struct {
 	Listener *Listener // nil: nothing was handed over
+	Log      *os.File  // nil: none was
 	State    []byte    // for [Options.State]: holds tokens; not to be read after Forget
 }
 
@@ -27,8 +29,16 @@ func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
 		return ErrBusy
 	}
 	defer a.mu.Unlock()
+	if !a.locking.turn.TryLock() {
+		return ErrBusy
+	}
+	defer a.locking.turn.Unlock()
 	t := a.table.Load()
 	if a.configErr != nil || len(t.config.LockOn) > 0 || a.locking.mustStay() {
+		return ErrBusy
+	}
+	// Where the kernel does not let a thread go, it lets neither an execve nor a kill go on: everything would be held still without end.
+	if a.looks.Load() > 0 {
 		return ErrBusy
 	}
 	for _, e := range t.byName {
@@ -46,9 +56,6 @@ func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
 		return ErrBusy
 	}
 	defer release()
-	if a.ending() {
-		return ErrBusy
-	}
 	state, err := a.state()
 	if err != nil {
 		return err
@@ -58,16 +65,11 @@ func (a *Agent) replace(l *Listener, by func(state []byte) error) error {
 
 // mustStay reports whether something of the profile is under way, or held and nowhere else. e.mu is held.
 func (e *entry) mustStay() bool {
-	return e.removed.Load() || e.flight != nil || e.asking != nil || e.looking || e.told || e.saving != nil || e.showing != nil ||
-		!e.record.Empty() && e.profile.Load().Provider != "command"
+	return e.removed.Load() || e.flight != nil || e.asking != nil || e.told || e.saving != nil || e.showing != nil || !e.record.Empty()
 }
 
-// mustStay reports whether anything is locked or opened, or a passphrase is being tried.
+// mustStay reports whether anything is locked or opened. l.turn is held, so that it stays like that.
 func (l *locking) mustStay() bool {
-	if !l.turn.TryLock() {
-		return true
-	}
-	defer l.turn.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.on.Load() || l.fails > 0 || len(l.keys) > 0 || len(l.kept) > 0
@@ -167,7 +169,6 @@ func (s *codec) entry(e *entry) {
 	if s.bytes(&base); s.in != nil {
 		copy(e.base[:], base)
 	}
-	s.secret(&e.record)
 	s.name(&e.place.store)
 	s.text(&e.place.location)
 	s.name(&e.place.subscription)

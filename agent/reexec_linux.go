@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -19,19 +18,20 @@ import (
 const reexecVar = "CCAGENT_REEXEC"
 
 // Reexec puts a new image of the running program in this process's place, with its arguments and environment; there [Inherited] gets what is
-// handed over. It returns only where it fails, and everything goes on as before: with an error of the kernel's, or ErrBusy. While it is at it
-// nothing is accepted, started or changed; connections end, and their clients repeat what they asked (docs/protocol.md §7).
+// handed over, log (nil: none) included. It returns only where it fails, and everything goes on as before: with an error of the kernel's, of
+// last's, or ErrBusy. While it is at it nothing is accepted, started or changed; connections end, and their clients repeat what they asked
+// (docs/protocol.md §7).
 //
 // It fails with ErrBusy while a request or a job is under way, config.toml can't be read, or the agent holds what no mishap in between may cost: a
-// sign-in that no store has, a lock, an opened identity, a wish to be locked at an event. A token that a command printed is handed over like those
-// that a store has: the command can print another.
+// sign-in that no store has, a lock, an opened identity, a wish to be locked at an event. No refresh token is handed over.
 //
 // It is for a program that is an agent and nothing else, asked through l alone: whatever else the process does ends there, and no deferred call
-// runs. A signal that is caught and not yet handled is lost: take none meanwhile. The kernel undoes PR_SET_DUMPABLE, so that other
-// programs of the same user may read the new image's memory, until it is set again. [Options.Rest] may call it.
-func (a *Agent) Reexec(l *Listener) error {
+// runs. last is called when nothing else is in the way, to call execve, and must not wait for the agent: a signal that is caught and not yet handled
+// by then would be lost. The kernel undoes PR_SET_DUMPABLE, so that other programs of the same user may read the new image's
+// memory, until it is set again. [Options.Rest] may call Reexec.
+func (a *Agent) Reexec(l *Listener, log *os.File, last func(execve func() error) error) error {
 	return a.replace(l, func(state []byte) error {
-		place, undo, err := l.pass()
+		place, undo, err := l.pass(log)
 		if err != nil {
 			return err
 		}
@@ -54,9 +54,14 @@ func (a *Agent) Reexec(l *Listener) error {
 		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 			return os.NewSyscallError("getrlimit", err)
 		}
-		err = syscall.Exec(self, os.Args, env)
-		unix.Setrlimit(unix.RLIMIT_NOFILE, &files) // Go has lowered it for the new image, to what this one was started with
-		return os.NewSyscallError("execve", err)
+		return last(func() error {
+			if a.ending() {
+				return ErrBusy
+			}
+			err := syscall.Exec(self, os.Args, env)
+			unix.Setrlimit(unix.RLIMIT_NOFILE, &files) // Go has lowered it for the new image, to what this one was started with
+			return os.NewSyscallError("execve", err)
+		})
 	})
 }
 
@@ -78,7 +83,7 @@ func Inherited() (Inheritance, error) {
 	memory := os.NewFile(uintptr(fd), "state")
 	defer memory.Close()
 	var i Inheritance
-	if i.Listener, err = inherit(place); err != nil {
+	if i.Listener, i.Log, err = inherit(place); err != nil {
 		return Inheritance{}, err
 	}
 	if info, err := memory.Stat(); err == nil && info.Size() > 0 {
@@ -99,19 +104,27 @@ func notHandedOver(what string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s is set, and %s is not what an agent hands over to itself", reexecVar, what), Hint: "unset it"}
 }
 
-// pass lets socket and lock survive an execve, and returns what inherit needs to know then. undo is for one that failed.
-func (l *Listener) pass() (place string, undo func(), err error) {
-	socket, err1 := setCloseOnExec(l.socket.File, false)
-	lock, err2 := setCloseOnExec(l.lock, false)
+// pass lets socket, lock and log survive an execve, and returns what inherit needs to know then. undo is for one that failed.
+func (l *Listener) pass(log *os.File) (place string, undo func(), err error) {
+	files := []*os.File{l.socket.File, l.lock}
+	if log != nil {
+		files = append(files, log)
+	}
 	undo = func() {
-		setCloseOnExec(l.socket.File, true)
-		setCloseOnExec(l.lock, true)
+		for _, f := range files {
+			setCloseOnExec(f, true)
+		}
 	}
-	if err := errors.Join(err1, err2); err != nil {
-		undo()
-		return "", nil, err
+	place = fmt.Sprint(l.inode)
+	for _, f := range files {
+		fd, err := setCloseOnExec(f, false)
+		if err != nil {
+			undo()
+			return "", nil, err
+		}
+		place += fmt.Sprintf(" %d", fd)
 	}
-	return fmt.Sprintf("%d %d %d", socket, lock, l.inode), undo, nil
+	return place, undo, nil
 }
 
 // setCloseOnExec decides whether an execve closes f, and returns its descriptor.
@@ -133,29 +146,35 @@ func setCloseOnExec(f *os.File, on bool) (fd int, err error) {
 	return fd, err
 }
 
-// inherit takes the place over that this process had before its execve. The lock is on what is open, and so it is still held.
-func inherit(place string) (*Listener, error) {
-	var socket, lock uintptr
+// inherit takes over the place, and the log if there is one, that this process had before its execve. The lock is on what is open, and so it is still
+// held.
+func inherit(place string) (*Listener, *os.File, error) {
+	var socket, lock, log int
 	var inode uint64
-	if _, err := fmt.Sscanf(place, "%d %d %d", &socket, &lock, &inode); err != nil {
-		return nil, notHandedOver("the place")
+	n, _ := fmt.Sscanf(place, "%d %d %d %d", &inode, &socket, &lock, &log)
+	if n < 3 {
+		return nil, nil, notHandedOver("the place")
 	}
-	file := os.NewFile(socket, "socket")
+	file := os.NewFile(uintptr(socket), "socket")
 	defer file.Close()
 	ln, err := net.FileListener(file)
 	if err != nil {
-		return nil, notHandedOver("the socket")
+		return nil, nil, notHandedOver("the socket")
 	}
 	listener, ok := ln.(*net.UnixListener)
 	if !ok {
 		ln.Close()
-		return nil, notHandedOver("the socket")
+		return nil, nil, notHandedOver("the socket")
 	}
-	unix.CloseOnExec(int(lock))
-	l := &Listener{path: ln.Addr().String(), lock: os.NewFile(lock, "lock"), inode: inode}
+	unix.CloseOnExec(lock)
+	l := &Listener{path: ln.Addr().String(), lock: os.NewFile(uintptr(lock), "lock"), inode: inode}
 	if l.socket, err = listening(listener); err != nil {
 		l.lock.Close()
-		return nil, socketError(cause(err), "")
+		return nil, nil, socketError(cause(err), "")
 	}
-	return l, nil
+	if n == 3 {
+		return l, nil, nil
+	}
+	unix.CloseOnExec(log)
+	return l, os.NewFile(uintptr(log), "log"), nil
 }

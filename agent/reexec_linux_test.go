@@ -156,7 +156,7 @@ func TestReexecFails(t *testing.T) {
 	a := start(t, &provider{})
 	before := files(t)
 	t.Setenv("TOO_LONG", strings.Repeat("x", 32*os.Getpagesize())) // execve(2), MAX_ARG_STRLEN
-	if err := a.Reexec(l); !errors.Is(err, unix.E2BIG) {
+	if err := a.Reexec(l, nil, func(execve func() error) error { return execve() }); !errors.Is(err, unix.E2BIG) {
 		t.Error(err)
 	}
 	if after := files(t); after != before {
@@ -174,6 +174,31 @@ func TestReexecFails(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
+}
+
+// TestReexecBusy: last is called once nothing else is in the way, and an end that has come by then counts.
+func TestReexecBusy(t *testing.T) {
+	l, err := Listen(t.Context(), filepath.Join(socketDir(t), "run", "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	unsaved := start(t, &provider{saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}})
+	ask(t, unsaved, protocol.TokenRequest{})
+	if err := unsaved.Reexec(l, nil, func(func() error) error {
+		t.Error("signals would end a process that alone has a record")
+		return nil
+	}); err != ErrBusy {
+		t.Error(err)
+	}
+	a := start(t, &provider{})
+	if err := a.Reexec(l, nil, func(execve func() error) error {
+		a.Stop()
+		return execve()
+	}); err != ErrBusy {
+		t.Error(err)
+	}
+	open(t, os.Getpid())
 }
 
 // files is the limit of this process's open files.
@@ -196,7 +221,7 @@ func TestInheritedNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, value := range []string{"", "x", "-1", "1000000", "1000000 1000001 1000002", "1000000 1000001 1000002 x", fmt.Sprintf("1000000 %d 1000002 0", fd)} {
+	for _, value := range []string{"", "x", "-1", "1000000", "1000000 1000001 1000002", "1000000 1000001 1000002 x", fmt.Sprintf("1000000 0 %d 1000002", fd)} {
 		t.Setenv(reexecVar, value)
 		if was, err := Inherited(); err == nil || was.Listener != nil {
 			t.Errorf("%q: %v, %v", value, was, err)

@@ -2,10 +2,15 @@
 
 package agent
 
-import "errors"
+import (
+	"errors"
+	"os"
+)
 
 // Reexec fails with [errors.ErrUnsupported]: it is for Linux.
-func (a *Agent) Reexec(*Listener) error { return errors.ErrUnsupported }
+func (a *Agent) Reexec(*Listener, *os.File, func(func() error) error) error {
+	return errors.ErrUnsupported
+}
 
 // Inherited returns nothing: no process is re-executed here.
 func Inherited() (Inheritance, error) { return Inheritance{}, nil }

@@ -88,7 +88,7 @@ func reexecuting(dir string) error {
 	go func() {
 		for n < images {
 			time.Sleep(5 * time.Millisecond)
-			if err := a.Reexec(l); err != ErrBusy {
+			if err := a.Reexec(l, nil, func(execve func() error) error { return execve() }); err != ErrBusy {
 				fmt.Fprintln(os.Stderr, "reexec:", err)
 			}
 		}
@@ -123,7 +123,7 @@ func TestState(t *testing.T) {
 	e.hand.Store(&h)
 	e.sight.Store(newSight(look([]string{record, record + ".none"}), true, true))
 	e.lastUsed.Store(at.Unix())
-	e.base, e.record = job.Version{1, 31: 2}, protocol.NewSecret("fake-record")
+	e.base = job.Version{1, 31: 2}
 	e.place = place{"none", "nowhere", "max", []string{"a", "b"}}
 	e.note, e.lastRenewal, e.renewAt, e.reaskedAt = "a note", at, at.Add(time.Hour), at.Add(time.Minute)
 	e.failure = &failure{&protocol.Error{Code: protocol.CodeUnavailable, Message: "no answer", Hint: "wait"}, at, retry{3, at.Add(time.Second)}, true}
@@ -147,7 +147,7 @@ func TestState(t *testing.T) {
 		t.Errorf("what was handed over is not what is handed on: %v", err)
 	}
 	got := b.table.Load().find("gateway")
-	covered(t, reflect.ValueOf(got).Elem(), "mu", "removed", "flight", "saving", "saveError", "showing", "looking", "told", "asking", "identity", "changed")
+	covered(t, reflect.ValueOf(got).Elem(), "mu", "removed", "flight", "record", "saving", "saveError", "showing", "looking", "told", "asking", "identity", "changed")
 	covered(t, reflect.ValueOf(*got.profile.Load()))
 	covered(t, reflect.ValueOf(*got.hand.Load()))
 	covered(t, reflect.ValueOf(got.sight.Load()).Elem(), "asked")
@@ -165,7 +165,7 @@ func TestState(t *testing.T) {
 	if len(got.given) != 1 || b.started != at || b.requests.Load() != 7 || b.renewals.Load() != 8 || b.active.Load() != a.active.Load() || b.loaded != a.loaded {
 		t.Error("something of the agent itself is not handed over")
 	}
-	if got.sight.Load().changed() || !got.sight.Load().quick() {
+	if got.sight.Load().changed(&b.looks) || !got.sight.Load().quick() {
 		t.Error("a file counts as changed that is as it was")
 	}
 	held(&b.files.mu, func() {
@@ -264,7 +264,7 @@ func TestReplaceBusy(t *testing.T) {
 	failure := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"}
 	for name, tc := range map[string]struct {
 		p    *provider
-		opts func(*Options)
+		load func() (Config, error)
 		do   func(*testing.T, *Agent)
 		ok   bool
 	}{
@@ -274,9 +274,8 @@ func TestReplaceBusy(t *testing.T) {
 		"unsaved":      {p: &provider{saveErr: failure}},
 		"view behind":  {p: &provider{behind: true}},
 		"memory":       {p: &provider{store: "memory"}},
-		"command":      {p: &provider{store: "memory"}, ok: true, opts: withProfile(func(p *Profile) { p.Provider = "command" })},
 		"locked":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Lock(protocol.Secret{}) }},
-		"locks itself": {p: &provider{}, opts: func(o *Options) { o.Load = lockingOn }},
+		"locks itself": {p: &provider{}, load: lockingOn},
 		"guessed at":   {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.locking.turn, func() { a.locking.fails = 1 }) }},
 		"unlocked": {p: &provider{}, do: func(t *testing.T, a *Agent) {
 			held(&a.locking.mu, func() { a.locking.keys = map[string]unlocked{"/f": {}} })
@@ -286,22 +285,22 @@ func TestReplaceBusy(t *testing.T) {
 			held(&a.locking.mu, func() { a.locking.kept = map[string]protocol.Secret{"/f": protocol.NewSecret("fake-identity")} })
 		}},
 		"removed":        {p: &provider{}, do: withEntry(func(e *entry) { e.removed.Store(true) })},
-		"looked at":      {p: &provider{}, do: withEntry(func(e *entry) { e.looking = true })},
+		"looked at":      {p: &provider{}, do: func(t *testing.T, a *Agent) { a.looks.Add(1) }},
 		"to look at":     {p: &provider{}, do: withEntry(func(e *entry) { e.told = true })},
 		"who is it":      {p: &provider{}, do: withEntry(func(e *entry) { e.asking = &flight{} })},
 		"to be saved":    {p: &provider{}, do: withEntry(func(e *entry) { e.saving = &retry{at: time.Now().Add(time.Hour)} })},
 		"bad config":     {p: &provider{}, do: func(t *testing.T, a *Agent) { held(&a.mu, func() { a.opts.Load = noConfig }); a.reload() }},
-		"stopping":       {p: &provider{}, do: func(t *testing.T, a *Agent) { a.Stop() }},
+		"being locked":   {p: &provider{}, do: func(t *testing.T, a *Agent) { a.locking.turn.Lock(); t.Cleanup(a.locking.turn.Unlock) }},
 		"being reloaded": {p: &provider{}, do: func(t *testing.T, a *Agent) { a.mu.Lock(); t.Cleanup(a.mu.Unlock) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tc.p.lifetime = time.Hour
-				opts := Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: tc.p, Build: "test"}
-				if tc.opts != nil {
-					tc.opts(&opts)
+				load := func() (Config, error) { return config("claude"), nil }
+				if tc.load != nil {
+					load = tc.load
 				}
-				a := New(opts)
+				a := New(Options{Load: load, Runner: tc.p, Build: "test"})
 				defer a.Close(t.Context())
 				if tc.p.latency == 0 {
 					a.Token(t.Context(), protocol.TokenRequest{})
@@ -315,7 +314,7 @@ func TestReplaceBusy(t *testing.T) {
 				err := a.replace(l, func(state []byte) error {
 					called = true
 					for what, mu := range map[string]*sync.Mutex{
-						"a configuration": &a.mu, "a job": &a.table.Load().find("claude").mu, "a connection": &l.accepting.turn, "a request": &a.conns.mu,
+						"a configuration": &a.mu, "a job": &a.table.Load().find("claude").mu, "a connection": &l.accepting.turn, "a request": &a.conns.mu, "a lock": &a.locking.turn,
 					} {
 						if mu.TryLock() {
 							mu.Unlock()
@@ -349,16 +348,6 @@ func withEntry(change func(*entry)) func(*testing.T, *Agent) {
 	}
 }
 
-func withProfile(change func(*Profile)) func(*Options) {
-	return func(o *Options) {
-		o.Load = func() (Config, error) {
-			c := config("claude")
-			change(&c.Profiles[0])
-			return c, nil
-		}
-	}
-}
-
 func lockingOn() (Config, error) {
 	c := config("claude")
 	c.LockOn = []string{"suspend"}
@@ -366,37 +355,3 @@ func lockingOn() (Config, error) {
 }
 
 func noConfig() (Config, error) { return Config{}, errors.New("it is no TOML") }
-
-// TestConnectionsHold: no request begins while connections are held, and none that is under way is cut off but a watch.
-func TestConnectionsHold(t *testing.T) {
-	t.Parallel()
-	c := &conn{}
-	s := connections{open: map[*conn]struct{}{c: {}, {}: {}}}
-	for _, tc := range []struct {
-		what string
-		do   func()
-		held bool
-	}{
-		{"without a request", func() {}, true},
-		{"during a request", func() { c.begin([]byte{protocol.Version, byte(protocol.OpToken)}) }, false},
-		{"after it", func() { c.finish() }, true},
-		{"during a watch", func() { c.begin([]byte{protocol.Version, byte(protocol.OpWatch)}) }, true},
-	} {
-		tc.do()
-		release := s.hold()
-		if held := release != nil; held != tc.held {
-			t.Errorf("%s: held is %v", tc.what, held)
-		}
-		if release == nil {
-			release = func() {}
-		} else if c.mu.TryLock() {
-			t.Errorf("%s: another could begin", tc.what)
-			c.mu.Unlock()
-		}
-		release()
-		if !c.mu.TryLock() {
-			t.Fatalf("%s: none can begin afterwards", tc.what)
-		}
-		c.mu.Unlock()
-	}
-}

@@ -76,12 +76,12 @@ func serve(c *cli.Context) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	log, closeLog, err := openLog(c)
+	log, logFile, err := openLog(c, inherited.Log)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
-	err = serveLogged(c, log, inherited)
+	defer logFile.Close()
+	err = serveLogged(c, log, logFile, inherited)
 	if err != nil && c.String("log-file") != "" {
 		// Standard error gets it from main, but that of a detached agent nobody reads.
 		log.Error("the agent failed", "error", err)
@@ -89,7 +89,7 @@ func serve(c *cli.Context) error {
 	return err
 }
 
-func serveLogged(c *cli.Context, log *slog.Logger, inherited agent.Inheritance) error {
+func serveLogged(c *cli.Context, log *slog.Logger, logFile *os.File, inherited agent.Inheritance) error {
 	ctx, cancel := context.WithTimeout(c.Context, patience)
 	listener, activated, err := listen(ctx, inherited)
 	cancel()
@@ -109,7 +109,7 @@ func serveLogged(c *cli.Context, log *slog.Logger, inherited agent.Inheritance) 
 	signals := newSignals()
 	defer signals.stop()
 	memory := newTrimmer(log, inherited.Listener != nil, func(a *agent.Agent) error {
-		return signals.without(func() error { return a.Reexec(listener) })
+		return a.Reexec(listener, logFile, signals.without)
 	})
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {

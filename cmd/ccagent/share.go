@@ -73,11 +73,11 @@ func serveExport(c *cli.Context) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	log, closeLog, err := openLog(c)
+	log, logFile, err := openLog(c, nil)
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer logFile.Close()
 	l, err := listenExport(c.String("export"), uids, c.Int("allow-gid"))
 	if err != nil {
 		return err

@@ -11,7 +11,7 @@ import (
 // signals are those that a serving agent listens to.
 type signals struct {
 	caught  chan os.Signal
-	handled chan struct{} // taken when each that was caught before has been handled
+	handled chan struct{} // taken while none is being handled
 }
 
 func newSignals() signals {
@@ -40,16 +40,20 @@ func (s signals) handle(done <-chan struct{}, do func(os.Signal)) {
 	}
 }
 
-// without calls do, which may end this image of the program: no signal must be lost with it. Each that came before has been handled by then, or do
-// is not called. Meanwhile SIGTERM and SIGINT end the process then and there. SIGHUP is ignored, also by the next image until that listens: it looks at
-// config.toml anyway when it is next asked.
+// without calls do, which may end this image of the program: no signal must be lost with it, so it is not called where one waits or is being handled
+// (agent.ErrBusy). Meanwhile SIGTERM and SIGINT end the process then and there. SIGHUP is ignored, also by the next image until that listens:
+// config.toml is looked at anyway at the next request.
 func (s signals) without(do func() error) error {
 	signal.Ignore(syscall.SIGHUP)
 	s.stop()
 	defer s.listen()
-	s.handled <- struct{}{}
 	if len(s.caught) > 0 {
 		return agent.ErrBusy
 	}
-	return do()
+	select {
+	case s.handled <- struct{}{}:
+		return do()
+	default:
+		return agent.ErrBusy
+	}
 }

@@ -3,52 +3,48 @@ package main
 import (
 	"os"
 	"os/signal"
-	"sync"
+	"runtime"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/ccagent/ccagent/agent"
 )
 
-// TestSignalsWithout: a signal that is being handled is not lost with the image of the program, which the handler's effect would have kept.
+// TestSignalsWithout: a signal that has been caught and not handled is not lost with the image of the program.
 func TestSignalsWithout(t *testing.T) {
-	s := newSignals()
+	s := signals{make(chan os.Signal, 1), make(chan struct{})}
 	defer s.stop()
-	began, end, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	ended := false
-	var handler sync.WaitGroup
-	handler.Go(func() {
-		s.handle(done, func(os.Signal) {
-			close(began)
-			<-end
-			ended = true
-		})
+	done, began, end := make(chan struct{}), make(chan struct{}, 2), make(chan struct{})
+	defer close(done)
+	go s.handle(done, func(os.Signal) {
+		began <- struct{}{}
+		<-end
 	})
+	called := 0
+	call := func() error { called++; return os.ErrClosed }
+	calls := func() { // once the handler waits for signals
+		called = 0
+		for s.without(call) == agent.ErrBusy {
+			runtime.Gosched()
+		}
+		if called != 1 {
+			t.Errorf("called %d times", called)
+		}
+	}
+	calls()
 	s.caught <- syscall.SIGTERM
 	<-began
-	time.AfterFunc(50*time.Millisecond, func() { close(end) }) // time enough for without not to wait
-	err := s.without(func() error {
-		if !ended {
-			t.Error("called while a signal is being handled")
-		}
-		return os.ErrClosed
-	})
-	if err != os.ErrClosed {
-		t.Error(err)
+	if err := s.without(call); err != agent.ErrBusy || called != 1 {
+		t.Errorf("with one being handled: %v", err)
 	}
-	close(done)
-	handler.Wait()
-}
-
-// TestSignalsCaught: one that nobody has handled yet keeps the image.
-func TestSignalsCaught(t *testing.T) {
-	s := newSignals()
-	defer s.stop()
-	s.caught <- syscall.SIGTERM
-	go func() { <-s.handled }()
-	if err := s.without(func() error { t.Error("called"); return nil }); err != agent.ErrBusy {
-		t.Error(err)
+	s.caught <- syscall.SIGHUP
+	if err := s.without(call); err != agent.ErrBusy || called != 1 {
+		t.Errorf("with one waiting: %v", err)
+	}
+	close(end)
+	calls()
+	if len(began) != 1 {
+		t.Error("the one that waited is not handled")
 	}
 }
 

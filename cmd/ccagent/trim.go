@@ -12,7 +12,8 @@ type trimmer struct {
 	log     *slog.Logger
 	reexec  func(*agent.Agent) error
 	code    [][]byte // see readOnlyMappings
-	had     uint64   // bytes of anonymous memory when there was nothing to give back; 0: to be measured at the next rest
+	needed  uint64   // bytes of anonymous memory of an image that has just started; 0: to be measured at the next rest
+	left    uint64   // the same after the last collection; 0: there was none
 	percent int      // GOGC and GOMEMLIMIT, for when there is something to do
 	limit   int64
 }
@@ -22,7 +23,7 @@ type trimmer struct {
 func newTrimmer(log *slog.Logger, reexecuted bool, reexec func(*agent.Agent) error) *trimmer {
 	t := &trimmer{log: log, reexec: reexec, code: readOnlyMappings()}
 	if !reexecuted {
-		t.had = anonymous()
+		t.needed = anonymous()
 	}
 	return t
 }
@@ -37,16 +38,15 @@ func (t *trimmer) rest(a *agent.Agent, resting bool) {
 	// A re-execution takes some milliseconds, and about as much memory as an hour's renewals. A collection leaves up to a megabyte of lists of
 	// spans, sparsely used and never given back, so it is for an agent that can't be re-executed now.
 	const reexecWorthwhile, collectWorthwhile = 1 << 19, 1 << 20
-	if t.had != 0 && anonymous() > t.had+reexecWorthwhile {
-		err := t.reexec(a)
-		t.log.Debug("memory is not given back by re-execution", "reason", err)
-		if anonymous() > t.had+collectWorthwhile {
-			debug.FreeOSMemory()
-			t.had = 0
-		}
+	if t.needed == 0 {
+		t.needed = anonymous()
 	}
-	if t.had == 0 {
-		t.had = anonymous()
+	if anonymous() > t.needed+reexecWorthwhile {
+		t.log.Debug("not re-executed to give memory back", "reason", t.reexec(a))
+		if anonymous() > max(t.needed, t.left)+collectWorthwhile {
+			debug.FreeOSMemory()
+			t.left = anonymous()
+		}
 	}
 	// The runtime would collect every two minutes, for nothing, and touch most of what is given back here.
 	t.percent = debug.SetGCPercent(-1)
