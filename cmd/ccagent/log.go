@@ -29,8 +29,8 @@ func logFlags() []cli.Flag {
 }
 
 // openLog makes the logger that the flags describe, and returns its file, nil where that is standard error. opened is that file, if this process
-// has it from the image before: what may have become of its name must not end an agent that serves. Messages are constants; everything from outside is an attribute, which
-// every handler quotes, escapes or cleans.
+// has it from the image before: what may have become of its name must not end an agent that serves. Messages are constants;
+// everything from outside is an attribute, which every handler quotes, escapes or cleans.
 func openLog(c *cli.Context, opened *os.File) (*slog.Logger, *os.File, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
