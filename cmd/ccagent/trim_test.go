@@ -39,3 +39,14 @@ func TestTrimmer(t *testing.T) {
 		t.Error("what loading leaves in a first image would count as needed")
 	}
 }
+
+// TestTrimmerCollects: what a collection would not be worth is left.
+func TestTrimmerCollects(t *testing.T) {
+	m := newTrimmer(slog.New(slog.DiscardHandler), true, func(*agent.Agent) error { return agent.ErrBusy })
+	m.needed = anonymous() - 3<<18
+	m.rest(nil, true)
+	m.rest(nil, false)
+	if m.left != 0 {
+		t.Error("collected after three quarters of a megabyte")
+	}
+}
