@@ -312,6 +312,8 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 
 	switch {
 	case r.Token.Empty() || f.job.Op.Removes():
+	case f.job.Op == job.Save && e.hand.Load() == nil:
+		// A lock took the token away. The key that a save may use opens nothing for a request.
 	case r.Renewed:
 		e.renewed(f, r)
 	default:
