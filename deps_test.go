@@ -30,7 +30,7 @@ var wire = forbidden{
 	"os/exec":       "the one program it starts is started by fork and exec, with nothing inherited",
 }
 
-// rooms is the table "Who does what" of the design, for each folder that promises something. A folder that is not
+// rooms says for each folder that promises something what it imports, as ARCHITECTURE.md tells it. A folder that is not
 // listed may import anything that is not fenced.
 var rooms = map[string]struct {
 	// mayImport is what the folder's own files may import beyond the standard library.

@@ -60,7 +60,7 @@ type Client struct {
 	Audience  string            // "" sends none
 	Resource  []string          // RFC 8707
 	Params    map[string]string // further parameters of authorize, device and token requests but Refresh
-	JSON      bool              // provider claude's dialect: requests in JSON, and what FACTS of it say
+	JSON      bool              // provider claude's dialect: requests in JSON, and the rest of its dialect: docs/facts.md
 	UserAgent string            // "" sends "ccagent"
 	Headers   map[string]string // set last, over those of the dialect
 	Timeout   time.Duration     // of one request, its answer's body included; 0: DefaultTimeout
