@@ -81,7 +81,12 @@ func (a *Agent) clock() {
 			next = at
 		}
 		if a.opts.IdleTimeout > 0 {
-			end := time.UnixMilli(a.active.Load()).Add(a.opts.IdleTimeout)
+			last := a.active.Load()
+			if time.UnixMilli(last).After(now) { // the clock was set back
+				a.active.CompareAndSwap(last, now.UnixMilli())
+				last = now.UnixMilli()
+			}
+			end := time.UnixMilli(last).Add(a.opts.IdleTimeout)
 			if quiet && !a.locking.holds() && a.conns.count() == 0 && !now.Before(end) {
 				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
 				a.Stop()

@@ -228,8 +228,8 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 		return err
 	}
 	return s.guard.write(ctx, lock, func(l *flock) error {
-		w := &dirLock{path: filepath.Join(s.dir, ".storage-write.lock"), patience: s.pace.write}
-		if err := w.take(ctx, s.pace, nil); err != nil {
+		w, err := s.lockWrite(ctx)
+		if err != nil {
 			return err
 		}
 		defer w.release()
@@ -248,6 +248,17 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 		}
 		return do(at, l, src, stored, w.check)
 	})
+}
+
+// lockWrite takes Claude Code's write lock.
+func (s *ClaudeCode) lockWrite(ctx context.Context) (*dirLock, error) {
+	ctx, cancel := context.WithTimeout(ctx, WriteWait)
+	defer cancel()
+	w := &dirLock{path: filepath.Join(s.dir, ".storage-write.lock"), patience: s.pace.write}
+	if err := w.take(ctx, s.pace, nil); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {

@@ -31,9 +31,9 @@ type pace struct {
 	write       patience
 }
 
-// patience is when a lock is abandoned whose owner is not known to be dead.
+// patience is when a lock is abandoned whose owner is not known to be dead. What we saw ourselves is counted on the monotonic clock.
 type patience struct {
-	stale time.Duration // nobody has touched it for so long
+	stale time.Duration // nobody has touched it for so long, by its own time or while we looked on
 	watch time.Duration // and not while we looked on: both of us may just have woken from a suspend, or the holder's clock be slow
 }
 
@@ -63,7 +63,8 @@ func (l *dirLock) observe(info os.FileInfo) {
 	}
 }
 
-// abandoned reports whether a lock of which no dead owner is known is free for the taking.
+// abandoned reports whether a lock of which no dead owner is known is free for the taking. The time of one that is dated in the future
+// tells nothing: it is abandoned when nobody has touched it for as long as that takes while we looked on.
 func (l *dirLock) abandoned() bool {
 	untouched := time.Since(l.since)
 	return untouched > l.patience.watch && (untouched > l.patience.stale || clockBeside(l.path).Sub(l.seen.ModTime()) > l.patience.stale)

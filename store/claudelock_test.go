@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -122,6 +124,96 @@ func TestHeldByASlowClock(t *testing.T) {
 	defer cancel()
 	if _, err := s.Lock(ctx); !errors.Is(err, protocol.ErrUnavailable) {
 		t.Fatalf("taken, or %v", err)
+	}
+}
+
+// fileTime is when the file was changed last, by a clock that is real in a bubble too.
+func fileTime(t *testing.T, path string) time.Time {
+	info, err := os.Stat(path)
+	check(t, err)
+	return info.ModTime()
+}
+
+// A lock that is dated in the future is free for the taking when nobody touches it while we wait, and we wait for long enough: who
+// holds it may have died, and a clock have been set back since. One that is touched has a living holder, whatever its date.
+func TestLockDatedInTheFuture(t *testing.T) {
+	t.Parallel()
+	renew := func(s *ClaudeCode) error {
+		ctx, cancel := context.WithTimeout(context.Background(), LockWait)
+		defer cancel()
+		l, err := s.Lock(ctx)
+		if err != nil {
+			return err
+		}
+		return l.Release()
+	}
+	save := func(s *ClaudeCode) error {
+		_, v, err := s.Load(context.Background())
+		if err == nil {
+			_, err = s.Save(context.Background(), newRecord(), v)
+		}
+		return err
+	}
+	show := func(s *ClaudeCode) error {
+		return s.View(filepath.Dir(s.dir)).Restore(context.Background(), newRecord())
+	}
+	for _, tt := range []struct {
+		name  string
+		locks []string
+		do    func(*ClaudeCode) error
+	}{
+		{"refresh", []string{".claude/.oauth_refresh.lock"}, renew},
+		{"refresh, of old", []string{".claude.lock"}, renew},
+		{"both", []string{".claude/.oauth_refresh.lock", ".claude.lock"}, renew},
+		{"write, for a save", []string{".claude/.storage-write.lock"}, save},
+		{"write, for a view", []string{".claude/.storage-write.lock"}, show},
+	} {
+		for _, alive := range []bool{false, true} {
+			name := tt.name
+			if alive {
+				name += ", and touched"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					dir, _ := claudeDir(t, shared)
+					ahead := fileTime(t, dir).Add(time.Hour)
+					touch := func() {
+						for _, l := range tt.locks {
+							check(t, os.Chtimes(filepath.Join(filepath.Dir(dir), l), ahead, ahead))
+						}
+						ahead = ahead.Add(time.Second)
+					}
+					for _, l := range tt.locks {
+						check(t, os.Mkdir(filepath.Join(filepath.Dir(dir), l), 0o755))
+					}
+					touch()
+					done := make(chan struct{})
+					var holder sync.WaitGroup
+					if alive {
+						holder.Go(func() {
+							for {
+								select {
+								case <-done:
+									return
+								case <-time.After(5 * time.Second):
+									touch()
+								}
+							}
+						})
+					}
+					err := tt.do(NewClaudeCode(dir))
+					close(done)
+					holder.Wait()
+					switch {
+					case alive && !errors.Is(err, protocol.ErrUnavailable):
+						t.Errorf("taken from a living holder, or %v", err)
+					case !alive && err != nil:
+						t.Errorf("not taken: %v", err)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -236,7 +236,8 @@ func (sp *spill) read(sealed sealer) {
 	sp.readable = o.err == nil && err == nil && copy(sp.base[:], b) == len(sp.base)
 }
 
-// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more.
+// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more. One dated an hour
+// ahead is left as well: a clock was set back.
 func prune(stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {
@@ -253,7 +254,7 @@ func prune(stateDir string, st Store) error {
 		return nil // a state directory with a bracket in its name keeps them
 	}
 	for _, temp := range temps {
-		if info, err := os.Lstat(temp); err == nil && time.Since(info.ModTime()) > time.Hour {
+		if info, err := os.Lstat(temp); err == nil && time.Since(info.ModTime()).Abs() > time.Hour {
 			os.Remove(temp)
 		}
 	}

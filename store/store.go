@@ -11,6 +11,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // ErrConflict says that a store no longer holds what the caller took it to hold: someone else wrote or removed the record.
@@ -21,6 +22,14 @@ var ErrConflict = errors.New("the stored record has changed meanwhile")
 // or a person has removed it there. Nobody can tell which, so it is a failure of the store (ErrStorage) and no sign-out. A
 // fresh sign-in may be saved, on the zero Version, and Delete forgets the missing record for good.
 var ErrMissing = errors.New("what was saved is not there")
+
+// How long to wait for another program. A lock whose holder may have died is only free for the taking when nobody has touched it for
+// a while, and where its time tells nothing (a clock was set back, or a file server has one of its own) that while passes under our
+// eyes, from the first look on. So each of these is longer than that, or such a lock would never be taken.
+const (
+	LockWait  = 75 * time.Second // for Store.Lock; those who wait for a renewal in turn wait for longer still
+	WriteWait = 20 * time.Second // for writing alone: Save, Delete and views keep to it themselves
+)
 
 // Version identifies what a store holds: a digest of the record's own keys, the same for the same record whoever wrote it.
 // The zero Version is "nothing stored".

@@ -11,7 +11,7 @@ import (
 )
 
 // lockWait bounds the wait for a record that another program is renewing.
-const lockWait = time.Minute
+const lockWait = store.LockWait
 
 // errand is one job under way.
 type errand struct {

@@ -20,7 +20,7 @@ const (
 	// outage is how long a token that still lives stands in for an agent that is gone, before that is asked again.
 	outage = time.Second
 	// patience bounds one question, on whose answer others may wait as well.
-	patience = time.Minute
+	patience = 90 * time.Second
 	// calm is how long no further token is forced for a server that refused a fresh one, pause the same where none was to be had.
 	calm, pause = 30 * time.Second, 5 * time.Second
 	// maxHosts bounds what is kept for a program that goes round the world.

@@ -59,7 +59,8 @@ const (
 // compared, which a quick rewrite may leave as it was, but its text, by digest. One that can't be read accepts nothing.
 type tokenFile struct {
 	path string
-	next atomic.Int64 // unix nanoseconds of the next look
+	made time.Time    // what the next look counts from: a clock that is set back must not put it off
+	next atomic.Int64 // nanoseconds after made, of the next look
 	set  atomic.Pointer[tokens]
 
 	mu   sync.Mutex // one look at a time
@@ -68,7 +69,7 @@ type tokenFile struct {
 }
 
 func openTokenFile(path string) (*tokenFile, error) {
-	f := &tokenFile{path: path}
+	f := &tokenFile{path: path, made: time.Now()}
 	f.look()
 	_, err := f.current()
 	return f, err
@@ -76,7 +77,7 @@ func openTokenFile(path string) (*tokenFile, error) {
 
 // current returns what the file accepts.
 func (f *tokenFile) current() (*tokens, error) {
-	if time.Now().UnixNano() >= f.next.Load() && f.mu.TryLock() {
+	if time.Since(f.made) >= time.Duration(f.next.Load()) && f.mu.TryLock() {
 		f.look()
 		f.mu.Unlock()
 	}
@@ -85,7 +86,7 @@ func (f *tokenFile) current() (*tokens, error) {
 
 // look reads the file. f.mu is held.
 func (f *tokenFile) look() {
-	f.next.Store(time.Now().Add(lookAgain).UnixNano())
+	f.next.Store(int64(time.Since(f.made) + lookAgain))
 	text, err := readTokens(f.path)
 	digest := sha256.Sum256(text)
 	if err == nil && f.set.Load() != nil && digest == f.text {

@@ -252,7 +252,7 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 	}
 	if account := claudeAccount(e.settings.ConfigDir); stub && account != "" {
 		// Emptied while no agent ran, it may have been another person's sign-in.
-		asking, cancel := context.WithTimeout(ctx, viewTime/2)
+		asking, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
 		if who, err := e.inquire(asking, visible(o.result)); err == nil && who.Account != "" && who.Account != account {
 			return store.ErrConflict

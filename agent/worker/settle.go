@@ -10,8 +10,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// lockWait bounds the wait for a record that somebody else is renewing: a request of 30 s and its save, and then some.
-const lockWait = 60 * time.Second
+// lockWait bounds the wait for a record that somebody else is renewing.
+const lockWait = store.LockWait
 
 // state is a record as a job finds it, and later as it leaves it.
 type state struct {

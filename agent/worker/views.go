@@ -12,7 +12,10 @@ import (
 )
 
 // viewTime bounds the writing of one view: another program may hold its lock, and the token is there already.
-const viewTime = 5 * time.Second
+const viewTime = store.WriteWait + 5*time.Second
+
+// askTime bounds the question whose view it is.
+const askTime = 2500 * time.Millisecond
 
 // views are the files that other programs read the token from.
 func (e *errand) views() []*store.View {

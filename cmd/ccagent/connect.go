@@ -13,7 +13,7 @@ import (
 )
 
 // defaultWait is how long a command waits for its answer, as cchelper does.
-const defaultWait = 60 * time.Second
+const defaultWait = 90 * time.Second
 
 func profileFlag() cli.Flag {
 	return &cli.StringFlag{

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	saveTime  = 90 * time.Second // for handing a finished sign-in to the agent
+	saveTime  = 2 * time.Minute  // for handing a finished sign-in to the agent
 	probeTime = 10 * time.Second // for finding out whether a sign-in lives, and who it is
 )
 

@@ -376,7 +376,7 @@ func FuzzEarly(f *testing.F) {
 			}
 		}
 		o, err := parse(args[1:], os.Getenv, args[0])
-		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || o.format(protocol.Token{Value: protocol.NewSecret("x")}) != "x\n" || o.timeout != time.Minute {
+		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || o.format(protocol.Token{Value: protocol.NewSecret("x")}) != "x\n" || o.timeout != 90*time.Second {
 			t.Fatalf("%q was composed: %+v, %v", args, o, err)
 		}
 		path, isDefault, err := protocol.SocketPath()

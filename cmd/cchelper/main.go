@@ -34,7 +34,7 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
       --min-ttl D      how long the token must live at least, like 30s or 10m  $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within
                        --reask-window D (4m)           $CCAGENT_ON_REASK $CCAGENT_REASK_WINDOW
-      --timeout D      how long to wait (60s)                                  $CCAGENT_TIMEOUT
+      --timeout D      how long to wait (90s)                                  $CCAGENT_TIMEOUT
       --no-start       fail if no agent answers
   -h, --help           this text
       --version        the version

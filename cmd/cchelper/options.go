@@ -127,7 +127,7 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	}
 	value, from := setting("--timeout", "CCAGENT_TIMEOUT")
 	if o.timeout, err = duration(value, from); value == "" {
-		o.timeout = time.Minute
+		o.timeout = 90 * time.Second
 	} else if err == nil && o.timeout == 0 {
 		err = wrongUsage(from + " leaves no time at all")
 	}
