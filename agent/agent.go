@@ -17,13 +17,6 @@
 // rotated refresh token still finishes, and the program should live until it has. Nothing is to be asked after Close.
 //
 // All methods may be called concurrently.
-//
-// # Re-execution
-//
-// A Go program that has worked keeps more memory than one that has just started. A program that is an agent and nothing else may
-// put a new image of itself in its own place with [Agent.Reexec], when [Options.Rest] says that the agent is at rest, and begin its main with
-// [Inherited]: process, socket and lock stay, and so does what the agent knows. It is not for a program that embeds an agent beside
-// work of its own: all of that would be gone without a word. Linux alone has it.
 package agent
 
 import (
@@ -51,20 +44,17 @@ type Runner interface {
 
 // Options is what an agent is made of. Neither Load nor Rest may wait for the agent.
 type Options struct {
-	Load       func() (Config, error) // reads the configuration; called by New without a State, and at each reload, once at a time; required
+	Load       func() (Config, error) // reads the configuration; called by New and at each reload, once at a time; required
 	ConfigFile string                 // looked at for changes; "" never
 	Runner     Runner                 // called concurrently; required
 	Log        *slog.Logger           // nil: nothing is logged
-	Build      string                 // version, compared with the worker's, and with that of a State
+	Build      string                 // version, compared with the worker's
 	Socket     string                 // shown in status
 	// IdleTimeout ends the agent when nobody has asked for that long and it holds nothing that can't be loaded again; 0 never.
 	IdleTimeout time.Duration
-	// Rest is called with true once the agent has had nothing to do for some seconds: the time to give memory back (see [Agent.Reexec]). Within
-	// half a minute of its having something to do again it is called with false. It is called by one goroutine, and until it returns nothing is
-	// renewed that nobody asks for. It may be nil.
-	Rest func(a *Agent, resting bool)
-	// State is the one of an [Inheritance]; nil: there is none. One of another build, or that can't be read, counts as none. New copies what it needs.
-	State []byte
+	// Rest is called each time the agent has had nothing to do for some seconds: the time to return memory to the system. It is called by
+	// one goroutine, and until it returns nothing is renewed that nobody asks for. It may be nil.
+	Rest func()
 	// Now is the wall clock, time.Now where nil. It is called concurrently.
 	Now func() time.Time
 }
@@ -80,9 +70,7 @@ type Agent struct {
 	versions           atomic.Uint64 // the last that an entry got: see entry.altered
 	active             atomic.Int64  // unix milliseconds of the last sign of life from outside
 	landed             atomic.Int64  // unix milliseconds of the last job's end
-	resting            bool          // what Rest was called with last; the clock's own
-	rested             int64         // which of those two was last then; the clock's own
-	looks              atomic.Int32  // at files, under way beside jobs: a file system that hangs may keep a thread that looks
+	rested             int64         // which of those two was last when Rest was called; the clock's own
 	conns              connections
 	locking            locking
 	files              follower
@@ -124,15 +112,7 @@ func New(opts Options) *Agent {
 	a.touch()
 	a.table.Store(&table{})
 	a.files.agent = a
-	if a.resume(opts.State) {
-		a.landed.Store(a.now().UnixMilli()) // what starting needed is to be given back as well
-	} else {
-		if len(opts.State) > 0 {
-			a.log.Warn("what was known before can't be taken over: it is loaded anew")
-		}
-		a.reload()
-	}
-	a.opts.State = nil // it holds tokens
+	a.reload()
 	a.work.Go(a.clock)
 	return a
 }

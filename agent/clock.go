@@ -100,16 +100,12 @@ func (a *Agent) clock() {
 	}
 }
 
-// rest tells whether there is something to do, and says when to look again (zero: no need). Only the clock calls it.
+// rest calls Rest when the time has come, and says when to look again (zero: no need). Only the clock calls it.
 func (a *Agent) rest(busy bool) (next time.Time) {
 	last := max(a.active.Load(), a.landed.Load())
 	now := a.now() // not before last, unless the clock was set
 	if a.opts.Rest == nil || !busy && last == a.rested {
 		return time.Time{}
-	}
-	if a.resting {
-		a.resting = false
-		a.opts.Rest(a, false)
 	}
 	if busy {
 		return time.Time{}
@@ -117,8 +113,8 @@ func (a *Agent) rest(busy bool) (next time.Time) {
 	if due := time.UnixMilli(last).Add(lull); now.Before(due) && due.Sub(now) <= lull {
 		return due
 	}
-	a.resting, a.rested = true, last
-	a.opts.Rest(a, true)
+	a.rested = last
+	a.opts.Rest()
 	return time.Time{}
 }
 

@@ -35,9 +35,7 @@ func (w *follower) follow(paths []string) {
 		}
 		w.dirs[dir] = true
 		notify := w.notify
-		w.agent.looks.Add(1)
 		w.agent.work.Go(func() { // the folder may be on a file system that hangs
-			defer w.agent.looks.Add(-1)
 			if notify.Add(dir) != nil {
 				w.mu.Lock()
 				defer w.mu.Unlock()
@@ -109,9 +107,7 @@ func (e *entry) glance() {
 	}
 	// In a goroutine of its own: a home on a network file system may hang.
 	e.looking, e.told = true, false
-	e.agent.looks.Add(1)
 	e.agent.work.Go(func() {
-		defer e.agent.looks.Add(-1)
 		changed := e.sight.Load().seen.changed()
 		e.mu.Lock()
 		defer e.mu.Unlock()

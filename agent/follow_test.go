@@ -202,21 +202,3 @@ func TestHangingFolder(t *testing.T) {
 		t.Errorf("once it answers again: %v", err)
 	}
 }
-
-// TestLooksAreCounted: a look under way is known of, also where the profile is gone meanwhile.
-func TestLooksAreCounted(t *testing.T) {
-	a := start(t, &provider{})
-	ask(t, a, protocol.TokenRequest{})
-	e := a.table.Load().find("claude")
-	e.mu.Lock() // which its end waits for
-	e.sight.Store(newSight(look([]string{filepath.Join(t.TempDir(), "record")}), true, true))
-	e.glance()
-	if n := a.looks.Load(); n != 1 {
-		t.Errorf("%d looks, want 1", n)
-	}
-	e.mu.Unlock()
-	a.Close(t.Context())
-	if n := a.looks.Load(); n != 0 {
-		t.Errorf("%d looks after all of them", n)
-	}
-}

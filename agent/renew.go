@@ -103,7 +103,7 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		e.agent.reloadIfChanged() // a renewal goes by the settings as they are now
 	}
 	sight := e.sight.Load()
-	changed := sight.changed(&e.agent.looks) // before the lock: it may take its time
+	changed := sight.changed() // before the lock: it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()

@@ -49,7 +49,6 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 		case err == nil:
 			delay = 0
 			a.receive(fd, first, admit, &conns)
-			l.taken()
 		case errors.Is(err, os.ErrClosed):
 			return err
 		case a.ending():
@@ -90,7 +89,6 @@ func (a *Agent) drain(l *Listener, first []byte, conns *sync.WaitGroup, admit Po
 			return
 		}
 		a.receive(fd, first, admit, conns)
-		l.taken()
 	}
 }
 
@@ -151,7 +149,6 @@ type conn struct {
 
 	mu   sync.Mutex
 	busy bool
-	wait bool      // the request under way is a watch, which loses nothing by being asked again
 	last time.Time // when the last request began
 	over bool      // no further request
 
@@ -241,27 +238,6 @@ func (s *connections) closeIdle() {
 	}
 }
 
-// hold keeps every connection as it is, with no request begun, until release. It is nil while one is under way that is more than a watch.
-func (s *connections) hold() (release func()) {
-	s.mu.Lock()
-	busy := false
-	for c := range s.open {
-		c.mu.Lock()
-		busy = busy || c.busy && !c.wait
-	}
-	release = func() {
-		for c := range s.open {
-			c.mu.Unlock()
-		}
-		s.mu.Unlock()
-	}
-	if busy {
-		release()
-		return nil
-	}
-	return release
-}
-
 // end closes c at once.
 func (c *conn) end() {
 	c.mu.Lock()
@@ -271,10 +247,10 @@ func (c *conn) end() {
 }
 
 // begin and finish mark a request under way. finish reports whether another may follow.
-func (c *conn) begin(frame []byte) {
+func (c *conn) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy, c.wait, c.last = true, protocol.Op(frame[1]) == protocol.OpWatch, time.Now()
+	c.busy, c.last = true, time.Now()
 }
 
 func (c *conn) finish() bool {
@@ -329,7 +305,7 @@ func (a *Agent) converse(c *conn, in []byte) {
 			}
 			return
 		}
-		c.begin(frame)
+		c.begin()
 		var misread error
 		out, misread = a.answer(c, frame, out[:0])
 		if err := c.write(out); err != nil || misread != nil {

@@ -51,8 +51,8 @@ func (v *sight) quick() bool {
 	return true
 }
 
-// changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile. looks counts it.
-func (v *sight) changed(looks *atomic.Int32) bool {
+// changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile.
+func (v *sight) changed() bool {
 	switch {
 	case len(v.paths) == 0:
 		return false
@@ -64,9 +64,7 @@ func (v *sight) changed(looks *atomic.Int32) bool {
 		return false
 	}
 	answer := make(chan bool, 1)
-	looks.Add(1)
 	go func() {
-		defer looks.Add(-1)
 		answer <- v.seen.changed()
 		v.asked.Store(false)
 	}()

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +18,6 @@ type socket struct {
 
 // acceptance is what one accept works on, here so that it allocates nothing.
 type acceptance struct {
-	turn   sync.Mutex // held from before a connection is accepted until it is taken
 	raw    syscall.RawConn
 	accept func(fd uintptr) bool
 	fd     int
@@ -41,12 +39,7 @@ func listening(ln *net.UnixListener) (socket, error) {
 	}
 	a.accept = func(fd uintptr) bool {
 		for {
-			a.turn.Lock()
-			if a.fd, a.err = acceptOn(int(fd)); a.err == nil {
-				return true
-			}
-			a.turn.Unlock()
-			switch a.err {
+			switch a.fd, a.err = acceptOn(int(fd)); a.err {
 			case unix.EINTR, unix.ECONNABORTED: // its peer is gone already
 			case unix.EAGAIN:
 				return false
@@ -58,9 +51,8 @@ func listening(ln *net.UnixListener) (socket, error) {
 	return socket{file, a}, nil
 }
 
-// accept returns the next connection: a descriptor that neither blocks nor survives an exec. Whoever got it calls taken once it has been
-// answered or is counted. The read deadline ends the wait. One goroutine may call it at a time. It fails with [os.ErrClosed] once the
-// socket is closed.
+// accept returns the next connection: a descriptor that neither blocks nor survives an exec. The read deadline ends the wait. One goroutine
+// may call it at a time. It fails with [os.ErrClosed] once the socket is closed.
 func (s socket) accept() (fd int, err error) {
 	switch err := s.accepting.raw.Read(s.accepting.accept); {
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -69,13 +61,4 @@ func (s socket) accept() (fd int, err error) {
 		return -1, os.ErrClosed
 	}
 	return s.accepting.fd, s.accepting.err
-}
-
-// taken is for after an accept without an error.
-func (s socket) taken() { s.accepting.turn.Unlock() }
-
-// hold keeps connections waiting, and whoever has one has taken it.
-func (s socket) hold() (release func()) {
-	s.accepting.turn.Lock()
-	return s.accepting.turn.Unlock
 }

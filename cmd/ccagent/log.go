@@ -28,25 +28,22 @@ func logFlags() []cli.Flag {
 	}
 }
 
-// openLog makes the logger that the flags describe, and returns its file, nil where that is standard error. opened is that file, if this process
-// has it from the image before: what may have become of its name must not end an agent that serves. Messages are constants;
-// everything from outside is an attribute, which every handler quotes, escapes or cleans.
-func openLog(c *cli.Context, opened *os.File) (*slog.Logger, *os.File, error) {
+// openLog makes the logger that the flags describe, and returns what closes its file. Messages are constants; everything from outside is
+// an attribute, which every handler quotes, escapes or cleans.
+func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return nil, nil, usagef(c, "--log-level %q is none of debug, info, warn, error", c.String("log-level"))
 	}
-	// Nor must a standard error that nobody reads any more. It is caught, not ignored: what is ignored stays so in the programs that are started.
+	// A standard error that nobody reads any more must not end an agent that serves. The signal is caught, not ignored: what is ignored stays so in the programs that are started.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	out, file := c.App.ErrWriter, opened
-	if name := c.String("log-file"); name != "" && file == nil {
-		var err error
-		if file, err = openLogFile(name); err != nil {
+	out, closeLog := c.App.ErrWriter, func() {}
+	if name := c.String("log-file"); name != "" {
+		f, err := openLogFile(name)
+		if err != nil {
 			return nil, nil, err
 		}
-	}
-	if file != nil {
-		out = file
+		out, closeLog = f, func() { f.Close() }
 	}
 	options := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
@@ -62,7 +59,7 @@ func openLog(c *cli.Context, opened *os.File) (*slog.Logger, *os.File, error) {
 	default:
 		return nil, nil, usagef(c, "--log-format %q is none of text, json", format)
 	}
-	return slog.New(h), file, nil
+	return slog.New(h), closeLog, nil
 }
 
 func openLogFile(name string) (*os.File, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime"
 	"syscall"
 	"time"
@@ -34,8 +35,7 @@ run it yourself to watch its log or below a service manager.
 With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
 nothing else, for a container or another user (ccagent help remote), and asks your agent for them.
 
-SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again. On Linux an idle agent that has grown
-re-executes itself to give memory back: it keeps its pid, its socket and its tokens.
+SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
 
 EXAMPLE:
    ccagent serve --log-level debug
@@ -69,19 +69,15 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	inherited, err := agent.Inherited() // before hardening: it names the process, which an undumpable one may not
-	if err != nil {
-		return err
-	}
 	if err := harden(); err != nil {
 		return err
 	}
-	log, logFile, err := openLog(c, inherited.Log)
+	log, closeLog, err := openLog(c)
 	if err != nil {
 		return err
 	}
-	defer logFile.Close()
-	err = serveLogged(c, log, logFile, inherited)
+	defer closeLog()
+	err = serveLogged(c, log)
 	if err != nil && c.String("log-file") != "" {
 		// Standard error gets it from main, but that of a detached agent nobody reads.
 		log.Error("the agent failed", "error", err)
@@ -89,9 +85,9 @@ func serve(c *cli.Context) error {
 	return err
 }
 
-func serveLogged(c *cli.Context, log *slog.Logger, logFile *os.File, inherited agent.Inheritance) error {
+func serveLogged(c *cli.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(c.Context, patience)
-	listener, activated, err := listen(ctx, inherited)
+	listener, activated, err := listen(ctx)
 	cancel()
 	if errors.Is(err, agent.ErrRunning) {
 		log.Info("not started: another agent answers on this socket")
@@ -106,11 +102,6 @@ func serveLogged(c *cli.Context, log *slog.Logger, logFile *os.File, inherited a
 	env := getenv
 	file, _ := env.configFile()
 	sessions := newLockOn(log)
-	signals := newSignals()
-	defer signals.stop()
-	memory := newTrimmer(log, inherited.Listener != nil, func(a *agent.Agent) error {
-		return a.Reexec(listener, logFile, signals.without)
-	})
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
 			config, _, err := loadConfig(env)
@@ -125,30 +116,34 @@ func serveLogged(c *cli.Context, log *slog.Logger, logFile *os.File, inherited a
 		Build:       buildVersion(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
-		Rest:        memory.rest,
-		State:       inherited.State,
+		Rest:        returnMemory,
 	})
-	inherited.Forget()
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
 	go sessions.watch(watching, func() { a.Lock(protocol.Secret{}) })
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	done := make(chan struct{})
 	defer close(done)
-	go signals.handle(done, func(s os.Signal) {
-		if s == syscall.SIGHUP {
-			a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
-			return
+	defer signal.Stop(signals)
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandReload})
+					continue
+				}
+				log.Info("stopping", "signal", s.String())
+				notify(daemon.SdNotifyStopping)
+				a.Stop()
+			case <-done:
+				return
+			}
 		}
-		log.Info("stopping", "signal", s.String())
-		notify(daemon.SdNotifyStopping)
-		a.Stop()
-	})
+	}()
 
-	if inherited.Listener != nil {
-		log.Info("re-executed to give memory back", "pid", os.Getpid())
-	} else {
-		log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
-	}
+	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
 	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
 	serveErr := a.Serve(listener, agent.OnlyUser(uint32(os.Geteuid())))
 	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")
@@ -161,11 +156,8 @@ func serveLogged(c *cli.Context, log *slog.Logger, logFile *os.File, inherited a
 	return nil
 }
 
-// listen returns the socket that this process has already, the one that a service manager made, or one of our own.
-func listen(ctx context.Context, inherited agent.Inheritance) (_ *agent.Listener, activated bool, _ error) {
-	if inherited.Listener != nil {
-		return inherited.Listener, false, nil
-	}
+// listen returns the socket that a service manager made, or one of our own.
+func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
 	ln, err := activationListener()
 	if err != nil {
 		return nil, false, &protocol.Error{Code: protocol.CodeConfig, Message: "socket activation: " + err.Error(), Hint: "the units that come with ccagent hand over one Unix socket"}

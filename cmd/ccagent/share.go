@@ -73,11 +73,11 @@ func serveExport(c *cli.Context) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	log, logFile, err := openLog(c, nil)
+	log, closeLog, err := openLog(c)
 	if err != nil {
 		return err
 	}
-	defer logFile.Close()
+	defer closeLog()
 	l, err := listenExport(c.String("export"), uids, c.Int("allow-gid"))
 	if err != nil {
 		return err

@@ -51,9 +51,9 @@ func (b *bench) memory(ctx context.Context) ([]row, error) {
 	}
 	each := (manyAnonymous-oneAnonymous)/int64(b.profiles-1) - int64(len(fakeToken))
 	return []row{
-		memoryRow(fmt.Sprintf("agent memory, idle, after serving %d requests and renewing %d times: anonymous", lightRequests, lightRenewals), 5*mib/2, lightAnonymous),
+		memoryRow(fmt.Sprintf("agent memory, idle, after serving %d requests and renewing %d times: anonymous", lightRequests, lightRenewals), 9*mib/2, lightAnonymous),
 		memoryRow("the same, resident", 9*mib, lightResident),
-		memoryRow("agent memory, idle, after all of the above: anonymous", 5*mib/2, anonymous),
+		memoryRow("agent memory, idle, after all of the above: anonymous", 9*mib/2, anonymous),
 		memoryRow("the same, resident", 9*mib, resident),
 		{fmt.Sprintf("%d profiles loaded, each beyond its token", b.profiles), "≤ 2 KiB", fmt.Sprintf("%.2f KiB", float64(each)/1024), each <= 2048},
 	}, nil

@@ -236,29 +236,6 @@ func TestUserManager(t *testing.T) {
 		c.settled(provider)
 	})
 
-	t.Run("re-execute", func(t *testing.T) {
-		pid := c.must("cchelper >/dev/null; systemctl --user show -P MainPID ccagent.service")
-		c.must("for i in $(seq 100); do ccagent token --min-ttl 48h >/dev/null || exit; done") // for longer than any lives
-		wait(t, "the agent to re-execute itself", func() bool { return strings.Contains(c.try("journalctl --user --no-pager").stdout, "re-executed") })
-		asked := provider.Counts().Requests
-		if token := c.must("cchelper --no-start"); token != c.stored().AccessToken || provider.Counts().Requests != asked {
-			t.Errorf("printed %q, and %d requests at the provider", token, provider.Counts().Requests-asked)
-		}
-		for property, want := range map[string]string{"MainPID": pid, "ActiveState": "active", "NRestarts": "0"} {
-			if got := c.must("systemctl --user show -P " + property + " ccagent.service"); got != want {
-				t.Errorf("%s is %q, want %q", property, got, want)
-			}
-		}
-		if got := c.must("ps -o comm= -p " + pid); got != "ccagent" {
-			t.Errorf("the process is called %q", got)
-		}
-		if r := c.try("cat /proc/" + pid + "/environ"); r.exit == 0 || r.stdout != "" {
-			t.Errorf("others look into it: exit %d, %q", r.exit, r.stdout)
-		}
-		c.must("systemctl --user reload ccagent.service; ccagent refresh")
-		c.settled(provider)
-	})
-
 	t.Run("stop", func(t *testing.T) {
 		c.must("systemctl --user stop ccagent.service")
 		if token := c.must("cchelper --no-start"); !provider.Live(token) {
