@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,12 +23,18 @@ type forbidden map[string]string
 
 // wire is what must stay out of the smallest program.
 var wire = forbidden{
-	"net":           "the helper speaks to one Unix socket by system calls: package net doubles its size and slows its start",
-	"net/http":      "the wire knows nothing of the network",
-	"log/slog":      "the wire reports by its errors alone",
-	"encoding/json": "frames are RFC 4251 fields; reflection has no place on the hot path",
-	"crypto/...":    "the wire needs no cryptography, and its packages test themselves at each start",
-	"os/exec":       "the one program it starts is started by fork and exec, with nothing inherited",
+	"net":        "the helper speaks to one Unix socket by system calls: package net doubles its size and slows its start",
+	"net/http":   "the wire knows nothing of the network",
+	"log/slog":   "the wire reports by its errors alone",
+	"crypto/...": "the wire needs no cryptography, and its packages test themselves at each start",
+	"os/exec":    "the one program it starts is started by fork and exec, with nothing inherited",
+}
+
+// with is what a room must not link beyond what others must not.
+func (f forbidden) with(path, reason string) forbidden {
+	more := maps.Clone(f)
+	more[path] = reason
+	return more
 }
 
 // rooms says for each folder that promises something what it imports, as ARCHITECTURE.md tells it. A folder that is not
@@ -39,7 +46,7 @@ var rooms = map[string]struct {
 }{
 	"protocol": {
 		mayImport: []string{"golang.org/x/sys/..."},
-		never:     wire,
+		never:     wire.with("encoding/json", "frames are RFC 4251 fields; reflection has no place on the hot path"),
 	},
 	"protocol/protocoltest": {
 		mayImport: []string{module + "/protocol"},

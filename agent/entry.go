@@ -146,6 +146,13 @@ func (e *entry) checkHost(req *protocol.TokenRequest) error {
 			return nil
 		}
 	}
+	if req.Host == protocol.UnnamedHost {
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "profile " + p.Name + " lists hosts, and the tool does not name the one that it asks for",
+			Hint:    "have it say so: for kubectl, set provideClusterInfo: true in the exec section of its kubeconfig",
+		}
+	}
 	return &protocol.Error{
 		Code:    protocol.CodeDenied,
 		Message: "profile " + p.Name + " does not list this host",

@@ -44,7 +44,7 @@ type TokenRequest struct {
 	MinTTL   time.Duration // how long the token must live at least; sent in milliseconds
 	Force    bool          // renew first, whatever the token in hand
 	HalfLife bool          // at least half of the token's lifetime must be left (for a program that cannot ask again)
-	Host     string        // the host the token is meant for, "" when unknown; a profile with hosts refuses others
+	Host     string        // the host the token is meant for, "" when unknown, or UnnamedHost; a profile with hosts refuses others
 	Home     Home
 	// Since makes a forced request safe to repeat: a token that was issued at that time or later answers it. [Client] fills
 	// it in where it is zero, before the first try.
@@ -56,6 +56,9 @@ type TokenRequest struct {
 	// who is at the socket) asking sooner is taken to have been refused, and gets a renewed token, once in that time. 0: not wanted.
 	ReaskWindow time.Duration
 }
+
+// UnnamedHost is a host that a tool has in mind and does not name. No profile lists it, so one that lists hosts refuses it.
+const UnnamedHost = "?"
 
 // Kind says what a token is, which decides how it is sent.
 type Kind string

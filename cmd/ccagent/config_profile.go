@@ -16,7 +16,7 @@ import (
 )
 
 // hostName is what cchelper can read in a tool's question; a name that no question can match is a mistake.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 // providers says which keys a provider's table may hold beyond those of every profile, and which stores it can use; the
 // first store is the default.
@@ -81,7 +81,9 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 
 	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: t.Provider, Store: t.Store}}
 	for _, host := range t.Hosts {
-		if _, err := netip.ParseAddr(host); err != nil && !hostName.MatchString(host) {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			host = addr.String() // as cchelper writes it
+		} else if !hostName.MatchString(host) {
 			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international one is written xn--...", host)
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))

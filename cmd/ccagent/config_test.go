@@ -79,7 +79,7 @@ provider = "claude"
 config_dir = "~/work"
 token_url = "http://127.0.0.1:9/token"
 headers = { x-one = "1" }
-hosts = ["API.example.com"]
+hosts = ["API.example.com", "2001:DB8:0::1"]
 [profiles.vault]
 provider = "command"
 command = ["vault", "print", "token"]
@@ -106,7 +106,7 @@ provider = "static"
 	}
 	dir := filepath.Join(env("HOME"), "work")
 	if w := settings["Work"]; w.ConfigDir != dir || config.Profiles[0].ConfigDir != dir || w.TokenURL != "http://127.0.0.1:9/token" ||
-		fmt.Sprint(w.Headers) != "map[x-one:1]" || config.Profiles[0].Hosts[0] != "api.example.com" {
+		fmt.Sprint(w.Headers) != "map[x-one:1]" || fmt.Sprint(config.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
 		t.Errorf("Work %+v", w)
 	}
 	if v := settings["vault"]; len(v.Command) != 3 || v.TTL != 30*time.Minute || v.Timeout != 5*time.Second || v.Store != "auto" {
@@ -190,6 +190,7 @@ func TestConfigErrors(t *testing.T) {
 		{"host with a scheme", "[profiles.claude]\nhosts=['https://a']", ":2: profiles.claude: hosts"},
 		{"host with a port", "[profiles.claude]\nhosts=['a:443']", ":2: profiles.claude: hosts"},
 		{"host in letters of its own", "[profiles.claude]\nhosts=['bücher.example']", "xn--"},
+		{"host that ends in a dot", "[profiles.claude]\nhosts=['git.example.com.']", ":2: profiles.claude: hosts"},
 		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
 		{"relative program", "[profiles.x]\nprovider='command'\ncommand=['./login.sh']", `:3: profiles.x: command: "./login.sh" is neither`},
 		{"relative assertion program", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_command=['bin/a']", `:5: profiles.x: assertion_command: "bin/a" is neither`},

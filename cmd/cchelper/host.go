@@ -1,46 +1,53 @@
 package main
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// hostOf returns the host of a URL, or of host[:port] with or without a path, in lower case. Whatever two programs could read
-// in two ways is refused, and so is a host without TLS (RFC 6750 §5.3) unless it is this machine.
+// hostOf returns the host of a URL, as hostAt does.
 func hostOf(url string) (string, error) {
+	scheme, authority, err := splitURL(url)
+	if err != nil {
+		return "", err
+	}
+	return hostAt(scheme, authority)
+}
+
+// splitURL returns a URL's scheme and authority as they are written. It refuses what some programs drop or take for a slash.
+func splitURL(url string) (scheme, authority string, err error) {
 	scheme, rest, ok := strings.Cut(url, "://")
-	if !ok {
-		scheme, rest = "https", url
+	if !ok || strings.ContainsFunc(url, func(c rune) bool { return c <= ' ' || c > '~' || c == '\\' }) {
+		return "", "", badHost()
 	}
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
 		rest = rest[:end]
 	}
-	host := strings.ToLower(rest)
-	if strings.HasPrefix(host, "[") { // an IPv6 address
-		end := strings.IndexByte(host, ']')
-		if end < 0 || len(host) > end+1 && host[end+1] != ':' || !strings.Contains(host[:end], ":") {
+	return scheme, rest, nil
+}
+
+// hostAt returns the host of host[:port], in lower case and without brackets. Whatever two programs could read in two ways is
+// refused, and so is a host without TLS (RFC 6750 §5.3) unless it is this machine.
+func hostAt(scheme, authority string) (string, error) {
+	host, port, hasPort := strings.ToLower(authority), "", false
+	if literal, ok := strings.CutPrefix(host, "["); ok {
+		literal, rest, closed := strings.Cut(literal, "]")
+		addr, err := netip.ParseAddr(literal)
+		if !closed || err != nil || !addr.Is6() || addr.Zone() != "" {
 			return "", badHost()
 		}
-		host, rest = host[1:end], host[end+1:]
-	} else {
-		host, rest, _ = strings.Cut(host, ":")
-		if rest != "" {
-			rest = ":" + rest
-		}
-	}
-	for _, c := range strings.TrimPrefix(rest, ":") {
-		if c < '0' || c > '9' {
+		host = addr.String()
+		if port, hasPort = strings.CutPrefix(rest, ":"); rest != "" && !hasPort {
 			return "", badHost()
 		}
-	}
-	for _, c := range host {
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_' || c == ':') {
-			return "", badHost()
-		}
-	}
-	switch {
-	case host == "":
+	} else if host, port, hasPort = strings.Cut(host, ":"); !isName(host) {
 		return "", badHost()
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0) {
+		return "", badHost()
+	}
+	switch scheme = strings.ToLower(scheme); {
 	case scheme == "https", scheme == "http" && (host == "localhost" || host == "127.0.0.1" || host == "::1"):
 		return host, nil
 	case scheme == "http":
@@ -49,46 +56,16 @@ func hostOf(url string) (string, error) {
 	return "", wrongUsage("only https has a use for a token")
 }
 
+// isName reports whether host is a name as the DNS has it: an international one is written xn--..., and no dot ends it.
+func isName(host string) bool {
+	for label := range strings.SplitSeq(host, ".") {
+		if label == "" || strings.ContainsFunc(label, func(c rune) bool {
+			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_'
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 func badHost() error { return wrongUsage("the host that the tool names can't be read safely") }
-
-// onlyMember reads a JSON object with one member, a string of ASCII: all that bazel sends.
-func onlyMember(text, key string) (string, bool) {
-	text = strings.TrimSpace(text)
-	for _, want := range []string{"{", `"` + key + `"`, ":", `"`} {
-		rest, ok := strings.CutPrefix(text, want)
-		if !ok {
-			return "", false
-		}
-		if text = rest; want != `"` {
-			text = strings.TrimLeft(text, " \t\r\n")
-		}
-	}
-	var value []byte
-	for len(text) > 0 && text[0] != '"' {
-		c := text[0]
-		text = text[1:]
-		if c == '\\' {
-			var ok bool
-			if c, text, ok = escape(text); !ok {
-				return "", false
-			}
-		}
-		value = append(value, c)
-	}
-	rest, ok := strings.CutPrefix(text, `"`)
-	return string(value), ok && strings.TrimSpace(rest) == "}"
-}
-
-// escape reads what follows a backslash. Bazel writes = and & of a URL as \u003d and \u0026.
-func escape(text string) (c byte, rest string, ok bool) {
-	switch {
-	case text == "":
-		return 0, "", false
-	case strings.IndexByte(`"\/`, text[0]) >= 0:
-		return text[0], text[1:], true
-	case text[0] != 'u' || len(text) < 5:
-		return 0, "", false
-	}
-	n, err := strconv.ParseUint(text[1:5], 16, 16)
-	return byte(n), text[5:], err == nil && n < 0x80
-}

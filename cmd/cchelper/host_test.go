@@ -3,35 +3,67 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 func TestHostOf(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
-		"https://git.example.com/x":      "git.example.com",
-		"https://GIT.example.com:8443":   "git.example.com",
-		"git.example.com":                "git.example.com",
-		"git.example.com:5000/v2/":       "git.example.com",
-		"https://git.example.com?x":      "git.example.com",
-		"https://git.example.com#x":      "git.example.com",
-		"http://localhost:3000":          "localhost",
-		"http://[::1]:3000/x":            "::1",
-		"https://[2001:db8::1]":          "2001:db8::1",
-		"http://git.example.com":         "",
-		"ftp://git.example.com":          "",
-		"https://":                       "",
-		"":                               "",
-		"https://user@git.example.com":   "",
-		"https://git.example.com\\@evil": "",
-		"https://git.example.com:8x":     "",
-		"https://git.example.com%2f":     "",
-		"https://git.example.com evil":   "",
-		"https://gıt.example.com":        "",
-		"https://[::1":                   "",
-		"https://[git.example.com]":      "",
-		"https://git.example.com\r":      "",
-		"https://[::1]evil":              "",
-		"https://git.example.com\nx":     "",
+		"https://git.example.com/x":          "git.example.com",
+		"https://GIT.example.com:8443":       "git.example.com",
+		"HTTPS://git.example.com/":           "git.example.com",
+		"https://git.example.com?x":          "git.example.com",
+		"https://git.example.com#x":          "git.example.com",
+		"http://localhost:3000":              "localhost",
+		"http://[::1]:3000/x":                "::1",
+		"http://[0:0::1]":                    "::1",
+		"https://[2001:DB8:0::1]":            "2001:db8::1",
+		"https://xn--gt-eka.example.com":     "xn--gt-eka.example.com",
+		"git.example.com":                    "",
+		"//git.example.com":                  "",
+		"https:git.example.com":              "",
+		"https:/git.example.com":             "",
+		"https:///git.example.com":           "",
+		"http://git.example.com":             "",
+		"http://localhost.":                  "",
+		"http://localhost.example.com":       "",
+		"http://127.0.0.1.example.com":       "",
+		"http://[::ffff:192.0.2.1]":          "",
+		"ftp://git.example.com":              "",
+		"https://":                           "",
+		"":                                   "",
+		"https://user@git.example.com":       "",
+		"https://git.example.com@evil":       "",
+		"https://git.example.com:443@evil":   "",
+		"https://git.example.com:x@evil":     "",
+		"https://git.example.com\\@evil":     "",
+		"https://git.example.com/\\@evil":    "",
+		"https://git.example.com:8x":         "",
+		"https://git.example.com:":           "",
+		"https://git.example.com:0":          "",
+		"https://git.example.com:65536":      "",
+		"https://git.example.com:1:2":        "",
+		"https://git.example.com.":           "",
+		"https://git..example.com":           "",
+		"https://.git.example.com":           "",
+		"https://git.example.com%2f":         "",
+		"https://git.example.com evil":       "",
+		"https://git.example.com,evil":       "",
+		"https://gıt.example.com":            "",
+		"https://git。example.com":            "",
+		"https://git.example.com/ü":          "",
+		"https://[::1":                       "",
+		"https://[git.example.com]":          "",
+		"https://[192.0.2.1]":                "",
+		"https://[fe80::1%25eth0]":           "",
+		"https://[::1]evil":                  "",
+		"https://git.example.com\r":          "",
+		"https://git.example.com\nx":         "",
+		"https://git.example.com\x00.evil":   "",
+		"https://git.example.com/\thttps://": "",
+		"https://git.example.com\xff":        "",
+		" https://git.example.com":           "",
 	} {
 		if got, err := hostOf(url); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", url, got, err, want)
@@ -39,45 +71,150 @@ func TestHostOf(t *testing.T) {
 	}
 }
 
-func TestOnlyMember(t *testing.T) {
+// What is no host[:port] is refused where a tool says that and no URL.
+func TestHostAt(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{
-		`{"uri":"https://a"}`:                  "https://a",
-		" { \"uri\" : \"https://a\" } \n":      "https://a",
-		`{"uri":"https://a","uri":"evil"}`:     "",
-		`{"uri":"https:\/\/a?b\u003dc\u0026"}`: "https://a?b=c&",
-		`{"uri":"https://a\u0022"}`:            `https://a"`,
-		`{"uri":"https://a\u0131"}`:            "",
-		`{"uri":"https://a\u+031"}`:            "",
-		`{"uri":"https://a\u003"}`:             "",
-		`{"uri":"https://a\n"}`:                "",
-		`{"uri":"https://a\"}`:                 "",
-		`{"uri":"https://a\`:                   "",
-		`{"x":"https://a"}`:                    "",
-		`{"uri":"https://a"`:                   "",
-		`{"uri":1}`:                            "",
-		``:                                     "",
+	for authority, want := range map[string]string{
+		"git.example.com": "git.example.com", "git.example.com:8443": "git.example.com", "[::1]:1": "::1",
+		"git.example.com/x": "", "git.example.com?": "", "git.example.com#": "", "https://git.example.com": "", "::1": "", "": "",
 	} {
-		if got, ok := onlyMember(text, "uri"); ok != (want != "") || ok && got != want {
-			t.Errorf("%s: %q, %v", text, got, ok)
+		if got, err := hostAt("https", authority); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", authority, got, err, want)
 		}
 	}
 }
 
-// A carriage return ends no line of git's: what looks like two to others is one host that nobody has.
-func TestGitLines(t *testing.T) {
+func TestBazelRequest(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"protocol=https\nhost=git.example.com\n\nhost=evil.example\n":         "git.example.com",
-		"protocol=https\nhost=git.example.com\r\n":                            "",
-		"protocol=https\nhost=evil.example\rhost=git.example.com\n":           "",
-		"protocol=https\rhost=evil.example\nhost=git.example.com\n":           "",
-		"protocol=https\nhost=git.example.com\x00.evil.example\n":             "",
-		"protocol=https\nhost=evil.example\nusername=a\nhost=git.example.com": "git.example.com", // git's own last word
+		`{"uri":"https://a"}`:                               "a",
+		" { \"uri\" : \"https://a\" } \n":                   "a",
+		`{"uri":"https:\/\/a?b\u003dc\u0026"}`:              "a",
+		`{"uri":"https://a","other":{"uri":"b"}}`:           "a",
+		`{"other":{"uri":"https://b"}}`:                     "",
+		`{"uri":"https://a","uri":"https://b"}`:             "",
+		`{"uri":"https://a","URI":"https://b"}`:             "",
+		`{"uri":"https://a","ur\u0131":"x"}`:                "a", // a dotless i is another letter
+		`{"Uri":"https://a"}`:                               "",
+		`{"uri":"https://a"}{"uri":"https://b"}`:            "",
+		`{"uri":"https://a"}]`:                              "",
+		`{"uri":"https://a",}`:                              "",
+		`{"uri":"https://a\u0022"}`:                         "",
+		`{"uri":"https://a\u0131"}`:                         "",
+		`{"uri":"https://a\ud800"}`:                         "",
+		`{"uri":"https://a\u0000"}`:                         "",
+		`{"uri":"https://a\n"}`:                             "",
+		"{\"uri\":\"https://a/\xff\"}":                      "",
+		"\ufeff" + `{"uri":"https://a"}`:                    "",
+		`{"uri":["https://a"]}`:                             "",
+		`{"uri":"https://a"`:                                "",
+		`["uri","https://a"]`:                               "",
+		`{"uri":null}`:                                      "",
+		`{"uri":1}`:                                         "",
+		`null`:                                              "",
+		``:                                                  "",
+		strings.Repeat(`{"uri":`, 9000):                     "",
+		strings.Repeat(" ", 64<<10) + `{"uri":"https://a"}`: "",
 	} {
-		q, err := git([]string{"get"}, strings.NewReader(text), nil)
-		if q.host != want || err == nil && q.answer != nil && want == "" {
-			t.Errorf("%q: %q, %v", text, q.host, err)
+		q, err := bazel([]string{"get"}, strings.NewReader(text), nil)
+		if q.host != want || (err == nil) != (want != "") {
+			t.Errorf("%.80q: %q, %v; want %q", text, q.host, err, want)
+		}
+	}
+}
+
+// The cluster is the one that kubectl will talk to, however its JSON is written. What can't be read gets no token.
+func TestClusterOf(t *testing.T) {
+	t.Parallel()
+	of := func(spec string) string {
+		return `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":` + spec + `}`
+	}
+	for info, want := range map[string]string{
+		"":                         protocol.UnnamedHost,
+		of(`{"interactive":true}`): protocol.UnnamedHost,
+		of(`{"cluster":{"server":"https://a:6443/x"}}`):                                     "a",
+		of("{ \"cluster\" : {\n\"server\" : \"https://a\"} }"):                              "a",
+		of(`{"cluster":{"config":{"server":"https://b"},"server":"https://a"}}`):            "a",
+		of(`{"cluster":{"server":"https://a","config":{"server":"https://b","server":1}}}`): "a",
+		of(`{"cluster":{"s\u0065rver":"https://a"}}`):                                       "a",
+		of(`{"server":"https://b","cluster":{"server":"https://a"}}`):                       "a",
+		of(`{"cluster":{"config":{"server":"https://b"}}}`):                                 "",
+		of(`{"cluster":{"server":"https://a","server":"https://b"}}`):                       "",
+		of(`{"cluster":{"server":"https://a","\u0073erver":"https://b"}}`):                  "",
+		of(`{"cluster":{"server":"https://a","Server":"https://b"}}`):                       "",
+		of(`{"cluster":{"server":"https://a","\u017ferver":"https://b"}}`):                  "",
+		of(`{"cluster":{"Server":"https://a"}}`):                                            "",
+		of(`{"cluster":{"server":"https://a"},"Cluster":{"server":"https://b"}}`):           "",
+		of(`{"Cluster":{"server":"https://a"}}`):                                            "",
+		of(`{"cluster":{"server":"http://a"}}`):                                             "",
+		of(`{"cluster":{"server":"a:6443"}}`):                                               "",
+		of(`{"cluster":{"server":""}}`):                                                     "",
+		of(`{"cluster":{"server":null}}`):                                                   "",
+		of(`{"cluster":{"server":["https://a"]}}`):                                          "",
+		of(`{"cluster":{}}`):          "",
+		of(`{"cluster":null}`):        "",
+		of(`{"cluster":"https://a"}`): "",
+		of(`[]`):                      "",
+		of(`null`):                    "",
+		of(`{"cluster":{"server":"https://a"}}`) + "x":                                               "",
+		of(`{"cluster":{"server":"https://a"},}`):                                                    "",
+		of(`{"cluster":{"server":"https://a"}},"spec":{"cluster":{"server":"https://b"}}`):           "",
+		of(`{"cluster":{"server":"https://a"}},"kind":"ExecCredential"`):                             "",
+		of("{\"cluster\":{\"server\":\"https://a\"},\"x\":\"\xff\"}"):                                "",
+		`{"kind":"ExecCredential","spec":{"cluster":{"server":"https://a"}}}`:                        "",
+		`{"apiVersion":"client.authentication.k8s.io/v1","spec":{"cluster":{"server":"https://a"}}}`: "",
+		`{"apiVersion":"client.authentication.k8s.io/v1","kind":"Pod"}`:                              "",
+		`{"apiVersion":"client.authentication.k8s.io/v1beta1","kind":"ExecCredential"}`:              "",
+		" ":                               "",
+		"client.authentication.k8s.io/v1": "",
+	} {
+		if got, err := clusterOf(info); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", info, got, err, want)
+		}
+	}
+}
+
+// Whatever git itself, or a program between it and us, could read in another way gets nothing.
+func TestGitAttributes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"protocol=https\nhost=git.example.com\n":                                                 "git.example.com",
+		"protocol=https\nhost=git.example.com":                                                   "git.example.com",
+		"protocol=https\nhost=git.example.com\n\n\n":                                             "git.example.com",
+		"capability[]=authtype\nprotocol=https\nhost=git.example.com:8443\npath=a=b\xff\n":       "git.example.com",
+		"wwwauth[]=Basic realm=\"\xfc\"\nwwwauth[]=Bearer\nprotocol=https\nhost=git.example.com": "git.example.com",
+		"protocol=https\nhost=git.example.com\n\nhost=evil.example\n":                            "",
+		"protocol=https\nhost=git.example.com\r\n":                                               "",
+		"protocol=https\r\nhost=git.example.com\r\n":                                             "",
+		"protocol=https\nhost=evil.example\rhost=git.example.com\n":                              "",
+		"protocol=https\rhost=evil.example\nhost=git.example.com\n":                              "",
+		"protocol=https\nhost=git.example.com\nusername=a\rhost=evil.example\n":                  "",
+		"protocol=https\nhost=git.example.com\x00.evil.example\n":                                "",
+		"protocol=https\nhost=evil.example\nhost=git.example.com\n":                              "",
+		"protocol=https\nhost=git.example.com\nHost=evil.example\n":                              "",
+		"protocol=https\nho\u017ft=git.example.com\n":                                            "",
+		"protocol=https\nprotocol=https\nhost=git.example.com\n":                                 "",
+		"protocol=https\nhost=git.example.com\nurl=https://evil.example\n":                       "",
+		"url=https://git.example.com\n":                                                          "",
+		"protocol=https\nhost=git.example.com\nevil\n":                                           "",
+		"protocol=https\nhost=git.example.com\nusername=\xff\n":                                  "",
+		"protocol=https\nhost=git.example.com/.evil.example\n":                                   "",
+		"protocol=https\nhost=git.example.com@evil.example\n":                                    "",
+		"protocol=https\nhost=\n":                                                                "",
+		"protocol=https\n":                                                                       "",
+		"host=git.example.com\n":                                                                 "",
+		"protocol=http\nhost=git.example.com\n":                                                  "",
+		"":                                                                                       "",
+	} {
+		for _, act := range []string{"get", "erase"} {
+			said := text
+			if act == "erase" {
+				said = "password=fake-forge-1\n" + text
+			}
+			q, err := git([]string{act}, strings.NewReader(said), nil)
+			if q.host != want || (err == nil) != (want != "") || (q.answer != nil) != (want != "") {
+				t.Errorf("%s %q: %q, %v; want %q", act, said, q.host, err, want)
+			}
 		}
 	}
 }

@@ -102,7 +102,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		if q, err = o.tool(o.operands, stdin, getenv); err != nil || q.answer == nil {
 			return q.instead, "", err
 		}
-		req.Host, req.Listed = q.host, q.host != ""
+		req.Host, req.Listed = q.host, q.host != protocol.UnnamedHost
 	}
 	client, err := protocol.ClientFromEnv(!o.noStart)
 	if err != nil {

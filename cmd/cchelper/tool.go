@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -13,7 +15,7 @@ type tool func(operands []string, stdin io.Reader, getenv func(string) string) (
 
 // question is what a tool wants to know.
 type question struct {
-	host     string // where the token will go, "" where the tool does not say
+	host     string // where the token will go, or protocol.UnnamedHost; "" where no token is asked for
 	answer   func(t protocol.Token, username string) string
 	instead  string // the whole answer, where answer is nil: no token is asked for
 	without  string // the answer for a host that the profile does not list; "": an error
@@ -93,16 +95,8 @@ func kubectl(operands []string, _ io.Reader, getenv func(string) string) (q ques
 	if len(operands) > 0 {
 		return q, wrongUsage("the format exec-credential takes flags only")
 	}
-	if info := getenv("KUBERNETES_EXEC_INFO"); info != "" {
-		if !strings.Contains(info, `"client.authentication.k8s.io/v1"`) {
-			return q, wrongUsage("kubectl asks for another version than client.authentication.k8s.io/v1: set that in its kubeconfig")
-		}
-		if _, server, ok := strings.Cut(info, `"server":"`); ok {
-			server, _, _ = strings.Cut(server, `"`)
-			if q.host, err = hostOf(server); err != nil {
-				return q, err
-			}
-		}
+	if q.host, err = clusterOf(getenv("KUBERNETES_EXEC_INFO")); err != nil {
+		return q, err
 	}
 	q.answer = func(t protocol.Token, _ string) string {
 		expiry := ""
@@ -112,6 +106,49 @@ func kubectl(operands []string, _ io.Reader, getenv func(string) string) (q ques
 		return `{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":` + quote(t.Value.Reveal()) + expiry + "}}\n"
 	}
 	return q, nil
+}
+
+// clusterOf returns the host of the cluster that KUBERNETES_EXEC_INFO names.
+func clusterOf(info string) (string, error) {
+	if info == "" {
+		return protocol.UnnamedHost, nil
+	}
+	unreadable := func(err error) (string, error) {
+		return "", wrongUsage("KUBERNETES_EXEC_INFO can't be read safely: " + err.Error())
+	}
+	root, err := documentOf([]byte(info))
+	if err != nil {
+		return unreadable(err)
+	}
+	kind, err := root.text("kind")
+	if err != nil {
+		return unreadable(err)
+	}
+	version, err := root.text("apiVersion")
+	switch {
+	case err != nil:
+		return unreadable(err)
+	case kind != "ExecCredential":
+		return unreadable(errors.New("its kind is not ExecCredential"))
+	case version != "client.authentication.k8s.io/v1":
+		return "", wrongUsage("kubectl asks for another version than client.authentication.k8s.io/v1: set that in its kubeconfig")
+	}
+	spec, err := root.object("spec")
+	if err != nil {
+		return unreadable(err)
+	}
+	cluster, err := spec.object("cluster")
+	if err != nil {
+		return unreadable(err)
+	}
+	if cluster == nil {
+		return protocol.UnnamedHost, nil
+	}
+	server, err := cluster.text("server")
+	if err != nil {
+		return unreadable(err)
+	}
+	return hostOf(server)
 }
 
 // git is gitcredentials(7): lines of key=value up to an empty one. What git wants stored is the token that it was given; what it
@@ -125,18 +162,18 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	if err != nil {
 		return q, err
 	}
-	said := map[string]string{}
-	for line := range strings.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=") // a carriage return is part of the value
-		if !ok {
-			break
-		}
-		said[key] = value
+	said, err := attributes(text)
+	if err != nil {
+		return q, wrongUsage("what git says can't be read safely: " + err.Error())
 	}
-	if said["host"] == "" || said["protocol"] != "https" && said["protocol"] != "http" {
+	switch said["protocol"] {
+	case "https", "http":
+	case "":
+		return q, wrongUsage("git names no protocol")
+	default:
 		return q, nil // a certificate's passphrase, a mail server: nothing of ours
 	}
-	if q.host, err = hostOf(said["protocol"] + "://" + said["host"]); err != nil {
+	if q.host, err = hostAt(said["protocol"], said["host"]); err != nil {
 		return q, err
 	}
 	if act == "erase" {
@@ -155,6 +192,44 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 		return "username=" + username + "\npassword=" + t.Value.Reveal() + "\n" + expiry
 	}
 	return q, nil
+}
+
+// attributes are the lines of git's credential protocol, key=value up to an empty line or the end. An attribute whose name ends in []
+// may stand there more than once, and says nothing to us.
+func attributes(text string) (map[string]string, error) {
+	if strings.ContainsAny(text, "\r\x00") {
+		return nil, errors.New("it holds a carriage return or a NUL") // which end a line for some
+	}
+	text, rest, _ := strings.Cut("\n"+text+"\n", "\n\n")
+	if strings.Trim(rest, "\n") != "" {
+		return nil, errors.New("something follows the empty line")
+	}
+	said := map[string]string{}
+	for line := range strings.Lines(strings.TrimPrefix(text, "\n")) {
+		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+		if !ok {
+			return nil, errors.New("a line is not key=value")
+		}
+		if strings.HasSuffix(key, "[]") {
+			continue
+		}
+		_, twice := said[key]
+		switch {
+		case twice:
+			return nil, errors.New("an attribute stands there twice")
+		case key == "url":
+			return nil, errors.New("it names a URL, which git takes apart itself: give protocol and host")
+		case key != "path" && !utf8.ValidString(value):
+			return nil, errors.New("it is not UTF-8")
+		}
+		for _, known := range []string{"protocol", "host", "username", "password", "url"} {
+			if key != known && fold(key) == fold(known) {
+				return nil, errors.New("the name of an attribute is not written in lower case")
+			}
+		}
+		said[key] = value
+	}
+	return said, nil
 }
 
 // docker is the protocol of docker-credential-helpers. Without an answer docker goes on without a sign-in.
@@ -177,7 +252,11 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 		return q, err
 	}
 	server := strings.TrimSpace(text)
-	if q.host, err = hostOf(server); err != nil {
+	url := server
+	if !strings.Contains(url, "://") {
+		url = "https://" + url // a registry, by its name
+	}
+	if q.host, err = hostOf(url); err != nil {
 		return q, err
 	}
 	q.answer = func(t protocol.Token, username string) string {
@@ -195,9 +274,13 @@ func bazel(operands []string, stdin io.Reader, _ func(string) string) (q questio
 	if err != nil {
 		return q, err
 	}
-	uri, ok := onlyMember(text, "uri")
-	if !ok {
-		return q, wrongUsage(`standard input is not {"uri": "..."}`)
+	request, err := documentOf([]byte(text))
+	var uri string
+	if err == nil {
+		uri, err = request.text("uri")
+	}
+	if err != nil {
+		return q, wrongUsage(`standard input is not {"uri": "..."}: ` + err.Error())
 	}
 	if q.host, err = hostOf(uri); err != nil {
 		return q, err
@@ -222,12 +305,13 @@ func goauth(operands []string, _ io.Reader, _ func(string) string) (q question, 
 	default:
 		return q, wrongUsage("the format goauth takes one URL")
 	}
-	url := operands[0]
-	if q.host, err = hostOf(url); err != nil {
+	scheme, authority, err := splitURL(operands[0])
+	if err != nil {
 		return q, err
 	}
-	scheme, rest, _ := strings.Cut(url, "://")
-	authority, _, _ := strings.Cut(rest, "/")
+	if q.host, err = hostAt(scheme, authority); err != nil {
+		return q, err
+	}
 	q.answer = func(t protocol.Token, _ string) string {
 		return scheme + "://" + authority + "/\n\n" + bearer(t, "Authorization: ") + "\n\n"
 	}
@@ -243,7 +327,7 @@ func terraform(operands []string, _ io.Reader, _ func(string) string) (q questio
 		return q, &protocol.Error{Code: protocol.CodeConfig, Message: "ccagent's tokens come from their provider: they can't be stored or forgotten here",
 			Hint: "terraform asks for one by itself; terraform login is not needed"}
 	}
-	if q.host, err = hostOf(operands[1]); err != nil {
+	if q.host, err = hostAt("https", operands[1]); err != nil {
 		return q, err
 	}
 	q.without = "{}\n"

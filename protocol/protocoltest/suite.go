@@ -66,7 +66,7 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 	t.Run("hosts", func(t *testing.T) {
 		agent := start(t, profiles)
 		for host, want := range map[string]error{"": nil, "llm.example.com": nil, "LLM.Example.com": nil,
-			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied} {
+			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied, protocol.UnnamedHost: protocol.ErrConfig} {
 			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
 			if want != nil {
 				wantCode(t, err, want)
@@ -77,8 +77,10 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example", Listed: true}); !errors.Is(err, protocol.ErrDenied) {
 			t.Errorf("a host that must be listed, of a profile that lists none: %v", err)
 		}
-		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example"})
-		wantToken(t, token, err, profiles[0])
+		for _, host := range []string{"any.example", protocol.UnnamedHost} {
+			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: host})
+			wantToken(t, token, err, profiles[0])
+		}
 	})
 
 	t.Run("home", func(t *testing.T) {

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// document is a JSON object that every reader reads alike, by the names of its members without case.
+type document map[string]member
+
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// documentOf reads an object. It fails for what programs read in different ways: two members whose names differ in nothing but
+// case, bytes that are not UTF-8, and anything behind the object.
+func documentOf(text []byte) (document, error) {
+	switch {
+	case !utf8.Valid(text):
+		return nil, errors.New("it is not UTF-8")
+	case !json.Valid(text): // with something behind it, too
+		return nil, errors.New("it is not JSON")
+	}
+	in := json.NewDecoder(bytes.NewReader(text))
+	if open, err := in.Token(); err != nil || open != json.Delim('{') {
+		return nil, errors.New("it is not a JSON object")
+	}
+	o := document{}
+	for in.More() {
+		name, err := in.Token()
+		if err != nil {
+			return nil, errors.New("it is not JSON")
+		}
+		m := member{name: name.(string)}
+		if in.Decode(&m.value) != nil {
+			return nil, errors.New("it is not JSON")
+		}
+		folded := fold(m.name)
+		if _, twice := o[folded]; twice {
+			return nil, errors.New("a name stands in it twice")
+		}
+		o[folded] = m
+	}
+	return o, nil
+}
+
+// fold returns the form that names share which differ in nothing but case, as encoding/json compares them.
+func fold(name string) string {
+	return strings.Map(func(r rune) rune {
+		for {
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, name)
+}
+
+// member returns a member's value, nil where there is none. It fails where the name is written in another way.
+func (o document) member(name string) (json.RawMessage, error) {
+	m, ok := o[fold(name)]
+	if ok && m.name != name {
+		return nil, errors.New("it has a " + name + " in other letters")
+	}
+	return m.value, nil
+}
+
+// object returns a member that is an object, nil where there is none.
+func (o document) object(name string) (document, error) {
+	value, err := o.member(name)
+	if value == nil || err != nil {
+		return nil, err
+	}
+	inner, err := documentOf(value)
+	if err != nil {
+		return nil, errors.New(name + ": " + err.Error())
+	}
+	return inner, nil
+}
+
+// text returns a member that is a string, which must be there.
+func (o document) text(name string) (string, error) {
+	value, err := o.member(name)
+	if err != nil {
+		return "", err
+	}
+	var s *string // null stays nil
+	if value == nil || json.Unmarshal(value, &s) != nil || s == nil {
+		return "", errors.New("it has no " + name + ", or one that is not a string")
+	}
+	return *s, nil
+}
