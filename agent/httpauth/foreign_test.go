@@ -292,6 +292,8 @@ func TestIntrospection(t *testing.T) {
 		"HTML":                    {200, `<html>fake-1</html>`, protocol.ErrUnavailable},
 		"larger than is sensible": {200, `{"active":true,"x":"` + strings.Repeat("a", maxReply) + `"}`, protocol.ErrUnavailable},
 		"we are not known there":  {401, `{"active":true}`, protocol.ErrUnavailable},
+		"an error as a success":   {200, `{"error":"server_error"}`, protocol.ErrUnavailable},
+		"not known, as a success": {200, `{"error":"invalid_client"}`, protocol.ErrUnavailable},
 		"down":                    {503, `{"active":true}`, protocol.ErrUnavailable},
 		"a redirect":              {302, `{"active":true}`, protocol.ErrUnavailable},
 	} {

@@ -174,15 +174,21 @@ func (i *introspector) ask(token string) (map[string]json.RawMessage, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
-	switch {
-	case err == nil && resp.StatusCode == http.StatusUnauthorized:
-		return nil, notNow("the token's issuer does not know this service: check its client id and secret")
-	case err != nil || resp.StatusCode != http.StatusOK:
+	if err != nil {
 		return nil, away
 	}
 	var claims map[string]json.RawMessage
-	if json.Unmarshal(body, &claims) != nil || claims == nil {
+	isObject := json.Unmarshal(body, &claims) == nil && claims != nil
+	code := claim(claims["error"])
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized, code == "invalid_client", code == "unauthorized_client":
+		return nil, notNow("the token's issuer does not know this service: check its client id and secret")
+	case resp.StatusCode != http.StatusOK:
+		return nil, away
+	case !isObject:
 		return nil, notNow("the token's issuer did not answer with a JSON object")
+	case code != "" && claims["active"] == nil: // some report their errors as successes: nothing was said of the token
+		return nil, away
 	}
 	return claims, nil
 }

@@ -144,7 +144,7 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 	for _, r := range c.Resource {
 		form.Add("resource", r) // RFC 8707 section 2.2
 	}
-	reply, err := c.token(ctx, form, cb.Code.Reveal(), a.verifier.Reveal())
+	reply, err := c.token(ctx, aCode, form, cb.Code.Reveal(), a.verifier.Reveal())
 	if err != nil {
 		return Reply{}, incomplete(err)
 	}
@@ -170,13 +170,9 @@ func incomplete(err error) error {
 	if !ok || e.Condition.Code == protocol.CodeConfig || e.Condition.Code == protocol.CodeInternal {
 		return err
 	}
-	message := e.Condition.Message
-	if e.code == "invalid_grant" {
-		message = strings.Replace(message, "the provider no longer accepts this sign-in", "the provider refuses the code", 1)
-	}
 	hint := e.Condition.Hint
 	if hint == "" {
 		hint = "sign in again: ccagent login"
 	}
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + message, Hint: hint}
+	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + e.Condition.Message, Hint: hint}
 }

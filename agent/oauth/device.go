@@ -39,8 +39,8 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		return nil, failure
 	}
 	to, _ := parseEndpoint("device authorization endpoint", c.DeviceURL)
-	if !a.ok() {
-		return nil, incomplete(a.refused(started).at(to))
+	if a.failed() {
+		return nil, incomplete(a.refused(ourClient, started).at(to))
 	}
 	fields, err := object(a.body)
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		if !time.Now().Before(d.Expiry) {
 			return Reply{}, expiredCode()
 		}
-		reply, err := c.token(ctx, url.Values{
+		reply, err := c.token(ctx, aCode, url.Values{
 			"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {d.code.Reveal()},
 		}, d.code.Reveal())
 		if err == nil {
@@ -102,18 +102,17 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		if !ok {
 			return Reply{}, err
 		}
-		switch e.code {
-		case "authorization_pending":
-		case "slow_down":
+		switch {
+		case e.code == fold("authorization_pending"):
+		case e.code == fold("slow_down"):
 			interval = min(interval+pollInterval, maxInterval)
-		case "expired_token":
+		case lapsed[e.code]:
 			return Reply{}, expiredCode()
-		case "access_denied":
+		case declined[e.code]:
 			return Reply{}, Callback{Error: "access_denied"}.refusal()
+		case e.Condition.Code != protocol.CodeUnavailable:
+			return Reply{}, incomplete(err)
 		default:
-			if e.Condition.Code != protocol.CodeUnavailable {
-				return Reply{}, incomplete(err)
-			}
 			interval = min(max(2*interval, e.RetryAfter), maxInterval) // section 3.5: back off where a connection fails
 		}
 	}

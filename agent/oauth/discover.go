@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -32,7 +33,7 @@ func (c *Client) Discover(ctx context.Context) error {
 			return failure
 		case !a.ok():
 			last = a.undescribed().at(to)
-			if a.status/100 != 4 { // nothing there is a reason to look elsewhere, a failing server is not
+			if last.Condition.Code != protocol.CodeConfig { // nothing there is a reason to look elsewhere, a failing server is not
 				return last
 			}
 			continue
@@ -55,12 +56,14 @@ func wellKnown(issuer string) []string {
 
 // undescribed is an issuer that does not describe itself.
 func (a *answer) undescribed() *Error {
-	if a.status/100 == 4 {
-		e := fail(protocol.CodeConfig, "it does not describe itself as an issuer")
-		e.Condition.Hint = "check issuer in config.toml, or set authorize_url and token_url there (provider = \"oauth2\")"
-		return e
+	switch {
+	case a.status == http.StatusNotFound, a.status == http.StatusGone: // the issuer's own web server may well say it with a page
+	case a.page() || a.status/100 != 4 || !a.final():
+		return a.refused(ourClient, now())
 	}
-	return a.refused(now())
+	e := fail(protocol.CodeConfig, "it does not describe itself as an issuer")
+	e.Condition.Hint = "check issuer in config.toml, or set authorize_url and token_url there (provider = \"oauth2\")"
+	return e
 }
 
 // describe takes the endpoints from a description.

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -25,7 +26,7 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 	if failure != nil {
 		return protocol.Identity{}, failure
 	}
-	if !a.ok() {
+	if a.failed() {
 		return protocol.Identity{}, a.unwelcome().at(to)
 	}
 	var id protocol.Identity
@@ -40,19 +41,14 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 
 // unwelcome sorts the answer of an endpoint that an access token was shown to (RFC 6750 section 3.1).
 func (a *answer) unwelcome() *Error {
-	said := challenge(a.header.Get("WWW-Authenticate"))["error"]
-	code, _ := a.reason()
+	e := a.refused(aToken, now())
 	switch {
-	case (a.status == 401 || a.status == 403) && (said == "insufficient_scope" || code == "insufficient_scope"):
-		return a.lacking()
-	case a.status == 401:
-		e := fail(protocol.CodeExpired, "the provider refuses the token")
-		e.Condition.Hint = "renew it with: ccagent refresh"
-		return e
-	case a.status == 403:
+	case a.status == http.StatusForbidden && !a.page() && e.code != fold("insufficient_scope") && !passing[e.code]:
 		return fail(protocol.CodeDenied, "the provider does not let this sign-in see its own profile")
+	case e.Condition.Code == protocol.CodeExpired:
+		e.Condition.Hint = "renew it with: ccagent refresh"
 	}
-	return a.refused(now())
+	return e
 }
 
 // claudeProfile reads provider claude's user profile.

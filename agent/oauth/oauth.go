@@ -88,12 +88,14 @@ type Reply struct {
 }
 
 // Error is a request that did not bring what it was made for. errors.Is finds ErrLoginRequired (the provider refused the
-// sign-in for good), ErrConfig (it does not know our client, or not our kind of request), ErrDenied (a scope is missing) or
-// ErrUnavailable (try again) behind it, and ErrLogin or ErrCallback where a sign-in did not complete.
+// sign-in for good), ErrExpired (it refused an access token), ErrConfig (it does not know our client, or not our kind of
+// request), ErrDenied (a scope is missing) or ErrUnavailable (try again) behind it, and ErrLogin or ErrCallback where a sign-in
+// did not complete. An OAuth error is final unless its code is known to pass.
 type Error struct {
 	Condition  *protocol.Error
 	RetryAfter time.Duration // what the provider asked for, at most an hour; 0: nothing
 	Ambiguous  bool          // the request went out and no whole answer came back: the refresh token may be spent
+	Dead       bool          // the provider refused the very token that was sent, not who uses it or from where: it is no good any more
 
 	code string // the provider's own error code, cleaned
 }

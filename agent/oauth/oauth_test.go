@@ -183,6 +183,7 @@ func TestReplies(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
+	login, config, later := protocol.ErrLoginRequired, protocol.ErrConfig, protocol.ErrUnavailable
 	date := time.Now().Add(30 * time.Minute).UTC().Format(http.TimeFormat)
 	tests := []struct {
 		name   string
@@ -191,41 +192,92 @@ func TestRefusals(t *testing.T) {
 		body   string
 		want   error
 		shown  string // part of the message
+		dead   bool   // the token itself was refused
 		retry  time.Duration
 		slack  time.Duration // of a date, from which the test's own time is missing
 	}{
-		{name: "invalid_grant", status: 400, body: `{"error":"invalid_grant","error_description":"no such token"}`, want: protocol.ErrLoginRequired, shown: "invalid_grant: no such token"},
-		{name: "invalid_grant 401", status: 401, body: `{"error":"invalid_grant"}`, want: protocol.ErrLoginRequired},
-		{name: "invalid_grant 403", status: 403, body: `{"error":"invalid_grant"}`, want: protocol.ErrLoginRequired},
-		{name: "invalid_grant in the second shape", status: 400, body: `{"type":"error","error":{"type":"invalid_grant","message":"gone"}}`, want: protocol.ErrLoginRequired, shown: "gone"},
-		{name: "invalid_grant in a rate limit", status: 429, body: `{"error":"invalid_grant"}`, want: protocol.ErrUnavailable},
-		{name: "invalid_grant in a failure", status: 502, body: `{"error":"invalid_grant"}`, want: protocol.ErrUnavailable},
-		{name: "invalid_grant not found", status: 404, body: `{"error":"invalid_grant"}`, want: protocol.ErrUnavailable},
-		{name: "invalid_client", status: 401, body: `{"error":"invalid_client"}`, want: protocol.ErrConfig, shown: "401 invalid_client"},
-		{name: "unauthorized_client", status: 400, body: `{"error":"unauthorized_client"}`, want: protocol.ErrConfig},
-		{name: "invalid_request", status: 400, body: `{"error":"invalid_request"}`, want: protocol.ErrConfig},
-		{name: "invalid_request_error", status: 400, body: `{"type":"error","error":{"type":"invalid_request_error","message":"m"}}`, want: protocol.ErrConfig},
-		{name: "unsupported_grant_type", status: 400, body: `{"error":"unsupported_grant_type"}`, want: protocol.ErrConfig},
-		{name: "a wall", status: 403, body: `<html>blocked</html>`, want: protocol.ErrUnavailable, shown: "403 Forbidden"},
-		{name: "unknown code", status: 400, body: `{"error":"busy"}`, want: protocol.ErrUnavailable},
-		{name: "error of a wrong type", status: 400, body: `{"error":42,"error_description":{}}`, want: protocol.ErrUnavailable},
-		{name: "not found", status: 404, want: protocol.ErrUnavailable},
-		{name: "time-out", status: 408, want: protocol.ErrUnavailable},
-		{name: "rate limit, seconds", status: 429, header: map[string]string{"Retry-After": "7"}, want: protocol.ErrUnavailable, retry: 7 * time.Second},
-		{name: "rate limit, date", status: 429, header: map[string]string{"Retry-After": date}, want: protocol.ErrUnavailable, retry: 30 * time.Minute, slack: 10 * time.Minute},
-		{name: "rate limit, a day", status: 429, header: map[string]string{"Retry-After": "86400"}, want: protocol.ErrUnavailable, retry: time.Hour},
-		{name: "rate limit, in the past", status: 429, header: map[string]string{"Retry-After": "Mon, 02 Jan 2006 15:04:05 GMT"}, want: protocol.ErrUnavailable},
-		{name: "rate limit, nonsense", status: 429, header: map[string]string{"Retry-After": "-3"}, want: protocol.ErrUnavailable},
-		{name: "server error", status: 500, body: `{"error":"server_error"}`, want: protocol.ErrUnavailable, shown: "500 server_error"},
-		{name: "unavailable", status: 503, header: map[string]string{"Retry-After": "2"}, want: protocol.ErrUnavailable, retry: 2 * time.Second},
+		{name: "invalid_grant", status: 400, body: `{"error":"invalid_grant","error_description":"no such token"}`, want: login, dead: true, shown: "invalid_grant: no such token"},
+		{name: "invalid_grant 401", status: 401, body: `{"error":"invalid_grant"}`, want: login, dead: true},
+		{name: "invalid_grant 403", status: 403, body: `{"error":"invalid_grant"}`, want: login, dead: true},
+		{name: "invalid_grant 404", status: 404, body: `{"error":"invalid_grant"}`, want: login, dead: true},
+		{name: "invalid_grant 422", status: 422, body: `{"error":"invalid_grant"}`, want: login, dead: true},
+		{name: "invalid_grant in capitals", status: 400, body: `{"error":"INVALID_GRANT"}`, want: login, dead: true},
+		{name: "invalid_grant in one word", status: 400, body: `{"error":"InvalidGrant"}`, want: login, dead: true},
+		{name: "invalid_grant as the type", status: 400, body: `{"type":"error","error":{"type":"invalid_grant","message":"gone"}}`, want: login, dead: true, shown: "gone"},
+		{name: "invalid_grant in a list", status: 400, body: `{"errors":["invalid_grant"]}`, want: login, dead: true},
+		{name: "invalid_grant in a list of objects", status: 400, body: `{"error":[{"code":"invalid_grant","message":"gone"}]}`, want: login, dead: true, shown: "gone"},
+		{name: "invalid_grant in a challenge", status: 401, header: map[string]string{"WWW-Authenticate": `Bearer error="invalid_grant", error_description="gone"`}, want: login, dead: true, shown: "gone"},
+		{name: "invalid_grant in a rate limit", status: 429, body: `{"error":"invalid_grant"}`, want: later},
+		{name: "invalid_grant in a failure", status: 502, body: `{"error":"invalid_grant"}`, want: later},
+		{name: "invalid_grant too early", status: 425, body: `{"error":"invalid_grant"}`, want: later},
 
-		{name: "redirect", status: 307, header: map[string]string{"Location": "https://evil.example/steal?t=" + sent}, want: protocol.ErrUnavailable, shown: "to evil.example,"},
-		{name: "redirect nowhere", status: 302, want: protocol.ErrUnavailable},
-		{name: "our token quoted", status: 400, body: `{"error":"invalid_grant","error_description":"token ` + sent + ` is unknown"}`, want: protocol.ErrLoginRequired, shown: "token [redacted] is unknown"},
-		{name: "our token as the code", status: 400, body: `{"error":"` + sent + `"}`, want: protocol.ErrUnavailable, shown: "[redacted]"},
-		{name: "their token quoted", status: 500, body: `{"error":"x","error_description":"fake-access-9","access_token":"fake-access-9"}`, want: protocol.ErrUnavailable, shown: "[redacted]"},
-		{name: "control characters", status: 500, body: `{"error":"x","error_description":"a\u001b[2Jb\nc\u202ed"}`, want: protocol.ErrUnavailable, shown: "a [2Jb c d"},
-		{name: "a novel", status: 500, body: `{"error":"x","error_description":"` + strings.Repeat("y", 5000) + `"}`, want: protocol.ErrUnavailable, shown: strings.Repeat("y", maxText) + "…"},
+		{name: "GitHub", status: 200, body: `{"error":"bad_refresh_token","error_description":"gone"}`, want: login, dead: true, shown: "200 bad_refresh_token: gone"},
+		{name: "GitHub's client", status: 200, body: `{"error":"incorrect_client_credentials"}`, want: config},
+		{name: "Slack", status: 200, body: `{"ok":false,"error":"invalid_refresh_token"}`, want: login, dead: true},
+		{name: "Slack's rate limit", status: 200, body: `{"ok":false,"error":"ratelimited"}`, want: later},
+		{name: "a success with empty tokens", status: 200, body: `{"access_token":"","refresh_token":null,"error":"token_revoked"}`, want: login, dead: true},
+		{name: "OpenAI", status: 401, body: `{"error":{"code":"refresh_token_reused","type":"invalid_request_error","message":"used"}}`, want: login, dead: true, shown: "401 refresh_token_reused: used"},
+		{name: "OpenAI without a code", status: 400, body: `{"error":{"code":null,"type":"invalid_request_error","message":"bad"}}`, want: config, shown: "bad"},
+		{name: "Supabase", status: 400, body: `{"code":400,"error_code":"refresh_token_not_found","message":"gone"}`, want: login, dead: true, shown: "gone"},
+		{name: "a numbered code", status: 400, body: `{"error":{"code":190,"type":"OAuthException","message":"gone"}}`, want: login},
+		{name: "invalid_token", status: 401, body: `{"error":"invalid_token"}`, want: login, dead: true},
+		{name: "interaction_required", status: 400, body: `{"error":"interaction_required"}`, want: login},
+		{name: "consent_required", status: 400, body: `{"error":"consent_required"}`, want: login},
+		{name: "login_required", status: 400, body: `{"error":"login_required"}`, want: login},
+		{name: "access_denied", status: 403, body: `{"error":"access_denied"}`, want: login},
+		{name: "invalid_target", status: 400, body: `{"error":"invalid_target"}`, want: login}, // a renewal names none
+		{name: "invalid_scope", status: 400, body: `{"error":"invalid_scope"}`, want: login},
+		{name: "a code of its own", status: 400, body: `{"error":"go_away"}`, want: login, shown: "400 go_away"},
+		{name: "a sentence", status: 400, body: `{"error":"Refresh token has expired"}`, want: login, dead: true},
+		{name: "an empty 401", status: 401, want: login, shown: "401 Unauthorized"},
+		{name: "a 401 in JSON", status: 401, body: `{"message":"Unauthorized"}`, want: login},
+		{name: "a 401 in words", status: 401, body: `{"error":"Unauthorized"}`, want: login},
+
+		{name: "invalid_client", status: 401, body: `{"error":"invalid_client"}`, want: config, shown: "401 invalid_client"},
+		{name: "unauthorized_client", status: 400, body: `{"error":"unauthorized_client"}`, want: config},
+		{name: "invalid_request", status: 400, body: `{"error":"invalid_request"}`, want: config},
+		{name: "invalid_request_error", status: 400, body: `{"type":"error","error":{"type":"invalid_request_error","message":"m"}}`, want: config},
+		{name: "unsupported_grant_type", status: 400, body: `{"error":"unsupported_grant_type"}`, want: config},
+
+		{name: "temporarily_unavailable", status: 400, body: `{"error":"temporarily_unavailable"}`, want: later},
+		{name: "slow_down", status: 400, body: `{"error":"slow_down"}`, want: later},
+		{name: "server_error", status: 400, body: `{"error":"server_error"}`, want: later},
+		{name: "overloaded", status: 400, body: `{"error":{"type":"overloaded_error"}}`, want: later},
+		{name: "a wall", status: 403, body: `<html>blocked</html>`, want: later, shown: "something between here and the provider answers"},
+		{name: "a wall that asks who we are", status: 401, header: map[string]string{"Content-Type": "Text/HTML; charset=utf-8"}, body: "blocked", want: later, shown: "something between"},
+		{name: "a wall that is down", status: 503, body: " \n<!doctype html>blocked", want: later, shown: "something between"},
+		{name: "a bad gateway", status: 400, body: "blocked", want: later},
+		{name: "a gateway's forbidden", status: 403, body: `{"message":"blocked"}`, want: later},
+		{name: "a gateway's forbidden in words", status: 403, body: `{"error":"Forbidden","message":"m"}`, want: later},
+		{name: "a router's not found", status: 404, body: `{"timestamp":1,"status":404,"error":"Not Found","path":"/x"}`, want: later, shown: "nothing answers there"},
+		{name: "a page not found", status: 404, body: "<html>blocked</html>", want: later},
+		{name: "gone", status: 410, want: later, shown: "nothing answers there"},
+		{name: "a proxy's password", status: 407, body: `{"error":"x"}`, want: later},
+		{name: "error a number", status: 400, body: `{"error":42,"error_description":{}}`, want: later},
+		{name: "error null", status: 400, body: `{"error":null}`, want: later},
+		{name: "error empty", status: 400, body: `{"error":""}`, want: later},
+		{name: "error true", status: 400, body: `{"error":true}`, want: later},
+		{name: "error an empty list", status: 400, body: `{"error":[]}`, want: later},
+		{name: "error an empty object", status: 400, body: `{"error":{}}`, want: later},
+		{name: "error a list of numbers", status: 400, body: `{"errors":[1]}`, want: later},
+		{name: "error cut off", status: 400, body: `{"error":"invalid_grant`, want: later},
+		{name: "not found", status: 404, want: later},
+		{name: "time-out", status: 408, want: later},
+		{name: "rate limit, seconds", status: 429, header: map[string]string{"Retry-After": "7"}, want: later, retry: 7 * time.Second},
+		{name: "rate limit, date", status: 429, header: map[string]string{"Retry-After": date}, want: later, retry: 30 * time.Minute, slack: 10 * time.Minute},
+		{name: "rate limit, a day", status: 429, header: map[string]string{"Retry-After": "86400"}, want: later, retry: time.Hour},
+		{name: "rate limit, in the past", status: 429, header: map[string]string{"Retry-After": "Mon, 02 Jan 2006 15:04:05 GMT"}, want: later},
+		{name: "rate limit, nonsense", status: 429, header: map[string]string{"Retry-After": "-3"}, want: later},
+		{name: "server error", status: 500, body: `{"error":"server_error"}`, want: later, shown: "500 server_error"},
+		{name: "unavailable", status: 503, header: map[string]string{"Retry-After": "2"}, want: later, retry: 2 * time.Second},
+
+		{name: "redirect", status: 307, header: map[string]string{"Location": "https://evil.example/steal?t=" + sent}, want: later, shown: "to evil.example,"},
+		{name: "redirect nowhere", status: 302, want: later},
+		{name: "our token quoted", status: 400, body: `{"error":"invalid_grant","error_description":"token ` + sent + ` is unknown"}`, want: login, dead: true, shown: "token [redacted] is unknown"},
+		{name: "our token as the code", status: 400, body: `{"error":"` + sent + `"}`, want: login, shown: "[redacted]"},
+		{name: "their token quoted", status: 500, body: `{"error":"x","error_description":"fake-access-9","access_token":"fake-access-9"}`, want: later, shown: "[redacted]"},
+		{name: "control characters", status: 500, body: `{"error":"x","error_description":"a\u001b[2Jb\nc\u202ed"}`, want: later, shown: "a [2Jb c d"},
+		{name: "a novel", status: 500, body: `{"error":"x","error_description":"` + strings.Repeat("y", 5000) + `"}`, want: later, shown: strings.Repeat("y", maxText) + "…"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -237,6 +289,9 @@ func TestRefusals(t *testing.T) {
 			}
 			if failure.Ambiguous {
 				t.Error("a whole answer is ambiguous")
+			}
+			if failure.Dead != tt.dead {
+				t.Errorf("the token is dead: %v, want %v", failure.Dead, tt.dead)
 			}
 			message := err.Error()
 			if !strings.Contains(message, tt.shown) {

@@ -2,10 +2,7 @@ package oauth
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,19 +11,20 @@ import (
 )
 
 // judge turns a token endpoint's answer into a reply or the condition it stands for.
-func (a *answer) judge(issued time.Time) (Reply, *Error) {
+func (a *answer) judge(about subject, issued time.Time) (Reply, *Error) {
 	if !a.ok() {
-		return Reply{}, a.refused(issued)
+		return Reply{}, a.refused(about, issued)
 	}
 	fields, err := object(a.body)
 	if err != nil {
-		return Reply{}, &Error{Condition: unavailable("its answer is not a JSON object"), Ambiguous: true}
+		e := &Error{Condition: unavailable("its answer is not a JSON object"), Ambiguous: true}
+		if a.page() {
+			e.Condition.Hint = wayHint
+		}
+		return Reply{}, e
 	}
-	if code, _ := a.reason(); code != "" && fields["access_token"] == nil && fields["refresh_token"] == nil {
-		// GitHub reports its errors as successes.
-		said := *a
-		said.status = http.StatusBadRequest
-		return Reply{}, said.refused(issued)
+	if bare(fields["access_token"]) && bare(fields["refresh_token"]) && a.failed() {
+		return Reply{}, a.refused(about, issued)
 	}
 	reply := Reply{
 		Issued: issued,
@@ -52,6 +50,12 @@ func (a *answer) judge(issued time.Time) (Reply, *Error) {
 	reply.idToken, _ = text(fields["id_token"])
 	reply.Identity = accountOf(fields)
 	return reply, nil
+}
+
+// bare reports whether nothing is said: absent, null, "" and false are nothing.
+func bare(raw json.RawMessage) bool {
+	s, ok := text(raw)
+	return ok && s == "" || string(raw) == "false"
 }
 
 // token reads a token: printable ASCII without spaces, as RFC 6750 section 2.1 and every consumer wants it. Absent, null
@@ -96,80 +100,6 @@ func scopes(raw json.RawMessage) []string {
 	return list
 }
 
-// redirected says where an endpoint pointed to, by host alone: a Location may hold anything.
-func (a *answer) redirected() *protocol.Error {
-	message := fmt.Sprintf("it answered with a redirect (%d), which is never followed with a secret", a.status)
-	if u, err := url.Parse(a.header.Get("Location")); err == nil && u.Hostname() != "" {
-		message = fmt.Sprintf("it answered with a redirect (%d) to %s, which is never followed with a secret",
-			a.status, clean(u.Hostname(), nil))
-	}
-	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message,
-		Hint: "a login page of the network may be in the way; otherwise check the provider's URLs in config.toml"}
-}
-
-// refused sorts an error answer (RFC 6749 section 5.2) into permanent, configuration and transient. The code alone is
-// not enough for the first: a gateway's 5xx or 429 may quote what the provider said to somebody else.
-func (a *answer) refused(now time.Time) *Error {
-	if a.status >= 300 && a.status < 400 {
-		return &Error{Condition: a.redirected()}
-	}
-	code, description := a.reason()
-	shown := fmt.Sprintf("%d %s", a.status, http.StatusText(a.status))
-	if code != "" {
-		shown = fmt.Sprintf("%d %s", a.status, code)
-	}
-	if description != "" {
-		shown += ": " + description
-	}
-	clientError := a.status == 400 || a.status == 401 || a.status == 403
-	switch {
-	case clientError && code == "invalid_grant":
-		return (&Error{Condition: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the provider no longer accepts this sign-in (" + shown + ")"}}).saying(code)
-	case clientError && code == "insufficient_scope":
-		return a.lacking().saying(code)
-	case clientError && configurationErrors[code]:
-		return fail(protocol.CodeConfig, "the provider refuses our request ("+shown+")").saying(code)
-	}
-	return &Error{
-		code:       code,
-		Condition:  unavailable("the provider can't answer now (" + strings.TrimSpace(shown) + ")"),
-		RetryAfter: retryAfter(a.header.Get("Retry-After"), now),
-	}
-}
-
-// configurationErrors are the codes that trying again does not mend and signing in again neither.
-var configurationErrors = map[string]bool{
-	"invalid_client":         true,
-	"unauthorized_client":    true,
-	"invalid_request":        true,
-	"invalid_request_error":  true, // the same in the second shape below
-	"unsupported_grant_type": true,
-	"invalid_scope":          true,
-	"unknown_issuer":         true,
-}
-
-// reason finds the error code and description in either of two shapes, cleaned for showing: RFC 6749's strings `error` and
-// `error_description`, or an object {"error":{"type","message"}}.
-func (a *answer) reason() (code, description string) {
-	fields, err := object(a.body)
-	if err != nil {
-		return "", ""
-	}
-	code, _ = text(fields["error"])
-	description, _ = text(fields["error_description"])
-	if inner, err := object(fields["error"]); err == nil {
-		code, _ = text(inner["type"])
-		description, _ = text(inner["message"])
-	}
-	secrets := slices.Clone(a.asked)
-	for _, key := range []string{"access_token", "refresh_token", "id_token"} {
-		if s, _ := text(fields[key]); s != "" {
-			secrets = append(secrets, s)
-		}
-	}
-	return clean(code, secrets), clean(description, secrets)
-}
-
 // retryAfter reads the header (RFC 9110 section 10.2.3): seconds, or a date.
 func retryAfter(value string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32); err == nil {
@@ -179,11 +109,6 @@ func retryAfter(value string, now time.Time) time.Duration {
 		return min(max(at.Sub(now), 0), maxRetryAfter)
 	}
 	return 0
-}
-
-func (e *Error) saying(code string) *Error {
-	e.code = code
-	return e
 }
 
 // lacking is a token that may not do what was asked (RFC 6750 section 3.1), with the scope that it takes where that is said.

@@ -27,8 +27,11 @@ func (c *Client) Revoke(ctx context.Context, t protocol.Secret, kind TokenKind) 
 	if failure != nil {
 		return failure
 	}
-	if !a.ok() {
-		return a.refused(sent).at(to)
+	if !a.failed() {
+		return nil
+	}
+	if e := a.refused(aToken, sent); !e.Dead {
+		return e.at(to)
 	}
 	return nil
 }
@@ -44,8 +47,8 @@ func (c *Client) Introspect(ctx context.Context, access protocol.Secret) error {
 	if failure != nil {
 		return failure
 	}
-	if !a.ok() {
-		return a.refused(sent).at(to)
+	if a.failed() {
+		return a.refused(ourClient, sent).at(to)
 	}
 	fields, err := object(a.body)
 	if err != nil || string(fields["active"]) != "true" && string(fields["active"]) != "false" {

@@ -18,7 +18,7 @@ func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Rep
 	if refreshToken.Empty() {
 		return Reply{}, fail(protocol.CodeExpired, "there is no refresh token to renew with")
 	}
-	return c.token(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}, refreshToken.Reveal())
+	return c.token(ctx, aSignIn, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}, refreshToken.Reveal())
 }
 
 // ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). There is no refresh token: ask again.
@@ -29,7 +29,7 @@ func (c *Client) ClientCredentials(ctx context.Context) (Reply, error) {
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}
 	c.wish(form)
-	return c.token(ctx, form)
+	return c.token(ctx, ourClient, form)
 }
 
 // JWTBearer exchanges an assertion that somebody else has signed for a token (RFC 7523 section 2.1). There is no refresh
@@ -42,7 +42,7 @@ func (c *Client) JWTBearer(ctx context.Context, assertion protocol.Secret) (Repl
 	}
 	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {jwt}}
 	c.wish(form)
-	return c.token(ctx, form, jwt)
+	return c.token(ctx, anAssertion, form, jwt)
 }
 
 // wish adds what is asked of a token.
@@ -61,8 +61,8 @@ func (c *Client) wish(form url.Values) {
 	}
 }
 
-// token makes one request to the token endpoint.
-func (c *Client) token(ctx context.Context, form url.Values, secrets ...string) (Reply, error) {
+// token makes one request to the token endpoint, about what is shown there.
+func (c *Client) token(ctx context.Context, about subject, form url.Values, secrets ...string) (Reply, error) {
 	to, bad := parseEndpoint(tokenEndpoint, c.TokenURL)
 	if bad != nil {
 		return Reply{}, &Error{Condition: bad}
@@ -75,7 +75,7 @@ func (c *Client) token(ctx context.Context, form url.Values, secrets ...string) 
 		}
 		return Reply{}, failure
 	}
-	reply, failure := answer.judge(issued)
+	reply, failure := answer.judge(about, issued)
 	if failure != nil {
 		return reply, failure.at(to)
 	}

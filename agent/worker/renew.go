@@ -139,7 +139,7 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 		if o, ok := e.overtaken(ctx, s, err); ok {
 			return o
 		}
-		if errors.Is(err, protocol.ErrLoginRequired) && s.st != nil {
+		if dead(err) && s.st != nil {
 			store.NewHistory(e.settings.StateDir, s.st).Spend(ctx, s.record.RefreshToken)
 		}
 		return e.failed(ctx, s, err)
@@ -211,6 +211,13 @@ func (e *errand) failed(ctx context.Context, s state, err error) outcome {
 		o.result.Token = protocol.Secret{}
 	}
 	return o
+}
+
+// dead reports whether a provider has refused the refresh token itself. One that it refuses for another reason, a rule of
+// the company's or a consent that is missing, may be good again, and is not to be remembered as spent.
+func dead(err error) bool {
+	var failure *oauth.Error
+	return errors.As(err, &failure) && failure.Dead
 }
 
 // overtaken looks again after a refusal: a program that takes no lock may have renewed meanwhile, and then the refused

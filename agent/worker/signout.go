@@ -160,9 +160,11 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	} else {
 		reply, err := e.exchange(ctx, client, &s, origin)
 		switch {
-		case errors.Is(err, protocol.ErrLoginRequired):
+		case dead(err):
 			store.NewHistory(e.settings.StateDir, st).Spend(ctx, s.record.RefreshToken)
 			return s.end(e.empty(st, version, stub))
+		case errors.Is(err, protocol.ErrLoginRequired):
+			return s.end(e.empty(st, version, err))
 		case err != nil && !reply.RefreshToken.Empty():
 			return s.end(e.failed(ctx, s, err))
 		case err != nil:

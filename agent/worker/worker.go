@@ -153,6 +153,9 @@ func (e *errand) explain(err error) *protocol.Error {
 	case protocol.CodeConfig:
 		if _, local := asked(err); !local { // the agent asks no more on its own
 			out.Hint = "mend it in config.toml or at the provider, then: ccagent refresh -p " + e.job.Profile
+			if e.settings.Provider == "oidc" || e.settings.Provider == "oauth2" { // a new client secret is given in this way too
+				out.Hint += "\nif nothing is wrong there, sign in again: ccagent login " + e.job.Profile
+			}
 		}
 	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
 		switch e.settings.Provider {

@@ -64,6 +64,12 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 		f.Status, f.Body = 400, args[1]
 	case "truncate":
 		f.Truncate = true
+	case "none":
+	case "answers": // until the next fault: fault answers STATUS [BODY]
+		f.Times = 0
+		_, err := fmt.Sscan(args[1], &f.Status)
+		ts.Check(err)
+		f.Body = strings.Join(args[2:], " ")
 	default:
 		_, err := fmt.Sscan(args[0], &f.Status)
 		ts.Check(err)
