@@ -31,11 +31,14 @@ func readClaude(name string, src []byte) (Record, error) {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return Record{}, invalid(name, "is empty")
 	}
-	file, err := readObject(name, src)
+	file, err := readStrict(name, src)
 	if err != nil {
 		return Record{}, err
 	}
 	if !file.has(claudeKey) {
+		if err := file.known(); err != nil {
+			return Record{}, err
+		}
 		return Record{}, &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: name + ` holds no "` + claudeKey + `": nobody is signed in there`,
@@ -72,7 +75,7 @@ func readClaude(name string, src []byte) (Record, error) {
 	if r.AccessToken.Empty() || !said && !r.RefreshToken.Empty() {
 		r.Expiry = due
 	}
-	return r, nil
+	return r, r.checkClaude(name)
 }
 
 // spliceClaude writes r into the file's content. Values that say what r says already keep their bytes.

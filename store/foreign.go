@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -121,15 +122,14 @@ func readSDK(name string, src []byte) (Record, error) {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return Record{}, invalid(name, "is empty")
 	}
-	o, err := readObject(name, src)
+	o, err := readStrict(name, src)
 	if err != nil {
 		return Record{}, err
 	}
-	var kind, scope string
-	o.text("type", &kind)
-	if kind != "" && kind != "oauth_token" { // theirs leave it out at times
-		return Record{}, invalid(name, `has a "type" other than "oauth_token"`)
+	if !o.isSDK() {
+		return Record{}, cmp.Or(o.known(), invalid(name, `has no "type" "oauth_token"`))
 	}
+	var scope string
 	r := Record{Kind: protocol.KindOAuth}
 	o.token("access_token", &r.AccessToken)
 	o.secret("refresh_token", &r.RefreshToken)
@@ -147,7 +147,16 @@ func readSDK(name string, src []byte) (Record, error) {
 	if r.AccessToken.Empty() {
 		r.Expiry = due
 	}
-	return r, nil
+	return r, r.checkClaude(name)
+}
+
+// isSDK reports whether o has the form of credentials/<profile>.json of the vendor's SDKs. Theirs leave the type out at times, and have
+// their version then.
+func (o *object) isSDK() bool {
+	if o.has(claudeKey) {
+		return false
+	}
+	return o.is("type", "oauth_token") || !o.has("type") && strings.HasPrefix(o.string("version"), "1.") && o.any("access_token", "refresh_token")
 }
 
 // ReadAccount reads who is signed in from the predecessor's account.json, which holds what the provider's user profile

@@ -104,23 +104,13 @@ func Read(r io.Reader, identity func() (Identity, error)) (Portable, error) {
 
 func readPortable(name string, src []byte) (Portable, error) {
 	var p Portable
-	o, err := readObject(name, src)
-	if err != nil || o.has(claudeKey) {
-		p.Record, err = readClaude(name, src) // its errors are those that most people need
-		return p, err
-	}
+	o, err := readStrict(name, src)
 	switch {
-	case o.has(portableKey):
-	case o.has("access_token"), o.has("refresh_token"):
+	case err == nil && o.has(portableKey):
+	case err == nil && o.isSDK():
 		p.Record, err = readSDK(name, src)
 		return p, err
-	case o.has("authentication"):
-		return p, &protocol.Error{Code: protocol.CodeInvalid, Message: name + " configures a profile of the vendor's SDKs, and holds no sign-in",
-			Hint: "the sign-in is in the file of that name in the folder credentials"}
-	case o.has("account"), o.has("organization"):
-		return p, &protocol.Error{Code: protocol.CodeInvalid, Message: name + " says who is signed in, and holds no sign-in",
-			Hint: "the sign-in is in credentials.json beside it"}
-	default:
+	default: // its errors are those that most people need
 		p.Record, err = readClaude(name, src)
 		return p, err
 	}
@@ -137,6 +127,12 @@ func readPortable(name string, src []byte) (Portable, error) {
 	if !printable(p.Profile + p.Provider) {
 		return Portable{}, invalid(name, "names a profile that can't be printed")
 	}
+	if p.Provider == "" {
+		return Portable{}, invalid(name, "does not say of which provider its sign-in is")
+	}
 	p.Record, err = readForm(name, o.values["record"])
+	if err == nil && p.Provider == "claude" {
+		err = p.Record.checkClaude(name)
+	}
 	return p, err
 }

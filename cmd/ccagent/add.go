@@ -187,10 +187,31 @@ func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 	if len(key) > protocol.MaxToken {
 		return protocol.Secret{}, usagef(c, "the key is longer than %d characters", protocol.MaxToken)
 	}
-	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return protocol.Secret{}, usagef(c, "the key is not one word of printable ASCII")
+	if err := checkKey(c, key); err != nil {
+		return protocol.Secret{}, err
 	}
 	return protocol.NewSecret(key), nil
+}
+
+// checkKey refuses what is no key, and what holds one and more: it would be handed out as it is.
+func checkKey(c *cli.Context, key string) error {
+	switch {
+	case strings.ContainsAny(key[:1], "{[\"'"):
+		e := usagef(c, "that is not a key alone: it begins with %q", key[:1]).(*protocol.Error)
+		e.Hint = "give the key itself, without quotes; a file with a sign-in is taken over by: ccagent import FILE"
+		return e
+	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return usagef(c, "the key is not one word of printable ASCII")
+	case strings.Contains(key, "=sk-ant-"):
+		e := usagef(c, "that is not a key alone, but an assignment to a variable").(*protocol.Error)
+		e.Hint = "give what follows the = alone"
+		return e
+	case strings.HasPrefix(key, "sk-ant-ort"):
+		e := usagef(c, "that is a refresh token of Claude, which serves nobody as a key").(*protocol.Error)
+		e.Hint = "make a token for programs with: claude setup-token; or take the whole sign-in over: ccagent import FILE"
+		return e
+	}
+	return nil
 }
 
 // reload tells a running agent to read config.toml again; without one there is nobody to tell.

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// A refresh token that goes to another provider than its own is a secret told to a stranger. So a sign-in is taken for what its form
+// says that it is, and never for what we hope for. The files that people try are known by what only they have, to say what they are.
+
+// stranger is a kind of file that holds credentials, or seems to, and that is not for us to use.
+type stranger struct {
+	what    string // it ends a sentence that begins with the name of the file
+	instead string // what to do
+	is      func(o *object) bool
+}
+
+const (
+	leaveGoogle = "leave it to the program that signed in; Google's tokens come from: ccagent add NAME --provider command -- gcloud auth print-access-token"
+	leaveAWS    = "leave it to the aws program; a profile of provider command can run one that prints a token"
+	keyInstead  = "; an API key of its own goes by: ccagent add NAME --provider static"
+)
+
+// strangers are in the order in which they are looked for: the first that knows the file names it.
+var strangers = []stranger{
+	{"is Codex's sign-in (auth.json)", "leave it to codex" + keyInstead, func(o *object) bool {
+		return o.any("OPENAI_API_KEY") || o.any("auth_mode") && o.any("tokens") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
+	}},
+	{"is a credential of Google Cloud (application_default_credentials.json, or a service account's key)", leaveGoogle, func(o *object) bool {
+		return o.is("type", "authorized_user", "service_account", "external_account", "external_account_authorized_user",
+			"impersonated_service_account", "gdch_service_account") || o.any("quota_project_id", "universe_domain")
+	}},
+	{"is a client of Google's (client_secret.json), and holds no sign-in", "sign in with it: ccagent login NAME --provider oidc", func(o *object) bool {
+		return o.inner("installed").any("client_id") || o.inner("web").any("client_id")
+	}},
+	{"is Qwen Code's sign-in (oauth_creds.json)", "leave it to qwen" + keyInstead, func(o *object) bool {
+		return o.any("resource_url") && o.any("access_token", "refresh_token")
+	}},
+	{"is Google's sign-in, as Gemini CLI keeps it (oauth_creds.json)", leaveGoogle, func(o *object) bool {
+		scope, access, refresh := o.string("scope"), o.string("access_token"), o.string("refresh_token")
+		return o.any("expiry_date", "token_uri", "_class", "_module") || strings.Contains(scope, "googleapis.com") ||
+			strings.HasPrefix(access, "ya29.") || strings.HasPrefix(refresh, "1//")
+	}},
+	{"is Google's sign-in, as Gemini CLI keeps it encrypted or for its MCP servers", leaveGoogle, func(o *object) bool {
+		return o.any("mcpServerUrl", "serverName") && o.any("token")
+	}},
+	{"is the sign-in of AWS's IAM Identity Center (its SSO cache)", leaveAWS, func(o *object) bool {
+		return o.any("startUrl", "registrationExpiresAt", "clientIdHash", "ssoRegion") || o.any("accessToken") && o.any("region", "profileArn")
+	}},
+	{"is a credential of AWS", leaveAWS, func(o *object) bool {
+		return o.any("AccessKeyId", "SecretAccessKey", "aws_access_key_id") || o.inner("Credentials").any("AccessKeyId")
+	}},
+	{"is a configuration of docker (config.json)", "docker asks ccagent after: ccagent setup docker --host HOST", func(o *object) bool {
+		return o.any("auths", "credsStore", "credHelpers")
+	}},
+	{"is a configuration of kubectl (kubeconfig)", "kubectl asks ccagent after: ccagent setup kubectl --name USER", func(o *object) bool {
+		return o.any("current-context", "clusters") || o.is("kind", "Config", "ExecCredential")
+	}},
+	{"is a cache of Microsoft's sign-ins (MSAL)", "leave it to the az program: ccagent add NAME --provider command -- az account get-access-token --query accessToken -o tsv", func(o *object) bool {
+		return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
+	}},
+	{"is terraform's file of tokens (credentials.tfrc.json)", "give it the one token: ccagent add NAME --provider static --host HOST", func(o *object) bool {
+		return o.eachInner("credentials", "token")
+	}},
+	{"is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)", leaveGitHub, func(o *object) bool {
+		return slices.ContainsFunc(o.inners(), func(i *object) bool { return i.any("oauth_token") })
+	}},
+	{"is the sign-in of opencode or pi (auth.json)", "leave it to that program" + keyInstead, func(o *object) bool {
+		return slices.ContainsFunc(o.inners(), func(i *object) bool {
+			return i.is("type", "oauth", "api", "api_key", "wellknown") && i.any("access", "refresh", "key", "token")
+		})
+	}},
+	{"is Claude Code's file of settings, and holds no sign-in", "the sign-in is in .credentials.json, on macOS in the Keychain", func(o *object) bool {
+		return o.any("oauthAccount", "apiKeyHelper", "permissions", "hasCompletedOnboarding", "mcpServers", "numStartups")
+	}},
+	{"says who is signed in, and holds no sign-in", "the sign-in is in credentials.json beside it", func(o *object) bool {
+		return o.inner("account").any("uuid", "email") || o.inner("organization").any("uuid", "name")
+	}},
+	{"configures a profile of the vendor's SDKs, and holds no sign-in", "the sign-in is in the file of that name in the folder credentials", func(o *object) bool {
+		return o.any("authentication")
+	}},
+	{"holds tokens, and nothing that says whose they are", `Claude Code's sign-in has a "claudeAiOauth", and that of the vendor's SDKs the "type" "oauth_token"; to sign in anew: ccagent help login`, func(o *object) bool {
+		return o.any("access_token", "refresh_token", "accessToken", "refreshToken", "id_token", "token", "access", "refresh", "api_key", "apiKey", "key")
+	}},
+}
+
+const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
+
+// strangeTexts are files that are no JSON.
+var strangeTexts = []struct {
+	what, instead string
+	is            *regexp.Regexp
+}{
+	{"is a setup token of Claude (claude setup-token)", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-ant-oat\S+\s*$`)},
+	{"is an API key", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-[\w-]+\s*$`)},
+	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, regexp.MustCompile(`(?m)^\s+(oauth_token|git_protocol):`)},
+	{"is a configuration of kubectl (kubeconfig)", "kubectl asks ccagent after: ccagent setup kubectl --name USER", regexp.MustCompile(`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`)},
+	{"is a credential of AWS", leaveAWS, regexp.MustCompile(`(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`)},
+	{"is a file of passwords (netrc)", "give the one token: ccagent add NAME --provider static --host HOST", regexp.MustCompile(`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`)},
+	{"is a private key", "it signs in by client_key_file or identity in config.toml: ccagent help config", regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
+}
+
+// known refuses a file by what it is, if that is known and not a sign-in that we could use. It returns nil for one that is not known.
+func (o *object) known() error {
+	for _, s := range strangers {
+		if s.is(o) {
+			return notOurs(o.name, s.what, s.instead)
+		}
+	}
+	return nil
+}
+
+// knownText is known for what is no JSON object.
+func knownText(name string, src []byte) error {
+	for _, s := range strangeTexts {
+		if s.is.Match(bytes.TrimPrefix(src, []byte("\ufeff"))) {
+			return notOurs(name, s.what, s.instead)
+		}
+	}
+	return nil
+}
+
+func notOurs(name, what, instead string) error {
+	return &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + what, Hint: "nothing was changed; " + instead}
+}
+
+// strangeTokens are how tokens of others begin, which a program that converts files may have put into Claude's form.
+var strangeTokens = map[string]string{"ya29.": "Google", "1//": "Google", "gho_": "GitHub", "ghu_": "GitHub", "ghr_": "GitHub", "ghp_": "GitHub",
+	"github_pat_": "GitHub", "glpat-": "GitLab", "xox": "Slack", "sk-proj-": "OpenAI"}
+
+// checkClaude refuses a record in one of Claude's forms with tokens that are known to be another provider's.
+func (r Record) checkClaude(name string) error {
+	for _, token := range []protocol.Secret{r.AccessToken, r.RefreshToken} {
+		for begin, of := range strangeTokens {
+			if strings.HasPrefix(token.Reveal(), begin) {
+				return notOurs(name, "holds a token of "+of+" in the place of Claude's", "sign in with Claude Code: run claude, then type /login")
+			}
+		}
+	}
+	return nil
+}
+
+// readStrict is readObject for a file that somebody else may have put there: what is no JSON is named if it is known.
+func readStrict(name string, src []byte) (*object, error) {
+	o, err := readObject(name, src)
+	if err != nil {
+		if known := knownText(name, src); known != nil {
+			return nil, known
+		}
+	}
+	return o, err
+}
+
+// any reports whether one of the keys is there and not null.
+func (o *object) any(keys ...string) bool { return slices.ContainsFunc(keys, o.has) }
+
+// string is a value, "" where it is no string.
+func (o *object) string(key string) (s string) {
+	if o.has(key) && o.values[key][0] == '"' {
+		probe := object{name: o.name, values: o.values}
+		probe.text(key, &s)
+	}
+	return s
+}
+
+// is reports whether the value is one of those strings.
+func (o *object) is(key string, values ...string) bool {
+	return o.has(key) && slices.Contains(values, o.string(key))
+}
+
+// inner is the object that is the value, an empty one where it is none.
+func (o *object) inner(key string) *object {
+	if o.has(key) && o.values[key][0] == '{' {
+		if i, err := readObject(o.name, o.values[key]); err == nil {
+			return i
+		}
+	}
+	return &object{name: o.name}
+}
+
+// inners are the objects among the values.
+func (o *object) inners() []*object {
+	var all []*object
+	for key := range o.values {
+		all = append(all, o.inner(key))
+	}
+	return all
+}
+
+// eachInner reports whether the value is an object of objects that all have the key.
+func (o *object) eachInner(key, want string) bool {
+	all := o.inner(key).inners()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(i *object) bool { return !i.any(want) })
+}

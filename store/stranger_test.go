@@ -1,0 +1,103 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Of each kind of file that people try there is one here, with what its refusal must name.
+var strangeFiles = []struct{ file, named string }{
+	{`{"access_token":"ya29.fake-x","refresh_token":"1//fakeG","expiry_date":1}`, "Gemini"},
+	{`{"access_token":"fake-x","refresh_token":"fake-g","scope":"openid https://www.googleapis.com/auth/cloud-platform","token_type":"Bearer"}`, "Gemini"},
+	{`{"version":"1.0","access_token":"ya29.fake-x","refresh_token":"1//fakeG"}`, "Google"},
+	{`{"claudeAiOauth":{"accessToken":"ya29.fake-x","refreshToken":"1//fakeG","expiresAt":1}}`, "Google"},
+	{`{"type":"oauth_token","access_token":"fake-1","refresh_token":"ghr_fake2"}`, "GitHub"},
+	{`{"serverName":"fake","token":{"accessToken":"fake-1","refreshToken":"fake-2"}}`, "MCP"},
+	{`{"access_token":"fake-1","refresh_token":"fake-2","token_type":"Bearer","resource_url":"portal.example.com","expiry_date":1}`, "Qwen"},
+	{`{"OPENAI_API_KEY":null,"tokens":{"id_token":"fake-0","access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"},"last_refresh":"2026-01-01T00:00:00Z"}`, "Codex"},
+	{`{"tokens":{"access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"}}`, "Codex"},
+	{`{"OPENAI_API_KEY":"fake-key-1"}`, "Codex"},
+	{`{"anthropic":{"type":"oauth","refresh":"fake-2","access":"fake-1","expires":1}}`, "opencode"},
+	{`{"openai":{"type":"api_key","key":"fake-key-1"}}`, "pi"},
+	{`{"type":"authorized_user","client_id":"fake","client_secret":"fake-0","refresh_token":"fake-2"}`, "Google Cloud"},
+	{`{"type":"service_account","private_key":"fake-0","token_uri":"https://oauth2.example.com/token"}`, "Google Cloud"},
+	{`{"installed":{"client_id":"fake","client_secret":"fake-0"}}`, "client_secret.json"},
+	{`{"startUrl":"https://fake.example.com","region":"eu-west-1","accessToken":"fake-1","expiresAt":"2026-01-01T00:00:00Z","refreshToken":"fake-2"}`, "AWS"},
+	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":"2026-01-01T00:00:00Z","profileArn":"fake","provider":"Google"}`, "AWS"},
+	{`{"Version":1,"AccessKeyId":"fake","SecretAccessKey":"fake-0"}`, "AWS"},
+	{"[default]\naws_access_key_id = fake\naws_secret_access_key = fake-0\n", "AWS"},
+	{`{"auths":{"registry.example.com":{"auth":"fake-0"}}}`, "docker"},
+	{`{"apiVersion":"v1","kind":"Config","users":[]}`, "kubectl"},
+	{"apiVersion: v1\nkind: Config\nusers:\n- name: fake\n  user:\n    token: fake-1\n", "kubectl"},
+	{"github.com:\n    oauth_token: fake-1\n    git_protocol: https\n", "gh"},
+	{`{"github.com":{"user":"fake","oauth_token":"fake-1"}}`, "Copilot"},
+	{`{"AccessToken":{},"RefreshToken":{"fake":{"secret":"fake-2"}}}`, "Microsoft"},
+	{`{"credentials":{"app.example.com":{"token":"fake-1"}}}`, "terraform"},
+	{"machine example.com login fake password fake-0\n", "netrc"},
+	{"sk-ant-oat01-fake-1\n", "setup token"},
+	{"sk-ant-api03-fake-1\n", "API key"},
+	{"-----BEGIN OPENSSH PRIVATE KEY-----\nfake\n", "private key"},
+	{`{"numStartups":3,"oauthAccount":{"accountUuid":"fake"}}`, "settings"},
+	{`{"access_token":"fake-1","refresh_token":"fake-2","expires_in":3600,"token_type":"Bearer"}`, "nothing that says whose"},
+	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":1}`, "nothing that says whose"},
+	{`{"ccagent_export":1,"provider":"claude","record":{"version":1,"access_token":"ya29.fake","refresh_token":"1//fake"}}`, "Google"},
+	{`{"ccagent_export":1,"profile":"fake","record":{"version":1,"access_token":"fake-1","refresh_token":"fake-2"}}`, "of which provider"},
+}
+
+// TestStrangersAreNamed: no door takes another program's credentials for a sign-in of Claude's, and each says what it was given.
+func TestStrangersAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range strangeFiles {
+		refused := func(door string, err error) {
+			t.Helper()
+			if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), tt.named) || strings.Contains(err.Error()+protocol.HintOf(err), "fake") ||
+				protocol.HintOf(err) == "" {
+				t.Errorf("%s: %s: %v (%s), want that it names %s", tt.file, door, err, protocol.HintOf(err), tt.named)
+			}
+		}
+		_, err := Read(strings.NewReader(tt.file), nil)
+		refused("import", err)
+		if strings.Contains(tt.file, "ccagent_export") || strings.Contains(tt.file, `"type":"oauth_token"`) || strings.Contains(tt.file, `"1.0"`) {
+			continue // by what they say they are in the vendor's form, or ours: the file of Claude Code is neither
+		}
+		_, err = ReadClaude(strings.NewReader(tt.file))
+		refused("the keyring", err)
+
+		// In the place of Claude Code's own file it is neither read nor written over.
+		dir := t.TempDir()
+		path := filepath.Join(dir, ".credentials.json")
+		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := NewClaudeCode(dir)
+		s.chain = nil
+		_, _, err = s.Load(t.Context())
+		refused("config_dir", err)
+		_, err = s.Save(t.Context(), fakeRecord(1), Version{})
+		refused("a save", err)
+		if left, err := os.ReadFile(path); err != nil || string(left) != tt.file {
+			t.Errorf("%s became %s, %v", tt.file, left, err)
+		}
+	}
+}
+
+// TestNobodySignedIn: what Claude Code leaves of its file when somebody signs out is no stranger's.
+func TestNobodySignedIn(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{`{}`, `{"claudeAiOauth":null}`, `{"mcpOAuth":{"fake|1":{"serverName":"fake","accessToken":"fake-1"}}}`,
+		`{"organizationUuid":"fake","trustedDeviceToken":"fake-1"}`} {
+		for _, read := range []func(string) error{
+			func(s string) error { _, err := ReadClaude(strings.NewReader(s)); return err },
+			func(s string) error { _, err := Read(strings.NewReader(s), nil); return err },
+		} {
+			if err := read(file); !errors.Is(err, protocol.ErrNotFound) {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+}
