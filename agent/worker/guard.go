@@ -58,10 +58,28 @@ func (e *errand) guard(ctx context.Context) outcome {
 	if err != nil {
 		return e.unlucky(ctx, s, err)
 	}
-	defer s.release()
 	ctx = context.WithoutCancel(ctx)
+	if s.record.AccessToken.Empty() { // a view of nothing signs Claude Code out
+		o := e.bring(ctx, s)
+		if o.err != nil {
+			return s.end(o)
+		}
+		lock := s.lock
+		s, err = e.settle(ctx, from)
+		if s.lock = lock; err != nil {
+			return s.end(outcome{result: e.about(from), err: err})
+		}
+	}
+	defer s.release()
 	view := from.(*store.ClaudeCode).View(e.settings.StateDir) // of the store value that holds the lock
-	return e.moveTo(ctx, waiting, s, to, func(r store.Record) error { return view.Restore(ctx, r) })
+	known := view.Known()
+	return e.moveTo(ctx, waiting, s, to, func(r store.Record) error {
+		err := view.Restore(ctx, r)
+		if err != nil && !known { // what is there is no view, and must not be taken for one that somebody has changed
+			view.Forget()
+		}
+		return err
+	})
 }
 
 // guardHere is guard for a record that is in a store of ours already.

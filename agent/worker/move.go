@@ -70,9 +70,16 @@ func (e *errand) move(ctx context.Context) outcome {
 	})
 }
 
-// moveTo moves a settled record. leave is what becomes of its old place.
+// moveTo moves a settled record, whole or not at all. leave is what becomes of its old place, which must not hold the refresh token
+// after that. Where a step fails, the steps before it are taken back.
 func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, leave func(store.Record) error) outcome {
-	failed := func(err error) outcome { return outcome{result: e.about(s.st), err: err} }
+	failed := func(err error) outcome {
+		var half *halfMoved
+		if errors.As(err, &half) {
+			return outcome{result: e.about(to), err: half.is}
+		}
+		return outcome{result: e.about(s.st), err: err}
+	}
 	if e.job.Op == job.Move && s.st.Place().Kind == "claude-code" && !e.job.Force {
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
 			Hint: "move it nevertheless with --force"})
@@ -98,48 +105,107 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		}
 	}
 	e.remember(s.st) // what is undecided would be decided by what is found: from here on there may be two
-	free := errors.Is(err, protocol.ErrNotFound)
-	undo := func(err error) outcome {
-		if copied, version, loadErr := to.Load(ctx); free && loadErr == nil && same(copied, s.record) {
-			to.Delete(ctx, version)
-			store.Forget(ctx, e.settings.StateDir, to)
-		}
-		return failed(err)
-	}
+	arrived := arrival{to: to, occupied: err == nil, there: there}
 	if version, err = to.Save(ctx, s.record, version); err != nil {
-		return undo(err)
+		return failed(e.takeBack(ctx, s, arrived, err))
 	}
 	moved, got, err := to.Load(ctx)
 	if err != nil || got != version || !same(moved, s.record) {
-		return undo(&protocol.Error{Code: protocol.CodeStorage, Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"})
+		return failed(e.takeBack(ctx, s, arrived, &protocol.Error{Code: protocol.CodeStorage,
+			Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"}))
 	}
 	if err := target.Take(ctx, past); err != nil {
-		return undo(err)
+		return failed(e.takeBack(ctx, s, arrived, err))
 	}
-	if err := e.decide(to.Place().Kind); err != nil {
-		if e.decide(s.st.Place().Kind) != nil {
-			return failed(err) // what is written down may be either: both copies stay
-		}
-		return undo(err)
+	if err = e.decide(to.Place().Kind); err == nil {
+		err = e.leave(ctx, s, moved, leave)
+	}
+	if err != nil {
+		return failed(e.takeBack(ctx, s, arrived, err))
 	}
 
 	o := outcome{result: e.result(to, moved, version)}
 	o.result.Saved = true
-	err = store.Forget(ctx, e.settings.StateDir, s.st)
-	if err == nil {
-		err = leave(moved)
+	// Neither of these holds the record that is in force, so what is left of them does no harm: the history of a place without a record
+	// is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
+	if err := store.Forget(ctx, e.settings.StateDir, s.st); err != nil {
+		o.result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
 	}
-	if claude, ok := to.(*store.ClaudeCode); ok && err == nil {
-		err = claude.View(e.settings.StateDir).Forget() // what is there now is no view
-	}
-	switch {
-	case err == nil, errors.Is(err, protocol.ErrNotFound):
-	case e.job.Op == job.Guard:
-		o.result.Notice, o.result.Behind = fmt.Sprintf("%s could not be made a view yet (%v); that is tried again", s.st.Place().Location, err), true
-	default:
-		o.result.Notice = fmt.Sprintf("an old copy is left in %s (%v); remove it with: ccagent move %s %s", s.st.Place().Location, err, e.job.Profile, to.Place().Kind)
+	if claude, ok := to.(*store.ClaudeCode); ok {
+		claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
 	return o
+}
+
+// leave does to the old place of a record that has moved what do does, and looks whether its refresh token is gone from there.
+func (e *errand) leave(ctx context.Context, s state, moved store.Record, do func(store.Record) error) error {
+	if err := do(moved); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return err
+	}
+	left, _, err := s.st.Load(ctx)
+	switch {
+	case errors.Is(err, protocol.ErrInvalid):
+		return err
+	case err == nil && e.job.Op == job.Move && same(left, moved),
+		err == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() == moved.RefreshToken.Reveal():
+		return &protocol.Error{Code: protocol.CodeStorage, Message: s.st.Place().Location + " holds what it held before, though it was written without an error",
+			Hint: "find out what writes it back"}
+	}
+	return nil // what somebody else has written there meanwhile is for the next job to judge
+}
+
+// arrival is the place that a record moves to, as it was before.
+type arrival struct {
+	to       store.Store
+	occupied bool         // it held a record
+	there    store.Record // that record
+}
+
+// halfMoved is the failure of a move that could not be taken back either: the new place is in force.
+type halfMoved struct{ is *protocol.Error }
+
+func (h *halfMoved) Error() string { return h.is.Message }
+
+// takeBack undoes a move because of err, which it returns: the old place holds its record again and is in force, and the new one holds what
+// it held. Where that fails as well, both copies stay, and the error is a halfMoved that says what is where.
+func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) error {
+	undo := func() error {
+		left, version, loadErr := s.st.Load(ctx)
+		whole := loadErr == nil && same(left, s.record)
+		another := loadErr == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() != s.record.RefreshToken.Reveal()
+		if !whole && !another { // the step that failed has done something to it
+			if _, err := s.st.Save(ctx, s.record, version); err != nil {
+				return err
+			}
+		}
+		if err := e.decide(s.st.Place().Kind); err != nil {
+			return err
+		}
+		copied, version, loadErr := a.to.Load(ctx)
+		switch {
+		case loadErr != nil || !same(copied, s.record): // it was never written
+			return nil
+		case a.occupied:
+			_, err := a.to.Save(ctx, a.there, version)
+			return err
+		}
+		if err := a.to.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return err
+		}
+		store.Forget(ctx, e.settings.StateDir, a.to) // a history without its record is looked at by nobody
+		return nil
+	}
+	undoErr := undo()
+	if undoErr == nil {
+		return err
+	}
+	again := "ccagent move " + e.job.Profile + " " + a.to.Place().Kind
+	if e.job.Op == job.Guard {
+		again = "ccagent guard claude-code -p " + e.job.Profile
+	}
+	return &halfMoved{&protocol.Error{Code: protocol.CodeStorage,
+		Message: fmt.Sprintf("%v; and that could not be taken back (%v): the record is in %s, and may still be in %s as well", err, undoErr, a.to.Place().Location, s.st.Place().Location),
+		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
 }
 
 // elsewhere returns where the profile's record rests when the store that it should rest in has never held one: store was changed in

@@ -2,10 +2,12 @@ package worker
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -166,5 +168,96 @@ func TestLogoutRevokesWhatWasSpilled(t *testing.T) {
 	}
 	if w.aside("fake") != 0 {
 		t.Error("a spill file is left")
+	}
+}
+
+// standing is what a profile's stores hold, by kind: nothing of the rest is compared.
+func (w *world) standing() map[string]string {
+	held := map[string]string{}
+	for _, st := range []store.Store{
+		store.NewClaudeCode(w.settings.ConfigDir), store.NewFile(w.settings.DataDir, w.settings.Name),
+	} {
+		if r, _, err := st.Load(w.t.Context()); err == nil {
+			held[st.Place().Kind] = r.AccessToken.Reveal() + " " + r.RefreshToken.Reveal()
+		}
+	}
+	choice, _ := os.ReadFile(filepath.Join(w.settings.StateDir, "auto", w.settings.Name+".json"))
+	held["choice"] = string(choice)
+	return held
+}
+
+// TestMoveWholeOrNotAtAll has each step of a guard and of a move fail: afterwards all is as it was before, or the error says that it is not.
+func TestMoveWholeOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	writeLock := func(w *world) string { return filepath.Join(w.settings.ConfigDir, ".storage-write.lock") }
+	blocked := func(path func(w *world) string) func(w *world) { // a folder with something in it is in the way
+		return func(w *world) {
+			if err := os.MkdirAll(filepath.Join(path(w), "in the way"), 0o700); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	state := func(parts ...string) func(w *world) string {
+		return func(w *world) string { return filepath.Join(append([]string{w.settings.StateDir}, parts...)...) }
+	}
+	tests := map[string]struct {
+		guarded bool // before
+		job     job.Job
+		fault   func(w *world)
+		want    error
+	}{
+		"guard: the view can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrStorage, fault: func(w *world) {
+			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil { // where Claude Code has a folder
+				w.t.Fatal(err)
+			}
+		}},
+		"guard: our store can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrInvalid, fault: blocked(func(w *world) string {
+			return filepath.Join(w.settings.DataDir, w.settings.Name+".json")
+		})},
+		"guard: the view's mark can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrStorage, fault: func(w *world) {
+			if err := os.WriteFile(state("views")(w), nil, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"move: the place can't be written down": {job: job.Job{Op: job.Move, Target: "file", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
+			if err := os.Remove(state("auto", w.settings.Name+".json")(w)); err != nil {
+				w.t.Fatal(err)
+			}
+			blocked(state("auto", w.settings.Name+".json"))(w)
+		}},
+		"move: the old record can't be removed": {job: job.Job{Op: job.Move, Target: "file", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
+			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"undo: Claude Code's file can't be written": {guarded: true, job: job.Job{Op: job.Move, Target: "claude-code", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
+			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if tt.guarded {
+				w, _ = newGuarded(t)
+			} else {
+				w.known(time.Hour)
+				w.settings.Views = []string{"claude-code"}
+			}
+			tt.fault(w)
+			before := w.standing()
+			_, _, done := w.run(tt.job)
+			if !is(done.Err, tt.want) {
+				t.Fatalf("got %+v, %v; want %v", done.Result, done.Err, tt.want)
+			}
+			if after := w.standing(); !maps.Equal(before, after) {
+				t.Errorf("before %v\nafter  %v", before, after)
+			}
+			if !tt.guarded && store.NewClaudeCode(w.settings.ConfigDir).View(w.settings.StateDir).Known() {
+				t.Error("the file is taken for a view")
+			}
+		})
 	}
 }

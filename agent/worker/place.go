@@ -183,5 +183,8 @@ func (e *errand) decide(kind string) error {
 // Decide makes kind what store `auto` of a profile is, as a job that stores its record there would.
 func Decide(s Settings, kind string) error { return (&errand{settings: s}).decide(kind) }
 
+// Decided returns what store `auto` of a profile is, "" while that is not decided.
+func Decided(s Settings) (string, error) { return (&errand{settings: s}).recall() }
+
 // forget undoes remember.
 func (e *errand) forget() { os.Remove(e.choicePath()) }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -89,8 +88,10 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var done steps
+	done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
 	if err := reload(conn); err != nil {
-		return undone(c, conn, edit, err)
+		return done.fail(c.Context, err)
 	}
 	if table.Provider != "static" {
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
@@ -98,7 +99,7 @@ func add(c *cli.Context) error {
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		return undone(c, conn, edit, err)
+		return done.failAt(conn, name, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
 	if kept {
@@ -220,17 +221,5 @@ func reload(conn *connection) error {
 	if errors.Is(err, protocol.ErrNoAgent) {
 		return nil
 	}
-	return err
-}
-
-// undone takes an edit back because of err, which it returns. The command's own time may be over, so it takes its own.
-func undone(c *cli.Context, conn *connection, edit *configEdit, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 5*time.Second)
-	defer cancel()
-	if undoErr := edit.undo(ctx); undoErr != nil {
-		warn(c.App.ErrWriter, "%s still holds the edit: %s", edit.path, undoErr)
-		return err
-	}
-	reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails as well, the agent looks at the file by itself
 	return err
 }

@@ -85,9 +85,9 @@ func removeProfile(ctx context.Context, env environ, name string) (*configEdit, 
 	})
 }
 
-// setStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
-func setStore(ctx context.Context, env environ, name, kind string) error {
-	_, err := editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+// editStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
+func editStore(ctx context.Context, env environ, name, kind string) (*configEdit, error) {
+	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
 		if name == "" {
 			return text, nil
@@ -97,7 +97,6 @@ func setStore(ctx context.Context, env environ, name, kind string) error {
 		d.Profiles[name] = table
 		return setKey(text, d.index, name, "store", tomlString(kind)), nil
 	})
-	return err
 }
 
 // setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no config_dir

@@ -110,7 +110,7 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 			f.State, f.What = "skip", fmt.Sprintf("holds a sign-in of Claude Code's own, in %s (%s)", a.Location, took)
 		case a.Err == nil:
 			f.State, f.What = "warn", fmt.Sprintf("holds a record of profile %s that is not in force, in %s (%s)", s.Name, a.Location, took)
-			f.Mend = "ccagent move " + s.Name + " " + inForce(answers)
+			f.Mend = "ccagent move " + s.Name + " " + storeInForce(answers)
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
 			f.State, f.What = "warn", fmt.Sprintf("is where profile %s rests, and holds nothing of it (%s)", s.Name, took)
 			f.Mend = "ccagent restore -p " + s.Name
@@ -126,8 +126,8 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 	return found
 }
 
-// inForce is the store in force, file where none is known.
-func inForce(answers []worker.Answer) string {
+// storeInForce is the store in force, file where none is known.
+func storeInForce(answers []worker.Answer) string {
 	for _, a := range answers {
 		if a.InForce {
 			return a.Kind

@@ -30,7 +30,10 @@ func replaceFile(path string, data []byte, mode fs.FileMode) error {
 		return err
 	}
 	defer dir.Close()
-	return dir.Sync()
+	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems can't, and the file is there
+		return err
+	}
+	return nil
 }
 
 // staged is a whole new file beside the one that it is to replace.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -77,9 +78,10 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	if undo {
 		return unguard(c, conn, profile)
 	}
+	var done steps
 	if profile.Store == "claude-code" { // from here on it is where it is found to be
-		if _, err := floating(conn, profile, ""); err != nil {
-			return err
+		if err := done.float(conn, profile, ""); err != nil {
+			return done.fail(c.Context, err)
 		}
 	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
@@ -92,16 +94,23 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		return append(views, "claude-code")
 	})
 	if err != nil {
-		return err
+		return done.fail(c.Context, err)
 	}
+	done.did(configDeed(conn, edit, "ccagent guard claude-code --undo -p "+profile.Name))
 	if err := reload(conn); err != nil {
-		return undone(c, conn, edit, err)
+		return done.fail(c.Context, err)
+	}
+	was, err := decided(profile)
+	if err != nil {
+		return done.fail(c.Context, err)
 	}
 	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
 	if err != nil {
-		return undone(c, conn, edit, err)
+		return done.failMove(conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
+	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token starts the
+	// agent. In a container there is nothing to start it with.
 	startAtLogin(c)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err
@@ -109,25 +118,46 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 
 // unguard brings the record back before the view is given up, and then settles for store "auto", as without any configuration.
 func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
-	if _, err := floating(conn, profile, ""); err != nil {
-		return err
+	var done steps
+	if err := done.float(conn, profile, ""); err != nil {
+		return done.fail(c.Context, err)
 	}
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true})
-	if errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired) {
-		notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
-		err = decide(profile, "claude-code")
-	}
+	was, err := decided(profile)
 	if err != nil {
-		return err
+		return done.fail(c.Context, err)
 	}
-	_, err = setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
+	again := "ccagent guard claude-code --undo -p " + profile.Name
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true})
+	switch {
+	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
+		notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
+		if err := decide(profile, "claude-code"); err != nil {
+			return done.fail(c.Context, err)
+		}
+		done.did(deed{
+			back: func(context.Context) error { return decide(profile, was) },
+			left: "what is signed in to next rests in Claude Code's file", mend: again,
+		})
+	case err != nil:
+		return done.failMove(conn, profile, func(now string) bool { return now != was && now == "claude-code" }, err)
+	case was != "" && was != "claude-code":
+		done.did(deed{
+			back: func(ctx context.Context) error {
+				_, err := conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: was})
+				return err
+			},
+			left: "the sign-in is in " + sanitize(reply.Location) + " again", mend: again,
+		})
+	}
+	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
-	if err == nil {
-		err = reload(conn)
-	}
 	if err != nil {
-		return err
+		return done.fail(c.Context, err)
+	}
+	done.did(configDeed(conn, edit, again))
+	if err := reload(conn); err != nil {
+		return done.fail(c.Context, err)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name, sanitize(cmp.Or(reply.Location, "Claude Code's own file")))
 	return err

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -163,6 +164,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		return err
 	}
 	defer conn.close()
+	var done steps
 	if !sameDir(dir, claudeDirOf(profile)) {
 		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
@@ -178,20 +180,21 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		if err != nil {
 			return err
 		}
-		if _, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
-			return undone(c, conn, edit, err)
+		done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
+		if err := reload(conn); err != nil {
+			return done.fail(c.Context, err)
 		}
 	}
 	// The agent has the last word on where the profile's sign-in is: it may remember another place.
 	_, tokenErr := conn.Token(conn.ctx, protocol.TokenRequest{Profile: name})
 	status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: name})
 	if err != nil {
-		return err
+		return done.fail(c.Context, err)
 	}
 	if len(status.Profiles) == 1 && status.Profiles[0].Store == "file" {
-		return &protocol.Error{Code: protocol.CodeConfig,
+		return done.fail(c.Context, &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("profile %s has a sign-in of its own in %s", name, status.Profiles[0].Location),
-			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)}
+			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
 	}
 	if tokenErr != nil {
 		warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
@@ -233,31 +236,72 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		return err
 	}
 	defer conn.close()
-	var edit *configEdit
+	var done steps
 	if profile.Name == "" {
 		table := profileTable{Provider: "claude", Store: "file"}
 		if from.client != "" && from.client != claudeClientID && !from.Record.RefreshToken.Empty() {
 			table.ClientID = &from.client
 		}
-		if edit, err = addProfile(conn.ctx, getenv, name, table, false); err != nil {
-			return err
+		edit, err := addProfile(conn.ctx, getenv, name, table, false)
+		if err != nil {
+			return done.fail(c.Context, err)
 		}
+		done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
 		if err := reload(conn); err != nil {
-			return undone(c, conn, edit, err)
+			return done.fail(c.Context, err)
+		}
+	}
+	before := ""
+	if from.retires() {
+		if before, err = inForce(conn, name); err != nil {
+			return done.fail(c.Context, err)
 		}
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		if edit != nil {
-			return undone(c, conn, edit, err)
-		}
-		return err
+		return done.failAt(conn, name, err)
+	}
+	done.did(deed{
+		back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
+		left: "the sign-in is in " + sanitize(reply.Location) + " as well", mend: "ccagent remove " + name + " --yes",
+	})
+	retired, err := from.retire(c)
+	if err != nil {
+		return done.fail(c.Context, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
 	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.Record)); err != nil {
 		return err
 	}
-	return from.retire(c)
+	if retired != "" {
+		_, err = fmt.Fprintln(c.App.Writer, retired)
+	}
+	return err
+}
+
+// inForce is the id of the sign-in that is in force for a profile, "" where nothing is stored, or its store keeps no history.
+func inForce(conn *connection, name string) (string, error) {
+	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: name})
+	for _, past := range reply.Past {
+		if past.Current {
+			return past.ID, nil
+		}
+	}
+	if errors.Is(err, protocol.ErrConfig) { // store memory
+		err = nil
+	}
+	return "", err
+}
+
+// putBack brings the sign-in back that was in force before another was put in its place, by its id.
+func putBack(ctx context.Context, conn *connection, name, before string) error {
+	var err error
+	if before == "" {
+		_, err = conn.Control(ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: name})
+	} else {
+		_, err = conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepRestore, Profile: name, SignIn: before})
+	}
+	return err
 }
 
 // describe says what a sign-in is, without its tokens.

@@ -241,32 +241,33 @@ func hasSignIn(dir string) bool {
 	return err == nil
 }
 
-// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, and whoever has
-// another file is told to delete it.
-func (s source) retire(c *cli.Context) error {
+// retires reports whether the source is one that the predecessor is to find no more.
+func (s source) retires() bool {
+	return !s.Record.RefreshToken.Empty() && (s.keyring || s.path != "" && s.is(predecessorFile(getenv)))
+}
+
+// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it says. An
+// error says that it still does. Whoever has another file is told to delete it.
+func (s source) retire(c *cli.Context) (said string, err error) {
 	switch {
-	case s.Record.RefreshToken.Empty():
-		return nil
+	case s.Record.RefreshToken.Empty(), s.path == "" && !s.keyring:
+		return "", nil
 	case s.keyring:
-		if err := store.DeletePredecessorKeyring(c.Context, s.Record); err != nil {
-			warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete it (%s)", s, err)
-			return nil
-		}
-		_, err := fmt.Fprintf(c.App.Writer, "%s is deleted, so that the sign-in has one home\n", s)
-		return err
-	case s.path == "":
-		return nil
-	case !s.is(predecessorFile(getenv)):
+		err = store.DeletePredecessorKeyring(c.Context, s.Record)
+		said = fmt.Sprintf("%s is deleted, so that the sign-in has one home", s)
+	case !s.retires(): // it may lie where nothing of ours may write, as on a stick
 		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
-		return nil
+		return "", nil
+	default:
+		var retired string
+		retired, err = renameImported(s.path)
+		said = fmt.Sprintf("%s is now %s, so that the sign-in has one home", s, retired)
 	}
-	retired, err := renameImported(s.path)
 	if err != nil {
-		warn(c.App.ErrWriter, "%s still holds the refresh token and could not be renamed (%s): delete the file", s, err)
-		return nil
+		return "", &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("%s could not be taken away from the predecessor: %v", s, err),
+			Hint: "a sign-in that renews itself has one home: take it over where that can be changed"}
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s is now %s, so that the sign-in has one home\n", s, retired)
-	return err
+	return said, nil
 }
 
 // renameImported renames the predecessor's file, to where it does not look for it.

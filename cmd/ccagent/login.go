@@ -273,21 +273,23 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
-	var edit *configEdit
+	var done steps
 	conn := &connection{Client: client, ctx: ctx}
 	if s.table != nil {
-		if edit, err = addProfile(ctx, getenv, s.settings.Name, *s.table, s.replace); err != nil {
-			return protocol.PutReply{}, err
+		edit, err := addProfile(ctx, getenv, s.settings.Name, *s.table, s.replace)
+		if err != nil {
+			return protocol.PutReply{}, done.fail(ctx, err)
 		}
+		done.did(configDeed(conn, edit, "ccagent remove "+s.settings.Name+" --yes"))
 		if err := reload(conn); err != nil {
-			return protocol.PutReply{}, undone(s.c, conn, edit, err)
+			return protocol.PutReply{}, done.fail(ctx, err)
 		}
 	}
 	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.settings.Name, Record: record, SignIn: true, Force: true})
-	if err != nil && edit != nil {
-		err = undone(s.c, conn, edit, err)
+	if err != nil {
+		return saved, done.failAt(conn, s.settings.Name, err)
 	}
-	return saved, err
+	return saved, nil
 }
 
 func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {

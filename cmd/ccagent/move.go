@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -63,56 +60,66 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	finish, err := floating(conn, profile, to)
+	var done steps
+	if err := done.float(conn, profile, to); err != nil {
+		return done.fail(c.Context, err)
+	}
+	was, err := decided(profile)
 	if err != nil {
-		return err
+		return done.fail(c.Context, err)
 	}
 	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")})
-	if failed := finish(err); failed != nil {
-		warn(c.App.ErrWriter, "store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is", profile.Name, failed)
-	}
 	if err != nil {
-		return err
+		return done.failMove(conn, profile, func(now string) bool { return now != was && now == to }, err)
+	}
+	if profile.Store != "auto" && profile.Store != to {
+		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
+		if err := setStore(conn, profile.Name, to); err != nil {
+			warn(c.App.ErrWriter, "store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is", profile.Name, err)
+		}
 	}
 	notice(c.App.ErrWriter, reply.Notice)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err
 }
 
-// floating makes a profile's store "auto" while its record is moved: its place is the one that is written down then, so that
-// whoever dies leaves a place that is true. finish, told how the move ended, writes the new store, or the old one again. Where nobody
-// can tell it leaves things so, and says why.
-func floating(conn *connection, profile agent.Profile, to string) (finish func(error) error, err error) {
+// float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so that
+// whoever dies leaves a place that is true.
+func (s *steps) float(conn *connection, profile agent.Profile, to string) error {
 	was := profile.Store
 	if was == "auto" || was == to {
-		return func(error) error { return nil }, nil
+		return nil
 	}
 	at := was
 	if was == "memory" {
 		at = to
 	}
-	if err := decide(profile, at); err != nil {
-		return nil, err
+	if err := decide(profile, at); err != nil { // it means nothing while config.toml names the store
+		return err
 	}
-	set := func(ctx context.Context, kind string) error {
-		if err := setStore(ctx, getenv, profile.Name, kind); err != nil {
-			return err
-		}
-		return reload(&connection{Client: conn.Client, ctx: ctx})
+	edit, err := editStore(conn.ctx, getenv, profile.Name, "auto")
+	if err != nil {
+		return err
 	}
-	return func(moved error) error {
-		// The command's own time may be over, and then the move goes on in the agent or its worker.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(conn.ctx), 5*time.Second)
-		defer cancel()
-		if moved == nil {
-			return set(ctx, to)
-		}
-		switch protocol.CodeOf(moved) {
-		case protocol.CodeUnavailable, protocol.CodeNoAgent, protocol.CodeInternal:
-			return errors.New("it is not known whether it was moved")
-		}
-		return set(ctx, was)
-	}, set(conn.ctx, "auto")
+	s.did(configDeed(conn, edit, "ccagent move "+profile.Name+" "+was))
+	return reload(conn)
+}
+
+// setStore writes another store of a profile into config.toml.
+func setStore(conn *connection, name, kind string) error {
+	if _, err := editStore(conn.ctx, getenv, name, kind); err != nil {
+		return err
+	}
+	return reload(conn)
+}
+
+// failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it has
+// moved all the same: what the worker could not take back stays, and its error says so.
+func (s *steps) failMove(conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
+	if now, nowErr := decided(profile); conn.ctx.Err() == nil && (nowErr != nil || moved(now)) {
+		return err
+	}
+	return s.failAt(conn, profile.Name, err)
 }
 
 // decide writes down where the record of a profile with store "auto" rests.
@@ -122,4 +129,13 @@ func decide(profile agent.Profile, kind string) error {
 		return err
 	}
 	return worker.Decide(settings, kind)
+}
+
+// decided is where the record of a profile with store "auto" rests, "" while that is not decided.
+func decided(profile agent.Profile) (string, error) {
+	settings, err := workerSettings(profile)
+	if err != nil {
+		return "", err
+	}
+	return worker.Decided(settings)
 }

@@ -139,8 +139,10 @@ func (ch viewChange) make(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	var done steps
+	done.did(configDeed(conn, edit, "ccagent setup anthropic-sdk"))
 	if err := reload(conn); err != nil {
-		return undone(c, conn, edit, err)
+		return done.fail(c.Context, err)
 	}
 	return nil
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// steps are what a command has done so far. A command of several steps ends with all of them done, or with none: where one fails,
+// those before it are taken back, the last one first.
+type steps struct{ done []deed }
+
+// deed is one of them.
+type deed struct {
+	back func(context.Context) error // takes it back
+	left string                      // what is left where that fails: a whole sentence without its full stop
+	mend string                      // the command that mends it then
+}
+
+// backTime bounds the taking back. The command's own time may be over by then.
+const backTime = 30 * time.Second
+
+func (s *steps) did(d deed) { s.done = append(s.done, d) }
+
+// fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what mends it.
+func (s *steps) fail(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), backTime)
+	defer cancel()
+	for len(s.done) > 0 {
+		last := s.done[len(s.done)-1]
+		if backErr := last.back(ctx); backErr != nil {
+			return s.leaves(err, backErr)
+		}
+		s.done = s.done[:len(s.done)-1]
+	}
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; nothing was changed", Hint: protocol.HintOf(err)}
+}
+
+// failAt is fail for a request to the agent. Where the command's own time is over, the agent goes on with it: nothing is taken back then,
+// for nobody knows what there will be.
+func (s *steps) failAt(conn *connection, profile string, err error) error {
+	if conn.ctx.Err() == nil {
+		return s.fail(conn.ctx, err)
+	}
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; the agent may still do it, so nothing was taken back",
+		Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nsee what became of it: ccagent status -p "+profile+"\nthen type the same command again", "\n")}
+}
+
+// leaves is err with what is left because taking back the last step failed with backErr: what was done before it rests on it.
+func (s *steps) leaves(err, backErr error) error {
+	var left, mends []string
+	for i := len(s.done) - 1; i >= 0; i-- {
+		left = append(left, s.done[i].left)
+		mends = append(mends, s.done[i].mend)
+	}
+	return &protocol.Error{Code: protocol.CodeOf(err),
+		Message: fmt.Sprintf("%v; and it could not all be taken back (%v): %s", err, backErr, strings.Join(left, ", ")),
+		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: "+strings.Join(mends, "; "), "\n")}
+}
+
+// configDeed is an edit of config.toml.
+func configDeed(conn *connection, edit *configEdit, mend string) deed {
+	return deed{
+		back: func(ctx context.Context) error {
+			if err := edit.undo(ctx); err != nil {
+				return err
+			}
+			reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails, the agent looks at the file by itself
+			return nil
+		},
+		left: edit.path + " still holds the edit", mend: mend,
+	}
+}
