@@ -235,11 +235,10 @@ func (l *Listener) bind(ctx context.Context) error {
 	if l.socket, err = listening(ln.(*net.UnixListener)); err != nil {
 		return socketError(cause(err), "")
 	}
-	if err := os.Chmod(l.path, 0o600); err != nil {
-		l.socket.Close()
-		return socketError(cause(err), "")
-	}
 	info, err := os.Lstat(l.path)
+	if err == nil && info.Mode().Perm()&^0o600 != 0 { // as on macOS
+		err = unix.Fchmodat(unix.AT_FDCWD, l.path, 0o600, unix.AT_SYMLINK_NOFOLLOW)
+	}
 	if err != nil {
 		l.socket.Close()
 		return socketError(cause(err), "")

@@ -324,9 +324,8 @@ func (c *claudeLock) writeOwner() {
 		return
 	}
 	b := splice.Encode(o)
-	temp := c.ownerPath + ".tmp.ccagent" // ours alone, as the lock is: a crash leaves one at most, for the next to overwrite
-	if err := os.WriteFile(temp, b, 0o600); err != nil {
-		os.Remove(temp)
+	temp := c.ownerPath + ".tmp.ccagent" // ours alone, as the lock is: a crash leaves one at most, for the next to replace
+	if err := replaceNew(temp, b); err != nil {
 		return
 	}
 	if err := os.Rename(temp, c.ownerPath); err != nil {

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -94,6 +96,53 @@ func TestHeldByAnother(t *testing.T) {
 				t.Errorf("left behind: %v", left)
 			}
 		})
+	}
+}
+
+// TestOwnerFileFollowsNoLink: somebody else may be able to write in Claude Code's folder, and our names there can be foreseen.
+func TestOwnerFileFollowsNoLink(t *testing.T) {
+	if _, ok := self(); !ok {
+		t.Skip("how Claude Code names an owner here is not known")
+	}
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	victim := filepath.Join(t.TempDir(), "victim")
+	check(t, os.WriteFile(victim, []byte("untouched"), 0o600))
+	check(t, os.Symlink(victim, filepath.Join(dir, ".oauth_refresh.lock.owner.tmp.ccagent")))
+	l, err := NewClaudeCode(dir).Lock(context.Background())
+	check(t, err)
+	if _, err := os.Stat(filepath.Join(dir, ".oauth_refresh.lock.owner")); err != nil {
+		t.Error(err)
+	}
+	check(t, l.Release())
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "untouched" {
+		t.Errorf("a file elsewhere has %q, %v", b, err)
+	}
+}
+
+// TestRootGivesAwayItsOwnAlone: what root makes in somebody's folder becomes the somebody's, and what he has linked to does not.
+func TestRootGivesAwayItsOwnAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("root alone gives files away")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	roots := filepath.Join(dir, "roots")
+	check(t, os.WriteFile(roots, nil, 0o600))
+	home := filepath.Join(dir, "home")
+	check(t, os.Mkdir(home, 0o700))
+	check(t, os.Chown(home, 1, 1))
+	ours, link := filepath.Join(home, "ours"), filepath.Join(home, "link")
+	check(t, os.Link(roots, link))
+	for path, want := range map[string]uint32{ours: 1, link: 0} {
+		l, err := lockFile(context.Background(), path)
+		check(t, err)
+		var st unix.Stat_t
+		check(t, unix.Stat(path, &st))
+		check(t, l.release())
+		if st.Uid != want {
+			t.Errorf("%s belongs to %d, want %d", filepath.Base(path), st.Uid, want)
+		}
 	}
 }
 

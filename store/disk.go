@@ -134,6 +134,22 @@ func writeFile(path string, data []byte, check func() error) (err error) {
 	return syncDir(dir)
 }
 
+// replaceNew writes a new file in place of the one that may have been left at path. A link there is removed, not followed.
+func replaceNew(path string, data []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+	}
+	return err
+}
+
 // ReplaceFile replaces a small file of ours whose writers take no lock. Like all that is written here it has the old bytes or the
 // new ones after a crash or power cut, and its folder is made where needed.
 func ReplaceFile(path string, data []byte) error {
@@ -181,7 +197,8 @@ func makeFolder(dir string) error {
 		return nil
 	}
 	if err == nil {
-		if d, err := os.Open(dir); err == nil {
+		// Not through a link: the folder's owner may have put one in its place, and root's next step is to give away what it leads to.
+		if d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err == nil {
 			giveToOwner(d, filepath.Dir(dir))
 			d.Close()
 		}

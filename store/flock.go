@@ -54,13 +54,15 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	return &flock{f}, nil
 }
 
-// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out.
+// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. A file with a second
+// name may be any file of root's that the somebody has linked to.
 func giveToOwner(f *os.File, dir string) {
 	if os.Geteuid() != 0 {
 		return
 	}
 	var file, folder unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &file) == nil && unix.Stat(dir, &folder) == nil && file.Uid == 0 && folder.Uid != 0 {
+	if unix.Fstat(int(f.Fd()), &file) == nil && unix.Stat(dir, &folder) == nil && file.Uid == 0 && folder.Uid != 0 &&
+		(file.Nlink == 1 || file.Mode&unix.S_IFMT == unix.S_IFDIR) {
 		f.Chown(int(folder.Uid), int(folder.Gid))
 	}
 }

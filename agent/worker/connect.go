@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -48,14 +50,19 @@ func connectBy(c *oauth.Client, s Settings) error {
 
 // readPrivate reads a key that nobody else may read.
 func readPrivate(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
 		return nil, errors.New(path + " is open to everybody: chmod go= " + path)
 	}
-	return readSmall(path)
+	return readOpen(f, maxSmall)
 }
 
 func badFile(key string, err error) error {

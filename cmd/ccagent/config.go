@@ -118,8 +118,32 @@ func loadConfig(env environ) (agent.Config, string, error) {
 	if err != nil {
 		return agent.Config{}, path, err
 	}
+	if err := checkOwnFolders(env); err != nil {
+		return agent.Config{}, path, err
+	}
 	config, err := doc.resolve(env)
 	return config, path, err
+}
+
+// checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this user's, or for
+// what setup is to write back into any file. It is looked at here because nothing is lost here: what runs goes on by the settings that it has.
+func checkOwnFolders(env environ) error {
+	for _, place := range []func() (string, error){env.dataDir, env.stateDir} {
+		dir, err := place()
+		if err != nil { // there is no HOME, and no such folder
+			continue
+		}
+		info, err := os.Stat(dir)
+		switch {
+		case err != nil: // it is made where it is needed; whoever can't says so
+		case os.Geteuid() == 0 && info.Mode().Perm()&0o022 == 0: // root may be at work in somebody's home
+		default:
+			if err := checkOurs(dir, info); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // readConfig returns the text of the file, "" when there is none. What somebody else may write is refused: config.toml
@@ -198,7 +222,7 @@ func checkOurs(path string, info fs.FileInfo) error {
 	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) && owner != 0 {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: fmt.Sprintf("%s belongs to user id %d, so it is not taken as configuration", path, owner),
+			Message: fmt.Sprintf("%s belongs to user id %d, so it is not trusted", path, owner),
 			Hint:    fmt.Sprintf("make it yours (chown %d %s), or remove it", os.Geteuid(), path),
 		}
 	}
@@ -211,7 +235,7 @@ func checkOurs(path string, info fs.FileInfo) error {
 func writable(path string, info fs.FileInfo) error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: fmt.Sprintf("%s may be written by others (mode %04o), so it is not taken as configuration", path, info.Mode().Perm()),
+		Message: fmt.Sprintf("%s may be written by others (mode %04o), so it is not trusted", path, info.Mode().Perm()),
 		Hint:    "look through it, then: chmod go-w " + path,
 	}
 }

@@ -260,7 +260,7 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 		return "", nil
 	default:
 		var retired string
-		retired, err = renameImported(s.path)
+		retired, err = s.rename()
 		said = fmt.Sprintf("%s is now %s, so that the sign-in has one home", s, retired)
 	}
 	if err != nil {
@@ -270,12 +270,23 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 	return said, nil
 }
 
-// renameImported renames the predecessor's file, to where it does not look for it.
-func renameImported(path string) (string, error) {
+// rename renames the predecessor's file, to where it does not look for it. What somebody else has put in its place stays as it is.
+func (s source) rename() (string, error) {
+	path := s.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return "", err
+	} else if !os.SameFile(info, s.info) {
+		return "", errors.New("it was replaced meanwhile")
+	}
+	if err := f.Chmod(0o600); err != nil {
 		return "", err
 	}
 	retired := path + ".imported"

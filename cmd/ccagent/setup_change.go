@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -168,13 +170,18 @@ const maxSettings = 16 << 20
 
 // readSettings reads a tool's file, nil where there is none.
 func readSettings(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
 		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: path + " is a link that leads nowhere", Hint: "make the file that it leads to, or remove it"}
 	}
+	if err != nil {
+		return nil, storageError(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	switch {
 	case err != nil:
 	case !info.Mode().IsRegular():
@@ -182,15 +189,14 @@ func readSettings(path string) ([]byte, error) {
 	case info.Size() > maxSettings:
 		err = errors.New(path + " is larger than 16 MiB, and is left alone")
 	}
-	var src []byte
-	if err == nil {
-		src, err = os.ReadFile(path)
-	}
 	if err != nil {
 		return nil, storageError(err)
 	}
-	if src == nil {
-		src = []byte{}
+	src := []byte{} // of an empty file, which is not the same as none
+	if read, err := io.ReadAll(io.LimitReader(f, maxSettings)); err != nil {
+		return nil, storageError(err)
+	} else if len(read) > 0 {
+		src = read
 	}
 	return src, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,12 +13,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
@@ -89,10 +88,10 @@ func serveExport(c *cli.Context) error {
 }
 
 // share answers on l until ctx ends. The agent is started where none runs, as for any command.
-func share(ctx context.Context, l *net.UnixListener, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
+func share(ctx context.Context, l *exportSocket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
+	defer l.Close()
 	pool, err := protocol.PoolFromEnv(true)
 	if err != nil {
-		l.Close()
 		return err
 	}
 	defer pool.Close()
@@ -105,71 +104,181 @@ func share(ctx context.Context, l *net.UnixListener, profiles []string, uids []u
 		}
 		return nil
 	}}
-	return x.Serve(ctx, l)
+	return x.Serve(ctx, l.UnixListener)
 }
 
-// listenExport makes the socket: 0600, with a group 0660, with other users 0666, whom the policy then tells apart. Its folder is
-// the caller's to choose, and nobody else's to write in.
-func listenExport(path string, uids []uint32, gid int) (*net.UnixListener, error) {
-	fail := func(format string, args ...any) (*net.UnixListener, error) {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
+// exportSocket is the restricted socket, and what takes its name away at the end.
+type exportSocket struct {
+	*net.UnixListener
+	folder *os.Root
+	name   string
+	file   fs.FileInfo
+}
+
+// Close ends the listener and removes the socket, unless somebody else's is there by now.
+func (s *exportSocket) Close() error {
+	err := s.UnixListener.Close()
+	if now, statErr := s.folder.Lstat(s.name); statErr == nil && os.SameFile(now, s.file) {
+		err = errors.Join(err, s.folder.Remove(s.name))
 	}
-	if !filepath.IsAbs(path) || len(path) > 100 {
-		return fail("%q must be an absolute path of 100 bytes at most", path)
-	}
-	if own, _, err := protocol.SocketPath(); err == nil && filepath.Clean(path) == filepath.Clean(own) {
-		return fail("%s is the place of the agent itself, which could not be asked then", path)
-	}
-	dir := filepath.Dir(path)
-	info, err := os.Lstat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fail("there is no folder %s: mkdir -m 700 %s", dir, shellQuote(dir))
-	case err != nil:
-		return fail("%v", err)
-	case !info.IsDir():
-		return fail("%s is not a folder", dir)
-	case info.Mode().Perm()&0o002 != 0, gid < 0 && info.Mode().Perm()&0o020 != 0:
-		return fail("%s may be written by others (mode %04o), who could put a socket of their own there", dir, info.Mode().Perm())
-	}
-	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) {
-		return fail("%s belongs to user id %d", dir, owner)
-	}
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return fail("%v", err)
-	case info.Mode()&fs.ModeSocket == 0:
-		return fail("%s is there already, and is no socket", path)
-	default:
-		c, err := net.Dial("unix", path)
-		if err == nil {
-			c.Close()
-		}
-		if !errors.Is(err, syscall.ECONNREFUSED) { // a queue that is full is somebody's, too
-			return fail("somebody answers at %s already", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return fail("%v", err)
-		}
-	}
-	before := unix.Umask(0o177) // 0600 from birth
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	unix.Umask(before)
-	if err != nil {
-		return fail("%v", err)
-	}
+	return errors.Join(err, s.folder.Close())
+}
+
+// shareMode says whom the mode of the socket lets in: its owner; a group; or everybody, whom the policy then tells apart.
+func shareMode(uids []uint32, gid int) fs.FileMode {
 	switch {
 	case gid >= 0:
-		if err = os.Chown(path, -1, gid); err == nil {
-			err = os.Chmod(path, 0o660)
-		}
+		return 0o660
 	case len(uids) > 0:
-		err = os.Chmod(path, 0o666)
+		return 0o666
 	}
+	return 0o600
+}
+
+// maxExportFolder bounds the path of the folder: the socket is made one folder below it, and a socket's path has 103 bytes on macOS.
+const maxExportFolder = 90
+
+// listenExport makes the socket in a folder that is the caller's, and that nobody else may write.
+//
+// The socket gets its group and its mode before it gets its name. It is bound in a new folder inside, which is closed to
+// everybody else, so that nobody can put a link in its place; only then is it linked to where clients look. fchmod and
+// fchown of the unbound socket would not do: macOS has no fchmod for sockets, the file never takes the owner from the
+// descriptor, and setfsgid knows no supplementary groups.
+func listenExport(path string, uids []uint32, gid int) (*exportSocket, error) {
+	if !filepath.IsAbs(path) {
+		return nil, exportError("%q must be an absolute path", path)
+	}
+	path = filepath.Clean(path)
+	dir, name := filepath.Dir(path), filepath.Base(path)
+	if len(dir) > maxExportFolder || len(path) > maxExportFolder+10 {
+		return nil, exportError("%q is too long: its folder may have %d bytes, all of it %d", path, maxExportFolder, maxExportFolder+10)
+	}
+	if own, _, err := protocol.SocketPath(); err == nil && path == filepath.Clean(own) {
+		return nil, exportError("%s is the place of the agent itself, which could not be asked then", path)
+	}
+	folder, err := exportFolder(dir)
 	if err != nil {
-		l.Close()
-		return fail("group %s: %v", strconv.Itoa(gid), err)
+		return nil, err
 	}
-	return l, nil
+	s := &exportSocket{folder: folder, name: name}
+	if err := clearExport(folder, path); err != nil {
+		folder.Close()
+		return nil, err
+	}
+	if err := s.bind(dir, shareMode(uids, gid), gid); err != nil {
+		folder.Close()
+		return nil, exportError("%v", err)
+	}
+	return s, nil
+}
+
+func exportError(format string, args ...any) error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
+}
+
+// exportFolder opens the folder of the socket. What is done in it from here on is done there, whatever others make of its name: they
+// may be able to write in a folder above.
+func exportFolder(dir string) (*os.Root, error) {
+	named, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, exportError("there is no folder %s: mkdir -m 700 %s", dir, shellQuote(dir))
+	case err != nil:
+		return nil, exportError("%v", err)
+	case !named.IsDir():
+		return nil, exportError("%s is not a folder", dir)
+	}
+	folder, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, exportError("%v", err)
+	}
+	if err := checkExportFolder(folder, named, dir); err != nil {
+		folder.Close()
+		return nil, err
+	}
+	return folder, nil
+}
+
+func checkExportFolder(folder *os.Root, named fs.FileInfo, dir string) error {
+	info, err := folder.Stat(".")
+	if err != nil {
+		return exportError("%v", err)
+	}
+	if !os.SameFile(info, named) {
+		return exportError("%s was replaced meanwhile", dir)
+	}
+	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) {
+		return exportError("%s belongs to user id %d", dir, owner)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: fmt.Sprintf("the restricted socket: %s may be written by others (mode %04o), who could put a socket of their own there",
+				dir, info.Mode().Perm()),
+			Hint: "chmod go-w " + shellQuote(dir) + "; a group needs no more than to enter the folder: chmod 710"}
+	}
+	return nil
+}
+
+// clearExport removes a socket that nobody listens on any more.
+func clearExport(folder *os.Root, path string) error {
+	name := filepath.Base(path)
+	switch info, err := folder.Lstat(name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return exportError("%v", err)
+	case info.Mode()&fs.ModeSocket == 0:
+		return exportError("%s is there already, and is no socket", path)
+	}
+	c, err := net.Dial("unix", path)
+	if err == nil {
+		c.Close()
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) { // a queue that is full is somebody's, too
+		return exportError("somebody answers at %s already", path)
+	}
+	if err := folder.Remove(name); err != nil {
+		return exportError("%v", err)
+	}
+	return nil
+}
+
+// bind makes the socket, of that mode and group (-1: none in particular).
+func (s *exportSocket) bind(dir string, mode fs.FileMode, gid int) (err error) {
+	private := ".cc" + rand.Text()[:7]
+	if err := s.folder.Mkdir(private, 0o700); err != nil {
+		return err
+	}
+	defer s.folder.RemoveAll(private)
+	inside, err := s.folder.OpenRoot(private)
+	if err != nil {
+		return err
+	}
+	defer inside.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, private, "s"), Net: "unix"})
+	if err != nil {
+		return err
+	}
+	l.SetUnlinkOnClose(false)
+	defer func() {
+		if err != nil {
+			l.Close()
+		}
+	}()
+	if gid >= 0 {
+		if err := inside.Lchown("s", -1, gid); err != nil {
+			return fmt.Errorf("group %d: %w", gid, err)
+		}
+	}
+	if err := inside.Chmod("s", mode); err != nil {
+		return err
+	}
+	if s.file, err = inside.Lstat("s"); err != nil {
+		return err
+	}
+	if err := s.folder.Link(private+"/s", s.name); err != nil {
+		return err
+	}
+	s.UnixListener = l
+	return nil
 }
