@@ -60,15 +60,6 @@ type TokenRequest struct {
 // UnnamedHost is a host that a tool has in mind and does not name. No profile lists it, so one that lists hosts refuses it.
 const UnnamedHost = "?"
 
-// Kind says what a token is, which decides how it is sent.
-type Kind string
-
-const (
-	KindOAuth  Kind = "oauth"   // an OAuth access token of provider claude: CLAUDE_CODE_OAUTH_TOKEN
-	KindAPIKey Kind = "api-key" // a static key: ANTHROPIC_API_KEY
-	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
-)
-
 // Token is what a consumer gets.
 type Token struct {
 	Profile string // the resolved profile's name

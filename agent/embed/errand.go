@@ -35,8 +35,8 @@ func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
 		Token: r.AccessToken, Kind: r.Kind, Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v),
 		Subscription: r.Subscription, Scopes: r.Scopes, Store: "memory", Location: "the agent's memory",
 	}
-	if result.Kind == "" {
-		result.Kind = protocol.KindBearer
+	if result.Kind == "" { // else the provider's word counts
+		result.Kind = protocol.KindOf(r.AccessToken, protocol.KindBearer)
 	}
 	if e.Store != nil {
 		at := e.Store.Place()

@@ -52,6 +52,7 @@ func (e *errand) ask(ctx context.Context) outcome {
 	if err != nil {
 		return o.but(commandError(protocol.CodeUnavailable, argv, err.Error(), said, ""))
 	}
+	o.result.Kind = protocol.KindOf(token, o.result.Kind)
 	o.result.Token, o.result.Issued, o.result.Expiry = token, issued, expiry
 	o.result.Renewed = true
 	return o

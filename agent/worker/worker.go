@@ -204,15 +204,17 @@ func (e *errand) about(st store.Store) job.Result {
 	return r
 }
 
-// kind is the record's own, else what its provider hands out.
+// kind is what the token says itself that it is, else what the record says, else what its provider hands out.
 func (e *errand) kind(r store.Record) protocol.Kind {
+	kind := r.Kind
 	switch {
-	case r.Kind != "":
-		return r.Kind
+	case kind != "":
 	case e.settings.Provider == "claude":
-		return protocol.KindOAuth
+		kind = protocol.KindOAuth
 	case e.settings.Provider == "static":
-		return protocol.KindAPIKey
+		kind = protocol.KindAPIKey
+	default:
+		kind = protocol.KindBearer
 	}
-	return protocol.KindBearer
+	return protocol.KindOf(r.AccessToken, kind)
 }

@@ -25,11 +25,15 @@ func addCommand() *cli.Command {
 profile is read from standard input, or asked for on the terminal without showing it: never from an argument,
 which other users can see.
 
+What "claude setup-token" prints is added in the same way. It is an OAuth token and no API key: Claude Code takes it by
+"ccagent exec", and not by apiKeyHelper.
+
 With --force a table of that name is replaced. A static profile's stays as it is where nothing else is given, and
 only its key is another then.
 
 EXAMPLE:
    ccagent add gateway --provider static < key.txt
+   ccagent add ci --provider static < setup-token.txt
    ccagent add vault --provider command --ttl 30m -- vault print token
    ccagent add work --provider claude --config-dir ~/.claude-work`,
 		Flags: []cli.Flag{
@@ -61,12 +65,14 @@ func add(c *cli.Context) error {
 		return err
 	}
 	var record protocol.Secret
+	var kind protocol.Kind
 	if table.Provider == "static" { // what can't be read must not leave a profile behind
 		key, err := readKey(c, name)
 		if err != nil {
 			return err
 		}
-		record, err = store.Record{Kind: protocol.KindAPIKey, AccessToken: key, Issued: time.Now().Truncate(time.Millisecond)}.Marshal()
+		kind = protocol.KindOf(key, protocol.KindAPIKey)
+		record, err = store.Record{Kind: kind, AccessToken: key, Issued: time.Now().Truncate(time.Millisecond)}.Marshal()
 		if err != nil {
 			return err
 		}
@@ -102,11 +108,16 @@ func add(c *cli.Context) error {
 		return done.failAt(conn, name, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
+	what := "key"
+	if kind == protocol.KindOAuth {
+		what = "token"
+		notice(c.App.ErrWriter, "it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper")
+	}
 	if kept {
-		_, err = fmt.Fprintf(c.App.Writer, "the new key of %s is in %s\n", name, sanitize(reply.Location))
+		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, sanitize(reply.Location))
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its key is in %s\n", name, edit.path, sanitize(reply.Location))
+	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.path, what, sanitize(reply.Location))
 	return err
 }
 

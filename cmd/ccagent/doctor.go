@@ -78,23 +78,23 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	}
 	config, first := checkConfig(env)
 	settings, settingsErr := readClaudeSettings(env)
-	var pid int
+	var said protocol.Status
 	found := []finding{first}
 	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []finding) {
-		found, pid = checkAgent(ctx, env, config)
+		found, said = checkAgent(ctx, env, config)
 		return found
 	})...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, pid) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, config, found) })...)
 	found = append(found, checkFiles(env, config)...)
 	found = append(found, checkConnections(env, config)...)
-	found = append(found, checkClaudeCode(config, settings, settingsErr))
+	found = append(found, checkClaudeCode(config, said, settings, settingsErr))
 	found = append(found, checkTools(env)...)
 	found = append(found, checkEnvironment(env, settings)...)
-	found = append(found, checkMemory(pid)...)
+	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
 		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, config) })...)
 	}

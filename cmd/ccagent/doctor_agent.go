@@ -29,35 +29,35 @@ func checkConfig(env environ) (agent.Config, finding) {
 	return config, finding{"config", "ok", what, ""}
 }
 
-// checkAgent looks at the socket, and at what the agent behind it says, and returns its pid, 0 where none answers.
-func checkAgent(ctx context.Context, env environ, config agent.Config) (found []finding, pid int) {
+// checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
+func checkAgent(ctx context.Context, env environ, config agent.Config) (found []finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, 0
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
 	if err := protocol.CheckDir(protocol.SocketDir(path)); err != nil && !errors.Is(err, protocol.ErrNoAgent) {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, 0
+		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}, 0
+		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}, said
 	}
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
 	if err != nil {
 		if held := checkHolder(path); held != nil && (errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)) {
-			return held, 0
+			return held, said
 		}
 		if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil {
 			err = silent()
 		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
-			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, 0
+			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
 		case !isDefault:
-			return []finding{{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you", "unset CCAGENT_SOCK"}}, 0
+			return []finding{{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you", "unset CCAGENT_SOCK"}}, said
 		}
-		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, 0
+		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, said
 	}
 	found = judgeAgent(status.Agent, path)
 	for _, p := range status.Profiles {
@@ -65,7 +65,7 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 			found = append(found, f)
 		}
 	}
-	return found, status.Agent.PID
+	return found, status
 }
 
 // checkHolder looks for an agent that has the socket's place and does not answer.

@@ -67,9 +67,9 @@ func TestDoctorSilentSocket(t *testing.T) {
 	t.Setenv("CCAGENT_SOCK", path)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	found, pid := checkAgent(ctx, os.Getenv, agent.Config{})
-	if len(found) != 1 || found[0].State != "fail" || !strings.Contains(found[0].What, "something listens at "+path) || strings.Contains(found[0].Mend, "kill") || pid != 0 {
-		t.Errorf("%+v, %d", found, pid)
+	found, said := checkAgent(ctx, os.Getenv, agent.Config{})
+	if len(found) != 1 || found[0].State != "fail" || !strings.Contains(found[0].What, "something listens at "+path) || strings.Contains(found[0].Mend, "kill") || said.Agent.PID != 0 {
+		t.Errorf("%+v, %d", found, said.Agent.PID)
 	}
 }
 

@@ -11,10 +11,11 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
-func checkClaudeCode(config agent.Config, settings claudeSettings, err error) finding {
+func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeSettings, err error) finding {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
@@ -34,9 +35,19 @@ func checkClaudeCode(config agent.Config, settings claudeSettings, err error) fi
 	if _, err := exec.LookPath(words[0]); err != nil {
 		return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0], "ccagent setup claude-code"}
 	}
-	if at := slices.IndexFunc(words, func(w string) bool { return w == "-p" || w == "--profile" }); filepath.Base(words[0]) == "cchelper" && at > 0 && at+1 < len(words) {
-		if _, ok := findProfile(config, words[at+1]); !ok {
-			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + words[at+1], "ccagent setup claude-code"}
+	if filepath.Base(words[0]) == "cchelper" && config.Default != "" {
+		name := config.Default
+		if at := slices.IndexFunc(words, func(w string) bool { return w == "-p" || w == "--profile" }); at > 0 && at+1 < len(words) {
+			name = words[at+1]
+		}
+		profile, ok := findProfile(config, name)
+		if !ok {
+			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + name, "ccagent setup claude-code"}
+		}
+		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
+		if profile.Provider != "claude" && slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
+			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for profile " + profile.Name + ", whose OAuth token (a setup token) does not work that way",
+				"take apiKeyHelper out there, then: ccagent setup claude-code -p " + profile.Name + " --by exec"}
 		}
 	}
 	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + words[0], ""}

@@ -25,8 +25,8 @@ func execCommand() *cli.Command {
 that would outrank it, and becomes the program: its exit code and its signals are its own. The program can't ask
 again when the token ends; a tool that can run a command is better off with cchelper.
 
-CLAUDE_CODE_OAUTH_TOKEN for a sign-in of provider claude, ANTHROPIC_API_KEY for a static key, otherwise
-ANTHROPIC_AUTH_TOKEN. Exit code 127: the program was not found; 126: it could not be run.
+CLAUDE_CODE_OAUTH_TOKEN for a sign-in of provider claude and for what "claude setup-token" makes, ANTHROPIC_API_KEY
+for a static key (not for one that is known to be another vendor's), otherwise ANTHROPIC_AUTH_TOKEN. Exit code 127: the program was not found; 126: it could not be run.
 
 EXAMPLE:
    ccagent exec -- claude -p 'hello'
@@ -54,7 +54,9 @@ EXAMPLE:
 				return err
 			}
 			if name == "" {
-				name = variableFor(token.Kind)
+				if name, err = token.Variable(); err != nil {
+					return err
+				}
 			}
 			if name == "CLAUDE_CODE_OAUTH_TOKEN" {
 				warnHelper(c.App.ErrWriter, getenv)
@@ -77,16 +79,6 @@ func cannotRun(program string, err error) error {
 		err = looked.Err // without the name, which it repeats
 	}
 	return &exitError{fmt.Errorf("%s: %w", program, err), code}
-}
-
-func variableFor(kind protocol.Kind) string {
-	switch kind {
-	case protocol.KindOAuth:
-		return "CLAUDE_CODE_OAUTH_TOKEN"
-	case protocol.KindAPIKey:
-		return "ANTHROPIC_API_KEY"
-	}
-	return "ANTHROPIC_AUTH_TOKEN"
 }
 
 func variableName(name string) bool {

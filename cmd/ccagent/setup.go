@@ -64,6 +64,8 @@ type wish struct {
 	name    string
 	by      string
 	env     environ
+	// kind says what the profile's token is, "" where it gives none at present.
+	kind func() protocol.Kind
 }
 
 // ask is the command that prints a token in the format, for a shell.
@@ -149,7 +151,16 @@ func setup(c *cli.Context) error {
 	if missing != nil {
 		return missing
 	}
-	w := wish{profile: profile, hosts: hostsOf(c.StringSlice("host")), name: c.String("name"), by: c.String("by"), env: getenv}
+	w := wish{profile: profile, hosts: hostsOf(c.StringSlice("host")), name: c.String("name"), by: c.String("by"), env: getenv, kind: func() protocol.Kind {
+		if c.Bool("undo") { // what is taken back is the same for any
+			return ""
+		}
+		token, err := tokenOf(c, profile.Name)
+		if err != nil {
+			return ""
+		}
+		return token.Kind
+	}}
 	if w.helper, err = helperPath(); err != nil {
 		return err
 	}
@@ -186,6 +197,16 @@ func setup(c *cli.Context) error {
 		p.says = append(p.says, "note: there is no "+tools[i].programs[0]+" on PATH; it will find this once it is installed")
 	}
 	return doSetup(c, j, p, w)
+}
+
+// tokenOf asks the agent for a profile's token.
+func tokenOf(c *cli.Context, profile string) (protocol.Token, error) {
+	conn, err := connect(c, true)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	defer conn.close()
+	return conn.Token(conn.ctx, protocol.TokenRequest{Profile: profile})
 }
 
 // hostsOf are hosts in one spelling, each once: an IPv6 address in brackets, as it is in a URL.

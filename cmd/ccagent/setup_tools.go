@@ -104,7 +104,16 @@ func claudeCodePlan(w wish) (plan, error) {
 		}
 		return plan{edits: []edit{{path: path, mode: 0o600, puts: []put{jsonValue(w.ask("headers"), "mcpServers", w.name, "headersHelper")}}}}, nil
 	}
+	byExec := plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}
 	if w.profile.Provider != "claude" {
+		if kept := w.profile.Provider == "static" || w.profile.Provider == "command"; kept && w.kind() == protocol.KindOAuth {
+			if w.by == "exec" {
+				return byExec, nil
+			}
+			return plan{}, &protocol.Error{Code: protocol.CodeConfig,
+				Message: "profile " + w.profile.Name + " holds an OAuth token of Claude (a setup token), which does not work by apiKeyHelper",
+				Hint:    "have Claude Code started with it: ccagent setup claude-code -p " + w.profile.Name + " --by exec"}
+		}
 		if w.by != "" {
 			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper", Hint: "leave --by out"}
 		}
@@ -120,7 +129,7 @@ func claudeCodePlan(w wish) (plan, error) {
 	case "sdk":
 		return plan{view: true, edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}}, says: outranked(w, "")}, nil
 	case "exec":
-		return plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}, nil
+		return byExec, nil
 	}
 	return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("--by %q: there are guard, sdk and exec", w.by)}
 }

@@ -8,16 +8,18 @@ import (
 
 // formatOf returns what writes a token in the format, nil for an unknown one. Tokens are printable ASCII by the time they are
 // here (protocol.CheckToken), so a format has its own quoting to see to and nothing else.
-func formatOf(name string) func(protocol.Token) string {
+func formatOf(name string) func(protocol.Token) (string, error) {
 	switch name {
 	case "", "token":
-		return func(t protocol.Token) string { return t.Value.Reveal() + "\n" }
+		return func(t protocol.Token) (string, error) { return t.Value.Reveal() + "\n", nil }
 	case "header":
-		return func(t protocol.Token) string { return bearer(t, "Authorization: ") + "\n" }
+		return func(t protocol.Token) (string, error) { return bearer(t, "Authorization: ") + "\n", nil }
 	case "headers":
-		return func(t protocol.Token) string { return `{"Authorization":` + quote(bearer(t, "")) + "}\n" }
+		return func(t protocol.Token) (string, error) {
+			return `{"Authorization":` + quote(bearer(t, "")) + "}\n", nil
+		}
 	case "json":
-		return object
+		return func(t protocol.Token) (string, error) { return object(t), nil }
 	case "env":
 		return export
 	}
@@ -39,15 +41,12 @@ func object(t protocol.Token) string {
 
 // export sets the variable that the token's kind is read from, in a way that every Bourne shell takes: the assignment alone
 // would stay within the shell.
-func export(t protocol.Token) string {
-	name := "ANTHROPIC_AUTH_TOKEN"
-	switch t.Kind {
-	case protocol.KindOAuth:
-		name = "CLAUDE_CODE_OAUTH_TOKEN"
-	case protocol.KindAPIKey:
-		name = "ANTHROPIC_API_KEY"
+func export(t protocol.Token) (string, error) {
+	name, err := t.Variable()
+	if err != nil {
+		return "", err
 	}
-	return name + "='" + strings.ReplaceAll(t.Value.Reveal(), "'", `'\''`) + "'; export " + name + ";\n"
+	return name + "='" + strings.ReplaceAll(t.Value.Reveal(), "'", `'\''`) + "'; export " + name + ";\n", nil
 }
 
 // quote returns s as a JSON string. What the protocol's client lets through is valid UTF-8 without control characters.

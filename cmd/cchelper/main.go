@@ -130,7 +130,8 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	if o.tool != nil {
 		return q.answer(token, o.username), token.Notice, nil
 	}
-	return o.format(token), token.Notice, nil
+	text, err = o.format(token)
+	return text, token.Notice, err
 }
 
 // brief is what a shell's prompt shows of a profile. Without an agent, or with one that is too slow, it is no place to say so.

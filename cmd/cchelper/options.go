@@ -10,7 +10,7 @@ import (
 // options is a command line. A setting comes from its flag, else from its CCAGENT_* variable.
 type options struct {
 	profile         string
-	format          func(protocol.Token) string
+	format          func(protocol.Token) (string, error)
 	tool            tool // in place of format; nil: none
 	operands        []string
 	username        string

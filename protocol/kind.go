@@ -1,0 +1,57 @@
+package protocol
+
+import "strings"
+
+// Kind says what a token is, which decides how it is sent.
+type Kind string
+
+const (
+	KindOAuth  Kind = "oauth"   // an OAuth access token of Claude, a setup token included: CLAUDE_CODE_OAUTH_TOKEN
+	KindAPIKey Kind = "api-key" // a static key: ANTHROPIC_API_KEY
+	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
+)
+
+// KindOf returns what a token is by how it begins, and otherwise where that says nothing. Claude's API takes its OAuth tokens with
+// other headers than its keys, and refuses each in the place of the other, wherever they were kept: `claude setup-token` makes an OAuth
+// token that people keep as they keep a key.
+func KindOf(token Secret, otherwise Kind) Kind {
+	switch text := token.Reveal(); {
+	case strings.HasPrefix(text, "sk-ant-oat"):
+		return KindOAuth
+	case strings.HasPrefix(text, "sk-ant-api"):
+		return KindAPIKey
+	}
+	return otherwise
+}
+
+// vendors are how keys of others begin.
+var vendors = [...]struct{ begin, vendor, variable string }{
+	{"ghp_", "GitHub", "GH_TOKEN"}, {"gho_", "GitHub", "GH_TOKEN"}, {"ghu_", "GitHub", "GH_TOKEN"}, {"ghs_", "GitHub", "GH_TOKEN"},
+	{"github_pat_", "GitHub", "GH_TOKEN"},
+	{"glpat-", "GitLab", "GITLAB_TOKEN"},
+	{"sk-proj-", "OpenAI", "OPENAI_API_KEY"}, {"sk-svcacct-", "OpenAI", "OPENAI_API_KEY"},
+	{"sk-or-", "OpenRouter", "OPENROUTER_API_KEY"},
+	{"AIza", "Google", "GEMINI_API_KEY"}, {"ya29.", "Google", "GOOGLE_OAUTH_ACCESS_TOKEN"},
+	{"xai-", "xAI", "XAI_API_KEY"},
+	{"hf_", "Hugging Face", "HF_TOKEN"},
+	{"npm_", "npm", "NPM_TOKEN"},
+	{"xox", "Slack", "SLACK_TOKEN"},
+}
+
+// Variable returns the variable of the environment that a program finds the token in, by its kind. A static key that is known to be another
+// vendor's belongs in none of these, from where it would be sent to a stranger: that is ErrConfig.
+func (t Token) Variable() (string, error) {
+	switch t.Kind {
+	case KindOAuth:
+		return "CLAUDE_CODE_OAUTH_TOKEN", nil
+	case KindAPIKey:
+		for _, v := range vendors {
+			if strings.HasPrefix(t.Value.Reveal(), v.begin) {
+				return "", &Error{Code: CodeConfig, Message: "the key of profile " + t.Profile + " is one of " + v.vendor + ", and is not put into ANTHROPIC_API_KEY",
+					Hint: "name the variable that its program reads: ccagent exec -p " + t.Profile + " --env " + v.variable + " -- PROGRAM"}
+			}
+		}
+		return "ANTHROPIC_API_KEY", nil
+	}
+	return "ANTHROPIC_AUTH_TOKEN", nil
+}
