@@ -141,8 +141,12 @@ func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
 	v := r.version()
 	if _, lock, err := s.paths(); err == nil {
 		n := readNote(lock)
-		r.TokenOrigin, r.SignIn = n.TokenOrigin, n.SignIn
-		if n.Issued > 0 && n.Version == hex.EncodeToString(v[:]) {
+		r.TokenOrigin = n.TokenOrigin
+		ours := n.Version == hex.EncodeToString(v[:])
+		if ours || r.IsStub() || n.Refresh != "" && n.Refresh == Digest(r.RefreshToken) {
+			r.SignIn = n.SignIn
+		}
+		if n.Issued > 0 && ours {
 			r.Issued = time.UnixMilli(n.Issued)
 		}
 	}
@@ -176,7 +180,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 			return err
 		}
 		// After the file: a note about a record that is not there yet would be about nothing.
-		n := note{Version: hex.EncodeToString(saved[:]), TokenOrigin: r.TokenOrigin, SignIn: r.SignIn}
+		n := note{Version: hex.EncodeToString(saved[:]), TokenOrigin: r.TokenOrigin, SignIn: r.SignIn, Refresh: Digest(r.RefreshToken)}
 		if !r.Issued.IsZero() {
 			n.Issued = r.Issued.UnixMilli()
 		}

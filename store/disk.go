@@ -210,6 +210,30 @@ func makeFolder(dir string) error {
 	return nil
 }
 
+// FolderThere fails (ErrStorage) if the folder of a place's file is gone, or that of what the file is a link to: then what was stored is
+// out of reach, and nobody has removed it.
+func FolderThere(at Place) error {
+	if len(at.Watch) == 0 {
+		return nil
+	}
+	path := at.Watch[0]
+	for range 40 { // the kernel's own limit
+		dir := filepath.Dir(path)
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
+				Hint: "is its file system mounted?"}
+		}
+		link, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if path = link; !filepath.IsAbs(link) {
+			path = filepath.Join(dir, link)
+		}
+	}
+	return nil
+}
+
 func removeTemps(dir, base string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

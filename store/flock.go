@@ -75,7 +75,8 @@ type note struct {
 	Version     string `json:"version"`           // hex: the record that issued speaks of
 	Issued      int64  `json:"issued,omitempty"`  // ms; 0 unknown
 	TokenOrigin string `json:"token_origin"`      // outlives rewrites by others: it is what keeps a refresh token at home
-	SignIn      string `json:"sign_in,omitempty"` // outlives them too
+	SignIn      string `json:"sign_in,omitempty"` // of the record with Version or Refresh: what another program writes may be another's
+	Refresh     string `json:"refresh,omitempty"` // digest of that record's refresh token
 }
 
 // readNote returns the note in the lock file; the zero note if there is none or it can't be read.

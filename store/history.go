@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -21,28 +20,38 @@ const (
 )
 
 // History is the backup of last resort of one store: the newest record of each of the last three sign-ins, under the same
-// protection as the record itself. Its methods may be called concurrently and from several processes. A history that can't
-// be kept is no reason to fail a save: the record is stored.
+// protection as the record itself. It also remembers which refresh tokens are spent, as digests. Of a store whose protection it does
+// not know it keeps no records, and those digests alone. Its methods may be called concurrently and from several processes. A history
+// that can't be kept is no reason to fail a save: the record is stored.
 type History struct {
 	medium   medium
 	name     string
 	lockPath string
+	bare     bool // no record is kept
 }
 
-// Past is a record in the history.
+// Past is a sign-in in the history.
 type Past struct {
-	Record Record
-	Saved  time.Time // when it was first kept
-	Spent  bool      // its refresh token is known to be used up: sending it again can revoke the whole sign-in
-	Out    bool      // a person has signed out of it
+	Record  Record    // the newest; the zero Record where none is kept
+	Lineage Lineage   // of it
+	Saved   time.Time // when it was first kept
+	Spent   bool      // its refresh token is known to be used up: sending it again can revoke the whole sign-in
+	Out     bool      // a person has signed out of it
+	// Displaced says that another program has put a record in its place, and nobody knows whether that is its renewal or another
+	// sign-in. Its refresh token may be spent.
+	Displaced bool
 }
 
 // NewHistory returns the history of what st stores. stateDir is the state directory.
 func NewHistory(stateDir string, st Store) *History {
 	base := filepath.Join(stateDir, "history", spillKey(st.Place()))
 	h := &History{medium: file(base + ".json"), name: "the history of " + st.Place().Location, lockPath: base + ".lock"}
-	if s, ok := st.(interface{ past() medium }); ok {
+	switch s := st.(type) {
+	case interface{ past() medium }:
 		h.medium = s.past()
+	case *File, *ClaudeCode:
+	default:
+		h.bare = true
 	}
 	return h
 }
@@ -62,56 +71,100 @@ func (s *Encrypted) past() medium {
 	return m
 }
 
-// Keep remembers r, which is stored now, as the newest record of its sign-in. ours says that we have put it in the place of the one
-// before, by a renewal that has spent the refresh token of that. Where another program has, nobody knows: it may have renewed, or be
-// somebody who changes between two sign-ins by exchanging files. So what comes back is one of its own again, and not older than what
-// is kept. One whose refresh token is known to be spent is, and changes nothing.
-func (h *History) Keep(ctx context.Context, r Record, ours bool, now time.Time) error {
+// Keep remembers r, which is stored now, as the newest record of its sign-in. adopted says that another program has put it there. It may
+// have renewed what was there, or be somebody who changes between two sign-ins by exchanging files: nobody knows, so what was there
+// before is kept as a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
+func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
-		digest := spentDigest(r.RefreshToken)
-		if slices.ContainsFunc(all, func(s signIn) bool { return slices.Contains(s.spent, digest) }) {
+		lineage := r.Lineage()
+		if slices.ContainsFunc(all, func(s signIn) bool { return s.hasSpent(lineage.Refresh) }) {
 			return all, nil
 		}
-		i := slices.IndexFunc(all, func(s signIn) bool { return digest != "" && spentDigest(s.record.RefreshToken) == digest })
+		i := slices.IndexFunc(all, func(s signIn) bool { return lineage.Refresh != "" && s.lineage.Refresh == lineage.Refresh })
 		if i < 0 {
-			i = slices.IndexFunc(all, func(s signIn) bool { return s.record.Precedes(r) })
+			i = slices.IndexFunc(all, func(s signIn) bool { return s.lineage.Same(lineage) })
 		}
-		if i >= 0 && slices.Contains(all[i].replaced, digest) {
-			all[i].replaced = slices.DeleteFunc(all[i].replaced, func(d string) bool { return d == digest })
+		if i >= 0 && slices.Contains(all[i].replaced, lineage.Refresh) {
+			all[i].replaced = slices.DeleteFunc(all[i].replaced, func(d string) bool { return d == lineage.Refresh })
 			i = -1
 		}
 		var kept signIn
-		if i >= 0 {
-			kept = all[i]
-			all = slices.Delete(all, i, i+1)
+		kept, all = takeOut(all, i)
+		if kept.lineage.Refresh != lineage.Refresh {
+			kept.replaced = appendDigest(kept.replaced, kept.lineage.Refresh)
 		}
-		kept.signedOut = false
-		if kept.raw != nil && kept.record.version() == r.version() {
-			return append([]signIn{kept}, all...), nil
+		if adopted && len(all) > 0 && i != 0 {
+			all[0].displaced = true
 		}
-		switch old := spentDigest(kept.record.RefreshToken); {
-		case old == "" || old == digest:
-		case ours:
-			kept.spent = append(kept.spent, old)
-		default:
-			kept.replaced = append(kept.replaced, old)
-		}
-		kept.record, kept.saved = r, now
-		all = append([]signIn{kept}, all...)
-		return all[:min(len(all), maxSignIns)], nil
+		return front(kept, r, all, now), nil
 	})
 }
 
-// Precedes reports whether r may be an earlier record of later's sign-in.
-func (r Record) Precedes(later Record) bool {
-	return r.SignIn == later.SignIn || r.SignIn == "" && SignInOf(r.RefreshToken) == later.SignIn
+// Renewed remembers r as the newest record of a sign-in of which old was one: the provider has answered old's refresh token with r. It is
+// for every renewal of ours, before r is saved or after. Said again, it changes nothing.
+func (h *History) Renewed(ctx context.Context, old, r Record, now time.Time) error {
+	return h.change(ctx, func(all []signIn) ([]signIn, error) {
+		before, after := old.Lineage(), r.Lineage()
+		if slices.ContainsFunc(all, func(s signIn) bool { return s.hasSpent(after.Refresh) }) {
+			return all, nil // renewed once more meanwhile
+		}
+		var kept signIn
+		gone := []string{before.Refresh}
+		for i := 0; i < len(all); { // one that came back after it was forgotten may be there twice
+			if s := all[i]; !s.lineage.Same(before) && !s.lineage.Same(after) && !s.hasSpent(before.Refresh) {
+				i++
+				continue
+			}
+			var found signIn
+			found, all = takeOut(all, i)
+			gone = append(append(gone, found.spent...), found.lineage.Refresh)
+			if kept.raw == nil {
+				kept = found
+			}
+		}
+		for _, digest := range gone {
+			if digest != after.Refresh && !kept.hasSpent(digest) {
+				kept.spent = appendDigest(kept.spent, digest)
+			}
+		}
+		return front(kept, r, all, now), nil
+	})
 }
 
-// SignInOf is the id that a sign-in gets which another program has made, when we first renew it, from the refresh token that is
-// spent by that: so it can be told which record without an id it was. It is empty without a token.
-func SignInOf(refresh protocol.Secret) string {
-	digest := spentDigest(refresh)
-	return digest[:min(len(digest), 16)]
+// takeOut removes an entry, and returns a new one for a negative i.
+func takeOut(all []signIn, i int) (signIn, []signIn) {
+	if i < 0 {
+		return signIn{}, all
+	}
+	kept := all[i]
+	return kept, slices.Delete(all, i, i+1)
+}
+
+// front puts an entry before all the others, with r as its record. Of too many the oldest goes that may be an earlier record of another.
+func front(kept signIn, r Record, others []signIn, now time.Time) []signIn {
+	kept.signedOut, kept.displaced = false, false
+	if kept.saved.IsZero() || kept.lineage != r.Lineage() || !kept.record.IsStub() && kept.record.version() != r.version() {
+		kept.record, kept.lineage, kept.saved = r, r.Lineage(), now
+	}
+	all := append([]signIn{kept}, others...)
+	for len(all) > maxSignIns {
+		i := len(all) - 1
+		for j := i; j > 0; j-- {
+			if all[j].displaced {
+				i = j
+				break
+			}
+		}
+		all = slices.Delete(all, i, i+1)
+	}
+	return all
+}
+
+func appendDigest(digests []string, digest string) []string {
+	if digest == "" {
+		return digests
+	}
+	return append(digests, digest)
 }
 
 // SignOut remembers that a person has signed out of the newest sign-in: it can be brought back, but only by one.
@@ -126,29 +179,34 @@ func (h *History) SignOut(ctx context.Context) error {
 
 // Replaces returns what took the place of the record with this refresh token, if that is known to be spent by it.
 func (h *History) Replaces(ctx context.Context, refresh protocol.Secret) (newest Past, spent bool) {
-	digest := spentDigest(refresh)
-	src, err := h.medium.read(ctx)
-	if digest == "" || err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
+	digest := Digest(refresh)
+	if digest == "" {
 		return Past{}, false
 	}
-	all, _ := parseHistory(h.name, src)
+	all, err := h.read(ctx)
+	if err != nil {
+		return Past{}, false
+	}
 	for _, s := range all {
-		if slices.Contains(s.spent, digest) && spentDigest(s.record.RefreshToken) != digest {
+		if s.hasSpent(digest) && s.lineage.Refresh != digest {
 			return s.past(), true
 		}
 	}
 	return Past{}, false
 }
 
-// Spend remembers that a refresh token is used up: the provider has refused it, or has answered it with another.
-func (h *History) Spend(ctx context.Context, refresh protocol.Secret) error {
+// Refused remembers that the provider has refused r's refresh token for good, whether or not r was known.
+func (h *History) Refused(ctx context.Context, r Record, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
-		digest := spentDigest(refresh)
-		for i, s := range all {
-			if digest != "" && spentDigest(s.record.RefreshToken) == digest && !slices.Contains(s.spent, digest) {
-				all[i].spent = append(s.spent, digest)
-			}
+		digest := Digest(r.RefreshToken)
+		if digest == "" || slices.ContainsFunc(all, func(s signIn) bool { return s.hasSpent(digest) }) {
+			return all, nil
 		}
+		i := slices.IndexFunc(all, func(s signIn) bool { return s.lineage.Refresh == digest })
+		if i < 0 {
+			all, i = front(signIn{}, r, all, now), 0
+		}
+		all[i].spent = append(all[i].spent, digest)
 		return all, nil
 	})
 }
@@ -165,7 +223,7 @@ func (h *History) Take(ctx context.Context, other *History) error {
 	return h.change(ctx, func(mine []signIn) ([]signIn, error) {
 		all := theirs
 		for _, s := range mine {
-			if !slices.ContainsFunc(theirs, func(t signIn) bool { return s.record.Precedes(t.record) || t.record.Precedes(s.record) }) {
+			if !slices.ContainsFunc(theirs, func(t signIn) bool { return s.lineage.Same(t.lineage) }) {
 				all = append(all, s)
 			}
 		}
@@ -230,23 +288,25 @@ func (p Past) Restorable(now time.Time) (Record, error) {
 // signIn is one entry.
 type signIn struct {
 	raw             []byte // as it was read; nil: new
-	record          Record
+	record          Record // the zero Record in a bare history
+	lineage         Lineage
 	saved           time.Time
 	spent, replaced []string // digests of refresh tokens: known to be used up, and of which another program's took the place
 	signedOut       bool
+	displaced       bool // see Past
+}
+
+// hasSpent reports whether a refresh token is known to be used up. The id of a sign-in which another program has made tells the one
+// that our first renewal has spent.
+func (s signIn) hasSpent(digest string) bool {
+	if digest == "" {
+		return false
+	}
+	return slices.Contains(s.spent, digest) || digest != s.lineage.Refresh && signInOf(digest) == s.lineage.SignIn
 }
 
 func (s signIn) past() Past {
-	return Past{Record: s.record, Saved: s.saved, Spent: slices.Contains(s.spent, spentDigest(s.record.RefreshToken)), Out: s.signedOut}
-}
-
-// spentDigest names a refresh token without holding it, "" for none.
-func spentDigest(refresh protocol.Secret) string {
-	if refresh.Empty() {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(refresh.Reveal()))
-	return hex.EncodeToString(sum[:16])
+	return Past{Record: s.record, Lineage: s.lineage, Saved: s.saved, Spent: s.hasSpent(s.lineage.Refresh), Out: s.signedOut, Displaced: s.displaced}
 }
 
 func (h *History) locked(ctx context.Context, do func() error) error {
@@ -280,7 +340,7 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		if all, err = do(all); err != nil {
 			return err
 		}
-		data, err := formatHistory(src, all)
+		data, err := formatHistory(src, all, h.bare)
 		if err != nil || string(data) == string(src) {
 			return err
 		}
@@ -316,32 +376,42 @@ func parseHistory(name string, src []byte) ([]signIn, error) {
 		e.texts("spent", &s.spent)
 		e.texts("replaced", &s.replaced)
 		s.signedOut = string(e.values["signed_out"]) == "true"
+		s.displaced = string(e.values["displaced"]) == "true"
+		var lineage string
+		e.text("lineage", &lineage)
 		if e.err != nil {
 			return nil, e.err
 		}
-		if s.record, err = readForm(name, e.values["record"]); err != nil {
-			return nil, err
+		if s.lineage = ParseLineage(lineage); lineage == "" {
+			if s.record, err = readForm(name, e.values["record"]); err != nil {
+				return nil, err
+			}
+			s.lineage = s.record.Lineage()
 		}
 		all = append(all, s)
 	}
 	return all, nil
 }
 
-// formatHistory writes what is kept over src, and leaves every key that is not ours as it is.
-func formatHistory(src []byte, all []signIn) ([]byte, error) {
+// formatHistory writes what is kept over src, and leaves every key that is not ours as it is. A bare one has no records.
+func formatHistory(src []byte, all []signIn, bare bool) ([]byte, error) {
 	list := []byte{'['}
 	for i, s := range all {
 		raw := s.raw
 		if raw == nil {
 			raw = []byte("{}")
 		}
-		form := []byte("{}")
-		if o, err := readObject("", raw); err == nil && o.has("record") {
-			form = o.values["record"]
-		}
-		form, err := s.record.mergeInto(form)
-		if err != nil {
-			return nil, err
+		newest := member{"lineage", splice.Encode(s.lineage.String())}
+		if !bare {
+			form := []byte("{}")
+			if o, err := readObject("", raw); err == nil && o.has("record") {
+				form = o.values["record"]
+			}
+			form, err := s.record.mergeInto(form)
+			if err != nil {
+				return nil, err
+			}
+			newest = member{"record", form}
 		}
 		if i > 0 {
 			list = append(list, ',')
@@ -349,12 +419,13 @@ func formatHistory(src []byte, all []signIn) ([]byte, error) {
 		last := func(digests []string) []byte {
 			return splice.Encode(slices.Concat([]string{}, digests[max(0, len(digests)-maxSpent):]))
 		}
-		raw, err = setMembers(raw, []member{
+		raw, err := setMembers(raw, []member{
 			{"saved_at", encodeMillis(s.saved)},
 			{"spent", last(s.spent)},
 			{"replaced", last(s.replaced)},
 			{"signed_out", splice.Encode(s.signedOut)},
-			{"record", form},
+			{"displaced", splice.Encode(s.displaced)},
+			newest,
 		})
 		if err != nil {
 			return nil, err

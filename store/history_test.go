@@ -65,26 +65,38 @@ func TestHistory(t *testing.T) {
 			}
 			keep := func(r Record) {
 				t.Helper()
-				if err := h.Keep(t.Context(), r, true, noon); err != nil {
+				if err := h.Keep(t.Context(), r, false, noon); err != nil {
+					t.Fatal(err)
+				}
+			}
+			renewed := func(old, r Record) {
+				t.Helper()
+				if err := h.Renewed(t.Context(), old, r, noon); err != nil {
 					t.Fatal(err)
 				}
 			}
 			want("")
 			keep(ofSignIn("a", 1))
-			keep(ofSignIn("a", 2))
+			renewed(ofSignIn("a", 1), ofSignIn("a", 2))
 			want("a:2, ")
 			keep(ofSignIn("a", 1)) // an older record comes late
 			want("a:2, ")
 			keep(ofSignIn("b", 3))
 			keep(ofSignIn("c", 4))
-			keep(ofSignIn("a", 5))
+			renewed(ofSignIn("a", 2), ofSignIn("a", 5))
+			want("a:5, c:4, b:3, ")
+			renewed(ofSignIn("a", 1), ofSignIn("a", 2)) // told late
 			want("a:5, c:4, b:3, ")
 			keep(ofSignIn("d", 6))
 			want("d:6, a:5, c:4, ")
-			if err := h.Spend(t.Context(), ofSignIn("a", 5).RefreshToken); err != nil {
+			if err := h.Refused(t.Context(), ofSignIn("a", 5), noon); err != nil {
 				t.Fatal(err)
 			}
 			want("d:6, a:5 spent, c:4, ")
+			if err := h.Refused(t.Context(), ofSignIn("x", 9), noon); err != nil { // never seen before
+				t.Fatal(err)
+			}
+			want("x:9 spent, d:6, a:5 spent, ")
 			if err := h.Clear(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -98,29 +110,70 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// TestFirstContact: a renewal by somebody who has never looked at the record before spends a refresh token that the history has not seen.
+// It is remembered, as every one is that was spent after it.
+func TestFirstContact(t *testing.T) {
+	t.Parallel()
+	all := places(t)
+	all["custom"] = NewCustom(nil, Place{Kind: "custom", Location: "a row"}, filepath.Join(t.TempDir(), "lock"))
+	for name, st := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			state := t.TempDir()
+			h := NewHistory(state, st)
+			id := SignInOf(ofSignIn("", 1).RefreshToken)
+			chain := []Record{ofSignIn("", 1), ofSignIn(id, 2), ofSignIn(id, 3)}
+			for i := range 2 {
+				for range 2 { // said again by a save that was made later
+					if err := h.Renewed(t.Context(), chain[i], chain[i+1], noon); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			h.Keep(t.Context(), ofSignIn("b", 7), true, noon)
+			for n, r := range chain {
+				newest, spent := h.Replaces(t.Context(), r.RefreshToken)
+				if spent != (n < 2) {
+					t.Errorf("record %d: spent is %v", n+1, spent)
+				}
+				if spent && (!newest.Lineage.Same(chain[2].Lineage()) || name != "custom" && !sameTokens(newest.Record, chain[2])) {
+					t.Errorf("record %d was replaced by %+v", n+1, newest.Lineage)
+				}
+			}
+			filepath.WalkDir(filepath.Join(state, "history"), func(path string, d os.DirEntry, err error) error {
+				if b, _ := os.ReadFile(path); name == "custom" && bytes.Contains(b, []byte("fake-")) {
+					t.Errorf("%s has a secret of a store whose protection is not known", path)
+				}
+				return nil
+			})
+		})
+	}
+}
+
 // TestHistoryOfOthers: what another program has put in the place of a record may be its renewal or another sign-in. Only what we have
 // renewed ourselves is known to be spent, and what comes back is the newest again.
 func TestHistoryOfOthers(t *testing.T) {
 	t.Parallel()
 	h := NewHistory(t.TempDir(), NewFile(t.TempDir(), "work"))
-	step := func(r Record, ours bool, want string) {
+	check := func(err error, want string) {
 		t.Helper()
-		if err := h.Keep(t.Context(), r, ours, noon); err != nil {
-			t.Fatal(err)
-		}
 		past, _ := h.List(t.Context())
-		if got := describe(past); got != want {
-			t.Fatalf("kept %q, want %q", got, want)
+		if got := describe(past); err != nil || got != want {
+			t.Fatalf("kept %q, %v, want %q", got, err, want)
 		}
 	}
-	step(ofSignIn("", 1), false, ":1, ")
-	step(ofSignIn("", 2), false, ":2, ")
-	step(ofSignIn("", 1), false, ":1, :2, ") // somebody exchanges files
-	step(ofSignIn("", 2), false, ":2, :1, ")
+	step := func(r Record, want string) {
+		t.Helper()
+		check(h.Keep(t.Context(), r, true, noon), want)
+	}
+	step(ofSignIn("", 1), ":1, ")
+	step(ofSignIn("", 2), ":2, :1, ")
+	step(ofSignIn("", 1), ":1, :2, ") // somebody exchanges files
+	step(ofSignIn("", 2), ":2, :1, ")
 	id := SignInOf(ofSignIn("", 2).RefreshToken)
-	step(ofSignIn(id, 3), true, id+":3, :1, ") // our first renewal names it
-	step(ofSignIn("", 2), false, id+":3, :1, ")
-	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !sameTokens(newest.Record, ofSignIn("", 3)) {
+	check(h.Renewed(t.Context(), ofSignIn("", 2), ofSignIn(id, 3), noon), id+":3, :1, ") // our first renewal names it
+	step(ofSignIn("", 2), id+":3, :1, ")
+	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || newest.Displaced || !sameTokens(newest.Record, ofSignIn("", 3)) {
 		t.Errorf("got %+v, %v", newest, spent)
 	}
 	for _, n := range []int{1, 3} {
@@ -128,6 +181,15 @@ func TestHistoryOfOthers(t *testing.T) {
 			t.Errorf("record %d is not spent", n)
 		}
 	}
+	// Another sign-in takes nothing over of the one that it displaces, and of those that were displaced the oldest goes first.
+	step(ofSignIn("", 4), ":4, "+id+":3, :1, ")
+	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !newest.Displaced || !sameTokens(newest.Record, ofSignIn("", 3)) {
+		t.Errorf("got %+v, %v", newest, spent)
+	}
+	check(h.Keep(t.Context(), ofSignIn("own", 5), false, noon), "own:5, :4, "+id+":3, ")
+	step(ofSignIn("", 6), ":6, own:5, :4, ")
+	step(ofSignIn(id, 3), id+":3, :6, :4, ")
+	step(ofSignIn("", 2), id+":3, :6, :4, ") // what our first renewal has spent is told by the id, also where the rest was forgotten
 	out := func(want ...bool) {
 		t.Helper()
 		past, _ := h.List(t.Context())
@@ -138,9 +200,9 @@ func TestHistoryOfOthers(t *testing.T) {
 		}
 	}
 	h.SignOut(t.Context())
-	out(true, false)
-	step(ofSignIn(id, 3), false, id+":3, :1, ")
-	out(false, false)
+	out(true, false, false)
+	step(ofSignIn(id, 3), id+":3, :6, :4, ")
+	out(false, false, false)
 }
 
 // TestHistoryMoves with its record, and what it knows to be spent with it.
@@ -151,10 +213,10 @@ func TestHistoryMoves(t *testing.T) {
 	if err := to.Take(t.Context(), from); err != nil {
 		t.Fatal(err)
 	}
-	to.Keep(t.Context(), ofSignIn("b", 7), true, noon)
-	to.Keep(t.Context(), ofSignIn("a", 1), true, noon)
-	for n := 1; n < 4; n++ {
-		from.Keep(t.Context(), ofSignIn("a", n), true, noon)
+	to.Keep(t.Context(), ofSignIn("b", 7), false, noon)
+	to.Keep(t.Context(), ofSignIn("a", 1), false, noon)
+	for n := 1; n < 3; n++ {
+		from.Renewed(t.Context(), ofSignIn("a", n), ofSignIn("a", n+1), noon)
 	}
 	if err := to.Take(t.Context(), from); err != nil {
 		t.Fatal(err)
@@ -246,7 +308,7 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 }
 
 func FuzzHistory(f *testing.F) {
-	one, err := formatHistory([]byte("{}"), []signIn{{record: fakeRecord(1), saved: noon, spent: []string{"00"}}})
+	one, err := formatHistory([]byte("{}"), []signIn{{record: fakeRecord(1), saved: noon, spent: []string{"00"}}}, false)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -259,7 +321,7 @@ func FuzzHistory(f *testing.F) {
 			wantIs(t, err, protocol.ErrInvalid)
 			return
 		}
-		out, err := formatHistory(src, all)
+		out, err := formatHistory(src, all, false)
 		if err != nil {
 			wantIs(t, err, protocol.ErrInvalid) // a token that is read and would not be stored
 			return

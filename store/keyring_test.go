@@ -294,7 +294,7 @@ func TestKeyringBehindAnother(t *testing.T) {
 	s := newKeyring(&sys, dir, "work")
 	history := NewHistory(dir, s)
 	v := mustSave(t, s, long(1), Version{})
-	if err := history.Keep(t.Context(), long(1), true, time.Now()); err != nil {
+	if err := history.Keep(t.Context(), long(1), false, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	first := maps.Clone(sys.items)
@@ -316,7 +316,7 @@ func TestKeyringBehindAnother(t *testing.T) {
 	clear(sys.items)
 	mustSave(t, s, long(3), Version{})
 	wantRecord(t, s, long(3))
-	if err := history.Keep(t.Context(), long(3), true, time.Now()); err != nil {
+	if err := history.Keep(t.Context(), long(3), false, time.Now()); err != nil {
 		t.Error(err)
 	}
 	if past, err := history.List(t.Context()); err != nil || len(past) != 1 {

@@ -145,6 +145,7 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 		} else if err != nil {
 			return &Unsaved{spills[winner].record, version}, err
 		}
+		rememberSpent(ctx, NewHistory(stateDir, s), stored, spills[:winner+1])
 	}
 	for i, sp := range spills { // oldest first, so that what proves the others safe goes last
 		if i <= safe || sp.good {
@@ -157,6 +158,16 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 		}
 	}
 	return nil, prune(stateDir, s)
+}
+
+// rememberSpent tells the history of the renewals that brought the last of these spills, whose workers may have ended before they could.
+func rememberSpent(ctx context.Context, h *History, stored Record, spills []spill) {
+	for _, sp := range spills {
+		if sp.good && stored.Lineage().Same(sp.record.Lineage()) {
+			h.Renewed(ctx, stored, sp.record, time.Now())
+			stored = sp.record
+		}
+	}
 }
 
 // spill is one spill file.

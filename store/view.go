@@ -128,7 +128,7 @@ func (v *View) put(ctx context.Context, r Record, may func(m mark, there string)
 		}
 		// Before the view: who is killed between the two must not take his own work for somebody else's.
 		m.Next = next
-		if token := spentDigest(r.AccessToken); !slices.Contains(m.Tokens, token) {
+		if token := Digest(r.AccessToken); !slices.Contains(m.Tokens, token) {
 			m.Tokens = append(m.Tokens, token)
 			m.Tokens = m.Tokens[max(0, len(m.Tokens)-maxShown):]
 		}
@@ -144,7 +144,7 @@ func (v *View) put(ctx context.Context, r Record, may func(m mark, there string)
 // Showed reports whether the view had this token in it lately: a program that rewrites the file from memory brings it back.
 func (v *View) Showed(access protocol.Secret) bool {
 	m, err := readMark(v.mark)
-	return err == nil && slices.Contains(m.Tokens, spentDigest(access))
+	return err == nil && slices.Contains(m.Tokens, Digest(access))
 }
 
 // Remove takes the view away if it is ours, and forgets it. What somebody else has made of it stays.

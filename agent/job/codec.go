@@ -21,6 +21,7 @@ func WriteJob(w io.Writer, j Job) error {
 	e.String(j.Profile)
 	e.Bytes(j.Settings)
 	e.Bytes(j.Base[:])
+	e.String(j.Lineage)
 	e.Bool(j.Force)
 	e.Time(j.Since)
 	e.Bool(j.SignIn)
@@ -49,6 +50,7 @@ func ReadJob(r io.Reader) (Job, error) {
 		Profile:    d.String(),
 		Settings:   append([]byte(nil), d.Bytes()...),
 		Base:       version(&d),
+		Lineage:    d.String(),
 		Force:      d.Bool(),
 		Since:      d.Time(),
 		SignIn:     d.Bool(),
@@ -81,6 +83,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(string(r.Result.Kind))
 	e.Time(r.Result.Expiry)
 	e.Time(r.Result.Issued)
+	e.String(r.Result.Lineage)
 	e.String(r.Result.Record.Reveal())
 	e.Bytes(r.Result.Version[:])
 	e.Bool(r.Result.Renewed)
@@ -118,6 +121,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Kind:         protocol.Kind(d.String()),
 		Expiry:       d.Time(),
 		Issued:       d.Time(),
+		Lineage:      d.String(),
 		Record:       secret(&d),
 		Version:      version(&d),
 		Renewed:      d.Bool(),

@@ -64,6 +64,8 @@ type Job struct {
 
 	// Base is the stored record as the agent last saw it.
 	Base Version
+	// Lineage is the Result.Lineage of the token that the agent has in hand; "": it has none.
+	Lineage string
 	// Force renews whatever is stored, unless someone else has rewritten it since Base.
 	Force bool
 	// Since, where it is set, makes Force content with a token that was issued then or later.
@@ -120,11 +122,13 @@ type Result struct {
 	Kind   protocol.Kind
 	Expiry time.Time // zero: never expires
 	Issued time.Time // zero: unknown
+	// Lineage names the sign-in that Token is of, without a secret in it: opaque to the agent, who hands it back in Job.Lineage.
+	Lineage string
 
 	Record  protocol.Secret // the whole record, opaque: when handed over, when unsaved, and always for store memory
 	Version Version         // what the store holds now
 	Renewed bool            // the provider was asked and answered
-	Gone    bool            // whoever owns the record has signed out: what is in hand is not to be served any more
+	Gone    bool            // what is in hand is not to be served any more: its owner has signed out, or the store holds another sign-in
 	Saved   bool            // what Token belongs to rests in the store (or needs no store)
 
 	Provider     string

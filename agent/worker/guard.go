@@ -143,20 +143,17 @@ func (e *errand) guarded(ctx context.Context) outcome {
 		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
 			if err := e.adopt(ctx, home, claude, view); err != nil {
 				o := outcome{result: e.about(home)}
-				if alive(r) { // whoever has signed in there is served, and nobody else
-					o.result = e.result(home, r, store.Version{})
+				if o.result.Gone = !alive(r); !o.result.Gone { // whoever has signed in there is served, and nobody else
+					o.result, o.judged = e.result(home, r, store.Version{}), true
 				}
 				return o.but(err)
 			}
 		}
 	case state == store.ViewGone:
-		if e.job.Op == job.Show || folderThere(claude) != nil {
+		if e.job.Op == job.Show || store.FolderThere(claude.Place()) != nil {
 			break
 		}
-		gone := stillGone(ctx, func() error {
-			_, _, err := claude.Load(ctx)
-			return err
-		})
+		gone := !restored(ctx, claude, protocol.ErrNotFound)
 		switch {
 		case gone && back:
 			e.obeySignOut(ctx, home, view)
@@ -202,7 +199,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		r = stored
 	case err == nil && spent: // an old copy, by a backup or a session that had it in mind: nobody's new sign-in
 		r = stored
-		e.noteMend()
+		e.noteMend(view.Place())
 	case spent:
 		return nil
 	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
@@ -278,7 +275,7 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 	}
 	err = view.Replace(ctx, visible(o.result), version)
 	if err == nil && stub {
-		e.noteMend()
+		e.noteMend(view.Place())
 	}
 	return err
 }

@@ -100,7 +100,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	}
 	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
 	if err == nil && !sameSignIn(there, s.record) { // with --force: it is replaced, and not lost
-		if err := target.Keep(ctx, there, false, time.Now()); err != nil {
+		if err := target.Keep(ctx, there, true, time.Now()); err != nil {
 			return failed(err)
 		}
 	}
@@ -276,7 +276,7 @@ func (e *errand) history(ctx context.Context) outcome {
 	history := store.NewHistory(e.settings.StateDir, st)
 	current, _, err := st.Load(ctx) // absent, or beyond reading: no entry is it
 	if err == nil {
-		history.Keep(ctx, current, false, time.Now()) // see backUp; who can't write may look all the same
+		history.Keep(ctx, current, true, time.Now()) // see backUp; who can't write may look all the same
 	}
 	past, err := history.List(ctx)
 	var o outcome

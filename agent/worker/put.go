@@ -155,7 +155,7 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 // backUpReplaced keeps the record of a sign-in that another takes the place of. It may be one that no job of ours has seen, as
 // Claude Code has written it. To fail at it is no reason to refuse a new one.
 func (e *errand) backUpReplaced(ctx context.Context, st store.Store, r store.Record) {
-	store.NewHistory(e.settings.StateDir, st).Keep(ctx, r, false, time.Now())
+	store.NewHistory(e.settings.StateDir, st).Keep(ctx, r, true, time.Now())
 }
 
 // bind returns the origin that a record's secrets may be sent to. Where the issuer alone is configured it is the one

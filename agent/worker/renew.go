@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
@@ -55,6 +56,8 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 		return e.vanished(ctx, st)
 	case errors.Is(err, protocol.ErrNotFound):
 		return e.absent(ctx, st, version, err), true
+	case errors.Is(err, protocol.ErrInvalid) && e.job.Base != (job.Version{}) && restored(ctx, st, protocol.ErrInvalid):
+		return outcome{}, false // somebody writes it in place, and was not done
 	case errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrLoginRequired):
 		return e.nothing(st, version, err), true
 	case err != nil, e.due(s):
@@ -122,7 +125,7 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	if newest, spent := e.spent(ctx, s); spent {
 		return e.outdated(ctx, s, newest)
 	}
-	if !e.due(s) {
+	if !e.due(s) || errors.Is(s.blocked, protocol.ErrInvalid) { // whose record it is that can't be read nobody knows
 		return e.keep(ctx, s)
 	}
 	if err := e.renewable(s.record); err != nil {
@@ -136,11 +139,11 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	ctx = context.WithoutCancel(ctx)
 	reply, err := e.exchange(ctx, client, &s, origin)
 	if err != nil {
-		if o, ok := e.overtaken(ctx, s, err); ok {
+		if o, ok := e.overtaken(ctx, s); ok {
 			return o
 		}
 		if dead(err) && s.st != nil {
-			store.NewHistory(e.settings.StateDir, s.st).Spend(ctx, s.record.RefreshToken)
+			store.NewHistory(e.settings.StateDir, s.st).Refused(ctx, s.record, time.Now())
 		}
 		return e.failed(ctx, s, err)
 	}
@@ -158,7 +161,10 @@ func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin
 	e.agent.report(job.Report{Kind: job.Asking})
 	reply, err := e.request(ctx, c, s.record)
 	if err != nil && !reply.RefreshToken.Empty() {
+		old := s.record
+		s.record.SignIn = signInAfter(old)
 		s.record.RefreshToken, s.record.TokenOrigin, s.unsaved = reply.RefreshToken, origin, true
+		e.rememberSpent(ctx, *s, old)
 	}
 	return reply, err
 }
@@ -166,7 +172,7 @@ func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin
 // spent reports whether the record's refresh token is known to be used up, and what took its place: a backup or a synchronised
 // folder has brought an old copy back. To send it once more can revoke the whole sign-in, and a session of Claude Code would.
 func (e *errand) spent(ctx context.Context, s state) (newest store.Past, spent bool) {
-	if s.st == nil || s.unsaved || s.st.Place().Kind != "claude-code" { // into the others nobody else writes
+	if s.st == nil || s.unsaved {
 		return store.Past{}, false
 	}
 	if e.job.Base == job.Version(s.version) && !e.due(s) { // seen before
@@ -177,19 +183,22 @@ func (e *errand) spent(ctx context.Context, s state) (newest store.Past, spent b
 
 // outdated puts the newest record of a sign-in in the place of an old copy, as often as a stub is mended.
 func (e *errand) outdated(ctx context.Context, s state, newest store.Past) outcome {
-	if newest.Spent || newest.Out || newest.Record.RefreshToken.Empty() || !e.mayMend() {
-		return e.failed(ctx, s, &protocol.Error{Code: protocol.CodeLoginRequired,
-			Message: s.st.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent",
-			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring a sign-in back: ccagent restore -p " + e.job.Profile})
+	if newest.Spent || newest.Out || newest.Displaced || newest.Record.RefreshToken.Empty() || !e.mayMend() {
+		err := e.explain(&protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: s.st.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent"})
+		if !newest.Spent && !newest.Record.RefreshToken.Empty() {
+			err.Hint = strings.TrimPrefix(err.Hint+"\nor bring a sign-in back: ccagent restore -p "+e.job.Profile, "\n")
+		}
+		return e.failed(ctx, s, err)
 	}
-	e.noteMend()
+	e.noteMend(s.st.Place())
 	s.record, s.unsaved = newest.Record, true
 	return e.bring(ctx, s)
 }
 
 // deliver hands a provider's answer over to the agent, and saves it.
 func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin string) outcome {
-	known := s.version
+	known, old := s.version, s.record
 	s.record, s.unsaved = renewed(s.record, reply, origin), true
 	handOver := e.result(s.st, s.record, s.version)
 	handOver.Renewed = true
@@ -198,10 +207,23 @@ func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin
 		return e.keep(ctx, s).but(err)
 	}
 	e.agent.report(job.Report{Kind: job.HandOver, Result: handOver})
+	e.job.Lineage = handOver.Lineage // of what the agent has in hand from here on
+	e.rememberSpent(ctx, s, old)
 	o := e.keep(ctx, s)
+	if o.theirs != nil {
+		return e.bring(ctx, *o.theirs)
+	}
 	e.sameAs(s.st, known, store.Version(o.result.Version))
 	o.result.Renewed = true
 	return o
+}
+
+// rememberSpent tells the history that s.record has taken old's place, before it is saved: whoever is killed in between leaves no refresh
+// token that is spent and not known to be, and the history has the new one.
+func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
+	if s.st != nil {
+		store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
+	}
 }
 
 // failed keeps what there is to keep, and says why there is no new token. The old one goes with it while it lives.
@@ -220,10 +242,10 @@ func dead(err error) bool {
 	return errors.As(err, &failure) && failure.Dead
 }
 
-// overtaken looks again after a refusal: a program that takes no lock may have renewed meanwhile, and then the refused
-// refresh token was simply an old one.
-func (e *errand) overtaken(ctx context.Context, s state, refusal error) (outcome, bool) {
-	if s.st == nil || s.unsaved || !errors.Is(refusal, protocol.ErrLoginRequired) {
+// overtaken looks again after a failure: a program that takes no lock may have written meanwhile. If it has renewed, a refused refresh
+// token was simply an old one.
+func (e *errand) overtaken(ctx context.Context, s state) (outcome, bool) {
+	if s.st == nil || s.unsaved {
 		return outcome{}, false
 	}
 	record, version, err := s.st.Load(ctx)
@@ -249,7 +271,7 @@ func (e *errand) renewable(r store.Record) error {
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.
 func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
-	signIn := store.SignInOf(r.RefreshToken) // of one that another program has made, and that has no id yet
+	r.SignIn = signInAfter(r)
 	r.AccessToken, r.Expiry, r.Issued = reply.AccessToken, reply.Expiry, reply.Issued
 	if !reply.RefreshToken.Empty() {
 		r.RefreshToken = reply.RefreshToken
@@ -261,8 +283,12 @@ func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
 		r.Scopes = reply.Scopes
 	}
 	r.TokenOrigin = origin
-	r.SignIn = cmp.Or(r.SignIn, signIn, newSignIn())
 	return r
+}
+
+// signInAfter is the id that r's sign-in has once r is renewed: its own, or where another program has made it the one that tells so.
+func signInAfter(r store.Record) string {
+	return cmp.Or(r.SignIn, store.SignInOf(r.RefreshToken), newSignIn())
 }
 
 // newSignIn is the id of a sign-in of ours. It is a name, not a secret.

@@ -93,7 +93,7 @@ func (e *errand) backUp(ctx context.Context, history *store.History, s *state) o
 		}
 		s.version, s.unsaved = store.Version(o.result.Version), false
 	}
-	if err := history.Keep(ctx, s.record, false, time.Now()); err != nil {
+	if err := history.Keep(ctx, s.record, true, time.Now()); err != nil {
 		return outcome{result: e.about(s.st), err: err}
 	}
 	return outcome{}

@@ -18,6 +18,7 @@ type state struct {
 	st      store.Store // nil: store memory
 	lock    store.Lock  // nil: store memory, or no folder to lock
 	record  store.Record
+	over    store.Record  // what record takes the place of in the store; the zero Record: not known
 	version store.Version // what the store holds: the base of the next save
 	unsaved bool          // record is not what the store holds
 	held    bool          // record is what the agent held
@@ -100,12 +101,14 @@ func (e *errand) reconcile(ctx context.Context, st store.Store, ours store.Recor
 	switch {
 	case err == nil && same(stored, ours):
 		s.record, s.unsaved = stored, false
-	case err == nil && version == base, errors.Is(err, protocol.ErrLoginRequired):
+	case err == nil && version == base:
+		s.over = stored
+	case errors.Is(err, protocol.ErrLoginRequired):
 	case err == nil:
 		s.record, s.unsaved = stored, false
 		return s, e.setAside(ctx, st, ours, base)
-	case errors.Is(err, protocol.ErrNotFound) && e.lost(st) && folderThere(st) != nil:
-		s.version, s.blocked = base, folderThere(st)
+	case errors.Is(err, protocol.ErrNotFound) && e.lost(st) && store.FolderThere(st.Place()) != nil:
+		s.version, s.blocked = base, store.FolderThere(st.Place())
 	case errors.Is(err, protocol.ErrNotFound) && base == store.Version{}:
 	case errors.Is(err, protocol.ErrNotFound):
 		s.unsaved = false
@@ -139,16 +142,18 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	if s.st == nil {
 		return e.keepInMemory(s)
 	}
-	fresh, ours := s.unsaved || e.job.Base != job.Version(s.version), false
+	fresh, ours, lost := s.unsaved || e.job.Base != job.Version(s.version), false, false
 	for tries := 0; s.unsaved && s.blocked == nil && tries < 3; tries++ {
 		version, err := s.st.Save(ctx, s.record, s.version)
 		switch {
 		case err == nil:
 			s.version, s.unsaved, ours = version, false, true
 		case errors.Is(err, store.ErrConflict):
+			lock := s.lock
 			if s, err = e.reconcile(ctx, s.st, s.record, s.version); err != nil {
 				return e.unlucky(ctx, s, err)
 			}
+			s.lock, lost = lock, !s.unsaved
 		default:
 			s.blocked = err
 		}
@@ -156,8 +161,14 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	o := outcome{result: e.result(s.st, s.record, s.version)}
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
-		if fresh { // the backup of what is stored safely: failing at it is no failure of the job
-			store.NewHistory(e.settings.StateDir, s.st).Keep(ctx, s.record, ours, time.Now())
+		switch history := store.NewHistory(e.settings.StateDir, s.st); { // the backup: failing at it is no failure of the job
+		case ours && s.over.Lineage().Same(s.record.Lineage()):
+			history.Renewed(ctx, s.over, s.record, time.Now())
+		case fresh:
+			history.Keep(ctx, s.record, !ours && !e.job.Op.Stores(), time.Now())
+		}
+		if lost {
+			o.theirs = &s
 		}
 		return o
 	}

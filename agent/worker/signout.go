@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,57 +32,29 @@ func (e *errand) lost(st store.Store) bool {
 	return st.Place().Kind == "claude-code" && e.job.Base != job.Version{}
 }
 
-// folderThere fails if the folder of the record's file is gone, or that of what the file is a link to.
-func folderThere(at interface{ Place() store.Place }) error {
-	watch := at.Place().Watch
-	if len(watch) == 0 { // a keyring
-		return nil
-	}
-	path := watch[0]
-	for range 40 { // the kernel's own limit
-		dir := filepath.Dir(path)
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return &protocol.Error{Code: protocol.CodeStorage, Message: dir + " is gone, and what was stored in it can't be reached",
-				Hint: "is its file system mounted?"}
-		}
-		link, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if path = link; !filepath.IsAbs(link) {
-			path = filepath.Join(dir, link)
-		}
-	}
-	return nil
-}
-
-// stillGone waits for a record to come back, and reports whether it has not.
-func stillGone(ctx context.Context, load func() error) bool {
+// restored waits for a record that fails to load to come back, and reports whether it has.
+func restored(ctx context.Context, st store.Store, failure error) bool {
 	const pause = 100 * time.Millisecond
 	for range signOutTime / pause {
 		select {
 		case <-ctx.Done():
-			return true
+			return false
 		case <-time.After(pause):
 		}
-		if !errors.Is(load(), protocol.ErrNotFound) {
-			return false
+		if _, _, err := st.Load(ctx); !errors.Is(err, failure) {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
 // vanished is the outcome when Claude Code's record, which the agent knows, is not there. It declines if it came back.
 func (e *errand) vanished(ctx context.Context, st store.Store) (outcome, bool) {
 	o := outcome{result: e.about(st)}
-	if err := folderThere(st); err != nil {
+	if err := store.FolderThere(st.Place()); err != nil {
 		return o.but(err), true // the token in hand is served on
 	}
-	gone := stillGone(ctx, func() error {
-		_, _, err := st.Load(ctx)
-		return err
-	})
-	if !gone {
+	if restored(ctx, st, protocol.ErrNotFound) {
 		return o, false
 	}
 	store.NewHistory(e.settings.StateDir, st).SignOut(ctx)
@@ -99,7 +70,7 @@ func (e *errand) signedOut(where string) error {
 // wasSignedIn reports whether somebody signed in with Claude Code was here, and has not told us to forget that: then nothing
 // stored means signed out.
 func (e *errand) wasSignedIn(ctx context.Context, st store.Store) bool {
-	if _, view := e.guardedView(); st.Place().Kind != "claude-code" && view == nil || folderThere(st) != nil {
+	if _, view := e.guardedView(); st.Place().Kind != "claude-code" && view == nil || store.FolderThere(st.Place()) != nil {
 		return false
 	}
 	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
@@ -153,7 +124,7 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
 			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
 	}
-	e.noteMend()
+	e.noteMend(st.Place())
 	var o outcome
 	if accepted {
 		o = e.keep(ctx, s)
@@ -161,7 +132,7 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 		reply, err := e.exchange(ctx, client, &s, origin)
 		switch {
 		case dead(err):
-			store.NewHistory(e.settings.StateDir, st).Spend(ctx, s.record.RefreshToken)
+			store.NewHistory(e.settings.StateDir, st).Refused(ctx, s.record, time.Now())
 			return s.end(e.empty(st, version, stub))
 		case errors.Is(err, protocol.ErrLoginRequired):
 			return s.end(e.empty(st, version, err))
@@ -184,7 +155,8 @@ func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, 
 	}
 	last := past[0]
 	known := e.job.Base == job.Version{} || e.job.Base == job.Version(version) || e.job.Base == job.Version(last.Version())
-	return last.Record, known && last.Record.Precedes(stub) && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
+	same := last.Record.SignIn == "" || last.Record.SignIn == stub.SignIn // what another program has put there has none
+	return last.Record, known && same && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
 }
 
 // claudeAccount is the id of the account that is signed in by what Claude Code keeps in its settings, "" where they say nothing.
@@ -210,15 +182,11 @@ func claudeAccount(configDir string) string {
 
 // mendNote tells of the last mend for as long as it counts, "" where there was none.
 func (e *errand) mendNote() string {
-	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
+	m := e.recentMends()
+	if len(m.At) == 0 {
 		return ""
 	}
-	at := e.recentMends().At
-	if len(at) == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s",
-		store.NewClaudeCode(e.settings.ConfigDir).Place().Location, at[len(at)-1].Format("15:04:05"))
+	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s", m.Last, m.At[len(m.At)-1].Format("15:04:05"))
 }
 
 // empty is the outcome when a stub stays one.
@@ -232,6 +200,7 @@ func (e *errand) empty(st store.Store, v store.Version, stub error) outcome {
 type mends struct {
 	Version int         `json:"version"`
 	At      []time.Time `json:"at"`
+	Last    string      `json:"last"` // where the last one was
 }
 
 func (e *errand) mendPath() string {
@@ -250,9 +219,9 @@ func (e *errand) recentMends() mends {
 
 func (e *errand) mayMend() bool { return len(e.recentMends().At) < maxMends }
 
-func (e *errand) noteMend() {
+func (e *errand) noteMend(at store.Place) {
 	m := e.recentMends()
-	m.At = append(m.At, time.Now().Round(0))
+	m.At, m.Last = append(m.At, time.Now().Round(0)), at.Location
 	if data, err := json.Marshal(m); err == nil {
 		store.ReplaceFile(e.mendPath(), append(data, '\n'))
 	}

@@ -61,7 +61,7 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 		return nil
 	case guarded && o.result.Store == "claude-code":
 		return e.ownPlace()
-	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded: // signed out, here or in Claude Code
+	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded, e.stranger: // signed out, here or in Claude Code, or somebody else has signed in
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
 		return nil

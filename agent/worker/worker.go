@@ -45,6 +45,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	}
 	e.agent.report(job.Report{Kind: job.Hello})
 	o := e.guarded(ctx)
+	e.withhold(context.WithoutCancel(ctx), &o)
 	e.show(context.WithoutCancel(ctx), &o)
 	if e.notice != "" && o.err == nil {
 		o.result.Notice = strings.TrimPrefix(o.result.Notice+"; "+e.notice, "; ")
@@ -70,6 +71,7 @@ type errand struct {
 	agent    pipe
 	notice   string        // a line for the person, besides the result's
 	adopted  store.Version // what Claude Code had written, and is ours now
+	stranger bool          // the store holds another sign-in than the one whose token was in hand, and it brought no token
 }
 
 // outcome is what became of a job: the last report's content, and how to keep what neither store nor provider has.
@@ -78,12 +80,41 @@ type outcome struct {
 	err     error
 	unsaved func() error // leaves a spill file, once more after it has failed; nil: nothing is left to be kept
 	release func()       // lets the record go that unsaved is about
+	judged  bool         // the token is of whoever has signed in elsewhere, and is to be served
+	theirs  *state       // what somebody else has saved meanwhile, and won with; nil: nothing
 }
 
 // but is o with an error that comes first.
 func (o outcome) but(err error) outcome {
 	o.err = err
 	return o
+}
+
+// lookTime bounds the last look at the store of a job that failed.
+const lookTime = 5 * time.Second
+
+// withhold sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds: the file that the
+// token in hand is from may have made room for another person's. It looks after everything else, so that no way to fail can be
+// forgotten. What was renewed just now is of what the store held then; the next request looks again.
+func (e *errand) withhold(ctx context.Context, o *outcome) {
+	switch e.job.Op {
+	case job.Identify, job.History, job.Unlock, job.Spill, job.Delete, job.Logout:
+		return
+	}
+	served := e.job.Lineage
+	if !o.result.Token.Empty() {
+		served = o.result.Lineage
+	}
+	if o.err == nil || o.judged || o.result.Renewed || served == "" || e.settings.Provider == "command" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	st, err := e.open(ctx)
+	if err != nil || st == nil || !store.HoldsAnother(ctx, e.settings.StateDir, st, store.ParseLineage(served)) {
+		return
+	}
+	o.result.Token, o.result.Gone, e.stranger = protocol.Secret{}, true, true
 }
 
 func (e *errand) readSettings() error {
@@ -186,7 +217,7 @@ func asked(err error) (retryAfter time.Duration, local bool) {
 func (e *errand) result(st store.Store, r store.Record, v store.Version) job.Result {
 	result := e.about(st)
 	result.Token, result.Kind, result.Expiry, result.Issued = r.AccessToken, e.kind(r), r.Expiry, r.Issued
-	result.Version = job.Version(v)
+	result.Version, result.Lineage = job.Version(v), r.Lineage().String()
 	result.Subscription, result.Scopes = r.Subscription, r.Scopes
 	return result
 }
