@@ -116,8 +116,12 @@ var rooms = map[string]struct {
 			module + "/agent": "a worker outlives its agent and must not share its state",
 		},
 	},
+	"cmd/harden": {
+		mayImport: []string{"golang.org/x/sys/..."},
+		never:     wire,
+	},
 	"cmd/cchelper": {
-		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		mayImport: []string{module + "/protocol", module + "/cmd/harden", "golang.org/x/sys/..."},
 		never:     wire,
 	},
 }

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -96,9 +94,7 @@ func (d *demo) login() (string, error) {
 func (d *demo) browse(ctx context.Context, address string) {
 	if d.clicks {
 		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
-		own := unix.Umask(0o077)
-		unix.Umask(own)
-		openBrowser(getenv, address, own)
+		openBrowser(getenv, address)
 		return
 	}
 	// The page comes once the sign-in has ended, which ends the program's other lines too.

@@ -61,9 +61,6 @@ EXAMPLE:
 			case c.IsSet("profile"):
 				return usagef(c, "-p goes with: ccagent doctor store")
 			}
-			if err := harden(); err != nil { // it looks into the stores
-				return err
-			}
 			return report(c, examine(c.Context, getenv, c.Bool("online")))
 		},
 	}

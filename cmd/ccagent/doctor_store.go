@@ -33,9 +33,6 @@ func doctorStore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := harden(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(c.Context, storesTime)
 	defer cancel()
 	return report(c, judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{})))

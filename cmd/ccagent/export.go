@@ -50,9 +50,6 @@ func export(c *cli.Context) error {
 	case file == "" && terminal(c.App.Writer) != nil:
 		return usagef(c, "a sign-in is not printed on a terminal: name a file with -o, or redirect standard output")
 	}
-	if err := harden(); err != nil { // it holds a refresh token
-		return err
-	}
 	config, _, err := loadConfig(getenv)
 	if err != nil {
 		return err

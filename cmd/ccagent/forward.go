@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,22 +111,23 @@ func forward(c *cli.Context) error {
 	master := ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", host,
 		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
 	master.Stdin = strings.NewReader(script)
-	out, err := master.Output()
-	if err != nil {
+	var out bytes.Buffer
+	master.Stdout = &out
+	if err := runAsGiven(master); err != nil {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err), Hint: "what ssh says is above"}
 	}
 	last := func(args ...string) { // whatever has become of the session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...).Run()
+		runAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
 	}
 	defer last("-O", "exit", host)
-	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out)) // the shell over there may have something to say as well
+	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes())) // the shell over there may have something to say as well
 	if remote == "" {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: ssh " + shellQuote(host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
 	}
 	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
-	if err := ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host).Run(); err != nil {
+	if err := runAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
 			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
 	}
@@ -135,7 +137,7 @@ func forward(c *cli.Context) error {
 	}
 	session := ssh(args...)
 	session.Stdout = c.App.Writer.(*output).Writer
-	err = session.Run()
+	err = runAsGiven(session)
 	var exit *exec.ExitError
 	if ctx.Err() != nil && c.Context.Err() == nil {
 		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
@@ -81,20 +80,15 @@ type signIn struct {
 	replace  bool
 	living   string // the profile whose sign-in is about to be replaced; "" is none
 	screen   *prompter
-	umask    int
 
 	secret    protocol.Secret // the client's
 	assertion protocol.Secret // that was given once
 }
 
 func login(c *cli.Context) error {
-	umask := unix.Umask(0o077)
-	if err := harden(); err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	s := &signIn{c: c, umask: umask, screen: newPrompter(c)}
+	s := &signIn{c: c, screen: newPrompter(c)}
 	err := s.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted

@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
@@ -45,8 +43,8 @@ func browsers(env environ, address string) [][]string {
 }
 
 // openBrowser starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
-// for nobody. It reports whether one was started. umask is the person's own, which ours is not.
-func openBrowser(env environ, address string, umask int) bool {
+// for nobody. It reports whether one was started.
+func openBrowser(env environ, address string) bool {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return false // an address that a browser would take for something else
 	}
@@ -54,10 +52,7 @@ func openBrowser(env environ, address string, umask int) bool {
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Dir = "/"
-		own := unix.Umask(umask)
-		err := cmd.Start()
-		unix.Umask(own)
-		if err == nil {
+		if asGiven(cmd.Start) == nil {
 			go cmd.Wait()
 			return true
 		}

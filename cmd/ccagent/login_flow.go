@@ -115,7 +115,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	pasted, restore := s.screen.readPasted(ctx, s.c.App.Reader, attempt, !opens)
 	defer restore()
 	s.screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
-	if opens && !openBrowser(getenv, attempt.URL, s.umask) {
+	if opens && !openBrowser(getenv, attempt.URL) {
 		notice(s.c.App.ErrWriter, "no browser could be started: open the address yourself")
 	}
 	arrived := make(chan oauth.Callback, 1)

@@ -22,6 +22,10 @@ import (
 )
 
 func main() {
+	if err := hardenProcess(os.Args); err != nil {
+		printError(os.Stderr, err)
+		os.Exit(protocol.ExitCode(err))
+	}
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -102,7 +102,7 @@ func pinentry(ctx context.Context, why, prompt string) (string, error) {
 	failed := func(what string) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "pinentry " + what, Hint: "run it in a terminal, or give it with --passphrase-stdin"}
 	}
-	if err := cmd.Start(); err != nil {
+	if err := asGiven(cmd.Start); err != nil {
 		return "", failed("could not be started: " + err.Error())
 	}
 	defer cmd.Wait()

@@ -23,10 +23,13 @@ import (
 
 func TestMain(m *testing.M) {
 	syscall.Umask(0o022) // the tests' folders are not open to others, who may not write configuration
-	testscript.Main(noTerminal{m}, map[string]func(){
-		"ccagent":     main,
-		"fakebrowser": fakeBrowser,
-	})
+	testscript.Main(noTerminal{m}, programs)
+}
+
+// programs are those that tests find on PATH.
+var programs = map[string]func(){
+	"ccagent":     main,
+	"fakebrowser": fakeBrowser,
 }
 
 // noTerminal runs the tests away from the terminal that `make test` was typed at: what asks a person there would wait for ever.

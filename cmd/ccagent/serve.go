@@ -69,7 +69,7 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	if err := harden(); err != nil {
+	if err := forbidDumps(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)

@@ -25,7 +25,7 @@ func workerCommand() *cli.Command {
 			// session. SIGTERM too: a service manager sends it to every process of the unit.
 			// They are caught, not ignored: what is ignored stays so in the commands that a worker runs.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-			if err := harden(); err != nil {
+			if err := forbidDumps(); err != nil {
 				return err
 			}
 			return worker.Run(context.WithoutCancel(c.Context), c.App.Reader, c.App.Writer, buildVersion())

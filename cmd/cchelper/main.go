@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/harden"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -51,6 +52,11 @@ exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no
 `
 
 func main() {
+	if err := harden.Memory(); err != nil {
+		err = &protocol.Error{Code: protocol.CodeInternal, Message: "this process's memory can't be hidden from debuggers: " + err.Error()}
+		io.WriteString(os.Stderr, protocol.Explain(err))
+		os.Exit(protocol.ExitCode(err))
+	}
 	os.Exit(run(os.Args, os.Getenv, os.Stdin, output{}, os.Stderr))
 }
 
