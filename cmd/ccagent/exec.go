@@ -62,7 +62,8 @@ EXAMPLE:
 				warnHelper(c.App.ErrWriter, getenv)
 			}
 			environment := tokenEnvironment(os.Environ(), name, token.Value.Reveal())
-			return cannotRun(argv[0], asGiven(func() error { return syscall.Exec(program, argv, environment) })) // it returns only if it failed
+			err = asGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
+			return cannotRun(argv[0], err)
 		},
 	}
 }

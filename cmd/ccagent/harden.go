@@ -20,13 +20,13 @@ type surroundings struct {
 // startedWith is what this process was given; nil before hardenProcess has changed it.
 var startedWith *surroundings
 
-// hardenProcess keeps this process's memory and files from others: no core dumps, no debugger or /proc access by other processes of the
-// same user, files for the owner alone. main calls it for every command, before it looks at any option, because nearly every command meets
-// a secret. There is no mlockall: it would pin every page of a runtime that reserves far more than it uses, and swap is the administrator's
-// to encrypt (docs/security.md).
+// hardenProcess keeps this process's memory and files from others: no core dumps, no debugger or /proc access by other processes
+// of the same user, files for the owner alone. main calls it for every command, before it looks at any option, because nearly
+// every command meets a secret. There is no mlockall: it would pin every page of a runtime that reserves far more than it uses,
+// and swap is the administrator's to encrypt (docs/security.md).
 func hardenProcess(args []string) error {
-	// Memory comes first: every moment counts, and what is hidden is not dumped either. Where that can't be undone, exec does without: the
-	// program that it becomes is not ours to hide.
+	// Memory comes first: every moment counts, and what is hidden is not dumped either. Where that can't be undone, exec does
+	// without: the program that it becomes is not ours to hide.
 	if becomesAnother := len(args) > 1 && args[1] == "exec"; !harden.Lasts || !becomesAnother {
 		if err := harden.Memory(); err != nil {
 			return notHardened("this process's memory can't be hidden from debuggers", err)
@@ -41,8 +41,8 @@ func hardenProcess(args []string) error {
 	return limitDumps(was.core.Max)
 }
 
-// forbidDumps is for a process that starts no program of the person's: not even another program of the same user can switch core dumps on
-// again.
+// forbidDumps is for a process that starts no program of the person's: not even another program of the same user can switch core
+// dumps on again.
 func forbidDumps() error { return limitDumps(0) }
 
 func limitDumps(hard uint64) error {
@@ -58,8 +58,8 @@ func notHardened(what string, err error) error {
 
 var givingBack sync.Mutex
 
-// asGiven calls start, which starts a program of the person's or becomes it: that program gets umask and limit as this process was given
-// them. Whether memory may be read is decided by the kernel anew for each program.
+// asGiven calls start, which starts a program of the person's or becomes it: that program gets umask and limit as this process
+// was given them. Whether memory may be read is decided by the kernel anew for each program.
 func asGiven(start func() error) error {
 	if startedWith == nil {
 		return start()

@@ -90,7 +90,8 @@ func TestGivenBack(t *testing.T) {
 
 func init() { programs["givesback"] = givesBack }
 
-// givesBack hardens itself, starts the program that its arguments name, and becomes it then. It fails unless it is hardened in between.
+// givesBack hardens itself, starts the program that its arguments name, and becomes it then. It fails unless it is hardened in
+// between.
 func givesBack() {
 	fail := func(err any) {
 		fmt.Fprintln(os.Stderr, "givesback:", err)

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// returnMemory gives the system back what an agent at rest does not need: the memory of garbage, and the pages of its own program. Those
-// pages are the kernel's file cache, which it maps in again where they are touched. Recent kernels map a file in large pieces, so that
-// nearly all of the program counts as resident after a few touches, which is more than everything else that an idle agent has.
+// returnMemory gives the system back what an agent at rest does not need: the memory of garbage, and the pages of its own
+// program. Those pages are the kernel's file cache, which it maps in again where they are touched. Recent kernels map a file in
+// large pieces, so that nearly all of the program counts as resident after a few touches, which is more than everything else that
+// an idle agent has.
 func returnMemory() {
 	debug.FreeOSMemory()
 	program, err := os.Readlink("/proc/self/exe")
