@@ -25,6 +25,7 @@ type Record struct {
 	RateLimit    string    // rateLimitTier
 	GrantExpiry  time.Time // of the refresh token; zero: unknown
 	TokenOrigin  string    // scheme://host[:port] of the token endpoint the record is bound to; "": not bound yet
+	Origins      []string  // where else the sign-in's secrets may go, as the person was shown at the sign-in; nil: not known
 	SignIn       string    // id of the sign-in that the record descends from, 16 hex digits; "": not known yet
 
 	// Of a confidential client, and of a grant that is renewed with an assertion which was given once. Claude Code's file has
@@ -49,7 +50,7 @@ func ExpiresBefore(a, b Record) bool {
 	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
 }
 
-// version digests what r says of the credential itself. Issued, TokenOrigin, SignIn and Identity are our own remarks about it:
+// version digests what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are our own remarks about it:
 // Claude Code's file has no room for them, and a remark must not read as a rewrite.
 func (r Record) version() Version {
 	h := sha256.New()
@@ -148,6 +149,7 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 	}{
 		{member{"client_secret", splice.Encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
 		{member{"assertion", splice.Encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
+		{member{"origins", splice.Encode(r.Origins)}, len(r.Origins) > 0},
 		{member{"identity", encodeIdentity(r.Identity)}, !r.Identity.Fetched.IsZero()},
 	} {
 		if m.there {
@@ -228,6 +230,9 @@ func readForm(name string, form []byte) (Record, error) {
 		if o.has(key) {
 			o.secret(key, to)
 		}
+	}
+	if o.has("origins") {
+		o.texts("origins", &r.Origins)
 	}
 	o.identity("identity", &r.Identity)
 	if o.err != nil {

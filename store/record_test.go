@@ -18,6 +18,7 @@ func TestRecordOfAClient(t *testing.T) {
 	full.ClientSecret, full.Assertion = protocol.NewSecret("fake-client-secret"), protocol.NewSecret("fake.asser.tion")
 	full.Identity = protocol.Identity{Account: "user-1", Email: "alice@example.com", Name: `A "quoted" <name>`, Organization: "Example",
 		OrganizationID: "org-1", Subscription: "team", Scopes: []string{"openid"}, Fetched: time.UnixMilli(1767225600123)}
+	full.Origins = []string{"https://sso.example.com", "https://tokens.example.com"}
 	var base Version
 	for _, want := range []Record{full, plain} {
 		var err error
@@ -31,9 +32,9 @@ func TestRecordOfAClient(t *testing.T) {
 	}
 	{
 		remark := full
-		remark.Identity = protocol.Identity{}
+		remark.Identity, remark.Origins = protocol.Identity{}, nil
 		if remark.version() != full.version() {
-			t.Error("who is signed in reads as a rewrite of the record")
+			t.Error("who is signed in, or where its secrets may go, reads as a rewrite of the record")
 		}
 		remark.ClientSecret = protocol.NewSecret("fake-other-secret")
 		if remark.version() == full.version() {

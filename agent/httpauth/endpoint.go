@@ -27,6 +27,13 @@ func checkURL(what, raw string) error {
 	return nil
 }
 
+// isPlain reports whether a URL is one of plain http, which an https issuer's keys never come by: on this machine any program
+// may answer.
+func isPlain(raw string) bool {
+	u, err := url.Parse(raw)
+	return err == nil && u.Scheme == "http"
+}
+
 // asking is the client's way to ask issuers: it follows no redirect, and waits for no answer without end.
 func asking(c *http.Client) *http.Client {
 	if c == nil {

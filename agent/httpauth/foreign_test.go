@@ -1,6 +1,7 @@
 package httpauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -31,7 +32,8 @@ type issuer struct {
 	keys    map[string]*ecdsa.PrivateKey
 	current string
 	down    bool
-	fetches int // of the keys
+	fetches int    // of the keys
+	keysAt  string // "": at url
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -68,7 +70,7 @@ func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.Header().Set("Content-Type", "application/json")
 	switch req.URL.Path {
 	case "/.well-known/openid-configuration":
-		json.NewEncoder(w).Encode(map[string]any{"issuer": i.url, "jwks_uri": i.url + "/keys", "id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"}})
+		json.NewEncoder(w).Encode(map[string]any{"issuer": i.url, "jwks_uri": cmp.Or(i.keysAt, i.url+"/keys"), "id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"}})
 	case "/keys":
 		i.fetches++
 		var set jose.JSONWebKeySet
@@ -213,6 +215,16 @@ func TestJWTKeys(t *testing.T) {
 		validate(stranger.sign(t, nil), protocol.ErrUnavailable) // it might be a new key
 		validate(i.sign(t, nil), nil)
 	})
+}
+
+// An https issuer's keys come by https: on this machine any program may answer.
+func TestJWTKeysInTheClear(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t)
+	i.keysAt = "http://127.0.0.1/keys"
+	if _, err := newJWT(t, i).Validate(t.Context(), i.sign(t, nil)); !errors.Is(err, protocol.ErrUnavailable) || i.fetches != 0 {
+		t.Errorf("%v, and they were fetched %d times", err, i.fetches)
+	}
 }
 
 func TestForeignConfig(t *testing.T) {

@@ -110,7 +110,8 @@ func (v *jwtValidator) issuer(ctx context.Context) (*oidc.IDTokenVerifier, error
 	if err == nil {
 		err = provider.Claims(&found)
 	}
-	if err != nil || checkURL("the issuer's jwks_uri", found.Keys) != nil {
+	downgraded := !isPlain(v.config.Issuer) && isPlain(found.Keys)
+	if err != nil || downgraded || checkURL("the issuer's jwks_uri", found.Keys) != nil {
 		v.failed = time.Now()
 		return nil, away
 	}

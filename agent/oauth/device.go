@@ -53,10 +53,10 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		uri, _ = text(fields["verification_url"]) // Google's name for it
 	}
 	whole, _ := text(fields["verification_uri_complete"])
-	if !ok || code.Empty() || user == "" || len(user) > maxUserCode || clean(user, nil) != user || !presentable(uri) {
+	if !ok || code.Empty() || user == "" || len(user) > maxUserCode || clean(user, nil) != user || !presentable(uri) || to.leadsToPlain(uri) {
 		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code or an address to enter it at")}).at(to))
 	}
-	if !presentable(whole) {
+	if !presentable(whole) || to.leadsToPlain(whole) {
 		whole = ""
 	}
 	return &Device{
@@ -64,6 +64,12 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		Expiry:   started.Add(lifetime(fields["expires_in"], 15*time.Minute)),
 		interval: min(max(lifetime(fields["interval"], pollInterval), time.Second), maxInterval),
 	}, nil
+}
+
+// leadsToPlain reports whether an https endpoint sends a person to plain http, where a password would be typed next.
+func (e endpoint) leadsToPlain(raw string) bool {
+	u, err := url.Parse(raw)
+	return !e.plain && err == nil && u.Scheme == "http"
 }
 
 // presentable reports whether an address may be shown to a person and opened: a web address of one printable line.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -12,7 +13,10 @@ import (
 
 // Discover fills in the endpoints that are not set from the issuer's own description: OpenID Connect Discovery, else RFC
 // 8414. An issuer that describes another one is refused (RFC 8414 section 3.3), and so is an endpoint that no secret may go
-// to. Without an Issuer it does nothing. It must not run beside other calls. Errors are ErrConfig and ErrUnavailable.
+// to: an https issuer's are https, too. Where the client is bound, an endpoint elsewhere stays unset, and [Client.Astray] says
+// why; the token endpoint is for the caller to judge. Without an Issuer it does nothing. It must not run beside other calls.
+// Errors are ErrConfig and ErrUnavailable; an issuer that a sign-in is bound to has described itself before, so that it
+// does not now is ErrUnavailable.
 func (c *Client) Discover(ctx context.Context) error {
 	if c.Issuer == "" {
 		return nil
@@ -39,6 +43,9 @@ func (c *Client) Discover(ctx context.Context) error {
 			continue
 		}
 		return c.describe(to, fields)
+	}
+	if c.Bound != nil {
+		last.Condition.Code = protocol.CodeUnavailable
 	}
 	return last
 }
@@ -74,30 +81,108 @@ func (c *Client) describe(from endpoint, fields map[string]json.RawMessage) erro
 		e.Condition.Hint = "if that is the one you mean, write it in config.toml just so: issuer = ..."
 		return e
 	}
-	for _, f := range []struct {
-		name string
-		to   *string
-	}{
-		{"authorization_endpoint", &c.AuthorizeURL},
-		{"token_endpoint", &c.TokenURL},
-		{"device_authorization_endpoint", &c.DeviceURL},
-		{"revocation_endpoint", &c.RevokeURL},
-		{"introspection_endpoint", &c.IntrospectURL},
-		{"userinfo_endpoint", &c.ProfileURL},
-		{"jwks_uri", &c.KeysURL},
-	} {
-		value, ok := text(fields[f.name])
-		if *f.to != "" || ok && value == "" {
+	for _, e := range c.endpoints() {
+		value, ok := text(fields[e.name])
+		if *e.at != "" || ok && value == "" {
 			continue
 		}
-		if _, bad := parseEndpoint("issuer's "+f.name, value); !ok || bad != nil {
-			if bad == nil {
-				bad = &protocol.Error{Code: protocol.CodeConfig, Message: "the issuer's " + f.name + " is not a string"}
-			}
+		bad := c.trust(from, e, value, ok)
+		switch {
+		case bad == nil:
+			*e.at = value
+		case c.Bound == nil || e.at == &c.TokenURL: // what a sign-in is made with, or renewed
 			return (&Error{Condition: bad}).at(from)
+		default:
+			if c.astray == nil {
+				c.astray = map[string]*protocol.Error{}
+			}
+			c.astray[e.name] = bad
 		}
-		*f.to = value
 	}
 	json.Unmarshal(fields["authorization_response_iss_parameter_supported"], &c.issConfirmed) // what is no boolean is false
 	return nil
+}
+
+// The names of the endpoints that [Client.Astray] is asked about (RFC 8414 section 2, OpenID Connect Discovery section 3).
+const (
+	RevocationEndpoint = "revocation_endpoint"
+	UserinfoEndpoint   = "userinfo_endpoint"
+)
+
+// described is an endpoint that an issuer describes.
+type described struct {
+	name, what string
+	at         *string
+	secret     bool // it gets a secret, or shows a person where to type one
+}
+
+func (c *Client) endpoints() []described {
+	return []described{
+		{"authorization_endpoint", "sign-in page", &c.AuthorizeURL, true},
+		{"token_endpoint", tokenEndpoint, &c.TokenURL, true},
+		{"device_authorization_endpoint", "device authorization", &c.DeviceURL, true},
+		{RevocationEndpoint, "revocation", &c.RevokeURL, true},
+		{"introspection_endpoint", "introspection", &c.IntrospectURL, true},
+		{UserinfoEndpoint, "user profile", &c.ProfileURL, true},
+		{"jwks_uri", "signing keys", &c.KeysURL, false},
+	}
+}
+
+// trust says why an endpoint is not taken from an issuer's description, nil where it is.
+func (c *Client) trust(from endpoint, e described, value string, ok bool) *protocol.Error {
+	if !ok {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "the issuer's " + e.name + " is not a string"}
+	}
+	to, bad := parseEndpoint("issuer's "+e.name, value)
+	switch {
+	case bad != nil:
+		return bad
+	case to.plain && !from.plain:
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "the issuer's " + e.name + " at " + to.Host + " is plain http, and the issuer itself is https"}
+	case c.Bound == nil || !e.secret || e.at == &c.TokenURL:
+		return nil
+	}
+	if origin, _ := Origin(value); !slices.Contains(c.Bound, origin) {
+		return &protocol.Error{Code: protocol.CodeLoginRequired,
+			Message: "the issuer's " + e.name + " is now at " + clean(origin, nil) + ", where this sign-in's secrets are not sent",
+			Hint:    "if the provider has moved, sign in again, which binds the new place: ccagent login"}
+	}
+	return nil
+}
+
+// Astray says why [Client.Discover] did not take an endpoint of a bound client, nil where it did or there is none.
+func (c *Client) Astray(name string) error {
+	if bad := c.astray[name]; bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// Site is an origin, and what of the provider's is there.
+type Site struct {
+	Origin    string
+	Endpoints []string // in words
+}
+
+// Sites are the origins of the endpoints that get this client's secrets, the issuer's first. A sign-in is bound to them.
+func (c *Client) Sites() []Site {
+	var sites []Site
+	add := func(raw, what string) {
+		origin, err := Origin(raw)
+		if err != nil {
+			return
+		}
+		i := slices.IndexFunc(sites, func(s Site) bool { return s.Origin == origin })
+		if i < 0 {
+			i, sites = len(sites), append(sites, Site{Origin: origin})
+		}
+		sites[i].Endpoints = append(sites[i].Endpoints, what)
+	}
+	add(c.Issuer, "issuer")
+	for _, e := range c.endpoints() {
+		if e.secret {
+			add(*e.at, e.what)
+		}
+	}
+	return sites
 }

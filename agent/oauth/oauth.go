@@ -52,6 +52,10 @@ type Client struct {
 	ProfileURL    string // the user profile: provider claude's own, or OpenID Connect's userinfo
 	KeysURL       string // the issuer's signing keys (jwks_uri)
 
+	// Bound are the origins that the secrets of a sign-in may go to, which Discover holds an issuer's description against; nil:
+	// the sign-in is still to be made.
+	Bound []string
+
 	ClientID  string            // "" sends none
 	Auth      Auth              // how the client proves itself
 	Secret    protocol.Secret   // of ClientSecretBasic and ClientSecretPost
@@ -69,7 +73,8 @@ type Client struct {
 	Certificate *tls.Certificate // shown to servers that ask (mutual TLS); nil: none
 	Proxy       *url.URL         // nil: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
 
-	issConfirmed bool // the provider promises iss in its callbacks (RFC 9207 section 3)
+	astray       map[string]*protocol.Error // endpoints of a description that were not taken, by name
+	issConfirmed bool                       // the provider promises iss in its callbacks (RFC 9207 section 3)
 	// For tests: what stands for the network.
 	roundTrip func(*http.Request) (*http.Response, error)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -97,12 +98,29 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 		}
 	}
 	switch {
+	case c.Astray(oauth.UserinfoEndpoint) != nil:
+		return protocol.Identity{}, c.Astray(oauth.UserinfoEndpoint)
 	case c.ProfileURL != "":
-		return c.Identify(ctx, r.AccessToken)
+		i, err := c.Identify(ctx, r.AccessToken)
+		if err == nil {
+			err = sameAccount(r.Identity, i)
+		}
+		return i, err
 	case e.job.Check:
 		return protocol.Identity{}, cannot
 	}
 	return protocol.Identity{}, nil
+}
+
+// sameAccount fails where a user profile is not of the account that signed in, as its ID token said or the profile did before:
+// what it says is then not to be used (OpenID Connect Core section 5.3.2).
+func sameAccount(signedIn, profile protocol.Identity) error {
+	if signedIn.Account == "" || profile.Account == signedIn.Account {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeLoginRequired,
+		Message: "the provider's user profile is of another account than the one that signed in",
+		Hint:    "sign in again: ccagent login; if that does not help, tell whoever runs the provider"}
 }
 
 // identityNote is who is signed in where the record itself has no room for it: a file of ours, about one version of the record.

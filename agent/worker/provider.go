@@ -94,6 +94,7 @@ func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client,
 	if err != nil {
 		return nil, "", err
 	}
+	c.Bound = homes(e.settings, r)
 	if c.TokenURL == "" && c.Issuer != "" {
 		if err := c.Discover(ctx); err != nil {
 			return nil, "", err
@@ -101,6 +102,21 @@ func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client,
 	}
 	origin, err = boundTo(r, c.TokenURL)
 	return c, origin, err
+}
+
+// homes are the origins that a record's secrets may go to: those that the person was shown at the sign-in, and those that
+// config.toml names. A record of before, or from elsewhere, has none of the former: its token endpoint's origin is all it has.
+func homes(s Settings, r store.Record) []string {
+	all := append([]string{}, r.Origins...)
+	if r.TokenOrigin != "" {
+		all = append(all, r.TokenOrigin)
+	}
+	for _, named := range []string{s.Issuer, s.AuthorizeURL, s.TokenURL, s.DeviceURL, s.RevokeURL, s.IntrospectURL, s.ProfileURL} {
+		if origin, err := oauth.Origin(named); err == nil {
+			all = append(all, origin)
+		}
+	}
+	return all
 }
 
 // boundTo returns the origin of a token endpoint, and refuses one that is not the record's.

@@ -298,6 +298,11 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.assertion, Identity: reply.Identity,
 		Subscription: reply.Identity.Subscription,
 	}
+	if s.settings.Issuer != "" {
+		for _, site := range s.client.Sites() {
+			r.Origins = append(r.Origins, site.Origin)
+		}
+	}
 	if s.settings.Provider == "claude" {
 		r.Kind = protocol.KindOAuth
 	}

@@ -17,6 +17,7 @@ func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(err
 		if err := s.client.Discover(ctx); err != nil {
 			return reply, finish, err
 		}
+		s.screen.showSites(s.client.Sites())
 	}
 	switch s.settings.Grant {
 	case "client_credentials":

@@ -63,6 +63,18 @@ func (p *prompter) bold(text string) string {
 	return "\x1b[1m" + text + "\x1b[0m"
 }
 
+// showSites says where else than at its issuer a sign-in leads. The first site is the issuer's, which the person knows.
+func (p *prompter) showSites(sites []oauth.Site) {
+	if len(sites) < 2 {
+		return
+	}
+	text := sanitize(sites[0].Origin) + " leads to other places too, and this sign-in is bound to them:\n"
+	for _, s := range sites[1:] {
+		text += "\n  " + sanitize(s.Origin) + " (" + strings.Join(s.Endpoints, ", ") + ")"
+	}
+	p.say(text + "\n")
+}
+
 // showAddress says where to sign in.
 func (p *prompter) showAddress(address string, opens, listens, pastes bool) {
 	text := "sign in at:\n\n"

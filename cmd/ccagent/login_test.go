@@ -77,9 +77,11 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 	providersOf[ts.Getenv("WORK")].SetFault(f)
 }
 
+// serveFile serves a file as it is at the time, with the addresses of this server and of the provider in it for SERVED and PROVIDER.
 func serveFile(ts *testscript.TestScript, _ bool, args []string) {
-	text := ts.ReadFile(args[0])
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	path, work := ts.MkAbs(args[0]), ts.Getenv("WORK")
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/elsewhere":
 			http.Redirect(w, r, "/", http.StatusFound)
@@ -89,7 +91,16 @@ func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		io.WriteString(w, text)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		replace := []string{"SERVED", s.URL}
+		if provider := providersOf[work]; provider != nil {
+			replace = append(replace, "PROVIDER", provider.URL())
+		}
+		strings.NewReplacer(replace...).WriteString(w, string(text))
 	}))
 	ts.Defer(s.Close)
 	ts.Setenv("SERVED", s.URL)

@@ -1,0 +1,117 @@
+package oauth
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// describing is a client of an https issuer that describes itself with these endpoints on top of what it has on its own.
+func describing(t *testing.T, more map[string]any) *Client {
+	t.Helper()
+	var server *httptest.Server
+	server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		said := map[string]any{"issuer": server.URL, "token_endpoint": server.URL + "/token", "revocation_endpoint": server.URL + "/revoke"}
+		for name, value := range more {
+			said[name] = value
+		}
+		json.NewEncoder(w).Encode(said)
+	}))
+	t.Cleanup(server.Close)
+	pool := x509.NewCertPool()
+	pool.AddCert(server.Certificate())
+	return &Client{Issuer: server.URL, CA: pool}
+}
+
+// An https issuer leads to no plain http, on this machine neither: any program here may answer there.
+func TestDiscoverStaysSecure(t *testing.T) {
+	t.Parallel()
+	for _, e := range new(Client).endpoints() {
+		c := describing(t, map[string]any{e.name: "http://127.0.0.1:9/x"})
+		if err := c.Discover(t.Context()); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), e.name) {
+			t.Errorf("%s: %v, want ErrConfig that names it", e.name, err)
+		}
+	}
+}
+
+// A client that is bound takes no endpoint from elsewhere; what is left works on.
+func TestDiscoverBound(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "https://elsewhere.example.com"
+	for name, value := range map[string]any{
+		"elsewhere": elsewhere + "/x", "another port": "https://127.0.0.1:9/x", "plain": "http://127.0.0.1:9/x", "a number": 1, "open": "http://elsewhere.example.com/",
+		"with a user": "https://a:b@elsewhere.example.com/",
+	} {
+		for _, endpoint := range []string{RevocationEndpoint, UserinfoEndpoint} {
+			c := describing(t, map[string]any{endpoint: value})
+			c.Bound = []string{c.Issuer}
+			if err := c.Discover(t.Context()); err != nil || c.TokenURL == "" {
+				t.Errorf("%s: %v: a renewal needs the token endpoint alone", name, err)
+			}
+			if taken := map[string]string{RevocationEndpoint: c.RevokeURL, UserinfoEndpoint: c.ProfileURL}[endpoint]; taken != "" || c.Astray(endpoint) == nil {
+				t.Errorf("%s: the %s is taken to be at %q, and %v", name, endpoint, taken, c.Astray(endpoint))
+			}
+		}
+	}
+	c := describing(t, map[string]any{UserinfoEndpoint: elsewhere + "/x"})
+	c.Bound = []string{c.Issuer, elsewhere}
+	if err := c.Discover(t.Context()); err != nil || c.ProfileURL != elsewhere+"/x" || c.Astray(UserinfoEndpoint) != nil || c.RevokeURL == "" {
+		t.Errorf("what the person was shown: %q, %v, %v", c.ProfileURL, c.Astray(UserinfoEndpoint), err)
+	}
+	c = describing(t, map[string]any{"token_endpoint": "http://127.0.0.1:9/x"})
+	c.Bound = []string{c.Issuer}
+	if err := c.Discover(t.Context()); !errors.Is(err, protocol.ErrConfig) {
+		t.Errorf("the token endpoint: %v", err)
+	}
+}
+
+// An issuer that a sign-in is bound to has described itself before: that nothing is there now is an outage.
+func TestDiscoverGone(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	for _, tt := range []struct {
+		bound []string
+		want  error
+	}{{nil, protocol.ErrConfig}, {[]string{server.URL}, protocol.ErrUnavailable}} {
+		if err := (&Client{Issuer: server.URL, Bound: tt.bound}).Discover(t.Context()); !errors.Is(err, tt.want) {
+			t.Errorf("bound to %v: %v, want %v", tt.bound, err, tt.want)
+		}
+	}
+}
+
+func TestSites(t *testing.T) {
+	t.Parallel()
+	c := &Client{Issuer: "https://Accounts.example.com:443", AuthorizeURL: "https://accounts.example.com/auth", TokenURL: "https://tokens.example.com/t",
+		RevokeURL: "https://tokens.example.com/r", KeysURL: "https://keys.example.com/"}
+	var got []string
+	for _, s := range c.Sites() {
+		got = append(got, s.Origin+": "+strings.Join(s.Endpoints, ", "))
+	}
+	if want := []string{"https://accounts.example.com: issuer, sign-in page", "https://tokens.example.com: token endpoint, revocation"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// An https device endpoint sends nobody to a page of plain http.
+func TestDeviceStaysSecure(t *testing.T) {
+	t.Parallel()
+	for uri, good := range map[string]bool{"https://sso.example.com/device": true, "http://sso.example.com/device": false, "http://127.0.0.1/device": false} {
+		c := &Client{DeviceURL: "https://sso.example.com/start", ClientID: "fake-client"}
+		c.roundTrip = func(*http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			json.NewEncoder(w).Encode(map[string]any{"device_code": "fake-device", "user_code": "FAKE", "verification_uri": uri})
+			return w.Result(), nil
+		}
+		if _, err := c.StartDevice(t.Context()); good != (err == nil) || err != nil && !errors.Is(err, protocol.ErrLogin) {
+			t.Errorf("%s: %v", uri, err)
+		}
+	}
+}
