@@ -206,6 +206,9 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
+		if err := e.otherHome(ctx, home, r); err != nil {
+			return err
+		}
 		r.Kind, r.SignIn = e.kind(r), newSignIn()
 		if _, err := home.Save(ctx, r, version); err != nil {
 			return err

@@ -87,6 +87,7 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	// What an interrupted move has left would be found by whoever uses the profile next.
 	e.sweep(ctx, st, func(copied store.Record) bool { return e.job.Op == job.Delete || sameSignIn(copied, record) })
 	e.forget()
+	LeaveHome(e.settings) // a home without its record counts for nothing
 	o.result.Saved = true
 	return o
 }

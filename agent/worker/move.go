@@ -84,6 +84,9 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
 			Hint: "move it nevertheless with --force"})
 	}
+	if err := e.otherHome(ctx, s.st, s.record); err != nil {
+		return failed(err)
+	}
 	lock, err := to.Lock(waiting)
 	if err == nil {
 		defer lock.Release()
@@ -131,6 +134,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if err := store.Forget(ctx, e.settings.StateDir, s.st); err != nil {
 		o.result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
 	}
+	e.claim(ctx, to, moved, false)
 	if claude, ok := to.(*store.ClaudeCode); ok {
 		claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}

@@ -42,6 +42,7 @@ func (e *errand) put(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	handed := record
 	record.Kind = e.kind(record)
 	record.SignIn = newSignIn()
 	if record.TokenOrigin, err = e.bind(record); err != nil {
@@ -53,6 +54,9 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	if st == nil {
 		return e.keepInMemory(state{record: record})
+	}
+	if err := e.otherHome(ctx, st, handed); err != nil {
+		return outcome{result: e.about(st), err: err}
 	}
 
 	waiting, cancel := context.WithTimeout(ctx, lockWait)

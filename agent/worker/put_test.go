@@ -113,6 +113,7 @@ func TestPutKeepsWhatIsBroken(t *testing.T) {
 		t.Errorf("over a stub: %+v, %v", done.Result, done.Err)
 	}
 	// A directory that Claude Code has yet to make.
+	put.Record = mustMarshal(t, record(w.server.Issue(), time.Now().Add(time.Hour)))
 	w.settings.Store, w.settings.ConfigDir = "claude-code", filepath.Join(w.settings.ConfigDir, "new")
 	if _, _, done := w.run(put); done.Err != nil || !done.Result.Saved {
 		t.Errorf("into a new directory: %+v, %v", done.Result, done.Err)

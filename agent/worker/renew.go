@@ -137,6 +137,9 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	}
 	// From here on the job is finished whatever happens around it.
 	ctx = context.WithoutCancel(ctx)
+	if err := e.mayRenew(ctx, s.st, s.record); err != nil {
+		return e.failed(ctx, s, err)
+	}
 	reply, err := e.exchange(ctx, client, &s, origin)
 	if err != nil {
 		if o, ok := e.overtaken(ctx, s); ok {
@@ -160,6 +163,11 @@ func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin
 	}
 	e.agent.report(job.Report{Kind: job.Asking})
 	reply, err := e.request(ctx, c, s.record)
+	if !reply.RefreshToken.Empty() { // the one before it is spent, whatever becomes of this one
+		rotated := s.record
+		rotated.RefreshToken = reply.RefreshToken
+		e.claim(ctx, s.st, rotated, true)
+	}
 	if err != nil && !reply.RefreshToken.Empty() {
 		old := s.record
 		s.record.SignIn = signInAfter(old)

@@ -75,6 +75,9 @@ func (e *errand) restore(ctx context.Context) outcome {
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
+	if err := e.otherHome(ctx, st, record); err != nil {
+		return s.end(outcome{result: e.about(st), err: err})
+	}
 	version, err := st.Save(ctx, record, s.version)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})

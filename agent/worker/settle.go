@@ -161,6 +161,9 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	o := outcome{result: e.result(s.st, s.record, s.version)}
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
+		if fresh && !ours {
+			e.shared = e.claim(ctx, s.st, s.record, false)
+		}
 		switch history := store.NewHistory(e.settings.StateDir, s.st); { // the backup: failing at it is no failure of the job
 		case ours && s.over.Lineage().Same(s.record.Lineage()):
 			history.Renewed(ctx, s.over, s.record, time.Now())

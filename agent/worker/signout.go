@@ -129,6 +129,9 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	if accepted {
 		o = e.keep(ctx, s)
 	} else {
+		if err := e.mayRenew(ctx, st, s.record); err != nil {
+			return s.end(outcome{result: e.about(st), err: err})
+		}
 		reply, err := e.exchange(ctx, client, &s, origin)
 		switch {
 		case dead(err):

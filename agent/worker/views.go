@@ -46,6 +46,9 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		}
 		cancel()
 	}
+	if e.shared != nil {
+		notes = append(notes, e.shared.Error())
+	}
 	if mended := e.mendNote(); mended != "" {
 		notes = append(notes, mended)
 	}

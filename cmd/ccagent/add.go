@@ -78,6 +78,18 @@ func add(c *cli.Context) error {
 		}
 	}
 
+	if table.Provider == "claude" {
+		config, err := planProfile(getenv, name, table, c.Bool("force"))
+		if err != nil {
+			return err
+		}
+		profile, _ := findProfile(config, name)
+		if dir := claudeDirOf(profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
+			if err := soleClaude(c.Context, config, name, dir); err != nil {
+				return err
+			}
+		}
+	}
 	conn, err := connect(c, table.Provider == "static")
 	if err != nil {
 		return err

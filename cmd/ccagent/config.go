@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
@@ -341,7 +342,7 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 	}
 
 	names := map[string]string{}   // by folded name
-	claudes := map[string]string{} // the profile of a Claude Code directory
+	claudes := map[string]string{} // the profile of a Claude Code directory, or of the file in it
 	for _, name := range slices.Sorted(maps.Keys(d.Profiles)) {
 		line := d.index.line("profiles", name)
 		if err := protocol.CheckProfile(name); err != nil {
@@ -355,12 +356,15 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 		if err != nil {
 			return config, err
 		}
-		if dir := settings.sharedDir(); dir != "" {
-			if other, ok := claudes[dir]; ok {
-				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s; give one of them its own config_dir, or store = \"file\" and no view there",
+		shared := settings.shared()
+		for _, at := range shared {
+			if other, ok := claudes[at]; ok {
+				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or store = \"file\" and no view there",
 					other, name, settings.ConfigDir)
 			}
-			claudes[dir] = name
+		}
+		for _, at := range shared {
+			claudes[at] = name
 		}
 		profile, err := settings.profile(data, state)
 		if err != nil {
@@ -375,8 +379,12 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 		if err != nil {
 			return config, err
 		}
-		if other, ok := claudes[settings.sharedDir()]; ok {
-			implicit = other // a profile of another name stands for the default directory
+		stands := ""
+		for _, at := range settings.shared() {
+			stands = cmp.Or(stands, claudes[at])
+		}
+		if stands != "" {
+			implicit = stands // a profile of another name stands for the default directory
 		} else {
 			profile, err := settings.profile(data, state)
 			if err != nil {
@@ -412,6 +420,24 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
 		Name:     s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
 	}, err
+}
+
+// shared names the place of sharedDir and of the file in it: two profiles that have one of these in common have one record, whatever link
+// leads there.
+func (s *profileSettings) shared() []string {
+	dir := s.sharedDir()
+	if dir == "" {
+		return nil
+	}
+	names := []string{dir}
+	for _, path := range []string{dir, claudeFile(dir)} {
+		if info, err := os.Stat(path); err == nil {
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+				names = append(names, fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))
+			}
+		}
+	}
+	return names
 }
 
 // sharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has none.

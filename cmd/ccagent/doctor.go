@@ -85,6 +85,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, config) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, config, found) })...)
 	found = append(found, checkFiles(env, config)...)
 	found = append(found, checkConnections(env, config)...)

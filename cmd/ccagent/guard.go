@@ -65,6 +65,11 @@ func guard(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
+	if !c.Bool("undo") && !showsClaude(profile) {
+		if err := soleClaude(c.Context, config, profile.Name, claudeDirOf(profile)); err != nil {
+			return err
+		}
+	}
 	return guardProfile(c, profile, c.Bool("undo"))
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -111,45 +112,16 @@ func checkClient(from source, profile agent.Profile) error {
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
 // of either would spend the other's refresh token.
 func otherHome(ctx context.Context, config agent.Config, from source, name string) error {
-	if from.Record.RefreshToken.Empty() {
-		return nil
-	}
-	same := func(r store.Record, err error) bool {
-		return err == nil && r.RefreshToken.Reveal() == from.Record.RefreshToken.Reveal()
-	}
-	refuse := func(who, where, hint string) error {
-		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("%s this sign-in already, in %s: a second home would end it for both at the first renewal", who, where), Hint: hint}
-	}
-	dirs := []string{getenv.claudeDir()}
-	for _, p := range config.Profiles {
-		dirs = append(dirs, p.ConfigDir)
-	}
-	target, _ := findProfile(config, name)
-	shares := target.Store == "auto" || target.Store == "claude-code"
-	for _, dir := range dirs {
-		file := claudeFile(dir)
-		if dir == "" || from.is(file) || shares && sameDir(dir, claudeDirOf(target)) {
-			continue
-		}
-		if s, err := readSource(file, nil); same(s.Record, err) {
-			return refuse("Claude Code uses", file, "use it together with Claude Code: ccagent import "+file)
-		}
-	}
-	data, err := getenv.dataDir()
+	own, others, err := homesOf(config, name)
 	if err != nil {
 		return err
 	}
-	for _, p := range config.Profiles {
-		if strings.EqualFold(p.Name, name) || p.Store != "auto" && p.Store != "file" {
-			continue
-		}
-		st := store.NewFile(data, p.Name)
-		if r, _, err := st.Load(ctx); same(r, err) {
-			return refuse("profile "+p.Name+" has", st.Place().Location, "use that profile, or first do: ccagent remove "+p.Name)
-		}
+	profile, _ := findProfile(config, name)
+	var at store.Store
+	if dir := claudeDirFor(from, profile); dir != "" {
+		at = store.NewClaudeCode(dir)
 	}
-	return nil
+	return worker.OtherHome(ctx, own, at, from.Record, others)
 }
 
 // adopt makes the profile use Claude Code's own file in dir.

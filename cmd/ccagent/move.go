@@ -60,6 +60,9 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := soleHome(conn.ctx, config, profile.Name); err != nil {
+		return err
+	}
 	var done steps
 	if err := done.float(conn, profile, to); err != nil {
 		return done.fail(c.Context, err)

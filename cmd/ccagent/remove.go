@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -101,6 +102,9 @@ func remove(c *cli.Context) error {
 	}
 	if err := reload(conn); err != nil {
 		return err
+	}
+	if settings, err := workerSettings(profile); err == nil {
+		worker.LeaveHome(settings) // a profile that is gone has no home, whatever lies there
 	}
 	if _, err := fmt.Fprintf(c.App.Writer, "removed %s from %s\n", profile.Name, edit.path); err != nil {
 		return err

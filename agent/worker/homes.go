@@ -1,0 +1,179 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// A sign-in that renews itself has one home. Two profiles that hold one refresh token are refused wherever a record comes in, and where
+// they came about by other ways, as by a file that was copied, the one that was here first renews and the other does not.
+
+// otherHome fails if another profile has the refresh token of r, which is st's or about to be, or has spent it.
+func (e *errand) otherHome(ctx context.Context, st store.Store, r store.Record) error {
+	if st == nil {
+		return nil
+	}
+	me := store.HomeOf(st, e.settings.Name, r)
+	if other := store.NewHomes(e.settings.StateDir).Other(me, r, e.holds(ctx, r)); other != nil {
+		return anotherHome(*other)
+	}
+	return nil
+}
+
+// claim makes st the home of r, and fails as otherHome does. renewed says that r was renewed there.
+func (e *errand) claim(ctx context.Context, st store.Store, r store.Record, renewed bool) error {
+	if st == nil {
+		return nil
+	}
+	me := store.HomeOf(st, e.settings.Name, r)
+	if other := store.NewHomes(e.settings.StateDir).Claim(ctx, me, r, renewed, e.holds(ctx, r)); other != nil {
+		return copyOf(*other, e.settings.Name)
+	}
+	return nil
+}
+
+// mayRenew fails if the refresh token of r is another profile's to spend, or was spent by it.
+func (e *errand) mayRenew(ctx context.Context, st store.Store, r store.Record) error {
+	if err := e.claim(ctx, st, r, false); err != nil {
+		return &protocol.Error{Code: protocol.CodeLoginRequired, Message: err.Error(), Hint: protocol.HintOf(err)}
+	}
+	return nil
+}
+
+// LeaveHome forgets where a profile's record was, as the job that deletes it does.
+func LeaveHome(s Settings) error { return store.NewHomes(s.StateDir).Leave(s.Name) }
+
+// holds looks whether a home still has the sign-in of r. One that can't be looked into is believed.
+func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) bool {
+	return func(home store.Home) bool {
+		s := e.settings
+		s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
+		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(home.Kind)
+		if err != nil || st == nil {
+			return true
+		}
+		there, _, err := st.Load(ctx)
+		if err != nil {
+			return !replaceable(err) && !errors.Is(err, protocol.ErrInvalid)
+		}
+		return store.SameSignIn(there, r) || r.SignIn != "" && there.SignIn == r.SignIn && !there.RefreshToken.Empty()
+	}
+}
+
+// anotherHome is the error that home has a sign-in already which another profile is to have.
+func anotherHome(home store.Home) *protocol.Error {
+	who, hint := "profile "+home.Profile+" has", "use that profile, or first do: ccagent remove "+home.Profile
+	if home.Kind == "claude-code" {
+		who, hint = "Claude Code uses", "use it together with Claude Code: ccagent import "+home.Location
+	}
+	if home.Account != "" {
+		who += " (as " + home.Account + ")"
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Hint: hint,
+		Message: who + " this sign-in already, in " + home.Location + ": a second home would end it for both at the first renewal"}
+}
+
+// copyOf is the error that profile has a copy of the sign-in at home.
+func copyOf(home store.Home, profile string) *protocol.Error {
+	err := anotherHome(home)
+	err.Hint = "sign in anew for profile " + profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " + profile
+	return err
+}
+
+// OtherHome fails if another of the profiles than own has the refresh token of r, or has spent it. Besides what is remembered it looks
+// into the files of those that were never used. at is the place that r has or is to have, nil where that is not known.
+func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record, all []Settings) error {
+	if r.RefreshToken.Empty() {
+		return nil
+	}
+	e := &errand{settings: own}
+	if at == nil {
+		at = store.NewFile(own.DataDir, own.Name)
+	}
+	if err := e.otherHome(ctx, at, r); err != nil {
+		return err
+	}
+	me := store.HomeOf(at, own.Name, r)
+	for _, other := range all {
+		if strings.EqualFold(other.Name, own.Name) {
+			continue
+		}
+		for _, st := range filesOf(other) {
+			there, _, err := st.Load(ctx)
+			if home := store.HomeOf(st, other.Name, there); err == nil && store.SameSignIn(there, r) && home.Location != me.Location {
+				return anotherHome(home)
+			}
+		}
+	}
+	return nil
+}
+
+// filesOf are the files that a profile's record may rest in, as far as anybody may look into them.
+func filesOf(s Settings) []store.Store {
+	var stores []store.Store
+	if s.Provider == "claude" && s.ConfigDir != "" && (s.Store == "auto" || s.Store == "claude-code") {
+		stores = append(stores, store.NewClaudeCode(s.ConfigDir))
+	}
+	if s.Store == "auto" || s.Store == "file" {
+		stores = append(stores, store.NewFile(s.DataDir, s.Name))
+	}
+	return stores
+}
+
+// SoleHome is OtherHome for the record that the profile of own has, as far as it can be read without a key. It writes nothing.
+func SoleHome(ctx context.Context, own Settings, all []Settings) error {
+	e := &errand{settings: own, job: job.Job{Op: job.Renew, Profile: own.Name}}
+	st, err := e.open(ctx)
+	if err != nil || st == nil {
+		return nil
+	}
+	r, _, err := st.Load(ctx)
+	if err != nil {
+		return nil
+	}
+	return OtherHome(ctx, own, st, r, all)
+}
+
+// Shared is a sign-in that two profiles hold.
+type Shared struct {
+	Profile string // the one that is not to
+	Err     error  // says who has it
+}
+
+// SharedSignIns finds the profiles that hold a sign-in of another one, as far as their records can be read without a key. It writes
+// nothing.
+func SharedSignIns(ctx context.Context, all []Settings) []Shared {
+	var found []Shared
+	first := map[string]store.Home{} // by digest
+	known := map[string][]store.Home{}
+	for _, s := range all {
+		e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name}}
+		st, err := e.open(ctx)
+		if err != nil || st == nil {
+			continue
+		}
+		r, _, err := st.Load(ctx)
+		if err != nil || r.RefreshToken.Empty() {
+			continue
+		}
+		if _, ok := known[s.StateDir]; !ok {
+			known[s.StateDir] = store.NewHomes(s.StateDir).All()
+		}
+		me := store.HomeOf(st, s.Name, r)
+		other := me.Other(known[s.StateDir], r, e.holds(ctx, r))
+		if earlier, ok := first[me.Digest]; ok && other == nil {
+			other = &earlier
+		}
+		if other == nil {
+			first[me.Digest] = me
+			continue
+		}
+		found = append(found, Shared{s.Name, copyOf(*other, s.Name)})
+	}
+	return found
+}
