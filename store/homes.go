@@ -41,7 +41,7 @@ func NewHomes(stateDir string) *Homes { return &Homes{filepath.Join(stateDir, "h
 func HomeOf(st Store, profile string, r Record) Home {
 	at := st.Place()
 	h := Home{Version: 1, Profile: profile, Kind: at.Kind, Location: at.Location, SignIn: r.SignIn,
-		Account: cmp.Or(r.Identity.Email, r.Identity.Account), Digest: spentDigest(r.RefreshToken)}
+		Account: cmp.Or(r.Identity.Email, r.Identity.Account), Digest: Digest(r.RefreshToken)}
 	if claude, ok := st.(*ClaudeCode); ok {
 		h.ConfigDir, h.Location = claude.dir, claude.path()
 		h.SignIn = ""                                   // what Claude Code has put in the place of a sign-in of ours has the id of that
@@ -59,7 +59,7 @@ func SameSignIn(a, b Record) bool {
 
 // Has reports whether the refresh token of r is the one at home, or one that was spent from there.
 func (me Home) Has(r Record) (here, spent bool) {
-	digest := spentDigest(r.RefreshToken)
+	digest := Digest(r.RefreshToken)
 	return digest != "" && me.Digest == digest, digest != "" && slices.Contains(me.Spent, digest)
 }
 
