@@ -289,6 +289,9 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if err != nil {
 		return protocol.Token{}, err
 	}
+	if h := e.hand.Load(); t.Notice == "" && h != nil && h.expiry.Equal(t.Expiry) {
+		t.Notice = h.unmet(e.name(), req.MinTTL, a.now())
+	}
 	return t, nil
 }
 

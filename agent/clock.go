@@ -30,6 +30,10 @@ func (e *entry) schedule(now time.Time) {
 	if lifetime := h.expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
 		margin = min(margin, lifetime/4)
 	}
+	if e.futile.fails > 0 { // what comes is dead already: whoever asks finds out whether that has changed
+		e.renewAt = time.Time{}
+		return
+	}
 	e.renewAt = h.expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
 	if f := e.failure; f != nil {
 		if f.retry.at.IsZero() {

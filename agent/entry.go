@@ -37,6 +37,8 @@ type entry struct {
 
 	failure     *failure
 	lastRenewal time.Time
+	budget      budget
+	futile      retry     // renewals in a row that brought a dead token
 	renewAt     time.Time // when the background renews; zero: never
 	looking     bool      // somebody is looking at the files
 	told        bool      // the kernel has said since that one was written

@@ -9,8 +9,8 @@ import (
 )
 
 // A tool whose token was refused runs its helper again at once, and says nothing of why. So who asks again while its own cache
-// should still hold what it was given is taken to have been refused, and gets a renewed token: once per window and
-// profile, since it is a guess.
+// should still hold what it was given is taken to have been refused, and gets a renewed token. That is a guess, so for one profile it is
+// made once in a while: how long that is is not for those who ask to say.
 
 // consumer is the program that a helper runs for. A pid alone is reused.
 type consumer struct {
@@ -23,6 +23,9 @@ type given struct {
 	at    time.Time
 	token protocol.Secret
 }
+
+// reaskWindow is how long after one guess there is no other.
+const reaskWindow = 4 * time.Minute
 
 // maxConsumers bounds what is remembered of one profile.
 const maxConsumers = 64
@@ -134,7 +137,7 @@ func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool 
 	if now.Sub(e.lastRenewal) < settled { // a forced renewal would bring the same: that is for a refusal to come
 		return false
 	}
-	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < window || last.token.Reveal() != t.Value.Reveal() {
+	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < max(window, reaskWindow) || last.token.Reveal() != t.Value.Reveal() {
 		return false
 	}
 	e.reaskedAt = now

@@ -71,6 +71,20 @@ func TestReask(t *testing.T) {
 		asks(ours)
 		renewed(3, "a refusal in the next window")
 
+		// How long a tool keeps a token is the client's to say, how often a guess is made is not.
+		before := p.renewed()
+		for i := range 6 * 60 {
+			window := []time.Duration{time.Millisecond, 3 * time.Second, 4 * time.Minute, 10 * time.Hour}[i%4]
+			req := protocol.TokenRequest{Profile: []string{"claude", "Claude"}[i%2], ReaskWindow: window}
+			if _, err := a.Token(context.WithValue(t.Context(), peerKey{}, protocol.Peer{PID: ours}), req); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2500 * time.Millisecond)
+		}
+		if n := p.renewed() - before; n > 5 { // 15 minutes
+			t.Errorf("%d renewals for clients that choose a window, want one in 4 minutes at most", n)
+		}
+
 		// What can't be renewed is given, with a line for the person.
 		time.Sleep(5 * time.Minute)
 		asks(ours)

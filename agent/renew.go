@@ -85,14 +85,19 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed, or when a
 			// worker that was asked for as much saw nothing to do.
 			if !f.hand.alive(now) {
-				return nil, &protocol.Error{
-					Code:    protocol.CodeUnavailable,
-					Message: "the provider's new token is already expired by this machine's clock",
-					Hint:    "compare the machine's date and time with the real ones",
-				}
+				return nil, stillborn()
 			}
 			return f.hand, nil
 		}
+	}
+}
+
+// stillborn is the error of a token that a provider brought dead.
+func stillborn() *protocol.Error {
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: "the provider's new token is already expired by this machine's clock",
+		Hint:    "compare the machine's date and time with the real ones",
 	}
 }
 
@@ -119,13 +124,27 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
-	if err := e.refuses(now, req.Force, changed); err != nil {
+	force, due := req.Force, h == nil || !h.serves(now, 0, false)
+	if next, empty := e.budget.empty(now); empty && !look {
+		switch {
+		case due: // it is renewed, at the pace of everybody
+			force = false
+		case force:
+			return nil, nil, e.overspent(next)
+		default:
+			return h, nil, nil
+		}
+	}
+	if err := e.refuses(now, force, changed); err != nil {
 		if !req.Force && h.alive(now) {
 			return h, nil, nil
 		}
 		return nil, nil, err
 	}
-	f := e.start(job.Job{Op: job.Renew, Force: req.Force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife})
+	if force || !due && !look {
+		e.budget.spend(now)
+	}
+	f := e.start(job.Job{Op: job.Renew, Force: force, Since: req.Since, MinTTL: req.MinTTL, HalfLife: req.HalfLife})
 	f.look = look
 	return nil, f, nil
 }
@@ -411,6 +430,14 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 	if f.err == nil || f.renewed {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
+		switch {
+		case !f.renewed:
+		case f.hand.alive(now):
+			e.futile = retry{}
+		default: // the next request would bring another like it
+			e.futile.again(now, maxBackoff)
+			e.failure = &failure{err: stillborn(), at: now, retry: e.futile}
+		}
 		return
 	}
 	if h := e.hand.Load(); f.job.Force && report.Local && h != nil && h.expiry.IsZero() &&

@@ -393,7 +393,7 @@ func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
 		return nil
 	}
 	h, now := e.hand.Load(), a.now()
-	if h == nil || !h.serves(now, req.MinTTL, false) || !e.sight.Load().quick() {
+	if h == nil || !h.serves(now, req.MinTTL, false) || !h.meets(req.MinTTL, now) || !e.sight.Load().quick() {
 		return nil
 	}
 	a.requests.Add(1)

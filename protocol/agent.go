@@ -12,8 +12,8 @@ import (
 // sentinels of this package; its context bounds the caller's wait alone, never the renewal that the call may have
 // started.
 type Agent interface {
-	// Token returns a token for the profile that outlives the request's MinTTL and the agent's own margin, or the one
-	// that a renewal just brought, however short it lives.
+	// Token returns a token for the profile that outlives the agent's own margin and the request's MinTTL, of which half of the
+	// token's lifetime can be had, or the one that a renewal just brought, however short it lives.
 	Token(ctx context.Context, req TokenRequest) (Token, error)
 
 	// Status returns one page of what the agent knows; Status.Next continues it. It never touches a store or the network.
@@ -53,7 +53,8 @@ type TokenRequest struct {
 	// token to whatever host they are pointed at.
 	Listed bool
 	// ReaskWindow is how long whoever asks keeps a token at least; sent in milliseconds. The same program (by the kernel's word for
-	// who is at the socket) asking sooner is taken to have been refused, and gets a renewed token, once in that time. 0: not wanted.
+	// who is at the socket) asking sooner is taken to have been refused, and gets a renewed token: once in that time at most, and in
+	// the agent's own. 0: not wanted.
 	ReaskWindow time.Duration
 }
 

@@ -46,7 +46,7 @@ func (p *rotating) Renew(_ context.Context, old store.Record) (store.Record, err
 	now := time.Now().Truncate(time.Millisecond)
 	old.AccessToken = protocol.NewSecret(fmt.Sprintf("fake-access-%d", p.n))
 	old.RefreshToken = protocol.NewSecret(fmt.Sprintf("fake-refresh-%d", p.n))
-	old.Issued, old.Expiry = now, now.Add(p.lifetime)
+	old.Issued, old.Expiry = now.Add(-2*p.lifetime), now.Add(p.lifetime) // so that a request for more than what is left renews
 	return old, nil
 }
 
@@ -379,7 +379,7 @@ func TestWhoWins(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		renew := job.Job{Op: job.Renew, Profile: "main", Base: job.Version(pl.base), MinTTL: 2 * time.Hour}
+		renew := job.Job{Op: job.Renew, Profile: "main", Base: job.Version(pl.base), Force: true}
 		if report := run(t, pl, renew); report.Err != nil || report.Result.Token.Reveal() != "fake-access-9" {
 			t.Errorf("%+v", report)
 		}

@@ -41,7 +41,7 @@ func (m *mint) Renew(_ context.Context, old store.Record) (store.Record, error) 
 	m.n++
 	now := time.Now().Truncate(time.Millisecond)
 	old.AccessToken = protocol.NewSecret(fmt.Sprintf("fake-access-%d", m.n))
-	old.Issued, old.Expiry = now, now.Add(time.Hour)
+	old.Issued, old.Expiry = now.Add(-2*time.Hour), now.Add(time.Hour) // so that a request for more than what is left renews
 	m.ends[old.AccessToken.Reveal()] = old.Expiry
 	return old, nil
 }

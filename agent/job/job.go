@@ -149,16 +149,17 @@ type Result struct {
 const Margin = 6 * time.Minute
 
 // Due reports whether a token that expires at expiry (zero: never) must be renewed at now to serve a request for minTTL.
-// issued (zero: unknown) shortens the margin of a token that lives less than four margins.
+// issued (zero: unknown) shortens the margin of a token that lives less than four margins, and bounds what a request may ask for:
+// half of the token's lifetime. A request for more would have the provider asked each time, and never get what it wants.
 func Due(now, expiry, issued time.Time, minTTL time.Duration, halfLife bool) bool {
 	if expiry.IsZero() {
 		return false
 	}
 	need := Margin
 	if lifetime := expiry.Sub(issued); !issued.IsZero() && lifetime > 0 {
-		need = min(need, lifetime/4)
+		need, minTTL = min(need, lifetime/4), min(minTTL, lifetime/2)
 		if halfLife {
-			need = max(need, lifetime/2)
+			need = lifetime / 2
 		}
 	}
 	return expiry.Round(0).Sub(now.Round(0)) <= max(need, minTTL)

@@ -135,7 +135,7 @@ func (d *demo) open() (err error) {
 		"XDG_CONFIG_HOME=" + filepath.Join(d.home, "config"), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"), "XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
 	}
 	d.client = protocol.NewClient(filepath.Join(d.home, "run", "ccagent", "agent.sock"))
-	for _, dir := range []string{"run", "config/ccagent", ".claude", "herd", "crash"} {
+	for _, dir := range []string{"run", "config/ccagent", ".claude", "herd", "outage", "crash"} {
 		if err := os.MkdirAll(filepath.Join(d.home, dir), 0o700); err != nil {
 			return err
 		}
@@ -150,11 +150,16 @@ provider = "claude"
 token_url = %[1]q
 config_dir = %[2]q
 
-[profiles.crash]
+[profiles.outage]
 provider = "claude"
 token_url = %[1]q
 config_dir = %[3]q
-`, d.server.TokenURL(), filepath.Join(d.home, "herd"), filepath.Join(d.home, "crash")), 0o600)
+
+[profiles.crash]
+provider = "claude"
+token_url = %[1]q
+config_dir = %[4]q
+`, d.server.TokenURL(), filepath.Join(d.home, "herd"), filepath.Join(d.home, "outage"), filepath.Join(d.home, "crash")), 0o600)
 }
 
 // close ends and removes all that open and the steps made.

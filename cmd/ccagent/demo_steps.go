@@ -201,14 +201,15 @@ func (d *demo) revoke() (string, error) {
 // outage has the provider fail while helpers want more time than their token has left.
 func (d *demo) outage() (string, error) {
 	const helpers = 25
-	old, err := d.ask()
+	signIn, err := d.signIn("outage", 30*time.Minute)
 	if err != nil {
 		return "", err
 	}
+	old := signIn.AccessToken
 	before := d.server.Counts().Requests
 	d.server.SetFault(oauthtest.Fault{Status: http.StatusServiceUnavailable})
 	for range helpers {
-		token, err := d.ask("--min-ttl", "9h")
+		token, err := d.ask("-p", "outage", "--min-ttl", "1h")
 		if err == nil && token != old {
 			err = errors.New("another token than the one in hand")
 		}
@@ -226,7 +227,7 @@ func (d *demo) outage() (string, error) {
 	d.server.SetFault(oauthtest.Fault{})
 	began := time.Now()
 	for time.Since(began) < patient {
-		token, err := d.ask("--min-ttl", "9h")
+		token, err := d.ask("-p", "outage", "--min-ttl", "1h")
 		if err != nil {
 			return "", err
 		}

@@ -32,7 +32,8 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
                        the credential helper of that tool; its action follows the flags. They give a token to the
                        hosts alone that the profile lists in config.toml: hosts = ["git.example.com"]
       --username NAME  the user name for git and docker (oauth2)               $CCAGENT_USERNAME
-      --min-ttl D      how long the token must live at least, like 30s or 10m  $CCAGENT_MIN_TTL
+      --min-ttl D      how long the token must live at least, like 30s or 10m; half of
+                       its life at most               $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within
                        --reask-window D (4m)           $CCAGENT_ON_REASK $CCAGENT_REASK_WINDOW
       --timeout D      how long to wait (90s)                                  $CCAGENT_TIMEOUT

@@ -96,9 +96,11 @@ func (b *bench) startLight(ctx context.Context) (*agentProcess, error) {
 				return nil, err
 			}
 		}
-		// For longer than any token lives: each such request renews.
-		req := protocol.TokenRequest{Profile: signIns[i%len(signIns)], MinTTL: 48 * time.Hour}
-		if _, err := agent.client.Token(ctx, req); err != nil {
+		name := signIns[i%len(signIns)]
+		if err := writeSignIn(filepath.Join(b.dir, name), b.provider.Issue()); err != nil { // as another program would, and due
+			return nil, err
+		}
+		if _, err := agent.client.Token(ctx, protocol.TokenRequest{Profile: name}); err != nil {
 			return nil, err
 		}
 	}
@@ -121,9 +123,14 @@ func (b *bench) startLoaded(ctx context.Context, name string, n int) (*agentProc
 		return nil, err
 	}
 	for i := range b.profiles {
-		// For longer than any token lives: each request renews.
-		req := protocol.TokenRequest{Profile: "p" + strconv.Itoa(i%n), MinTTL: 48 * time.Hour}
-		if _, err := agent.client.Token(ctx, req); err != nil {
+		if i >= n { // what was forgotten is asked for again
+			for _, command := range []protocol.Command{protocol.CommandLock, protocol.CommandUnlock} {
+				if _, err := agent.client.Control(ctx, protocol.ControlRequest{Command: command}); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if _, err := agent.client.Token(ctx, protocol.TokenRequest{Profile: "p" + strconv.Itoa(i%n)}); err != nil {
 			return nil, err
 		}
 	}
