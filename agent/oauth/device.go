@@ -53,7 +53,8 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		uri, _ = text(fields["verification_url"]) // Google's name for it
 	}
 	whole, _ := text(fields["verification_uri_complete"])
-	if !ok || code.Empty() || user == "" || len(user) > maxUserCode || clean(user, nil) != user || !presentable(uri) || to.leadsToPlain(uri) {
+	usable := user != "" && len(user) <= maxUserCode && clean(user, nil) == user
+	if !ok || code.Empty() || !usable || !presentable(uri) || to.leadsToPlain(uri) {
 		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code or an address to enter it at")}).at(to))
 	}
 	if !presentable(whole) || to.leadsToPlain(whole) {

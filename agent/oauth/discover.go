@@ -37,8 +37,8 @@ func (c *Client) Discover(ctx context.Context) error {
 			return failure
 		case !a.ok():
 			last = a.undescribed().at(to)
-			if last.Condition.Code != protocol.CodeConfig { // nothing there is a reason to look elsewhere, a failing server is not
-				return last
+			if last.Condition.Code != protocol.CodeConfig {
+				return last // nothing there is a reason to look elsewhere, a failing server is not
 			}
 			continue
 		}
@@ -138,14 +138,16 @@ func (c *Client) trust(from endpoint, e described, value string, ok bool) *proto
 	case bad != nil:
 		return bad
 	case to.plain && !from.plain:
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "the issuer's " + e.name + " at " + to.Host + " is plain http, and the issuer itself is https"}
+		return &protocol.Error{Code: protocol.CodeConfig,
+			Message: "the issuer's " + e.name + " at " + to.Host + " is plain http, and the issuer itself is https"}
 	case c.Bound == nil || !e.secret || e.at == &c.TokenURL:
 		return nil
 	}
 	if origin, _ := Origin(value); !slices.Contains(c.Bound, origin) {
 		return &protocol.Error{Code: protocol.CodeLoginRequired,
-			Message: "the issuer's " + e.name + " is now at " + clean(origin, nil) + ", where this sign-in's secrets are not sent",
-			Hint:    "if the provider has moved, sign in again, which binds the new place: ccagent login"}
+			Message: "the issuer's " + e.name + " is now at " + clean(origin, nil) +
+				", where this sign-in's secrets are not sent",
+			Hint: "if the provider has moved, sign in again, which binds the new place: ccagent login"}
 	}
 	return nil
 }

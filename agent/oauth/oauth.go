@@ -100,7 +100,7 @@ type Error struct {
 	Condition  *protocol.Error
 	RetryAfter time.Duration // what the provider asked for, at most an hour; 0: nothing
 	Ambiguous  bool          // the request went out and no whole answer came back: the refresh token may be spent
-	Dead       bool          // the provider refused the very token that was sent, not who uses it or from where: it is no good any more
+	Dead       bool          // the provider refused the very token that was sent, not who uses it or from where
 
 	code string // the provider's own error code, cleaned
 }

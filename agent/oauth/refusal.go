@@ -38,18 +38,21 @@ var (
 	passing = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error",
 		"rate_limited", "rate_limit_error", "rate_limit_exceeded", "too_many_requests", "quota_exceeded", "resource_exhausted",
 		"overloaded", "overloaded_error", "service_unavailable", "unavailable", "api_error", "internal", "internal_error",
-		"internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "timeout_error", "request_timeout",
-		"deadline_exceeded", "try_again_later")
+		"internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "timeout_error",
+		"request_timeout", "deadline_exceeded", "try_again_later")
 	// misconfigured are the codes that speak of our client or of how it asks.
 	misconfigured = codes("invalid_client", "unauthorized_client", "incorrect_client_credentials", "invalid_client_id",
 		"invalid_client_secret", "bad_client_id", "bad_client_secret", "client_not_found", "unknown_client", "deleted_client",
 		"disabled_client", "application_suspended", "invalid_request", "invalid_request_error", "unsupported_grant_type",
-		"invalid_grant_type", "unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
-		"invalid_redirect_uri", "bad_redirect_uri", "invalid_client_metadata", "use_dpop_nonce", "invalid_dpop_proof",
+		"invalid_grant_type", "unsupported_response_type", "unsupported_token_type", "device_flow_disabled",
+		"redirect_uri_mismatch", "invalid_redirect_uri", "bad_redirect_uri", "invalid_client_metadata", "use_dpop_nonce", "invalid_dpop_proof",
 		"unknown_issuer")
 	// wished are the codes that speak of what config.toml asks for. A renewal asks for nothing of that: there it is the sign-in
 	// that is not good for it any more.
 	wished = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
+	// dead are the codes that speak of the token that was sent. Others with the word in them may not: a gateway's csrf_token.
+	dead = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired", "revoked_token",
+		"token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
 	// declined are the codes of a person or a rule that said no, and lapsed those of a device code that came too late.
 	declined = codes("access_denied", "authorization_declined")
 	lapsed   = codes("expired_token", "code_expired")
@@ -83,8 +86,8 @@ func (a *answer) failed() bool {
 }
 
 // refused sorts an error answer into the conditions. An OAuth error (RFC 6749 section 5.2) with a status of 4xx or 200 is final
-// unless its code is known to pass. So is a 401 that says nothing. Other statuses are not: a gateway's 5xx or 429 may quote what the
-// provider said to somebody else, and what is no OAuth error need not be the provider's at all.
+// unless its code is known to pass. So is a 401 that says nothing. Other statuses are not: a gateway's 5xx or 429 may quote what
+// the provider said to somebody else, and what is no OAuth error need not be the provider's at all.
 func (a *answer) refused(about subject, now time.Time) *Error {
 	if a.status >= 300 && a.status < 400 {
 		return &Error{Condition: a.redirected()}
@@ -103,7 +106,7 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 		return fail(protocol.CodeConfig, ourClient.refused+" ("+shown+")").saying(code)
 	case speaks:
 		e := fail(about.code, about.refused+" ("+shown+")").saying(code)
-		e.Dead = code == fold("invalid_grant") || strings.Contains(code, "token")
+		e.Dead = dead[code] || strings.Contains(code, fold("refresh_token"))
 		return e
 	}
 	e := &Error{code: code, RetryAfter: retryAfter(a.header.Get("Retry-After"), now)}
@@ -112,7 +115,7 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 		e.Condition = unavailable("something between here and the provider answers, or a guard before it (" + shown + ")")
 		e.Condition.Hint = wayHint
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone:
-		e.Condition = unavailable("nothing answers there now (" + shown + ")")
+		e.Condition = unavailable("there is nothing at that address now (" + shown + ")")
 		e.Condition.Hint = "if that goes on, check the provider's URLs in config.toml"
 	default:
 		e.Condition = unavailable("the provider can't answer now (" + shown + ")")
@@ -131,8 +134,8 @@ func (a *answer) final() bool {
 	return a.ok() || a.status/100 == 4
 }
 
-// page reports whether the answer is a web page, which no endpoint of a provider's answers with: a captive portal's, a proxy's or a
-// guard's.
+// page reports whether the answer is a web page: a captive portal's, a proxy's or a guard's. No endpoint of a provider's
+// answers with one.
 func (a *answer) page() bool {
 	kind, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "text/html") || strings.HasPrefix(strings.TrimSpace(string(a.body)), "<")

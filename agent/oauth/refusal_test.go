@@ -24,10 +24,12 @@ func TestRefusalsElsewhere(t *testing.T) {
 	device := func(ctx context.Context, c *Client) error { _, err := c.StartDevice(ctx); return err }
 	discover := func(ctx context.Context, c *Client) error { return (&Client{Issuer: c.Issuer}).Discover(ctx) }
 	machine := func(ctx context.Context, c *Client) error {
-		_, err := (&Client{TokenURL: c.TokenURL, ClientID: "x", Auth: ClientSecretPost, Secret: protocol.NewSecret("fake-secret")}).ClientCredentials(ctx)
+		robot := &Client{TokenURL: c.TokenURL, ClientID: "x", Auth: ClientSecretPost, Secret: protocol.NewSecret("fake-secret")}
+		_, err := robot.ClientCredentials(ctx)
 		return err
 	}
 	assert := func(ctx context.Context, c *Client) error { _, err := c.JWTBearer(ctx, access); return err }
+	says := func(status int, body string) oauthtest.Fault { return oauthtest.Fault{Status: status, Body: body} }
 	const description = "/.well-known/openid-configuration"
 	const page = "<html>blocked</html>"
 	for _, tt := range []struct {
@@ -37,37 +39,37 @@ func TestRefusalsElsewhere(t *testing.T) {
 		said oauthtest.Fault
 		want error // nil: it is done
 	}{
-		{"a dead token", "/userinfo", identify, oauthtest.Fault{Status: 401}, protocol.ErrExpired},
-		{"a dead token by its code", "/userinfo", identify, oauthtest.Fault{Status: 400, Body: `{"error":"invalid_token"}`}, protocol.ErrExpired},
-		{"a dead token as a success", "/userinfo", identify, oauthtest.Fault{Body: `{"ok":false,"error":"invalid_auth"}`}, protocol.ErrExpired},
-		{"a guard before the profile", "/userinfo", identify, oauthtest.Fault{Status: 403, Body: page}, protocol.ErrUnavailable},
-		{"a page before the profile", "/userinfo", identify, oauthtest.Fault{Status: 401, Body: page}, protocol.ErrUnavailable},
-		{"a profile that is not ours to see", "/userinfo", identify, oauthtest.Fault{Status: 403, Body: `{"error":"access_denied"}`}, protocol.ErrDenied},
-		{"a busy profile", "/userinfo", identify, oauthtest.Fault{Status: 403, Body: `{"error":"rate_limit_exceeded"}`}, protocol.ErrUnavailable},
+		{"a dead token", "/userinfo", identify, says(401, ""), protocol.ErrExpired},
+		{"a dead token by its code", "/userinfo", identify, says(400, `{"error":"invalid_token"}`), protocol.ErrExpired},
+		{"a dead token as a success", "/userinfo", identify, says(200, `{"ok":false,"error":"invalid_auth"}`), protocol.ErrExpired},
+		{"a guard before the profile", "/userinfo", identify, says(403, page), protocol.ErrUnavailable},
+		{"a page before the profile", "/userinfo", identify, says(401, page), protocol.ErrUnavailable},
+		{"a profile that is not ours to see", "/userinfo", identify, says(403, `{"error":"access_denied"}`), protocol.ErrDenied},
+		{"a busy profile", "/userinfo", identify, says(403, `{"error":"rate_limit_exceeded"}`), protocol.ErrUnavailable},
 
-		{"introspection for others", "/introspect", introspect, oauthtest.Fault{Status: 401}, protocol.ErrConfig},
-		{"introspection denied", "/introspect", introspect, oauthtest.Fault{Status: 403, Body: `{"error":"access_denied"}`}, protocol.ErrConfig},
-		{"introspection as a success", "/introspect", introspect, oauthtest.Fault{Body: `{"error":"invalid_client"}`}, protocol.ErrConfig},
-		{"a guard before introspection", "/introspect", introspect, oauthtest.Fault{Status: 403, Body: page}, protocol.ErrUnavailable},
+		{"introspection for others", "/introspect", introspect, says(401, ""), protocol.ErrConfig},
+		{"introspection denied", "/introspect", introspect, says(403, `{"error":"access_denied"}`), protocol.ErrConfig},
+		{"introspection as a success", "/introspect", introspect, says(200, `{"error":"invalid_client"}`), protocol.ErrConfig},
+		{"a guard before introspection", "/introspect", introspect, says(403, page), protocol.ErrUnavailable},
 
-		{"revoked before", "/revoke", revoke, oauthtest.Fault{Status: 400, Body: `{"error":"invalid_token"}`}, nil},
-		{"not to be revoked", "/revoke", revoke, oauthtest.Fault{Status: 400, Body: `{"error":"unsupported_token_type"}`}, protocol.ErrConfig},
-		{"not revoked, as a success", "/revoke", revoke, oauthtest.Fault{Body: `{"ok":false,"error":"not_allowed"}`}, protocol.ErrExpired},
-		{"a guard before revocation", "/revoke", revoke, oauthtest.Fault{Status: 403, Body: page}, protocol.ErrUnavailable},
+		{"revoked before", "/revoke", revoke, says(400, `{"error":"invalid_token"}`), nil},
+		{"not to be revoked", "/revoke", revoke, says(400, `{"error":"unsupported_token_type"}`), protocol.ErrConfig},
+		{"not revoked, as a success", "/revoke", revoke, says(200, `{"ok":false,"error":"not_allowed"}`), protocol.ErrExpired},
+		{"a guard before revocation", "/revoke", revoke, says(403, page), protocol.ErrUnavailable},
 
-		{"no device flow", "/device", device, oauthtest.Fault{Body: `{"error":"device_flow_disabled"}`}, protocol.ErrConfig},
-		{"no device flow for us", "/device", device, oauthtest.Fault{Status: 403, Body: `{"error":"go_away"}`}, protocol.ErrConfig},
-		{"a guard before the device flow", "/device", device, oauthtest.Fault{Status: 403, Body: page}, protocol.ErrLogin},
+		{"no device flow", "/device", device, says(200, `{"error":"device_flow_disabled"}`), protocol.ErrConfig},
+		{"no device flow for us", "/device", device, says(403, `{"error":"go_away"}`), protocol.ErrConfig},
+		{"a guard before the device flow", "/device", device, says(403, page), protocol.ErrLogin},
 
-		{"no description", description, discover, oauthtest.Fault{Status: 404, Body: page}, nil}, // it is in the other place
-		{"a forbidden description", description, discover, oauthtest.Fault{Status: 403, Body: page}, protocol.ErrUnavailable},
-		{"a description too often", description, discover, oauthtest.Fault{Status: 429}, protocol.ErrUnavailable},
-		{"a description too early", description, discover, oauthtest.Fault{Status: 425}, protocol.ErrUnavailable},
+		{"no description", description, discover, says(404, page), nil}, // it is in the other place
+		{"a forbidden description", description, discover, says(403, page), protocol.ErrUnavailable},
+		{"a description too often", description, discover, says(429, ""), protocol.ErrUnavailable},
+		{"a description too early", description, discover, says(425, ""), protocol.ErrUnavailable},
 
-		{"a machine that is refused", "", machine, oauthtest.Fault{Status: 400, Body: `{"error":"go_away"}`}, protocol.ErrConfig},
-		{"a machine's scope", "", machine, oauthtest.Fault{Status: 400, Body: `{"error":"invalid_scope"}`}, protocol.ErrConfig},
-		{"an assertion that is refused", "", assert, oauthtest.Fault{Status: 400, Body: `{"error":"go_away"}`}, protocol.ErrLoginRequired},
-		{"an assertion's target", "", assert, oauthtest.Fault{Status: 400, Body: `{"error":"invalid_target"}`}, protocol.ErrConfig},
+		{"a machine that is refused", "", machine, says(400, `{"error":"go_away"}`), protocol.ErrConfig},
+		{"a machine's scope", "", machine, says(400, `{"error":"invalid_scope"}`), protocol.ErrConfig},
+		{"an assertion that is refused", "", assert, says(400, `{"error":"go_away"}`), protocol.ErrLoginRequired},
+		{"an assertion's target", "", assert, says(400, `{"error":"invalid_target"}`), protocol.ErrConfig},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

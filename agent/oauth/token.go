@@ -18,7 +18,8 @@ func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Rep
 	if refreshToken.Empty() {
 		return Reply{}, fail(protocol.CodeExpired, "there is no refresh token to renew with")
 	}
-	return c.token(ctx, aSignIn, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}, refreshToken.Reveal())
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}
+	return c.token(ctx, aSignIn, form, refreshToken.Reveal())
 }
 
 // ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). There is no refresh token: ask again.

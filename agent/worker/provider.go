@@ -111,8 +111,9 @@ func homes(s Settings, r store.Record) []string {
 	if r.TokenOrigin != "" {
 		all = append(all, r.TokenOrigin)
 	}
-	for _, named := range []string{s.Issuer, s.AuthorizeURL, s.TokenURL, s.DeviceURL, s.RevokeURL, s.IntrospectURL, s.ProfileURL} {
-		if origin, err := oauth.Origin(named); err == nil {
+	named := []string{s.Issuer, s.AuthorizeURL, s.TokenURL, s.DeviceURL, s.RevokeURL, s.IntrospectURL, s.ProfileURL}
+	for _, endpoint := range named {
+		if origin, err := oauth.Origin(endpoint); err == nil {
 			all = append(all, origin)
 		}
 	}

@@ -10,10 +10,15 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
+func says(status int, body string) oauthtest.Fault {
+	return oauthtest.Fault{Status: status, Body: body}
+}
+
 // What a provider refuses for good is told with what ends it, and what only passes by is not. A refresh token counts as spent
 // where it was refused itself: one that a rule or a person stood in the way of can be brought back.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
+	login := protocol.ErrLoginRequired
 	const again, mend = "ccagent login gateway", "mend it in config.toml"
 	for _, tt := range []struct {
 		name  string
@@ -22,13 +27,13 @@ func TestRefusals(t *testing.T) {
 		hint  string
 		spent bool
 	}{
-		{"GitHub", oauthtest.Fault{Status: 200, Body: `{"error":"bad_refresh_token"}`}, protocol.ErrLoginRequired, again, true},
-		{"OpenAI", oauthtest.Fault{Status: 401, Body: `{"error":{"code":"refresh_token_reused","type":"invalid_request_error"}}`}, protocol.ErrLoginRequired, again, true},
-		{"a rule", oauthtest.Fault{Status: 400, Body: `{"error":"interaction_required"}`}, protocol.ErrLoginRequired, again, false},
-		{"a bare 401", oauthtest.Fault{Status: 401}, protocol.ErrLoginRequired, again, false},
-		{"the client", oauthtest.Fault{Status: 200, Body: `{"error":"incorrect_client_credentials"}`}, protocol.ErrConfig, mend, false},
-		{"a guard", oauthtest.Fault{Status: 403, Body: "<html>"}, protocol.ErrUnavailable, "", false},
-		{"a gateway that quotes", oauthtest.Fault{Status: 502, Body: `{"error":"invalid_grant"}`}, protocol.ErrUnavailable, "", false},
+		{"GitHub", says(200, `{"error":"bad_refresh_token"}`), login, again, true},
+		{"OpenAI", says(401, `{"error":{"code":"refresh_token_reused","type":"invalid_request_error"}}`), login, again, true},
+		{"a rule", says(400, `{"error":"interaction_required"}`), login, again, false},
+		{"a bare 401", says(401, ""), login, again, false},
+		{"the client", says(200, `{"error":"incorrect_client_credentials"}`), protocol.ErrConfig, mend, false},
+		{"a guard", says(403, "<html>"), protocol.ErrUnavailable, "", false},
+		{"a gateway that quotes", says(502, `{"error":"invalid_grant"}`), protocol.ErrUnavailable, "", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -59,7 +64,7 @@ func TestMendRefused(t *testing.T) {
 		w := newWorld(t)
 		_, base := w.known(time.Hour)
 		w.write(stubFile)
-		w.server.SetFault(oauthtest.Fault{Status: 400, Body: body})
+		w.server.SetFault(says(400, body))
 		_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
 		if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Gone {
 			t.Errorf("%s: %+v", body, done)

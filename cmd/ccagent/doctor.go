@@ -94,6 +94,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	found = append(found, checkEnvironment(env, settings)...)
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
+		furtherStill(found)
 		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, config) })...)
 	}
 	return found

@@ -91,6 +91,18 @@ func judgeAgent(a protocol.AgentStatus, path string) []finding {
 	return found
 }
 
+// lookFurther is how to find out why a provider can't be asked.
+const lookFurther = "ccagent doctor --online"
+
+// furtherStill replaces the advice to look further, which has been taken.
+func furtherStill(found []finding) {
+	for i, f := range found {
+		if f.Mend == lookFurther {
+			found[i].Mend = "ccagent refresh -p " + strings.TrimPrefix(f.ID, "profile ")
+		}
+	}
+}
+
 // judgeProfile says what is wrong with a profile, if anything is.
 func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
 	id := "profile " + p.Name
@@ -99,6 +111,9 @@ func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f
 	case protocol.StateSignIn:
 		return finding{id, "fail", "sign-in needed: " + said, signInAgain(env, config, p)}, true
 	case protocol.StateFailed:
+		if p.HasToken && p.Provider != "static" { // validate is content with it, and would say nothing
+			return finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
+		}
 		return finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // which has the hint too
 	case protocol.StateUnsaved:
 		return finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
@@ -111,7 +126,7 @@ func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f
 			return finding{id, "warn", "locked: " + said, mend}, true
 		}
 	case protocol.StateBackoff:
-		return finding{id, "warn", "backing off: " + said, "ccagent doctor --online"}, true
+		return finding{id, "warn", "backing off: " + said, lookFurther}, true
 	}
 	if p.Note != "" {
 		_, mend, _ := strings.Cut(p.Note, " with: ")

@@ -56,6 +56,21 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 	}
 }
 
+// TestDoctorGoesInNoCircle: no advice leads to a command that finds nothing wrong, or back to itself.
+func TestDoctorGoesInNoCircle(t *testing.T) {
+	t.Parallel()
+	failed := protocol.ProfileStatus{Name: "gate", Provider: "oidc", State: protocol.StateFailed, HasToken: true}
+	if f, _ := judgeProfile(getenv, agent.Config{}, failed); f.Mend != "ccagent refresh -p gate" {
+		t.Errorf("%q: the token that still lives is all that validate looks at", f.Mend)
+	}
+	busy := protocol.ProfileStatus{Name: "gate", Provider: "oidc", State: protocol.StateBackoff}
+	f, _ := judgeProfile(getenv, agent.Config{}, busy)
+	found := []finding{f}
+	if furtherStill(found); found[0].Mend != "ccagent refresh -p gate" {
+		t.Errorf("%q once more", found[0].Mend)
+	}
+}
+
 // TestDoctorSilentSocket: of who has a socket that no lock goes with nothing is known, and nobody is to be killed.
 func TestDoctorSilentSocket(t *testing.T) {
 	path := filepath.Join(protocoltest.SocketDir(t), "other.sock")
