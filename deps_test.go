@@ -87,7 +87,9 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/oauth": {
-		mayImport: []string{module + "/protocol", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/..."},
+		mayImport: []string{
+			module + "/protocol", "golang.org/x/sys/...", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
+		},
 		never: forbidden{
 			module + "/agent": "a dialect knows nothing of who asks",
 			module + "/store": "a dialect returns what the provider said; the worker stores it",

@@ -69,6 +69,9 @@ type Callback struct {
 	Issuer           string // RFC 9207; "" when not said
 	Error            string // an error code in place of Code
 	ErrorDescription string
+	// Unproven is a callback of which nobody can say that the person's own browser brought it: whoever is signed in by it must be
+	// shown and confirmed.
+	Unproven bool
 }
 
 // callbackOf reads the parameters of a redirect.

@@ -26,12 +26,15 @@ type Loopback struct {
 	server     http.Server
 
 	want    *Authorization
+	ownerOf ownerFunc
+	refused func(uid int)
 	begun   chan struct{} // closed by Wait: a browser may be quicker than the caller
 	arrived chan Callback
 	ended   chan struct{} // closed by Finish
 
 	mu    sync.Mutex
 	first bool  // a callback has arrived
+	rogue bool  // another user's has
 	err   error // how it ended, set before ended is closed
 }
 
@@ -46,8 +49,14 @@ const lastPage = 2 * time.Second
 
 // Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is
 // registered so, which is then heard on ::1 too. Port 0 is any that is free (RFC 8252 section 7.3). profile is shown on the
-// page. It fails with ErrConfig, also when the port is taken.
-func Listen(host string, port int, profile string) (*Loopback, error) {
+// page. refused, if not nil, is called at the first answer that another user of this machine brings, with his uid: such an answer is
+// not taken. It fails with ErrConfig, also when the port is taken.
+func Listen(host string, port int, profile string, refused func(uid int)) (*Loopback, error) {
+	return listen(host, port, profile, refused, ownerOf)
+}
+
+// listen has ownerOf look up who is at the other end of a connection.
+func listen(host string, port int, profile string, refused func(int), ownerOf ownerFunc) (*Loopback, error) {
 	if host == "" {
 		host = "127.0.0.1"
 	}
@@ -65,7 +74,7 @@ func Listen(host string, port int, profile string) (*Loopback, error) {
 	}
 	_, actual, _ := net.SplitHostPort(listeners[0].Addr().String())
 	l := &Loopback{
-		host: host, port: actual, profile: profile, listeners: listeners,
+		host: host, port: actual, profile: profile, listeners: listeners, ownerOf: ownerOf, refused: refused,
 		begun: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
 	}
 	l.server = http.Server{
@@ -170,6 +179,15 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	cb := callbackOf(r.URL.Query())
+	switch who, uid := l.peerOf(r); who {
+	case otherPeer:
+		l.refuse(uid)
+		l.show(w, http.StatusForbidden, page{Title: "Another user", Text: "This answer came from another user of this machine, so it was not taken.",
+			Hint: "If it is yours, paste the address of this page where ccagent login waits."})
+		return
+	case unknownPeer:
+		cb.Unproven = true
+	}
 	if !l.take(cb) {
 		l.show(w, http.StatusBadRequest, page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
 			Hint: "Use the address that ccagent login printed last. The sign-in still waits for it."})
@@ -207,6 +225,17 @@ func (l *Loopback) take(cb Callback) bool {
 		l.arrived <- cb
 	}
 	return true
+}
+
+// refuse says once that another user brought an answer.
+func (l *Loopback) refuse(uid int) {
+	l.mu.Lock()
+	first := uid >= 0 && !l.rogue
+	l.rogue = l.rogue || first
+	l.mu.Unlock()
+	if first && l.refused != nil {
+		l.refused(uid)
+	}
 }
 
 // local reports whether a Host header names this machine.

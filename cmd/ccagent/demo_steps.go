@@ -58,7 +58,7 @@ func (d *demo) login() (string, error) {
 		line := strings.TrimSpace(lines.Text())
 		if strings.HasPrefix(line, d.server.AuthorizeURL()) {
 			browsed, began = true, time.Now()
-			d.browse(ctx, line)
+			defer d.browse(ctx, line)()
 		} else if line != "" && !strings.HasPrefix(line, "hint: ") {
 			last = line
 		}
@@ -90,12 +90,12 @@ func (d *demo) login() (string, error) {
 	return fmt.Sprintf("alice@example.com, %s from the browser's request to the end", millis(took)), nil
 }
 
-// browse shows the provider's page to the person, or is the browser: it follows the redirects to the last page.
-func (d *demo) browse(ctx context.Context, address string) {
+// browse shows the provider's page to the person, or is the browser: it follows the redirects to the last page. done ends it.
+func (d *demo) browse(ctx context.Context, address string) (done func()) {
 	if d.clicks {
 		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
-		openBrowser(getenv, address)
-		return
+		done, _ = openBrowser(getenv, address) // the person has the address
+		return done
 	}
 	// The page comes once the sign-in has ended, which ends the program's other lines too.
 	go func() {
@@ -108,6 +108,7 @@ func (d *demo) browse(ctx context.Context, address string) {
 			resp.Body.Close()
 		}
 	}()
+	return func() {}
 }
 
 // pickUp shows that a credentials file and a helper are all it takes.

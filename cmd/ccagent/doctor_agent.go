@@ -150,7 +150,7 @@ func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) str
 		return "ccagent login " + p.Name
 	}
 	if profile.ConfigDir != "" && profile.ConfigDir != env.claudeDir() {
-		return "CLAUDE_CONFIG_DIR=" + shellQuote(profile.ConfigDir) + " claude auth login"
+		return "CLAUDE_CONFIG_DIR=" + protocol.ShellWord(profile.ConfigDir) + " claude auth login"
 	}
 	return "claude auth login"
 }
@@ -181,7 +181,7 @@ func checkOthers(ctx context.Context, env environ, pid int) []finding {
 		client.Close()
 		if err == nil && status.Agent.PID != pid {
 			found = append(found, finding{"another agent", "warn", fmt.Sprintf("agent %d answers at %s: programs in another environment ask that one", status.Agent.PID, place),
-				"CCAGENT_SOCK=" + shellQuote(place) + " ccagent stop"})
+				"CCAGENT_SOCK=" + protocol.ShellWord(place) + " ccagent stop"})
 		}
 	}
 	return found

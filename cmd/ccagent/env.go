@@ -118,16 +118,6 @@ func quoteWith(pairs ...string) func(string) string {
 	return func(s string) string { return "'" + replace.Replace(s) + "'" }
 }
 
-// shellQuote makes one word of s for a POSIX shell, without quotes where it needs none.
-func shellQuote(s string) string {
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+", r)
-	}) {
-		return s
-	}
-	return posix.quote(s)
-}
-
 // guessShell names the dialect of the login shell at path; any that is not known is taken for a Bourne shell.
 func guessShell(path string) string {
 	name := strings.TrimPrefix(filepath.Base(path), "-")

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"html"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -43,19 +49,75 @@ func browsers(env environ, address string) [][]string {
 }
 
 // openBrowser starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
-// for nobody. It reports whether one was started.
-func openBrowser(env environ, address string) bool {
+// for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see, and
+// the address holds what a sign-in is known by. close takes the page away.
+func openBrowser(env environ, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		return false // an address that a browser would take for something else
+		return func() {}, errors.New("it is no web address") // but one that a browser would take for something else
 	}
-	for _, words := range browsers(env, address) {
+	page, close, err := leadingPage(env, address)
+	if err != nil {
+		return close, err
+	}
+	for _, words := range browsers(env, page) {
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Dir = "/"
 		if asGiven(cmd.Start) == nil {
 			go cmd.Wait()
-			return true
+			return close, nil
 		}
 	}
-	return false
+	close()
+	return func() {}, errors.New("no browser could be started")
+}
+
+// leadingPage writes a page that only the person can read, which leads to the address, and returns its URL. close deletes it.
+func leadingPage(env environ, address string) (page string, close func(), err error) {
+	for _, parent := range pageFolders(env, snaps) {
+		var dir string
+		if dir, err = os.MkdirTemp(parent, "ccagent-sign-in-"); err != nil { // 0700
+			continue
+		}
+		close = sync.OnceFunc(func() { os.RemoveAll(dir) })
+		path := filepath.Join(dir, "open.html")
+		if err = os.WriteFile(path, []byte(leadTo(address)), 0o600); err == nil {
+			return (&url.URL{Scheme: "file", Path: path}).String(), close, nil
+		}
+		close()
+	}
+	return "", func() {}, fmt.Errorf("the page that leads there can't be written: %w", err)
+}
+
+// snaps is where the programs of snap packages are.
+const snaps = "/snap/bin"
+
+// pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that folder nor
+// any hidden one, but the home itself.
+func pageFolders(env environ, snaps string) []string {
+	var list []string
+	if dir := env("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
+		list = append(list, dir)
+	}
+	if dir, err := env.stateDir(); err == nil && os.MkdirAll(dir, 0o700) == nil {
+		list = append(list, dir)
+	}
+	if home := env("HOME"); filepath.IsAbs(home) {
+		for _, name := range []string{"firefox", "chromium", "brave", "opera", "vivaldi"} {
+			if _, err := os.Lstat(filepath.Join(snaps, name)); err == nil {
+				return append([]string{home}, list...)
+			}
+		}
+	}
+	return list
+}
+
+// leadTo is a page that goes to an address at once, without a script and without telling where it lies.
+func leadTo(address string) string {
+	address = html.EscapeString(address)
+	return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="referrer" content="no-referrer">
+<meta http-equiv="refresh" content="0; url=` + address + `"><title>Signing in · ccagent</title></head>
+<body><p><a rel="noreferrer" href="` + address + `">Go on to where you sign in</a></p></body></html>
+`
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
@@ -100,7 +102,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	var loopback *oauth.Loopback
 	address := s.settings.PasteURL
 	if opens || address == "" {
-		if loopback, err = oauth.Listen(s.settings.RedirectHost, s.settings.RedirectPort, s.settings.Name); err != nil {
+		if loopback, err = oauth.Listen(s.settings.RedirectHost, s.settings.RedirectPort, s.settings.Name, s.refused); err != nil {
 			return reply, finish, err
 		}
 		finish = func(err error) { loopback.Finish(err); loopback.Close() }
@@ -116,8 +118,12 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	pasted, restore := s.screen.readPasted(ctx, s.c.App.Reader, attempt, !opens)
 	defer restore()
 	s.screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
-	if opens && !openBrowser(getenv, attempt.URL) {
-		notice(s.c.App.ErrWriter, "no browser could be started: open the address yourself")
+	if opens {
+		closePage, err := openBrowser(getenv, attempt.URL)
+		defer closePage()
+		if err != nil {
+			notice(s.c.App.ErrWriter, err.Error()+": open the address yourself")
+		}
 	}
 	arrived := make(chan oauth.Callback, 1)
 	if loopback != nil {
@@ -136,10 +142,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	case p, ok := <-pasted:
 		if !ok || p.err != nil {
 			stop()
-			if p.err == nil {
-				p.err = noWay()
-			}
-			return reply, finish, p.err
+			return reply, finish, cmp.Or(p.err, ctx.Err(), noWay())
 		}
 		cb = p.callback
 	case <-ctx.Done():
@@ -147,8 +150,43 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 		return reply, finish, ctx.Err()
 	}
 	stop()
+	restore() // the terminal, for a question
+	if cb.Unproven && !canAsk() {
+		return reply, finish, &protocol.Error{Code: protocol.CodeCallback, Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
+			Hint: "sign in on a terminal, or hand the answer over yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name)}
+	}
 	reply, err = s.client.Exchange(ctx, attempt, cb)
+	if err == nil && cb.Unproven {
+		err = s.acknowledge(ctx, reply)
+	}
 	return reply, finish, err
+}
+
+// refused says that another user of this machine wanted to complete the sign-in.
+func (s *signIn) refused(uid int) {
+	s.screen.say(fmt.Sprintf("ccagent: warning: user %d of this machine brought an answer to this sign-in, which was not taken; it goes on waiting for yours", uid))
+}
+
+// acknowledge asks whether the account is the person's. It could be that of somebody who brought his own code.
+func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
+	who := reply.Identity
+	if who.Email == "" && who.Name == "" && s.client.ProfileURL != "" {
+		asking, cancel := context.WithTimeout(ctx, probeTime)
+		defer cancel()
+		if asked, err := s.client.Identify(asking, reply.AccessToken); err == nil {
+			who = asked
+		}
+	}
+	account := "an account that the provider does not name"
+	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
+		account = sanitize(name)
+	}
+	err := confirm(ctx, "this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?", "--paste")
+	if ctx.Err() != nil || err == nil {
+		return err
+	}
+	return &protocol.Error{Code: protocol.CodeCallback, Message: "the sign-in is not kept: it is for " + account,
+		Hint: "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name)}
 }
 
 func noWay() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -161,22 +162,27 @@ type pasting struct {
 const maxPaste = 16 << 10
 
 // readPasted reads lines until one is an answer to the attempt. A terminal is asked in any case, another standard input only
-// with pipe; otherwise the channel is nil. It is closed when there is nothing more to read. restore gives the terminal
-// back as it was.
+// with pipe; otherwise the channel is nil. It is closed when there is nothing more to read. restore ends the reading of a
+// terminal, and gives it back as it was.
 func (p *prompter) readPasted(ctx context.Context, in io.Reader, attempt *oauth.Authorization, pipe bool) (_ <-chan pasting, restore func()) {
 	restore = func() {}
 	tty := terminal(in)
 	if tty == nil && !pipe {
 		return nil, restore
 	}
+	ended := make(chan struct{})
 	if tty != nil {
-		var err error
-		if restore, err = unbuffered(int(tty.Fd())); err != nil {
-			return nil, func() {}
+		giveBack, err := unbuffered(int(tty.Fd()))
+		if err != nil {
+			return nil, restore
 		}
+		reading, cancel := context.WithCancel(ctx)
+		ctx, in = reading, typing{reading, tty}
+		restore = sync.OnceFunc(func() { cancel(); <-ended; giveBack() })
 	}
 	results := make(chan pasting, 1)
-	go func() { // a read of a terminal can't be interrupted: it is left behind, and the process ends
+	go func() {
+		defer close(ended)
 		defer close(results)
 		lines := bufio.NewReaderSize(in, maxPaste)
 		for {
@@ -202,6 +208,30 @@ func (p *prompter) readPasted(ctx context.Context, in io.Reader, attempt *oauth.
 		}
 	}()
 	return results, restore
+}
+
+// typing reads a terminal until ctx ends. A read alone can't be interrupted, and would take the answer to the next question.
+type typing struct {
+	ctx context.Context
+	tty *os.File
+}
+
+// typingTick is how long ctx may have ended before that is noticed.
+const typingTick = 100 * time.Millisecond
+
+func (t typing) Read(p []byte) (int, error) {
+	for t.ctx.Err() == nil {
+		var ready unix.FdSet
+		ready.Set(int(t.tty.Fd()))
+		wait := unix.NsecToTimeval(typingTick.Nanoseconds())
+		switch n, err := unix.Select(int(t.tty.Fd())+1, &ready, nil, nil, &wait); { // poll(2) knows no terminals on macOS
+		case n > 0:
+			return t.tty.Read(p)
+		case err != nil && err != unix.EINTR:
+			return 0, err
+		}
+	}
+	return 0, t.ctx.Err()
 }
 
 // edited applies the backspaces and line erasures of a line that was typed without the terminal's own editing, and drops what

@@ -3,14 +3,19 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"html"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -170,15 +175,34 @@ func enter(line string, decide func(string) bool) bool {
 	return m != nil && decide(m[1])
 }
 
-// fakeBrowser is what scripts have for $BROWSER: it goes where it is sent, and keeps the page that it ends at in $HOME/page.
+// fakeBrowser is what scripts have for $BROWSER: it opens the page that it is given, goes where that leads, and keeps the page that it
+// ends at in $HOME/page.
 func fakeBrowser() {
-	reply, err := http.Get(os.Args[len(os.Args)-1])
+	os.WriteFile(os.Getenv("HOME")+"/argv", []byte(strings.Join(os.Args, " ")), 0o600)
+	reply, err := http.Get(ledTo(os.Args[len(os.Args)-1]))
 	if err != nil {
 		return
 	}
 	defer reply.Body.Close()
 	page, _ := io.ReadAll(reply.Body)
 	os.WriteFile(os.Getenv("HOME")+"/page", page, 0o600)
+}
+
+// ledTo is where a page of ours leads that only its owner can read; "" for anything else.
+func ledTo(page string) string {
+	u, err := url.Parse(page)
+	if err != nil || u.Scheme != "file" {
+		return ""
+	}
+	for path, want := range map[string]fs.FileMode{u.Path: 0o600, filepath.Dir(u.Path): fs.ModeDir | 0o700} {
+		if info, err := os.Lstat(path); err != nil || info.Mode() != want {
+			return ""
+		}
+	}
+	text, _ := os.ReadFile(u.Path)
+	_, rest, _ := strings.Cut(string(text), `http-equiv="refresh" content="0; url=`)
+	address, _, _ := strings.Cut(rest, `"`)
+	return html.UnescapeString(address)
 }
 
 func TestBrowsers(t *testing.T) {
@@ -204,8 +228,76 @@ func TestBrowsers(t *testing.T) {
 			t.Errorf("BROWSER=%q: %q, want %q", test.browser, got, test.want)
 		}
 	}
-	if openBrowser(env("true"), "file:///etc/passwd") {
-		t.Error("something that is no web address was opened")
+}
+
+// The browser gets a page that leads to the address, which nobody else can read, and which is gone in the end.
+func TestOpenBrowser(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	env := func(browser string) environ {
+		return func(name string) string {
+			return map[string]string{"BROWSER": browser, "HOME": root, "XDG_RUNTIME_DIR": root + "/run 'x%20"}[name]
+		}
+	}
+	if err := os.Mkdir(env("")("XDG_RUNTIME_DIR"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const address = `https://sso.example/authorize?state=fake-state&a='"<b>`
+	page, done, err := leadingPage(env(""), address)
+	if err != nil || ledTo(page) != address || strings.Contains(page, "fake-state") {
+		t.Errorf("%s leads to %q, %v", page, ledTo(page), err)
+	}
+	done()
+	script := filepath.Join(root, "browser")
+	text := "#!/bin/sh\nprintf %s \"$*\" >" + root + "/opening && mv " + root + "/opening " + root + "/opened\n"
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done, err = openBrowser(env(script), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opened []byte
+	for deadline := time.Now().Add(15 * time.Second); opened == nil && time.Now().Before(deadline); {
+		if opened, err = os.ReadFile(root + "/opened"); err != nil {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if ledTo(string(opened)) != address {
+		t.Errorf("the browser was given %q", opened)
+	}
+	done()
+	none := func(what string) {
+		if left, _ := filepath.Glob(root + "/*/ccagent-*"); len(left) > 0 {
+			t.Errorf("%s: left behind: %q", what, left)
+		}
+	}
+	none("closed")
+	for _, bad := range []string{"file:///etc/passwd", "javascript:alert(1)", "x"} {
+		if _, err := openBrowser(env(script), bad); err == nil {
+			t.Errorf("%s was opened", bad)
+		}
+	}
+	none("no web address")
+}
+
+func TestPageFolders(t *testing.T) {
+	t.Parallel()
+	root, snaps := t.TempDir(), t.TempDir()
+	env := environ(func(name string) string {
+		return map[string]string{"HOME": root, "XDG_RUNTIME_DIR": "/run/user/1", "XDG_STATE_HOME": root + "/state"}[name]
+	})
+	if got := strings.Join(pageFolders(env, snaps), " "); got != "/run/user/1 "+root+"/state/ccagent" {
+		t.Errorf("got %s", got)
+	}
+	if err := os.WriteFile(snaps+"/firefox", nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := pageFolders(env, snaps); got[0] != root {
+		t.Errorf("for a snap, got %s", got)
+	}
+	if got := pageFolders(func(string) string { return "" }, snaps); len(got) > 0 {
+		t.Errorf("without a home, got %s", got)
 	}
 }
 

@@ -70,7 +70,7 @@ type wish struct {
 
 // ask is the command that prints a token in the format, for a shell.
 func (w wish) ask(format string) string {
-	command := shellQuote(w.helper) + " -p " + w.profile.Name
+	command := protocol.ShellWord(w.helper) + " -p " + w.profile.Name
 	if format != "" {
 		command += " -f " + format
 	}

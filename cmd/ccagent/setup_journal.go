@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -131,10 +130,7 @@ func (j journal) command() string {
 	if j.Name != "" {
 		words = append(words, "--name", j.Name)
 	}
-	for i, word := range words {
-		words[i] = shellQuote(word)
-	}
-	return strings.Join(words, " ")
+	return protocol.ShellLine(words...)
 }
 
 // write keeps it. It is 0600: settings may hold secrets.

@@ -165,6 +165,16 @@ func ask(ctx context.Context, question string, hidden bool) (string, error) {
 	}
 }
 
+// canAsk reports whether there is a terminal to ask on.
+func canAsk() bool {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer tty.Close()
+	return term.IsTerminal(int(tty.Fd()))
+}
+
 // confirm asks a yes-or-no question. flag is what answers it where there is no terminal.
 func confirm(ctx context.Context, question, flag string) error {
 	answer, err := ask(ctx, question+" [y/N]", false)

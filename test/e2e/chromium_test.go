@@ -125,7 +125,7 @@ func TestBrowserLogin(t *testing.T) {
 
 			// No, at first.
 			l := h.login()
-			b.open(l.address(), "#deny")
+			b.open(l.page(), "#deny")
 			p := b.last("denied")
 			p.check(t, "You are not signed in")
 			l.finish().failed(t, 9, "denied")
@@ -134,7 +134,7 @@ func TestBrowserLogin(t *testing.T) {
 			// Yes, but the provider fails.
 			provider.SetFault(oauthtest.Fault{Times: 1, Status: 500, Body: `{"error":"server_error","error_description":"<b>no</b> & never"}`})
 			l = h.login()
-			b.open(l.address(), "#allow")
+			b.open(l.page(), "#allow")
 			p = b.last("failed")
 			p.check(t, "You are not signed in")
 			if !strings.Contains(p.text, "500") {
@@ -144,7 +144,7 @@ func TestBrowserLogin(t *testing.T) {
 
 			// Yes.
 			l = h.login()
-			b.open(l.address(), "#allow")
+			b.open(l.page(), "#allow")
 			p = b.last("signed-in")
 			if token := h.token("--no-start"); !provider.Live(token) { // once the page shows, it is true
 				t.Errorf("token %s is dead", token)

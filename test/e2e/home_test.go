@@ -87,6 +87,11 @@ func (h *home) write(name, content string) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
+	if h.owner != nil {
+		if err := os.Lchown(path, int(h.owner.Uid), int(h.owner.Gid)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
 }
 
 // config writes config.toml.

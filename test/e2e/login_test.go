@@ -5,11 +5,15 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,11 +67,11 @@ func (h *home) login(args ...string) *login {
 	return l
 }
 
-// browser is a program that leaves the address that it is to open in the file opened.
+// browser is a program that leaves what it is started with in the file argv, and the page that it is to open in the file opened.
 func (h *home) browser() string {
 	path := h.root + "/browser"
-	script := fmt.Sprintf("#!/bin/sh\nprintf %%s \"$1\" >%[1]s/opening && mv %[1]s/opening %[1]s/opened\n", h.root)
-	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
+	script := fmt.Sprintf("#!/bin/sh\nprintf %%s \"$*\" >%[1]s/argv && cp -p \"${1#file://}\" %[1]s/opening && mv %[1]s/opening %[1]s/opened\n", h.root)
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
 	return path
@@ -84,11 +88,33 @@ func (l *login) address() string {
 		}
 		return exists(l.opened)
 	})
-	data, err := os.ReadFile(l.opened)
+	return l.h.ledTo()
+}
+
+// page waits for the browser to be opened, and returns what it was started with.
+func (l *login) page() string {
+	l.h.t.Helper()
+	l.address()
+	argv, err := os.ReadFile(l.h.root + "/argv")
 	if err != nil {
 		l.h.t.Fatal(err)
 	}
-	return string(data)
+	return string(argv)
+}
+
+// ledTo is where the page leads that the browser was to open.
+func (h *home) ledTo() string {
+	h.t.Helper()
+	page, err := os.ReadFile(h.root + "/opened")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), `content="0; url=`)
+	address, _, ok := strings.Cut(rest, `"`)
+	if info, err := os.Stat(h.root + "/opened"); !ok || err != nil || info.Mode() != 0o600 {
+		h.t.Fatalf("the browser was given %v, %v\n%s", info.Mode(), err, page)
+	}
+	return html.UnescapeString(address)
 }
 
 // finish waits for the end.
@@ -155,4 +181,53 @@ func visitQuietly(address string) {
 	if resp, err := http.Get(address); err == nil {
 		resp.Body.Close()
 	}
+}
+
+// TestAnotherUserCompletesNoSignIn brings an answer from another user's process, who has got hold of the state.
+func TestAnotherUserCompletesNoSignIn(t *testing.T) {
+	alice, bob := credential(t, "ccagent-alice"), credential(t, "ccagent-bob")
+	h, _ := newGatewayHome(t, "oidc", oauthtest.Options{})
+	h.giveTo(alice)
+	as := func(who *syscall.Credential, program string, args ...string) result {
+		cmd := exec.Command(program, args...)
+		cmd.Dir, cmd.Env, cmd.SysProcAttr = "/", []string{"PATH=/usr/bin:/bin"}, &syscall.SysProcAttr{Credential: who}
+		return finish(t, cmd)
+	}
+	const get = `
+import sys, urllib.request, urllib.error
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=30).status)
+except urllib.error.HTTPError as e:
+    print(e.code)
+`
+	python := need(t, "/usr/bin/python3")
+	l := h.login("--browser")
+	answer, argv := answerTo(t, l.address()), l.page()
+	if u, err := url.Parse(answer); err != nil || strings.Contains(argv, u.Query().Get("state")) {
+		t.Errorf("the browser was started with %q, %v", argv, err)
+	}
+	if r := as(bob, "/bin/cat", strings.TrimPrefix(argv, "file://")); r.exit == 0 {
+		t.Errorf("another user reads the page: %s", r.stdout)
+	}
+	for range 2 {
+		if r := as(bob, python, "-c", get, answer); strings.TrimSpace(r.stdout) != "403" {
+			t.Errorf("another user gets %s%s", r.stdout, r.stderr)
+		}
+	}
+	if r := as(alice, python, "-c", get, answer); strings.TrimSpace(r.stdout) != "200" {
+		t.Errorf("the person gets %s%s", r.stdout, r.stderr)
+	}
+	r := l.finish().must(t)
+	if told := fmt.Sprintf("user %d of this machine brought an answer", bob.Uid); strings.Count(r.stderr, told) != 1 {
+		t.Errorf("stderr\n%s\nwant once %q", r.stderr, told)
+	}
+
+	// Root forwards for others: without a terminal there is nobody to ask whose account it is.
+	l = h.login("--browser", "--force")
+	visitQuietly(l.address())
+	l.finish().failed(t, 9, "does not say which of its users")
+	if left, _ := filepath.Glob(h.root + "/*/ccagent-sign-in-*"); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+	h.helper().must(t) // the earlier sign-in is as it was
 }

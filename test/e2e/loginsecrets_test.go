@@ -142,12 +142,9 @@ wait
 	}
 	opened := func() bool { return exists(h.root + "/opened") }
 	address := func() string {
-		data, err := os.ReadFile(h.root + "/opened")
-		if err != nil {
-			t.Fatal(err)
-		}
+		where := h.ledTo()
 		os.Remove(h.root + "/opened")
-		return string(data)
+		return where
 	}
 	step("the first sign-in", opened)
 	visit(t, address())
@@ -180,8 +177,11 @@ wait
 			t.Errorf("no %s crossed the wire: the test proves nothing of it", name)
 		}
 	}
-	if strings.Count(processes, "execve(") < 12 || !strings.Contains(processes, `"worker"`) || !strings.Contains(processes, "/authorize?") || len(h.log()) < 300 {
+	if strings.Count(processes, "execve(") < 12 || !strings.Contains(processes, `"worker"`) || !strings.Contains(processes, "/open.html") || len(h.log()) < 300 {
 		t.Fatalf("too little to judge:\n%s\n%s", processes, h.log())
+	}
+	if strings.Contains(processes, "/authorize?") {
+		t.Error("the address with the state is among the processes' arguments")
 	}
 	for what, text := range map[string]string{"the processes' arguments and variables": processes, "what was printed": text(), "the log": h.log()} {
 		for secret, name := range wire.secrets {

@@ -220,3 +220,36 @@ func TestLoginWithoutATerminal(t *testing.T) {
 		t.Errorf("no address:\n%s", r.stderr)
 	}
 }
+
+// Where nobody can say who brought the answer (root forwards for others), the person sees whose account it is and decides.
+func TestLoginIsAcknowledged(t *testing.T) {
+	for dialect := range dialects {
+		t.Run(dialect, func(t *testing.T) {
+			h, _ := newGatewayHome(t, dialect, oauthtest.Options{})
+			h.giveTo(credential(t, "ccagent-alice"))
+			h.vars = []string{"BROWSER=" + h.browser()}
+			for _, test := range []struct {
+				answer string
+				exit   int
+			}{{"n", 9}, {"", 9}, {"y", 0}} {
+				tt := h.terminal(100, program("ccagent"), "login", "--browser")
+				answer := tt.address()
+				tt.types("typed before") // into the prompt for a paste
+				go visitQuietly(answer)
+				tt.shows("It is for alice@example.com; is that you? [y/N]")
+				tt.types(test.answer)
+				tt.press("Enter")
+				if exit := tt.exit(); exit != test.exit {
+					t.Errorf("%q: exit code %d, want %d", test.answer, exit, test.exit)
+				}
+				if test.exit == 0 {
+					tt.shows("signed in to gateway as alice@example.com")
+					h.token()
+				} else {
+					tt.shows("the sign-in is not kept: it is for alice@example.com")
+					h.helper().fails(t, 3, "")
+				}
+			}
+		})
+	}
+}

@@ -3,15 +3,18 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // terminal is a program in a real terminal: what it shows is what tmux would show a person.
 type terminal struct {
 	t      *testing.T
+	owner  *syscall.Credential // nil: whoever tests
 	socket string
 	target string
 }
@@ -20,7 +23,7 @@ type terminal struct {
 func (h *home) terminal(columns int, name string, args ...string) *terminal {
 	h.t.Helper()
 	h.terminals++
-	tt := &terminal{h.t, fmt.Sprintf("%s/tmux%d", h.root, h.terminals), "t:0.0"}
+	tt := &terminal{h.t, h.owner, fmt.Sprintf("%s/tmux%d", h.root, h.terminals), "t:0.0"}
 	h.write("tmux.conf", `set -g status off
 set -g escape-time 0
 set -g default-terminal "tmux-256color"
@@ -35,7 +38,11 @@ set -g update-environment ""
 }
 
 func (tt *terminal) tmux(args ...string) (string, error) {
-	out, err := exec.Command("tmux", append([]string{"-S", tt.socket}, args...)...).Output()
+	cmd := exec.Command("tmux", append([]string{"-S", tt.socket}, args...)...)
+	if tt.owner != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: tt.owner}
+	}
+	out, err := cmd.Output()
 	return string(out), err
 }
 
@@ -43,6 +50,9 @@ func (tt *terminal) must(args ...string) string {
 	tt.t.Helper()
 	out, err := tt.tmux(args...)
 	if err != nil {
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
 		tt.t.Fatalf("tmux %v: %v", args, err)
 	}
 	return out
