@@ -115,3 +115,19 @@ func TestDeviceStaysSecure(t *testing.T) {
 		}
 	}
 }
+
+// Reaching a provider sends no header of the configuration's: a secret may be in one.
+func TestReachSendsNoSecret(t *testing.T) {
+	t.Parallel()
+	c := &Client{TokenURL: "https://sso.example.com/token", Headers: map[string]string{"X-Gateway-Key": "fake-key"}}
+	reached := false
+	c.roundTrip = func(r *http.Request) (*http.Response, error) {
+		if reached = true; r.Header.Get("X-Gateway-Key") != "" {
+			t.Error("the header was sent")
+		}
+		return httptest.NewRecorder().Result(), nil
+	}
+	if _, err := c.Reach(t.Context()); err != nil || !reached {
+		t.Error(err)
+	}
+}

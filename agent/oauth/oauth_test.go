@@ -231,6 +231,7 @@ func TestRefusals(t *testing.T) {
 		{name: "another token than ours", status: 403, body: `{"error":"invalid_csrf_token"}`, want: login},
 		{name: "a sentence", status: 400, body: `{"error":"Refresh token has expired"}`, want: login, dead: true},
 		{name: "an empty 401", status: 401, want: login, shown: "401 Unauthorized"},
+		{name: "an empty 401 with a type", status: 401, header: map[string]string{"Content-Type": "text/html"}, want: login},
 		{name: "a 401 in JSON", status: 401, body: `{"message":"Unauthorized"}`, want: login},
 		{name: "a 401 in words", status: 401, body: `{"error":"Unauthorized"}`, want: login},
 

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -138,7 +139,8 @@ func (a *answer) final() bool {
 // answers with one.
 func (a *answer) page() bool {
 	kind, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-	return strings.EqualFold(strings.TrimSpace(kind), "text/html") || strings.HasPrefix(strings.TrimSpace(string(a.body)), "<")
+	body := bytes.TrimSpace(a.body)
+	return len(body) > 0 && (body[0] == '<' || strings.EqualFold(strings.TrimSpace(kind), "text/html"))
 }
 
 // reason finds the error code and its description, cleaned for showing, in the shapes that providers use: RFC 6749's strings, an

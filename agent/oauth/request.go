@@ -197,7 +197,9 @@ func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	if bad != nil {
 		return time.Time{}, &Error{Condition: bad}
 	}
-	a, failure := c.send(ctx, http.MethodHead, to, nil, nil)
+	nameless := *c
+	nameless.Headers = nil // secrets travel in them, and whom an issuer names now need not be whom a sign-in is bound to
+	a, failure := nameless.send(ctx, http.MethodHead, to, nil, nil)
 	if failure != nil {
 		return time.Time{}, failure.at(to)
 	}

@@ -201,6 +201,9 @@ func (e *errand) explain(err error) *protocol.Error {
 		case "static":
 			out.Hint = "store its key: ccagent add " + e.job.Profile + " --provider static --force"
 		}
+		if _, local := asked(err); !local && !dead(err) && out.Code == protocol.CodeLoginRequired {
+			out.Hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + e.job.Profile
+		}
 	}
 	return out
 }
