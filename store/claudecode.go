@@ -69,6 +69,7 @@ func (s *ClaudeCode) Place() Place {
 // spot is where Claude Code's JSON rests: the file, or an item of the Keychain.
 type spot struct {
 	file    string
+	draft   *draft    // of the file, nil: none is ready
 	chain   *keychain // nil: the file
 	service string
 }
@@ -84,7 +85,7 @@ func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error
 		return nil, spot{}, err
 	}
 	src, service, err := chain.find(ctx)
-	at := spot{file, chain, service}
+	at := spot{file: file, chain: chain, service: service}
 	if errors.Is(err, protocol.ErrNotFound) {
 		if src, err := readFile(file); !errors.Is(err, protocol.ErrNotFound) {
 			return src, spot{file: file}, err
@@ -94,7 +95,10 @@ func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error
 }
 
 func (at spot) write(ctx context.Context, data []byte, check func() error) error {
-	if at.chain == nil {
+	switch {
+	case at.chain == nil && at.draft != nil && at.draft.path == at.file:
+		return at.draft.write(data, check)
+	case at.chain == nil:
 		return writeFile(at.file, data, check)
 	}
 	if err := check(); err != nil {
@@ -104,6 +108,9 @@ func (at spot) write(ctx context.Context, data []byte, check func() error) error
 }
 
 func (at spot) remove(ctx context.Context, check func() error) error {
+	if at.chain == nil && isMount(at.file) {
+		return at.write(ctx, []byte("{}\n"), check) // for Claude Code an empty file is no JSON
+	}
 	if err := check(); err != nil {
 		return err
 	}
@@ -113,21 +120,8 @@ func (at spot) remove(ctx context.Context, check func() error) error {
 	return at.chain.remove(ctx, at.service)
 }
 
-// growth is how much longer a renewal may make the JSON.
+// growth is how much longer a renewal may make the JSON in the Keychain.
 const growth = 64
-
-// fits fails if the JSON is where it could not be written back: then nothing that spends the refresh token may begin.
-func (s *ClaudeCode) fits(ctx context.Context) error {
-	if s.chain == nil {
-		return nil
-	}
-	src, at, err := s.read(ctx, s.path())
-	if err != nil || at.chain == nil {
-		return nil // whoever loads it says what is wrong
-	}
-	_, err = at.chain.command(at.service, append(src, make([]byte, growth)...))
-	return err
-}
 
 func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
 	src, _, err := s.read(ctx, s.path())
@@ -231,13 +225,16 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 	if err != nil {
 		return err
 	}
-	return s.guard.write(ctx, lock, func(l *flock) error {
-		w, err := s.lockWrite(ctx)
-		if err != nil {
-			return err
+	return s.guard.write(ctx, lock, func(l *flock, ready reserved) error {
+		w := ready.write
+		if w == nil {
+			if w, err = s.lockWrite(ctx); err != nil {
+				return err
+			}
+			defer w.release()
 		}
-		defer w.release()
 		src, at, err := s.read(ctx, file)
+		at.draft = ready.draft
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 			return err
 		}
@@ -254,15 +251,13 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 	})
 }
 
+func (s *ClaudeCode) writeLock() string { return filepath.Join(s.dir, ".storage-write.lock") }
+
 // lockWrite takes Claude Code's write lock.
-func (s *ClaudeCode) lockWrite(ctx context.Context) (*dirLock, error) {
+func (s *ClaudeCode) lockWrite(ctx context.Context) (*claudeWrite, error) {
 	ctx, cancel := context.WithTimeout(ctx, WriteWait)
 	defer cancel()
-	w := &dirLock{path: filepath.Join(s.dir, ".storage-write.lock"), patience: s.pace.write}
-	if err := w.take(ctx, s.pace, nil); err != nil {
-		return nil, err
-	}
-	return w, nil
+	return lockClaudeWrite(ctx, s.writeLock(), s.pace)
 }
 
 func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
@@ -272,10 +267,6 @@ func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
 	}
 	l, err := s.guard.lock(ctx, path)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.fits(ctx); err != nil {
-		s.guard.unlock(l)
 		return nil, err
 	}
 	c, err := lockClaude(ctx, s.dir, s.pace)
@@ -299,6 +290,47 @@ func (l *claudeCodeLock) Check() error {
 		return lost(l.flockPath)
 	}
 	return l.claude.check()
+}
+
+func (l *claudeCodeLock) Reserve(ctx context.Context) error {
+	s := l.store
+	return s.guard.reserve(l.flock, func() (*reserved, error) {
+		w, err := s.lockWrite(ctx)
+		if err != nil {
+			return nil, err
+		}
+		r := &reserved{write: w}
+		if r.draft, err = s.ready(ctx, l); err != nil {
+			w.release()
+			return nil, err
+		}
+		return r, nil
+	})
+}
+
+// ready makes ready what is written besides the locks: the JSON, and the note.
+func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*draft, error) {
+	file, _, err := s.paths()
+	if err != nil {
+		return nil, err
+	}
+	src, at, err := s.read(ctx, file)
+	if err == nil {
+		var r Record
+		if r, err = readClaude(s.path(), src); r.isClaudeStub(err) {
+			err = nil
+		}
+	}
+	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return nil, err
+	}
+	if err := l.flock.writeNote(readNote(l.flockPath)); err != nil {
+		return nil, storageError("writing", l.flockPath, err)
+	}
+	if at.chain != nil {
+		return nil, at.chain.ready(ctx, at.service, len(src)+growth)
+	}
+	return prepareFile(file, len(src)+spare)
 }
 
 func (l *claudeCodeLock) Release() error {

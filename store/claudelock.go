@@ -200,6 +200,64 @@ func (l *dirLock) release() error {
 	return nil
 }
 
+// claudeWrite is Claude Code's write lock, touched while it is held: a provider may be asked meanwhile, and that takes its time.
+type claudeWrite struct {
+	mu      sync.Mutex
+	lock    dirLock
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, error) {
+	w := &claudeWrite{lock: dirLock{path: path, patience: p.write}, stop: make(chan struct{})}
+	if err := w.lock.take(ctx, p, nil); err != nil {
+		return nil, err
+	}
+	w.stopped.Go(func() {
+		beat(p.beat, w.stop, func(now time.Time) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.lock.touch(now)
+		})
+	})
+	return w, nil
+}
+
+func (w *claudeWrite) check() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lock.check()
+}
+
+// release may be called again, and for nil.
+func (w *claudeWrite) release() {
+	if w == nil {
+		return
+	}
+	select {
+	case <-w.stop:
+		return
+	default:
+	}
+	close(w.stop)
+	w.stopped.Wait()
+	w.lock.release()
+}
+
+// beat calls touch at intervals until stop is closed.
+func beat(every time.Duration, stop <-chan struct{}, touch func(now time.Time)) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case now := <-t.C:
+			touch(now)
+		}
+	}
+}
+
 // owner is the content of `.oauth_refresh.lock.owner`.
 type owner struct {
 	PID         int     `json:"pid"`
@@ -251,7 +309,14 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 		legacy:    dirLock{path: real + ".lock"},
 		stop:      make(chan struct{}),
 	}
-	c.stopped.Go(func() { c.beat(p.beat) })
+	c.stopped.Go(func() {
+		beat(p.beat, c.stop, func(now time.Time) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.refresh.touch(now)
+			c.legacy.touch(now)
+		})
+	})
 	legacy := dirLock{path: c.legacy.path, patience: p.refresh}
 	if info, err := os.Lstat(legacy.path); err == nil {
 		legacy.observe(info) // while we wait for the first
@@ -284,23 +349,6 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 	}
 	c.writeOwner()
 	return c, nil
-}
-
-// beat touches what is held until stop is closed.
-func (c *claudeLock) beat(every time.Duration) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-c.stop:
-			return
-		case now := <-t.C:
-			c.mu.Lock()
-			c.refresh.touch(now)
-			c.legacy.touch(now)
-			c.mu.Unlock()
-		}
-	}
 }
 
 func (c *claudeLock) readOwner() (owner, bool) {

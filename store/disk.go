@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +46,10 @@ func readFile(path string) ([]byte, error) {
 		return nil, storageError("reading", path, err)
 	case len(b) > MaxFile:
 		return nil, invalid(path, "is larger than 4 MiB")
+	case len(b) == 0 && isMount(path): // emptied, because a mount point can't be removed
+		return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored: " + path + " is empty"}
 	}
-	return b, nil
+	return unfinished(path, b), nil
 }
 
 // target follows the symbolic links of path to where the file is, or would be made.
@@ -76,64 +76,6 @@ func target(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: unix.ELOOP}
 }
 
-// tempMark is in the name of every temporary file of ours: `.<name>.ccagent-<random>.tmp`.
-const tempMark = ".ccagent-"
-
-// writeFile replaces the file at path, which must not be a link, so that after a crash or power cut it holds the old bytes
-// or the new ones. The mode is 0600 from birth; root keeps the owner. The caller holds the flock of the record: any
-// other temporary file of the same name is a dead writer's and is removed. check is asked for the last time before the
-// rename.
-func writeFile(path string, data []byte, check func() error) (err error) {
-	defer func() {
-		if err != nil && protocol.CodeOf(err) == protocol.CodeInternal {
-			err = storageError("writing", path, err)
-		}
-	}()
-	dir, base := filepath.Split(path)
-	if err := removeTemps(dir, base); err != nil {
-		return err
-	}
-	temp := filepath.Join(dir, "."+base+tempMark+rand.Text()+".tmp")
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(temp)
-		}
-	}()
-	defer f.Close()
-	if err := f.Chmod(0o600); err != nil { // a umask may have taken more away
-		return err
-	}
-	if info, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		giveToOwner(f, dir)
-	} else if err == nil && os.Geteuid() == 0 {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
-				return err
-			}
-		}
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := check(); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // replaceNew writes a new file in place of the one that may have been left at path. A link there is removed, not followed.
 func replaceNew(path string, data []byte) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -153,33 +95,15 @@ func replaceNew(path string, data []byte) error {
 // ReplaceFile replaces a small file of ours whose writers take no lock. Like all that is written here it has the old bytes or the
 // new ones after a crash or power cut, and its folder is made where needed.
 func ReplaceFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	if err := makeFolder(dir); err != nil {
+	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".new-*") // 0600
+	d, err := makeDraft(path, rand.Text()+"-"+filepath.Base(path), len(data))
 	if err != nil {
-		return storageError("writing", path, err)
+		return err
 	}
-	defer os.Remove(f.Name()) // once renamed there is nothing by this name
-	giveToOwner(f, dir)
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return storageError("writing", path, err)
-	}
-	return nil
+	defer d.discard()
+	return d.write(data, func() error { return nil })
 }
 
 // makeFolder makes a folder of ours, 0700, and what is missing above it: for good, as what is written in it will be.
@@ -229,19 +153,6 @@ func FolderThere(at Place) error {
 		}
 		if path = link; !filepath.IsAbs(link) {
 			path = filepath.Join(dir, link)
-		}
-	}
-	return nil
-}
-
-func removeTemps(dir, base string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "."+base+tempMark) && strings.HasSuffix(e.Name(), ".tmp") {
-			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 	return nil

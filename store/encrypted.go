@@ -64,7 +64,17 @@ func (m sealed) read(ctx context.Context) ([]byte, error) {
 	return decrypt(string(m.file), src, m.identity)
 }
 
-func (m sealed) write(ctx context.Context, data []byte) error {
+// sealing is how much longer a form becomes that is encrypted to a few recipients, whatever its length.
+const sealing = 4 << 10
+
+func (m sealed) ready(_ context.Context, src []byte) (*draft, error) {
+	if len(m.identity.recipients) == 0 {
+		return nil, m.locked()
+	}
+	return m.file.prepare(len(src) + spare + sealing)
+}
+
+func (m sealed) write(ctx context.Context, data []byte, d *draft) error {
 	if len(m.identity.recipients) == 0 {
 		return m.locked()
 	}
@@ -72,7 +82,7 @@ func (m sealed) write(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return m.file.write(ctx, src)
+	return m.file.write(ctx, src, d)
 }
 
 func (m sealed) remove(ctx context.Context) error { return m.file.remove(ctx) }

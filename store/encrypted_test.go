@@ -123,7 +123,7 @@ func TestEncryptedKeepsUnknownKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.medium.write(t.Context(), raw); err != nil {
+	if err := s.medium.write(t.Context(), raw, nil); err != nil {
 		t.Fatal(err)
 	}
 	mustSave(t, s, fakeRecord(2), v)

@@ -34,18 +34,39 @@ type file string
 
 func (f file) read(context.Context) ([]byte, error) { return readFile(string(f)) }
 
-func (f file) write(_ context.Context, data []byte) error {
+func (f file) ready(_ context.Context, src []byte) (*draft, error) {
+	return f.prepare(len(src) + spare)
+}
+
+func (f file) prepare(size int) (*draft, error) {
 	if err := makeFolder(filepath.Dir(string(f))); err != nil {
-		return err
+		return nil, err
 	}
-	return writeFile(string(f), data, func() error { return nil })
+	return prepareFile(string(f), size)
+}
+
+func (f file) write(_ context.Context, data []byte, d *draft) error {
+	if d == nil {
+		var err error
+		if d, err = f.prepare(len(data)); err != nil {
+			return err
+		}
+		defer d.discard()
+	}
+	return d.write(data, func() error { return nil })
 }
 
 func (f file) remove(context.Context) error { return removeFile(string(f)) }
 
-// removeFile unlinks path for good.
+// removeFile unlinks path for good, or empties it where it is a mount point. The caller holds its lock.
 func removeFile(path string) error {
+	if isMount(path) {
+		return writeFile(path, nil, func() error { return nil })
+	}
 	err := os.Remove(path)
+	if err == nil && hasUnfinished(path) {
+		err = os.Remove(spillOf(path))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored: there is no " + path}
 	}

@@ -132,16 +132,52 @@ func busy(path, who string) error {
 // guard makes the lock of one store value and its writes fit together: a write under the lock uses it, a write without it
 // takes it for the time being, and a release waits for the write that uses the lock.
 type guard struct {
-	mu   sync.Mutex // held while a lock is taken or given back and while something is written
-	held *flock
+	mu    sync.Mutex // held while a lock is taken or given back and while something is written
+	held  *flock
+	ready *reserved // for the next write under held; nil: nothing was made ready
 }
 
-// write runs do under the flock on path.
-func (g *guard) write(ctx context.Context, path string, do func(*flock) error) error {
+// reserved is a write that was made ready.
+type reserved struct {
+	draft *draft       // nil: what is written is no file
+	write *claudeWrite // nil: the place is ours alone
+}
+
+// drop undoes what the write did not use up.
+func (r *reserved) drop() {
+	if r != nil {
+		r.draft.discard()
+		r.write.release()
+	}
+}
+
+// reserve makes ready the next write under l, unless it is.
+func (g *guard) reserve(l *flock, do func() (*reserved, error)) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held != l {
+		return lost(l.f.Name())
+	}
+	if g.ready != nil {
+		return nil
+	}
+	var err error
+	g.ready, err = do()
+	return err
+}
+
+// write runs do under the flock on path, with what was made ready for it, the zero value for nothing.
+func (g *guard) write(ctx context.Context, path string, do func(*flock, reserved) error) error {
 	g.mu.Lock()
 	if g.held != nil {
 		defer g.mu.Unlock()
-		return do(g.held)
+		ready := g.ready
+		g.ready = nil
+		if ready == nil {
+			return do(g.held, reserved{})
+		}
+		defer ready.drop()
+		return do(g.held, *ready)
 	}
 	g.mu.Unlock()
 	l, err := lockFile(ctx, path)
@@ -149,7 +185,7 @@ func (g *guard) write(ctx context.Context, path string, do func(*flock) error) e
 		return err
 	}
 	defer l.release()
-	return do(l)
+	return do(l, reserved{})
 }
 
 // lock takes the flock on path and lets the writes of this store value use it.
@@ -170,7 +206,8 @@ func (g *guard) unlock(l *flock) error {
 	if g.held != l {
 		return nil
 	}
-	g.held = nil
+	g.ready.drop()
+	g.held, g.ready = nil, nil
 	return l.release()
 }
 

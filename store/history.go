@@ -344,7 +344,7 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		if err != nil || string(data) == string(src) {
 			return err
 		}
-		return h.medium.write(ctx, data)
+		return h.medium.write(ctx, data, nil)
 	})
 }
 

@@ -116,6 +116,20 @@ func (k *keychain) write(ctx context.Context, service string, data []byte) error
 	return err
 }
 
+// ready fails if the item could not be written with so many bytes: then nothing that spends the refresh token may begin. Another item is
+// written, and removed.
+func (k *keychain) ready(ctx context.Context, service string, size int) error {
+	if _, err := k.command(service, make([]byte, size)); err != nil {
+		return err
+	}
+	probe := service + " (ccagent's trial)"
+	err := k.write(ctx, probe, []byte("to see whether the Keychain takes it"))
+	if err == nil {
+		err = k.remove(ctx, probe)
+	}
+	return err
+}
+
 func (k *keychain) remove(ctx context.Context, service string) error {
 	_, err := k.run(ctx, "", "delete-generic-password", "-a", k.account, "-s", service)
 	return err

@@ -209,8 +209,10 @@ func TestKeychainTooLarge(t *testing.T) {
 	}
 	os.WriteFile(path, src, 0o600)
 	wantRecord(t, s, fakeRecord(1))
-	_, err = s.Lock(t.Context())
-	wantIs(t, err, protocol.ErrStorage)
+	l, err := s.Lock(t.Context())
+	check(t, err)
+	wantIs(t, l.Reserve(t.Context()), protocol.ErrStorage)
+	check(t, l.Release())
 	_, v, _ := s.Load(t.Context())
 	longer := fakeRecord(2)
 	longer.RefreshToken = protocol.NewSecret(strings.Repeat("fake", 100))

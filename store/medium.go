@@ -8,7 +8,8 @@ import "context"
 type Medium interface {
 	// Read returns what Write was given last, whole, and ErrNotFound when there is nothing.
 	Read(ctx context.Context) ([]byte, error)
-	// Write keeps data, which holds secrets: whole or not at all, and for good once it has returned nil.
+	// Write keeps data, which holds secrets: whole or not at all, and for good once it has returned nil. Before a refresh token is
+	// spent it is given once more what is there, to see whether it can.
 	Write(ctx context.Context, data []byte) error
 	// Remove deletes what is kept, and answers ErrNotFound if there is nothing.
 	Remove(ctx context.Context) error
@@ -23,6 +24,15 @@ func NewCustom(m Medium, at Place, lockPath string) Store {
 
 type custom struct{ Medium }
 
-func (c custom) read(ctx context.Context) ([]byte, error)     { return c.Read(ctx) }
-func (c custom) write(ctx context.Context, data []byte) error { return c.Write(ctx, data) }
-func (c custom) remove(ctx context.Context) error             { return c.Remove(ctx) }
+func (c custom) read(ctx context.Context) ([]byte, error) { return c.Read(ctx) }
+func (c custom) remove(ctx context.Context) error         { return c.Remove(ctx) }
+
+func (c custom) write(ctx context.Context, data []byte, _ *draft) error { return c.Write(ctx, data) }
+
+// ready writes what is there once more: nothing else tells whether the medium takes it.
+func (c custom) ready(ctx context.Context, src []byte) (*draft, error) {
+	if src == nil {
+		return nil, nil
+	}
+	return nil, c.Write(ctx, src)
+}

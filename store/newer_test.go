@@ -40,7 +40,7 @@ func TestNewerVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			newer := bytes.Replace(src, []byte(`"version":1`), []byte(`"version":7`), 1)
-			if err := m.write(t.Context(), newer); err != nil {
+			if err := m.write(t.Context(), newer, nil); err != nil {
 				t.Fatal(err)
 			}
 			if _, _, err := s.Load(t.Context()); !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 7") {

@@ -14,7 +14,11 @@ type medium interface {
 	// read answers ErrNotFound when there is nothing. With ErrLoginRequired it returns what it holds nevertheless: an older
 	// state has come back, which must not be used and may be written over.
 	read(ctx context.Context) ([]byte, error)
-	write(ctx context.Context, data []byte) error
+	// ready fails if a form as long as src, which is what is there now (nil: nothing), or a little longer could not be written. The
+	// draft, nil for a medium that has none, is for the write.
+	ready(ctx context.Context, src []byte) (*draft, error)
+	// write uses d, or makes one where that is nil.
+	write(ctx context.Context, data []byte, d *draft) error
 	remove(ctx context.Context) error
 }
 
@@ -55,7 +59,7 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 	if err := makeFolder(filepath.Dir(s.lockPath)); err != nil {
 		return saved, err
 	}
-	err := s.guard.write(ctx, s.lockPath, func(*flock) error {
+	err := s.guard.write(ctx, s.lockPath, func(_ *flock, ready reserved) error {
 		old, src, err := s.read(ctx)
 		stored := old.version()
 		switch {
@@ -76,7 +80,7 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 		if stored != base && stored != saved {
 			return ErrConflict
 		}
-		if err := s.medium.write(ctx, data); err != nil {
+		if err := s.medium.write(ctx, data, ready.draft); err != nil {
 			return err
 		}
 		return confirm(s, ctx, saved)
@@ -94,7 +98,7 @@ func (s *own) Delete(ctx context.Context, base Version) error {
 	if _, _, err := s.Load(ctx); !deletable(err) {
 		return err
 	}
-	return s.guard.write(ctx, s.lockPath, func(*flock) error {
+	return s.guard.write(ctx, s.lockPath, func(*flock, reserved) error {
 		_, stored, err := s.Load(ctx)
 		if !deletable(err) {
 			return err
@@ -127,6 +131,20 @@ func (l *ownLock) Check() error {
 		return lost(l.store.lockPath)
 	}
 	return nil
+}
+
+func (l *ownLock) Reserve(ctx context.Context) error {
+	return l.store.guard.reserve(l.flock, func() (*reserved, error) {
+		_, src, err := l.store.read(ctx)
+		if err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) && !errors.Is(err, ErrMissing) {
+			return nil, err
+		}
+		d, err := l.store.medium.ready(ctx, src)
+		if err != nil {
+			return nil, err
+		}
+		return &reserved{draft: d}, nil
+	})
 }
 
 func (l *ownLock) Release() error { return l.store.guard.unlock(l.flock) }

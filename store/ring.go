@@ -256,7 +256,35 @@ func (m *ring) nothing() error {
 	}
 }
 
-func (m *ring) write(ctx context.Context, form []byte) error {
+// ready has the keyring keep an item as large as those of a form, and forget it.
+func (m *ring) ready(ctx context.Context, src []byte) (*draft, error) {
+	w, err := readWitness(m.witness)
+	if err == nil {
+		err = w.write(m.witness) // as it is
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, m.try(ctx, m.name+"/try")
+}
+
+// try has the keyring keep an item, and forget it.
+func (m *ring) try(ctx context.Context, account string) error {
+	if err := m.sys.ready(ctx); err != nil {
+		return err
+	}
+	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as what it will be asked to keep
+	err := m.put(ctx, account, value)
+	if err == nil {
+		err = m.sys.ready(ctx) // whether somebody is asked about an item is seen once there is one
+	}
+	if deleted := m.sys.delete(ctx, m.service, account); err == nil {
+		err = deleted
+	}
+	return err
+}
+
+func (m *ring) write(ctx context.Context, form []byte, _ *draft) error {
 	if len(form) > MaxFile {
 		return invalid("the record", "is larger than 4 MiB")
 	}

@@ -103,6 +103,9 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 }
 
 func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
+	if path := fileOf(s); path != "" {
+		finish(path) // what can't be finished now is read as if it were, and finished by the next write
+	}
 	all, err := spillsOf(stateDir, s)
 	if err != nil {
 		return nil, err

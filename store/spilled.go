@@ -5,9 +5,12 @@ import (
 	"os"
 )
 
-// Spilled reports whether a spill file waits for [Recover]. A state directory that can't be read counts as one where one
+// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that can't be read counts as one where one
 // may: Recover says what is wrong with it.
 func Spilled(stateDir string, st Store) bool {
+	if path := fileOf(st); path != "" && hasUnfinished(path) {
+		return true
+	}
 	spills, err := spillsOf(stateDir, st)
 	for _, sp := range spills {
 		if !sp.kept && sp.readable {

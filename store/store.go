@@ -4,7 +4,7 @@
 // implementation passes storetest.Run. What could not be saved is left in a spill file by [Spill], and [Recover] brings it
 // home at the next load.
 //
-// The order for a renewal is [Store.Lock], [Recover], [Store.Load], then the provider, then [Store.Save], then
+// The order for a renewal is [Store.Lock], [Recover], [Store.Load], [Reserve], then the provider, then [Store.Save], then
 // [Lock.Release]. Save is a compare-and-swap, so a writer that took no lock can be surprised but can't destroy.
 package store
 
@@ -60,7 +60,7 @@ type Store interface {
 
 	// Lock takes the record for one renewal, across processes and, where the place is shared, programs. It waits for a living
 	// holder as long as ctx allows (then ErrUnavailable). What it returns must be released. Where nothing can be written
-	// (a full or read-only file system) it locks as far as that goes: tokens are still served, and Save says what is wrong.
+	// (a full or read-only file system) it locks as far as that goes: tokens are still served, and Reserve says what is wrong.
 	Lock(ctx context.Context) (Lock, error)
 
 	// Place says where the record rests.
@@ -71,6 +71,11 @@ type Store interface {
 type Lock interface {
 	// Check returns an error (ErrUnavailable) if the lock was lost meanwhile, as after a long suspend.
 	Check() error
+	// Reserve makes ready the next Save of the Store, in the way in which it will be written: what could keep it from being written
+	// is found out now, while the refresh token is not yet spent. Where Reserve fails (ErrStorage, ErrLocked, ErrInvalid, or
+	// ErrUnavailable while another program writes) nothing has changed. What the Save does not use up goes with Release. Calling it
+	// again does nothing. Callers want [Reserve].
+	Reserve(ctx context.Context) error
 	// Release lets go. It removes what Lock made and nothing else; calling it again does nothing.
 	Release() error
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/zalando/go-keyring"
@@ -131,17 +130,5 @@ func ProbeKeyring(ctx context.Context) error { return probe(ctx, desktop{}, prob
 func probe(ctx context.Context, sys system, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := sys.ready(ctx); err != nil {
-		return err
-	}
-	account := fmt.Sprintf("probe/%d", time.Now().UnixNano())
-	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as what it will be asked to keep
-	err := (&ring{sys: sys, service: keyringService}).put(ctx, account, value)
-	if err == nil {
-		err = sys.ready(ctx) // whether somebody is asked about an item is seen once there is one
-	}
-	if deleted := sys.delete(ctx, keyringService, account); err == nil {
-		err = deleted
-	}
-	return err
+	return (&ring{sys: sys, service: keyringService}).try(ctx, fmt.Sprintf("probe/%d", time.Now().UnixNano()))
 }

@@ -208,7 +208,7 @@ func readMark(path string) (mark, error) {
 }
 
 func (m mark) write(path string) error {
-	return file(path).write(context.Background(), splice.Encode(m))
+	return file(path).write(context.Background(), splice.Encode(m), nil)
 }
 
 // claudeSheet is Claude Code's record. Its digest is of the record's own keys: Claude Code may change the others.
@@ -297,12 +297,12 @@ func (s sdkSheet) write(ctx context.Context, r Record, do func(there, next strin
 			return err
 		}
 		if there != next {
-			if err := file(s.credentials).write(ctx, data); err != nil {
+			if err := file(s.credentials).write(ctx, data, nil); err != nil {
 				return err
 			}
 		}
 		if _, err := os.Lstat(s.config); errors.Is(err, fs.ErrNotExist) {
-			return file(s.config).write(ctx, []byte(sdkConfig))
+			return file(s.config).write(ctx, []byte(sdkConfig), nil)
 		}
 		return nil
 	})

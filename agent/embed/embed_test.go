@@ -278,6 +278,33 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestReserve: a refresh token is not sent while its successor could be saved nowhere.
+func TestReserve(t *testing.T) {
+	t.Parallel()
+	p := &rotating{lifetime: time.Minute}
+	home := t.TempDir()
+	st := store.NewClaudeCode(home)
+	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()}
+	if report, err := runner.Run(t.Context(), job.Job{Op: job.Renew, Profile: "main"}, func(job.Result) {}); err != nil || report.Err != nil {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	lock := filepath.Join(home, ".storage-write.lock")
+	if err := os.WriteFile(lock, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	renew := job.Job{Op: job.Renew, Profile: "main", MinTTL: time.Hour}
+	report, err := runner.Run(t.Context(), renew, func(job.Result) {})
+	if err != nil || !errors.Is(report.Err, protocol.ErrStorage) || report.Result.Token.Reveal() != "fake-access-1" || p.renewals() != 1 {
+		t.Errorf("%+v, %v after %d renewals", report, err, p.renewals())
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	if report, err := runner.Run(t.Context(), renew, func(job.Result) {}); err != nil || report.Err != nil || report.Result.Token.Reveal() != "fake-access-2" {
+		t.Errorf("mended: %+v, %v", report, err)
+	}
+}
+
 // refusing is a store on a disk that is full at times.
 type refusing struct {
 	store.Store

@@ -55,7 +55,8 @@ func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
 type force struct {
 	record  store.Record
 	version store.Version
-	unsaved bool // record is the agent's, and newer than what the store holds
+	lock    store.Lock // nil: store memory
+	unsaved bool       // record is the agent's, and newer than what the store holds
 }
 
 // end reports on the record in force, saving it first if it isn't saved. err is why there is no newer one.
@@ -104,6 +105,7 @@ func (e *errand) renew(ctx context.Context) (job.Report, error) {
 	if err != nil {
 		return e.fail(err)
 	}
+	f.lock = lock
 	return e.bring(ctx, f)
 }
 
@@ -116,13 +118,25 @@ func (e *errand) due(f force) bool {
 		job.Due(now, r.Expiry, r.Issued, e.MinTTL, e.HalfLife)
 }
 
+// reserve makes ready the place of what a renewal is about to bring, if it will spend a refresh token.
+func (e *errand) reserve(ctx context.Context, f force) error {
+	if e.Store == nil || f.record.RefreshToken.Empty() {
+		return nil
+	}
+	return store.Reserve(ctx, e.stateDir, e.Store, f.lock)
+}
+
 // bring answers with the record in force, renewed if it is due. What the provider says is handed over before it is saved.
 func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	if !e.due(f) {
 		return e.end(ctx, f, nil)
 	}
 	ctx = context.WithoutCancel(ctx)
-	renewed, err := e.Provider.Renew(ctx, f.record)
+	var renewed store.Record
+	err := e.reserve(ctx, f)
+	if err == nil {
+		renewed, err = e.Provider.Renew(ctx, f.record)
+	}
 	if err == nil {
 		err = protocol.CheckToken(renewed.AccessToken)
 	}
@@ -142,7 +156,7 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 		result.Saved = true
 		return done(result, nil)
 	}
-	return e.save(ctx, force{renewed, f.version, true}, result, nil)
+	return e.save(ctx, force{record: renewed, version: f.version, unsaved: true}, result, nil)
 }
 
 // save saves a record and reports on it; err is what went wrong before. Where it can't be saved the agent keeps it, and a
@@ -182,7 +196,7 @@ func (e *errand) settle(ctx context.Context, ours store.Record, base store.Versi
 	if e.stateDir != "" && (ours.IsStub() || store.Spill(e.stateDir, e.Store, base, ours) == nil) {
 		unsaved, failed := store.Recover(ctx, e.stateDir, e.Store)
 		if unsaved != nil {
-			return force{unsaved.Record, unsaved.Base, true}, nil
+			return force{record: unsaved.Record, version: unsaved.Base, unsaved: true}, nil
 		}
 		if err = failed; err == nil {
 			ours = store.Record{} // stored by now, or kept aside
@@ -196,11 +210,11 @@ func (e *errand) settle(ctx context.Context, ours store.Record, base store.Versi
 	nothing := errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired)
 	switch {
 	case err != nil && !nothing && !ours.IsStub(): // the store can't be asked, and ours is newer than what the agent saw there
-		return force{ours, base, true}, nil
+		return force{record: ours, version: base, unsaved: true}, nil
 	case err != nil && !nothing:
 		return force{}, err
 	case !ours.IsStub() && (base == version || nothing && version != store.Version{}): // a stub gives way
-		return force{ours, version, true}, nil
+		return force{record: ours, version: version, unsaved: true}, nil
 	case nothing:
 		stored = store.Record{}
 	}
@@ -255,7 +269,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	}
 	result.Renewed = true
 	e.handOver(result)
-	return e.save(ctx, force{r, version, true}, result, nil)
+	return e.save(ctx, force{record: r, version: version, unsaved: true}, result, nil)
 }
 
 // remove deletes what is stored, after the provider has revoked it. Nothing stored is as good as deleted.

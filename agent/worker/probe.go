@@ -14,10 +14,12 @@ import (
 type Answer struct {
 	Kind, Location string
 	// Err is nil where the store holds the profile's record. ErrNotFound: it answers, and holds none.
-	Err     error
-	Took    time.Duration
-	InForce bool // it is the profile's store, as configured, remembered or found
-	Earlier int  // how many sign-ins are kept that could be restored, where it is in force and holds no record
+	Err error
+	// Hindrance is what a look tells that will keep that record from being renewed, nil for nothing.
+	Hindrance error
+	Took      time.Duration
+	InForce   bool // it is the profile's store, as configured, remembered or found
+	Earlier   int  // how many sign-ins are kept that could be restored, where it is in force and holds no record
 }
 
 // Probe asks every store that could hold a profile's record whether it does, and changes nothing; a keyring that holds none is
@@ -86,5 +88,8 @@ func (e *errand) probe(ctx context.Context, kind, home string) Answer {
 		a.Earlier = len(past)
 	}
 	a.Err, a.Took = err, time.Since(began)
+	if err == nil && a.InForce && e.settings.Provider != "static" {
+		a.Hindrance = hindered(st)
+	}
 	return a
 }

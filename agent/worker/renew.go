@@ -153,9 +153,20 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	return e.deliver(ctx, s, reply, origin)
 }
 
-// exchange has the provider renew the record, if it is still ours to renew. Where the answer is spoilt and the refresh token is rotated
+// reserve makes ready the place of what a renewal is about to bring, if it will spend a refresh token.
+func (e *errand) reserve(ctx context.Context, s state) error {
+	if s.st == nil || e.asksAgain() {
+		return nil
+	}
+	return store.Reserve(ctx, e.settings.StateDir, s.st, s.lock)
+}
+
+// exchange has the provider renew the record, if it can be saved and is still ours to renew. Where the answer is spoilt and the refresh token is rotated
 // nevertheless, the record has the new one: the old one is spent.
 func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin string) (oauth.Reply, error) {
+	if err := e.reserve(ctx, *s); err != nil {
+		return oauth.Reply{}, err
+	}
 	if s.lock != nil {
 		if err := s.lock.Check(); err != nil {
 			return oauth.Reply{}, err
@@ -197,6 +208,9 @@ func (e *errand) outdated(ctx context.Context, s state, newest store.Past) outco
 		if !newest.Spent && !newest.Record.RefreshToken.Empty() {
 			err.Hint = strings.TrimPrefix(err.Hint+"\nor bring a sign-in back: ccagent restore -p "+e.job.Profile, "\n")
 		}
+		return e.failed(ctx, s, err)
+	}
+	if err := e.reserve(ctx, s); err != nil {
 		return e.failed(ctx, s, err)
 	}
 	e.noteMend(s.st.Place())

@@ -124,6 +124,9 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
 			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
 	}
+	if err := e.reserve(ctx, s); err != nil {
+		return s.end(outcome{result: e.about(st), err: err})
+	}
 	e.noteMend(st.Place())
 	var o outcome
 	if accepted {

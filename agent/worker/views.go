@@ -52,7 +52,32 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 	if mended := e.mendNote(); mended != "" {
 		notes = append(notes, mended)
 	}
+	if hindered := e.hindrance(ctx, o); hindered != nil {
+		notes = append(notes, hindered.Error())
+	}
 	o.result.Note = strings.Join(notes, "; ")
+}
+
+// hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it while the
+// token in hand is good.
+func (e *errand) hindrance(ctx context.Context, o *outcome) error {
+	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || e.settings.Provider == "static" || e.settings.Provider == "command" {
+		return nil
+	}
+	st, err := e.open(ctx)
+	if err != nil || st == nil {
+		return nil // the job has said so
+	}
+	return hindered(st)
+}
+
+func hindered(st store.Store) error {
+	err := store.Hindrance(st)
+	if err == nil {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeStorage, Message: "the next token can't be saved, so the one in hand is the last: " + err.Error(),
+		Hint: protocol.HintOf(err)}
 }
 
 func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {

@@ -51,6 +51,9 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 		a := worker.ProbeHome(ctx, settings)
 		f := finding{ID: "store of " + profile.Name, State: "fail"}
 		switch {
+		case a.Err == nil && a.Hindrance != nil:
+			held++
+			f.What, f.Mend = a.Hindrance.Error(), mendOf(a.Hindrance)
 		case a.Err == nil:
 			held++
 			continue
@@ -101,6 +104,8 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 		f := finding{ID: "store " + a.Kind, State: "ok"}
 		took := a.Took.Round(time.Millisecond)
 		switch {
+		case a.Hindrance != nil:
+			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Hindrance, took), mendOf(a.Hindrance)
 		case a.Err == nil && a.InForce:
 			f.What = fmt.Sprintf("holds the record of profile %s, in %s (%s)", s.Name, a.Location, took)
 		case a.Err == nil && a.Kind == "claude-code":

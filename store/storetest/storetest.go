@@ -246,6 +246,65 @@ func Run(t *testing.T, make func(t *testing.T) func() store.Store) {
 				t.Error("the record has changed")
 			}
 		}},
+		{"what is reserved is saved, and nothing else changes", func(t *testing.T, open func() store.Store) {
+			s, other := open(), open()
+			var base store.Version
+			for n, size := range []int{1, 1, 100, 12_000, 1} { // a reservation guesses how long the record will be
+				held := lock(t, s)
+				for range 2 {
+					if err := held.Reserve(ctx); err != nil {
+						t.Fatalf("reserve: %v", err)
+					}
+				}
+				if err := held.Check(); err != nil {
+					t.Errorf("a lock with a reservation: %v", err)
+				}
+				if _, now, err := other.Load(ctx); now != base || err != nil && base != (store.Version{}) {
+					t.Errorf("a reservation changed the record: %v", err)
+				}
+				r := Record(n)
+				if size > 1 {
+					r.TokenOrigin = "https://" + strings.Repeat("fake.", size/5) + "example"
+				}
+				base = save(t, s, r, base)
+				if again := save(t, s, Record(n+100), base); again == base { // without one
+					t.Error("two records have one version")
+				} else {
+					base = again
+				}
+				if err := held.Release(); err != nil {
+					t.Error(err)
+				}
+			}
+		}},
+		{"what is reserved and not used is in nobody's way", func(t *testing.T, open func() store.Store) {
+			s, other := open(), open()
+			v := save(t, s, Record(1), store.Version{})
+			held := lock(t, s)
+			if err := held.Reserve(ctx); err != nil {
+				t.Fatalf("reserve: %v", err)
+			}
+			if err := held.Release(); err != nil {
+				t.Error(err)
+			}
+			if err := held.Reserve(ctx); err == nil {
+				t.Error("a lock that was released reserves")
+			}
+			next := lock(t, other)
+			if err := next.Reserve(ctx); err != nil {
+				t.Fatalf("the next one's: %v", err)
+			}
+			if err := held.Release(); err != nil { // once more: what others hold stays theirs
+				t.Error(err)
+			}
+			save(t, other, Record(2), v)
+			if err := errors.Join(next.Check(), next.Release()); err != nil {
+				t.Error(err)
+			}
+			if r, _ := load(t, s); r.AccessToken.Reveal() != "fake-access-2" {
+				t.Error("the record is not there")
+			}
+		}},
 		{"the place has a name", func(t *testing.T, open func() store.Store) {
 			p := open().Place()
 			if p.Kind == "" || p.Location == "" || !reflect.DeepEqual(p, open().Place()) {

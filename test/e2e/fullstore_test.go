@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
 // storeFS is a small tmpfs over a home's Claude Code directory. Tests run as root, whom modes don't stop; a file system does.
@@ -72,6 +74,8 @@ func (fs *storeFS) drain() {
 	}
 }
 
+// A home that is shared and can't be written is not renewed: the refresh token would be spent, and the home keep the spent one. The token
+// serves while it lives, and status says why there will be no other.
 func TestFailingStore(t *testing.T) {
 	needRoot(t)
 	cases := []struct {
@@ -87,38 +91,107 @@ func TestFailingStore(t *testing.T) {
 			h, provider := newSignedIn(t, time.Hour)
 			fs := mountStore(t, h)
 			h.signIn(provider.Issue())
-			a := h.serve()
+			h.serve()
 			first := h.token()
 			before := h.read(".claude/.credentials.json")
 
 			test.fail(fs)
-			h.ccagent("refresh") // may say that it could not save; the token is what counts
-			token := h.token()
-			if token == first || !provider.Live(token) {
-				t.Fatalf("token %s after %s, want a renewed one", token, first)
+			h.ccagent("refresh").fails(t, 8, test.wantInError)
+			if token := h.token(); token != first {
+				t.Fatalf("token %s, want the one that lives", token)
 			}
-			p := h.profile("claude")
-			if p.State != "unsaved" || !strings.Contains(strings.ToLower(p.LastError), test.wantInError) {
-				t.Errorf("status %+v, want unsaved, and why", p)
+			if p := h.profile("claude"); !strings.Contains(strings.ToLower(p.LastError), test.wantInError) {
+				t.Errorf("status %+v does not say why", p)
 			}
-			if r := h.ccagent("status"); !strings.Contains(r.stdout, "unsaved") {
-				t.Errorf("status does not show it:\n%s", r.stdout)
-			}
-			h.ccagent("stop").fails(t, 8, "claude")
-			if h.read(".claude/.credentials.json") != before {
-				t.Error("the file on the failing store has changed")
+			if n := provider.Counts().Requests; n != 0 || h.read(".claude/.credentials.json") != before {
+				t.Errorf("%d requests at the provider, want none, and an unchanged file", n)
 			}
 
 			test.mend(fs)
-			wait(t, "the record to be saved", func() bool { return readStored(t, h.credentialsFile()).AccessToken == token })
-			wait(t, "the state to say so", func() bool { return h.profile("claude").State == "live" })
-			h.ccagent("stop").must(t)
-			<-a.done
-			checkSignIn(t, h.credentialsFile(), provider)
-			if n := provider.Counts().Requests; n != 1 {
-				t.Errorf("%d requests at the provider, want 1", n)
+			wait(t, "a renewal", func() bool { return h.ccagent("refresh").exit == 0 }) // a failure stands for a second
+			if token := h.token(); token == first || readStored(t, h.credentialsFile()).AccessToken != token {
+				t.Errorf("token %s is not the one that is stored", token)
 			}
+			checkSignIn(t, h.credentialsFile(), provider)
 		})
+	}
+}
+
+// A home that fills up while the provider is asked takes what room was reserved in.
+func TestStoreFillsMeanwhile(t *testing.T) {
+	needRoot(t)
+	h, provider := newSignedIn(t, time.Hour)
+	fs := mountStore(t, h)
+	h.signIn(provider.Issue())
+	h.serve()
+	first := h.token()
+	provider.SetFault(oauthtest.Fault{Times: 1, Edit: func(map[string]any) { fs.fill() }})
+	h.ccagent("refresh").must(t)
+	if token := h.token(); token == first || readStored(t, h.credentialsFile()).AccessToken != token {
+		t.Errorf("token %s is not the one that is stored", token)
+	}
+	if p := h.profile("claude"); p.State != "live" {
+		t.Errorf("status %+v", p)
+	}
+	checkSignIn(t, h.credentialsFile(), provider)
+}
+
+// close makes the credentials file one that nobody can write, whatever was made ready before.
+func (h *home) close() {
+	h.t.Helper()
+	if err := unix.Mount(h.credentialsFile(), h.credentialsFile(), "", unix.MS_BIND, ""); err != nil {
+		h.t.Errorf("mount: %v", err)
+	}
+	if err := unix.Mount("", h.credentialsFile(), "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		h.t.Errorf("remount: %v", err)
+	}
+	h.t.Cleanup(func() { unix.Unmount(h.credentialsFile(), unix.MNT_DETACH) })
+}
+
+func (h *home) open() {
+	h.t.Helper()
+	if err := unix.Unmount(h.credentialsFile(), unix.MNT_DETACH); err != nil {
+		h.t.Errorf("unmount: %v", err)
+	}
+}
+
+// renewUnsaved renews while the store becomes read-only, and returns the token that could not be saved.
+func (h *home) renewUnsaved(provider *oauthtest.Server) string {
+	h.t.Helper()
+	provider.SetFault(oauthtest.Fault{Times: 1, Edit: func(map[string]any) { h.close() }})
+	h.ccagent("refresh") // may say that it could not save; the token is what counts
+	return h.token()
+}
+
+// A home that can't be written any more once the provider was asked: the record is served from memory, and saved when it can be.
+func TestStoreFailsMeanwhile(t *testing.T) {
+	needRoot(t)
+	h, provider := newSignedIn(t, time.Hour)
+	a := h.serve()
+	first := h.token()
+	before := h.read(".claude/.credentials.json")
+	token := h.renewUnsaved(provider)
+	if token == first || !provider.Live(token) {
+		t.Fatalf("token %s after %s, want a renewed one", token, first)
+	}
+	if p := h.profile("claude"); p.State != "unsaved" || !strings.Contains(p.LastError, "read-only") {
+		t.Errorf("status %+v, want unsaved, and why", p)
+	}
+	if r := h.ccagent("status"); !strings.Contains(r.stdout, "unsaved") {
+		t.Errorf("status does not show it:\n%s", r.stdout)
+	}
+	h.ccagent("stop").fails(t, 8, "claude")
+	if h.read(".claude/.credentials.json") != before {
+		t.Error("the file on the failing store has changed")
+	}
+	h.open()
+	wait(t, "the record to be saved", func() bool { return readStored(t, h.credentialsFile()).AccessToken == token })
+	wait(t, "the state to say so", func() bool { return h.profile("claude").State == "live" })
+	h.ccagent("stop").must(t)
+	<-a.done
+	checkSignIn(t, h.credentialsFile(), provider)
+	if n := provider.Counts().Requests; n != 1 {
+		t.Errorf("%d requests at the provider, want 1", n)
 	}
 }
 
@@ -126,15 +199,11 @@ func TestFailingStore(t *testing.T) {
 func TestStoppedWhileUnsaved(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
-	fs := mountStore(t, h)
-	h.signIn(provider.Issue())
 	a := h.serve()
 	h.token()
-	fs.readOnly()
-	h.ccagent("refresh")
-	token := h.token()
+	token := h.renewUnsaved(provider)
 	a.end(syscall.SIGTERM)
-	fs.writable()
+	h.open()
 	h.serve()
 	if again := h.token(); again != token {
 		t.Errorf("token %s after the restart, want %s", again, token)

@@ -55,12 +55,9 @@ func TestKillAtRandomMoments(t *testing.T) {
 func TestKillWhileTheStoreFails(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
-	fs := mountStore(t, h)
-	h.signIn(provider.Issue())
 	a := h.serve()
 	first := h.token()
-	fs.readOnly()
-	provider.SetFault(oauthtest.Fault{Lag: 500 * time.Millisecond})
+	provider.SetFault(oauthtest.Fault{Lag: 500 * time.Millisecond, Edit: func(map[string]any) { h.close() }})
 	refresh := h.command(program("ccagent"), "refresh")
 	if err := refresh.Start(); err != nil {
 		t.Fatal(err)
@@ -73,7 +70,7 @@ func TestKillWhileTheStoreFails(t *testing.T) {
 	if s := readStored(t, h.credentialsFile()); s.AccessToken != first {
 		t.Fatalf("the read-only store holds %s, not what it held before", s.AccessToken)
 	}
-	fs.writable()
+	h.open()
 	provider.SetFault(oauthtest.Fault{})
 	h.serve()
 	if token := h.token(); token == first || !provider.Live(token) {

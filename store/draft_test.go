@@ -1,0 +1,402 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+func init() {
+	// Takes a record, reserves its place, and waits to be killed.
+	roles["reserve"] = func(args []string) int {
+		s := openAny(args[0])
+		l, err := s.Lock(context.Background())
+		if err == nil {
+			err = l.Reserve(context.Background())
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		os.WriteFile(args[1], nil, 0o600)
+		time.Sleep(time.Hour)
+		return 0
+	}
+	// Writes a file in place, again and again.
+	roles["in place"] = func(args []string) int {
+		for n, _ := strconv.Atoi(args[1]); ; n++ {
+			if err := writeOver(args[0], inPlaceContent(n)); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+	}
+}
+
+// writeOver writes a file as a mount point is written.
+func writeOver(path string, data []byte) error {
+	d, err := prepareFile(path, len(data))
+	if err != nil {
+		return err
+	}
+	defer d.discard()
+	return d.writeInPlace(data, func() error { return nil })
+}
+
+// inPlaceContent is of another length each time, and of several pages.
+func inPlaceContent(n int) []byte {
+	return []byte(strings.Repeat(strconv.Itoa(n)+" ", 3000+n*7919%4000))
+}
+
+// A place that a look or a try can tell to be one where nothing can be saved, or where it would not last, is not reserved, and is left
+// as it was.
+func TestNotReserved(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		root bool                                 // as root there is nothing to find
+		seen bool                                 // a look is enough
+		make func(t *testing.T, dir string) Store // dir is an empty folder
+		want string
+	}{
+		{"the write lock is a file", true, true, func(t *testing.T, dir string) Store {
+			check(t, os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte(shared), 0o600))
+			check(t, os.WriteFile(filepath.Join(dir, ".storage-write.lock"), nil, 0o600))
+			return NewClaudeCode(dir)
+		}, ".storage-write.lock"},
+		{"a volume of Kubernetes", true, true, func(t *testing.T, dir string) Store {
+			check(t, os.Mkdir(filepath.Join(dir, "..2026_01_01"), 0o755))
+			check(t, os.WriteFile(filepath.Join(dir, "..2026_01_01", ".credentials.json"), []byte(shared), 0o600))
+			check(t, os.Symlink("..2026_01_01", filepath.Join(dir, "..data")))
+			check(t, os.Symlink("..data/.credentials.json", filepath.Join(dir, ".credentials.json")))
+			return NewClaudeCode(dir)
+		}, "Kubernetes"},
+		{"a folder in a volume of Kubernetes", true, true, func(t *testing.T, dir string) Store {
+			home := filepath.Join(dir, "..2026_01_01", "claude")
+			check(t, os.MkdirAll(home, 0o755))
+			check(t, os.WriteFile(filepath.Join(home, ".credentials.json"), []byte(shared), 0o600))
+			check(t, os.Symlink("..2026_01_01", filepath.Join(dir, "..data")))
+			check(t, os.Symlink("..data/claude", filepath.Join(dir, "claude")))
+			return NewClaudeCode(filepath.Join(dir, "claude"))
+		}, "Kubernetes"},
+		{"what is stored can't be read", true, false, func(t *testing.T, dir string) Store {
+			check(t, os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte("{ broken"), 0o600))
+			return NewClaudeCode(dir)
+		}, "JSON"},
+		{"the folder may not be written", false, true, func(t *testing.T, dir string) Store {
+			check(t, os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte(shared), 0o600))
+			check(t, os.Chmod(dir, 0o500))
+			t.Cleanup(func() { os.Chmod(dir, 0o700) })
+			return NewClaudeCode(dir)
+		}, "permission denied"},
+		{"our lock file is somebody else's", false, false, func(t *testing.T, dir string) Store {
+			check(t, os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte(shared), 0o600))
+			check(t, os.WriteFile(filepath.Join(dir, ".ccagent.lock"), nil, 0o400))
+			return NewClaudeCode(dir)
+		}, ".ccagent.lock"},
+		{"the folder of a store of ours may not be written", false, true, func(t *testing.T, dir string) Store {
+			s := NewFile(dir, "p")
+			mustSave(t, s, fakeRecord(1), Version{})
+			check(t, os.Chmod(dir, 0o500))
+			t.Cleanup(func() { os.Chmod(dir, 0o700) })
+			return s
+		}, "permission denied"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if !tt.root && os.Geteuid() == 0 {
+				t.Skip("modes don't stop root")
+			}
+			dir := t.TempDir()
+			s := tt.make(t, dir)
+			before := listing(t, dir)
+			if seen := Hindrance(s); (seen != nil) != tt.seen || tt.seen && !strings.Contains(seen.Error(), tt.want) {
+				t.Errorf("a look sees %v", seen)
+			}
+			l, err := s.Lock(t.Context())
+			check(t, err)
+			err = Reserve(t.Context(), "", s, l)
+			if protocol.CodeOf(err) == protocol.CodeInternal || !strings.Contains(fmt.Sprint(err), tt.want) {
+				t.Errorf("reserved, or %v", err)
+			}
+			check(t, l.Release())
+			if after := listing(t, dir); before != after {
+				t.Errorf("before:\n%s\nafter:\n%s", before, after)
+			}
+		})
+	}
+}
+
+// listing is all that is below dir but our lock files, a line each.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var list strings.Builder
+	check(t, filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if name := strings.TrimPrefix(path, dir); filepath.Base(name) != ".ccagent.lock" && name != "/p.lock" {
+			list.WriteString(name + "\n")
+		}
+		return err
+	}))
+	return list.String()
+}
+
+// For a store of our own a spill counts, as only we read it; in a home that is shared, only that.
+func TestReservedAsSpill(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("modes don't stop root")
+	}
+	dir, stateDir := t.TempDir(), t.TempDir()
+	claude := filepath.Join(dir, ".claude")
+	check(t, os.Mkdir(claude, 0o700))
+	check(t, os.WriteFile(filepath.Join(claude, ".credentials.json"), []byte(shared), 0o600))
+	ours := NewFile(filepath.Join(dir, "data"), "p")
+	mustSave(t, ours, fakeRecord(1), Version{})
+	for _, d := range []string{claude, filepath.Join(dir, "data")} {
+		check(t, os.Chmod(d, 0o500))
+		t.Cleanup(func() { os.Chmod(d, 0o700) })
+	}
+	for _, tt := range []struct {
+		st       Store
+		stateDir string
+		fails    bool
+	}{{ours, stateDir, false}, {ours, "", true}, {ours, claude, true}, {NewClaudeCode(claude), stateDir, true}} {
+		l, err := tt.st.Lock(t.Context())
+		check(t, err)
+		if err := Reserve(t.Context(), tt.stateDir, tt.st, l); (err != nil) != tt.fails {
+			t.Errorf("%s with %q: %v", tt.st.Place().Kind, tt.stateDir, err)
+		}
+		check(t, l.Release())
+	}
+	if left := names(t, filepath.Join(stateDir, "spill")); left != nil {
+		t.Errorf("left %v", left)
+	}
+}
+
+// Of whoever is killed with a reservation the next one takes the locks and removes the temporary file.
+func TestKilledWithReservation(t *testing.T) {
+	t.Parallel()
+	if _, ok := self(); !ok {
+		t.Skip("a dead owner is told by its age alone here: a minute each")
+	}
+	for _, name := range []string{".claude", "data"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), name)
+			s := seed(t, dir)
+			if c, ok := s.(*ClaudeCode); ok {
+				c.pace = quick
+			}
+			mark := filepath.Join(t.TempDir(), "reserved")
+			cmd := play(t, "reserve", dir, mark)
+			check(t, poll(t.Context(), time.Millisecond, 5*time.Millisecond, func() (bool, error) {
+				_, err := os.Stat(mark)
+				return err == nil, nil
+			}))
+			check(t, cmd.Process.Kill())
+			cmd.Wait()
+			if !strings.Contains(listing(t, dir), tempMark) {
+				t.Error("nothing was reserved")
+			}
+			if r, _ := mustLoad(t, s); count(r) != 0 {
+				t.Errorf("the record is %d", count(r))
+			}
+			setAge(t, dir) // the write lock has no owner file: it is free after a while only
+			check(t, increment(s))
+			clean(t, dir)
+		})
+	}
+}
+
+// While a provider is asked, Claude Code sees its write lock held, and touched.
+func TestReservationIsAlive(t *testing.T) {
+	t.Parallel()
+	dir, _ := claudeDir(t, shared)
+	s := NewClaudeCode(dir)
+	s.pace = quick
+	l, err := s.Lock(t.Context())
+	check(t, err)
+	check(t, l.Reserve(t.Context()))
+	lock := filepath.Join(dir, ".storage-write.lock")
+	old := time.Now().Add(-time.Hour)
+	check(t, os.Chtimes(lock, old, old))
+	check(t, poll(t.Context(), time.Millisecond, time.Millisecond, func() (bool, error) {
+		info, err := os.Stat(lock)
+		return err == nil && time.Since(info.ModTime()) < time.Minute, err
+	}))
+	_, v := mustLoad(t, s)
+	mustSave(t, s, newRecord(), v)
+	if _, err := os.Stat(lock); err == nil {
+		t.Error("the write lock is held after the save")
+	}
+	check(t, l.Release())
+}
+
+// A write in place leaves the file what it is, another name of it included, and nothing beside it.
+func TestWriteInPlace(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("fake ", 3000)
+	for _, tt := range []struct{ old, next string }{{"old", "new"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}, {"old", long}, {long, "new"}} {
+		dir := t.TempDir()
+		path, other := filepath.Join(dir, "file"), filepath.Join(t.TempDir(), "other")
+		check(t, os.WriteFile(path, []byte(tt.old), 0o600))
+		check(t, os.Link(path, other))
+		check(t, writeOver(path, []byte(tt.next)))
+		if contentOf(t, other) != tt.next {
+			t.Errorf("%.20q over %.20q: %.20q", tt.next, tt.old, contentOf(t, other))
+		}
+		if left := names(t, dir, "file"); left != nil {
+			t.Errorf("left %v", left)
+		}
+		err := errors.New("the lock was lost")
+		d, bad := prepareFile(path, 10)
+		check(t, bad)
+		if got := d.writeInPlace([]byte("another"), func() error { return err }); got == nil || contentOf(t, other) != tt.next {
+			t.Errorf("written without the lock: %v", got)
+		}
+		d.discard()
+		if left := names(t, dir, "file"); left != nil {
+			t.Errorf("left %v", left)
+		}
+	}
+}
+
+// Wherever a write in place was cut off, the file is read as the new content, and finished by whoever writes next. What somebody else
+// has written since is theirs.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ old, next string }{{"the old one", "the new one"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}} {
+		old, next := []byte(tt.old), []byte(tt.next)
+		padded := append(bytes.Clone(next), bytes.Repeat([]byte{filler}, max(0, len(old)-len(next)))...)
+		var states [][]byte // what a cut may leave
+		for cut := range len(padded) + 1 {
+			states = append(states, append(bytes.Clone(padded[:cut]), old[min(cut, len(old)):]...))
+			late := append(bytes.Clone(old[:min(cut, len(old))]), make([]byte, max(0, cut-len(old)))...) // the later page came first
+			states = append(states, append(late, padded[cut:]...))
+		}
+		states = append(states, next)
+		for _, state := range states {
+			path := cutOff(t, old, next, state)
+			got, err := readFile(path)
+			check(t, err)
+			if !bytes.Equal(got, next) {
+				t.Fatalf("%q over %q, cut at %q: read as %q", next, old, state, got)
+			}
+			check(t, finish(path))
+			if contentOf(t, path) != tt.next || hasUnfinished(path) {
+				t.Fatalf("%q over %q, cut at %q: finished as %q", next, old, state, contentOf(t, path))
+			}
+		}
+		for _, foreign := range []string{"something else of theirs", "x", tt.next + tt.old + "!"} {
+			path := cutOff(t, old, next, []byte(foreign))
+			got, err := readFile(path)
+			check(t, err)
+			check(t, finish(path))
+			if string(got) != foreign || contentOf(t, path) != foreign || hasUnfinished(path) {
+				t.Errorf("%q over %q: another's %q became %q, %q", next, old, foreign, got, contentOf(t, path))
+			}
+		}
+	}
+}
+
+// cutOff makes a file that holds state, with the spill of a write of next over old.
+func cutOff(t *testing.T, old, next, state []byte) (path string) {
+	path = filepath.Join(t.TempDir(), "file")
+	check(t, os.WriteFile(path, state, 0o600))
+	check(t, os.WriteFile(spillOf(path), bytes.Join([][]byte{spillHead(len(old), len(next)), old, next}, nil), 0o600))
+	return path
+}
+
+// A spill that is not whole is none.
+func TestBrokenSpillOfWrite(t *testing.T) {
+	t.Parallel()
+	for _, spill := range []string{"", "ccagent-unfinished 1 3 3\noldne", "ccagent-unfinished 1 -3 6\nnew", "ccagent-unfinished 2 3 3\noldnew", "{}"} {
+		path := cutOff(t, nil, nil, []byte("old"))
+		check(t, os.WriteFile(spillOf(path), []byte(spill), 0o600))
+		got, err := readFile(path)
+		check(t, err)
+		check(t, finish(path))
+		if string(got) != "old" || contentOf(t, path) != "old" || hasUnfinished(path) {
+			t.Errorf("%q: read %q", spill, got)
+		}
+	}
+}
+
+// The next load that takes the record's lock finishes what was cut off, in every store that is a file.
+func TestCutOffIsBroughtHome(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{".claude", "data"} {
+		dir := filepath.Join(t.TempDir(), name)
+		s := seed(t, dir)
+		_, v := mustLoad(t, s)
+		path := fileOf(s)
+		old := contentOf(t, path)
+		mustSave(t, s, numbered("1"), v)
+		next := contentOf(t, path)
+		check(t, os.WriteFile(path, []byte(next[:len(next)/2]+old[len(next)/2:]), 0o600))
+		check(t, os.WriteFile(spillOf(path), bytes.Join([][]byte{spillHead(len(old), len(next)), []byte(old), []byte(next)}, nil), 0o600))
+		stateDir := t.TempDir()
+		if r, _ := mustLoad(t, s); count(r) != 1 || !Spilled(stateDir, s) {
+			t.Errorf("%s: record %d before it is brought home, spilled %v", name, count(r), Spilled(stateDir, s))
+		}
+		l, err := s.Lock(t.Context())
+		check(t, err)
+		_, err = Recover(t.Context(), stateDir, s)
+		check(t, err)
+		check(t, l.Release())
+		if contentOf(t, path) != next || Spilled(stateDir, s) {
+			t.Errorf("%s: it was not finished", name)
+		}
+		clean(t, dir)
+	}
+}
+
+// Killed at any moment, a writer in place leaves the old content or the new.
+func TestInPlaceKilledAnywhere(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	check(t, os.WriteFile(path, inPlaceContent(0), 0o600))
+	last := 0
+	now := func() (int, error) {
+		b, err := readFile(path)
+		if err != nil {
+			return 0, err
+		}
+		digits, _, _ := strings.Cut(string(b), " ")
+		n, err := strconv.Atoi(digits)
+		if err == nil && !bytes.Equal(b, inPlaceContent(n)) {
+			err = fmt.Errorf("%d is not whole", n)
+		}
+		return n, err
+	}
+	for range 40 {
+		cmd := play(t, "in place", path, strconv.Itoa(last+1))
+		check(t, poll(t.Context(), time.Millisecond, time.Millisecond, func() (bool, error) {
+			b, err := os.ReadFile(path) // while it is written, anything may be read
+			return err == nil && !bytes.HasPrefix(b, []byte(strconv.Itoa(last)+" ")), err
+		}))
+		time.Sleep(rand.N(3 * time.Millisecond)) // the moment; nothing below depends on which it is
+		check(t, cmd.Process.Kill())
+		cmd.Wait()
+		n, err := now()
+		check(t, err)
+		if n < last {
+			t.Fatalf("went back from %d to %d", last, n)
+		}
+		last = n
+	}
+	check(t, writeOver(path, []byte("done")))
+	if left := names(t, filepath.Dir(path), "file"); left != nil {
+		t.Errorf("left %v", left)
+	}
+}

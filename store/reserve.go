@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Reserve sees to it that the record which a renewal of st is about to bring has a place, before the refresh token is sent that is spent
+// by it. lock is st's, which the caller holds; nil where there was nothing to lock.
+//
+// In a home that other programs share, only that home counts: they would find the spent token there. A record in a store of our own may
+// be left as a spill in the state directory instead ("": there is none), which only we read.
+//
+// Errors are those of [Lock.Reserve].
+func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
+	err := error(&protocol.Error{Code: protocol.CodeStorage, Message: st.Place().Location + " can't be locked"})
+	if lock != nil {
+		err = lock.Reserve(ctx)
+	}
+	if err != nil && !isShared(st) && errors.Is(err, protocol.ErrStorage) && spillable(stateDir) {
+		return nil
+	}
+	if err != nil {
+		return &protocol.Error{Code: protocol.CodeOf(err), Message: "not renewed, because the new token could not be saved: " + err.Error(),
+			Hint: protocol.HintOf(err)}
+	}
+	return nil
+}
+
+// isShared reports whether other programs keep their sign-in in st.
+func isShared(st Store) bool { return st.Place().Kind == "claude-code" }
+
+// spillable reports whether a record could be left in the state directory.
+func spillable(stateDir string) bool {
+	if stateDir == "" {
+		return false
+	}
+	dir := filepath.Join(stateDir, "spill")
+	if makeFolder(dir) != nil {
+		return false
+	}
+	d, err := makeDraft(filepath.Join(dir, "trial"), rand.Text(), spare)
+	if err != nil {
+		return false
+	}
+	d.discard()
+	return true
+}
+
+// Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It locks and
+// changes nothing.
+func Hindrance(st Store) error {
+	if c, ok := st.(*ClaudeCode); ok {
+		if info, err := os.Lstat(c.writeLock()); err == nil && !info.IsDir() {
+			return storageError("locking", c.writeLock(), unix.ENOTDIR)
+		}
+	}
+	if path := fileOf(st); path != "" {
+		return replaceable(path)
+	}
+	return nil
+}
+
+// fileOf is the file that the record of st is written to, "" where it is none or can't be told.
+func fileOf(st Store) string {
+	if f, ok := st.(interface{ file() string }); ok {
+		return f.file()
+	}
+	return ""
+}
+
+func (s *ClaudeCode) file() string {
+	file, _, err := s.paths()
+	if err != nil || s.chain != nil {
+		return ""
+	}
+	return file
+}
+
+func (s *own) file() string {
+	switch m := s.medium.(type) {
+	case file:
+		return string(m)
+	case sealed:
+		return string(m.file)
+	}
+	return ""
+}

@@ -1,0 +1,233 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mountFile mounts one file over another, as a container has it, and returns the file that it comes from.
+func mountFile(t *testing.T, from, over string, readOnly bool) {
+	t.Helper()
+	needRoot(t)
+	if err := unix.Mount(from, over, "", unix.MS_BIND, ""); err != nil {
+		t.Fatalf("mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(over, unix.MNT_DETACH); err != nil && err != unix.EINVAL { // not mounted any more
+			t.Error(err)
+		}
+	})
+	if readOnly {
+		remountReadOnly(t, over)
+	}
+}
+
+func remountReadOnly(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatalf("remount: %v", err)
+	}
+}
+
+// nothingBeside fails if a write has left anything in the folder.
+func nothingBeside(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), "ccagent-") || strings.HasSuffix(e.Name(), ".tmp") || e.Name() == ".storage-write.lock" {
+			t.Errorf("left behind: %s", e.Name())
+		}
+	}
+}
+
+// A single file mounted into a container can't be replaced. It is written in place, so that the host has the new sign-in, and everything
+// else that was in it.
+func TestFileMounted(t *testing.T) {
+	needRoot(t)
+	for name, from := range map[string]string{"from another folder": "host.json", "from the same folder": ".claude/host.json"} {
+		t.Run(name, func(t *testing.T) {
+			h, provider := newSignedIn(t, time.Hour)
+			h.signIn(expired(provider.Issue()))
+			file := h.credentialsFile()
+			h.write(from, h.read(".claude/.credentials.json"))
+			h.write(".claude/.credentials.json", "")
+			mountFile(t, h.path(from), file, false)
+
+			h.serve()
+			for range 3 {
+				token := h.token()
+				if got := readStored(t, h.path(from)).AccessToken; got != token || !provider.Live(token) {
+					t.Fatalf("the host has %s, and the token is %s", got, token)
+				}
+				h.ccagent("refresh").must(t)
+			}
+			if p := h.profile("claude"); p.State != "live" {
+				t.Errorf("status %+v", p)
+			}
+			checkSignIn(t, h.path(from), provider)
+			nothingBeside(t, filepath.Dir(file))
+			h.ccagent("stop").must(t)
+
+			// A view of it, and a sign-out.
+			h.ccagent("guard", "claude-code", "--store", "file").must(t)
+			if s := readStored(t, h.path(from)); s.RefreshToken != "" || !provider.Live(s.AccessToken) {
+				t.Errorf("guarded, the host's file holds %+v", s)
+			}
+			h.ccagent("refresh").must(t)
+			if s := readStored(t, h.path(from)); s.RefreshToken != "" || s.AccessToken != h.token() {
+				t.Errorf("the view was not kept fresh: %+v", s)
+			}
+			h.ccagent("guard", "claude-code", "--undo").must(t)
+			h.ccagent("refresh").must(t)
+			checkSignIn(t, h.path(from), provider)
+			h.ccagent("logout", "--yes").must(t)
+			if strings.Contains(h.read(from), "refreshToken") || !strings.Contains(h.read(from), "mcpOAuth") {
+				t.Errorf("signed out, the host's file holds %s", h.read(from))
+			}
+			nothingBeside(t, filepath.Dir(file))
+		})
+	}
+}
+
+// Where the new sign-in can't be saved the refresh token is not spent: the token serves while it lives, and status and doctor say all the
+// while what is wrong. Then exit 8 says it. Once it is mended, the next request renews.
+func TestNotRenewedWhereNotSaved(t *testing.T) {
+	needRoot(t)
+	for _, test := range []struct {
+		name string
+		hurt func(t *testing.T, h *home) (mend func())
+		want string
+		seen bool // by a look, long before
+	}{
+		{"the file is mounted read-only", func(t *testing.T, h *home) func() {
+			h.write("host.json", h.read(".claude/.credentials.json"))
+			mountFile(t, h.path("host.json"), h.credentialsFile(), true)
+			return func() { unix.Mount("", h.credentialsFile(), "", unix.MS_BIND|unix.MS_REMOUNT, "") }
+		}, "mounted", true},
+		{"the mounted file was replaced where it comes from", func(t *testing.T, h *home) func() {
+			h.write("host.json", h.read(".claude/.credentials.json"))
+			mountFile(t, h.path("host.json"), h.credentialsFile(), false)
+			if err := os.Remove(h.path("host.json")); err != nil {
+				t.Fatal(err)
+			}
+			return func() { unix.Unmount(h.credentialsFile(), unix.MNT_DETACH) }
+		}, "another file", true},
+		{"the folder is read-only", func(t *testing.T, h *home) func() {
+			mountFile(t, h.path(".claude"), h.path(".claude"), true)
+			return func() { unix.Mount("", h.path(".claude"), "", unix.MS_BIND|unix.MS_REMOUNT, "") }
+		}, "read-only", true},
+		{"a volume of Kubernetes", func(t *testing.T, h *home) func() {
+			h.write(".claude/..2026_01_01/.credentials.json", h.read(".claude/.credentials.json"))
+			os.Remove(h.credentialsFile())
+			if err := os.Symlink("..data/.credentials.json", h.credentialsFile()); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("..2026_01_01", h.path(".claude/..data")); err != nil {
+				t.Fatal(err)
+			}
+			return func() {
+				data := h.read(".claude/.credentials.json")
+				os.Remove(h.credentialsFile())
+				h.write(".claude/.credentials.json", data)
+			}
+		}, "Kubernetes", true},
+		{"the write lock is a file", func(t *testing.T, h *home) func() {
+			h.write(".claude/.storage-write.lock", "")
+			return func() { os.Remove(h.path(".claude/.storage-write.lock")) }
+		}, ".storage-write.lock", true},
+		{"a refresh lock is a file", func(t *testing.T, h *home) func() {
+			h.write(".claude/.oauth_refresh.lock", "")
+			return func() { os.Remove(h.path(".claude/.oauth_refresh.lock")) }
+		}, ".oauth_refresh.lock", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h, provider := newSignedIn(t, time.Hour)
+			h.signIn(provider.Issue())
+			mend := test.hurt(t, h)
+			h.serve()
+			first := h.token()
+			if test.seen {
+				if r := h.ccagent("status"); !strings.Contains(r.stdout, test.want) {
+					t.Errorf("status does not say it:\n%s", r.stdout)
+				}
+				if r := h.ccagent("doctor"); r.exit == 0 || !strings.Contains(r.stdout, test.want) {
+					t.Errorf("doctor does not say it:\n%s", r.stdout)
+				}
+			}
+			h.ccagent("refresh").fails(t, 8, test.want)
+			if token := h.token(); token != first {
+				t.Errorf("token %s, want the old one while it lives", token)
+			}
+			if r := h.ccagent("status"); !strings.Contains(r.stdout, test.want) {
+				t.Errorf("status does not say it:\n%s", r.stdout)
+			}
+			h.ccagent("stop").must(t)
+			if n := provider.Counts(); n.Requests != 0 {
+				t.Fatalf("%+v: the provider was asked", n)
+			}
+
+			mend()
+			h.serve()
+			h.ccagent("refresh").must(t)
+			if token := h.token(); token == first || !provider.Live(token) {
+				t.Errorf("mended, the token is %s", token)
+			}
+			checkSignIn(t, h.credentialsFile(), provider)
+		})
+	}
+}
+
+// An expired token in a place that can't be written is exit 8, with the reason and the mend.
+func TestExpiredWhereNotSaved(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	h.signIn(expired(provider.Issue()))
+	h.write(".claude/.storage-write.lock", "")
+	r := h.helper()
+	r.fails(t, 8, ".storage-write.lock")
+	if !strings.Contains(r.stderr, "hint: move away what is in the way") || provider.Counts().Requests != 0 {
+		t.Errorf("%s, %+v", r.stderr, provider.Counts())
+	}
+	os.Remove(h.path(".claude/.storage-write.lock"))
+	wait(t, "a renewal", func() bool { return h.helper().exit == 0 }) // a failure stands for a second
+	if token := h.token(); !provider.Live(token) {
+		t.Error("mended, the token is dead")
+	}
+	checkSignIn(t, h.credentialsFile(), provider)
+}
+
+// A store of ours in a folder that can't be written is renewed as long as a spill elsewhere can take the record, and comes home.
+func TestSpilledWhereOurOwnIsReadOnly(t *testing.T) {
+	needRoot(t)
+	h, provider := newSignedIn(t, time.Hour)
+	h.ccagent("move", "claude", "file", "--force").must(t)
+	h.ccagent("stop").must(t)
+	data := h.path(".local/share/ccagent")
+	mountFile(t, data, data, true)
+	h.serve()
+	first := h.token()
+	h.ccagent("refresh")
+	token := h.token()
+	if token == first || !provider.Live(token) {
+		t.Fatal("not renewed")
+	}
+	if p := h.profile("claude"); p.State != "unsaved" {
+		t.Errorf("status %+v", p)
+	}
+	if err := unix.Mount("", data, "", unix.MS_BIND|unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the record to be saved", func() bool { return h.profile("claude").State == "live" })
+	if n := provider.Counts(); n.Requests != 1 || n.Reuses != 0 {
+		t.Errorf("%+v", n)
+	}
+}
