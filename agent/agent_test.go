@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -705,6 +706,10 @@ func TestHome(t *testing.T) {
 			return c, nil
 		}
 	})
+	spelling := "" // no difference
+	if runtime.GOOS == "darwin" {
+		spelling = "CLAUDE_CONFIG_DIR"
+	}
 	for _, tc := range []struct {
 		name, profile string
 		home          protocol.Home
@@ -712,9 +717,12 @@ func TestHome(t *testing.T) {
 	}{
 		{"says nothing", "claude", protocol.Home{}, ""},
 		{"the same", "claude", ours, ""},
-		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, ""},
+		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, spelling},
 		{"the same, written differently", "claude", protocol.Home{Home: ours.Home + "/"}, ""},
-		{"relative, so as good as unset", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "here", ClaudeConfigDir: "there"}, ""},
+		{"relative, so as good as unset", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "here"}, ""},
+		{"a Claude Code that depends on the folder", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: ".claude"}, "CLAUDE_CONFIG_DIR"},
+		{"a tilde that no shell expanded", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "~/.claude"}, "CLAUDE_CONFIG_DIR"},
+		{"a tilde that no shell expanded, settled by config_dir", "settled", protocol.Home{Home: ours.Home, ClaudeConfigDir: "~/.claude"}, ""},
 		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
 		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
 		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},

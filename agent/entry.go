@@ -131,7 +131,7 @@ func (e *entry) busy() bool {
 	return e.flight != nil
 }
 
-// followsClaudeDir reports whether CLAUDE_CONFIG_DIR decides which record this is.
+// followsClaudeDir reports whether the environment of Claude Code decides which record this is.
 func (e *entry) followsClaudeDir() bool {
 	p := e.profile.Load()
 	return p.Provider == "claude" && p.ConfigDir == "" && (p.Store == "auto" || p.Store == "claude-code")

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"path"
+	"runtime"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -25,11 +26,20 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if e == nil || !e.followsClaudeDir() {
 		return nil
 	}
-	return differ("CLAUDE_CONFIG_DIR", or(theirs.ClaudeConfigDir, theirs.Home, ".claude"), or(ours.ClaudeConfigDir, ours.Home, ".claude"),
-		fmt.Sprintf("say in config.toml which one the profile means: config_dir in [profiles.%s]", e.name()))
+	for _, dir := range []string{theirs.ClaudeConfigDir, ours.ClaudeConfigDir} {
+		if err := protocol.CheckClaudeDir("CLAUDE_CONFIG_DIR", dir); err != nil {
+			return err
+		}
+	}
+	theirDir, ourDir := or(theirs.ClaudeConfigDir, theirs.Home, ".claude"), or(ours.ClaudeConfigDir, ours.Home, ".claude")
+	if runtime.GOOS == "darwin" { // the Keychain has an item for each spelling
+		theirDir, ourDir = theirs.ClaudeConfigDir, ours.ClaudeConfigDir
+	}
+	return differ("CLAUDE_CONFIG_DIR", theirDir, ourDir, fmt.Sprintf(
+		"say in config.toml which one the profile means: config_dir in [profiles.%s]\nCLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set", e.name()))
 }
 
-// or is the setting, or its default below the home; a relative path counts as unset, here as where it is used.
+// or is the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.
 func or(value, home, below string) string {
 	if !path.IsAbs(value) {
 		value = path.Join(home, below)

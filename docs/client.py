@@ -20,9 +20,12 @@ def unpack(fields):  # the first string, and the rest
 run, tmp = os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR") or "/tmp"  # §2.1
 folder = os.path.join(run, "ccagent") if run.startswith("/") else f"{tmp.rstrip('/')}/ccagent-{os.geteuid()}"
 path = os.environ.get("CCAGENT_SOCK") or folder + "/agent.sock"
-home = ["HOME", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR"] if path == folder + "/agent.sock" else ["", "", ""]  # §4.1
+claude = os.environ.get("CLAUDE_SECURESTORAGE_CONFIG_DIR", os.environ.get("CLAUDE_CONFIG_DIR", ""))
+if claude and not claude.startswith("/"):  # §4.1
+    fail(2, "the folder of Claude Code is not an absolute path")
+home = [os.environ.get("HOME", ""), os.environ.get("XDG_CONFIG_HOME", ""), claude] if path == folder + "/agent.sock" else ["", "", ""]
 request = pack("".join(sys.argv[1:2])) + struct.pack(">QBB", 0, 0, 0) + pack("")  # §4.2
-request += b"".join(pack(os.environ.get(name, "")) for name in home)
+request += b"".join(pack(place) for place in home)
 try:
     folder, sock = os.lstat(os.path.dirname(path)), os.lstat(path)  # §2.2
     if not stat.S_ISDIR(folder.st_mode) or folder.st_mode & 0o077 or {folder.st_uid, sock.st_uid} != {os.geteuid()}:

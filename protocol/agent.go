@@ -35,7 +35,7 @@ type Agent interface {
 type Home struct {
 	Home            string // $HOME
 	XDGConfigHome   string // $XDG_CONFIG_HOME, "" when unset
-	ClaudeConfigDir string // $CLAUDE_CONFIG_DIR, "" when unset
+	ClaudeConfigDir string // the folder of Claude Code's credentials as it is spelled, "" for .claude in Home: see ClaudeDir
 }
 
 // TokenRequest asks for a token.

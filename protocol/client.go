@@ -48,9 +48,13 @@ const (
 func NewClient(path string) *Client { return &Client{path: path} }
 
 // ClientFromEnv returns a client of this environment's agent (see [SocketPath]). On the default path it sends the
-// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]).
+// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]). On any path, an environment of which
+// nobody can tell whose account it means is refused: see [CheckClaudeDir].
 func ClientFromEnv(start bool) (*Client, error) {
 	path, isDefault, err := SocketPath()
+	if err == nil {
+		_, err = ClaudeDir(os.LookupEnv)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +374,7 @@ func noAgent(path string) error {
 
 func tooLarge() error {
 	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes",
-		Hint: "a sign-in may have 60000 bytes or so; HOME, XDG_CONFIG_HOME and CLAUDE_CONFIG_DIR are a part of each request"}
+		Hint: "a sign-in may have 60000 bytes or so; HOME, XDG_CONFIG_HOME and the folder of Claude Code are a part of each request"}
 }
 
 // clientError gives what went wrong on this side of the socket a code.

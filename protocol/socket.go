@@ -176,11 +176,12 @@ func quotePath(path string) string {
 	return strconv.Quote(path)
 }
 
-// HomeFromEnv returns the home of this process's environment (§4.1).
+// HomeFromEnv returns the home of this process's environment (§4.1), as it is: see [ClaudeDir].
 func HomeFromEnv() Home {
+	claude, _ := ClaudeDir(os.LookupEnv)
 	return Home{
 		Home:            os.Getenv("HOME"),
 		XDGConfigHome:   os.Getenv("XDG_CONFIG_HOME"),
-		ClaudeConfigDir: os.Getenv("CLAUDE_CONFIG_DIR"),
+		ClaudeConfigDir: claude,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -26,17 +27,28 @@ type ClaudeCode struct {
 
 var _ Store = (*ClaudeCode)(nil)
 
-// NewClaudeCode returns the store of that Claude Code directory, an absolute path; see CLAUDE_CONFIG_DIR.
+// NewClaudeCode returns the store of the directory with Claude Code's credentials, an absolute path (see [protocol.ClaudeDir]); with any
+// other path all of its methods fail with ErrConfig. On macOS the spelling counts, for it names the item of the Keychain.
 func NewClaudeCode(configDir string) *ClaudeCode {
-	s := &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace}
-	s.chain = systemKeychain(s.dir)
-	return s
+	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace, chain: systemKeychain(configDir)}
 }
 
 func (s *ClaudeCode) path() string { return filepath.Join(s.dir, ".credentials.json") }
 
+// placed fails if nobody can tell where the directory is.
+func (s *ClaudeCode) placed() error {
+	if filepath.IsAbs(s.dir) {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("the Claude Code directory is not an absolute path: %q", s.dir),
+		Hint: "name it by its whole path: no ~ is expanded here"}
+}
+
 // paths returns where the file really is and our lock beside it: the same for every name that leads there.
 func (s *ClaudeCode) paths() (file, lock string, err error) {
+	if err := s.placed(); err != nil {
+		return "", "", err
+	}
 	file, err = target(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", "", &protocol.Error{
@@ -124,6 +136,9 @@ func (at spot) remove(ctx context.Context, check func() error) error {
 const growth = 64
 
 func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
+	if err := s.placed(); err != nil {
+		return Record{}, Version{}, err
+	}
 	src, _, err := s.read(ctx, s.path())
 	if err != nil {
 		return Record{}, Version{}, err
@@ -152,6 +167,9 @@ func (r Record) isClaudeStub(err error) bool { return errors.Is(err, protocol.Er
 
 func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version, error) {
 	var saved Version
+	if err := s.placed(); err != nil {
+		return saved, err
+	}
 	if base == (Version{}) {
 		if err := makeFolder(s.dir); err != nil {
 			return saved, err

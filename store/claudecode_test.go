@@ -331,3 +331,28 @@ func TestExpiresBefore(t *testing.T) {
 		}
 	}
 }
+
+// TestClaudeCodeSomewhere: of a path that is not absolute nobody can tell where it leads, so nothing is read or made there.
+func TestClaudeCodeSomewhere(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"~/.claude-work", "work", ".", ""} {
+		if err := os.MkdirAll(dir+"/", 0o700); dir != "" && err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, ".credentials.json"), []byte(shared), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := NewClaudeCode(dir)
+		_, _, err := s.Load(t.Context())
+		wantIs(t, err, protocol.ErrConfig)
+		_, err = s.Save(t.Context(), fakeRecord(1), Version{})
+		wantIs(t, err, protocol.ErrConfig)
+		_, err = s.Lock(t.Context())
+		wantIs(t, err, protocol.ErrConfig)
+		wantIs(t, s.Delete(t.Context(), Version{}), protocol.ErrConfig)
+		wantIs(t, s.View(t.TempDir()).Restore(t.Context(), fakeRecord(1)), protocol.ErrConfig)
+		if left, err := os.ReadFile(filepath.Join(dir, ".credentials.json")); string(left) != shared {
+			t.Errorf("%q: %s, %v", dir, left, err)
+		}
+	}
+}

@@ -30,8 +30,9 @@ type keychain struct {
 	services []string
 }
 
-// claudeServices returns the names of the item for a Claude Code directory. Claude Code adds a digest of the path when
-// CLAUDE_CONFIG_DIR is set, be it to where it would look anyway.
+// claudeServices returns the names of the item for a directory of Claude Code's credentials. Claude Code adds a digest of the path, spelled
+// as it is in the variable that names it (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else CLAUDE_CONFIG_DIR; read in the source of
+// 2.1.330), be it to where it would look anyway, and none where no variable names one. A trailing slash makes another item.
 func claudeServices(configDir, home string) ([]string, error) {
 	const name = "Claude Code-credentials"
 	// It digests the composed form (NFC). Paths that need no composing are all but those of old disks.
@@ -48,6 +49,16 @@ func claudeServices(configDir, home string) ([]string, error) {
 		return []string{name, digested}, nil
 	}
 	return []string{digested}, nil
+}
+
+// servicesFor is claudeServices where the variable of the environment is known: of one that names this very directory the item has the digest,
+// and the one without it is another sign-in.
+func servicesFor(configDir, home, variable string) ([]string, error) {
+	services, err := claudeServices(configDir, home)
+	if err == nil && variable == configDir {
+		services = services[len(services)-1:]
+	}
+	return services, err
 }
 
 // loginKeychain is the file of the Keychain that new items go to unless a person has chosen another.

@@ -19,7 +19,11 @@ func systemKeychain(configDir string) func() (*keychain, error) {
 			account = u.Username
 		}
 		home := os.Getenv("HOME")
-		services, err := claudeServices(configDir, home)
+		variable, err := protocol.ClaudeDir(os.LookupEnv)
+		if err != nil {
+			return nil, err
+		}
+		services, err := servicesFor(configDir, home, variable)
 		return &keychain{program: "/usr/bin/security", account: account, database: loginKeychain(home), services: services}, err
 	}
 }

@@ -303,3 +303,21 @@ func TestKeychainIsWatched(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestServicesFor: the item is named for the folder as the variable spells it, and the name without a digest is that of no variable.
+func TestServicesFor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ dir, variable, want string }{
+		{"/Users/alice/.claude", "", "[Claude Code-credentials Claude Code-credentials-5ac5e874]"},
+		{"/Users/alice/.claude", "/Users/alice/.claude", "[Claude Code-credentials-5ac5e874]"},
+		{"/Users/alice/.claude", "/Users/alice/.claude-work", "[Claude Code-credentials Claude Code-credentials-5ac5e874]"},
+		{"/Users/alice/.claude-work", "/Users/alice/.claude-work", "[Claude Code-credentials-be865d75]"},
+		{"/Users/alice/.claude-work/", "/Users/alice/.claude-work/", "[Claude Code-credentials-95672096]"},
+		{"/Users/alice//.claude", "/Users/alice//.claude", "[Claude Code-credentials-fd01006c]"},
+	} {
+		got, err := servicesFor(tt.dir, "/Users/alice", tt.variable)
+		if err != nil || fmt.Sprint(got) != tt.want {
+			t.Errorf("%s with the variable %q: %v, %v", tt.dir, tt.variable, got, err)
+		}
+	}
+}

@@ -268,7 +268,7 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
 	}
-	if account := claudeAccount(e.settings.ConfigDir); stub && account != "" {
+	if account := e.claudeAccount(); stub && account != "" {
 		// Emptied while no agent ran, it may have been another person's sign-in.
 		asking, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()

@@ -90,7 +90,7 @@ func (e *errand) openKind(kind string) (store.Store, error) {
 		return store.NewEncrypted(e.settings.DataDir, e.settings.Name, identity), err
 	case "claude-code":
 		if e.settings.ConfigDir == "" {
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set, so Claude Code's directory is not known",
+			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set to an absolute path, so Claude Code's directory is not known",
 				Hint: "set HOME, or config_dir in config.toml"}
 		}
 		return store.NewClaudeCode(e.settings.ConfigDir), nil

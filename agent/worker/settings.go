@@ -11,10 +11,14 @@ type Settings struct {
 	Name      string `json:"name"`
 	Provider  string `json:"provider"`             // claude, oidc, oauth2, static, command
 	Store     string `json:"store"`                // auto, claude-code, file, keyring, encrypted, memory
-	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute; "" when HOME is unknown
+	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute, as it was spelled; "" when HOME is unknown
 	DataDir   string `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
 	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
 	Identity  string `json:"identity,omitempty"`   // of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
+
+	// AccountFile is where Claude Code says who is signed in, absolute, where its settings are in another directory than its
+	// credentials; "": in or beside ConfigDir.
+	AccountFile string `json:"account_file,omitempty"`
 
 	Views  []string `json:"views,omitempty"`   // anthropic-sdk, claude-code: who else reads the token
 	SDKDir string   `json:"sdk_dir,omitempty"` // of view anthropic-sdk: the SDKs' configuration directory, absolute

@@ -119,7 +119,7 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 		}
 	}
 	// While no agent ran another person may have signed in, whose sign-in it was that was emptied.
-	if account := claudeAccount(e.settings.ConfigDir); e.job.Base == (job.Version{}) && account != "" && account != who.Account {
+	if account := e.claudeAccount(); e.job.Base == (job.Version{}) && account != "" && account != who.Account {
 		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
 			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
@@ -166,10 +166,15 @@ func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, 
 }
 
 // claudeAccount is the id of the account that is signed in by what Claude Code keeps in its settings, "" where they say nothing.
-func claudeAccount(configDir string) string {
+func (e *errand) claudeAccount() string {
 	var newest time.Time
 	var account string
-	for _, path := range []string{configDir + ".json", filepath.Join(configDir, ".claude.json")} { // the second with CLAUDE_CONFIG_DIR
+	dir := filepath.Clean(e.settings.ConfigDir)
+	paths := []string{dir + ".json", filepath.Join(dir, ".claude.json")} // the second with CLAUDE_CONFIG_DIR
+	if e.settings.AccountFile != "" {
+		paths = []string{e.settings.AccountFile}
+	}
+	for _, path := range paths {
 		info, err := os.Stat(path)
 		if err != nil || info.ModTime().Before(newest) {
 			continue

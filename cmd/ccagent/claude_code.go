@@ -9,19 +9,58 @@ import (
 	"syscall"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // What Claude Code itself has and reads: its directory, its sign-in, its settings, its environment.
 
-// claudeDir is the directory that Claude Code itself uses in this environment, "" when HOME says nothing.
+// claudeFolder is the folder of Claude Code's credentials as this environment spells it, "" for the default one: see protocol.ClaudeDir.
+func (e environ) claudeFolder() (string, error) {
+	return protocol.ClaudeDir(func(name string) (string, bool) {
+		value := e(name)
+		if value != "" {
+			return value, true
+		}
+		_, set := os.LookupEnv(name) // an environ does not tell what is set and empty from what is not set
+		return "", set
+	})
+}
+
+// claudeDir is the directory with the credentials that Claude Code itself uses in this environment, spelled as it is there. "" is one that
+// can't be told, because HOME says nothing, or because a variable is none that loadConfig takes.
 func (e environ) claudeDir() string {
-	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
-		return filepath.Clean(dir)
-	}
-	if home := e("HOME"); filepath.IsAbs(home) {
+	dir, err := e.claudeFolder()
+	if home := e("HOME"); err == nil && dir == "" && filepath.IsAbs(home) {
 		return filepath.Join(home, ".claude")
 	}
-	return ""
+	if err != nil {
+		return ""
+	}
+	return dir
+}
+
+// claudeSettingsDir is the directory with Claude Code's settings, which are in another one than the credentials where
+// CLAUDE_SECURESTORAGE_CONFIG_DIR is set.
+func (e environ) claudeSettingsDir() (string, error) {
+	dir := e("CLAUDE_CONFIG_DIR")
+	if err := protocol.CheckClaudeDir("CLAUDE_CONFIG_DIR", dir); err != nil {
+		return "", err
+	}
+	switch home := e("HOME"); {
+	case dir != "":
+		return filepath.Clean(dir), nil
+	case filepath.IsAbs(home):
+		return filepath.Join(home, ".claude"), nil
+	}
+	return "", noHome
+}
+
+// claudeAccounts is the file in which Claude Code says who is signed in, beside its settings.
+func (e environ) claudeAccounts() string {
+	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, ".claude.json")
+	}
+	return filepath.Join(e("HOME"), ".claude.json")
 }
 
 // claudeDirOf is the profile's Claude Code directory, "" where it has none.
@@ -44,7 +83,11 @@ type claudeSettings struct {
 
 // readClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.
 func readClaudeSettings(env environ) (claudeSettings, error) {
-	settings := claudeSettings{path: filepath.Join(env.claudeDir(), "settings.json")}
+	dir, err := env.claudeSettingsDir()
+	if err != nil {
+		return claudeSettings{path: "settings.json"}, err
+	}
+	settings := claudeSettings{path: filepath.Join(dir, "settings.json")}
 	f, err := os.OpenFile(settings.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return settings, err

@@ -312,13 +312,17 @@ func (d *document) fault(line int, format string, args ...any) error {
 
 // resolve checks what the document says and fills in what it does not.
 func (d *document) resolve(env environ) (agent.Config, error) {
+	claude, err := env.claudeFolder()
 	config := agent.Config{
 		Default: d.DefaultProfile,
 		Home: protocol.Home{
 			Home:            env("HOME"),
 			XDGConfigHome:   env("XDG_CONFIG_HOME"),
-			ClaudeConfigDir: env("CLAUDE_CONFIG_DIR"),
+			ClaudeConfigDir: claude,
 		},
+	}
+	if err != nil {
+		return config, err
 	}
 	for _, event := range d.LockOn {
 		switch {
@@ -449,5 +453,5 @@ func (s *profileSettings) sharedDir() string {
 	if real, err := filepath.EvalSymlinks(s.ConfigDir); err == nil {
 		return real
 	}
-	return s.ConfigDir
+	return filepath.Clean(s.ConfigDir)
 }

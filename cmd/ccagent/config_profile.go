@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -91,8 +92,9 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	for _, view := range t.Views {
 		switch {
 		case view == "anthropic-sdk":
-			if s.SDKDir = env.sdkDir(); s.SDKDir == "" {
-				return nil, fault("views", "views: HOME is not set, so the SDKs' directory is not known")
+			var err error
+			if s.SDKDir, err = env.sdkDir(); err != nil {
+				return nil, fault("views", "views: %s", err)
 			}
 		case view != "claude-code":
 			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
@@ -146,11 +148,15 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 func (s *profileSettings) claude(env environ, t profileTable, fault faulty) error {
 	s.ConfigDir = env.claudeDir()
 	if t.ConfigDir != nil {
-		s.configDir = env.expand(*t.ConfigDir)
+		s.configDir = env.spell(*t.ConfigDir)
 		if s.configDir == "" || !printable(s.configDir) {
 			return fault("config_dir", "config_dir is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.ConfigDir)
 		}
 		s.ConfigDir = s.configDir
+	}
+	if settings, err := env.claudeSettingsDir(); err == nil && s.ConfigDir != "" && filepath.Clean(s.ConfigDir) == filepath.Clean(env.claudeDir()) &&
+		settings != filepath.Clean(s.ConfigDir) {
+		s.AccountFile = env.claudeAccounts()
 	}
 	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = claudeAuthorizeURL, claudeTokenURL, claudeProfileURL, claudePasteURL
 	s.ClientID, s.RedirectHost = claudeClientID, "localhost"

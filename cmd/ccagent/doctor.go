@@ -92,6 +92,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	found = append(found, checkClaudeCode(config, said, settings, settingsErr))
 	found = append(found, checkTools(env)...)
 	found = append(found, checkEnvironment(env, settings)...)
+	found = append(found, checkPaths(env)...)
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
 		furtherStill(found)

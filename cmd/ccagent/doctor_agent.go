@@ -149,8 +149,12 @@ func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) str
 	if p.Provider != "claude" || !ok || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "ccagent login " + p.Name
 	}
-	if profile.ConfigDir != "" && profile.ConfigDir != env.claudeDir() {
-		return "CLAUDE_CONFIG_DIR=" + protocol.ShellWord(profile.ConfigDir) + " claude auth login"
+	if profile.ConfigDir != "" && claudeFile(profile.ConfigDir) != claudeFile(env.claudeDir()) {
+		name := "CLAUDE_CONFIG_DIR"
+		if env("CLAUDE_SECURESTORAGE_CONFIG_DIR") != "" { // which would win
+			name = "CLAUDE_SECURESTORAGE_CONFIG_DIR"
+		}
+		return name + "=" + protocol.ShellWord(profile.ConfigDir) + " claude auth login"
 	}
 	return "claude auth login"
 }

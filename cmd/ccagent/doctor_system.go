@@ -133,16 +133,14 @@ func checkFiles(env environ, config agent.Config) []finding {
 	}
 	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
 
-	claude := []string{env.claudeDir()}
-	for _, p := range config.Profiles {
-		claude = append(claude, p.ConfigDir)
+	var claude []string
+	for _, dir := range append([]string{env.claudeDir()}, configDirsOf(config)...) {
+		if dir != "" {
+			claude = append(claude, claudeFile(dir))
+		}
 	}
 	slices.Sort(claude)
-	for _, dir := range slices.Compact(claude) {
-		if dir == "" {
-			continue
-		}
-		path := claudeFile(dir)
+	for _, path := range slices.Compact(claude) {
 		if info, err := os.Stat(path); err == nil {
 			look(path, info)
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -176,6 +174,14 @@ func checkFiles(env environ, config agent.Config) []finding {
 		return []finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
 	}
 	return []finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
+}
+
+// configDirsOf are the Claude Code directories that config.toml names.
+func configDirsOf(config agent.Config) (dirs []string) {
+	for _, p := range config.Profiles {
+		dirs = append(dirs, p.ConfigDir)
+	}
+	return dirs
 }
 
 // checkMemory looks where secrets in memory could end up on a disk.

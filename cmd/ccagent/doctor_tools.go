@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -110,6 +111,18 @@ func checkEnvironment(env environ, settings claudeSettings) []finding {
 	}
 	if found == nil {
 		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}
+	}
+	return found
+}
+
+// checkPaths looks for paths in the environment that count for nothing.
+func checkPaths(env environ) []finding {
+	var found []finding
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
+		if dir := env(name); dir != "" && !filepath.IsAbs(dir) {
+			found = append(found, finding{"environment", "warn", fmt.Sprintf("%s is not an absolute path, and is ignored as the XDG specification has it: %q", name, dir),
+				"set it to an absolute path, or unset it"})
+		}
 	}
 	return found
 }

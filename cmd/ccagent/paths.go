@@ -1,12 +1,12 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
-
-	"github.com/ccagent/ccagent/protocol"
 )
 
 // environ looks a variable of the environment up: os.Getenv, or what a test says.
@@ -38,11 +38,16 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 	}
 	home := e("HOME")
 	if !filepath.IsAbs(home) {
-		return "", &protocol.Error{
-			Code:    protocol.CodeConfig,
-			Message: "HOME is not set, and neither is " + xdg,
-			Hint:    "set HOME to your home directory",
+		err := *noHome
+		switch {
+		case home != "":
+			err.Message = fmt.Sprintf("HOME is not an absolute path: %q", sanitize(home))
+		case e(xdg) == "":
+			err.Message = "HOME is not set, and neither is " + xdg
+		default:
+			err.Message = fmt.Sprintf("HOME is not set, and %s is not an absolute path: %q", xdg, sanitize(e(xdg)))
 		}
+		return "", &err
 	}
 	if runtime.GOOS == "darwin" {
 		return filepath.Join(home, "Library/Application Support/ccagent", darwin, file), nil
@@ -50,15 +55,19 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 	return filepath.Join(home, below, "ccagent", file), nil
 }
 
-// sdkDir is where the vendor's SDKs have their profiles, "" when HOME says nothing.
-func (e environ) sdkDir() string {
-	if dir := e("ANTHROPIC_CONFIG_DIR"); filepath.IsAbs(dir) {
-		return filepath.Clean(dir)
+// sdkDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are started
+// in: then nobody can tell which is meant.
+func (e environ) sdkDir() (string, error) {
+	dir := e("ANTHROPIC_CONFIG_DIR")
+	switch home := e("HOME"); {
+	case filepath.IsAbs(dir):
+		return filepath.Clean(dir), nil
+	case dir != "":
+		return "", fmt.Errorf("ANTHROPIC_CONFIG_DIR is not an absolute path: %q", sanitize(dir))
+	case filepath.IsAbs(home):
+		return filepath.Join(home, ".config/anthropic"), nil
 	}
-	if home := e("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".config/anthropic")
-	}
-	return ""
+	return "", errors.New("HOME is not set, so the SDKs' directory is not known")
 }
 
 // program resolves the first word of a command of config.toml, which runs in another folder than whoever wrote it was in: a
@@ -75,17 +84,21 @@ const notProgram = "%s: %q is neither a name on PATH nor an absolute path, nor o
 
 // expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
 func (e environ) expand(path string) string {
-	if path == "~" || len(path) > 1 && path[:2] == "~/" {
-		home := e("HOME")
-		if !filepath.IsAbs(home) {
-			return ""
-		}
-		return filepath.Join(home, path[1:])
+	if path = e.spell(path); path == "" {
+		return ""
+	}
+	return filepath.Clean(path)
+}
+
+// spell is expand that leaves the path spelled as it is.
+func (e environ) spell(path string) string {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		path = e("HOME") + path[1:]
 	}
 	if !filepath.IsAbs(path) {
 		return ""
 	}
-	return filepath.Clean(path)
+	return path
 }
 
 // belowHome is what expand makes path of, written with ~/ where it is below the home.

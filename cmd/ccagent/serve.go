@@ -69,6 +69,9 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
+	if _, err := getenv.claudeFolder(); err != nil { // an agent would have to be ended before another environment counts
+		return err
+	}
 	if err := forbidDumps(); err != nil {
 		return err
 	}

@@ -52,12 +52,30 @@ func (w wish) home(path ...string) string {
 	return filepath.Join(append([]string{w.env("HOME")}, path...)...)
 }
 
-// from is the path that a variable names, else the one below the home.
-func (w wish) from(variable string, below ...string) string {
-	if path := w.env(variable); filepath.IsAbs(path) {
+// from is the path that a variable names, else the one below the home. Of one that is not absolute the tool makes another path in each folder
+// that it is started in, and never the one below the home.
+func (w wish) from(variable, below string) (string, error) {
+	return w.named(variable, w.env(variable), below)
+}
+
+// named is from where the path is a part of the variable.
+func (w wish) named(variable, path, below string) (string, error) {
+	switch {
+	case path == "":
+		return w.home(below), nil
+	case filepath.IsAbs(path):
+		return path, nil
+	}
+	return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s is not an absolute path: %q", variable, sanitize(path)),
+		Hint: "set it to an absolute path, or unset it"}
+}
+
+// xdgConfig is from for the folder of settings: the XDG specification has a path that is not absolute ignored.
+func (w wish) xdgConfig() string {
+	if path := w.env("XDG_CONFIG_HOME"); filepath.IsAbs(path) {
 		return path
 	}
-	return w.home(below...)
+	return w.home(".config")
 }
 
 // lines are whole lines at the end of a file that others may read.
@@ -84,16 +102,13 @@ func (w wish) findable(dir string) []string {
 }
 
 func claudeCodePlan(w wish) (plan, error) {
-	dir := w.env.claudeDir()
-	if dir == "" {
-		return plan{}, noHome
+	dir, err := w.env.claudeSettingsDir()
+	if err != nil {
+		return plan{}, err
 	}
 	settings := filepath.Join(dir, "settings.json")
 	if w.name != "" {
-		path := w.home(".claude.json")
-		if custom := w.env("CLAUDE_CONFIG_DIR"); filepath.IsAbs(custom) {
-			path = filepath.Join(custom, ".claude.json")
-		}
+		path := w.env.claudeAccounts()
 		src, err := readSettings(path)
 		if err != nil {
 			return plan{}, err
@@ -170,7 +185,11 @@ func codexPlan(w wish) (plan, error) {
 	if w.name == "" {
 		return plan{}, wants("--name", "model provider of codex")
 	}
-	path := filepath.Join(w.from("CODEX_HOME", ".codex"), "config.toml")
+	dir, err := w.from("CODEX_HOME", ".codex")
+	if err != nil {
+		return plan{}, err
+	}
+	path := filepath.Join(dir, "config.toml")
 	key := w.name
 	if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(key) {
 		key = tomlString(key)
@@ -199,8 +218,11 @@ func gitPlan(w wish) (plan, error) {
 	if len(w.hosts) == 0 {
 		return plan{}, wants("--host", "host gets the token")
 	}
-	path := w.from("GIT_CONFIG_GLOBAL", ".gitconfig")
-	if xdg := filepath.Join(w.from("XDG_CONFIG_HOME", ".config"), "git/config"); !isFile(path) && isFile(xdg) { // git-config(1): where git would write
+	path, err := w.from("GIT_CONFIG_GLOBAL", ".gitconfig")
+	if err != nil {
+		return plan{}, err
+	}
+	if xdg := filepath.Join(w.xdgConfig(), "git/config"); !isFile(path) && isFile(xdg) { // git-config(1): where git would write
 		path = xdg
 	}
 	e := edit{path: path, mode: 0o644}
@@ -230,7 +252,11 @@ func dockerPlan(w wish) (plan, error) {
 	if len(w.hosts) == 0 {
 		return plan{}, wants("--host", "registry gets the token")
 	}
-	path := filepath.Join(w.from("DOCKER_CONFIG", ".docker"), "config.json")
+	settings, err := w.from("DOCKER_CONFIG", ".docker")
+	if err != nil {
+		return plan{}, err
+	}
+	path := filepath.Join(settings, "config.json")
 	dir := w.binDir()
 	e := edit{path: path, mode: 0o600}
 	for _, host := range w.hosts {
@@ -243,9 +269,10 @@ func kubectlPlan(w wish) (plan, error) {
 	if w.name == "" {
 		return plan{}, wants("--name", "user of the kubeconfig")
 	}
-	path := w.home(".kube/config")
-	if first, _, _ := strings.Cut(w.env("KUBECONFIG"), ":"); filepath.IsAbs(first) {
-		path = first
+	first, _, _ := strings.Cut(w.env("KUBECONFIG"), ":")
+	path, err := w.named("KUBECONFIG", first, ".kube/config")
+	if err != nil {
+		return plan{}, err
 	}
 	q := func(s string) string { return string(splice.Encode(s)) } // a string of JSON is one of YAML
 	user := put{kubePut, []string{w.name}, fmt.Sprintf("- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [-p, %s, -f, exec-credential], interactiveMode: Never, provideClusterInfo: %t}}\n",
@@ -267,12 +294,15 @@ func goPlan(w wish) (plan, error) {
 	switch {
 	case path == "off":
 		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "GOENV=off: go reads no settings of yours", Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellWord(w.helper+" -p "+w.profile.Name+" -f goauth")}
-	case !filepath.IsAbs(path):
+	case path == "":
 		dir, err := os.UserConfigDir()
 		if err != nil {
 			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: err.Error()}
 		}
 		path = filepath.Join(dir, "go/env")
+	}
+	if _, err := w.from("GOENV", ""); err != nil {
+		return plan{}, err
 	}
 	if strings.ContainsAny(w.helper, " ;\"'") {
 		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "go takes no helper whose path holds a blank: " + w.helper, Hint: elsewhere}
@@ -300,7 +330,11 @@ func bazelPlan(w wish) (plan, error) {
 }
 
 func terraformPlan(w wish) (plan, error) {
-	e := lines(w.from("TF_CLI_CONFIG_FILE", ".terraformrc"), fmt.Sprintf("credentials_helper \"ccagent\" {\n  args = [\"-p\", %q]\n}\n", w.profile.Name))
+	path, err := w.from("TF_CLI_CONFIG_FILE", ".terraformrc")
+	if err != nil {
+		return plan{}, err
+	}
+	e := lines(path, fmt.Sprintf("credentials_helper \"ccagent\" {\n  args = [\"-p\", %q]\n}\n", w.profile.Name))
 	e.check = func(before, _ []byte) error {
 		if !wholeHCL(before) {
 			return errors.New("is nothing that Terraform can read")
@@ -375,9 +409,10 @@ func shellPlan(w wish) (plan, error) {
 	case "bash":
 		return plan{edits: []edit{lines(w.home(".bashrc"), sh)}}, nil
 	case "zsh":
-		return plan{edits: []edit{lines(filepath.Join(w.from("ZDOTDIR"), ".zshrc"), sh)}}, nil
+		dir, err := w.from("ZDOTDIR", "")
+		return plan{edits: []edit{lines(filepath.Join(dir, ".zshrc"), sh)}}, err
 	case "fish":
-		return plan{edits: []edit{lines(filepath.Join(w.from("XDG_CONFIG_HOME", ".config"), "fish/conf.d/ccagent.fish"), "ccagent env --shell fish | source\n")}}, nil
+		return plan{edits: []edit{lines(filepath.Join(w.xdgConfig(), "fish/conf.d/ccagent.fish"), "ccagent env --shell fish | source\n")}}, nil
 	case "csh", "tcsh":
 		return plan{edits: []edit{lines(w.home("."+shell+"rc"), "# ccagent: where its agent is, and one that runs.\neval \"`ccagent env --shell "+shell+"`\"\n")}}, nil
 	default:

@@ -347,6 +347,9 @@ func FuzzEarly(f *testing.F) {
 		for _, env := range []string{
 			"", "HOME=/home/a\x00XDG_RUNTIME_DIR=/run/user/1", "XDG_RUNTIME_DIR=relative\x00TMPDIR=/var/tmp//", "CCAGENT_SOCK=/run/a.sock\x00HOME=/a",
 			"XDG_RUNTIME_DIR=/run\x00CCAGENT_SOCK=/run/ccagent/agent.sock\x00HOME=/a", "CCAGENT_FORMAT=json", "CCAGENT_PROFILE=work", "HOME=/a\x00HOME=/b", "HOME=\x00HOME=/b",
+			"CLAUDE_CONFIG_DIR=~/.claude-work", "CLAUDE_CONFIG_DIR=work\x00CCAGENT_SOCK=/run/a.sock", "CLAUDE_CONFIG_DIR=/a\nb", "CLAUDE_CONFIG_DIR=",
+			"CLAUDE_SECURESTORAGE_CONFIG_DIR=/s\x00CLAUDE_CONFIG_DIR=/c", "CLAUDE_SECURESTORAGE_CONFIG_DIR=\x00CLAUDE_CONFIG_DIR=/c",
+			"CLAUDE_CONFIG_DIR=~\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=/s/", "CLAUDE_SECURESTORAGE_CONFIG_DIR=~/s", "CLAUDE_SECURESTORAGE_CONFIG_DIR=/s\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=",
 			"CCAGENT_SOCK_UID=1", "CCAGENT_SOCK=relative", "TMPDIR=relative", "CLAUDE_CONFIG_DIR=/c\x00XDG_CONFIG_HOME=/x", "HOME=" + strings.Repeat("h", 2000),
 			"CCAGENT_SOCK=/" + strings.Repeat("s", 107), "CCAGENT_SOCK=/" + strings.Repeat("s", 106), "XDG_RUNTIME_DIR=/\x00HOME=/", "HOME\x00=x\x00",
 		} {
@@ -382,6 +385,9 @@ func FuzzEarly(f *testing.F) {
 		path, isDefault, err := protocol.SocketPath()
 		if got := string(socket.path[:socket.size]); err != nil || got != path || socket.path[socket.size] != 0 {
 			t.Fatalf("%q: socket %q, not %q, %v", env, got, path, err)
+		}
+		if _, err := protocol.ClaudeDir(os.LookupEnv); err != nil {
+			t.Fatalf("%q was composed: %v", env, err)
 		}
 		want := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
 		if isDefault {

@@ -19,12 +19,13 @@ var socket struct {
 }
 
 // variables are the ones that are known here. Any other of ours is main's to read.
-var variables = [...]string{"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=", "CCAGENT_SOCK="}
+var variables = [...]string{"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=", "CCAGENT_SOCK="}
 
 const (
 	home = iota
 	configHome
 	claudeDir
+	secureDir
 	runtimeDir
 	tmpDir
 	sock
@@ -89,12 +90,26 @@ func environment(block *uintptr) (env [len(variables)]string, ok bool) {
 			return env, false
 		}
 	}
+	secure := env[secureDir] != "" // set, be it to nothing
 	for n := range variables {
 		if len(env[n]) >= len(variables[n]) {
 			env[n] = env[n][len(variables[n]):]
 		}
 	}
-	return env, true
+	if secure { // docs/protocol.md §4.1
+		env[claudeDir] = env[secureDir]
+	}
+	return env, whole(env[claudeDir])
+}
+
+// whole reports whether a folder of Claude Code's is an absolute path, or none. What is wrong with another is main's to say.
+func whole(dir string) bool {
+	for i := range len(dir) {
+		if dir[i] < ' ' || dir[i] == 0x7f {
+			return false
+		}
+	}
+	return dir == "" || dir[0] == '/'
 }
 
 // address writes the path that the environment names. To another agent than the default one no home is told (§4.1).
