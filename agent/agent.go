@@ -363,5 +363,12 @@ func statusSize(p protocol.ProfileStatus) int {
 
 // asError gives err a code for the wire.
 func asError(err error) *protocol.Error {
-	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+}
+
+// lasting is err as it is kept: without what is for those alone who wait for it now.
+func lasting(err *protocol.Error) *protocol.Error {
+	kept := *err
+	kept.Detail = ""
+	return &kept
 }

@@ -57,13 +57,13 @@ func (h *hand) unmet(profile string, minTTL time.Duration, now time.Time) string
 	case h.issued.IsZero() || lifetime <= 0:
 		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s", profile, h.expiry.Local().Format("15:04:05"))
 	case minTTL > lifetime:
-		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, shown(lifetime))
+		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, brief(lifetime))
 	}
-	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s", shown(lifetime/2), profile)
+	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s", brief(lifetime/2), profile)
 }
 
-// shown is d as a person writes it: 5m, not 5m0s.
-func shown(d time.Duration) string {
+// brief is d as a person writes it: 5m, not 5m0s.
+func brief(d time.Duration) string {
 	s := d.Round(time.Second).String()
 	if d >= time.Minute && s[len(s)-3:] == "m0s" {
 		s = s[:len(s)-2]

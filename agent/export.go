@@ -148,9 +148,55 @@ func (r restricted) Token(ctx context.Context, req protocol.TokenRequest) (proto
 	}
 	// Another machine's home says nothing here, and what it may have is what anybody gets: no more life than the margin, so that
 	// nobody out there makes us renew at will.
-	return r.export.Agent.Token(ctx, protocol.TokenRequest{
-		Profile: r.export.Profiles[i], MinTTL: min(req.MinTTL, job.Margin), Host: req.Host, Listed: req.Listed,
+	name = r.export.Profiles[i]
+	t, err := r.export.Agent.Token(ctx, protocol.TokenRequest{
+		Profile: name, MinTTL: min(req.MinTTL, job.Margin), Host: req.Host, Listed: req.Listed,
 	})
+	if err != nil {
+		return protocol.Token{}, toldOutside(err, name)
+	}
+	// What crosses is made anew from what may cross: a notice, as an error, is for the person at this machine.
+	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: shown(t.Kind)}
+	if left := time.Until(t.Expiry); !t.Expiry.IsZero() && left < req.MinTTL {
+		out.Notice = "--min-ttl can't be met: the token of profile " + name + " lives " + brief(left)
+	}
+	return out, nil
+}
+
+// shown is a kind as it may cross.
+func shown(k protocol.Kind) protocol.Kind {
+	switch k {
+	case protocol.KindOAuth, protocol.KindAPIKey:
+		return k
+	}
+	return protocol.KindBearer
+}
+
+// toldOutside is the agent's error as it may cross a restricted socket: its condition and the profile, in words of ours. The agent's own
+// words name paths, commands and accounts, and what others said may be in them.
+func toldOutside(err error, profile string) error {
+	e := &protocol.Error{Code: protocol.CodeOf(err), Hint: "the machine that this socket comes from says more: ccagent status"}
+	switch e.Code {
+	case protocol.CodeConfig:
+		e.Message = "profile " + profile + " is not set up as it should be"
+	case protocol.CodeNotFound:
+		e.Message = "profile " + profile + " has no sign-in"
+	case protocol.CodeLoginRequired, protocol.CodeExpired:
+		e.Message = "the sign-in of profile " + profile + " is over"
+	case protocol.CodeNoAgent:
+		e.Message = "there is no agent behind this socket"
+	case protocol.CodeDenied:
+		e.Message = "profile " + profile + " gives no token for this request: it may not list the host"
+	case protocol.CodeLocked:
+		e.Message = "the agent is locked"
+	case protocol.CodeUnavailable:
+		e.Message = "profile " + profile + " has no token at the moment"
+	case protocol.CodeStorage, protocol.CodeInvalid:
+		e.Message = "the sign-in of profile " + profile + " can't be read"
+	default:
+		e.Code, e.Message = protocol.CodeInternal, "profile "+profile+" has no token, by a fault of the agent"
+	}
+	return e
 }
 
 func deniedHere(what string) error {

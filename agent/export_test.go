@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -125,4 +127,57 @@ func TestExportRefusesOthers(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// telling is an agent whose every answer tells more than may cross.
+type telling struct {
+	protocol.Agent
+	err   error
+	token protocol.Token
+}
+
+func (a telling) Token(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+	return a.token, a.err
+}
+
+// TestExportTellsTheConditionAlone: of an error, and of a token, what may cross is made anew.
+func TestExportTellsTheConditionAlone(t *testing.T) {
+	const private = "fake-password"
+	tell := func(a telling, req protocol.TokenRequest) (protocol.Token, error) {
+		x := &Export{Agent: a, Profiles: []string{"claude"}}
+		return x.restricted().Token(t.Context(), req)
+	}
+	for code := protocol.Code(0); code <= protocol.CodeCallback+1; code++ {
+		for _, err := range []error{
+			&protocol.Error{Code: code, Message: "the command /home/alice/login failed: " + private, Hint: "see /home/alice/" + private, Detail: private},
+			fmt.Errorf("%s: %w", private, &protocol.Error{Code: code, Message: private, Hint: private, Detail: private}),
+		} {
+			_, got := tell(telling{err: err}, protocol.TokenRequest{})
+			var e *protocol.Error
+			if !errors.As(got, &e) {
+				t.Fatalf("code %d: %v", code, got)
+			}
+			if text := string(protocol.AppendError(nil, got)); strings.Contains(text, private) || strings.Contains(text, "alice") {
+				t.Errorf("code %d crosses as %q", code, text)
+			}
+			if want := protocol.ExitCode(err); protocol.ExitCode(got) != want && protocol.ExitCode(err) != 9 {
+				t.Errorf("code %d becomes %d", code, e.Code)
+			}
+			if e.Message == "" {
+				t.Errorf("code %d says nothing", code)
+			}
+		}
+	}
+	if _, err := tell(telling{err: errors.New(private)}, protocol.TokenRequest{}); protocol.CodeOf(err) != protocol.CodeInternal || strings.Contains(err.Error(), private) {
+		t.Errorf("an error of no code: %v", err)
+	}
+
+	token := protocol.Token{Profile: private, Value: protocol.NewSecret("fake-token"), Kind: private, Notice: private, Expiry: time.Now().Add(5 * time.Minute)}
+	got, err := tell(telling{token: token}, protocol.TokenRequest{})
+	if want := (protocol.Token{Profile: "claude", Value: token.Value, Kind: protocol.KindBearer, Expiry: token.Expiry}); err != nil || got != want {
+		t.Errorf("a token crosses as %+v, %v", got, err)
+	}
+	if got, err = tell(telling{token: token}, protocol.TokenRequest{MinTTL: 6 * time.Minute}); err != nil || !strings.HasPrefix(got.Notice, "--min-ttl can't be met: the token of profile claude lives ") {
+		t.Errorf("notice %q, %v", got.Notice, err)
+	}
 }

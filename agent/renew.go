@@ -399,8 +399,9 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 		e.saving = &retry{}
 	}
 	e.saving.again(now, maxSaveBackoff)
-	e.saveError = f.err
-	if f.err == nil {
+	if f.err != nil {
+		e.saveError = lasting(f.err)
+	} else {
 		e.saveError = &protocol.Error{Code: protocol.CodeStorage, Message: "the worker ended before it had saved"}
 	}
 	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
@@ -444,7 +445,7 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 		(f.err.Code == protocol.CodeConfig || f.err.Code == protocol.CodeLoginRequired) {
 		return // there is nothing to renew it with, and no need to
 	}
-	next := failure{err: f.err, at: now}
+	next := failure{err: lasting(f.err), at: now}
 	if e.failure != nil {
 		next.retry.fails = e.failure.retry.fails
 	}
@@ -463,7 +464,7 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 	if at := next.retry.at; f.err.Code == protocol.CodeUnavailable && f.err.Hint == "" {
 		told := *f.err
 		told.Hint = "it is asked again from " + at.Local().Format("15:04:05") + " on, or now with: ccagent refresh -p " + e.name()
-		f.err, next.err = &told, &told
+		f.err, next.err = &told, lasting(&told)
 	}
 	e.failure = &next
 	until := slog.Attr{} // an empty one is left out: only a change ends it

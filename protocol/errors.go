@@ -72,6 +72,9 @@ type Error struct {
 	Code    Code
 	Message string // lower-case, no full stop, no prefix
 	Hint    string // what to do, one line each; "" when there is nothing to say
+	// Detail is what a program or a provider said of it in its own words, one cleaned line; "" when it said nothing. A secret may be in it all
+	// the same. So it is for the person who has just asked: [Explain] shows it, and it is neither logged nor kept. Error leaves it out.
+	Detail string
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -109,6 +112,24 @@ func HintOf(err error) string {
 	return ""
 }
 
+// DetailOf returns the detail that err carries, "" when there is none.
+func DetailOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Detail
+	}
+	return ""
+}
+
+// Says returns what err says to the person who has just asked: what happened, and the detail.
+func Says(err error) string {
+	text := err.Error()
+	if detail := DetailOf(err); detail != "" {
+		text += ": " + detail
+	}
+	return text
+}
+
 // ExitCode returns the exit code of both programs for err, 0 for nil.
 func ExitCode(err error) int {
 	if err == nil {
@@ -125,7 +146,7 @@ func ExitCode(err error) int {
 
 // Explain returns what both programs write to standard error about err: one line of what happened, then one of each hint.
 func Explain(err error) string {
-	text := "ccagent: " + oneLine(err.Error(), maxText) + "\n"
+	text := "ccagent: " + oneLine(Says(err), 2*maxText) + "\n"
 	for hint := range strings.Lines(lines(HintOf(err), maxText)) {
 		text += "hint: " + strings.TrimRight(hint, "\n") + "\n"
 	}

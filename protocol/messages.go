@@ -330,12 +330,15 @@ func (i *Identity) texts() []*string {
 	return []*string{&i.Profile, &i.Account, &i.Email, &i.Name, &i.Organization, &i.OrganizationID, &i.Subscription}
 }
 
-// AppendError appends the reply frame of err (§4.7): its code, its message on one line, and its hint.
+// AppendError appends the reply frame of err (§4.7): its code, its message on one line, its hint, and its detail.
 func AppendError(dst []byte, err error) []byte {
 	e := NewFrame(dst, OpError)
 	e.Uint16(uint16(CodeOf(err)))
 	e.String(oneLine(err.Error(), maxText))
 	e.String(lines(HintOf(err), maxText))
+	if detail := DetailOf(err); detail != "" {
+		e.String(oneLine(detail, maxText))
+	}
 	return e.reply()
 }
 
@@ -344,6 +347,9 @@ func decodeError(d *Decoder) error {
 		Code:    Code(d.Uint16()),
 		Message: oneLine(d.String(), maxText),
 		Hint:    lines(d.String(), maxText),
+	}
+	if d.More() {
+		e.Detail = oneLine(d.String(), maxText)
 	}
 	if err := d.Err(); err != nil {
 		return err

@@ -82,6 +82,7 @@ func vectors(t testing.TB) map[string][]byte {
 		"error-reply": AppendError(nil, &Error{
 			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
 		}),
+		"error-reply-detail": AppendError(nil, &Error{Code: CodeUnavailable, Message: "the command x failed", Detail: "fake words of its"}),
 	}
 }
 

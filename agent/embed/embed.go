@@ -96,7 +96,7 @@ func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 func done(result job.Result, err error) (job.Report, error) {
 	report := job.Report{Kind: job.Done, Result: result}
 	if err != nil {
-		report.Err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+		report.Err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
 	}
 	return report, nil
 }

@@ -75,6 +75,7 @@ func WriteReport(w io.Writer, r Report) error {
 		e.Uint16(uint16(r.Err.Code))
 		e.String(r.Err.Message)
 		e.String(r.Err.Hint)
+		e.String(r.Err.Detail)
 	}
 	e.Duration(r.RetryAfter)
 	e.Bool(r.Local)
@@ -112,7 +113,7 @@ func ReadReport(r io.Reader) (Report, error) {
 	}
 	report := Report{Kind: Kind(d.Byte())}
 	if d.Bool() {
-		report.Err = &protocol.Error{Code: protocol.Code(d.Uint16()), Message: d.String(), Hint: d.String()}
+		report.Err = &protocol.Error{Code: protocol.Code(d.Uint16()), Message: d.String(), Hint: d.String(), Detail: d.String()}
 	}
 	report.RetryAfter = d.Duration()
 	report.Local = d.Bool()

@@ -156,11 +156,8 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 
 // refusal is a provider's error in place of a code (RFC 6749 section 4.1.2.1).
 func (cb Callback) refusal() error {
-	said := clean(cb.Error, nil)
-	if d := clean(cb.ErrorDescription, nil); d != "" {
-		said += ": " + d
-	}
-	e := &protocol.Error{Code: protocol.CodeCallback, Message: "the provider did not sign you in (" + said + ")"}
+	e := &protocol.Error{Code: protocol.CodeCallback, Message: "the provider did not sign you in (" + clean(cb.Error, nil) + ")",
+		Detail: clean(cb.ErrorDescription, nil)}
 	if cb.Error == "access_denied" {
 		e.Hint = "access was denied there, by you or by a rule; sign in again with: ccagent login"
 	}
@@ -177,5 +174,5 @@ func incomplete(err error) error {
 	if hint == "" {
 		hint = "sign in again: ccagent login"
 	}
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + e.Condition.Message, Hint: hint}
+	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + e.Condition.Message, Hint: hint, Detail: e.Condition.Detail}
 }

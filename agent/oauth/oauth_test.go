@@ -216,7 +216,7 @@ func TestRefusals(t *testing.T) {
 		{name: "Slack", status: 200, body: `{"ok":false,"error":"invalid_refresh_token"}`, want: login, dead: true},
 		{name: "Slack's rate limit", status: 200, body: `{"ok":false,"error":"ratelimited"}`, want: later},
 		{name: "a success with empty tokens", status: 200, body: `{"access_token":"","refresh_token":null,"error":"token_revoked"}`, want: login, dead: true},
-		{name: "OpenAI", status: 401, body: `{"error":{"code":"refresh_token_reused","type":"invalid_request_error","message":"used"}}`, want: login, dead: true, shown: "401 refresh_token_reused: used"},
+		{name: "OpenAI", status: 401, body: `{"error":{"code":"refresh_token_reused","type":"invalid_request_error","message":"it was used"}}`, want: login, dead: true, shown: "401 refresh_token_reused: it was used"},
 		{name: "OpenAI without a code", status: 400, body: `{"error":{"code":null,"type":"invalid_request_error","message":"bad"}}`, want: config, shown: "bad"},
 		{name: "Supabase", status: 400, body: `{"code":400,"error_code":"refresh_token_not_found","message":"gone"}`, want: login, dead: true, shown: "gone"},
 		{name: "a numbered code", status: 400, body: `{"error":{"code":190,"type":"OAuthException","message":"gone"}}`, want: login},
@@ -295,8 +295,11 @@ func TestRefusals(t *testing.T) {
 			if failure.Dead != tt.dead {
 				t.Errorf("the token is dead: %v, want %v", failure.Dead, tt.dead)
 			}
-			message := err.Error()
-			if !strings.Contains(message, tt.shown) {
+			if detail := protocol.DetailOf(err); detail != "" && strings.Contains(err.Error(), detail) {
+				t.Errorf("%q, which a log or a status may have, has the provider's words %q", err, detail)
+			}
+			message := protocol.Says(err)
+			if !strings.Contains(strings.ReplaceAll(message, ")", ""), tt.shown) {
 				t.Errorf("message %q does not show %q", message, tt.shown)
 			}
 			for _, secret := range []string{sent, "fake-access-9", "steal", "blocked"} {

@@ -95,10 +95,24 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 	}
 	said, description := a.reason()
 	code := fold(said)
-	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
-	if description != "" {
-		shown += ": " + description
+	if !isCode(said) { // a text in the place of a code
+		said, description = "", strings.Trim(said+": "+description, ": ")
 	}
+	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
+	e := a.sorted(about, code, shown, now)
+	e.Condition.Detail = description
+	return e
+}
+
+// isCode reports whether s is an error code as providers write them: no text, in which anything might stand.
+func isCode(s string) bool {
+	return len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '_' && r != '-' && r != '.' && r != ':' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	})
+}
+
+// sorted is refused for an answer with this code, of which shown is shown.
+func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error {
 	switch speaks := code != "" || a.status == http.StatusUnauthorized && !a.page(); {
 	case !a.final() || passing[code]:
 	case code == fold("insufficient_scope"):

@@ -58,17 +58,13 @@ func (e *errand) ask(ctx context.Context) outcome {
 	return o
 }
 
-// commandError is what a command did wrong, with what it said on stderr.
+// commandError is what a command did wrong. What it said on stderr may hold a password of its.
 func commandError(code protocol.Code, argv []string, what, said, hint string) error {
-	message := "the command " + argv[0] + " " + what
-	if said != "" {
-		message += ": " + said
-	}
-	return &protocol.Error{Code: code, Message: message, Hint: hint}
+	return &protocol.Error{Code: code, Message: "the command " + argv[0] + " " + what, Hint: hint, Detail: said}
 }
 
 // command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints and what it
-// says on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session
+// says last on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session
 // by then is not waited for.
 func (e *errand) command(ctx context.Context, argv []string) (printed []byte, said string, err error) {
 	timeout := e.settings.Timeout
@@ -148,10 +144,11 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// shown is the text for one line of an error: without control characters, without what the command printed as its token, and
+// shown is the last line, fit for an error: without control characters, without what the command printed as its token, and
 // the end of it when it is long.
 func (t *tail) shown(printed []byte) string {
-	s := string(t.kept)
+	s := strings.TrimSpace(string(t.kept))
+	s = s[strings.LastIndexAny(s, "\r\n")+1:]
 	for word := range strings.FieldsFuncSeq(string(printed), func(r rune) bool { return unicode.IsSpace(r) || r == '"' }) {
 		if len(word) >= 8 { // shorter ones are JSON's own punctuation and keys
 			s = strings.ReplaceAll(s, word, protocol.Secret{}.String())

@@ -99,7 +99,7 @@ func TestCommand(t *testing.T) {
 		{name: "fails with its token in stderr", command: []string{"/bin/sh", "-c", "echo fake-token; echo got fake-token but >&2; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "got [redacted] but", hidden: "fake-token"},
 		{name: "fails with its object in stderr", command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token"}'; echo got fake-token >&2; exit 1`}, wantErr: protocol.ErrUnavailable, hidden: "fake-token"},
 		{name: "fails at length", command: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "line 499", hidden: "line 100 "},
-		{name: "fails in colour", command: []string{"/bin/sh", "-c", `printf '\033[31mred\nblue\007' >&2; exit 1`}, wantErr: protocol.ErrUnavailable, shown: "[31mred blue"},
+		{name: "fails in colour", command: []string{"/bin/sh", "-c", `printf 'grey\n\033[31mred\tblue\007\n' >&2; exit 1`}, wantErr: protocol.ErrUnavailable, shown: "[31mred blue", hidden: "grey"},
 		{name: "says why it prints nothing", command: []string{"/bin/sh", "-c", "echo please log in >&2"}, wantErr: protocol.ErrUnavailable, shown: "printed no token: please log in"},
 		{name: "prints what has expired", command: []string{"/bin/echo", `{"token":"fake-token","expires_in":0}`}, wantErr: protocol.ErrUnavailable, shown: "expired already", hidden: "fake-token"},
 		{name: "prints nothing", command: []string{"/bin/true"}, wantErr: protocol.ErrUnavailable, shown: "no token"},
@@ -125,11 +125,15 @@ func TestCommand(t *testing.T) {
 				if !done.Local || tt.wantErr == protocol.ErrConfig && tt.command != nil && done.Err.Hint == "" {
 					t.Errorf("local %v, hint %q: want a failure of this machine, and what to do about a wrong command", done.Local, done.Err.Hint)
 				}
-				if !strings.Contains(done.Err.Message, tt.shown) || tt.hidden != "" && strings.Contains(done.Err.Message, tt.hidden) {
-					t.Errorf("error %q: want %q in it, and not %q", done.Err.Message, tt.shown, tt.hidden)
+				says := protocol.Says(done.Err)
+				if !strings.Contains(says, tt.shown) || tt.hidden != "" && strings.Contains(says, tt.hidden) {
+					t.Errorf("error %q: want %q in it, and not %q", says, tt.shown, tt.hidden)
 				}
-				if len([]rune(done.Err.Message)) > 700 || strings.ContainsAny(done.Err.Message, "\x1b\x07\n") {
-					t.Errorf("error %q is not one line for a person", done.Err.Message)
+				if len([]rune(says)) > 700 || strings.ContainsAny(says, "\x1b\x07\n") {
+					t.Errorf("error %q is not one line for a person", says)
+				}
+				if said := done.Err.Detail; said != "" && strings.Contains(done.Err.Message+done.Err.Hint, said) {
+					t.Errorf("%q, which a log or a status may have, has the command's words %q", done.Err.Message, said)
 				}
 				return
 			}

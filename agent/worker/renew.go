@@ -86,7 +86,7 @@ func (e *errand) absent(ctx context.Context, st store.Store, v store.Version, er
 // of which the store knows nothing: see explain.
 func (e *errand) nothing(st store.Store, v store.Version, err error) outcome {
 	if !errors.Is(err, protocol.ErrInvalid) {
-		err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error()}
+		err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Detail: protocol.DetailOf(err)}
 	}
 	o := outcome{result: e.about(st), err: err}
 	o.result.Version, o.result.Saved = job.Version(v), true // there is nothing left to be saved

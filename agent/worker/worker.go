@@ -174,7 +174,7 @@ func (e *errand) explain(err error) *protocol.Error {
 	if err == nil {
 		return nil
 	}
-	out := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err)}
+	out := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
 	if name := "profile " + e.job.Profile; !strings.Contains(out.Message, name) {
 		out.Message = name + ": " + out.Message
 	}

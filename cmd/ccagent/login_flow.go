@@ -51,7 +51,7 @@ func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(err
 // refused makes a machine's grant that the provider refused a sign-in that did not complete.
 func refused(err error) error {
 	if errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, protocol.ErrExpired) {
-		return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + err.Error(), Hint: protocol.HintOf(err)}
+		return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
 	}
 	return err
 }

@@ -36,7 +36,7 @@ func (s *steps) fail(ctx context.Context, err error) error {
 		}
 		s.done = s.done[:len(s.done)-1]
 	}
-	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; nothing was changed", Hint: protocol.HintOf(err)}
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; nothing was changed", Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
 }
 
 // failAt is fail for a request to the agent. Where the command's own time is over, the agent goes on with it: nothing is taken back then,
@@ -46,7 +46,7 @@ func (s *steps) failAt(conn *connection, profile string, err error) error {
 		return s.fail(conn.ctx, err)
 	}
 	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; the agent may still do it, so nothing was taken back",
-		Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nsee what became of it: ccagent status -p "+profile+"\nthen type the same command again", "\n")}
+		Detail: protocol.DetailOf(err), Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nsee what became of it: ccagent status -p "+profile+"\nthen type the same command again", "\n")}
 }
 
 // leaves is err with what is left because taking back the last step failed with backErr: what was done before it rests on it.
@@ -56,7 +56,7 @@ func (s *steps) leaves(err, backErr error) error {
 		left = append(left, s.done[i].left)
 		mends = append(mends, s.done[i].mend)
 	}
-	return &protocol.Error{Code: protocol.CodeOf(err),
+	return &protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
 		Message: fmt.Sprintf("%v; and it could not all be taken back (%v): %s", err, backErr, strings.Join(left, ", ")),
 		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: "+strings.Join(mends, "; "), "\n")}
 }

@@ -59,7 +59,7 @@ func printable(text string) bool {
 
 // printError tells a person what happened, and what to do.
 func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "ccagent: %s\n", sanitize(err.Error()))
+	fmt.Fprintf(w, "ccagent: %s\n", sanitize(protocol.Says(err)))
 	for hint := range strings.Lines(protocol.HintOf(err)) {
 		fmt.Fprintf(w, "hint: %s\n", sanitize(strings.TrimSuffix(hint, "\n")))
 	}
