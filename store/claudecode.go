@@ -21,6 +21,7 @@ import (
 type ClaudeCode struct {
 	dir   string
 	guard guard
+	copy  *Copy // see Overwrite; nil: what is broken stays
 	pace  pace
 	chain func() (*keychain, error) // nil: there is no Keychain
 }
@@ -175,7 +176,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 			return saved, err
 		}
 	}
-	err := s.change(ctx, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
+	err := s.change(ctx, s.copy, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.path(), src, r)
 		if err != nil {
 			return err
@@ -208,7 +209,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 }
 
 func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
-	return s.change(ctx, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
+	return s.change(ctx, nil, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
 		switch {
 		case stored == Version{}:
 			_, _, err := s.Load(ctx)
@@ -237,8 +238,8 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 }
 
 // change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked
-// right before the change is made, fails if the write lock was lost. Where stored is zero, nothing is stored.
-func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src []byte, stored Version, check func() error) error) error {
+// right before the change is made, fails if the write lock was lost. With copy, what is broken counts as nothing once a copy of it is kept. Where stored is zero, nothing is stored.
+func (s *ClaudeCode) change(ctx context.Context, copy *Copy, do func(at spot, l *flock, src []byte, stored Version, check func() error) error) error {
 	file, lock, err := s.paths()
 	if err != nil {
 		return err
@@ -261,6 +262,11 @@ func (s *ClaudeCode) change(ctx context.Context, do func(at spot, l *flock, src 
 			switch r, err := readClaude(s.path(), src); {
 			case err == nil, r.isClaudeStub(err):
 				stored = r.version()
+			case copy != nil && Broken(err):
+				if err := copy.keep(src); err != nil {
+					return err
+				}
+				src = withoutBroken(src)
 			case !errors.Is(err, protocol.ErrNotFound):
 				return err
 			}

@@ -260,8 +260,8 @@ func (h *History) List(ctx context.Context) ([]Past, error) {
 func (h *History) Clear(ctx context.Context) error {
 	return h.locked(ctx, func() error {
 		err := h.medium.remove(ctx)
-		if errors.Is(err, protocol.ErrNotFound) {
-			return nil
+		if err == nil || errors.Is(err, protocol.ErrNotFound) {
+			return h.copy().clear()
 		}
 		return err
 	})
@@ -309,6 +309,11 @@ func (s signIn) past() Past {
 	return Past{Record: s.record, Lineage: s.lineage, Saved: s.saved, Spent: s.hasSpent(s.lineage.Refresh), Out: s.signedOut, Displaced: s.displaced}
 }
 
+// copy is what becomes of a history that is corrupt.
+func (h *History) copy() *Copy {
+	return newCopy(filepath.Dir(filepath.Dir(h.lockPath)), Place{Kind: "history", Location: h.name})
+}
+
 func (h *History) locked(ctx context.Context, do func() error) error {
 	if err := makeFolder(filepath.Dir(h.lockPath)); err != nil {
 		return err
@@ -321,7 +326,7 @@ func (h *History) locked(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// change replaces what is kept by what do makes of it. A history that is corrupt is begun anew: there is nothing in it to lose.
+// change replaces what is kept by what do makes of it. A history that is corrupt is begun anew, and a copy of it kept.
 func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error)) error {
 	return h.locked(ctx, func() error {
 		src, err := h.medium.read(ctx)
@@ -332,7 +337,12 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		switch {
 		case isNewer(err):
 			return err
-		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrInvalid), errors.Is(err, ErrMissing):
+		case errors.Is(err, protocol.ErrInvalid):
+			if err := h.copy().keep(src); err != nil { // a person may see more in it
+				return err
+			}
+			src, all = []byte("{}"), nil
+		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, ErrMissing):
 			src, all = []byte("{}"), nil
 		case err != nil:
 			return err

@@ -98,7 +98,9 @@ func createIdentity(ctx context.Context, path string, passphrase protocol.Secret
 	}
 	key := protocol.NewSecret(identity.String())
 	err = changeIdentity(ctx, path, func() error {
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		info, err := os.Lstat(path)
+		empty := err == nil && info.Mode().IsRegular() && info.Size() == 0 // it opens nothing
+		if !empty && !errors.Is(err, fs.ErrNotExist) {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already",
 				Hint: "use it, or move it away"}
 		}
@@ -117,6 +119,10 @@ func UnlockIdentity(path string, passphrase protocol.Secret) (protocol.Secret, e
 	src, err := readFile(path)
 	if err != nil {
 		return protocol.Secret{}, err
+	}
+	if len(bytes.TrimSpace(src)) == 0 {
+		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is empty",
+			Hint: "bring it back from a backup: what is encrypted to it opens with nothing else\nor begin anew: ccagent unlock --create"}
 	}
 	key, err := unlock(path, src, passphrase)
 	if err != nil {

@@ -29,6 +29,7 @@ type own struct {
 	place    Place
 	lockPath string // of the profile's own, so that profiles don't wait for each other
 	guard    guard
+	copy     *Copy // see Overwrite; nil: what is broken stays
 }
 
 func (s *own) Place() Place { return s.place }
@@ -66,7 +67,10 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 		case errors.Is(err, protocol.ErrNotFound), errors.Is(err, ErrMissing):
 			src, stored = []byte("{}"), Version{}
 		case err != nil && !errors.Is(err, protocol.ErrLoginRequired):
-			return err
+			if err := s.keepBroken(ctx, err); err != nil {
+				return err
+			}
+			src, stored = []byte("{}"), Version{}
 		}
 		data, err := r.mergeInto(src)
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 
 // A spill file holds a record that could not be saved while nobody was left to hold it in memory:
 // `<state dir>/spill/<place>.<number>.json`, where place is a digest of the store's [Place] and numbers grow, for clocks may
-// be set. What another program's record has overtaken is renamed to `.kept`, to be restored by hand; keep is how many.
+// be set. What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [Kept]; keep is how many.
 const keep = 3
 
 // Unsaved is a spilled record that could not be brought home yet, and what it replaces.
@@ -38,14 +38,10 @@ type sealer interface {
 // Spill leaves r, which was to replace base in st, for the next [Recover], encrypted where st is. When it returns nil the file
 // survives a power cut. What waits there already is not left twice. It takes no lock.
 func Spill(stateDir string, st Store, base Version, r Record) error {
-	form, err := r.mergeInto(slices.Concat([]byte(`{"base":"`), hex.AppendEncode(nil, base[:]), []byte(`"}`)))
+	seal, _ := st.(sealer)
+	form, err := spillForm(base, r, seal)
 	if err != nil {
 		return err
-	}
-	if s, ok := st.(sealer); ok {
-		if form, err = s.seal(form); err != nil {
-			return err
-		}
 	}
 	dir := filepath.Join(stateDir, "spill")
 	if err := makeFolder(dir); err != nil {
@@ -82,6 +78,15 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 		}
 		return nil
 	}
+}
+
+// spillForm is what is in a spill file, sealed where seal is not nil.
+func spillForm(base Version, r Record, seal sealer) ([]byte, error) {
+	form, err := r.mergeInto(slices.Concat([]byte(`{"base":"`), hex.AppendEncode(nil, base[:]), []byte(`"}`)))
+	if err == nil && seal != nil {
+		form, err = seal.seal(form)
+	}
+	return form, err
 }
 
 // Recover brings home what was spilled for s. The caller holds s.Lock, and loads afterwards.

@@ -3,10 +3,90 @@ package store
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"strconv"
 )
 
-// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that can't be read counts as one where one
-// may: Recover says what is wrong with it.
+// Kept are the records of st that were set aside because another program's had taken their place, the newest first. They are of sign-ins
+// that may live: nobody but a person can tell.
+func Kept(ctx context.Context, stateDir string, st Store) ([]Past, error) {
+	history := NewHistory(stateDir, st)
+	var kept []Past
+	err := eachKept(stateDir, st, func(sp spill) error {
+		_, spent := history.Replaces(ctx, sp.record.RefreshToken)
+		p := Past{Record: sp.record, Lineage: sp.record.Lineage(), Spent: spent}
+		if info, err := os.Stat(sp.path); err == nil {
+			p.Saved = info.ModTime()
+		}
+		kept = append([]Past{p}, kept...)
+		return nil
+	})
+	return kept, err
+}
+
+// CountKept is how many records of st were set aside.
+func CountKept(stateDir string, st Store) int {
+	spills, _ := spillsOf(stateDir, st)
+	n := 0
+	for _, sp := range spills {
+		if sp.kept {
+			n++
+		}
+	}
+	return n
+}
+
+// DropKept removes what was set aside of a record, now that it is in force.
+func DropKept(stateDir string, st Store, r Record) error {
+	return eachKept(stateDir, st, func(sp spill) error {
+		if sp.record.version() != r.version() {
+			return nil
+		}
+		return os.Remove(sp.path)
+	})
+}
+
+// TakeKept copies what was set aside at the place of from to that of to, where the record has moved.
+func TakeKept(stateDir string, from, to Store) error {
+	next := 1
+	if there, err := spillsOf(stateDir, to); err == nil && len(there) > 0 {
+		next = there[len(there)-1].number + 1
+	}
+	seal, _ := to.(sealer)
+	return eachKept(stateDir, from, func(sp spill) error {
+		form, err := spillForm(sp.base, sp.record, seal)
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(stateDir, "spill", spillKey(to.Place())+"."+strconv.Itoa(next)+".kept")
+		next++
+		return writeFile(path, form, func() error { return nil })
+	})
+}
+
+// eachKept calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is passed over.
+func eachKept(stateDir string, st Store, do func(spill) error) error {
+	spills, err := spillsOf(stateDir, st)
+	if err != nil {
+		return err
+	}
+	sealed, _ := st.(sealer)
+	for _, sp := range spills {
+		if !sp.kept {
+			continue
+		}
+		if sp.read(sealed); !sp.readable {
+			continue
+		}
+		if err := do(sp); err != nil {
+			return storageError("keeping", sp.path, err)
+		}
+	}
+	return nil
+}
+
+// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that can't be
+// read counts as one where one may: Recover says what is wrong with it.
 func Spilled(stateDir string, st Store) bool {
 	if path := fileOf(st); path != "" && hasUnfinished(path) {
 		return true
@@ -20,7 +100,7 @@ func Spilled(stateDir string, st Store) bool {
 	return err != nil
 }
 
-// Forget removes what was spilled or kept aside for st, and its history. The caller holds the store's lock and is about to
+// Forget removes what was spilled or kept aside for st, copies of what was broken there, and its history. The caller holds the store's lock and is about to
 // delete the record: nothing of it is to be left.
 func Forget(ctx context.Context, stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
@@ -31,6 +111,9 @@ func Forget(ctx context.Context, stateDir string, st Store) error {
 		if err := os.Remove(sp.path); err != nil {
 			return storageError("clearing", sp.path, err)
 		}
+	}
+	if err := newCopy(stateDir, st.Place()).clear(); err != nil {
+		return err
 	}
 	return NewHistory(stateDir, st).Clear(ctx)
 }

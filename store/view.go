@@ -24,14 +24,16 @@ type View struct {
 	watch      []string
 	sheet      sheet
 	mark       string // path of the digest
+	copy       *Copy
 }
 
 // sheet is where a view is written.
 type sheet interface {
 	// look returns a digest of what is there, "" when nothing is.
 	look(ctx context.Context) (there string, err error)
-	// write takes the sheet's locks and hands do what is there and what would be; it writes if do has no objection.
-	write(ctx context.Context, r Record, do func(there, next string) error) error
+	// write takes the sheet's locks and hands do what is there and what would be; it writes if do has no objection. With over, what is
+	// broken counts as nothing once a copy of it is kept.
+	write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error
 	// remove takes them too, and removes what is there of ours if do has no objection.
 	remove(ctx context.Context, do func(there string) error) error
 }
@@ -50,7 +52,9 @@ const (
 // left as they are, and Claude Code's write lock is taken. What is there if somebody else has written it can be read by
 // [ClaudeCode.Load].
 func (s *ClaudeCode) View(stateDir string) *View {
-	return newView(stateDir, "claude-code", s.path(), s.Place().Watch, claudeSheet{s})
+	v := newView(stateDir, "claude-code", s.path(), s.Place().Watch, claudeSheet{s})
+	v.copy = newCopy(stateDir, s.Place()) // of a broken view and of a broken record
+	return v
 }
 
 // NewSDKView returns the view that is a profile of the vendor's SDKs in their configuration directory, ANTHROPIC_CONFIG_DIR
@@ -68,7 +72,8 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 
 func newView(stateDir, kind, path string, watch []string, s sheet) *View {
 	key := spillKey(Place{Kind: "view " + kind, Location: path})
-	return &View{kind: kind, path: path, watch: watch, sheet: s, mark: filepath.Join(stateDir, "views", key+".json")}
+	return &View{kind: kind, path: path, watch: watch, sheet: s, mark: filepath.Join(stateDir, "views", key+".json"),
+		copy: newCopy(stateDir, Place{Kind: "view " + kind, Location: path})}
 }
 
 // Place says where the view is.
@@ -96,29 +101,32 @@ func (v *View) Look(ctx context.Context) (ViewState, error) {
 // Write brings the view up to date with r. ErrConflict says that somebody has removed or changed it, or that what is there
 // was never ours: nothing is written then.
 func (v *View) Write(ctx context.Context, r Record) error {
-	return v.put(ctx, r, func(m mark, there string) bool {
+	return v.put(ctx, r, nil, func(m mark, there string) bool {
 		state := m.judge(there)
 		return state != ViewGone && state != ViewForeign
 	})
 }
 
-// Restore writes the view over whatever is there.
+// Restore writes the view over whatever is there. Of what is broken a copy is kept, see [View.Copied].
 func (v *View) Restore(ctx context.Context, r Record) error {
-	return v.put(ctx, r, func(mark, string) bool { return true })
+	return v.put(ctx, r, v.copy, func(mark, string) bool { return true })
 }
+
+// Copied is the file with what Restore has written over because it was broken, "" where nothing was.
+func (v *View) Copied() string { return v.copy.Path() }
 
 // Replace writes a Claude Code view over what [ClaudeCode.Load] found there, and over nothing else (ErrConflict).
 func (v *View) Replace(ctx context.Context, r Record, found Version) error {
-	return v.put(ctx, r, func(_ mark, there string) bool { return there == digestOf(found) })
+	return v.put(ctx, r, nil, func(_ mark, there string) bool { return there == digestOf(found) })
 }
 
-func (v *View) put(ctx context.Context, r Record, may func(m mark, there string) bool) error {
+func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m mark, there string) bool) error {
 	if r.AccessToken.Empty() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no access token to show in " + v.path}
 	}
 	r.RefreshToken, r.GrantExpiry = protocol.Secret{}, time.Time{}
 	var m mark
-	err := v.sheet.write(ctx, r, func(there, next string) error {
+	err := v.sheet.write(ctx, r, over, func(there, next string) error {
 		var err error
 		if m, err = readMark(v.mark); err != nil {
 			return err
@@ -157,6 +165,9 @@ func (v *View) Remove(ctx context.Context) error {
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, protocol.ErrNotFound) {
+		return err
+	}
+	if err := v.copy.clear(); err != nil {
 		return err
 	}
 	return v.Forget()
@@ -229,8 +240,8 @@ func (s claudeSheet) look(ctx context.Context) (string, error) {
 	return digestOf(v), err
 }
 
-func (s claudeSheet) write(ctx context.Context, r Record, do func(there, next string) error) error {
-	return s.store.change(ctx, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
+func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
+	return s.store.change(ctx, over, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.store.path(), src, r)
 		if err != nil {
 			return err
@@ -247,7 +258,7 @@ func (s claudeSheet) write(ctx context.Context, r Record, do func(there, next st
 }
 
 func (s claudeSheet) remove(ctx context.Context, do func(there string) error) error {
-	return s.store.change(ctx, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
+	return s.store.change(ctx, nil, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
 		if err := do(digestOf(stored)); err != nil || src == nil {
 			return err
 		}
@@ -281,7 +292,7 @@ func (s sdkSheet) look(context.Context) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-func (s sdkSheet) write(ctx context.Context, r Record, do func(there, next string) error) error {
+func (s sdkSheet) write(ctx context.Context, r Record, _ *Copy, do func(there, next string) error) error {
 	return s.locked(ctx, func() error {
 		if err := s.mayServe(); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,8 @@ func (e *errand) guard(ctx context.Context) outcome {
 func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) outcome {
 	view := claude.View(e.settings.StateDir)
 	state, err := view.Look(ctx)
-	if err != nil {
-		return outcome{result: e.about(home), err: err}
+	if err != nil && !(store.Broken(err) && (e.job.Force || view.Known())) {
+		return outcome{result: e.about(home), err: overBroken(err)}
 	}
 	if theirs, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !theirs.RefreshToken.Empty() {
 		switch {
@@ -108,6 +109,7 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 	o := e.renew(ctx)
 	if o.err == nil {
 		o = o.but(view.Restore(ctx, visible(o.result)))
+		o.result.Notice = cmp.Or(o.result.Notice, noteCopied(view.Copied()))
 	}
 	return o
 }
@@ -257,6 +259,27 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 		o.result.Saved = view.Forget() == nil
 	}
 	return o
+}
+
+// rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at it still is
+// waited for.
+func (e *errand) rewrite(ctx context.Context, view *store.View, o *outcome) error {
+	if restored(ctx, store.NewClaudeCode(e.settings.ConfigDir), protocol.ErrInvalid) {
+		err := view.Write(ctx, visible(o.result))
+		if errors.Is(err, store.ErrConflict) {
+			err = e.reguard(ctx, view, o)
+		}
+		return err
+	}
+	if _, err := view.Look(ctx); !e.mayMend() {
+		return err
+	}
+	if err := view.Restore(ctx, visible(o.result)); err != nil {
+		return err
+	}
+	e.noteMend(view.Place())
+	e.copied = noteCopied(view.Copied())
+	return nil
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a

@@ -93,13 +93,16 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	} else if !errors.Is(err, protocol.ErrNotFound) { // no folder yet: Save makes it
 		return failed(err)
 	}
+	var copied *store.Copy // of what is broken there
 	there, version, err := to.Load(ctx)
 	switch {
 	case err == nil && !e.job.Force && !sameSignIn(there, s.record):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
+	case store.Broken(err) && e.job.Force:
+		copied = store.Overwrite(e.settings.StateDir, to)
 	case err != nil && !replaceable(err):
-		return failed(err)
+		return failed(overBroken(err))
 	}
 	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
 	if err == nil && !sameSignIn(there, s.record) { // with --force: it is replaced, and not lost
@@ -117,7 +120,10 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		return failed(e.takeBack(ctx, s, arrived, &protocol.Error{Code: protocol.CodeStorage,
 			Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"}))
 	}
-	if err := target.Take(ctx, past); err != nil {
+	if err = target.Take(ctx, past); err == nil {
+		err = store.TakeKept(e.settings.StateDir, s.st, to)
+	}
+	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
 	if err = e.decide(to.Place().Kind); err == nil {
@@ -133,6 +139,9 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	// is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
 	if err := store.Forget(ctx, e.settings.StateDir, s.st); err != nil {
 		o.result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
+	}
+	if copied != nil && o.result.Notice == "" {
+		o.result.Notice = noteCopied(copied.Path())
 	}
 	e.claim(ctx, to, moved, false)
 	if claude, ok := to.(*store.ClaudeCode); ok {
@@ -174,6 +183,7 @@ func (h *halfMoved) Error() string { return h.is.Message }
 // it held. Where that fails as well, both copies stay, and the error is a halfMoved that says what is where.
 func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) error {
 	undo := func() error {
+		store.Overwrite(e.settings.StateDir, s.st)
 		left, version, loadErr := s.st.Load(ctx)
 		whole := loadErr == nil && same(left, s.record)
 		another := loadErr == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() != s.record.RefreshToken.Reveal()
@@ -282,7 +292,7 @@ func (e *errand) history(ctx context.Context) outcome {
 	if err == nil {
 		history.Keep(ctx, current, true, time.Now()) // see backUp; who can't write may look all the same
 	}
-	past, err := history.List(ctx)
+	past, err := e.past(ctx, st)
 	var o outcome
 	o.err = err
 	for _, p := range past {

@@ -19,7 +19,8 @@ type Answer struct {
 	Hindrance error
 	Took      time.Duration
 	InForce   bool // it is the profile's store, as configured, remembered or found
-	Earlier   int  // how many sign-ins are kept that could be restored, where it is in force and holds no record
+	Earlier   int  // how many sign-ins are kept that could be restored, where it is in force and holds no record that can be read
+	Kept      int  // how many records were set aside there because another program's had taken their place
 }
 
 // Probe asks every store that could hold a profile's record whether it does, and changes nothing; a keyring that holds none is
@@ -83,9 +84,12 @@ func (e *errand) probe(ctx context.Context, kind, home string) Answer {
 		a.Location = st.Place().Location
 		_, _, err = st.Load(ctx)
 	}
-	if a.InForce && errors.Is(err, protocol.ErrNotFound) && st != nil {
-		past, _ := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	if a.InForce && st != nil && (errors.Is(err, protocol.ErrNotFound) || store.Broken(err)) {
+		past, _ := e.past(ctx, st)
 		a.Earlier = len(past)
+	}
+	if a.InForce && st != nil {
+		a.Kept = store.CountKept(e.settings.StateDir, st)
 	}
 	a.Err, a.Took = err, time.Since(began)
 	if err == nil && a.InForce && e.settings.Provider != "static" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
@@ -70,7 +71,8 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	s := state{st: st, lock: lock, record: record, unsaved: true}
 	defer s.release()
-	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil && !errors.Is(err, store.ErrMissing) {
+	var copied *store.Copy // of what is broken there
+	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil && !errors.Is(err, store.ErrMissing) && !store.Broken(err) {
 		return outcome{result: e.about(st), err: err}
 	}
 	stored, version, err := st.Load(ctx)
@@ -87,8 +89,10 @@ func (e *errand) put(ctx context.Context) outcome {
 			Message: fmt.Sprintf("it expires %s, before the one that is stored (%s)", when(record.Expiry), when(stored.Expiry)),
 			Hint:    "store it nevertheless with --force",
 		}}
+	case store.Broken(err) && e.job.Force:
+		copied = store.Overwrite(e.settings.StateDir, st)
 	case err != nil && !replaceable(err):
-		return outcome{result: e.about(st), err: err}
+		return outcome{result: e.about(st), err: overBroken(err)}
 	}
 	if err == nil {
 		e.backUpReplaced(ctx, st, stored)
@@ -98,10 +102,22 @@ func (e *errand) put(ctx context.Context) outcome {
 	}
 	s.unsaved = false
 	o := e.keep(ctx, s)
+	if copied != nil {
+		o.result.Notice = noteCopied(copied.Path())
+	}
 	if e.settings.Provider == "claude" && e.settings.Store != "file" && st.Place().Kind == "file" {
 		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o
+}
+
+// overBroken is err with what a person can do where it says that a store holds what can't be read.
+func overBroken(err error) error {
+	if !store.Broken(err) {
+		return err
+	}
+	hint := strings.TrimPrefix(protocol.HintOf(err)+"\nwrite over it with --force; a copy of what is there is kept", "\n")
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: hint}
 }
 
 // replaceable reports whether a store that fails to load with err has no record that a fresh one would destroy.
@@ -114,6 +130,7 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 	ctx := context.WithoutCancel(waiting)
 	// Where the store can't be read now, what the agent saw there last is what a later save replaces: it would count as somebody else's.
 	s := state{st: st, record: record, unsaved: true, version: store.Version(e.job.Base)}
+	copied := store.Overwrite(e.settings.StateDir, st) // nobody signs in twice because a file is broken
 	load := func() (store.Record, error) {
 		stored, version, err := st.Load(ctx)
 		if err == nil || replaceable(err) {
@@ -144,12 +161,17 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 			s.version, s.unsaved = version, false
 			break
 		}
-		if load(); !errors.Is(err, store.ErrConflict) || tries == 2 {
+		_, loadErr := load()
+		switch conflict := errors.Is(err, store.ErrConflict); {
+		case !conflict || tries == 2:
 			s.blocked = err
+		case store.Broken(loadErr): // it counts as nothing, see Overwrite
+			s.version = store.Version{}
 		}
 	}
 	o := e.keep(ctx, s)
 	o.result.Renewed = true
+	o.result.Notice = noteCopied(copied.Path())
 	if s.unsaved {
 		o.result.Notice = "it could not be saved yet, and is kept in the agent's memory until it is: " + s.blocked.Error()
 	}

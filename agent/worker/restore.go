@@ -42,13 +42,17 @@ func (e *errand) restore(ctx context.Context) outcome {
 	defer cancel()
 	ctx = context.WithoutCancel(ctx)
 	history := store.NewHistory(e.settings.StateDir, st)
+	copied := store.Overwrite(e.settings.StateDir, st)
 	s, err := e.lockAndSettle(waiting, st)
 	switch {
 	case err == nil:
+		if store.Broken(s.blocked) { // what the agent holds comes in the place of it, and then what is asked for
+			s.version, s.blocked = store.Version{}, nil
+		}
 		if o := e.backUp(ctx, history, &s); o.err != nil {
 			return s.end(o)
 		}
-	case replaceable(err): // what it is there for
+	case replaceable(err), store.Broken(err): // what it is there for
 		lock, lockErr := st.Lock(waiting)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
 			return outcome{result: e.about(st), err: lockErr}
@@ -57,7 +61,7 @@ func (e *errand) restore(ctx context.Context) outcome {
 	default:
 		return outcome{result: e.about(st), err: err}
 	}
-	past, err := history.List(ctx)
+	past, err := e.past(ctx, st)
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
@@ -83,7 +87,33 @@ func (e *errand) restore(ctx context.Context) outcome {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
 	s.record, s.version = record, version
-	return s.end(e.keep(ctx, s))
+	o := e.keep(ctx, s)
+	store.DropKept(e.settings.StateDir, st, record) // to fail at it costs a line in the list
+	if o.err == nil {
+		o.result.Notice = noteCopied(copied.Path())
+	}
+	return s.end(o)
+}
+
+// noteCopied tells where what was broken is kept, "" where nothing was.
+func noteCopied(path string) string {
+	if path == "" {
+		return ""
+	}
+	return "what was there could not be read, and is kept in " + path
+}
+
+// past are the earlier sign-ins that can be brought back: those of the history, and what was set aside because another program's record
+// had taken its place.
+func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error) {
+	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
+	kept, keptErr := store.Kept(ctx, e.settings.StateDir, st)
+	for _, k := range kept {
+		if !slices.ContainsFunc(past, func(p store.Past) bool { return p.ID() == k.ID() }) {
+			past = append(past, k)
+		}
+	}
+	return past, cmp.Or(err, keptErr)
 }
 
 // backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may have been

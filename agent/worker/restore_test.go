@@ -3,6 +3,7 @@ package worker
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -136,6 +137,182 @@ func TestReplacedIsKept(t *testing.T) {
 		}
 		if r, _ := w.stored(); r.AccessToken.Reveal() != before.AccessToken {
 			t.Errorf("in force is another than was")
+		}
+	}
+}
+
+// unreadable are contents of a record's file that nobody can read.
+var unreadable = map[string]string{
+	"empty":     "",
+	"blank":     " \n",
+	"truncated": `{"claudeAiOauth":{"accessToken":"fake-acc`,
+	"no object": `[1, 2]`,
+	"nonsense":  "\x00\xff fake",
+}
+
+// copies are what is kept of what was written over.
+func (w *world) copies() (texts []string) {
+	paths, _ := filepath.Glob(filepath.Join(w.settings.StateDir, "broken", "*.copy"))
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		text, readErr := os.ReadFile(path)
+		if err != nil || readErr != nil || info.Mode().Perm() != 0o600 {
+			w.t.Errorf("%s: %v, %v, %v", path, info, err, readErr)
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
+// TestRestoreOverBroken: what a person asks for is written over what nobody can read, of which a copy is kept. By itself nothing is.
+func TestRestoreOverBroken(t *testing.T) {
+	t.Parallel()
+	for name, text := range unreadable {
+		for _, kind := range []string{"claude-code", "file"} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				w.settings.Store = kind
+				s := w.server.Issue()
+				if _, _, done := w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(s, time.Now().Add(time.Hour)))}); done.Err != nil {
+					t.Fatal(done.Err)
+				}
+				path := w.credentials()
+				if kind == "file" {
+					path = filepath.Join(w.settings.DataDir, w.settings.Name+".json")
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); !is(done.Err, protocol.ErrInvalid) {
+					t.Errorf("a renewal: %+v, %v", done.Result, done.Err)
+				}
+				other := job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now().Add(time.Hour)))}
+				if _, _, done := w.run(other); !is(done.Err, protocol.ErrInvalid) || !strings.Contains(done.Err.Hint, "--force") {
+					t.Errorf("a put without force: %+v, %v", done.Result, done.Err)
+				}
+				if left, _ := os.ReadFile(path); string(left) != text || w.copies() != nil {
+					t.Fatalf("the file holds %q now", left)
+				}
+
+				past := w.past()
+				if len(past) != 1 || past[0].Current {
+					t.Fatalf("kept are %+v", past)
+				}
+				_, _, done := w.run(job.Job{Op: job.Restore, PastID: past[0].ID})
+				if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken {
+					t.Fatalf("got %+v, %v", done.Result, done.Err)
+				}
+				wanted := strings.TrimSpace(text) != ""
+				if copies := w.copies(); wanted != (len(copies) == 1 && copies[0] == text) || wanted != strings.Contains(done.Result.Notice, "is kept in "+w.settings.StateDir) {
+					t.Errorf("copies are %q; said is %q", copies, done.Result.Notice)
+				}
+
+				for _, j := range []job.Job{{Op: job.Put, Force: true, Record: other.Record}, {Op: job.Put, SignIn: true, Record: other.Record}} {
+					if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+						t.Fatal(err)
+					}
+					if _, _, done := w.run(j); done.Err != nil || !done.Result.Saved {
+						t.Errorf("sign in %v: %+v, %v", j.SignIn, done.Result, done.Err)
+					}
+				}
+				if _, _, done := w.run(job.Job{Op: job.Delete}); done.Err != nil || w.copies() != nil {
+					t.Errorf("deleted: %v, and copies are left: %d", done.Err, len(w.copies()))
+				}
+			})
+		}
+	}
+}
+
+// TestRestoreKeepsOtherKeys: of a file whose sign-in alone is broken the rest stays.
+func TestRestoreKeepsOtherKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.known(time.Hour)
+	w.write([]byte(`{"mcpOAuth": {"fake": 1}, "claudeAiOauth": {"accessToken": 7}}`))
+	past := w.past()
+	if len(past) != 1 {
+		t.Fatalf("kept are %+v", past)
+	}
+	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: past[0].ID}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	if data, _ := os.ReadFile(w.credentials()); !strings.Contains(string(data), `{"mcpOAuth": {"fake": 1}`) {
+		t.Errorf("the file holds %s", data)
+	}
+}
+
+// TestRestoreKept: a record that was set aside because somebody else's had taken its place is listed, comes back, and goes when the
+// profile is signed out.
+func TestRestoreKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, base := w.known(time.Hour)
+	st := store.NewClaudeCode(w.settings.ConfigDir)
+	lost := record(w.server.Issue(), time.Now().Add(time.Hour))
+	w.signIn(time.Hour) // an account was switched while the record was renewed
+	if err := store.Spill(w.settings.StateDir, st, store.Version(base), lost); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil || !strings.Contains(done.Result.Note, "see: ccagent restore -p fake") {
+		t.Fatalf("%+v, %v", done.Result, done.Err)
+	}
+	if a := ProbeHome(t.Context(), w.settings); a.Kept != 1 {
+		t.Errorf("doctor sees %+v", a)
+	}
+	if n := store.CountKept(w.settings.StateDir, st); n != 1 {
+		t.Fatalf("%d are kept", n)
+	}
+	id := store.Past{Record: lost}.ID()
+	find := func() (found protocol.PastSignIn) {
+		for _, p := range w.past() {
+			if p.ID == id {
+				found = p
+			}
+		}
+		return found
+	}
+	if p := find(); !p.Renewable || p.Current || p.Problem != "" || p.Saved.IsZero() {
+		t.Fatalf("listed is %+v", p)
+	}
+	_, _, done := w.run(job.Job{Op: job.Restore, PastID: id})
+	if done.Err != nil || done.Result.Token.Reveal() != lost.AccessToken.Reveal() {
+		t.Fatalf("got %+v, %v", done.Result, done.Err)
+	}
+	if p := find(); p.ID != "" || store.CountKept(w.settings.StateDir, st) != 0 { // the file adds its subscription, so that it has another id
+		t.Errorf("still set aside is %+v", p)
+	}
+
+	// It moves with the record, and goes with it.
+	if err := store.Spill(w.settings.StateDir, st, store.Version{1}, record(w.server.Issue(), time.Now().Add(time.Hour))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, done := w.run(job.Job{Op: job.Move, Target: "file", Force: true}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	file := store.NewFile(w.settings.DataDir, w.settings.Name)
+	if was, now := store.CountKept(w.settings.StateDir, st), store.CountKept(w.settings.StateDir, file); was != 0 || now != 1 {
+		t.Errorf("kept at the old place are %d, at the new one %d", was, now)
+	}
+	if _, _, done := w.run(job.Job{Op: job.Logout, KeepRemote: true}); done.Err != nil || store.CountKept(w.settings.StateDir, file) != 0 {
+		t.Errorf("signed out: %v, and %d are left", done.Err, store.CountKept(w.settings.StateDir, file))
+	}
+}
+
+// TestBrokenView: the view of a guarded profile is written over what is broken, and a copy of that is kept.
+func TestBrokenView(t *testing.T) {
+	t.Parallel()
+	for _, op := range []job.Op{job.Renew, job.Show, job.Guard} {
+		w, base := newGuarded(t)
+		r, _ := w.own()
+		w.write([]byte(unreadable["truncated"]))
+		_, _, done := w.run(job.Job{Op: op, Base: base})
+		if said := done.Result.Note + done.Result.Notice; done.Err != nil || !strings.Contains(said, "is kept in "+w.settings.StateDir) {
+			t.Errorf("%v: %+v, %v", op, done.Result, done.Err)
+		}
+		w.wantView(r.AccessToken.Reveal())
+		if copies := w.copies(); len(copies) != 1 || copies[0] != unreadable["truncated"] {
+			t.Errorf("%v: copies are %q", op, copies)
 		}
 	}
 }

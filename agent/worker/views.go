@@ -46,6 +46,12 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		}
 		cancel()
 	}
+	if e.aside > 0 {
+		notes = append(notes, "a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.job.Profile)
+	}
+	if e.copied != "" {
+		notes = append(notes, e.copied)
+	}
 	if e.shared != nil {
 		notes = append(notes, e.shared.Error())
 	}
@@ -95,8 +101,11 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 		return nil
 	}
 	err := v.Write(ctx, visible(o.result))
-	if guarded && errors.Is(err, store.ErrConflict) {
+	switch {
+	case guarded && errors.Is(err, store.ErrConflict):
 		return e.reguard(ctx, v, o)
+	case guarded && store.Broken(err) && v.Known():
+		return e.rewrite(ctx, v, o)
 	}
 	return err
 }
@@ -131,6 +140,9 @@ func (e *errand) restoreViews(ctx context.Context) outcome {
 			return o.but(err)
 		}
 		written = append(written, v.Place().Location)
+		if said := noteCopied(v.Copied()); said != "" {
+			written = append(written, said)
+		}
 	}
 	o.result.Notice = strings.Join(written, ", ")
 	return o

@@ -70,6 +70,8 @@ type errand struct {
 	settings Settings
 	agent    pipe
 	notice   string        // a line for the person, besides the result's
+	aside    int           // how many records were set aside for a person to judge
+	copied   string        // where the copy of a broken view is
 	shared   error         // another profile has the sign-in that is in force here
 	adopted  store.Version // what Claude Code had written, and is ours now
 	stranger bool          // the store holds another sign-in than the one whose token was in hand, and it brought no token

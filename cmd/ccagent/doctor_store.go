@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // storesTime bounds the questions to all stores: a keyring alone may take 10 seconds to say nothing.
@@ -50,6 +51,9 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 		}
 		a := worker.ProbeHome(ctx, settings)
 		f := finding{ID: "store of " + profile.Name, State: "fail"}
+		if a.Kept > 0 {
+			found = append(found, finding{"kept of " + profile.Name, "warn", count(a.Kept, "renewed record") + " of it was set aside because another program's took the place", "ccagent restore -p " + profile.Name})
+		}
 		switch {
 		case a.Err == nil && a.Hindrance != nil:
 			held++
@@ -65,6 +69,8 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 			f.State, f.What = "skip", "it is encrypted; ccagent unlock opens it to the agent"
 		case silent[a.Kind]:
 			continue
+		case store.Broken(a.Err) && a.Earlier > 0:
+			f.What, f.Mend = a.Err.Error(), "ccagent restore -p "+profile.Name
 		default:
 			silent[a.Kind] = a.Kind == "keyring"
 			f.What, f.Mend = a.Err.Error(), cmp.Or(mendOf(a.Err), "ccagent doctor store -p "+profile.Name)
