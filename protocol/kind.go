@@ -48,7 +48,7 @@ func (t Token) Variable() (string, error) {
 		for _, v := range vendors {
 			if strings.HasPrefix(t.Value.Reveal(), v.begin) {
 				return "", &Error{Code: CodeConfig, Message: "the key of profile " + t.Profile + " is one of " + v.vendor + ", and is not put into ANTHROPIC_API_KEY",
-					Hint: "name the variable that its program reads: ccagent exec -p " + t.Profile + " --env " + v.variable + " -- PROGRAM"}
+					Hint: "name the variable that its program reads: " + ShellLine("ccagent", "exec", "-p", t.Profile, "--env", v.variable, "--", "PROGRAM")}
 			}
 		}
 		return "ANTHROPIC_API_KEY", nil

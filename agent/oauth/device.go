@@ -52,12 +52,14 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 	if uri == "" {
 		uri, _ = text(fields["verification_url"]) // Google's name for it
 	}
+	uri = presentable(uri)
 	whole, _ := text(fields["verification_uri_complete"])
+	whole = presentable(whole)
 	usable := user != "" && len(user) <= maxUserCode && clean(user, nil) == user
-	if !ok || code.Empty() || !usable || !presentable(uri) || to.leadsToPlain(uri) {
+	if !ok || code.Empty() || !usable || uri == "" || to.leadsToPlain(uri) {
 		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code or an address to enter it at")}).at(to))
 	}
-	if !presentable(whole) || to.leadsToPlain(whole) {
+	if !sameSite(whole, uri) { // what a QR code leads to is what the person reads beside it
 		whole = ""
 	}
 	return &Device{
@@ -73,11 +75,23 @@ func (e endpoint) leadsToPlain(raw string) bool {
 	return !e.plain && err == nil && u.Scheme == "http"
 }
 
-// presentable reports whether an address may be shown to a person and opened: a web address of one printable line.
-func presentable(raw string) bool {
+// presentable returns a web address of one printable line as a person may be shown it and open it: without a user name, which stands
+// where one looks for the host. It returns "" for anything else, a host in letters of its own included, which may look like others.
+func presentable(raw string) string {
 	u, err := url.Parse(raw)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && len(raw) <= 2048 && clean(raw, nil) == clean(strings.TrimSpace(raw), nil) &&
-		!strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r > '~' })
+	odd := func(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) }
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || len(raw) > 2048 || odd(raw) || odd(u.Host) {
+		return ""
+	}
+	u.User = nil
+	return u.String()
+}
+
+// sameSite reports whether two addresses have scheme, host and port in common.
+func sameSite(a, b string) bool {
+	one, err := url.Parse(a)
+	other, bad := url.Parse(b)
+	return err == nil && bad == nil && one.Scheme == other.Scheme && strings.EqualFold(one.Host, other.Host)
 }
 
 // PollDevice waits until the person has entered the code, the code expires or ctx ends. Errors are ErrLogin (denied, expired),

@@ -335,6 +335,8 @@ func TestIdentifyRefused(t *testing.T) {
 	}{
 		{"dead token", 401, `Bearer error="invalid_token"`, "", protocol.ErrExpired, "refuses the token"},
 		{"missing scope", 403, `Bearer realm="x", error="insufficient_scope", scope="user:profile"`, "", protocol.ErrDenied, "the scope user:profile"},
+		{"scopes that are commands", 403, `Bearer error="insufficient_scope", scope="a x'; cmd; '"`, "", protocol.ErrDenied,
+			`; ask for it with: ccagent login --scope a --scope 'x'\'';' --scope 'cmd;' --scope ''\'''`},
 		{"missing scope in the body", 403, "", `{"error":"insufficient_scope","scope":"user:profile"}`, protocol.ErrDenied, "the scope user:profile"},
 		{"forbidden", 403, "", "{}", protocol.ErrDenied, "does not let"},
 		{"busy", 503, "", "fake-body", protocol.ErrUnavailable, "503"},
@@ -348,10 +350,50 @@ func TestIdentifyRefused(t *testing.T) {
 			w.Write([]byte(tc.body))
 		}))
 		_, err := (&Client{ProfileURL: server.URL}).Identify(t.Context(), protocol.NewSecret("fake-access"))
-		if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "fake-") {
+		if !errors.Is(err, tc.is) || !strings.Contains(err.Error()+"; "+protocol.HintOf(err), tc.says) || strings.Contains(err.Error(), "fake-") {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 		server.Close()
+	}
+}
+
+// The person is shown an address by which nobody is taken in, or none.
+func TestDeviceAddress(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ uri, whole, shown, shownWhole string }{
+		{"https://a.example/device", "https://a.example/device?c=FAKE", "https://a.example/device", "https://a.example/device?c=FAKE"},
+		{"https://good.example@a.example/device", "https://good.example:x@A.example/device?c=FAKE", "https://a.example/device", "https://A.example/device?c=FAKE"},
+		{"https://good.example%2f:x@a.example/", "", "https://a.example/", ""},
+		{"https://a.example:8443/@b", "https://a.example/?c=FAKE", "https://a.example:8443/@b", ""},
+		{"https://a.example/", "https://b.example/?c=FAKE", "https://a.example/", ""},
+		{"https://a.example/", "http://a.example/?c=FAKE", "https://a.example/", ""},
+		{"https://a.example/", "https://a.example/?c=FAKE\x1b[2J", "https://a.example/", ""},
+		{"https://a.example/\x1b]0;x\a", "", "", ""},
+		{"https://a.example/\nhttps://b.example/", "", "", ""},
+		{"https://a.example/\u202etxt", "", "", ""},
+		{"https://gооgle.example/", "", "", ""}, // with two Cyrillic letters
+		{"https://g%D0%BE.example/", "", "", ""},
+		{`https://good.example\@a.example/`, "", "", ""},
+		{"https://@/", "", "", ""},
+		{"https://:443/", "", "", ""},
+		{"javascript:alert(1)", "", "", ""},
+		{"//a.example/", "", "", ""},
+		{"", "", "", ""},
+	} {
+		c := &Client{DeviceURL: "https://sso.example.com/start", ClientID: "fake-client"}
+		c.roundTrip = func(*http.Request) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			json.NewEncoder(w).Encode(map[string]any{"device_code": "fake-device", "user_code": "FAKE", "verification_uri": tc.uri, "verification_uri_complete": tc.whole})
+			return w.Result(), nil
+		}
+		d, err := c.StartDevice(t.Context())
+		if tc.shown == "" {
+			if !errors.Is(err, protocol.ErrLogin) {
+				t.Errorf("%q: %+v, %v", tc.uri, d, err)
+			}
+		} else if err != nil || d.VerificationURI != tc.shown || d.VerificationURIComplete != tc.shownWhole {
+			t.Errorf("%q, %q: %+v, %v", tc.uri, tc.whole, d, err)
+		}
 	}
 }
 

@@ -123,7 +123,11 @@ func (a *answer) lacking() *Error {
 		return e
 	}
 	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
-	e.Condition.Hint = "ask for it with: ccagent login --scope '" + scope + "'"
+	words := []string{"ccagent", "login"}
+	for _, one := range strings.Fields(scope) {
+		words = append(words, "--scope", one)
+	}
+	e.Condition.Hint = "ask for it with: " + protocol.ShellLine(words...)
 	return e
 }
 

@@ -60,7 +60,7 @@ func readPrivate(path string) ([]byte, error) {
 		return nil, err
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return nil, errors.New(path + " is open to everybody: chmod go= " + path)
+		return nil, errors.New(path + " is open to everybody: " + protocol.ShellLine("chmod", "go=", path))
 	}
 	return readOpen(f, maxSmall)
 }

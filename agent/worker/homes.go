@@ -69,7 +69,7 @@ func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) boo
 func anotherHome(home store.Home) *protocol.Error {
 	who, hint := "profile "+home.Profile+" has", "use that profile, or first do: ccagent remove "+home.Profile
 	if home.Kind == "claude-code" {
-		who, hint = "Claude Code uses", "use it together with Claude Code: ccagent import "+home.Location
+		who, hint = "Claude Code uses", "use it together with Claude Code: "+protocol.ShellLine("ccagent", "import", home.Location)
 	}
 	if home.Account != "" {
 		who += " (as " + home.Account + ")"

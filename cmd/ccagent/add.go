@@ -157,7 +157,7 @@ func addTable(c *cli.Context) (profileTable, error) {
 		return t, usagef(c, "--provider is missing: static, command or claude")
 	case t.Provider == "oidc" || t.Provider == "oauth2":
 		e := usagef(c, "a profile of provider %s begins with a sign-in", t.Provider).(*protocol.Error)
-		e.Hint = "make it with: ccagent login " + c.Args().First() + " --provider " + t.Provider
+		e.Hint = "make it with: " + protocol.ShellLine("ccagent", "login", c.Args().First(), "--provider", t.Provider)
 		return t, e
 	case t.Provider == "static" && len(program) > 0:
 		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")

@@ -224,7 +224,7 @@ func checkOurs(path string, info fs.FileInfo) error {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("%s belongs to user id %d, so it is not trusted", path, owner),
-			Hint:    fmt.Sprintf("make it yours (chown %d %s), or remove it", os.Geteuid(), path),
+			Hint:    fmt.Sprintf("remove it, or make it yours: sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path)),
 		}
 	}
 	if info.Mode().Perm()&0o022 != 0 {
@@ -237,7 +237,7 @@ func writable(path string, info fs.FileInfo) error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
 		Message: fmt.Sprintf("%s may be written by others (mode %04o), so it is not trusted", path, info.Mode().Perm()),
-		Hint:    "look through it, then: chmod go-w " + path,
+		Hint:    "look through it, then: " + protocol.ShellLine("chmod", "go-w", path),
 	}
 }
 

@@ -154,7 +154,7 @@ func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) str
 		if env("CLAUDE_SECURESTORAGE_CONFIG_DIR") != "" { // which would win
 			name = "CLAUDE_SECURESTORAGE_CONFIG_DIR"
 		}
-		return name + "=" + protocol.ShellWord(profile.ConfigDir) + " claude auth login"
+		return name + "=" + protocol.ShellLine(profile.ConfigDir) + " claude auth login"
 	}
 	return "claude auth login"
 }
@@ -185,7 +185,7 @@ func checkOthers(ctx context.Context, env environ, pid int) []finding {
 		client.Close()
 		if err == nil && status.Agent.PID != pid {
 			found = append(found, finding{"another agent", "warn", fmt.Sprintf("agent %d answers at %s: programs in another environment ask that one", status.Agent.PID, place),
-				"CCAGENT_SOCK=" + protocol.ShellWord(place) + " ccagent stop"})
+				"CCAGENT_SOCK=" + protocol.ShellLine(place) + " ccagent stop"})
 		}
 	}
 	return found

@@ -118,7 +118,7 @@ func checkOnline(ctx context.Context, config agent.Config) []finding {
 		skew := there.Sub(before.Add(took / 2))
 		switch {
 		case err != nil:
-			found = append(found, finding{id, "fail", err.Error(), cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellWord(cmp.Or(s.TokenURL, s.Issuer)))})
+			found = append(found, finding{id, "fail", err.Error(), cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer)))})
 		case there.IsZero():
 			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""})
 		case skew > maxSkew || skew < -maxSkew:

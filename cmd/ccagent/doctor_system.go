@@ -126,9 +126,9 @@ func checkFiles(env environ, config agent.Config) []finding {
 			looked++
 		}
 		if owner, ok := ownerOf(info); ok && int(owner) != os.Geteuid() {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner), fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellWord(path))})
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner), fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path))})
 		} else if info.Mode().Perm()&open != 0 {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), mend + protocol.ShellWord(path)})
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), mend + protocol.ShellLine(path)})
 		}
 	}
 	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }

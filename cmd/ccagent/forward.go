@@ -124,7 +124,7 @@ func forward(c *cli.Context) error {
 	defer last("-O", "exit", host)
 	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes())) // the shell over there may have something to say as well
 	if remote == "" {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: ssh " + protocol.ShellWord(host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
+		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: " + protocol.ShellLine("ssh", host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
 	}
 	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
 	if err := runAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {

@@ -141,12 +141,12 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s in config.toml means the Claude Code directory %s, and not %s", profile.Name, claudeDirOf(profile), dir),
-				Hint:    fmt.Sprintf("set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME", dir, from)}
+				Hint:    fmt.Sprintf("set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
 		}
 		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(profile)),
-				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, from)}
+				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
 		}
 		edit, err := addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", ConfigDir: &dir}, false)
 		if err != nil {
@@ -196,7 +196,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
-					other, from.argument())}
+					protocol.ShellLine(other.argument()), protocol.ShellLine(from.argument()))}
 		}
 	}
 	record, err := from.Record.Marshal()

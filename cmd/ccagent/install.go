@@ -185,7 +185,7 @@ func asksThere(s service) error {
 	}
 	hint := "unset CCAGENT_SOCK, here and in the shell's profile"
 	if getenv("CCAGENT_SOCK") == "" {
-		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + s.environment("XDG_RUNTIME_DIR")
+		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + protocol.ShellLine(s.environment("XDG_RUNTIME_DIR"))
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
 }

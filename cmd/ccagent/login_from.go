@@ -8,12 +8,14 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -39,8 +41,8 @@ var foreign = map[string]string{
 	"headers":           "headers, in which secrets travel",
 }
 
-// sharedProfile reads the profile of a fragment, shows it, and asks whether it is to be added. name picks one of several.
-func (s *signIn) sharedProfile(ctx context.Context, from, name string) (string, *profileTable, error) {
+// sharedProfile reads the profile of a fragment. name picks one of several.
+func sharedProfile(ctx context.Context, from, name string) (string, *profileTable, error) {
 	text, err := fetchFragment(ctx, from)
 	if err != nil {
 		return "", nil, err
@@ -53,17 +55,29 @@ func (s *signIn) sharedProfile(ctx context.Context, from, name string) (string, 
 		return "", nil, err
 	}
 	table := d.Profiles[name]
-	if !s.c.Bool("yes") {
-		var b strings.Builder
-		for line := range strings.Lines(string(appendTable(nil, name, table))) {
-			b.WriteString("  " + sanitize(strings.TrimSuffix(line, "\n")) + "\n")
-		}
-		s.screen.say(sanitize(from) + " says:\n\n" + b.String())
-		if err := confirm(ctx, "add this profile, and sign in to it?", "--yes"); err != nil {
-			return "", nil, err
+	return name, &table, nil
+}
+
+// mayAdd refuses a fragment's profile that is there already, whatever its case, or that would stand in the place of one that is: others
+// may say what is new here, and never what is ours. Then it shows the profile, and asks.
+func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned agent.Config) error {
+	for _, old := range before.Profiles {
+		now, stays := findProfile(planned, old.Name)
+		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) || planned.Default != before.Default {
+			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do", sanitize(from), old.Name),
+				Hint: "sign in to yours without --profile-from: " + protocol.ShellLine("ccagent", "login", old.Name) +
+					"\nfor the other one, have the fragment give it a name and a store of its own (store = \"file\")"}
 		}
 	}
-	return name, &table, nil
+	if s.c.Bool("yes") {
+		return nil
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(appendTable(nil, name, *s.table))) {
+		b.WriteString("  " + sanitize(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+	s.screen.say(sanitize(from) + " says:\n\n" + b.String())
+	return confirm(ctx, "add this profile, and sign in to it?", "--yes")
 }
 
 // shared returns the profile that is meant, and refuses what a fragment may not hold.

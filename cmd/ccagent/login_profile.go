@@ -28,7 +28,7 @@ func (s *signIn) profile(ctx context.Context) error {
 	case from != "" && described >= 0:
 		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[described])
 	case from != "":
-		if name, s.table, err = s.sharedProfile(ctx, from, name); err != nil {
+		if name, s.table, err = sharedProfile(ctx, from, name); err != nil {
 			return err
 		}
 	case described >= 0:
@@ -43,7 +43,7 @@ func (s *signIn) profile(ctx context.Context) error {
 		profile, err := oneProfile(s.c, config)
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
-				Hint: "make it with: ccagent login " + name + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
+				Hint: "make it with: " + protocol.ShellLine("ccagent", "login", name) + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
 		}
 		if err != nil {
 			return err
@@ -54,20 +54,27 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	if old, exists := findProfile(config, name); exists && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
+	if old, exists := findProfile(config, name); exists && from == "" && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
 			Hint: fmt.Sprintf("sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s", old.Name, path)}
 	}
-	s.replace = s.c.Bool("force")
-	planned, err := planProfile(getenv, name, *s.table, s.replace)
+	s.replace = s.c.Bool("force") && from == ""
+	planned, err := planProfile(getenv, name, *s.table, s.replace || from != "")
 	if err != nil {
 		return err
+	}
+	var more []string // scopes; of the flags' profile they are in the table
+	if from != "" {
+		if err := s.mayAdd(ctx, from, name, config, planned); err != nil {
+			return err
+		}
+		more = s.c.StringSlice("scope")
 	}
 	profile, ok := findProfile(planned, name)
 	if !ok {
 		return fmt.Errorf("profile %s is missing from what would be written", name)
 	}
-	if err := s.use(profile, nil); err != nil { // its scopes are in the table
+	if err := s.use(profile, more); err != nil {
 		return err
 	}
 	s.living = sameRecord(config, s.settings)

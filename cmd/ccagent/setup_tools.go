@@ -115,7 +115,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		}
 		if _, ok, err := splice.Get(src, "mcpServers", w.name, "url"); src == nil || err != nil || !ok {
 			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s has no MCP server %q with a url", path, w.name),
-				Hint: "add it first: claude mcp add --transport http " + w.name + " https://..."}
+				Hint: "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://...")}
 		}
 		return plan{edits: []edit{{path: path, mode: 0o600, puts: []put{jsonValue(w.ask("headers"), "mcpServers", w.name, "headersHelper")}}}}, nil
 	}
@@ -277,7 +277,7 @@ func kubectlPlan(w wish) (plan, error) {
 	q := func(s string) string { return string(splice.Encode(s)) } // a string of JSON is one of YAML
 	user := put{kubePut, []string{w.name}, fmt.Sprintf("- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [-p, %s, -f, exec-credential], interactiveMode: Never, provideClusterInfo: %t}}\n",
 		q(w.name), q(w.helper), q(w.profile.Name), len(w.profile.Hosts) > 0)}
-	says := []string{"use it in a context: kubectl config set-context --current --user=" + protocol.ShellWord(w.name)}
+	says := []string{"use it in a context: kubectl config set-context --current --user=" + protocol.ShellLine(w.name)}
 	if len(w.profile.Hosts) > 0 {
 		says = append(says, "the profile lists hosts: the cluster's must be one of them")
 	}
@@ -293,7 +293,7 @@ func goPlan(w wish) (plan, error) {
 	path := w.env("GOENV")
 	switch {
 	case path == "off":
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "GOENV=off: go reads no settings of yours", Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellWord(w.helper+" -p "+w.profile.Name+" -f goauth")}
+		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "GOENV=off: go reads no settings of yours", Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellLine(w.helper+" -p "+w.profile.Name+" -f goauth")}
 	case path == "":
 		dir, err := os.UserConfigDir()
 		if err != nil {

@@ -182,7 +182,7 @@ func exportFolder(dir string) (*os.Root, error) {
 	named, err := os.Lstat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, exportError("there is no folder %s: mkdir -m 700 %s", dir, protocol.ShellWord(dir))
+		return nil, exportError("there is no folder %s: mkdir -m 700 %s", dir, protocol.ShellLine(dir))
 	case err != nil:
 		return nil, exportError("%v", err)
 	case !named.IsDir():
@@ -214,7 +214,7 @@ func checkExportFolder(folder *os.Root, named fs.FileInfo, dir string) error {
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("the restricted socket: %s may be written by others (mode %04o), who could put a socket of their own there",
 				dir, info.Mode().Perm()),
-			Hint: "chmod go-w " + protocol.ShellWord(dir) + "; a group needs no more than to enter the folder: chmod 710"}
+			Hint: "chmod go-w " + protocol.ShellLine(dir) + "; a group needs no more than to enter the folder: chmod 710"}
 	}
 	return nil
 }
