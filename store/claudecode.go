@@ -246,7 +246,7 @@ func (s *ClaudeCode) change(ctx context.Context, copy *Copy, do func(at spot, l 
 	}
 	return s.guard.write(ctx, lock, func(l *flock, ready reserved) error {
 		w := ready.write
-		if w == nil {
+		if !w.hold() {
 			if w, err = s.lockWrite(ctx); err != nil {
 				return err
 			}
@@ -328,6 +328,7 @@ func (l *claudeCodeLock) Reserve(ctx context.Context) error {
 			w.release()
 			return nil, err
 		}
+		w.lend(s.pace.loan)
 		return r, nil
 	})
 }

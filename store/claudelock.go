@@ -27,6 +27,7 @@ import (
 type pace struct {
 	first, last time.Duration // between two looks at a lock that is held
 	beat        time.Duration // between two touches of what we hold
+	loan        time.Duration // of the write lock to a renewal: Claude Code waits 7.5 s for it, and then drops what it was to write
 	refresh     patience
 	write       patience
 }
@@ -41,6 +42,7 @@ var claudePace = pace{
 	first:   20 * time.Millisecond,
 	last:    500 * time.Millisecond,
 	beat:    5 * time.Second,
+	loan:    4 * time.Second,
 	refresh: patience{stale: 60 * time.Second, watch: 12 * time.Second},
 	write:   patience{stale: 15 * time.Second, watch: 2 * time.Second},
 }
@@ -200,27 +202,37 @@ func (l *dirLock) release() error {
 	return nil
 }
 
-// claudeWrite is Claude Code's write lock, touched while it is held: a provider may be asked meanwhile, and that takes its time.
+// claudeWrite is Claude Code's write lock. It can be lent to a renewal for the time that a provider needs for its answer.
 type claudeWrite struct {
-	mu      sync.Mutex
-	lock    dirLock
-	stop    chan struct{}
-	stopped sync.WaitGroup
+	mu   sync.Mutex
+	lock dirLock
+	end  *time.Timer // nil: not lent
 }
 
 func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, error) {
-	w := &claudeWrite{lock: dirLock{path: path, patience: p.write}, stop: make(chan struct{})}
+	w := &claudeWrite{lock: dirLock{path: path, patience: p.write}}
 	if err := w.lock.take(ctx, p, nil); err != nil {
 		return nil, err
 	}
-	w.stopped.Go(func() {
-		beat(p.beat, w.stop, func(now time.Time) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.lock.touch(now)
-		})
-	})
 	return w, nil
+}
+
+// lend lets the lock go after a time, unless hold was called until then.
+func (w *claudeWrite) lend(limit time.Duration) {
+	w.end = time.AfterFunc(limit, w.release)
+}
+
+// hold reports whether the lock is held, and sees to it that it stays so.
+func (w *claudeWrite) hold() bool {
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.end != nil {
+		w.end.Stop()
+	}
+	return w.lock.dir != nil
 }
 
 func (w *claudeWrite) check() error {
@@ -231,30 +243,10 @@ func (w *claudeWrite) check() error {
 
 // release may be called again, and for nil.
 func (w *claudeWrite) release() {
-	if w == nil {
-		return
-	}
-	select {
-	case <-w.stop:
-		return
-	default:
-	}
-	close(w.stop)
-	w.stopped.Wait()
-	w.lock.release()
-}
-
-// beat calls touch at intervals until stop is closed.
-func beat(every time.Duration, stop <-chan struct{}, touch func(now time.Time)) {
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case now := <-t.C:
-			touch(now)
-		}
+	if w != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.lock.release()
 	}
 }
 
@@ -309,14 +301,7 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 		legacy:    dirLock{path: real + ".lock"},
 		stop:      make(chan struct{}),
 	}
-	c.stopped.Go(func() {
-		beat(p.beat, c.stop, func(now time.Time) {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.refresh.touch(now)
-			c.legacy.touch(now)
-		})
-	})
+	c.stopped.Go(func() { c.beat(p.beat) })
 	legacy := dirLock{path: c.legacy.path, patience: p.refresh}
 	if info, err := os.Lstat(legacy.path); err == nil {
 		legacy.observe(info) // while we wait for the first
@@ -349,6 +334,23 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 	}
 	c.writeOwner()
 	return c, nil
+}
+
+// beat touches what is held until stop is closed.
+func (c *claudeLock) beat(every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case now := <-t.C:
+			c.mu.Lock()
+			c.refresh.touch(now)
+			c.legacy.touch(now)
+			c.mu.Unlock()
+		}
+	}
 }
 
 func (c *claudeLock) readOwner() (owner, bool) {

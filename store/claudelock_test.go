@@ -19,7 +19,7 @@ import (
 )
 
 // quick is claudePace made short enough to wait for, and long against a scheduler's whims.
-var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond,
+var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond, loan: time.Minute,
 	refresh: patience{stale: time.Minute, watch: 50 * time.Millisecond}, write: patience{stale: time.Minute, watch: 50 * time.Millisecond}}
 
 func TestHeldByAnother(t *testing.T) {

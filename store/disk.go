@@ -98,7 +98,7 @@ func ReplaceFile(path string, data []byte) error {
 	if err := makeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	d, err := makeDraft(path, rand.Text()+"-"+filepath.Base(path), len(data))
+	d, err := makeDraft(path, rand.Text()+"-"+filepath.Base(path), 0)
 	if err != nil {
 		return err
 	}

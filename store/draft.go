@@ -35,7 +35,7 @@ const tempMark = ".ccagent-"
 // other temporary file of the same name is a dead writer's and is removed. check is asked for the last time before the
 // change.
 func writeFile(path string, data []byte, check func() error) error {
-	d, err := prepareFile(path, len(data))
+	d, err := prepareFile(path, 0)
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,8 @@ func prepareFile(path string, size int) (*draft, error) {
 	return makeDraft(path, base, size)
 }
 
-// makeDraft makes the draft of the file at path, size bytes long. name is what the temporary file is called after.
+// makeDraft makes the draft of the file at path, size bytes long; 0 where it is about to be written anyway. name is what the temporary file
+// is called after.
 func makeDraft(path, name string, size int) (d *draft, err error) {
 	if err := replaceable(path); err != nil {
 		return nil, writeError(path, err)
@@ -84,6 +85,9 @@ func makeDraft(path, name string, size int) (d *draft, err error) {
 				return nil, err
 			}
 		}
+	}
+	if size == 0 {
+		return d, nil
 	}
 	if isMount(path) {
 		// The temporary file becomes the spill, which holds the old content too.
@@ -186,7 +190,7 @@ func replaceable(path string) error {
 		if err == nil && link == filepath.Base(above) {
 			return &protocol.Error{Code: protocol.CodeStorage,
 				Message: path + " is in a volume that Kubernetes fills: what is written there does not last",
-				Hint:    "copy the sign-in to a volume that may be written, and have the profile use that (config_dir in config.toml)"}
+				Hint:    "move the sign-in to a volume that may be written, so that it has one home, and name that (config_dir in config.toml)"}
 		}
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil && !errors.Is(err, unix.ENOENT) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -45,7 +46,7 @@ func init() {
 
 // writeOver writes a file as a mount point is written.
 func writeOver(path string, data []byte) error {
-	d, err := prepareFile(path, len(data))
+	d, err := prepareFile(path, len(data)/2)
 	if err != nil {
 		return err
 	}
@@ -218,28 +219,41 @@ func TestKilledWithReservation(t *testing.T) {
 	}
 }
 
-// While a provider is asked, Claude Code sees its write lock held, and touched.
-func TestReservationIsAlive(t *testing.T) {
+// Claude Code waits a few seconds for its write lock, and then drops what it was to write. So while a provider takes its time the lock is
+// let go, and taken again for the save.
+func TestReservationOfSlowProvider(t *testing.T) {
 	t.Parallel()
-	dir, _ := claudeDir(t, shared)
-	s := NewClaudeCode(dir)
-	s.pace = quick
-	l, err := s.Lock(t.Context())
-	check(t, err)
-	check(t, l.Reserve(t.Context()))
-	lock := filepath.Join(dir, ".storage-write.lock")
-	old := time.Now().Add(-time.Hour)
-	check(t, os.Chtimes(lock, old, old))
-	check(t, poll(t.Context(), time.Millisecond, time.Millisecond, func() (bool, error) {
-		info, err := os.Stat(lock)
-		return err == nil && time.Since(info.ModTime()) < time.Minute, err
-	}))
-	_, v := mustLoad(t, s)
-	mustSave(t, s, newRecord(), v)
-	if _, err := os.Stat(lock); err == nil {
-		t.Error("the write lock is held after the save")
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			dir, _ := claudeDir(t, shared)
+			s := NewClaudeCode(dir)
+			l, err := s.Lock(t.Context())
+			check(t, err)
+			check(t, l.Reserve(t.Context()))
+			lock := filepath.Join(dir, ".storage-write.lock")
+			if _, err := os.Stat(lock); err != nil {
+				t.Errorf("the write lock is not held: %v", err)
+			}
+			if slow {
+				time.Sleep(6 * time.Second)
+				check(t, os.Mkdir(lock, 0o755)) // Claude Code's turn
+				go func() {
+					time.Sleep(time.Second)
+					os.Remove(lock)
+				}()
+				check(t, l.Check())
+			}
+			_, v := mustLoad(t, s)
+			mustSave(t, s, newRecord(), v)
+			if _, err := os.Stat(lock); err == nil {
+				t.Error("the write lock is held after the save")
+			}
+			check(t, l.Release())
+			if left := names(t, dir, ".credentials.json", ".ccagent.lock"); left != nil {
+				t.Errorf("left %v", left)
+			}
+		})
 	}
-	check(t, l.Release())
 }
 
 // A write in place leaves the file what it is, another name of it included, and nothing beside it.

@@ -48,7 +48,7 @@ func (f file) prepare(size int) (*draft, error) {
 func (f file) write(_ context.Context, data []byte, d *draft) error {
 	if d == nil {
 		var err error
-		if d, err = f.prepare(len(data)); err != nil {
+		if d, err = f.prepare(0); err != nil {
 			return err
 		}
 		defer d.discard()

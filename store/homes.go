@@ -63,9 +63,10 @@ func (me Home) Has(r Record) (here, spent bool) {
 	return digest != "" && me.Digest == digest, digest != "" && slices.Contains(me.Spent, digest)
 }
 
-// same reports whether two homes are one place, or one profile's that has moved.
+// same reports whether two homes are one place, by its file or by the folder whose file is a link that leads elsewhere now, or one
+// profile's that has moved.
 func (me Home) same(other Home) bool {
-	return me.Kind == other.Kind && me.Location == other.Location ||
+	return me.Kind == other.Kind && (me.Location == other.Location || me.ConfigDir != "" && me.ConfigDir == other.ConfigDir) ||
 		strings.EqualFold(me.Profile, other.Profile) && (me.Kind != "claude-code" || other.Kind != "claude-code")
 }
 

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -146,5 +147,26 @@ func TestOneHomeAtEveryDoor(t *testing.T) {
 				t.Errorf("once the first has it no more: %v", done.Err)
 			}
 		})
+	}
+}
+
+// TestHomeOfALink: a home whose file is a link that leads elsewhere now is no second home of what is there.
+func TestHomeOfALink(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.signIn(time.Hour)
+	for _, place := range []string{"monday", "tuesday"} {
+		data, err := os.ReadFile(w.credentials())
+		if err != nil {
+			t.Fatal(err)
+		}
+		link := filepath.Join(t.TempDir(), place)
+		os.Remove(w.credentials())
+		if err := errors.Join(os.WriteFile(link, data, 0o600), os.Symlink(link, w.credentials())); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil || !done.Result.Renewed || !done.Result.Saved {
+			t.Fatalf("%s: %+v, %v", place, done.Result, done.Err)
+		}
 	}
 }

@@ -82,8 +82,11 @@ func hindered(st store.Store) error {
 	if err == nil {
 		return nil
 	}
-	return &protocol.Error{Code: protocol.CodeStorage, Message: "the next token can't be saved, so the one in hand is the last: " + err.Error(),
-		Hint: protocol.HintOf(err)}
+	message := "the next token can't be saved: " + err.Error() // a spill takes it
+	if st.Place().Kind == "claude-code" {
+		message = "the next token can't be saved, so the one in hand is the last: " + err.Error()
+	}
+	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
 func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {

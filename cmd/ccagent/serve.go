@@ -19,7 +19,7 @@ import (
 
 const (
 	// patience is how long a starting agent waits for one that is just ending.
-	patience = 30 * time.Second
+	patience = drainTime + 5*time.Second
 	// drainTime is how long an ending agent waits for its workers; they finish on their own after that.
 	drainTime = 40 * time.Second
 )

@@ -151,7 +151,7 @@ func TestSaveOrder(t *testing.T) {
 // old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of the
 // provider's that cannot be read is no matter of the disk.)
 func TestEveryCallFails(t *testing.T) {
-	calls := []string{"openat", "write", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat", "newfstatat", "utimensat"}
+	calls := []string{"openat", "write", "pwrite64", "ftruncate", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat", "newfstatat", "utimensat"}
 	for _, kind := range []string{"claude-code", "file"} {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorkshop(t, kind)
@@ -316,7 +316,7 @@ func TestMoveOrder(t *testing.T) {
 func TestEveryCallOfAMoveFails(t *testing.T) {
 	w := newMoveWorkshop(t)
 	injected, failed := 0, 0
-	for _, call := range []string{"openat", "write", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat"} {
+	for _, call := range []string{"openat", "pwrite64", "ftruncate", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat"} {
 		for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
 			for when := 1; when <= 14; when++ {
 				signIn := w.putInFile(t)

@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,6 +101,53 @@ func TestFileMounted(t *testing.T) {
 	}
 }
 
+// The files of the stores of ours are written in place as well, and emptied where they can't be removed.
+func TestOwnFileMounted(t *testing.T) {
+	needRoot(t)
+	for kind, name := range map[string]string{"file": "claude.json", "encrypted": "encrypted/claude.age"} {
+		t.Run(kind, func(t *testing.T) {
+			h, provider := newSignedIn(t, time.Hour)
+			key, err := age.GenerateX25519Identity()
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.write("key", key.String()+"\n")
+			config := strings.Replace(h.read(".config/ccagent/config.toml"), "claude-code", "auto", 1)
+			h.config(config + fmt.Sprintf("identity = %q\n", h.path("key")))
+			h.ccagent("move", "claude", kind, "--force").must(t)
+			h.ccagent("stop").must(t)
+			file, host := h.path(".local/share/ccagent/"+name), h.path("host")
+			if err := os.Rename(file, host); err != nil {
+				t.Fatal(err)
+			}
+			h.write(".local/share/ccagent/"+name, "")
+			mountFile(t, host, file, false)
+			h.serve()
+			before := h.read("host")
+			h.ccagent("refresh").must(t)
+			if h.read("host") == before || h.profile("claude").State != "live" {
+				t.Errorf("the host's file was not written: %+v", h.profile("claude"))
+			}
+			h.ccagent("stop").must(t)
+			h.serve()
+			if token := h.token(); !provider.Live(token) {
+				t.Error("the token is dead")
+			}
+			nothingBeside(t, filepath.Dir(file))
+			h.ccagent("logout", "--yes").must(t)
+			if h.read("host") != "" {
+				t.Error("signed out, something is left in the host's file")
+			}
+			if r := h.helper(); r.exit != 3 && r.exit != 4 {
+				t.Errorf("signed out: exit %d, %s", r.exit, r.stderr)
+			}
+			if n := provider.Counts(); n.Reuses != 0 {
+				t.Errorf("%+v", n)
+			}
+		})
+	}
+}
+
 // Where the new sign-in can't be saved the refresh token is not spent: the token serves while it lives, and status and doctor say all the
 // while what is wrong. Then exit 8 says it. Once it is mended, the next request renews.
 func TestNotRenewedWhereNotSaved(t *testing.T) {
@@ -138,6 +187,7 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 			return func() {
 				data := h.read(".claude/.credentials.json")
 				os.Remove(h.credentialsFile())
+				os.RemoveAll(h.path(".claude/..2026_01_01"))
 				h.write(".claude/.credentials.json", data)
 			}
 		}, "Kubernetes", true},
