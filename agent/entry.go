@@ -28,6 +28,7 @@ type entry struct {
 	flight *flight // the job under way, nil when there is none
 
 	base      job.Version     // the stored record as a worker last saw it
+	lineage   string          // which sign-in the token in hand is of, as the worker said; "": none is in hand
 	record    protocol.Secret // the record itself, while no store has it: store memory, or unsaved
 	saving    *retry          // record is unsaved: when to try again; nil for store memory
 	saveError *protocol.Error // why it is unsaved
@@ -42,6 +43,7 @@ type entry struct {
 	renewAt     time.Time // when the background renews; zero: never
 	looking     bool      // somebody is looking at the files
 	told        bool      // the kernel has said since that one was written
+	blindUntil  time.Time // the last look could not tell what the files were like: no other before
 
 	asking   *flight            // the question under way who is signed in, nil when there is none
 	identity *protocol.Identity // its last answer, kept here while record is; nil: none
@@ -109,7 +111,7 @@ func (e *entry) configure(p *Profile) {
 func (e *entry) unload(old *Profile) {
 	e.failure = nil
 	if e.record.Empty() {
-		e.hand.Store(nil)
+		e.drop()
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
 		e.sight.Store(unseen)
 	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != "auto" {
@@ -172,8 +174,17 @@ func (h *hand) alive(now time.Time) bool {
 	return h != nil && (h.expiry.IsZero() || h.expiry.Round(0).After(now.Round(0)))
 }
 
+// drop lets the token in hand go. e.mu is held.
+func (e *entry) drop() {
+	e.hand.Store(nil)
+	e.lineage = ""
+}
+
 // take puts a job's token in hand. e.mu is held.
 func (e *entry) take(r job.Result) *hand {
+	if !e.agent.locking.on.Load() {
+		e.lineage = r.Lineage
+	}
 	return e.keep(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
 }
 

@@ -139,11 +139,11 @@ func TestLookBeforeUse(t *testing.T) {
 				t.Fatalf("request %d: got %q, %v, want %s", i, got.Value.Reveal(), err, text)
 			}
 			v := known()
-			v = newSight(v.seen, true, true)
+			v = newSight(v.seen, true)
 			if n := testing.AllocsPerRun(100, func() { v.quick() }); n != 0 || !v.quick() {
 				t.Errorf("%v allocations for a look", n)
 			}
-			e.sight.Store(newSight(v.seen, true, local))
+			e.sight.Store(newSight(v.seen, local))
 			if e.sight.Load().quick() != local {
 				t.Error("a request would wait for a file system that may hang, where everybody waits for it")
 			}
@@ -186,7 +186,7 @@ func TestHangingFolder(t *testing.T) {
 		t.Fatalf("signed out, and the answer is %v", err)
 	}
 	e := a.table.Load().find("")
-	hanging := newSight(look([]string{filepath.Join(t.TempDir(), "other")}), true, false)
+	hanging := newSight(look([]string{filepath.Join(t.TempDir(), "other")}), false)
 	hanging.asked.Store(true)
 	e.mu.Lock()
 	e.sight.Store(hanging)

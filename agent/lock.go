@@ -176,7 +176,7 @@ func (a *Agent) forgetKept() (unsaved []string) {
 func (e *entry) lock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.hand.Store(nil)
+	e.drop()
 	e.identity, e.failure, e.renewAt = nil, nil, time.Time{}
 	if e.saving != nil {
 		e.saving.at = e.agent.now()

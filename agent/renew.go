@@ -74,7 +74,8 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		if !bytes.Equal(f.job.Settings, e.profile.Load().Settings) {
 			continue // it began by other settings, which may name another store or sign-in
 		}
-		if looks++; f.look && looks == 1 {
+		failed := f.err != nil && !f.renewed
+		if looks++; looks == 1 && (f.look || failed && e.sight.Load().changed()) {
 			continue // it may have read what was written since then, or not
 		}
 		now := e.agent.now()
@@ -112,25 +113,28 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
-	if req.Force {
+	force, look := req.Force, h != nil && h.serves(now, req.MinTTL, req.HalfLife) // which is all there is to do where the token in hand does
+	if force {
 		fresh := now.Sub(e.lastRenewal) < settled || h != nil && job.IssuedSince(now, h.issued, req.Since)
-		if h != nil && e.failure == nil && fresh && h.alive(now) {
-			return h, nil, nil
-		}
-	} else if h != nil && h.serves(now, req.MinTTL, req.HalfLife) && !(changed && sight.others && e.looksAgain(now)) {
+		look = h != nil && e.failure == nil && fresh && h.alive(now)
+		force = !look
+	}
+	changed = changed && e.looksAgain(now, sight)
+	if look && !changed {
 		return h, nil, nil
 	}
-	look := h != nil && !req.Force && h.serves(now, req.MinTTL, req.HalfLife)
 	if e.flight != nil {
 		return nil, e.flight, nil
 	}
-	force, due := req.Force, h == nil || !h.serves(now, 0, false)
+	due := h == nil || !h.serves(now, 0, false)
 	if next, empty := e.budget.empty(now); empty && !look {
 		switch {
 		case due: // it is renewed, at the pace of everybody
 			force = false
 		case force:
 			return nil, nil, e.overspent(next)
+		case changed:
+			look, req.MinTTL, req.HalfLife = true, 0, false
 		default:
 			return h, nil, nil
 		}
@@ -149,10 +153,16 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	return nil, f, nil
 }
 
-// looksAgain reports whether what others have written is to be read before the token in hand is given out: not while a job of ours
-// writes there, nor again and again where that fails. e.mu is held.
-func (e *entry) looksAgain(now time.Time) bool {
-	return (e.flight == nil || e.flight.look) && e.saving == nil && (e.failure == nil || now.Sub(e.failure.at) >= pause)
+// looksAgain reports whether the files are to be read again before the token in hand is given out, now that they are others than s says.
+// Where that is only not known, and was not known after the last look either, they are not read again and again. e.mu is held.
+func (e *entry) looksAgain(now time.Time, s *sight) bool {
+	switch writes := e.flight != nil && !e.flight.look; {
+	case s.unsure():
+		return !writes && !now.Before(e.blindUntil)
+	case writes:
+		return !e.flight.renewed // what changes after that is the save
+	}
+	return true
 }
 
 // refuses is the error of the last job while it stands: nothing is to be tried again yet, unless one of the files has changed. e.mu is held.
@@ -184,7 +194,7 @@ func (e *entry) start(j job.Job) *flight {
 // fill adds what every job of the profile is told. A Put brings its own record. e.mu is held.
 func (e *entry) fill(j job.Job) job.Job {
 	p := e.profile.Load()
-	j.Build, j.Profile, j.Settings, j.Base = e.agent.opts.Build, p.Name, p.Settings, e.base
+	j.Build, j.Profile, j.Settings, j.Base, j.Lineage = e.agent.opts.Build, p.Name, p.Settings, e.base, e.lineage
 	j.Key = e.agent.locking.key(p.Identity, j.Op)
 	if j.Op != job.Put {
 		j.Record = e.record
@@ -291,6 +301,10 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 	r, now := report.Result, e.agent.now()
 	f.result, f.err = r, report.Err
 	e.know(r, files)
+	e.blindUntil = time.Time{}
+	if f.look && e.sight.Load().unsure() {
+		e.blindUntil = now.Add(pause)
+	}
 	if e.note != r.Note && r.Note != "" {
 		log.Warn("about another program's file", "profile", e.name(), "note", r.Note)
 	}
@@ -299,9 +313,9 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 		e.behind(r.Behind, now)
 	}
 	if r.Gone {
-		e.hand.Store(nil)
+		e.drop()
 		e.altered()
-		e.identity = nil
+		e.identity, f.hand = nil, nil
 	}
 	put := f.job.Op.Stores() && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
 	if put {
@@ -360,7 +374,7 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 	switch {
 	case !bytes.Equal(f.job.Settings, e.profile.Load().Settings):
 		e.unload(f.profile) // they changed meanwhile
-	case e.told, f.err == nil && e.sight.Load().unsure():
+	case e.told, f.err == nil && e.sight.Load().stale:
 		e.glance() // a failure waits for its time: what is looked at again is asked for again
 	}
 }
@@ -380,17 +394,23 @@ func (e *entry) know(r job.Result, files *sight) {
 // watched is the state of the files in which a job is known to have read them. before is how they were when it began.
 func (e *entry) watched(r job.Result, before seen, began time.Time) *sight {
 	others := r.Store == "claude-code" || e.profile.Load().Shown // write there too
-	s := look(r.Watch)
+	s, stale := look(r.Watch), false
+	known := len(before.paths) == len(s.paths) && len(s.paths) > 0 && before.paths[0] == s.paths[0]
 	switch {
-	case len(before.paths) == len(s.paths) && len(s.paths) > 0 && before.paths[0] == s.paths[0] && !before.changed():
+	case known && !before.changed():
 		s = before
 	case s.before(began, others):
 	case r.Saved && r.Renewed && !others: // ours, in all likelihood; the load before each renewal settles it
-	default:
-		// Unknown, so it counts as changed: where others write too, one more look tells ours from theirs.
-		s = unknown(s.paths)
+	case known: // written by the job itself, or by somebody after it was read: one more look tells
+		s, stale = before, true
+	default: // unknown, so it counts as changed
+		s, stale = unknown(s.paths), true
 	}
-	return newSight(s, others, allLocal(r.Watch))
+	v := newSight(s, allLocal(r.Watch))
+	if len(v.paths) > 0 {
+		v.stale = stale
+	}
+	return v
 }
 
 // unsaved keeps the record for another try. e.mu is held.
@@ -428,7 +448,7 @@ func (r *retry) again(now time.Time, limit time.Duration) {
 
 // judgeFailure decides what a failed job means for the next one. e.mu is held.
 func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
-	if f.err == nil || f.renewed {
+	if f.err == nil || f.renewed && !report.Result.Gone {
 		// A renewal whose save failed did not fail: the token is good, and the save is tried on its own.
 		f.err, e.failure = nil, nil
 		switch {
@@ -476,7 +496,7 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 
 // forget drops all that is known of a deleted record. e.mu is held.
 func (e *entry) forget() {
-	e.hand.Store(nil)
+	e.drop()
 	e.altered()
 	e.base, e.record, e.saving, e.failure = job.Version{}, protocol.Secret{}, nil, nil
 	e.identity = nil

@@ -9,10 +9,10 @@ import (
 // sight is the state of a record's files and views, for the look before each use. It is immutable but for asked.
 type sight struct {
 	seen
-	names  [][]byte // the paths as the kernel takes them, where the hot path looks; nil: it does not
-	others bool     // other programs write there too: the token in hand may not be the one to use
-	local  bool     // a look takes no longer than memory
-	asked  atomic.Bool
+	names [][]byte // the paths as the kernel takes them, for the hot path; nil: what the files were like is not known
+	stale bool     // something may have been written since the job read them: another look is due
+	local bool     // a look takes no longer than memory
+	asked atomic.Bool
 }
 
 // unseen is of a record without files, or before any is known.
@@ -21,12 +21,12 @@ var unseen = &sight{}
 // remoteLook bounds the look at a file system that may hang.
 const remoteLook = 200 * time.Millisecond
 
-func newSight(s seen, others, local bool) *sight {
+func newSight(s seen, local bool) *sight {
 	if len(s.paths) == 0 {
 		return unseen
 	}
-	v := &sight{seen: s, others: others, local: local}
-	if v.others && !s.unsure() {
+	v := &sight{seen: s, local: local}
+	if !s.unsure() {
 		for _, p := range s.paths {
 			v.names = append(v.names, append([]byte(p), 0))
 		}
@@ -37,7 +37,7 @@ func newSight(s seen, others, local bool) *sight {
 // quick reports whether the token in hand is still the one to use, without waiting: it is for the hot path, and allocates nothing. Where
 // a look may take long the answer is false.
 func (v *sight) quick() bool {
-	if !v.others {
+	if len(v.paths) == 0 {
 		return true
 	}
 	if !v.local || v.names == nil {

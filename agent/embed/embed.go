@@ -65,8 +65,9 @@ type Profile struct {
 type Runner struct {
 	// Profiles are by name, spelled as in the agent's configuration.
 	Profiles map[string]Profile
-	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved. Without one such a
-	// record is held by the agent alone, and lost with it.
+	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved, and in which it is
+	// remembered, by digests, which refresh tokens are spent. Without one such a record is held by the agent alone and lost with it, and
+	// an old copy of a record that a backup brings back is taken for a good one.
 	StateDir string
 }
 
@@ -77,7 +78,13 @@ func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 		return done(job.Result{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"})
 	}
 	e := &errand{Job: j, Profile: p, stateDir: r.StateDir, handOver: handOver}
-	switch j.Op {
+	report, err := e.do(ctx)
+	e.withhold(ctx, &report)
+	return report, err
+}
+
+func (e *errand) do(ctx context.Context) (job.Report, error) {
+	switch e.Op {
 	case job.Renew:
 		return e.renew(ctx)
 	case job.Save, job.Put:

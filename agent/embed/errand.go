@@ -1,6 +1,7 @@
 package embed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -32,7 +33,7 @@ func (e *errand) held() (store.Record, error) {
 // result describes a record. Without a store the record itself goes with it, for the agent to keep.
 func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
 	result := job.Result{
-		Token: r.AccessToken, Kind: r.Kind, Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v),
+		Token: r.AccessToken, Kind: r.Kind, Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v), Lineage: r.Lineage().String(),
 		Subscription: r.Subscription, Scopes: r.Scopes, Store: "memory", Location: "the agent's memory",
 	}
 	if result.Kind == "" { // else the provider's word counts
@@ -57,6 +58,39 @@ type force struct {
 	version store.Version
 	lock    store.Lock // nil: store memory
 	unsaved bool       // record is the agent's, and newer than what the store holds
+	unread  bool       // what the store holds can't be read, by anybody
+}
+
+// history is the store's, nil where there is no folder for one.
+func (e *errand) history() *store.History {
+	if e.Store == nil || e.stateDir == "" {
+		return nil
+	}
+	return store.NewHistory(e.stateDir, e.Store)
+}
+
+// withhold sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds.
+func (e *errand) withhold(ctx context.Context, report *job.Report) {
+	result, served := &report.Result, e.Lineage
+	if !result.Token.Empty() {
+		served = result.Lineage
+	}
+	if report.Err == nil || e.Store == nil || result.Renewed || served == "" || e.Op != job.Renew && e.Op != job.Save {
+		return
+	}
+	if store.HoldsAnother(context.WithoutCancel(ctx), e.stateDir, e.Store, store.ParseLineage(served)) {
+		result.Token, result.Gone = protocol.Secret{}, true
+	}
+}
+
+// outdated returns the newest record of a sign-in of which the store holds an old copy: its refresh token is spent, and to send it
+// again can end the whole sign-in.
+func (e *errand) outdated(ctx context.Context, f force) (newest store.Past, spent bool) {
+	h := e.history()
+	if h == nil || f.unsaved || e.Base == job.Version(f.version) && !e.due(f) { // seen before
+		return store.Past{}, false
+	}
+	return h.Replaces(ctx, f.record.RefreshToken)
 }
 
 // end reports on the record in force, saving it first if it isn't saved. err is why there is no newer one.
@@ -69,6 +103,9 @@ func (e *errand) end(ctx context.Context, f force, err error) (job.Report, error
 		return e.save(ctx, f, result, err)
 	}
 	result.Saved = bad == nil
+	if h := e.history(); h != nil && e.Base != job.Version(f.version) && !f.record.IsStub() {
+		h.Keep(ctx, f.record, e.Op != job.Put, time.Now())
+	}
 	return done(result, errors.Join(bad, err))
 }
 
@@ -88,7 +125,8 @@ func (e *errand) renew(ctx context.Context) (job.Report, error) {
 		return e.bring(ctx, force{record: r})
 	}
 	if r, v, err := e.Store.Load(ctx); err == nil && e.Record.Empty() && !e.spilled() {
-		if f := (force{record: r, version: v}); !e.due(f) {
+		f := force{record: r, version: v}
+		if _, spent := e.outdated(ctx, f); !spent && !e.due(f) {
 			return e.end(ctx, f, nil) // someone else has renewed, or the agent has just started: no lock is needed to look
 		}
 	}
@@ -128,7 +166,14 @@ func (e *errand) reserve(ctx context.Context, f force) error {
 
 // bring answers with the record in force, renewed if it is due. What the provider says is handed over before it is saved.
 func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
-	if !e.due(f) {
+	if newest, spent := e.outdated(ctx, f); spent {
+		if newest.Spent || newest.Out || newest.Displaced || newest.Record.RefreshToken.Empty() {
+			return e.end(ctx, f, &protocol.Error{Code: protocol.CodeLoginRequired,
+				Message: e.Store.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent"})
+		}
+		f.record, f.unsaved = newest.Record, true
+	}
+	if !e.due(f) || f.unread {
 		return e.end(ctx, f, nil)
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -143,6 +188,7 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	if err != nil {
 		return e.end(ctx, f, err)
 	}
+	renewed.SignIn = cmp.Or(renewed.SignIn, f.record.SignIn, store.SignInOf(f.record.RefreshToken))
 	result, err := e.result(renewed, f.version)
 	if err == nil {
 		result.Record, err = renewed.Marshal()
@@ -152,11 +198,15 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	}
 	result.Renewed = true
 	e.handOver(result)
+	e.Lineage = result.Lineage      // of what the agent has in hand from here on
+	if h := e.history(); h != nil { // not to be able to is no reason to have no token
+		h.Renewed(ctx, f.record, renewed, time.Now())
+	}
 	if e.Store == nil {
 		result.Saved = true
 		return done(result, nil)
 	}
-	return e.save(ctx, force{record: renewed, version: f.version, unsaved: true}, result, nil)
+	return e.save(ctx, force{record: renewed, version: f.version, lock: f.lock, unsaved: true}, result, nil)
 }
 
 // save saves a record and reports on it; err is what went wrong before. Where it can't be saved the agent keeps it, and a
@@ -169,7 +219,8 @@ func (e *errand) save(ctx context.Context, f force, result job.Result, err error
 	}
 	if errors.Is(failed, store.ErrConflict) { // a program that takes no lock was faster
 		if now, bad := e.settle(ctx, f.record, f.version); bad == nil && !now.unsaved {
-			return e.end(ctx, now, nil)
+			now.lock = f.lock
+			return e.bring(ctx, now)
 		}
 	}
 	result.Record, _ = f.record.Marshal() // it has been one before
@@ -210,7 +261,7 @@ func (e *errand) settle(ctx context.Context, ours store.Record, base store.Versi
 	nothing := errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired)
 	switch {
 	case err != nil && !nothing && !ours.IsStub(): // the store can't be asked, and ours is newer than what the agent saw there
-		return force{record: ours, version: base, unsaved: true}, nil
+		return force{record: ours, version: base, unsaved: true, unread: errors.Is(err, protocol.ErrInvalid)}, nil
 	case err != nil && !nothing:
 		return force{}, err
 	case !ours.IsStub() && (base == version || nothing && version != store.Version{}): // a stub gives way
@@ -244,6 +295,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 		if err != nil {
 			return e.fail(err)
 		}
+		f.lock = lock
 		return e.end(ctx, f, nil)
 	}
 	stored, version, err := e.Store.Load(ctx)
@@ -269,7 +321,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	}
 	result.Renewed = true
 	e.handOver(result)
-	return e.save(ctx, force{record: r, version: version, unsaved: true}, result, nil)
+	return e.save(ctx, force{record: r, version: version, lock: lock, unsaved: true}, result, nil)
 }
 
 // remove deletes what is stored, after the provider has revoked it. Nothing stored is as good as deleted.
@@ -330,7 +382,8 @@ func (e *errand) identify(ctx context.Context) (job.Report, error) {
 	if err != nil {
 		return done(job.Result{}, err)
 	}
-	if !e.Token.Empty() {
+	// The token in hand may be of a sign-in that another has taken the place of meanwhile.
+	if !e.Token.Empty() && (e.Store == nil || store.ParseLineage(e.Lineage).Same(r.Lineage())) {
 		r.AccessToken = e.Token
 	}
 	result, _ := e.result(r, store.Version{})

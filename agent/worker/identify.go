@@ -57,7 +57,8 @@ func (e *errand) inForce(ctx context.Context) (state, error) {
 	default:
 		s.record, s.version, err = s.st.Load(ctx)
 	}
-	if !e.job.Token.Empty() {
+	// The token in hand may be of a sign-in that another has taken the place of meanwhile.
+	if !e.job.Token.Empty() && (s.st == nil || store.ParseLineage(e.job.Lineage).Same(s.record.Lineage())) {
 		s.record.AccessToken = e.job.Token
 	}
 	return s, err
