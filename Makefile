@@ -111,7 +111,8 @@ install: build ## install into PREFIX (/usr/local), below DESTDIR where a packag
 	$(if $(filter /%,$(PREFIX)),,$(error PREFIX must be an absolute path, not "$(PREFIX)"))
 	@case '$(PREFIX)' in *[[:space:]%\&\|\;\"\\]*) echo 'PREFIX has a character that a unit may not have: $(PREFIX)' >&2; exit 1;; esac
 	install -d '$(DESTDIR)$(PREFIX)/bin'
-	install -m 0755 $(PROGRAMS:%='$(BIN)'/%) '$(DESTDIR)$(PREFIX)/bin/'
+# Linux keeps the memory of a program that its user may run and not read closed from its first moment (docs/security.md).
+	install -m $(if $(filter Linux,$(shell uname -s)),0711,0755) $(PROGRAMS:%='$(BIN)'/%) '$(DESTDIR)$(PREFIX)/bin/'
 ifeq ($(shell uname -s),Darwin)
 	install -d '$(DESTDIR)$(PREFIX)/share/ccagent'
 	sed 's|/usr/bin/ccagent|$(PREFIX)/bin/ccagent|' packaging/launchd/com.github.ccagent.plist \

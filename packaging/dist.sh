@@ -48,7 +48,9 @@ for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do
 	cp $dist/$platform/ccagent $dist/$platform/cchelper LICENSE README.md CHANGELOG.md "$tree/"
 	cp $dist/man/* "$tree/man/"
 	cp $dist/completions/* "$tree/completions/"
-	tar --sort=name --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --mtime="@$SOURCE_DATE_EPOCH" -C "$tools/tree" -cf - "$name" |
+	chmod -R u=rwX,go=rX "$tree"
+	case $platform in linux/*) chmod 0711 "$tree/ccagent" "$tree/cchelper" ;; esac # as in the packages
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$tools/tree" -cf - "$name" |
 		gzip -9n >"$dist/out/$name.tar.gz"
 done
 

@@ -35,9 +35,9 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "look for what is wrong, and say what mends it",
-		Description: `Looks at config.toml, the socket, the agent and its profiles, the units, the versions of both programs, the stores, the
-files with sign-ins, proxies and certificates, the settings of tools, this environment, core dumps and swap. For each
-thing that is wrong it says what mends it. It changes nothing and starts no agent.
+		Description: `Looks at config.toml, the socket, the agent and its profiles, both programs and who could replace them, the units, the
+stores, the files with sign-ins, proxies and certificates, the settings of tools, this environment, core dumps and swap.
+For each thing that is wrong it says what mends it. It changes nothing and starts no agent.
 
 With --online it also reaches each provider, and compares the clocks; no secret is sent. With the argument store it asks
 every store about one profile; a keyring that holds nothing is asked to keep a test value and to forget it again.
@@ -83,6 +83,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 	})...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
+	found = append(found, checkPrograms()...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, config) })...)

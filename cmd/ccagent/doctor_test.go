@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -169,6 +170,49 @@ func TestShownEnvironment(t *testing.T) {
 	for name, want := range map[string]string{"A": "plain", "NO_PROXY": "*.example.com,localhost", "Q": `it's "$5"\`, "E": ""} {
 		if shown[name] != want {
 			t.Errorf("%s: %q, want %q", name, shown[name], want)
+		}
+	}
+}
+
+// TestDoctorJudgesPrograms: where a program lies decides who can replace it, and who can look into it while it starts.
+func TestDoctorJudgesPrograms(t *testing.T) {
+	t.Parallel()
+	user, whose := os.Geteuid(), "is yours"
+	if user == 0 {
+		user, whose = 1000, "root" // who is told of what root has installed
+	}
+	for _, tc := range []struct {
+		name            string
+		folder, program os.FileMode
+		user            int
+		ptrace          bool
+		state           string
+		says            []string
+	}{
+		{"with yama", 0o755, 0o755, user, false, "ok", []string{whose, "yama"}},
+		{"without", 0o755, 0o755, user, true, "warn", []string{"first milliseconds"}},
+		{"a folder for all", 0o777, 0o755, user, false, "fail", []string{"/bin may be written by everybody", "chmod go-w "}},
+		{"a folder for a group", 0o775, 0o755, user, false, "warn", []string{"/bin may be written by its group", "chmod g-w "}},
+		{"a program for all", 0o755, 0o757, user, false, "fail", []string{"/bin/ccagent may be written by everybody"}},
+		{"a program for a group", 0o755, 0o775, user, false, "warn", []string{"/bin/ccagent may be written by its group"}},
+		{"somebody else's", 0o755, 0o755, user + 1, false, "fail", []string{" belongs to user"}},
+	} {
+		folder := filepath.Join(t.TempDir(), "bin")
+		path := filepath.Join(folder, "ccagent")
+		if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(path, nil, 0o700), os.Chmod(path, tc.program), os.Chmod(folder, tc.folder)); err != nil {
+			t.Fatal(err)
+		}
+		if tc.user != user {
+			os.Chown(path, user, -1) // where root runs this test; else it is so already
+		}
+		f := judgeProgram(path, tc.user, tc.ptrace)
+		if f.State != tc.state {
+			t.Errorf("%s: %+v, want %s", tc.name, f, tc.state)
+		}
+		for _, text := range tc.says {
+			if !strings.Contains(f.What+f.Mend, text) {
+				t.Errorf("%s: %+v says nothing of %q", tc.name, f, text)
+			}
 		}
 	}
 }

@@ -13,6 +13,9 @@ func lockCommand() *cli.Command {
 		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it serves nothing (exit
 code 6) and renews nothing; what a finished sign-in brings is still stored, and so is what could not be saved before.
 
+Its memory is not wiped: copies of tokens, keys and passphrases stay there for a while, for root to find. To be rid of
+them end the agent, with "ccagent stop --force".
+
 With --passphrase a passphrase is asked for, and unlocks it. Without, the one of store encrypted does where
 there is one, else none is needed. A lock ends with the agent: what protects records at rest is their store.
 

@@ -48,7 +48,15 @@ func TestDeb(t *testing.T) {
 		c.must("command -v " + name)
 	}
 	// Units for a copy in her home would win over the package's.
-	c.must("mkdir bin && cp /usr/bin/ccagent bin/ && bin/ccagent install")
+	if r := c.try("cat /usr/bin/ccagent /usr/bin/cchelper"); r.exit == 0 || r.stdout != "" {
+		t.Error("alice may read the programs, and so look into their memory before they close it")
+	}
+	if out := c.try("ccagent doctor").stdout; !strings.Contains(out, "ok    programs: /usr/bin/ccagent belongs to root, and you may only run it") {
+		t.Errorf("doctor says %s", out)
+	}
+	c.must("mkdir bin")
+	c.root("install -m 0755 /usr/bin/ccagent /home/alice/bin/") // she can't read the package's
+	c.must("bin/ccagent install")
 	out := c.must("ccagent install 2>&1")
 	if !strings.Contains(out, "the units of the package are used") || strings.Count(out, "removed /home/alice/.config/systemd/user/ccagent.") != 2 {
 		t.Errorf("it said %s", out)
@@ -113,7 +121,7 @@ func TestRPM(t *testing.T) {
 	rpm("--initdb")
 	rpm("--install", "--nodeps", dist(t, "ccagent-*.x86_64.rpm"))
 	for path, mode := range map[string]os.FileMode{
-		"usr/bin/ccagent": 0o755, "usr/bin/cchelper": 0o755, "usr/lib/systemd/user/ccagent.service": 0o644, "usr/share/man/man5/ccagent.toml.5.gz": 0o644,
+		"usr/bin/ccagent": 0o711, "usr/bin/cchelper": 0o711, "usr/lib/systemd/user/ccagent.service": 0o644, "usr/share/man/man5/ccagent.toml.5.gz": 0o644,
 		"usr/share/bash-completion/completions/ccagent": 0o644, "usr/share/zsh/site-functions/_ccagent": 0o644,
 	} {
 		if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode().Perm() != mode {
