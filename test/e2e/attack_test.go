@@ -47,8 +47,8 @@ func attack(how string) int {
 	return 0
 }
 
-// attackTraced starts the program in such a way that it is stopped before its first instruction, and opens its memory then. What is opened
-// stays open, whatever the program does later.
+// attackTraced starts the program in such a way that it is stopped before its first instruction, and opens its memory then. What
+// is opened stays open, whatever the program does later.
 func attackTraced(program string) error {
 	runtime.LockOSThread() // the tracer is a thread
 	cmd := exec.Command(program, "version")
@@ -73,8 +73,8 @@ func openMemory(pid int) (fd int, err error) {
 	return unix.Open("/proc/"+strconv.Itoa(pid)+"/mem", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
-// attackStarts sleeps until something in the folder is opened, which is how a program's start begins, and then tries to open the memory of
-// each process that is new. It prints the command line of those whose memory it can read from then on.
+// attackStarts sleeps until something in the folder is opened, which is how a program's start begins, and then tries to open the
+// memory of each process that is new. It prints the command line of those whose memory it can read from then on.
 func attackStarts(folder string) error {
 	watch, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {
@@ -197,7 +197,8 @@ func TestStartIsClosed(t *testing.T) {
 	}
 }
 
-// TestAttackOnStarts has a program of the same user wait for the start of programs, to look into their memory before they close it.
+// TestAttackOnStarts has a program of the same user wait for the start of programs, to look into their memory before they close
+// it.
 func TestAttackOnStarts(t *testing.T) {
 	needRoot(t)
 	if read := attackRenewals(t, 0o711); len(read) > 0 {
@@ -209,7 +210,8 @@ func TestAttackOnStarts(t *testing.T) {
 	}
 }
 
-// attackRenewals returns the command lines of the processes whose memory an attacker can read, while each of many sign-ins is renewed once.
+// attackRenewals returns the command lines of the processes whose memory an attacker can read, while each of many sign-ins is
+// renewed once.
 func attackRenewals(t *testing.T, mode os.FileMode) (read []string) {
 	t.Helper()
 	const renewals = 20
