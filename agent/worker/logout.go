@@ -62,6 +62,15 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 	record, version, err := st.Load(ctx)
 	missing := errors.Is(err, store.ErrMissing)
 	there := err == nil || errors.Is(err, protocol.ErrLoginRequired) || missing
+	if !there && !errors.Is(err, protocol.ErrNotFound) {
+		return o.but(unchanged(err)) // it can't be deleted now, so nothing of it is
+	}
+	if there { // before all else: where this fails, nobody is signed out
+		if err := st.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return o.but(unchanged(err))
+		}
+	}
+	forgotten := store.Forget(ctx, e.settings.StateDir, st)
 	switch held, heldErr := e.held(); { // newer than what is stored is what is unsaved
 	case heldErr == nil:
 		o.result.Notice = last(held)
@@ -73,23 +82,23 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 		o.result.Notice = err.Error() + ": nothing was revoked, and where it is it counts as deleted"
 	}
 	e.forgetIdentity()
-	if !there && !errors.Is(err, protocol.ErrNotFound) {
-		return o.but(err) // it can't be deleted now, so nothing of it is
-	}
-	if err := store.Forget(ctx, e.settings.StateDir, st); err != nil {
-		return o.but(err)
-	}
-	if there {
-		if err := st.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
-			return o.but(err)
-		}
-	}
 	// What an interrupted move has left would be found by whoever uses the profile next.
 	e.sweep(ctx, st, func(copied store.Record) bool { return e.job.Op == job.Delete || sameSignIn(copied, record) })
 	e.forget()
 	LeaveHome(e.settings) // a home without its record counts for nothing
 	o.result.Saved = true
+	if forgotten != nil {
+		o.result.Gone = true
+		return o.but(&protocol.Error{Code: protocol.CodeOf(forgotten),
+			Message: "the sign-in is deleted, but not what is kept of earlier ones: " + forgotten.Error(),
+			Hint:    strings.TrimPrefix(protocol.HintOf(forgotten)+"\nonce that is put right, the same command deletes the rest", "\n")})
+	}
 	return o
+}
+
+// unchanged is an error of a job that has done nothing yet.
+func unchanged(err error) error {
+	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; nothing was changed", Hint: protocol.HintOf(err)}
 }
 
 // revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens at many a

@@ -75,14 +75,18 @@ func adding(name string, table profileTable, replace bool) func(*document, []byt
 
 // removeProfile deletes a profile's table from config.toml. What is not written there is ErrNotFound.
 func removeProfile(ctx context.Context, env environ, name string) (*configEdit, error) {
-	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+	return editConfig(ctx, env, removing(name))
+}
+
+func removing(name string) func(*document, []byte) ([]byte, error) {
+	return func(d *document, text []byte) ([]byte, error) {
 		old := d.written(name)
 		if old == "" {
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q in %s", name, d.path)}
 		}
 		delete(d.Profiles, old)
 		return cutTables(text, d.index, "profiles", old), nil
-	})
+	}
 }
 
 // editStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
@@ -193,6 +197,30 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 		return nil, err
 	}
 	return edit, writeConfig(path, edit.after)
+}
+
+// readyConfig sees to it that an edit can be made, before that which it goes with is done: what keeps config.toml from being written is
+// found out here.
+func readyConfig(ctx context.Context, env environ, change func(*document, []byte) ([]byte, error)) error {
+	path, err := env.configFile()
+	if err != nil {
+		return err
+	}
+	unlock, err := lockConfig(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	edit, _, err := planEdit(env, path, change)
+	if err != nil {
+		return err
+	}
+	staged, err := stageFile(path, edit.after, 0o600)
+	if err != nil {
+		return unwritten(err)
+	}
+	staged.remove()
+	return nil
 }
 
 // planned is where a fault is in a document that is not written yet.

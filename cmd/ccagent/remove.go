@@ -81,6 +81,11 @@ func remove(c *cli.Context) error {
 			return err
 		}
 	}
+	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
+	var done steps
+	if err := readyConfig(conn.ctx, getenv, removing(profile.Name)); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return done.fail(conn.ctx, err)
+	}
 	if stored {
 		_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
@@ -97,11 +102,14 @@ func remove(c *cli.Context) error {
 		}
 		_, err = fmt.Fprintf(c.App.Writer, "deleted what was stored for %s\n", profile.Name)
 		return err
+	case err != nil && stored:
+		return &protocol.Error{Code: protocol.CodeOf(err), Message: "what was stored for " + profile.Name + " is deleted, but its table is still there: " + err.Error(),
+			Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n")}
 	case err != nil:
-		return err
+		return done.fail(conn.ctx, err)
 	}
-	if err := reload(conn); err != nil {
-		return err
+	if err := reload(conn); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
+		warn(c.App.ErrWriter, "the agent was not told: %s", err)
 	}
 	if settings, err := workerSettings(profile); err == nil {
 		worker.LeaveHome(settings) // a profile that is gone has no home, whatever lies there

@@ -294,11 +294,12 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 	if err := agreed(c); err != nil {
 		return err
 	}
-	if err := j.write(); err != nil {
-		return err
+	var done steps
+	if err := done.write(j); err != nil {
+		return done.fail(c.Context, err)
 	}
-	if err := makeAll(c, changes, "take back what was changed before it: "+j.command()+" --undo"); err != nil {
-		return err
+	if err := done.makeAll(c, changes, j.command()+" --undo"); err != nil {
+		return done.fail(c.Context, err)
 	}
 	if _, err := fmt.Fprintf(c.App.Writer, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool, j.Profile); err != nil {
 		return err
@@ -389,17 +390,18 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 			return err
 		}
 	}
-	if err := makeAll(c, changes, "once that is put right, the same command takes back the rest"); err != nil {
-		return err
+	var done steps
+	if err := done.makeAll(c, changes, mine[0].command()+" --undo"); err != nil {
+		return done.fail(c.Context, err)
 	}
 	for _, other := range others {
-		if err := other.write(); err != nil {
-			return err
+		if err := done.write(other); err != nil {
+			return done.fail(c.Context, err)
 		}
 	}
 	for _, j := range mine {
-		if err := j.forget(); err != nil {
-			return err
+		if err := done.forget(j); err != nil {
+			return done.fail(c.Context, err)
 		}
 	}
 	_, err := fmt.Fprintln(c.App.Writer, told)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -22,6 +22,8 @@ import (
 type change interface {
 	show(c *cli.Context)
 	make(c *cli.Context) error
+	// back is the change that takes it back.
+	back() change
 }
 
 func showAll(c *cli.Context, changes []change) {
@@ -30,17 +32,17 @@ func showAll(c *cli.Context, changes []change) {
 	}
 }
 
-// makeAll makes the changes up to the first that fails, with a hint what to do about those before it.
-func makeAll(c *cli.Context, changes []change, hint string) error {
+// makeAll makes all changes, or none.
+func (s *steps) makeAll(c *cli.Context, changes []change, again string) error {
 	for _, ch := range changes {
+		back := ch.back() // before: it may have to know what is there now
 		if err := ch.make(c); err != nil {
-			failed := protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
-			if coded := (*protocol.Error)(nil); errors.As(err, &coded) {
-				failed = *coded
+			if coded := (*protocol.Error)(nil); !errors.As(err, &coded) {
+				err = &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
 			}
-			failed.Hint = strings.TrimPrefix(failed.Hint+"\n"+hint, "\n")
-			return &failed
+			return err
 		}
+		s.did(deed{back: func(context.Context) error { return back.make(c) }, left: "some of it is done", mend: again})
 	}
 	return nil
 }
@@ -83,6 +85,14 @@ func (ch fileChange) make(*cli.Context) error {
 	return nil
 }
 
+func (ch fileChange) back() change {
+	back := fileChange{path: ch.path, before: ch.after, after: ch.before}
+	if info, err := os.Stat(ch.path); err == nil {
+		back.mode = info.Mode().Perm()
+	}
+	return back
+}
+
 // sameFile reports whether two contents are the same. An empty file is not the same as none.
 func sameFile(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 
@@ -98,19 +108,24 @@ func (ch linkChange) show(c *cli.Context) {
 }
 
 func (ch linkChange) make(*cli.Context) error {
-	if ch.from != "" {
-		if err := os.Remove(ch.path); err != nil {
-			return err
-		}
-	}
 	if ch.to == "" {
-		return nil
+		return os.Remove(ch.path)
 	}
 	if err := os.MkdirAll(filepath.Dir(ch.path), 0o755); err != nil {
 		return err
 	}
-	return os.Symlink(ch.to, ch.path)
+	if ch.from == "" {
+		return os.Symlink(ch.to, ch.path)
+	}
+	next := ch.path + ".ccagent-new"
+	os.Remove(next) // of a setup that was killed
+	if err := os.Symlink(ch.to, next); err != nil {
+		return err
+	}
+	return os.Rename(next, ch.path)
 }
+
+func (ch linkChange) back() change { return linkChange{ch.path, ch.to, ch.from} }
 
 // viewChange gives a profile the view anthropic-sdk, or takes it.
 type viewChange struct {
@@ -149,6 +164,8 @@ func (ch viewChange) make(c *cli.Context) error {
 	return nil
 }
 
+func (ch viewChange) back() change { return viewChange{ch.profile, !ch.gives} }
+
 // guardChange is `ccagent guard claude-code`, or its --undo.
 type guardChange struct {
 	profile agent.Profile
@@ -163,7 +180,19 @@ func (ch guardChange) show(c *cli.Context) {
 	fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s%s\n", ch.profile.Name, does)
 }
 
-func (ch guardChange) make(c *cli.Context) error { return guardProfile(c, ch.profile, !ch.guards) }
+func (ch guardChange) make(c *cli.Context) error {
+	config, _, err := loadConfig(getenv) // where this takes a change back, the profile is another one by now
+	if err != nil {
+		return err
+	}
+	profile, err := namedProfile(config, ch.profile.Name)
+	if err != nil {
+		return err
+	}
+	return guardProfile(c, profile, !ch.guards)
+}
+
+func (ch guardChange) back() change { return guardChange{ch.profile, !ch.guards} }
 
 // maxSettings bounds a file that a person is said to edit, in bytes.
 const maxSettings = 16 << 20

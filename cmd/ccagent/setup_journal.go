@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -143,14 +144,41 @@ func (j journal) write() error {
 		err = replaceFile(j.file, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "no copy of the settings could be kept: " + err.Error(), Hint: "nothing was changed"}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "no copy of the settings could be kept: " + err.Error()}
 	}
 	return nil
 }
 
 func (j journal) forget() error {
 	if err := os.Remove(j.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error(), Hint: "all is taken back; remove " + j.file + " by hand"}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error()}
 	}
+	return nil
+}
+
+// write is the step that writes a journal.
+func (s *steps) write(j journal) error { return s.journal(j, j.write) }
+
+// forget is the step that removes one.
+func (s *steps) forget(j journal) error { return s.journal(j, j.forget) }
+
+func (s *steps) journal(j journal, do func() error) error {
+	was, err := os.ReadFile(j.file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storageError(err)
+	}
+	absent := err != nil
+	if err := do(); err != nil {
+		return err
+	}
+	s.did(deed{
+		back: func(context.Context) error {
+			if absent {
+				return os.Remove(j.file)
+			}
+			return replaceFile(j.file, was, 0o600)
+		},
+		left: "what is to be taken back is written down in " + j.file, mend: j.command() + " --undo",
+	})
 	return nil
 }

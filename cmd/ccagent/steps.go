@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +54,12 @@ func (s *steps) failAt(conn *connection, profile string, err error) error {
 func (s *steps) leaves(err, backErr error) error {
 	var left, mends []string
 	for i := len(s.done) - 1; i >= 0; i-- {
-		left = append(left, s.done[i].left)
-		mends = append(mends, s.done[i].mend)
+		if d := s.done[i]; !slices.Contains(left, d.left) {
+			left = append(left, d.left)
+		}
+		if d := s.done[i]; !slices.Contains(mends, d.mend) {
+			mends = append(mends, d.mend)
+		}
 	}
 	return &protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
 		Message: fmt.Sprintf("%v; and it could not all be taken back (%v): %s", err, backErr, strings.Join(left, ", ")),
