@@ -288,23 +288,29 @@ type claudeLock struct {
 	stopped sync.WaitGroup
 }
 
+// refreshLocks are the two directories of the refresh lock of configDir.
+func refreshLocks(configDir string) (refresh, legacy string, err error) {
+	real, err := filepath.EvalSymlinks(configDir)
+	return filepath.Join(configDir, ".oauth_refresh.lock"), real + ".lock", err
+}
+
 // lockClaude takes the refresh lock of configDir. Where nothing can be written there is nothing to take, and for anyone
 // else neither.
 func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, error) {
-	real, err := filepath.EvalSymlinks(configDir)
+	refresh, legacy, err := refreshLocks(configDir)
 	if err != nil {
 		return nil, storageError("locking", configDir, err)
 	}
 	c := &claudeLock{
 		ownerPath: filepath.Join(configDir, ".oauth_refresh.lock.owner"),
-		refresh:   dirLock{path: filepath.Join(configDir, ".oauth_refresh.lock")},
-		legacy:    dirLock{path: real + ".lock"},
+		refresh:   dirLock{path: refresh},
+		legacy:    dirLock{path: legacy},
 		stop:      make(chan struct{}),
 	}
 	c.stopped.Go(func() { c.beat(p.beat) })
-	legacy := dirLock{path: c.legacy.path, patience: p.refresh}
-	if info, err := os.Lstat(legacy.path); err == nil {
-		legacy.observe(info) // while we wait for the first
+	second := dirLock{path: legacy, patience: p.refresh}
+	if info, err := os.Lstat(legacy); err == nil {
+		second.observe(info) // while we wait for the first
 	}
 	for _, l := range []struct {
 		lock  *dirLock
@@ -315,7 +321,7 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 	} {
 		taken := dirLock{path: l.lock.path, patience: p.refresh}
 		if l.lock == &c.legacy {
-			taken = legacy
+			taken = second
 		}
 		err := taken.take(ctx, p, func(held *os.File) bool {
 			o, ok := c.readOwner()

@@ -186,7 +186,7 @@ func storageError(doing, path string, err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		e.Hint = "free some space"
 	case errors.Is(err, unix.EROFS):
-		e.Hint = "the file system is mounted read-only"
+		e.Hint = "the file system is mounted read-only: mount it so that it may be written"
 	case errors.Is(err, fs.ErrPermission):
 		e.Hint = "the file and its folder must belong to you"
 	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):

@@ -346,6 +346,19 @@ func TestBrokenSpillOfWrite(t *testing.T) {
 	}
 }
 
+// A spill that others may write is none of ours.
+func TestSpillOfOthers(t *testing.T) {
+	t.Parallel()
+	path := cutOff(t, []byte("old"), []byte("new"), []byte("old"))
+	check(t, os.Chmod(spillOf(path), 0o660))
+	got, err := readFile(path)
+	check(t, err)
+	check(t, finish(path))
+	if string(got) != "old" || contentOf(t, path) != "old" {
+		t.Errorf("read %q", got)
+	}
+}
+
 // The next load that takes the record's lock finishes what was cut off, in every store that is a file.
 func TestCutOffIsBroughtHome(t *testing.T) {
 	t.Parallel()

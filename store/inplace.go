@@ -24,6 +24,12 @@ func spillOf(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".ccagent-unfinished")
 }
 
+// isOurs reports whether a file is this user's; to root every file is.
+func isOurs(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (int(st.Uid) == os.Geteuid() || os.Geteuid() == 0)
+}
+
 // spillHead begins a spill file: then the old content follows, and the new one.
 func spillHead(old, next int) []byte {
 	return fmt.Appendf(nil, "ccagent-unfinished 1 %d %d\n", old, next)
@@ -36,6 +42,9 @@ func readSpill(path string) (old, next []byte, ok bool) {
 		return nil, nil, false
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !isOurs(info) {
+		return nil, nil, false // somebody else's work, in a folder that others may write
+	}
 	b, err := io.ReadAll(io.LimitReader(f, 2*MaxFile+1024))
 	if err != nil {
 		return nil, nil, false

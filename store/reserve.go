@@ -18,20 +18,25 @@ import (
 // In a home that other programs share, only that home counts: they would find the spent token there. A record in a store of our own may
 // be left as a spill in the state directory instead ("": there is none), which only we read.
 //
-// Errors are those of [Lock.Reserve].
+// Errors are those of [Lock.Reserve] and [Lock.Check].
 func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
-	err := error(&protocol.Error{Code: protocol.CodeStorage, Message: st.Place().Location + " can't be locked"})
-	if lock != nil {
+	var err error
+	switch {
+	case lock != nil:
 		err = lock.Reserve(ctx)
+	case FolderThere(st.Place()) != nil:
+		err = FolderThere(st.Place())
+	default:
+		err = &protocol.Error{Code: protocol.CodeStorage, Message: st.Place().Location + " is not locked"}
 	}
-	if err != nil && !isShared(st) && errors.Is(err, protocol.ErrStorage) && spillable(stateDir) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && (isShared(st) || !errors.Is(err, protocol.ErrStorage) || !spillable(stateDir)) {
 		return &protocol.Error{Code: protocol.CodeOf(err), Message: "not renewed, because the new token could not be saved: " + err.Error(),
 			Hint: protocol.HintOf(err)}
 	}
-	return nil
+	if lock == nil {
+		return nil
+	}
+	return lock.Check() // to make it ready may have taken a while
 }
 
 // isShared reports whether other programs keep their sign-in in st.
@@ -58,8 +63,11 @@ func spillable(stateDir string) bool {
 // changes nothing.
 func Hindrance(st Store) error {
 	if c, ok := st.(*ClaudeCode); ok {
-		if info, err := os.Lstat(c.writeLock()); err == nil && !info.IsDir() {
-			return storageError("locking", c.writeLock(), unix.ENOTDIR)
+		refresh, legacy, _ := refreshLocks(c.dir)
+		for _, path := range []string{refresh, legacy, c.writeLock()} {
+			if info, err := os.Lstat(path); err == nil && !info.IsDir() {
+				return storageError("locking", path, unix.ENOTDIR)
+			}
 		}
 	}
 	if path := fileOf(st); path != "" {

@@ -153,12 +153,16 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	return e.deliver(ctx, s, reply, origin)
 }
 
-// reserve makes ready the place of what a renewal is about to bring, if it will spend a refresh token.
+// reserve fails unless the record is still ours to renew, and there is a place for what that will bring. A grant that spends no refresh
+// token needs none.
 func (e *errand) reserve(ctx context.Context, s state) error {
-	if s.st == nil || e.asksAgain() {
-		return nil
+	switch {
+	case s.st != nil && !e.asksAgain():
+		return store.Reserve(ctx, e.settings.StateDir, s.st, s.lock)
+	case s.lock != nil:
+		return s.lock.Check()
 	}
-	return store.Reserve(ctx, e.settings.StateDir, s.st, s.lock)
+	return nil
 }
 
 // exchange has the provider renew the record, if it can be saved and is still ours to renew. Where the answer is spoilt and the refresh token is rotated
@@ -166,11 +170,6 @@ func (e *errand) reserve(ctx context.Context, s state) error {
 func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin string) (oauth.Reply, error) {
 	if err := e.reserve(ctx, *s); err != nil {
 		return oauth.Reply{}, err
-	}
-	if s.lock != nil {
-		if err := s.lock.Check(); err != nil {
-			return oauth.Reply{}, err
-		}
 	}
 	e.agent.report(job.Report{Kind: job.Asking})
 	reply, err := e.request(ctx, c, s.record)

@@ -156,13 +156,12 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 		name string
 		hurt func(t *testing.T, h *home) (mend func())
 		want string
-		seen bool // by a look, long before
 	}{
 		{"the file is mounted read-only", func(t *testing.T, h *home) func() {
 			h.write("host.json", h.read(".claude/.credentials.json"))
 			mountFile(t, h.path("host.json"), h.credentialsFile(), true)
 			return func() { unix.Mount("", h.credentialsFile(), "", unix.MS_BIND|unix.MS_REMOUNT, "") }
-		}, "mounted", true},
+		}, "mounted"},
 		{"the mounted file was replaced where it comes from", func(t *testing.T, h *home) func() {
 			h.write("host.json", h.read(".claude/.credentials.json"))
 			mountFile(t, h.path("host.json"), h.credentialsFile(), false)
@@ -170,11 +169,11 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 				t.Fatal(err)
 			}
 			return func() { unix.Unmount(h.credentialsFile(), unix.MNT_DETACH) }
-		}, "another file", true},
+		}, "another file"},
 		{"the folder is read-only", func(t *testing.T, h *home) func() {
 			mountFile(t, h.path(".claude"), h.path(".claude"), true)
 			return func() { unix.Mount("", h.path(".claude"), "", unix.MS_BIND|unix.MS_REMOUNT, "") }
-		}, "read-only", true},
+		}, "read-only"},
 		{"a volume of Kubernetes", func(t *testing.T, h *home) func() {
 			h.write(".claude/..2026_01_01/.credentials.json", h.read(".claude/.credentials.json"))
 			os.Remove(h.credentialsFile())
@@ -190,15 +189,19 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 				os.RemoveAll(h.path(".claude/..2026_01_01"))
 				h.write(".claude/.credentials.json", data)
 			}
-		}, "Kubernetes", true},
+		}, "Kubernetes"},
 		{"the write lock is a file", func(t *testing.T, h *home) func() {
 			h.write(".claude/.storage-write.lock", "")
 			return func() { os.Remove(h.path(".claude/.storage-write.lock")) }
-		}, ".storage-write.lock", true},
+		}, ".storage-write.lock"},
 		{"a refresh lock is a file", func(t *testing.T, h *home) func() {
 			h.write(".claude/.oauth_refresh.lock", "")
 			return func() { os.Remove(h.path(".claude/.oauth_refresh.lock")) }
-		}, ".oauth_refresh.lock", false},
+		}, ".oauth_refresh.lock"},
+		{"the other refresh lock is a file", func(t *testing.T, h *home) func() {
+			h.write(".claude.lock", "")
+			return func() { os.Remove(h.path(".claude.lock")) }
+		}, ".claude.lock"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h, provider := newSignedIn(t, time.Hour)
@@ -206,13 +209,11 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 			mend := test.hurt(t, h)
 			h.serve()
 			first := h.token()
-			if test.seen {
-				if r := h.ccagent("status"); !strings.Contains(r.stdout, test.want) {
-					t.Errorf("status does not say it:\n%s", r.stdout)
-				}
-				if r := h.ccagent("doctor"); r.exit == 0 || !strings.Contains(r.stdout, test.want) {
-					t.Errorf("doctor does not say it:\n%s", r.stdout)
-				}
+			if r := h.ccagent("status"); !strings.Contains(r.stdout, test.want) {
+				t.Errorf("status does not say it:\n%s", r.stdout)
+			}
+			if r := h.ccagent("doctor"); r.exit == 0 || !strings.Contains(r.stdout, test.want) {
+				t.Errorf("doctor does not say it:\n%s", r.stdout)
 			}
 			h.ccagent("refresh").fails(t, 8, test.want)
 			if token := h.token(); token != first {
