@@ -143,10 +143,22 @@ func install(c *cli.Context) error {
 	return err
 }
 
-// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. Also
-// where that fails, changed says which files were written or removed for it.
+// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. changed
+// says which files were written or removed for it. Where it fails, files and manager are as they were before; an agent that was ended for
+// it held nothing, and the next request starts another.
 func takeOver(c *cli.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
 	ctx := c.Context
+	back, err := s.putBack(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	var done steps
+	done.did(deed{back: back, left: s.manager + " may listen or not", mend: "ccagent uninstall"})
+	defer func() {
+		if err != nil {
+			changed, err = nil, done.fail(ctx, err)
+		}
+	}()
 	var files []string
 	did := "wrote "
 	if packaged { // what an earlier install has written would win over it

@@ -258,6 +258,53 @@ func (s service) write() (written []string, err error) {
 	return written, nil
 }
 
+// putBack returns what makes files and manager again what they are now.
+func (s service) putBack(ctx context.Context) (func(context.Context) error, error) {
+	before := make([][]byte, len(s.files))
+	loaded, atLogin := false, s.startsAtLogin(ctx)
+	for i, f := range s.files {
+		there, err := os.ReadFile(f.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, storageError(err)
+		}
+		before[i] = there
+		loaded = loaded || there != nil
+	}
+	if s.manager == "systemd" {
+		loaded = enabled(ctx, "ccagent.socket")
+	}
+	return func(ctx context.Context) error {
+		if !loaded {
+			runAll(ctx, s.disable) // it may never have been enabled
+		}
+		for i, f := range s.files {
+			there, err := os.ReadFile(f.path)
+			switch {
+			case before[i] == nil && errors.Is(err, fs.ErrNotExist), err == nil && before[i] != nil && bytes.Equal(there, before[i]):
+				continue
+			case before[i] == nil:
+				err = os.Remove(f.path)
+			default:
+				err = replaceFile(f.path, before[i], 0o644)
+			}
+			if err != nil {
+				return storageError(err)
+			}
+		}
+		if err := runAll(ctx, s.forget); err != nil || !loaded {
+			return err
+		}
+		if s.manager == "launchd" {
+			runAll(ctx, s.disable) // a job that is loaded can't be loaded again
+		}
+		if err := runAll(ctx, s.enable); err != nil || s.atLogin == nil || atLogin {
+			return err
+		}
+		_, err := outputOf(ctx, "systemctl", "--user", "-q", "disable", "ccagent.service")
+		return err
+	}, nil
+}
+
 // remove removes our files and the links to them, and returns which files; kept are those that somebody has changed, which
 // all removes as well.
 func (s service) remove(all bool) (removed, kept []string, err error) {
