@@ -253,7 +253,10 @@ func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(th
 		if err := do(digestOf(stored), digestOf(merged.version())); err != nil || merged.version() == stored {
 			return err
 		}
-		return at.write(ctx, data, check)
+		if err := at.write(ctx, data, check); err != nil {
+			return err
+		}
+		return confirm(s.store, ctx, merged.version()) // what shows no refresh token is said of what is there
 	})
 }
 
