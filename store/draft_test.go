@@ -184,6 +184,26 @@ func TestReservedAsSpill(t *testing.T) {
 	}
 }
 
+// A home around Claude Code's folder that nobody may write has no room for the older of its locks, neither for us nor for others: the folder
+// is enough.
+func TestReservedInReadOnlyHome(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("modes don't stop root")
+	}
+	dir, _ := claudeDir(t, shared)
+	home := filepath.Dir(dir)
+	check(t, os.Chmod(home, 0o500))
+	t.Cleanup(func() { os.Chmod(home, 0o700) })
+	s := NewClaudeCode(dir)
+	_, v := mustLoad(t, s)
+	l, err := s.Lock(t.Context())
+	check(t, err)
+	check(t, Reserve(t.Context(), "", s, l))
+	mustSave(t, s, newRecord(), v)
+	check(t, l.Release())
+}
+
 // Of whoever is killed with a reservation the next one takes the locks and removes the temporary file.
 func TestKilledWithReservation(t *testing.T) {
 	t.Parallel()
