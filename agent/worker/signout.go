@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,19 +111,24 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	if err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
 	}
+	// It may have been another person's sign-in that was emptied. While no agent ran, only what is known to be the same is.
+	account, whose := e.claudeAccount(), cmp.Or(last.Identity.Account, e.readNote(last.Version()).Account)
+	another := func() bool {
+		return account != "" && account != whose && (whose != "" || e.job.Base == job.Version{})
+	}
 	accepted := false
-	var who protocol.Identity
+	if whose != "" && another() {
+		return s.end(e.notTheirs(st, version))
+	}
 	if alive(s.record) && client.ProfileURL != "" {
-		who, err = client.Identify(ctx, s.record.AccessToken)
+		who, err := client.Identify(ctx, s.record.AccessToken)
 		if accepted = err == nil; !accepted && errors.Is(err, protocol.ErrUnavailable) {
 			return s.end(outcome{result: e.about(st), err: err})
 		}
+		whose = cmp.Or(who.Account, whose)
 	}
-	// While no agent ran another person may have signed in, whose sign-in it was that was emptied.
-	if account := e.claudeAccount(); e.job.Base == (job.Version{}) && account != "" && account != who.Account {
-		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
-			Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in when the agent ran last",
-			Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile}))
+	if another() {
+		return s.end(e.notTheirs(st, version))
 	}
 	if err := e.reserve(ctx, s); err != nil {
 		return s.end(outcome{result: e.about(st), err: err})
@@ -150,6 +156,13 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 		o = e.deliver(ctx, s, reply, origin)
 	}
 	return s.end(o)
+}
+
+// notTheirs is the outcome when a stub stays one because it was of another account.
+func (e *errand) notTheirs(st store.Store, v store.Version) outcome {
+	return e.empty(st, v, &protocol.Error{Code: protocol.CodeLoginRequired,
+		Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in before",
+		Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile})
 }
 
 // before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before the

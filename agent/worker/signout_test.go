@@ -169,6 +169,16 @@ func TestMendEnds(t *testing.T) {
 				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
 					t.Errorf("guarded %v, Claude Code says %q, it was %q: mended is %v; %+v, %v", guarded, named, account, mended, done.Result, done.Err)
 				}
+				if guarded || named == account {
+					continue
+				}
+				// An agent that runs may know whose it was, also while the provider can't be asked.
+				w.server.SetFault(oauthtest.Fault{Status: 503})
+				_, _, done = w.run(job.Job{Op: job.Renew, Base: base})
+				w.server.SetFault(oauthtest.Fault{})
+				if !is(done.Err, protocol.ErrLoginRequired) || !done.Result.Gone {
+					t.Errorf("of an account that is known to be another: %+v, %v", done.Result, done.Err)
+				}
 			}
 		}
 	})

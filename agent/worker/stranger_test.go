@@ -7,6 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,5 +198,137 @@ func TestNobodyElseIsServed(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestReplacedDuringRenewal has A's sign-in put there while the provider is renewing B's.
+func TestReplacedDuringRenewal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		down  bool // the provider is, once B's renewal has come to it
+		alive bool // A's token is
+		want  error
+	}{
+		{"A is alive", false, true, nil},
+		{"A is revoked", false, false, protocol.ErrLoginRequired},
+		{"the provider is down, A is alive", true, true, nil},
+		{"the provider is down, A is revoked", true, false, protocol.ErrLoginRequired},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			b := w.signIn(3 * time.Minute) // due, and alive
+			other := w.server.Issue()
+			if !tt.alive {
+				other.Expiry = time.Now().Add(-time.Minute).Truncate(time.Millisecond)
+			}
+			to, err := url.Parse(w.server.TokenURL())
+			if err != nil {
+				t.Fatal(err)
+			}
+			to.Path = ""
+			proxy, asked := httputil.NewSingleHostReverseProxy(to), 0
+			front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if asked++; asked == 1 {
+					w.replace(w.credentials(), other.CredentialsFile())
+					if !tt.alive {
+						w.server.RevokeGrant(other.RefreshToken)
+					}
+					if tt.down {
+						rw.WriteHeader(503)
+						return
+					}
+				}
+				proxy.ServeHTTP(rw, r)
+			}))
+			defer front.Close()
+			w.settings.TokenURL = front.URL + strings.TrimPrefix(w.server.TokenURL(), to.String())
+			a := w.agent()
+			got, err := a.Token(t.Context(), protocol.TokenRequest{})
+			if !errors.Is(err, tt.want) || tt.alive && got.Value.Reveal() != other.AccessToken {
+				t.Errorf("got %q, %v, want %v; A's is %q", got.Value.Reveal(), err, tt.want, other.AccessToken)
+			}
+			if r, _ := w.stored(); r.RefreshToken.Reveal() != other.RefreshToken || r.AccessToken.Reveal() == b.AccessToken {
+				t.Error("A's record is not there any more")
+			}
+		})
+	}
+}
+
+// TestOldCopyOfAnother: the file has A's sign-in in the meantime when a backup brings an old copy of B's back. It is B's newest record that
+// took its place, and never A's; and since nobody knows whether A's was B's renewal by another program, a person decides.
+func TestOldCopyOfAnother(t *testing.T) {
+	t.Parallel()
+	for kind, open := range records {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			path, format := open(w)
+			b, other := w.server.Issue(), w.server.Issue()
+			b.Expiry = time.Now().Add(-time.Minute).Truncate(time.Millisecond)
+			old := format(b)
+			w.replace(path, old)
+			a := w.agent()
+			ask := func() (string, error) {
+				got, err := a.Token(t.Context(), protocol.TokenRequest{})
+				return got.Value.Reveal(), err
+			}
+			newest, err := ask()
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.replace(path, format(other))
+			if got, err := ask(); err != nil || got != other.AccessToken {
+				t.Fatalf("A: %q, %v", got, err)
+			}
+			asked := w.server.Counts().Requests
+			w.replace(path, old)
+			if got, err := ask(); !errors.Is(err, protocol.ErrLoginRequired) || !strings.Contains(protocol.HintOf(err), "ccagent restore") {
+				t.Errorf("an old copy of B: %q, %v, %s", got, err, protocol.HintOf(err))
+			}
+			if n := w.server.Counts(); n.Requests != asked || n.Reuses != 0 {
+				t.Errorf("what is spent was sent: %+v", n)
+			}
+			if now, _ := os.ReadFile(path); !bytes.Equal(now, old) {
+				t.Error("something was written over it")
+			}
+			past, err := a.Keep(t.Context(), protocol.KeepRequest{Action: protocol.KeepHistory})
+			if err != nil || len(past.Past) != 2 {
+				t.Fatalf("kept are %+v, %v", past.Past, err)
+			}
+			if _, err := a.Keep(t.Context(), protocol.KeepRequest{Action: protocol.KeepRestore, SignIn: past.Past[1].ID}); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ask(); err != nil || got != newest {
+				t.Errorf("restored: %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// TestGuardedHomeIsReplaced: another's sign-in in our own store takes the view in Claude Code's file with it.
+func TestGuardedHomeIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.settings.Views = []string{"claude-code"}
+	b := w.signIn(time.Hour)
+	if _, _, done := w.run(job.Job{Op: job.Guard, Target: "file"}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	a := w.agent()
+	if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != b.AccessToken {
+		t.Fatalf("B: %q, %v", got.Value.Reveal(), err)
+	}
+	path, format := records["file"](w)
+	other := w.server.Issue()
+	other.Expiry = time.Now().Add(-time.Minute).Truncate(time.Millisecond)
+	w.server.RevokeGrant(other.RefreshToken)
+	w.replace(path, format(other))
+	if got, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
+		t.Errorf("A: %q, %v", got.Value.Reveal(), err)
+	}
+	if now, _ := os.ReadFile(w.credentials()); bytes.Contains(now, []byte(b.AccessToken)) {
+		t.Error("the view still shows B's token")
 	}
 }
