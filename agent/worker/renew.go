@@ -243,7 +243,7 @@ func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin
 // token that is spent and not known to be, and the history has the new one.
 func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
 	if s.st != nil {
-		store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
+		e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
 	}
 }
 

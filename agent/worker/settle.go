@@ -167,9 +167,9 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 		}
 		switch history := store.NewHistory(e.settings.StateDir, s.st); { // the backup: failing at it is no failure of the job
 		case ours && s.over.Lineage().Same(s.record.Lineage()):
-			history.Renewed(ctx, s.over, s.record, time.Now())
+			e.forgetful = history.Renewed(ctx, s.over, s.record, time.Now())
 		case fresh:
-			history.Keep(ctx, s.record, !ours && !e.job.Op.Stores(), time.Now())
+			e.forgetful = history.Keep(ctx, s.record, !ours && !e.job.Op.Stores(), time.Now())
 		}
 		if lost {
 			o.theirs = &s

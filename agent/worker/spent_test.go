@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +129,20 @@ func TestSpentIsNotSentAgain(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestForgetful: where nothing can be remembered the token is renewed all the same, and the person is told.
+func TestForgetful(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.signIn(-time.Minute)
+	if err := errors.Join(os.MkdirAll(w.settings.StateDir, 0o700), os.WriteFile(filepath.Join(w.settings.StateDir, "history"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if done.Err != nil || !done.Result.Saved || !strings.Contains(done.Result.Note, "can't be remembered") {
+		t.Errorf("got %+v, %v", done.Result, done.Err)
 	}
 }
 

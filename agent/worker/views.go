@@ -61,6 +61,9 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 	if hindered := e.hindrance(ctx, o); hindered != nil {
 		notes = append(notes, hindered.Error())
 	}
+	if e.forgetful != nil {
+		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+e.forgetful.Error())
+	}
 	o.result.Note = strings.Join(notes, "; ")
 }
 
