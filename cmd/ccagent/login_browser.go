@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
@@ -75,8 +76,9 @@ func openBrowser(env environ, address string) (close func(), err error) {
 // leadingPage writes a page that only the person can read, which leads to the address, and returns its URL. close deletes it.
 func leadingPage(env environ, address string) (page string, close func(), err error) {
 	for _, parent := range pageFolders(env, snaps) {
+		sweepPages(parent)
 		var dir string
-		if dir, err = os.MkdirTemp(parent, "ccagent-sign-in-"); err != nil { // 0700
+		if dir, err = os.MkdirTemp(parent, pageFolder); err != nil { // 0700
 			continue
 		}
 		close = sync.OnceFunc(func() { os.RemoveAll(dir) })
@@ -89,12 +91,25 @@ func leadingPage(env environ, address string) (page string, close func(), err er
 	return "", func() {}, fmt.Errorf("the page that leads there can't be written: %w", err)
 }
 
-// snaps is where the programs of snap packages are.
-const snaps = "/snap/bin"
+// pageFolder is how the name of a page's folder begins.
+const pageFolder = "ccagent-sign-in-"
+
+// sweepPages deletes what a sign-in left that was killed. A page is read at once, so one of an hour ago is nobody's any more.
+func sweepPages(parent string) {
+	left, _ := filepath.Glob(filepath.Join(parent, pageFolder+"*"))
+	for _, dir := range left {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(dir)
+		}
+	}
+}
+
+// snaps are where the programs of snap packages are.
+var snaps = []string{"/snap/bin", "/var/lib/snapd/snap/bin"}
 
 // pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that folder nor
 // any hidden one, but the home itself.
-func pageFolders(env environ, snaps string) []string {
+func pageFolders(env environ, snaps []string) []string {
 	var list []string
 	if dir := env("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		list = append(list, dir)
@@ -104,8 +119,10 @@ func pageFolders(env environ, snaps string) []string {
 	}
 	if home := env("HOME"); filepath.IsAbs(home) {
 		for _, name := range []string{"firefox", "chromium", "brave", "opera", "vivaldi"} {
-			if _, err := os.Lstat(filepath.Join(snaps, name)); err == nil {
-				return append([]string{home}, list...)
+			for _, dir := range snaps {
+				if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+					return append([]string{home}, list...)
+				}
 			}
 		}
 	}

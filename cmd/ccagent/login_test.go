@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -242,6 +243,12 @@ func TestOpenBrowser(t *testing.T) {
 	if err := os.Mkdir(env("")("XDG_RUNTIME_DIR"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "young": time.Minute} { // of sign-ins that were killed
+		dir, at := filepath.Join(env("")("XDG_RUNTIME_DIR"), pageFolder+name), time.Now().Add(-age)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(dir+"/open.html", nil, 0o600), os.Chtimes(dir, at, at)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const address = `https://sso.example/authorize?state=fake-state&a='"<b>`
 	page, done, err := leadingPage(env(""), address)
 	if err != nil || ledTo(page) != address || strings.Contains(page, "fake-state") {
@@ -268,7 +275,7 @@ func TestOpenBrowser(t *testing.T) {
 	}
 	done()
 	none := func(what string) {
-		if left, _ := filepath.Glob(root + "/*/ccagent-*"); len(left) > 0 {
+		if left, _ := filepath.Glob(root + "/*/ccagent-*"); len(left) != 1 || filepath.Base(left[0]) != pageFolder+"young" {
 			t.Errorf("%s: left behind: %q", what, left)
 		}
 	}
@@ -283,14 +290,14 @@ func TestOpenBrowser(t *testing.T) {
 
 func TestPageFolders(t *testing.T) {
 	t.Parallel()
-	root, snaps := t.TempDir(), t.TempDir()
+	root, snaps := t.TempDir(), []string{t.TempDir() + "/none", t.TempDir()}
 	env := environ(func(name string) string {
 		return map[string]string{"HOME": root, "XDG_RUNTIME_DIR": "/run/user/1", "XDG_STATE_HOME": root + "/state"}[name]
 	})
 	if got := strings.Join(pageFolders(env, snaps), " "); got != "/run/user/1 "+root+"/state/ccagent" {
 		t.Errorf("got %s", got)
 	}
-	if err := os.WriteFile(snaps+"/firefox", nil, 0o755); err != nil {
+	if err := os.WriteFile(snaps[1]+"/firefox", nil, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if got := pageFolders(env, snaps); got[0] != root {
