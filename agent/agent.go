@@ -72,6 +72,7 @@ type Agent struct {
 	landed             atomic.Int64  // unix milliseconds of the last job's end
 	rested             int64         // which of those two was last when Rest was called; the clock's own
 	conns              connections
+	repeats            repeats
 	locking            locking
 	files              follower
 

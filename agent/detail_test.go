@@ -52,6 +52,7 @@ func TestDetailIsForWhoAsked(t *testing.T) {
 					t.Errorf("status holds %q", status.Profiles[0].LastError)
 				}
 				time.Sleep(time.Minute) // the background tries too
+				synctest.Wait()
 				if text := log.String(); text == "" || strings.Contains(text, "fake-password") {
 					t.Errorf("log:\n%s", text)
 				}

@@ -21,24 +21,24 @@ type Export struct {
 	Profiles []string       // whose tokens may be had; the first is the default. At least one
 	Admit    Policy         // required
 	Log      *slog.Logger   // required
+
+	repeats repeats
 }
 
-// exportConnections bounds the connections of one export.
-const exportConnections = 64
+// exportConnections bounds the connections of one export, exportOfUser those of one user: nobody who is let in keeps the others out.
+const (
+	exportConnections = 256
+	exportOfUser      = 32
+)
 
 // Serve answers on l until ctx ends, and then ends every connection. It closes l. Its error is l's.
 func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
-	var mu sync.Mutex
-	open := map[*net.UnixConn]struct{}{}
+	guests := guests{open: map[*guest]struct{}{}}
 	var work sync.WaitGroup
 	defer work.Wait()
 	stop := context.AfterFunc(ctx, func() {
 		l.Close()
-		mu.Lock()
-		defer mu.Unlock()
-		for c := range open {
-			c.Close()
-		}
+		guests.closeAll()
 	})
 	defer stop()
 	for {
@@ -50,6 +50,7 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
+			x.repeats.warn(x.Log, "a connection could not be accepted", 0, "error", err)
 			select { // out of descriptors, or a peer that is gone already
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -60,28 +61,103 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 		if err == nil {
 			err = x.Admit(peer)
 		}
-		mu.Lock()
-		if err == nil && len(open) >= exportConnections {
-			err = errors.New("too many connections")
+		g := &guest{UnixConn: nc, uid: peer.UID, last: time.Now()}
+		if err == nil {
+			err = guests.add(g)
 		}
-		if err != nil || ctx.Err() != nil {
-			mu.Unlock()
-			x.Log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
+		if err != nil {
+			x.repeats.warn(x.Log, "a peer was refused", peer.UID, "pid", peer.PID, "reason", err)
 			nc.Close()
 			continue
 		}
-		open[nc] = struct{}{}
-		mu.Unlock()
 		work.Go(func() {
-			defer func() {
-				nc.Close()
-				mu.Lock()
-				delete(open, nc)
-				mu.Unlock()
-			}()
-			x.converse(ctx, nc)
+			defer guests.remove(g)
+			x.converse(ctx, &guests, g)
 		})
 	}
+}
+
+// guest is one connection of an export.
+type guest struct {
+	*net.UnixConn
+	uid  uint32
+	busy bool      // a request is under way
+	last time.Time // when the last one began
+}
+
+// guests are those connections.
+type guests struct {
+	mu    sync.Mutex // guards also what changes of a guest
+	open  map[*guest]struct{}
+	ended bool
+}
+
+// add admits g. Where there are too many, of its user or in all, the one of them whose last request is oldest gives way, of those
+// without a request under way.
+func (s *guests) add(g *guest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ofUser := 0
+	var oldest, oldestOfUser *guest
+	for o := range s.open {
+		if o.uid == g.uid {
+			ofUser++
+		}
+		if o.busy {
+			continue
+		}
+		if oldest == nil || o.last.Before(oldest.last) {
+			oldest = o
+		}
+		if o.uid == g.uid && (oldestOfUser == nil || o.last.Before(oldestOfUser.last)) {
+			oldestOfUser = o
+		}
+	}
+	switch {
+	case s.ended:
+		return errors.New("it ends")
+	case ofUser >= exportOfUser:
+		oldest = oldestOfUser
+	case len(s.open) < exportConnections:
+		s.open[g] = struct{}{}
+		return nil
+	}
+	if oldest == nil {
+		return errors.New("too many connections")
+	}
+	oldest.Close()
+	delete(s.open, oldest)
+	s.open[g] = struct{}{}
+	return nil
+}
+
+func (s *guests) remove(g *guest) {
+	g.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, g)
+}
+
+func (s *guests) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for g := range s.open {
+		g.Close()
+	}
+}
+
+// begin and finish mark a request under way.
+func (s *guests) begin(g *guest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.busy, g.last = true, time.Now()
+}
+
+func (s *guests) finish(g *guest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.busy = false
 }
 
 func peerOf(nc *net.UnixConn) (peer protocol.Peer, err error) {
@@ -96,11 +172,15 @@ func peerOf(nc *net.UnixConn) (peer protocol.Peer, err error) {
 }
 
 // converse answers on one connection until its end.
-func (x *Export) converse(ctx context.Context, nc *net.UnixConn) {
+func (x *Export) converse(ctx context.Context, guests *guests, nc *guest) {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return
+	}
 	var in, out []byte
 	for {
 		nc.SetReadDeadline(time.Now().Add(protocol.IdleTimeout))
-		payload, err := protocol.ReadFrame(&patient{nc}, in, protocol.MaxFrame)
+		payload, err := protocol.ReadFrame(&patient{nc.UnixConn}, in, protocol.MaxFrame)
 		if err != nil {
 			if errors.Is(err, protocol.ErrFrame) {
 				nc.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
@@ -110,7 +190,13 @@ func (x *Export) converse(ctx context.Context, nc *net.UnixConn) {
 		}
 		in = payload[:0]
 		var misread error
-		out, misread = protocol.Handle(ctx, x.restricted(), payload, out[:0])
+		guests.begin(nc)
+		asking, cancel := context.WithCancel(ctx)
+		stop := attend(raw, nc.SetReadDeadline, cancel) // a peer that is gone must not take a place for as long as a renewal takes
+		out, misread = protocol.Handle(asking, x.restricted(), payload, out[:0])
+		stop()
+		cancel()
+		guests.finish(nc)
 		nc.SetWriteDeadline(time.Now().Add(protocol.FrameTimeout))
 		if _, err := nc.Write(out); err != nil || misread != nil {
 			return

@@ -57,7 +57,7 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 		default:
 			// Out of descriptors, or a peer that is gone already: no reason to end, nor to spin.
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			a.log.Warn("a connection could not be accepted", "error", err)
+			a.repeats.warn(a.log, "a connection could not be accepted", 0, "error", err)
 			select {
 			case <-time.After(delay):
 			case <-a.stopping:
@@ -103,7 +103,7 @@ func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGrou
 	if err != nil {
 		conns.Go(func() {
 			// Without a peer the uid shown is not one: the reason says so.
-			a.log.Warn("a peer was refused", "uid", peer.UID, "pid", peer.PID, "reason", err)
+			a.repeats.warn(a.log, "a peer was refused", peer.UID, "pid", peer.PID, "reason", err)
 			unix.Close(fd)
 		})
 		return
@@ -125,7 +125,7 @@ func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGrou
 	if err != nil || !a.conns.add(c) {
 		conns.Go(func() {
 			if !answered { // who has a token goes without one
-				a.log.Warn("a connection was refused: too many are busy", "pid", peer.PID)
+				a.tooMany(peer)
 			}
 			c.net.Close()
 		})
@@ -134,9 +134,19 @@ func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGrou
 	conns.Go(func() { a.serveConn(c, in) })
 }
 
+// tooMany says that a peer goes without an answer.
+func (a *Agent) tooMany(peer protocol.Peer) {
+	a.repeats.warn(a.log, "a connection was refused: too many are busy", peer.UID, "pid", peer.PID)
+}
+
+// controls reports whether a request is one that a person must be able to make however busy the agent is: to see what it does, to lock
+// it, to end it.
+func controls(op protocol.Op) bool { return op == protocol.OpControl || op == protocol.OpStatus }
+
 // Limits of a connection (docs/protocol.md, "limits").
 const (
 	minFrame     = 2                     // version and op
+	kept         = 32                    // places for control where all others are taken by requests under way
 	bufferKept   = 512                   // bytes that a connection keeps between requests
 	lastingDrain = 50 * time.Millisecond // for a request that is on its way when the agent stops
 )
@@ -149,8 +159,11 @@ type conn struct {
 
 	mu   sync.Mutex
 	busy bool
+	wait bool      // the request under way is a watch, which loses nothing by being asked again
 	last time.Time // when the last request began
 	over bool      // no further request
+
+	reserved bool // it has a place that is kept for those who control the agent
 
 	// What one system call works on, here so that it allocates nothing.
 	now struct {
@@ -193,28 +206,35 @@ func (s *connections) count() uint32 {
 	return uint32(len(s.open))
 }
 
-// add admits c. Where there are too many, the idle one whose last request is oldest gives way; it reports false when none is idle.
+// add admits c. Where there are too many, the one whose last request is oldest gives way of those that are idle or watch. Where there is none
+// of these, c gets a place that is kept for control; it reports false when those are taken too.
 func (s *connections) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.open) >= protocol.MaxConnections {
-		var oldest *conn
-		var since time.Time
-		for o := range s.open {
-			o.mu.Lock()
-			if !o.busy && !o.over && (oldest == nil || o.last.Before(since)) {
-				oldest, since = o, o.last
-			}
-			o.mu.Unlock()
-		}
-		if oldest == nil {
+		if oldest := s.oldest(); oldest != nil {
+			oldest.end()
+			delete(s.open, oldest)
+		} else if c.reserved = true; len(s.open) >= protocol.MaxConnections+kept {
 			return false
 		}
-		oldest.end()
-		delete(s.open, oldest)
 	}
 	s.open[c] = struct{}{}
 	return true
+}
+
+// oldest is the one to give way, nil where each has a request that would be lost. s.mu is held.
+func (s *connections) oldest() *conn {
+	var oldest *conn
+	var since time.Time
+	for o := range s.open {
+		o.mu.Lock()
+		if (!o.busy || o.wait) && !o.over && (oldest == nil || o.last.Before(since)) {
+			oldest, since = o, o.last
+		}
+		o.mu.Unlock()
+	}
+	return oldest
 }
 
 func (s *connections) remove(c *conn) {
@@ -247,10 +267,10 @@ func (c *conn) end() {
 }
 
 // begin and finish mark a request under way. finish reports whether another may follow.
-func (c *conn) begin() {
+func (c *conn) begin(op protocol.Op) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy, c.last = true, time.Now()
+	c.busy, c.wait, c.last = true, op == protocol.OpWatch, time.Now()
 }
 
 func (c *conn) finish() bool {
@@ -279,7 +299,7 @@ func (a *Agent) serveConn(c *conn, in []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may quote a request: its type is all that is safe to show.
-			a.log.Error("a request failed in an unforeseen way", "pid", c.peer.PID)
+			a.repeats.warn(a.log, "a request failed in an unforeseen way", c.peer.UID, "pid", c.peer.PID)
 		}
 	}()
 	a.converse(c, in)
@@ -305,7 +325,12 @@ func (a *Agent) converse(c *conn, in []byte) {
 			}
 			return
 		}
-		c.begin()
+		op := protocol.Op(frame[1])
+		if c.reserved && !controls(op) {
+			a.tooMany(c.peer)
+			return
+		}
+		c.begin(op)
 		var misread error
 		out, misread = a.answer(c, frame, out[:0])
 		if err := c.write(out); err != nil || misread != nil {
@@ -362,7 +387,15 @@ func (a *Agent) answer(c *conn, frame, out []byte) ([]byte, error) {
 	if h := a.hotFrame(frame); h != nil {
 		return append(out, h.reply...), nil
 	}
-	return protocol.Handle(context.WithValue(context.Background(), peerKey{}, c.peer), a, frame, out)
+	ctx := context.WithValue(context.Background(), peerKey{}, c.peer)
+	if controls(protocol.Op(frame[1])) {
+		return protocol.Handle(ctx, a, frame, out)
+	}
+	// Others may wait for long. A peer that is gone must not take a place until then.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer attend(c.raw, c.net.SetReadDeadline, cancel)()
+	return protocol.Handle(ctx, a, frame, out)
 }
 
 // hot is hotFrame for what has been read, if that is one whole frame.

@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -12,13 +11,7 @@ import (
 
 	"github.com/lmittmann/tint"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
-
-	"github.com/ccagent/ccagent/protocol"
 )
-
-// maxLog is the size at which a starting agent puts the log file aside, as FILE.1.
-const maxLog = 1 << 20
 
 func logFlags() []cli.Flag {
 	return []cli.Flag{
@@ -43,7 +36,7 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		out, closeLog = f, func() { f.Close() }
+		out, closeLog = f, f.close
 	}
 	options := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
@@ -60,24 +53,6 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 		return nil, nil, usagef(c, "--log-format %q is none of text, json", format)
 	}
 	return slog.New(h), closeLog, nil
-}
-
-func openLogFile(name string) (*os.File, error) {
-	fail := func(err error) error {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(), Hint: "choose another with --log-file"}
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return nil, fail(err)
-	}
-	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && info.Size() > maxLog {
-		os.Rename(name, name+".1")
-	}
-	// O_NONBLOCK: a FIFO that nobody reads must not hang the start.
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, fail(err)
-	}
-	return f, nil
 }
 
 // cleanAttr takes control characters out of what tint would hand to the terminal as they are.

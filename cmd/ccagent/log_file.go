@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before.
+const maxLog = 1 << 20
+
+// logFile is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
+type logFile struct {
+	name string
+	mu   sync.Mutex
+	file *os.File
+}
+
+// openLogFile opens the log file, and makes it and its folder where they are not there.
+func openLogFile(name string) (*logFile, error) {
+	err := os.MkdirAll(filepath.Dir(name), 0o700)
+	if err == nil {
+		l := &logFile{name: name}
+		if l.file, err = openLogAt(name); err == nil {
+			return l, nil
+		}
+	}
+	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(), Hint: "choose another with --log-file"}
+}
+
+// openLogAt opens what is to be appended to. The folder may be one in which somebody else may write too, like /tmp: what he has put there, or
+// has linked to, is refused.
+func openLogAt(name string) (*os.File, error) {
+	// O_NONBLOCK: a FIFO that nobody reads must not hang the start.
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	switch err = unix.Fstat(int(f.Fd()), &st); {
+	case err != nil, st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case int(st.Uid) != os.Geteuid():
+		err = fmt.Errorf("%s belongs to user id %d", name, st.Uid)
+	case st.Nlink > 1:
+		err = errors.New(name + " is a second name of another file")
+	case st.Mode&0o022 != 0:
+		err = fmt.Errorf("%s may be written by others (mode %04o)", name, st.Mode&0o7777)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Write appends a line. Where the file would outgrow its bound, it begins a new one first.
+func (l *logFile) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if info, err := l.file.Stat(); err == nil && info.Mode().IsRegular() && info.Size()+int64(len(line)) > maxLog {
+		l.turn()
+	}
+	return l.file.Write(line)
+}
+
+// turn puts the file aside and opens a new one, under a lock on the old one: of several processes that find it full, one renames it, and the
+// others find that its name has another file by then. Who is killed in between leaves no file by that name, and the next makes it.
+// Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
+func (l *logFile) turn() {
+	for unix.Flock(int(l.file.Fd()), unix.LOCK_EX) == unix.EINTR {
+	}
+	old := l.file
+	defer func() {
+		if l.file == old {
+			unix.Flock(int(old.Fd()), unix.LOCK_UN)
+		} else {
+			old.Close() // and so is the lock given back
+		}
+	}()
+	mine, err := l.file.Stat()
+	if err != nil {
+		return
+	}
+	if there, err := os.Lstat(l.name); err == nil && os.SameFile(there, mine) {
+		if os.Rename(l.name, l.name+".1") != nil {
+			l.file.Truncate(0)
+			return
+		}
+	}
+	f, err := openLogAt(l.name)
+	if err != nil { // what is written goes on to where it went, within the bound
+		l.file.Truncate(0)
+		return
+	}
+	l.file = f
+}
+
+func (l *logFile) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.file.Close()
+}

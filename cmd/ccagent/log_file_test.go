@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// TestLogFileIsBounded writes many times what a log may have, as two processes at a time: there are never more than two files, of bounded
+// size, open to nobody else, and of what was written last nothing is missing.
+func TestLogFileIsBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "sub/agent.log")
+	var writers sync.WaitGroup
+	const lines, width = 25_000, 100
+	for w := range 2 {
+		l, err := openLogFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.close()
+		writers.Go(func() {
+			for i := range lines {
+				line := fmt.Sprintf("%d %d ", w, i)
+				if _, err := l.Write([]byte(line + strings.Repeat("x", width-len(line)-1) + "\n")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	files, err := filepath.Glob(dir + "/sub/*")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > maxLog+2*width || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has %d bytes and mode %v", file, info.Size(), info.Mode())
+		}
+	}
+	old, err := os.ReadFile(name + ".1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for w := range 2 { // of each writer the lines from its first in these files on
+		var got []int
+		for line := range bytes.Lines(append(old, now...)) {
+			var writer, n int
+			if _, err := fmt.Sscanf(string(line), "%d %d ", &writer, &n); err != nil || len(line) != width {
+				t.Fatalf("a broken line %.40q", line)
+			}
+			if writer == w {
+				got = append(got, n)
+			}
+		}
+		for i := range got {
+			if got[i] != got[0]+i {
+				t.Fatalf("writer %d: line %d comes after line %d", w, got[i], got[i-1])
+			}
+		}
+	}
+}
+
+// TestLogFileOfAnother: in a folder like /tmp somebody else may have been there before.
+func TestLogFileOfAnother(t *testing.T) {
+	t.Parallel()
+	for name, put := range map[string]func(path, victim string) error{
+		"a link":             func(path, victim string) error { return os.Symlink(victim, path) },
+		"a second name":      func(path, victim string) error { return os.Link(victim, path) },
+		"writable by others": func(path, _ string) error { return os.WriteFile(path, nil, 0o622) },
+		"somebody else's": func(path, _ string) error {
+			if os.Geteuid() != 0 {
+				return os.Symlink("/nonexistent", path) // root alone can make one
+			}
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				return err
+			}
+			return os.Chown(path, 1, 1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			victim, path := filepath.Join(dir, "victim"), filepath.Join(dir, "agent.log")
+			if err := os.WriteFile(victim, []byte("untouched"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(path, victim); err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(name, "writable") {
+				if err := os.Chmod(path, 0o622); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if l, err := openLogFile(path); err == nil {
+				l.Write([]byte("a line\n"))
+				l.close()
+				t.Error("it is taken for a log")
+			}
+			if b, err := os.ReadFile(victim); err != nil || string(b) != "untouched" {
+				t.Errorf("the other file has %q, %v", b, err)
+			}
+		})
+	}
+}
