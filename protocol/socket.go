@@ -37,12 +37,16 @@ func defaultPath() string {
 const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 func checkPath(what, path string) error {
+	hint := "set CCAGENT_SOCK to an absolute path, or unset it"
+	if what[0] != '$' { // TMPDIR is all that can make the default path a relative one
+		hint = "set TMPDIR to an absolute path, or unset it; a shell leaves a ~ in quotes as it is"
+	}
 	switch {
 	case !strings.HasPrefix(path, "/"):
 		return &Error{
 			Code:    CodeConfig,
 			Message: what + " is not absolute: " + quote(path),
-			Hint:    "set CCAGENT_SOCK to an absolute path, or unset it",
+			Hint:    hint,
 		}
 	case strings.IndexByte(path, 0) >= 0:
 		return &Error{Code: CodeConfig, Message: what + " holds a NUL"}

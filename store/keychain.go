@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -49,6 +50,17 @@ func claudeServices(configDir, home string) ([]string, error) {
 		return []string{name, digested}, nil
 	}
 	return []string{digested}, nil
+}
+
+// plainName is what Claude Code takes for a user's name (read in the source of 2.1.330).
+var plainName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+
+// claudeAccount is the account that a user's item is of: the user, but for a name that Claude Code does not trust, or does not know.
+func claudeAccount(user string) string {
+	if plainName.MatchString(user) {
+		return user
+	}
+	return "claude-code-user"
 }
 
 // servicesFor is claudeServices where the variable of the environment is known: of one that names this very directory the item has the digest,

@@ -12,11 +12,9 @@ func systemKeychain(configDir string) func() (*keychain, error) {
 	return func() (*keychain, error) {
 		account := os.Getenv("USER")
 		if account == "" {
-			u, err := user.Current()
-			if err != nil {
-				return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "USER is not set, so the Keychain item can't be found"}
+			if u, err := user.Current(); err == nil {
+				account = u.Username
 			}
-			account = u.Username
 		}
 		home := os.Getenv("HOME")
 		variable, err := protocol.ClaudeDir(os.LookupEnv)
@@ -24,6 +22,6 @@ func systemKeychain(configDir string) func() (*keychain, error) {
 			return nil, err
 		}
 		services, err := servicesFor(configDir, home, variable)
-		return &keychain{program: "/usr/bin/security", account: account, database: loginKeychain(home), services: services}, err
+		return &keychain{program: "/usr/bin/security", account: claudeAccount(account), database: loginKeychain(home), services: services}, err
 	}
 }

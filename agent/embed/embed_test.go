@@ -96,6 +96,25 @@ func token(t *testing.T, a protocol.Agent, req protocol.TokenRequest) string {
 	return got.Value.Reveal()
 }
 
+// What a token says itself that it is counts before what its provider says of it.
+func TestKind(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		value      string
+		said, want protocol.Kind
+	}{
+		{"fake-1", "", protocol.KindBearer}, {"fake-1", protocol.KindAPIKey, protocol.KindAPIKey},
+		{"sk-ant-oat01-fake", protocol.KindAPIKey, protocol.KindOAuth}, {"sk-ant-api03-fake", "", protocol.KindAPIKey},
+	} {
+		a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: embed.ProviderFunc(func(context.Context, store.Record) (store.Record, error) {
+			return store.Record{Kind: tt.said, AccessToken: protocol.NewSecret(tt.value)}, nil
+		})}}})
+		if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Kind != tt.want {
+			t.Errorf("%s, said to be %q, is %q, %v; want %q", tt.value, tt.said, got.Kind, err, tt.want)
+		}
+	}
+}
+
 // places are where a record may rest: each call of what they return is another Store on the same place.
 func places(t *testing.T) map[string]func() store.Store {
 	dir := t.TempDir()

@@ -33,11 +33,9 @@ func (e *errand) held() (store.Record, error) {
 // result describes a record. Without a store the record itself goes with it, for the agent to keep.
 func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
 	result := job.Result{
-		Token: r.AccessToken, Kind: r.Kind, Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v), Lineage: r.Lineage().String(),
+		Token: r.AccessToken, Kind: protocol.KindOf(r.AccessToken, cmp.Or(r.Kind, protocol.KindBearer)),
+		Expiry: r.Expiry, Issued: r.Issued, Version: job.Version(v), Lineage: r.Lineage().String(),
 		Subscription: r.Subscription, Scopes: r.Scopes, Store: "memory", Location: "the agent's memory",
-	}
-	if result.Kind == "" { // else the provider's word counts
-		result.Kind = protocol.KindOf(r.AccessToken, protocol.KindBearer)
 	}
 	if e.Store != nil {
 		at := e.Store.Place()

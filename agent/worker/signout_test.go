@@ -149,9 +149,18 @@ func TestMendEnds(t *testing.T) {
 	})
 	t.Run("another account meanwhile", func(t *testing.T) {
 		t.Parallel()
-		for _, guarded := range []bool{false, true} {
+		for _, how := range []struct{ guarded, elsewhere bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+			guarded := how.guarded
 			w := newWorld(t)
 			w.settings.ProfileURL = w.server.ProfileURL()
+			settings := w.settings.ConfigDir + ".json"
+			if how.elsewhere { // than the credentials: what lies beside those is another Claude Code's
+				if err := os.WriteFile(settings, []byte(`{"oauthAccount":{"accountUuid":"fake-third"}}`), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				settings = filepath.Join(t.TempDir(), ".claude.json")
+				w.settings.AccountFile = settings
+			}
 			_, base := w.known(time.Hour)
 			if guarded {
 				w.settings.Views = []string{"claude-code"}
@@ -161,13 +170,13 @@ func TestMendEnds(t *testing.T) {
 			account := who.Result.Identity.Account
 			for _, named := range []string{"fake-other", account} {
 				w.write(stubFile)
-				if err := os.WriteFile(w.settings.ConfigDir+".json", []byte(`{"oauthAccount":{"accountUuid":"`+named+`"}}`), 0o600); err != nil {
+				if err := os.WriteFile(settings, []byte(`{"oauthAccount":{"accountUuid":"`+named+`"}}`), 0o600); err != nil {
 					t.Fatal(err)
 				}
 				_, _, done := w.run(job.Job{Op: job.Renew}) // of an agent that has just started
 				data, _ := os.ReadFile(w.credentials())
 				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
-					t.Errorf("guarded %v, Claude Code says %q, it was %q: mended is %v; %+v, %v", guarded, named, account, mended, done.Result, done.Err)
+					t.Errorf("%+v, Claude Code says %q, it was %q: mended is %v; %+v, %v", how, named, account, mended, done.Result, done.Err)
 				}
 				if guarded || named == account {
 					continue

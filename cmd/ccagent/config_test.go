@@ -304,3 +304,41 @@ func TestHomeUnset(t *testing.T) {
 		t.Errorf("got %+v, %v", config, err)
 	}
 }
+
+// The folder of Claude Code's credentials need not be the one of its settings, which tell who is signed in.
+func TestClaudeFolders(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		secure, config, configDir string
+		want, account             string
+	}{
+		{"", "", "", "/home/fake/.claude", ""},
+		{"", "/c/", "", "/c/", ""},
+		{"/s", "", "", "/s", "/home/fake/.claude.json"},
+		{"/s/", "/c", "", "/s/", "/c/.claude.json"},
+		{"/s/", "/c", "/s", "/s", "/c/.claude.json"}, // as guard has written it down
+		{"/s", "/s/", "", "/s", ""},
+		{"/s", "/c", "~/.claude-work", "/home/fake/.claude-work", ""},
+		{"", "", "~/.claude-work/", "/home/fake/.claude-work/", ""}, // the spelling counts on macOS
+	} {
+		dir := t.TempDir()
+		table := "[profiles.claude]\nprovider = \"claude\"\n"
+		if tt.configDir != "" {
+			table += "config_dir = \"" + tt.configDir + "\"\n"
+		}
+		if err := os.MkdirAll(dir+"/ccagent", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir+"/ccagent/config.toml", []byte(table), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, _, err := loadConfig(environment(map[string]string{"HOME": "/home/fake", "XDG_CONFIG_HOME": dir,
+			"CLAUDE_SECURESTORAGE_CONFIG_DIR": tt.secure, "CLAUDE_CONFIG_DIR": tt.config}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := settingsOf(t, config.Profiles[0]); s.ConfigDir != tt.want || s.AccountFile != tt.account {
+			t.Errorf("%+v: %s, account in %s", tt, s.ConfigDir, s.AccountFile)
+		}
+	}
+}

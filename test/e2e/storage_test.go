@@ -121,3 +121,17 @@ func TestClaudeCodeFolderNotAbsolute(t *testing.T) {
 		h.token() // and is there for the other variable
 	}
 }
+
+// A setup token, kept as a key is kept, reaches the real Claude Code as the OAuth token that it is.
+func TestClaudeCodeSetupToken(t *testing.T) {
+	const token = "sk-ant-oat01-fake"
+	h := newHome(t)
+	api := newMessagesAPI(t, func(shown string) bool { return shown == token })
+	h.run("/bin/sh", "-c", "echo "+token+" | ccagent add ci --provider static --store file").must(t)
+	cmd := h.command(program("ccagent"), "exec", "-p", "ci", "--", need(t, partsDir()+"/claude"), "-p", "is the token good?")
+	cmd.Env = append(cmd.Env, append(claudeEnv(api), "ANTHROPIC_API_KEY=fake-key-of-old")...)
+	answers(t, cmd)
+	if s := api.seen()[0]; s.Bearer != token || s.APIKey != "" || !strings.Contains(s.Beta, "oauth-") {
+		t.Errorf("Claude Code showed %+v, want an OAuth token's headers", s)
+	}
+}
