@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -55,8 +56,10 @@ func spillable(stateDir string) bool {
 	if err != nil {
 		return false
 	}
-	d.discard()
-	return true
+	defer d.discard()
+	link := strings.TrimSuffix(d.temp.Name(), ".tmp") + "-link.tmp"
+	defer os.Remove(link)
+	return linkNew(d.temp.Name(), link) == nil
 }
 
 // Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It locks and

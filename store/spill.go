@@ -66,7 +66,7 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 			number = sp.number + 1
 		}
 		path := filepath.Join(dir, spillKey(st.Place())+"."+strconv.Itoa(number)+".json")
-		err = os.Link(temp, path)
+		err = linkNew(temp, path)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -87,6 +87,17 @@ func spillForm(base Version, r Record, seal sealer) ([]byte, error) {
 		form, err = seal.seal(form)
 	}
 	return form, err
+}
+
+// linkNew gives temp the name path as well, or instead where the file system knows no links, unless something has that name.
+func linkNew(temp, path string) error {
+	err := os.Link(temp, path)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		if renameNoReplace(temp, path) == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // Recover brings home what was spilled for s. The caller holds s.Lock, and loads afterwards.

@@ -123,6 +123,8 @@ func unwritten(err error) error {
 		hint = "free some space"
 	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
 		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
+	case errors.Is(err, unix.EBUSY):
+		hint = "it is mounted as a single file, which can't be replaced: mount its folder"
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
 }
