@@ -42,9 +42,9 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 	if a.failed() {
 		return nil, incomplete(a.refused(ourClient, started).at(to))
 	}
-	fields, err := object(a.body)
+	fields, err := a.object()
 	if err != nil {
-		return nil, incomplete((&Error{Condition: unavailable("its answer is not a JSON object")}).at(to))
+		return nil, incomplete(a.unreadable().at(to))
 	}
 	code, ok := token(fields["device_code"])
 	user, _ := text(fields["user_code"])

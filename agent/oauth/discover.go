@@ -35,7 +35,7 @@ func (c *Client) Discover(ctx context.Context) error {
 		switch {
 		case failure != nil:
 			return failure
-		case !a.ok():
+		case !a.ok(), first(fields, "issuer") == "":
 			last = a.undescribed().at(to)
 			if last.Condition.Code != protocol.CodeConfig {
 				return last // nothing there is a reason to look elsewhere, a failing server is not
@@ -64,6 +64,7 @@ func wellKnown(issuer string) []string {
 // undescribed is an issuer that does not describe itself.
 func (a *answer) undescribed() *Error {
 	switch {
+	case a.ok(): // it describes something else
 	case a.status == http.StatusNotFound, a.status == http.StatusGone: // the issuer's own web server may well say it with a page
 	case a.page() || a.status/100 != 4 || !a.final():
 		return a.refused(ourClient, now())

@@ -72,17 +72,24 @@ func TestDiscoverBound(t *testing.T) {
 	}
 }
 
-// An issuer that a sign-in is bound to has described itself before: that nothing is there now is an outage.
+// An issuer that a sign-in is bound to has described itself before: that nothing is there now, or something else, is an outage.
 func TestDiscoverGone(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.NotFoundHandler())
-	defer server.Close()
-	for _, tt := range []struct {
-		bound []string
-		want  error
-	}{{nil, protocol.ErrConfig}, {[]string{server.URL}, protocol.ErrUnavailable}} {
-		if err := (&Client{Issuer: server.URL, Bound: tt.bound}).Discover(t.Context()); !errors.Is(err, tt.want) {
-			t.Errorf("bound to %v: %v, want %v", tt.bound, err, tt.want)
+	for name, there := range map[string]http.Handler{
+		"nothing": http.NotFoundHandler(),
+		"something else": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Write([]byte(`{"status":"maintenance"}`))
+		}),
+	} {
+		server := httptest.NewServer(there)
+		defer server.Close()
+		for _, tt := range []struct {
+			bound []string
+			want  error
+		}{{nil, protocol.ErrConfig}, {[]string{server.URL}, protocol.ErrUnavailable}} {
+			if err := (&Client{Issuer: server.URL, Bound: tt.bound}).Discover(t.Context()); !errors.Is(err, tt.want) {
+				t.Errorf("%s, bound to %v: %v, want %v", name, tt.bound, err, tt.want)
+			}
 		}
 	}
 }

@@ -498,7 +498,9 @@ func TestDevicePace(t *testing.T) {
 func TestChallenge(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		`Bearer error="insufficient_scope", scope="a b"`: "a b", `bearer scope=a`: "a", `Basic scope="a"`: "", ``: "", `Bearer`: "", `Bearer scope="`: "", `Bearer realm="x,y", scope="z"`: "z",
+		`Bearer error="insufficient_scope", scope="a b"`: "a b", `bearer scope=a`: "a", `Basic scope="a"`: "",
+		`Basic realm="x", Bearer scope="a"`: "a", ``: "", `Bearer`: "", `Bearer scope="`: "",
+		`Bearer realm="x,y", scope="z"`: "z",
 	} {
 		if got := challenge(in)["scope"]; got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

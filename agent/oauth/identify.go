@@ -43,7 +43,7 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 func (a *answer) unwelcome() *Error {
 	e := a.refused(aToken, now())
 	switch {
-	case a.status == http.StatusForbidden && !a.page() && e.code != fold("insufficient_scope") && !passing[e.code]:
+	case a.status == http.StatusForbidden && !a.page() && !e.Dead && e.code != fold("insufficient_scope") && !passing[e.code]:
 		return fail(protocol.CodeDenied, "the provider does not let this sign-in see its own profile")
 	case e.Condition.Code == protocol.CodeExpired:
 		e.Condition.Hint = "renew it with: ccagent refresh"
@@ -118,16 +118,9 @@ func accountOf(fields map[string]json.RawMessage) protocol.Identity {
 // claims reads the standard claims (OpenID Connect Core section 5.1), and the organization where one is named as the large
 // providers do.
 func claims(fields map[string]json.RawMessage) protocol.Identity {
-	first := func(names ...string) string {
-		for _, name := range names {
-			if s, _ := text(fields[name]); s != "" {
-				return clean(s, nil)
-			}
-		}
-		return ""
-	}
+	said := func(names ...string) string { return clean(first(fields, names...), nil) }
 	return protocol.Identity{
-		Account: first("sub"), Email: first("email"), Name: first("name", "preferred_username", "nickname"),
-		Organization: first("org_name", "organization", "hd"), OrganizationID: first("org_id", "tid"),
+		Account: said("sub"), Email: said("email"), Name: said("name", "preferred_username", "nickname"),
+		Organization: said("org_name", "organization", "hd"), OrganizationID: said("org_id", "tid"),
 	}
 }

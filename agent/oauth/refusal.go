@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,18 +37,15 @@ var (
 // same answer.
 var (
 	// passing are the codes of a provider that is busy, broken or waiting for something.
-	passing = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error",
-		"rate_limited", "rate_limit_error", "rate_limit_exceeded", "too_many_requests", "quota_exceeded", "resource_exhausted",
-		"overloaded", "overloaded_error", "service_unavailable", "unavailable", "api_error", "internal", "internal_error",
-		"internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "timeout_error",
-		"request_timeout", "deadline_exceeded", "try_again_later")
-	// misconfigured are the codes that speak of our client or of how it asks.
-	misconfigured = codes("invalid_client", "unauthorized_client", "incorrect_client_credentials", "invalid_client_id",
-		"invalid_client_secret", "bad_client_id", "bad_client_secret", "client_not_found", "unknown_client", "deleted_client",
-		"disabled_client", "application_suspended", "invalid_request", "invalid_request_error", "unsupported_grant_type",
-		"invalid_grant_type", "unsupported_response_type", "unsupported_token_type", "device_flow_disabled",
-		"redirect_uri_mismatch", "invalid_redirect_uri", "bad_redirect_uri", "invalid_client_metadata", "use_dpop_nonce", "invalid_dpop_proof",
-		"unknown_issuer")
+	passing = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error", "rate_limit", "rate_limited",
+		"rate_limit_exceeded", "request_limit_exceeded", "too_many_requests", "throttled", "throttling", "quota_exceeded",
+		"resource_exhausted", "overloaded", "server_busy", "service_unavailable", "unavailable", "api_error", "internal",
+		"internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "request_timeout",
+		"deadline_exceeded", "try_again_later", "team_added_to_org")
+	// misconfigured are the codes that speak of how we ask. Those that speak of our client have that word in them.
+	misconfigured = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
+		"unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
+		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer")
 	// wished are the codes that speak of what config.toml asks for. A renewal asks for nothing of that: there it is the sign-in
 	// that is not good for it any more.
 	wished = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
@@ -67,19 +65,27 @@ func codes(names ...string) map[string]bool {
 	return set
 }
 
-// fold makes one of the ways in which providers spell a code: invalid_grant, INVALID_GRANT, invalid-grant, InvalidGrant.
+// fold makes one of the ways in which providers spell a code: invalid_request, INVALID_REQUEST, InvalidRequestException,
+// invalid_request_error.
 func fold(code string) string {
-	return strings.Map(func(r rune) rune {
+	code = strings.Map(func(r rune) rune {
 		if !unicode.IsLetter(r) && !unicode.IsDigit(r) {
 			return -1
 		}
 		return unicode.ToLower(r)
 	}, code)
+	return cmp.Or(strings.TrimSuffix(strings.TrimSuffix(code, "error"), "exception"), code)
 }
 
-// failed reports whether the answer is an error. GitHub and Slack report theirs as successes.
+// blamesToken reports whether a code or a text, folded, says that the refresh token is at fault: not our client, and not what
+// it may ask for.
+func blamesToken(said string) bool {
+	return strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
+}
+
+// failed reports whether the answer is an error. GitHub and Slack report theirs as successes, and so does a network's login page.
 func (a *answer) failed() bool {
-	if !a.ok() {
+	if !a.ok() || a.page() {
 		return true
 	}
 	code, _ := a.reason()
@@ -94,14 +100,37 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 		return &Error{Condition: a.redirected()}
 	}
 	said, description := a.reason()
-	code := fold(said)
+	code, words := fold(said), fold(description)
 	if !isCode(said) { // a text in the place of a code
 		said, description = "", strings.Trim(said+": "+description, ": ")
+		words = code
+	}
+	switch {
+	case said == "" && (a.speaksForItself() || blamesToken(words)):
+		code = words
+	case said == "": // whose words they are is not known
+		code, description = "", ""
+	case misconfiguredBy(code) && !strings.Contains(code, "grant") && blamesToken(words):
+		code = fold("invalid_grant") // Atlassian says that the client is not authorized where its refresh token is at fault
 	}
 	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
 	e := a.sorted(about, code, shown, now)
 	e.Condition.Detail = description
 	return e
+}
+
+// speaksForItself reports whether the status is one with which an OAuth endpoint refuses (RFC 6749 section 5.2), so that words
+// without a code are its own. With others a router or a guard answers in words too.
+func (a *answer) speaksForItself() bool {
+	switch a.status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity:
+		return true
+	}
+	return a.ok()
+}
+
+func misconfiguredBy(code string) bool {
+	return misconfigured[code] || strings.Contains(code, "client")
 }
 
 // isCode reports whether s is an error code as providers write them: no text, in which anything might stand.
@@ -117,16 +146,17 @@ func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error
 	case !a.final() || passing[code]:
 	case code == fold("insufficient_scope"):
 		return a.lacking().saying(code)
-	case misconfigured[code], wished[code] && about.asks:
+	case misconfiguredBy(code), wished[code] && about.asks:
 		return fail(protocol.CodeConfig, ourClient.refused+" ("+shown+")").saying(code)
 	case speaks:
 		e := fail(about.code, about.refused+" ("+shown+")").saying(code)
-		e.Dead = dead[code] || strings.Contains(code, fold("refresh_token"))
+		narrow := cmp.Or(a.narrower(), code)
+		e.Dead = dead[narrow] || blamesToken(narrow)
 		return e
 	}
 	e := &Error{code: code, RetryAfter: retryAfter(a.header.Get("Retry-After"), now)}
 	switch {
-	case a.page():
+	case a.page(), a.status == http.StatusProxyAuthRequired, a.status == http.StatusNetworkAuthenticationRequired:
 		e.Condition = unavailable("something between here and the provider answers, or a guard before it (" + shown + ")")
 		e.Condition.Hint = wayHint
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone:
@@ -150,11 +180,20 @@ func (a *answer) final() bool {
 }
 
 // page reports whether the answer is a web page: a captive portal's, a proxy's or a guard's. No endpoint of a provider's
-// answers with one.
+// answers with one, though some call their JSON one.
 func (a *answer) page() bool {
-	kind, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	body := bytes.TrimSpace(a.body)
-	return len(body) > 0 && (body[0] == '<' || strings.EqualFold(strings.TrimSpace(kind), "text/html"))
+	return len(body) > 0 && (body[0] == '<' || kind == "text/html" && body[0] != '{' && body[0] != '[')
+}
+
+// unreadable is a success that holds nothing to read.
+func (a *answer) unreadable() *Error {
+	e := &Error{Condition: unavailable("its answer is not a JSON object")}
+	if a.page() {
+		e.Condition.Hint = wayHint
+	}
+	return e
 }
 
 // reason finds the error code and its description, cleaned for showing, in the shapes that providers use: RFC 6749's strings, an
@@ -162,31 +201,56 @@ func (a *answer) page() bool {
 // than the status in words is none: a router says it too.
 func (a *answer) reason() (code, description string) {
 	secrets := slices.Clone(a.asked)
-	if fields, err := object(a.body); err == nil {
+	if fields, err := a.object(); err == nil {
 		for _, key := range []string{"error", "errors", "error_code", "errorCode"} {
-			if code, description = complaint(fields[key]); code != "" {
+			if code, description = complaint(fields[key]); code != "" || description != "" {
 				break
 			}
 		}
-		for _, key := range []string{"error_description", "message"} {
-			if s, _ := text(fields[key]); s != "" && code != "" && description == "" {
-				description = s
-			}
+		description = cmp.Or(description, first(fields, "error_description", "message", "errorSummary", "reason", "detail"))
+		if code == "" && description == "" {
+			description = first(fields, "status", "code") // HubSpot's place for a code
 		}
 		for _, key := range []string{"access_token", "refresh_token", "id_token"} {
-			if s, _ := text(fields[key]); s != "" {
-				secrets = append(secrets, s)
-			}
+			secrets = append(secrets, first(fields, key))
 		}
 	}
 	if code == "" && !a.ok() {
-		params := challenge(a.header.Get("WWW-Authenticate"))
-		code, description = params["error"], params["error_description"]
+		params := a.bearer()
+		code, description = params["error"], cmp.Or(params["error_description"], description)
 	}
-	if fold(code) == fold(http.StatusText(a.status)) {
+	if a.inWords(code) {
 		code = ""
 	}
+	if a.inWords(description) {
+		description = ""
+	}
 	return clean(code, secrets), clean(description, secrets)
+}
+
+// inWords reports whether s is no more than the status in words, with its number or without.
+func (a *answer) inWords(s string) bool {
+	return strings.TrimPrefix(fold(s), strconv.Itoa(a.status)) == fold(http.StatusText(a.status))
+}
+
+// narrower is the code, folded, that says more exactly why a code was given: Entra and Google call invalid_grant what a rule or a
+// consent that is missing stands in the way of.
+func (a *answer) narrower() string {
+	fields, err := a.object()
+	if err != nil {
+		return ""
+	}
+	return fold(first(fields, "suberror", "error_subtype"))
+}
+
+// first is the first of these fields that is a string and says something.
+func first(fields map[string]json.RawMessage, names ...string) string {
+	for _, name := range names {
+		if s, _ := text(fields[name]); s != "" {
+			return s
+		}
+	}
+	return ""
 }
 
 // complaint reads one error in whatever shape it has; "" where there is no code in it.
@@ -205,18 +269,13 @@ func complaint(raw json.RawMessage) (code, description string) {
 	if err != nil {
 		return "", ""
 	}
-	for _, key := range []string{"code", "type", "status", "error"} {
+	for _, key := range []string{"code", "type", "errorType", "status", "error"} {
 		if s, _ := text(inner[key]); strings.ContainsFunc(s, unicode.IsLetter) { // a number is a status
 			code = s
 			break
 		}
 	}
-	for _, key := range []string{"message", "description", "error_description"} {
-		if description, _ = text(inner[key]); description != "" {
-			break
-		}
-	}
-	return code, description
+	return code, first(inner, "message", "description", "error_description", "detail")
 }
 
 func (e *Error) saying(code string) *Error {

@@ -47,6 +47,8 @@ func TestRefusalsElsewhere(t *testing.T) {
 		{"a profile that is not ours to see", "/userinfo", identify, says(403, `{"error":"access_denied"}`), protocol.ErrDenied},
 		{"a busy profile", "/userinfo", identify, says(403, `{"error":"rate_limit_exceeded"}`), protocol.ErrUnavailable},
 
+		{"a dead token as a ban", "/userinfo", identify, says(403, `{"error":"invalid_token"}`), protocol.ErrExpired},
+
 		{"introspection for others", "/introspect", introspect, says(401, ""), protocol.ErrConfig},
 		{"introspection denied", "/introspect", introspect, says(403, `{"error":"access_denied"}`), protocol.ErrConfig},
 		{"introspection as a success", "/introspect", introspect, says(200, `{"error":"invalid_client"}`), protocol.ErrConfig},
@@ -55,6 +57,7 @@ func TestRefusalsElsewhere(t *testing.T) {
 		{"revoked before", "/revoke", revoke, says(400, `{"error":"invalid_token"}`), nil},
 		{"not to be revoked", "/revoke", revoke, says(400, `{"error":"unsupported_token_type"}`), protocol.ErrConfig},
 		{"not revoked, as a success", "/revoke", revoke, says(200, `{"ok":false,"error":"not_allowed"}`), protocol.ErrExpired},
+		{"a page that says yes to everything", "/revoke", revoke, says(200, page), protocol.ErrUnavailable},
 		{"a guard before revocation", "/revoke", revoke, says(403, page), protocol.ErrUnavailable},
 
 		{"no device flow", "/device", device, says(200, `{"error":"device_flow_disabled"}`), protocol.ErrConfig},
@@ -62,6 +65,7 @@ func TestRefusalsElsewhere(t *testing.T) {
 		{"a guard before the device flow", "/device", device, says(403, page), protocol.ErrLogin},
 
 		{"no description", description, discover, says(404, page), nil}, // it is in the other place
+		{"something else than a description", description, discover, says(200, `{"status":"maintenance"}`), nil},
 		{"a forbidden description", description, discover, says(403, page), protocol.ErrUnavailable},
 		{"a description too often", description, discover, says(429, ""), protocol.ErrUnavailable},
 		{"a description too early", description, discover, says(425, ""), protocol.ErrUnavailable},
@@ -91,6 +95,108 @@ func TestRefusalsElsewhere(t *testing.T) {
 	}
 }
 
+// What providers, and what stands before them, answer to a refresh token in shapes of their own.
+func TestRefusalShapes(t *testing.T) {
+	t.Parallel()
+	login, config, later := protocol.ErrLoginRequired, protocol.ErrConfig, protocol.ErrUnavailable
+	for _, tt := range []struct {
+		name   string
+		status int
+		body   string
+		want   error
+		dead   bool   // the token itself was refused
+		says   string // in what is shown
+	}{
+		{"Google", 400, `{"error":"invalid_grant","error_description":"Token has been expired."}`, login, true, "expired"},
+		{"Google's rule", 400, `{"error":"invalid_grant","error_subtype":"invalid_rapt"}`, login, false, "invalid_grant"},
+		{"Entra", 400, `{"error":"invalid_grant","error_description":"AADSTS700082"}`, login, true, "AADSTS"},
+		{"Entra's bad token", 400, `{"error":"invalid_grant","suberror":"bad_token"}`, login, true, ""},
+		{"Entra's rule", 400, `{"error":"invalid_grant","error_codes":[50076],"suberror":"basic_action"}`, login, false, ""},
+		{"Entra's consent", 400, `{"error":"invalid_grant","suberror":"consent_required"}`, login, false, ""},
+		{"Entra's client", 401, `{"error":"invalid_client","error_codes":[7000215]}`, config, false, ""},
+		{"Auth0", 403, `{"error":"invalid_grant","error_description":"Unknown or invalid refresh token."}`, login, true, ""},
+		{"Auth0's client", 403, `{"error":"unauthorized_client","error_description":"Grant type 'refresh_token' not allowed."}`,
+			config, false, ""},
+		{"Okta", 401, `{"errorCode":"E0000011","errorSummary":"Invalid token provided"}`, login, false, "Invalid token provided"},
+		{"Atlassian", 403, `{"error":"unauthorized_client","error_description":"refresh_token is invalid"}`, login, true,
+			"(403 unauthorized_client): refresh_token is invalid"},
+		{"Salesforce", 400, `{"error":"inactive user","error_description":"user is inactive"}`, login, false, "inactive user"},
+		{"Salesforce's app", 400, `{"error":"invalid_app_access"}`, login, false, ""},
+		{"Salesforce's client", 400, `{"error":"invalid_client_credentials"}`, config, false, ""},
+		{"Twitch", 400, `{"status":400,"message":"Invalid refresh token"}`, login, true, "(400 Bad Request): Invalid"},
+		{"Twitch with an error", 400, `{"error":"Bad Request","status":400,"message":"Invalid refresh token"}`, login, true, ""},
+		{"Twitch's client", 400, `{"status":400,"message":"invalid client"}`, config, false, ""},
+		{"HubSpot", 400, `{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}`, login, true, ""},
+		{"HubSpot without words", 400, `{"status":"BAD_REFRESH_TOKEN"}`, login, true, ""},
+		{"HubSpot's client", 400, `{"status":"BAD_CLIENT_ID"}`, config, false, ""},
+		{"Fitbit", 400, `{"errors":[{"errorType":"invalid_grant","message":"gone"}],"success":false}`, login, true, "gone"},
+		{"Cognito", 400, `{"__type":"NotAuthorizedException","message":"Refresh Token has been revoked"}`, login, true, ""},
+		{"an exception that passes", 400, `{"error":"TooManyRequestsException"}`, later, false, ""},
+		{"Slack's move", 200, `{"ok":false,"error":"team_added_to_org"}`, later, false, ""},
+		{"Dropbox", 401, `{"error_summary":"expired_access_token/..","error":{".tag":"expired_access_token"}}`, login, false, ""},
+		{"Laravel", 422, `{"message":"The refresh token is invalid."}`, login, true, ""},
+		{"GitLab", 401, `{"message":"401 Unauthorized"}`, login, false, ""},
+		{"OpenAI's country", 403, `{"error":{"code":"unsupported_country","type":"request_forbidden"}}`, login, false, ""},
+		{"words for a 403", 403, `{"error":"Forbidden","message":"Refresh token expired"}`, login, true, "Refresh token expired"},
+
+		{"a router's error", 404, `{"error":{"type":"not_found_error","message":"blocked"}}`, later, false, "nothing at"},
+		{"a realm that is away", 404, `{"error":"Realm does not exist"}`, later, false, "nothing at that address"},
+		{"a guard in words", 403, `{"error":"Request blocked","support_id":"1"}`, later, false, "403 Forbidden"},
+		{"a guard's number", 403, `{"error":{"code":403,"message":"blocked"}}`, later, false, ""},
+		{"a guard's problem", 403, `{"type":"https://example.com/waf","title":"Denied","status":403}`, later, false, ""},
+		{"a gateway in words", 400, `{"message":"Bad Request"}`, later, false, ""},
+		{"a gateway in words, with its number", 400, `{"error":"400 Bad Request"}`, later, false, ""},
+		{"an empty 400", 400, ``, later, false, ""},
+		{"a network's login", 511, ``, later, false, "something between"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := answering(t, tt.status, nil, tt.body).Refresh(t.Context(), protocol.NewSecret(sent))
+			var failure *Error
+			if !errors.As(err, &failure) || !errors.Is(err, tt.want) || failure.Dead != tt.dead {
+				t.Fatalf("got %v (dead %v), want %v (dead %v)", err, failure.Dead, tt.want, tt.dead)
+			}
+			if said := protocol.Says(err); !strings.Contains(said, tt.says) || strings.Contains(said, "blocked") {
+				t.Errorf("shown is %q, want %q", said, tt.says)
+			}
+		})
+	}
+}
+
+// A refusal is found wherever the headers say that it is.
+func TestRefusalHeaders(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status      int
+		name, value string
+		body        string
+	}{
+		{200, "Content-Type", "application/x-www-form-urlencoded; charset=utf-8", "error=bad_refresh_token"},
+		{400, "Content-Type", "text/html", `{"error":"invalid_grant"}`},
+		{401, "WWW-Authenticate", `Bearer error="invalid_token"`, ""},
+		{401, "WWW-Authenticate", `Basic realm="a, b=c", Bearer realm="x", error="invalid_token"`, ""},
+	} {
+		c := answering(t, tt.status, map[string]string{tt.name: tt.value}, tt.body)
+		_, err := c.Refresh(t.Context(), protocol.NewSecret(sent))
+		var failure *Error
+		if !errors.As(err, &failure) || !errors.Is(err, protocol.ErrLoginRequired) || !failure.Dead {
+			t.Errorf("%s %s: %v", tt.name, tt.value, err)
+		}
+	}
+}
+
+// A renewal whose answer is a form keeps what was rotated.
+func TestFormReply(t *testing.T) {
+	t.Parallel()
+	c := answering(t, 200, map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
+		"access_token=fake-access-1&expires_in=3600&refresh_token=fake-refresh-2&scope=a+b")
+	reply, err := c.Refresh(t.Context(), protocol.NewSecret(sent))
+	if err != nil || reply.AccessToken.Reveal() != "fake-access-1" || reply.RefreshToken.Reveal() != "fake-refresh-2" ||
+		reply.Expiry.Sub(reply.Issued).Round(time.Second) != time.Hour || len(reply.Scopes) != 2 {
+		t.Errorf("%+v, %v", reply, err)
+	}
+}
+
 // The device flow is over with the first answer that no waiting mends, and goes on at every other.
 func TestDeviceRefused(t *testing.T) {
 	for _, tt := range []struct {
@@ -109,10 +215,14 @@ func TestDeviceRefused(t *testing.T) {
 		{"used before", 400, `{"error":"invalid_grant"}`, protocol.ErrLogin, "refuses the code"},
 		{"no more than 401", 401, ``, protocol.ErrLogin, "401"},
 		{"another client", 200, `{"error":"incorrect_client_credentials"}`, protocol.ErrConfig, "incorrect_client_credentials"},
+		{"Twitch's other code", 400, `{"status":400,"message":"invalid device code"}`, protocol.ErrLogin, "refuses the code"},
 		{"switched off", 400, `{"error":"device_flow_disabled"}`, protocol.ErrConfig, "device_flow_disabled"},
 
 		{"pending", 400, `{"error":"authorization_pending"}`, nil, ""},
 		{"Google's pending", 428, `{"error":"authorization_pending"}`, nil, ""},
+		{"Twitch's pending", 400, `{"status":400,"message":"authorization_pending"}`, nil, ""},
+		{"pending without a word", 400, ``, nil, ""},
+		{"a network's login page", 200, `<html>blocked</html>`, nil, ""},
 		{"slow down", 403, `{"error":"slow_down"}`, nil, ""},
 		{"a guard", 403, `<html>blocked</html>`, nil, ""},
 		{"a failure", 502, `<html>blocked</html>`, nil, ""},

@@ -15,12 +15,10 @@ func (a *answer) judge(about subject, issued time.Time) (Reply, *Error) {
 	if !a.ok() {
 		return Reply{}, a.refused(about, issued)
 	}
-	fields, err := object(a.body)
+	fields, err := a.object()
 	if err != nil {
-		e := &Error{Condition: unavailable("its answer is not a JSON object"), Ambiguous: true}
-		if a.page() {
-			e.Condition.Hint = wayHint
-		}
+		e := a.unreadable()
+		e.Ambiguous = true
 		return Reply{}, e
 	}
 	if bare(fields["access_token"]) && bare(fields["refresh_token"]) && a.failed() {
@@ -113,8 +111,8 @@ func retryAfter(value string, now time.Time) time.Duration {
 
 // lacking is a token that may not do what was asked (RFC 6750 section 3.1), with the scope that it takes where that is said.
 func (a *answer) lacking() *Error {
-	scope := challenge(a.header.Get("WWW-Authenticate"))["scope"]
-	if fields, err := object(a.body); err == nil && scope == "" {
+	scope := a.bearer()["scope"]
+	if fields, err := a.object(); err == nil && scope == "" {
 		scope, _ = text(fields["scope"])
 	}
 	if scope = clean(scope, a.asked); scope == "" {
@@ -131,8 +129,22 @@ func (a *answer) lacking() *Error {
 	return e
 }
 
-// challenge reads the parameters of a Bearer challenge (RFC 6750 section 3); nil for any other.
+// bearer is what the answer's Bearer challenge says, wherever it stands among others.
+func (a *answer) bearer() map[string]string {
+	for _, header := range a.header.Values("WWW-Authenticate") {
+		if params := challenge(header); params != nil {
+			return params
+		}
+	}
+	return nil
+}
+
+// challenge reads the parameters of a Bearer challenge (RFC 6750 section 3), which may come after others. It returns nil where
+// there is none.
 func challenge(header string) map[string]string {
+	if i := strings.LastIndex(strings.ToLower(header), ", bearer "); i >= 0 {
+		header = header[i+2:]
+	}
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return nil

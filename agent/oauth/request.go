@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -140,9 +141,9 @@ func (c *Client) fetch(ctx context.Context, to endpoint, bearer protocol.Secret)
 	if !a.ok() {
 		return a, nil, nil
 	}
-	fields, err := object(a.body)
+	fields, err := a.object()
 	if err != nil {
-		return nil, nil, (&Error{Condition: unavailable("its answer is not a JSON object")}).at(to)
+		return nil, nil, a.unreadable().at(to)
 	}
 	return a, fields, nil
 }
@@ -159,6 +160,28 @@ func fail(code protocol.Code, message string) *Error {
 
 func unavailable(message string) *protocol.Error {
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message}
+}
+
+// object decodes the body: a JSON object, or a form where the server says so, as GitHub's do to who does not ask for JSON.
+func (a *answer) object() (map[string]json.RawMessage, error) {
+	fields, err := object(a.body)
+	if err == nil {
+		return fields, nil
+	}
+	if kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(a.body))
+	if err != nil {
+		return nil, err
+	}
+	fields = map[string]json.RawMessage{}
+	for name := range form {
+		if fields[name], err = json.Marshal(form.Get(name)); err != nil {
+			return nil, err
+		}
+	}
+	return fields, nil
 }
 
 // object decodes a body that must be one JSON object. Keys keep their case, which decoding into a struct would ignore.

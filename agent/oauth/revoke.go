@@ -50,7 +50,7 @@ func (c *Client) Introspect(ctx context.Context, access protocol.Secret) error {
 	if a.failed() {
 		return a.refused(ourClient, sent).at(to)
 	}
-	fields, err := object(a.body)
+	fields, err := a.object()
 	if err != nil || string(fields["active"]) != "true" && string(fields["active"]) != "false" {
 		return (&Error{Condition: unavailable("its answer does not say whether the token is active")}).at(to)
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,6 +78,29 @@ func TestEndpointsMove(t *testing.T) {
 				t.Errorf("the other place got %d requests", got.Load())
 			}
 		})
+	}
+}
+
+// What a machine proves itself with goes to the token endpoint of its sign-in. That holds for the first renewal too, although an
+// assertion that comes from a file is no part of the record.
+func TestTokenEndpointMoves(t *testing.T) {
+	t.Parallel()
+	for _, grant := range []string{"jwt-bearer", "client_credentials", ""} {
+		w := newGateway(t, oauthtest.Options{})
+		_, got := w.elsewhere("token_endpoint")
+		w.settings.Grant, w.settings.AssertionFile = grant, filepath.Join(t.TempDir(), "assertion")
+		if err := os.WriteFile(w.settings.AssertionFile, []byte("fake.assertion.1"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.put(w.server.Issue(), func(r *store.Record) { r.RefreshToken = protocol.Secret{} })
+		for _, op := range []job.Op{job.Renew, job.Identify} {
+			if _, _, done := w.run(job.Job{Op: op, Force: true}); !is(done.Err, protocol.ErrLoginRequired) {
+				t.Errorf("%q, %v: %v", grant, op, done.Err)
+			}
+		}
+		if got.Load() > 0 {
+			t.Errorf("%q: the other place got %d requests", grant, got.Load())
+		}
 	}
 }
 

@@ -188,7 +188,7 @@ func (e *errand) backUpReplaced(ctx context.Context, st store.Store, r store.Rec
 // that the sign-in found there, or the one that the first renewal will find.
 func (e *errand) bind(r store.Record) (string, error) {
 	switch {
-	case e.settings.Provider == "static", r.RefreshToken.Empty() && r.ClientSecret.Empty() && r.Assertion.Empty():
+	case e.settings.Provider == "static":
 		return "", nil
 	case e.settings.TokenURL == "" && e.settings.Issuer != "" && r.TokenOrigin == "":
 		return "", nil

@@ -173,7 +173,8 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	if who.Email == "" && who.Name == "" && s.client.ProfileURL != "" {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
 		defer cancel()
-		if asked, err := s.client.Identify(asking, reply.AccessToken); err == nil {
+		asked, err := s.client.Identify(asking, reply.AccessToken)
+		if err == nil && (who.Account == "" || asked.Account == who.Account) { // else it is not of whom the ID token names
 			who = asked
 		}
 	}
