@@ -70,7 +70,7 @@ func judgeProgram(path string, user int, ptrace bool) finding {
 		}
 	}
 	const (
-		open = "any program of yours can look into its memory in the first milliseconds of a run, before it closes it"
+		open = "look into its memory in the first milliseconds of a run"
 		shut = "the kernel keeps your other programs out of its memory (yama)"
 	)
 	switch {
@@ -79,11 +79,12 @@ func judgeProgram(path string, user int, ptrace bool) finding {
 	case rootAlone && unix.Access(path, unix.R_OK) != nil:
 		return finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is never open", ""}
 	case rootAlone && ptrace:
-		return finding{"programs", "warn", path + " may be read: " + open, "sudo chmod 0711 " + protocol.ShellWord(path)}
+		what := path + " may be read: any program of yours can " + open
+		return finding{"programs", "warn", what, "sudo chmod 0711 " + protocol.ShellWord(path)}
 	case rootAlone:
 		return finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
 	case ptrace:
-		return finding{"programs", "warn", path + " is yours: any program of yours can put another in its place, and " + open,
+		return finding{"programs", "warn", path + " is yours: any program of yours can put another in its place, or " + open,
 			"install the package, or for the whole machine: sudo make install"}
 	}
 	return finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
