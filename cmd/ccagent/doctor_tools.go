@@ -20,6 +20,8 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
+	case errors.Is(err, protocol.ErrConfig): // it can't be told where they are
+		return finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
 		return finding{"claude-code", "warn", settings.path + " can't be read, or is not valid JSON: " + err.Error(), "correct " + settings.path}
 	case settings.Helper == "":
