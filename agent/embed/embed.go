@@ -66,7 +66,8 @@ type Runner struct {
 	// Profiles are by name, spelled as in the agent's configuration.
 	Profiles map[string]Profile
 	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved, and in which it is
-	// remembered, by digests, which refresh tokens are spent. Without one such a record is held by the agent alone and lost with it, and
+	// remembered, by digests, which refresh tokens are spent, and which profile holds which: of two that hold one, the second to come
+	// does not renew it. Without one such a record is held by the agent alone and lost with it, and
 	// an old copy of a record that a backup brings back is taken for a good one.
 	StateDir string
 }
@@ -77,7 +78,7 @@ func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 	if !ok || p.Provider == nil {
 		return done(job.Result{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"})
 	}
-	e := &errand{Job: j, Profile: p, stateDir: r.StateDir, handOver: handOver}
+	e := &errand{Job: j, Profile: p, all: r.Profiles, stateDir: r.StateDir, handOver: handOver}
 	report, err := e.do(ctx)
 	e.withhold(ctx, &report)
 	return report, err

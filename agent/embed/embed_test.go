@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -521,5 +522,49 @@ func TestServe(t *testing.T) {
 	a.Stop()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// spender is a provider that counts how often it was sent each refresh token.
+type spender struct{ sent map[string]int }
+
+func (p *spender) Renew(_ context.Context, r store.Record) (store.Record, error) {
+	p.sent[r.RefreshToken.Reveal()]++
+	n := strconv.Itoa(len(p.sent))
+	r.AccessToken, r.RefreshToken = protocol.NewSecret("fake-new-access-"+n), protocol.NewSecret("fake-new-refresh-"+n)
+	r.Issued, r.Expiry = time.Now(), time.Now().Add(time.Hour)
+	return r, nil
+}
+
+// TestOneHome: of two profiles that hold one sign-in, the second does not send its refresh token, be it spent by then or not.
+func TestOneHome(t *testing.T) {
+	t.Parallel()
+	dir, state := t.TempDir(), t.TempDir()
+	p := &spender{sent: map[string]int{}}
+	profiles := map[string]embed.Profile{}
+	for _, name := range []string{"first", "second"} {
+		st := store.NewFile(dir, name)
+		r := store.Record{AccessToken: protocol.NewSecret("fake-access"), RefreshToken: protocol.NewSecret("fake-refresh"), Expiry: time.Now()}
+		if _, err := st.Save(t.Context(), r, store.Version{}); err != nil {
+			t.Fatal(err)
+		}
+		profiles[name] = embed.Profile{Provider: p, Store: st}
+	}
+	runner := &embed.Runner{Profiles: profiles, StateDir: state}
+	renew := func(name string) job.Report {
+		report, err := runner.Run(t.Context(), job.Job{Op: job.Renew, Profile: name}, func(job.Result) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report
+	}
+	if report := renew("first"); report.Err != nil || !report.Result.Renewed {
+		t.Fatalf("the first: %+v", report)
+	}
+	if report := renew("second"); !errors.Is(report.Err, protocol.ErrLoginRequired) {
+		t.Errorf("the second: %+v", report)
+	}
+	if p.sent["fake-refresh"] != 1 {
+		t.Errorf("sent: %v", p.sent)
 	}
 }

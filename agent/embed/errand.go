@@ -18,6 +18,7 @@ const lockWait = store.LockWait
 type errand struct {
 	job.Job
 	Profile
+	all      map[string]Profile
 	stateDir string
 	handOver func(job.Result)
 }
@@ -162,6 +163,28 @@ func (e *errand) reserve(ctx context.Context, f force) error {
 	return store.Reserve(ctx, e.stateDir, e.Store, f.lock)
 }
 
+// claim fails if another profile has the sign-in of r, or has spent its refresh token. renewed says that r was renewed here.
+func (e *errand) claim(ctx context.Context, r store.Record, renewed bool) error {
+	if e.Store == nil || e.stateDir == "" {
+		return nil
+	}
+	holds := func(home store.Home) bool {
+		p, ok := e.all[home.Profile]
+		if !ok || p.Store == nil {
+			return false
+		}
+		there, _, err := p.Store.Load(ctx)
+		return err == nil && store.SameSignIn(there, r)
+	}
+	other := store.NewHomes(e.stateDir).Claim(ctx, store.HomeOf(e.Store, e.Job.Profile, r), r, renewed, holds)
+	if other == nil {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeLoginRequired,
+		Message: "profile " + other.Profile + " has this sign-in already, in " + other.Location + ": a second home would end it for both at the next renewal",
+		Hint:    "sign in anew for profile " + e.Job.Profile}
+}
+
 // bring answers with the record in force, renewed if it is due. What the provider says is handed over before it is saved.
 func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	if newest, spent := e.outdated(ctx, f); spent {
@@ -177,6 +200,9 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	ctx = context.WithoutCancel(ctx)
 	var renewed store.Record
 	err := e.reserve(ctx, f)
+	if err == nil {
+		err = e.claim(ctx, f.record, false)
+	}
 	if err == nil {
 		renewed, err = e.Provider.Renew(ctx, f.record)
 	}
@@ -200,6 +226,7 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	if h := e.history(); h != nil { // not to be able to is no reason to have no token
 		h.Renewed(ctx, f.record, renewed, time.Now())
 	}
+	e.claim(ctx, renewed, true)
 	if e.Store == nil {
 		result.Saved = true
 		return done(result, nil)
@@ -322,7 +349,7 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	return e.save(ctx, force{record: r, version: version, lock: lock, unsaved: true}, result, nil)
 }
 
-// remove deletes what is stored, after the provider has revoked it. Nothing stored is as good as deleted.
+// remove deletes what is stored, and has the provider revoke it. Nothing stored is as good as deleted.
 func (e *errand) remove(ctx context.Context) (job.Report, error) {
 	r, err := e.held()
 	if err != nil {
@@ -352,19 +379,21 @@ func (e *errand) remove(ctx context.Context) (job.Report, error) {
 		}
 	}
 	result, _ := e.result(store.Record{}, store.Version{})
+	if e.Store != nil { // before all else: where this fails, nobody is signed out
+		if err := e.Store.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+			return done(result, err)
+		}
+		if e.stateDir != "" {
+			if err := store.Forget(ctx, e.stateDir, e.Store); err != nil {
+				result.Gone = true
+				return done(result, err)
+			}
+			store.NewHomes(e.stateDir).Leave(e.Job.Profile)
+		}
+	}
 	if v, ok := e.Provider.(Revoker); ok && e.Op == job.Logout && !e.KeepRemote && !r.IsStub() {
 		if err := v.Revoke(ctx, r); err != nil {
 			result.Notice = "it could not be revoked: " + err.Error()
-		}
-	}
-	if e.Store != nil {
-		if e.stateDir != "" { // first: what it brings back after the deletion would be a record again
-			if err := store.Forget(ctx, e.stateDir, e.Store); err != nil {
-				return done(result, err)
-			}
-		}
-		if err := e.Store.Delete(ctx, version); err != nil && !errors.Is(err, protocol.ErrNotFound) {
-			return done(result, err)
 		}
 	}
 	result.Saved = true

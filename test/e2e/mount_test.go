@@ -282,3 +282,35 @@ func TestSpilledWhereOurOwnIsReadOnly(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// A guard that can't take the refresh token out of the file changes nothing, and says so. Once that is mended it guards.
+func TestGuardReadOnlyMount(t *testing.T) {
+	needRoot(t)
+	h, provider := newSignedIn(t, time.Hour)
+	before, config := h.read(".claude/.credentials.json"), strings.Replace(h.read(".config/ccagent/config.toml"), "claude-code", "auto", 1)
+	h.config(config)
+	h.write("host.json", before)
+	mountFile(t, h.path("host.json"), h.credentialsFile(), true)
+	h.serve()
+	r := h.ccagent("guard", "claude-code", "--store", "file")
+	if r.exit != 8 || !strings.Contains(r.stderr, "; nothing was changed\n") || r.stdout != "" {
+		t.Errorf("exit %d, %q, %q", r.exit, r.stdout, r.stderr)
+	}
+	if h.read("host.json") != before || h.read(".config/ccagent/config.toml") != config {
+		t.Errorf("the file is %s, config.toml %s", h.read("host.json"), h.read(".config/ccagent/config.toml"))
+	}
+	if token := h.token(); !provider.Live(token) {
+		t.Error("the token is dead")
+	}
+	if err := unix.Mount("", h.credentialsFile(), "", unix.MS_BIND|unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	h.ccagent("guard", "claude-code", "--store", "file").must(t)
+	h.ccagent("refresh").must(t)
+	if s := readStored(t, h.path("host.json")); s.RefreshToken != "" || s.AccessToken != h.token() {
+		t.Errorf("the view is %+v", s)
+	}
+	if n := provider.Counts(); n.Reuses != 0 {
+		t.Errorf("%+v", n)
+	}
+}
