@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attend calls gone if the peer of a connection hangs up, or the connection is closed, before stop is called. Nothing is read meanwhile, so
-// that what the peer has sent already is still there. A read deadline is to be set anew after stop.
+// attend calls gone if the peer of a connection hangs up, or the connection is closed, before stop is called. Nothing is read
+// meanwhile, so that what the peer has sent already is still there. A read deadline is to be set anew after stop.
 func attend(raw syscall.RawConn, setReadDeadline func(time.Time) error, gone func()) (stop func()) {
 	setReadDeadline(time.Time{})
 	done := make(chan struct{})
@@ -27,8 +27,8 @@ func attend(raw syscall.RawConn, setReadDeadline func(time.Time) error, gone fun
 	}
 }
 
-// hungUp reports whether the peer of a socket has closed it. One that has only said that it writes no more has not: it waits for its answer.
-// Nothing at all is written, which fails just where something would.
+// hungUp reports whether the peer of a socket has closed it. One that has only said that it writes no more has not: it waits for
+// its answer. Nothing at all is written, which fails just where something would.
 func hungUp(fd uintptr) bool {
 	_, err := unix.Write(int(fd), nil)
 	return err == unix.EPIPE || err == unix.ECONNRESET || err == unix.ENOTCONN

@@ -7,9 +7,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Whoever may ask on a socket may ask in a loop: a helper with --min-ttl, a script that refreshes, a program whose tokens are refused. The
-// provider must not feel it. So a profile has a budget for the renewals that requests cause while its token would do; one that is
-// due is renewed whatever was spent.
+// Whoever may ask on a socket may ask in a loop: a helper with --min-ttl, a script that refreshes, a program whose tokens are
+// refused. The provider must not feel it. So a profile has a budget for the renewals that requests cause while its token would
+// do; one that is due is renewed whatever was spent.
 const (
 	// budgetBurst is how many may follow each other as fast as they are asked for.
 	budgetBurst = 10
@@ -37,9 +37,10 @@ func (b *budget) spend(now time.Time) {
 // overspent is the answer to who wants a renewal that the budget has not.
 func (e *entry) overspent(next time.Time) error {
 	return &protocol.Error{
-		Code:    protocol.CodeUnavailable,
-		Message: fmt.Sprintf("profile %s was renewed too often: the next renewal on request is at %s", e.name(), next.Local().Format("15:04:05")),
-		Hint:    "its token lives: see ccagent status. Something may ask for renewals in a loop, which the agent's log may name",
+		Code: protocol.CodeUnavailable,
+		Message: fmt.Sprintf("profile %s was renewed too often: the next renewal on request is at %s",
+			e.name(), next.Local().Format("15:04:05")),
+		Hint: "something asks for renewals in a loop; what is due is renewed all the same: ccagent status -p " + e.name(),
 	}
 }
 
@@ -55,11 +56,13 @@ func (h *hand) unmet(profile string, minTTL time.Duration, now time.Time) string
 	case h.meets(minTTL, now):
 		return ""
 	case h.issued.IsZero() || lifetime <= 0:
-		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s", profile, h.expiry.Local().Format("15:04:05"))
+		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s",
+			profile, h.expiry.Local().Format("15:04:05"))
 	case minTTL > lifetime:
 		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, brief(lifetime))
 	}
-	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s", brief(lifetime/2), profile)
+	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s",
+		brief(lifetime/2), profile)
 }
 
 // brief is d as a person writes it: 5m, not 5m0s.

@@ -10,8 +10,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestRequestsDoNotHammerTheProvider has somebody ask ten times a second for a quarter of an hour, in every way in which a request can cause
-// a renewal. most is how many the provider may see: what the token's life costs anyway, and what the budget has.
+// TestRequestsDoNotHammerTheProvider has somebody ask ten times a second for a quarter of an hour, in every way in which a
+// request can cause a renewal. most is how many the provider may see: what the token's life costs anyway, and what the budget
+// has.
 func TestRequestsDoNotHammerTheProvider(t *testing.T) {
 	const minutes = 15
 	for _, test := range []struct {
@@ -62,8 +63,8 @@ func TestRequestsDoNotHammerTheProvider(t *testing.T) {
 	}
 }
 
-// TestBudgetKeepsNothingDueFromBeingRenewed: a person refreshes as often as a person does, and what is due is renewed though somebody has
-// spent the budget.
+// TestBudgetKeepsNothingDueFromBeingRenewed: a person refreshes as often as a person does, and what is due is renewed though
+// somebody has spent the budget.
 func TestBudgetKeepsNothingDueFromBeingRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour}

@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestDetailIsForWhoAsked: what a command or a provider said in its own words may hold a password. Who waited for the answer gets it, and
-// nobody finds it later: not in the log, not in status, not in the next error.
+// TestDetailIsForWhoAsked: what a command or a provider said in its own words may hold a password. Who waited for the answer
+// gets it, and nobody finds it later: not in the log, not in status, not in the next error.
 func TestDetailIsForWhoAsked(t *testing.T) {
 	const said = "bind DN cn=alice password=fake-password"
 	for name, fail := range map[string]func(*provider){

@@ -25,7 +25,8 @@ type Export struct {
 	repeats repeats
 }
 
-// exportConnections bounds the connections of one export, exportOfUser those of one user: nobody who is let in keeps the others out.
+// exportConnections bounds the connections of one export, exportOfUser those of one user: nobody who is let in keeps the others
+// out.
 const (
 	exportConnections = 256
 	exportOfUser      = 32
@@ -258,8 +259,8 @@ func shown(k protocol.Kind) protocol.Kind {
 	return protocol.KindBearer
 }
 
-// toldOutside is the agent's error as it may cross a restricted socket: its condition and the profile, in words of ours. The agent's own
-// words name paths, commands and accounts, and what others said may be in them.
+// toldOutside is the agent's error as it may cross a restricted socket: its condition and the profile, in words of ours. The
+// agent's own words name paths, commands and accounts, and what others said may be in them.
 func toldOutside(err error, profile string) error {
 	e := &protocol.Error{Code: protocol.CodeOf(err), Hint: "the machine that this socket comes from says more: ccagent status"}
 	switch e.Code {

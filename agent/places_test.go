@@ -140,8 +140,8 @@ func TestControlHasPlaces(t *testing.T) {
 	release()
 }
 
-// TestHangUpIsNoticed frees the place of a peer that is gone, be it that it watches or waits for a provider, and not that of one that has only
-// said that it writes no more.
+// TestHangUpIsNoticed frees the place of a peer that is gone, be it that it watches or waits for a provider, and not that of one
+// that has only said that it writes no more.
 func TestHangUpIsNoticed(t *testing.T) {
 	a, path, release := full(t)
 	request, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "slow"})

@@ -9,8 +9,8 @@ import (
 )
 
 // A tool whose token was refused runs its helper again at once, and says nothing of why. So who asks again while its own cache
-// should still hold what it was given is taken to have been refused, and gets a renewed token. That is a guess, so for one profile it is
-// made once in a while: how long that is is not for those who ask to say.
+// should still hold what it was given is taken to have been refused, and gets a renewed token. That is a guess, so for one
+// profile it is made once in a while: how long that is is not for those who ask to say.
 
 // consumer is the program that a helper runs for. A pid alone is reused.
 type consumer struct {
@@ -33,8 +33,8 @@ const maxConsumers = 64
 // shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
 var shells = []string{"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "csh", "tcsh", "env", "timeout", "nice", "setsid"}
 
-// inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a container
-// the first process may as well be the tool itself.
+// inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a
+// container the first process may as well be the tool itself.
 var inits = []string{"systemd", "init", "launchd", "tini", "docker-init", "dumb-init", "catatonit", "podman-init"}
 
 // process is one of them, as the kernel describes it.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// What peers can bring about at will must not fill the log: of one kind and user, so many lines are written in a while, and then how many more there
-// were.
+// What peers can bring about at will must not fill the log: of one kind and user, so many lines are written in a while, and then
+// how many more there were.
 const (
 	repeatsShown = 3
 	repeatsTime  = time.Minute

@@ -54,8 +54,8 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	return &flock{f}, nil
 }
 
-// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. A file with a second
-// name may be any file of root's that the somebody has linked to.
+// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. A file with a
+// second name may be any file of root's that the somebody has linked to.
 func giveToOwner(f *os.File, dir string) {
 	if os.Geteuid() != 0 {
 		return

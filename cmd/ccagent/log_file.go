@@ -34,8 +34,8 @@ func openLogFile(name string) (*logFile, error) {
 	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(), Hint: "choose another with --log-file"}
 }
 
-// openLogAt opens what is to be appended to. The folder may be one in which somebody else may write too, like /tmp: what he has put there, or
-// has linked to, is refused.
+// openLogAt opens what is to be appended to. The folder may be one in which somebody else may write too, like /tmp: what he has
+// put there, or has linked to, is refused.
 func openLogAt(name string) (*os.File, error) {
 	// O_NONBLOCK: a FIFO that nobody reads must not hang the start.
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
@@ -69,9 +69,9 @@ func (l *logFile) Write(line []byte) (int, error) {
 	return l.file.Write(line)
 }
 
-// turn puts the file aside and opens a new one, under a lock on the old one: of several processes that find it full, one renames it, and the
-// others find that its name has another file by then. Who is killed in between leaves no file by that name, and the next makes it.
-// Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
+// turn puts the file aside and opens a new one, under a lock on the old one: of several processes that find it full, one renames
+// it, and the others find that its name has another file by then. Who is killed in between leaves no file by that name, and the
+// next makes it. Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
 func (l *logFile) turn() {
 	for unix.Flock(int(l.file.Fd()), unix.LOCK_EX) == unix.EINTR {
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestLogFileIsBounded writes many times what a log may have, as two processes at a time: there are never more than two files, of bounded
-// size, open to nobody else, and of what was written last nothing is missing.
+// TestLogFileIsBounded writes many times what a log may have, as two processes at a time: there are never more than two files,
+// of bounded size, open to nobody else, and of what was written last nothing is missing.
 func TestLogFileIsBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -135,7 +135,8 @@ func shareMode(uids []uint32, gid int) fs.FileMode {
 	return 0o600
 }
 
-// maxExportFolder bounds the path of the folder: the socket is made one folder below it, and a socket's path has 103 bytes on macOS.
+// maxExportFolder bounds the path of the folder: the socket is made one folder below it, and a socket's path has 103 bytes on
+// macOS.
 const maxExportFolder = 90
 
 // listenExport makes the socket in a folder that is the caller's, and that nobody else may write.
@@ -176,8 +177,8 @@ func exportError(format string, args ...any) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
 }
 
-// exportFolder opens the folder of the socket. What is done in it from here on is done there, whatever others make of its name: they
-// may be able to write in a folder above.
+// exportFolder opens the folder of the socket. What is done in it from here on is done there, whatever others make of its name:
+// they may be able to write in a folder above.
 func exportFolder(dir string) (*os.Root, error) {
 	named, err := os.Lstat(dir)
 	switch {
