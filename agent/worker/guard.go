@@ -212,6 +212,9 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 			return err
 		}
 		r.Kind, r.SignIn = e.kind(r), newSignIn()
+		if !stored.IsStub() { // it gives way, and is not lost
+			history.Keep(ctx, stored, false, time.Now())
+		}
 		if _, err := home.Save(ctx, r, version); err != nil {
 			return err
 		}
