@@ -37,7 +37,7 @@ func (c *Client) prove(form url.Values, header http.Header, audience string) (se
 	case ClientSecretBasic, ClientSecretPost:
 		if c.Secret.Empty() {
 			e := fail(protocol.CodeLoginRequired, "the client secret is not known")
-			e.Condition.Hint = "give it to: ccagent login --client-secret-stdin"
+			e.Condition.Hint = "give it to: " + c.login("--client-secret-stdin")
 			return nil, e
 		}
 		secret := c.Secret.Reveal()

@@ -148,7 +148,7 @@ func (c *Client) trust(from endpoint, e described, value string, ok bool) *proto
 		return &protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: "the issuer's " + e.name + " is now at " + clean(origin, nil) +
 				", where this sign-in's secrets are not sent",
-			Hint: "if the provider has moved, sign in again, which binds the new place: ccagent login"}
+			Hint: "if the provider has moved, sign in again, which binds the new place: " + c.login()}
 	}
 	return nil
 }

@@ -18,7 +18,8 @@ func describing(t *testing.T, more map[string]any) *Client {
 	t.Helper()
 	var server *httptest.Server
 	server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		said := map[string]any{"issuer": server.URL, "token_endpoint": server.URL + "/token", "revocation_endpoint": server.URL + "/revoke"}
+		said := map[string]any{"issuer": server.URL, "token_endpoint": server.URL + "/token",
+			"revocation_endpoint": server.URL + "/revoke"}
 		for name, value := range more {
 			said[name] = value
 		}
@@ -46,8 +47,8 @@ func TestDiscoverBound(t *testing.T) {
 	t.Parallel()
 	const elsewhere = "https://elsewhere.example.com"
 	for name, value := range map[string]any{
-		"elsewhere": elsewhere + "/x", "another port": "https://127.0.0.1:9/x", "plain": "http://127.0.0.1:9/x", "a number": 1, "open": "http://elsewhere.example.com/",
-		"with a user": "https://a:b@elsewhere.example.com/",
+		"elsewhere": elsewhere + "/x", "another port": "https://127.0.0.1:9/x", "plain": "http://127.0.0.1:9/x", "a number": 1,
+		"open": "http://elsewhere.example.com/", "with a user": "https://a:b@elsewhere.example.com/",
 	} {
 		for _, endpoint := range []string{RevocationEndpoint, UserinfoEndpoint} {
 			c := describing(t, map[string]any{endpoint: value})
@@ -55,14 +56,16 @@ func TestDiscoverBound(t *testing.T) {
 			if err := c.Discover(t.Context()); err != nil || c.TokenURL == "" {
 				t.Errorf("%s: %v: a renewal needs the token endpoint alone", name, err)
 			}
-			if taken := map[string]string{RevocationEndpoint: c.RevokeURL, UserinfoEndpoint: c.ProfileURL}[endpoint]; taken != "" || c.Astray(endpoint) == nil {
+			taken := map[string]string{RevocationEndpoint: c.RevokeURL, UserinfoEndpoint: c.ProfileURL}[endpoint]
+			if taken != "" || c.Astray(endpoint) == nil {
 				t.Errorf("%s: the %s is taken to be at %q, and %v", name, endpoint, taken, c.Astray(endpoint))
 			}
 		}
 	}
 	c := describing(t, map[string]any{UserinfoEndpoint: elsewhere + "/x"})
 	c.Bound = []string{c.Issuer, elsewhere}
-	if err := c.Discover(t.Context()); err != nil || c.ProfileURL != elsewhere+"/x" || c.Astray(UserinfoEndpoint) != nil || c.RevokeURL == "" {
+	err := c.Discover(t.Context())
+	if err != nil || c.ProfileURL != elsewhere+"/x" || c.Astray(UserinfoEndpoint) != nil || c.RevokeURL == "" {
 		t.Errorf("what the person was shown: %q, %v, %v", c.ProfileURL, c.Astray(UserinfoEndpoint), err)
 	}
 	c = describing(t, map[string]any{"token_endpoint": "http://127.0.0.1:9/x"})
@@ -96,13 +99,14 @@ func TestDiscoverGone(t *testing.T) {
 
 func TestSites(t *testing.T) {
 	t.Parallel()
-	c := &Client{Issuer: "https://Accounts.example.com:443", AuthorizeURL: "https://accounts.example.com/auth", TokenURL: "https://tokens.example.com/t",
-		RevokeURL: "https://tokens.example.com/r", KeysURL: "https://keys.example.com/"}
+	c := &Client{Issuer: "https://Accounts.example.com:443", AuthorizeURL: "https://accounts.example.com/auth",
+		TokenURL: "https://tokens.example.com/t", RevokeURL: "https://tokens.example.com/r", KeysURL: "https://keys.example.com/"}
 	var got []string
 	for _, s := range c.Sites() {
 		got = append(got, s.Origin+": "+strings.Join(s.Endpoints, ", "))
 	}
-	if want := []string{"https://accounts.example.com: issuer, sign-in page", "https://tokens.example.com: token endpoint, revocation"}; !slices.Equal(got, want) {
+	want := []string{"https://accounts.example.com: issuer, sign-in page", "https://tokens.example.com: token endpoint, revocation"}
+	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -110,7 +114,9 @@ func TestSites(t *testing.T) {
 // An https device endpoint sends nobody to a page of plain http.
 func TestDeviceStaysSecure(t *testing.T) {
 	t.Parallel()
-	for uri, good := range map[string]bool{"https://sso.example.com/device": true, "http://sso.example.com/device": false, "http://127.0.0.1/device": false} {
+	for uri, good := range map[string]bool{
+		"https://sso.example.com/device": true, "http://sso.example.com/device": false, "http://127.0.0.1/device": false,
+	} {
 		c := &Client{DeviceURL: "https://sso.example.com/start", ClientID: "fake-client"}
 		c.roundTrip = func(*http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()

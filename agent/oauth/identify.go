@@ -46,7 +46,7 @@ func (a *answer) unwelcome() *Error {
 	case a.status == http.StatusForbidden && !a.page() && !e.Dead && e.code != fold("insufficient_scope") && !passing[e.code]:
 		return fail(protocol.CodeDenied, "the provider does not let this sign-in see its own profile")
 	case e.Condition.Code == protocol.CodeExpired:
-		e.Condition.Hint = "renew it with: ccagent refresh"
+		e.Condition.Hint = "renew it with: " + a.client.renewal()
 	}
 	return e
 }

@@ -56,6 +56,8 @@ type Client struct {
 	// the sign-in is still to be made.
 	Bound []string
 
+	Profile string // whose sign-in it is, for the commands in hints; "" names none
+
 	ClientID  string            // "" sends none
 	Auth      Auth              // how the client proves itself
 	Secret    protocol.Secret   // of ClientSecretBasic and ClientSecretPost
@@ -77,6 +79,23 @@ type Client struct {
 	issConfirmed bool                       // the provider promises iss in its callbacks (RFC 9207 section 3)
 	// For tests: what stands for the network.
 	roundTrip func(*http.Request) (*http.Response, error)
+}
+
+// login is the command that signs in again, for a hint.
+func (c *Client) login(flags ...string) string {
+	words := append([]string{"ccagent", "login"}, flags...)
+	if c.Profile != "" {
+		words = append(words, c.Profile)
+	}
+	return protocol.ShellLine(words...)
+}
+
+// renewal is the command that renews a token, for a hint.
+func (c *Client) renewal() string {
+	if c.Profile == "" {
+		return "ccagent refresh"
+	}
+	return protocol.ShellLine("ccagent", "refresh", "-p", c.Profile)
 }
 
 // Reply is what a token endpoint answered (RFC 6749 section 5.1), with times in place of lifetimes.

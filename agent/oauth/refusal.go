@@ -50,8 +50,8 @@ var (
 	// that is not good for it any more.
 	wished = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
 	// dead are the codes that speak of the token that was sent. Others with the word in them may not: a gateway's csrf_token.
-	dead = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired", "revoked_token",
-		"token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
+	dead = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
+		"revoked_token", "token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
 	// declined are the codes of a person or a rule that said no, and lapsed those of a device code that came too late.
 	declined = codes("access_denied", "authorization_declined")
 	lapsed   = codes("expired_token", "code_expired")
@@ -77,13 +77,17 @@ func fold(code string) string {
 	return cmp.Or(strings.TrimSuffix(strings.TrimSuffix(code, "error"), "exception"), code)
 }
 
-// blamesToken reports whether a code or a text, folded, says that the refresh token is at fault: not our client, and not what
-// it may ask for.
+// blamesUs reports whether a folded code says that our client is at fault, or how it asks.
+func blamesUs(code string) bool { return misconfigured[code] || strings.Contains(code, "client") }
+
+// blamesToken reports whether a folded code or text says that the refresh token is at fault, and not our client or the kind of
+// grant.
 func blamesToken(said string) bool {
 	return strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
 }
 
-// failed reports whether the answer is an error. GitHub and Slack report theirs as successes, and so does a network's login page.
+// failed reports whether the answer is an error. GitHub and Slack report theirs as successes, and a network's login page comes as
+// one.
 func (a *answer) failed() bool {
 	if !a.ok() || a.page() {
 		return true
@@ -100,18 +104,17 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 		return &Error{Condition: a.redirected()}
 	}
 	said, description := a.reason()
-	code, words := fold(said), fold(description)
 	if !isCode(said) { // a text in the place of a code
 		said, description = "", strings.Trim(said+": "+description, ": ")
-		words = code
 	}
+	code, words := fold(said), fold(description)
 	switch {
-	case said == "" && (a.speaksForItself() || blamesToken(words)):
+	case said == "" && (a.ownWords() || blamesToken(words)):
 		code = words
-	case said == "": // whose words they are is not known
-		code, description = "", ""
-	case misconfiguredBy(code) && !strings.Contains(code, "grant") && blamesToken(words):
-		code = fold("invalid_grant") // Atlassian says that the client is not authorized where its refresh token is at fault
+	case said == "":
+		description = ""
+	case blamesUs(code) && !strings.Contains(code, "grant") && blamesToken(words):
+		code = fold("invalid_grant") // Atlassian says unauthorized_client of a refresh token that is not good
 	}
 	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
 	e := a.sorted(about, code, shown, now)
@@ -119,9 +122,9 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 	return e
 }
 
-// speaksForItself reports whether the status is one with which an OAuth endpoint refuses (RFC 6749 section 5.2), so that words
-// without a code are its own. With others a router or a guard answers in words too.
-func (a *answer) speaksForItself() bool {
+// ownWords reports whether words without a code are the provider's own: the status is one with which an OAuth endpoint refuses
+// (RFC 6749 section 5.2). With others it may be a router or a guard that says something.
+func (a *answer) ownWords() bool {
 	switch a.status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity:
 		return true
@@ -129,14 +132,10 @@ func (a *answer) speaksForItself() bool {
 	return a.ok()
 }
 
-func misconfiguredBy(code string) bool {
-	return misconfigured[code] || strings.Contains(code, "client")
-}
-
 // isCode reports whether s is an error code as providers write them: no text, in which anything might stand.
 func isCode(s string) bool {
 	return len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
-		return r != '_' && r != '-' && r != '.' && r != ':' && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+		return !strings.ContainsRune("_-.:", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 	})
 }
 
@@ -146,7 +145,7 @@ func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error
 	case !a.final() || passing[code]:
 	case code == fold("insufficient_scope"):
 		return a.lacking().saying(code)
-	case misconfiguredBy(code), wished[code] && about.asks:
+	case blamesUs(code), wished[code] && about.asks:
 		return fail(protocol.CodeConfig, ourClient.refused+" ("+shown+")").saying(code)
 	case speaks:
 		e := fail(about.code, about.refused+" ("+shown+")").saying(code)
@@ -180,14 +179,14 @@ func (a *answer) final() bool {
 }
 
 // page reports whether the answer is a web page: a captive portal's, a proxy's or a guard's. No endpoint of a provider's
-// answers with one, though some call their JSON one.
+// answers with one. Some give JSON the type of one.
 func (a *answer) page() bool {
 	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	body := bytes.TrimSpace(a.body)
 	return len(body) > 0 && (body[0] == '<' || kind == "text/html" && body[0] != '{' && body[0] != '[')
 }
 
-// unreadable is a success that holds nothing to read.
+// unreadable is the error of a success whose body can't be read.
 func (a *answer) unreadable() *Error {
 	e := &Error{Condition: unavailable("its answer is not a JSON object")}
 	if a.page() {
@@ -197,8 +196,8 @@ func (a *answer) unreadable() *Error {
 }
 
 // reason finds the error code and its description, cleaned for showing, in the shapes that providers use: RFC 6749's strings, an
-// object {"error":{"code","type","message"}}, a list of either, or a challenge (RFC 6750 section 3). A code that is no more
-// than the status in words is none: a router says it too.
+// object {"error":{"code","type","message"}}, a list of either, words alone, or a challenge (RFC 6750 section 3). What only
+// repeats the status in words says nothing: a router does that too.
 func (a *answer) reason() (code, description string) {
 	secrets := slices.Clone(a.asked)
 	if fields, err := a.object(); err == nil {
@@ -233,8 +232,8 @@ func (a *answer) inWords(s string) bool {
 	return strings.TrimPrefix(fold(s), strconv.Itoa(a.status)) == fold(http.StatusText(a.status))
 }
 
-// narrower is the code, folded, that says more exactly why a code was given: Entra and Google call invalid_grant what a rule or a
-// consent that is missing stands in the way of.
+// narrower is the folded code that tells more exactly than the error code what was refused, "" where there is none. Entra and
+// Google say invalid_grant also where a rule or a missing consent stands in the way, and tell so here.
 func (a *answer) narrower() string {
 	fields, err := a.object()
 	if err != nil {
@@ -243,7 +242,7 @@ func (a *answer) narrower() string {
 	return fold(first(fields, "suberror", "error_subtype"))
 }
 
-// first is the first of these fields that is a string and says something.
+// first returns the first of these fields that is a string and not empty, "" where none is.
 func first(fields map[string]json.RawMessage, names ...string) string {
 	for _, name := range names {
 		if s, _ := text(fields[name]); s != "" {
@@ -253,7 +252,7 @@ func first(fields map[string]json.RawMessage, names ...string) string {
 	return ""
 }
 
-// complaint reads one error in whatever shape it has; "" where there is no code in it.
+// complaint reads one error in whatever shape it has. The code is "" where there is none in it.
 func complaint(raw json.RawMessage) (code, description string) {
 	if code, ok := text(raw); ok {
 		return code, ""

@@ -117,15 +117,15 @@ func (a *answer) lacking() *Error {
 	}
 	if scope = clean(scope, a.asked); scope == "" {
 		e := fail(protocol.CodeDenied, "the sign-in lacks a scope that this needs")
-		e.Condition.Hint = "ask for it with: ccagent login --scope SCOPE"
+		e.Condition.Hint = "ask for it with: " + a.client.login("--scope", "SCOPE")
 		return e
 	}
 	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
-	words := []string{"ccagent", "login"}
+	var flags []string
 	for _, one := range strings.Fields(scope) {
-		words = append(words, "--scope", one)
+		flags = append(flags, "--scope", one)
 	}
-	e.Condition.Hint = "ask for it with: " + protocol.ShellLine(words...)
+	e.Condition.Hint = "ask for it with: " + a.client.login(flags...)
 	return e
 }
 

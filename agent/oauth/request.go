@@ -22,6 +22,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	client *Client  // that asked
 	asked  []string // the secrets that were sent: no text of the answer is shown with one
 }
 
@@ -124,7 +125,7 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 	case len(read) > maxReply:
 		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
 	}
-	return &answer{status: resp.StatusCode, header: resp.Header, body: read}, nil
+	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
 }
 
 // fetch reads a JSON object from an endpoint, with a bearer token where there is one.

@@ -56,7 +56,7 @@ func (c *Client) Introspect(ctx context.Context, access protocol.Secret) error {
 	}
 	if string(fields["active"]) == "false" {
 		e := fail(protocol.CodeExpired, "the provider says that the token is no longer active").at(to)
-		e.Condition.Hint = "renew it with: ccagent refresh"
+		e.Condition.Hint = "renew it with: " + c.renewal()
 		return e
 	}
 	return nil

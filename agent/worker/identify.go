@@ -104,7 +104,7 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 	case c.ProfileURL != "":
 		i, err := c.Identify(ctx, r.AccessToken)
 		if err == nil {
-			err = sameAccount(r.Identity, i)
+			err = e.sameAccount(r.Identity, i)
 		}
 		return i, err
 	case e.job.Check:
@@ -115,13 +115,14 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 
 // sameAccount fails where a user profile is not of the account that signed in, as its ID token said or the profile did before:
 // what it says is then not to be used (OpenID Connect Core section 5.3.2).
-func sameAccount(signedIn, profile protocol.Identity) error {
+func (e *errand) sameAccount(signedIn, profile protocol.Identity) error {
 	if signedIn.Account == "" || profile.Account == signedIn.Account {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.CodeLoginRequired,
 		Message: "the provider's user profile is of another account than the one that signed in",
-		Hint:    "sign in again: ccagent login; if that does not help, tell whoever runs the provider"}
+		Hint: "sign in again: " + protocol.ShellLine("ccagent", "login", e.settings.Name) +
+			"\nif that does not help, tell whoever runs the provider"}
 }
 
 // identityNote is who is signed in where the record itself has no room for it: a file of ours, about one version of the record.

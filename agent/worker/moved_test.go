@@ -17,7 +17,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// elsewhere has an issuer of its own describe the world's server, but for what changed says, and counts what comes to another place.
+// elsewhere makes an issuer that describes the world's server, with the changed endpoints at another place. It counts the requests
+// that come to that.
 func (w *world) elsewhere(changed ...string) (place string, got *atomic.Int32) {
 	got = new(atomic.Int32)
 	stranger := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
@@ -27,8 +28,9 @@ func (w *world) elsewhere(changed ...string) (place string, got *atomic.Int32) {
 	w.t.Cleanup(stranger.Close)
 	var issuer *httptest.Server
 	issuer = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		said := map[string]string{"issuer": issuer.URL, "authorization_endpoint": w.server.AuthorizeURL(), "token_endpoint": w.server.TokenURL(),
-			"revocation_endpoint": w.server.URL() + "/revoke", "userinfo_endpoint": w.server.URL() + "/userinfo"}
+		said := map[string]string{"issuer": issuer.URL, "authorization_endpoint": w.server.AuthorizeURL(),
+			"token_endpoint": w.server.TokenURL(), "revocation_endpoint": w.server.URL() + "/revoke",
+			"userinfo_endpoint": w.server.URL() + "/userinfo"}
 		for _, name := range changed {
 			said[name] = stranger.URL + "/" + name
 		}
@@ -48,7 +50,9 @@ func TestEndpointsMove(t *testing.T) {
 		goes   bool // the person was shown the place, or names it
 	}{
 		{"a record of before", func(*store.Record, *Settings, string) {}, false},
-		{"bound elsewhere", func(r *store.Record, s *Settings, _ string) { r.Origins = []string{s.Issuer, r.TokenOrigin} }, false},
+		{"bound elsewhere", func(r *store.Record, s *Settings, _ string) {
+			r.Origins = []string{s.Issuer, r.TokenOrigin}
+		}, false},
 		{"of another port", func(r *store.Record, _ *Settings, stranger string) { r.Origins = []string{stranger + "0"} }, false},
 		{"without a refresh token", func(r *store.Record, _ *Settings, _ string) { r.RefreshToken = protocol.Secret{} }, false},
 		{"bound there", func(r *store.Record, _ *Settings, stranger string) { r.Origins = []string{stranger} }, true},
@@ -62,7 +66,8 @@ func TestEndpointsMove(t *testing.T) {
 			stranger, got := w.elsewhere("revocation_endpoint", "userinfo_endpoint")
 			w.put(w.server.Issue(), func(r *store.Record) { tt.change(r, &w.settings, stranger) })
 			_, _, who := w.run(job.Job{Op: job.Identify, Force: true})
-			if tt.goes != (who.Err == nil) || !tt.goes && (!is(who.Err, protocol.ErrLoginRequired) || !strings.Contains(who.Err.Message, stranger)) {
+			refused := is(who.Err, protocol.ErrLoginRequired) && strings.Contains(who.Err.Message, stranger)
+			if refused == tt.goes || tt.goes && who.Err != nil {
 				t.Errorf("who: %v", who.Err)
 			}
 			if !w.kept().RefreshToken.Empty() {
@@ -71,7 +76,9 @@ func TestEndpointsMove(t *testing.T) {
 				}
 			}
 			_, _, out := w.run(job.Job{Op: job.Logout})
-			if notice := out.Result.Notice; out.Err != nil || tt.goes != (notice == "") || !tt.goes && (!strings.Contains(notice, "nothing was revoked") || !strings.Contains(notice, stranger)) {
+			notice := out.Result.Notice
+			left := strings.Contains(notice, "nothing was revoked") && strings.Contains(notice, stranger)
+			if out.Err != nil || left == tt.goes || tt.goes && notice != "" {
 				t.Errorf("logout: %q, %v", notice, out.Err)
 			}
 			if (got.Load() > 0) != tt.goes {
@@ -125,7 +132,8 @@ func TestProfileOfAnother(t *testing.T) {
 		r.Identity = protocol.Identity{Account: "bob-1", Email: "bob@example.com", Fetched: time.UnixMilli(1767225600123)}
 	})
 	_, _, done := w.run(job.Job{Op: job.Identify, Force: true})
-	if !is(done.Err, protocol.ErrLoginRequired) || done.Result.Identity.Email == "alice@example.com" || w.kept().Identity.Account != "bob-1" {
-		t.Errorf("got %+v, %v", done.Result.Identity, done.Err)
+	if who := done.Result.Identity; !is(done.Err, protocol.ErrLoginRequired) || who.Email == "alice@example.com" ||
+		w.kept().Identity.Account != "bob-1" {
+		t.Errorf("got %+v, %v", who, done.Err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 // key can't be read.
 func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 	c := &oauth.Client{
+		Profile:       s.Name,
 		Issuer:        s.Issuer,
 		AuthorizeURL:  s.AuthorizeURL,
 		TokenURL:      s.TokenURL,
@@ -100,7 +101,7 @@ func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client,
 			return nil, "", err
 		}
 	}
-	origin, err = boundTo(r, c.TokenURL)
+	origin, err = e.boundTo(r, c.TokenURL)
 	return c, origin, err
 }
 
@@ -121,16 +122,20 @@ func homes(s Settings, r store.Record) []string {
 }
 
 // boundTo returns the origin of a token endpoint, and refuses one that is not the record's.
-func boundTo(r store.Record, tokenURL string) (string, error) {
+func (e *errand) boundTo(r store.Record, tokenURL string) (string, error) {
 	origin, err := oauth.Origin(tokenURL)
 	if err != nil {
 		return "", err
 	}
-	if r.TokenOrigin != "" && r.TokenOrigin != origin && !(slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)) {
+	same := r.TokenOrigin == origin || slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)
+	if r.TokenOrigin != "" && !same {
 		return "", &protocol.Error{
-			Code:    protocol.CodeLoginRequired,
-			Message: fmt.Sprintf("this sign-in belongs to %s and the token endpoint is now at %s, where its secrets are not sent", r.TokenOrigin, origin),
-			Hint:    "set token_url or issuer back, or sign in anew: ccagent login",
+			Code: protocol.CodeLoginRequired,
+			Message: fmt.Sprintf("this sign-in belongs to %s and the token endpoint is now at %s, where its secrets are not sent",
+				r.TokenOrigin, origin),
+			Hint: "if the provider has moved, sign in again: " + protocol.ShellLine("ccagent", "login", e.settings.Name) +
+				"\nif it has not, see to it that token_url or issuer leads there again, then: " +
+				protocol.ShellLine("ccagent", "refresh", "-p", e.settings.Name),
 		}
 	}
 	return origin, nil

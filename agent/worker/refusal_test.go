@@ -8,6 +8,7 @@ import (
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 func says(status int, body string) oauthtest.Fault {
@@ -54,6 +55,36 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%+v: the refresh token counts as spent: want %v", past, tt.spent)
 			}
 		})
+	}
+}
+
+// A hint's command is for the profile that was asked for. Without a name it would be for the default one.
+func TestHintsNameTheProfile(t *testing.T) {
+	t.Parallel()
+	w := newGateway(t, oauthtest.Options{})
+	w.put(w.server.Issue(), func(r *store.Record) {
+		r.Identity = protocol.Identity{Account: "bob-1", Fetched: time.UnixMilli(1767225600123)}
+	})
+	for _, tt := range []struct {
+		status     int
+		body, want string
+	}{
+		{401, `{"error":"invalid_token"}`, "ccagent refresh -p gateway"},
+		{403, `{"error":"insufficient_scope"}`, "ccagent login --scope SCOPE gateway"},
+		{403, `{"error":"insufficient_scope","scope":"a b"}`, "ccagent login --scope a --scope b gateway"},
+		{200, `{"sub":"mallory"}`, "ccagent login gateway"},
+	} {
+		w.server.SetFaultAt("/userinfo", says(tt.status, tt.body))
+		if _, _, done := w.run(job.Job{Op: job.Identify, Force: true}); !strings.Contains(done.Err.Hint+"\n", ": "+tt.want+"\n") {
+			t.Errorf("%s: %+v", tt.body, done.Err)
+		}
+	}
+	w.settings.TokenURL = "https://elsewhere.example.com/token"
+	_, _, done := w.run(job.Job{Op: job.Renew, Force: true})
+	for _, want := range []string{"ccagent login gateway", "ccagent refresh -p gateway"} {
+		if !strings.Contains(done.Err.Hint, want) {
+			t.Errorf("the token endpoint has moved: %+v", done.Err)
+		}
 	}
 }
 
