@@ -194,14 +194,14 @@ func unlockSSH(name string, src []byte, passphrase protocol.Secret) (protocol.Se
 	return protocol.NewSecret(string(pem.EncodeToMemory(block))), nil
 }
 
-// ChangePassphrase gives the identity file another passphrase. Interrupted anywhere, one of the two opens it; the records
-// are not touched. ErrDenied says that the old passphrase is wrong.
-func ChangePassphrase(ctx context.Context, path string, old, next protocol.Secret) error {
+// ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. Interrupted anywhere, one of the
+// two opens it; the records are not touched. ErrDenied says that the old passphrase is wrong.
+func ChangePassphrase(ctx context.Context, path string, old, next protocol.Secret) (protocol.Secret, error) {
 	return changePassphrase(ctx, path, old, next, workFactor)
 }
 
-func changePassphrase(ctx context.Context, path string, old, next protocol.Secret, factor func() int) error {
-	return changeIdentity(ctx, path, func() error {
+func changePassphrase(ctx context.Context, path string, old, next protocol.Secret, factor func() int) (key protocol.Secret, err error) {
+	err = changeIdentity(ctx, path, func() error {
 		src, err := readFile(path)
 		if err != nil {
 			return err
@@ -210,12 +210,20 @@ func changePassphrase(ctx context.Context, path string, old, next protocol.Secre
 			return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is not a file that ccagent made",
 				Hint: "change its passphrase with the program that made it"}
 		}
-		key, err := unlock(path, src, old)
+		opened, err := unlock(path, src, old)
 		if err != nil {
 			return err
 		}
-		return writeIdentity(path, key, next, factor())
+		if _, err := ParseIdentity(opened); err != nil {
+			return notIdentity(path)
+		}
+		if err := writeIdentity(path, opened, next, factor()); err != nil {
+			return err
+		}
+		key = opened // nothing is read back: once it is written, the passphrase is the new one, and this opens the records
+		return nil
 	})
+	return key, err
 }
 
 func changeIdentity(ctx context.Context, path string, do func() error) error {

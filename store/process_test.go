@@ -44,7 +44,7 @@ var roles = map[string]func(args []string) int{
 	},
 	"passphrase": func(args []string) int {
 		for n, _ := strconv.Atoi(args[1]); ; n++ {
-			if err := changePassphrase(context.Background(), args[0], nthPassphrase(n), nthPassphrase(n+1), lightWork); err != nil {
+			if _, err := changePassphrase(context.Background(), args[0], nthPassphrase(n), nthPassphrase(n+1), lightWork); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}
@@ -300,7 +300,8 @@ func TestPassphraseKilledAnywhere(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d kills left the file of a write behind, after %d changes", written, kills, now)
-	check(t, changePassphrase(t.Context(), path, nthPassphrase(now), passphrase, lightWork))
+	_, err := changePassphrase(t.Context(), path, nthPassphrase(now), passphrase, lightWork)
+	check(t, err)
 	if left := names(t, filepath.Dir(path), filepath.Base(path), filepath.Base(path)+".lock"); left != nil {
 		t.Errorf("left behind: %v", left)
 	}

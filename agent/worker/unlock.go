@@ -39,9 +39,7 @@ func (e *errand) unlock(ctx context.Context) outcome {
 	case e.job.NewPassphrase.Empty():
 		o.result.Key, o.err = store.UnlockIdentity(path, e.job.Passphrase)
 	default:
-		if o.err = store.ChangePassphrase(ctx, path, e.job.Passphrase, e.job.NewPassphrase); o.err == nil {
-			o.result.Key, o.err = store.UnlockIdentity(path, e.job.NewPassphrase)
-		}
+		o.result.Key, o.err = store.ChangePassphrase(ctx, path, e.job.Passphrase, e.job.NewPassphrase)
 	}
 	return o
 }
