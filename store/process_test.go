@@ -300,7 +300,7 @@ func TestPassphraseKilledAnywhere(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d kills left the file of a write behind, after %d changes", written, kills, now)
-	_, err := changePassphrase(t.Context(), path, nthPassphrase(now), passphrase, lightWork)
+	_, err = changePassphrase(t.Context(), path, nthPassphrase(now), passphrase, lightWork)
 	check(t, err)
 	if left := names(t, filepath.Dir(path), filepath.Base(path), filepath.Base(path)+".lock"); left != nil {
 		t.Errorf("left behind: %v", left)
