@@ -2,9 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"runtime/debug"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,26 +15,32 @@ import (
 // an idle agent has.
 func returnMemory() {
 	debug.FreeOSMemory()
-	program, err := os.Readlink("/proc/self/exe")
+	mappings, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
 		return
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return
+	for _, m := range unchanged(mappings) {
+		unix.RawSyscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED)
 	}
-	for line := range bytes.Lines(maps) {
-		// address perms offset dev inode path (proc_pid_maps(5))
+}
+
+type mapping struct{ start, end uintptr }
+
+// unchanged are the mappings of files that can't be written and hold no page that is ours alone, so that nothing is lost with
+// them. A program that is loaded at any address (-buildmode=pie) has others: the loader writes addresses into them, and forbids
+// writing only then. smaps is in the form of proc_pid_smaps(5).
+func unchanged(smaps []byte) (found []mapping) {
+	var m mapping
+	file := false
+	for line := range bytes.Lines(smaps) {
 		f := bytes.Fields(line)
-		if len(f) < 6 || string(f[5]) != program || bytes.IndexByte(f[1], 'w') >= 0 {
-			continue
-		}
-		from, to, _ := bytes.Cut(f[0], []byte("-"))
-		start, err1 := strconv.ParseUint(string(from), 16, 64)
-		end, err2 := strconv.ParseUint(string(to), 16, 64)
-		if err1 == nil && err2 == nil && start < end {
-			// Nothing in an unwritable mapping of a file is ours alone, so that nothing is lost.
-			unix.RawSyscall(unix.SYS_MADVISE, uintptr(start), uintptr(end-start), unix.MADV_DONTNEED)
+		switch {
+		case len(f) >= 5 && !bytes.HasSuffix(f[0], []byte(":")): // address perms offset dev inode path
+			n, _ := fmt.Sscanf(string(f[0]), "%x-%x", &m.start, &m.end)
+			file = n == 2 && bytes.IndexByte(f[1], 'w') < 0 && string(f[4]) != "0"
+		case len(f) == 3 && file && string(f[0]) == "Anonymous:" && string(f[1]) == "0":
+			found = append(found, m)
 		}
 	}
+	return found
 }

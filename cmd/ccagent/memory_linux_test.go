@@ -4,8 +4,11 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestReturnMemory: both garbage and the pages of the program itself go back to the system.
@@ -24,6 +27,55 @@ func TestReturnMemory(t *testing.T) {
 	}
 	if after := resident(t, "RssFile"); after >= file {
 		t.Errorf("%d bytes of the program were resident, and %d are", file, after)
+	}
+}
+
+// TestReturnMemoryKeepsWhatIsOurs: a part of the program that was written before it became read-only, as a loader writes
+// addresses into a program that was built with -buildmode=pie, keeps what was written.
+func TestReturnMemoryKeepsWhatIsOurs(t *testing.T) {
+	self, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer self.Close()
+	page, err := unix.Mmap(int(self.Fd()), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(page)
+	page[0]++
+	want := page[0]
+	if err := unix.Mprotect(page, unix.PROT_READ); err != nil {
+		t.Fatal(err)
+	}
+	returnMemory()
+	if page[0] != want {
+		t.Errorf("%#x was written, and %#x is there", want, page[0])
+	}
+}
+
+// TestUnchanged: the name of the program does not matter, which may have a blank in it or have been replaced.
+func TestUnchanged(t *testing.T) {
+	const smaps = `00400000-00900000 r-xp 00000000 fe:00 42                         /home/a b/ccagent (deleted)
+Size:               5120 kB
+Anonymous:             0 kB
+AnonHugePages:         0 kB
+VmFlags: rd ex mr mw me sd
+00900000-00a00000 r--p 00500000 fe:00 42                         /home/a b/ccagent (deleted)
+Anonymous:             4 kB
+AnonHugePages:         0 kB
+00a00000-00b00000 rw-p 00600000 fe:00 42                         /home/a b/ccagent (deleted)
+Anonymous:             0 kB
+00b00000-00c00000 ---p 00000000 00:00 0
+Anonymous:             0 kB
+7ffd00000000-7ffd00002000 r-xp 00000000 00:00 0                  [vdso]
+Anonymous:             0 kB
+`
+	if got, want := unchanged([]byte(smaps)), []mapping{{0x400000, 0x900000}}; !slices.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+	if got := unchanged([]byte("x\nAnonymous: 0 kB\na-b r--p 0 0 1 /x\nAnonymous: 0")); got != nil {
+		t.Errorf("%x of a text that is cut off", got)
 	}
 }
 
