@@ -173,11 +173,6 @@ func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin
 	}
 	e.agent.report(job.Report{Kind: job.Asking})
 	reply, err := e.request(ctx, c, s.record)
-	if !reply.RefreshToken.Empty() { // the one before it is spent, whatever becomes of this one
-		rotated := s.record
-		rotated.RefreshToken = reply.RefreshToken
-		e.claim(ctx, s.st, rotated, true)
-	}
 	if err != nil && !reply.RefreshToken.Empty() {
 		old := s.record
 		s.record.SignIn = signInAfter(old)
@@ -239,12 +234,17 @@ func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin
 	return o
 }
 
-// rememberSpent tells the history that s.record has taken old's place, before it is saved: whoever is killed in between leaves no refresh
-// token that is spent and not known to be, and the history has the new one.
+// rememberSpent writes down that s.record has taken old's place. The agent has been given it before, because the files that are written
+// here may hang. The record is saved afterwards: whoever is killed in between leaves no refresh token that is spent and not known to be,
+// and the history has the new one.
 func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
-	if s.st != nil {
-		e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
+	if s.st == nil {
+		return
 	}
+	if !store.SameSignIn(old, s.record) {
+		e.claim(ctx, s.st, s.record, true)
+	}
+	e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
 }
 
 // failed keeps what there is to keep, and says why there is no new token. The old one goes with it while it lives.

@@ -530,6 +530,11 @@ func TestHandedOverBeforeSaved(t *testing.T) {
 			order = append(order, "asking")
 		case r.Kind == job.HandOver && !w.server.Renewable(stored.RefreshToken.Reveal()):
 			order = append(order, "handed over, the store has the old")
+			for _, home := range store.NewHomes(w.settings.StateDir).All() {
+				if home.Digest != store.Digest(stored.RefreshToken) {
+					t.Error("another file was written first, which may hang")
+				}
+			}
 		case r.Kind == job.Done && w.server.Renewable(stored.RefreshToken.Reveal()):
 			order = append(order, "saved")
 		}
