@@ -185,15 +185,21 @@ func TestRefusalHeaders(t *testing.T) {
 	}
 }
 
-// A renewal whose answer is a form keeps what was rotated.
-func TestFormReply(t *testing.T) {
+// A renewal whose answer is not written as it should be keeps what was rotated.
+func TestOddReplies(t *testing.T) {
 	t.Parallel()
-	c := answering(t, 200, map[string]string{"Content-Type": "application/x-www-form-urlencoded"},
-		"access_token=fake-access-1&expires_in=3600&refresh_token=fake-refresh-2&scope=a+b")
-	reply, err := c.Refresh(t.Context(), protocol.NewSecret(sent))
-	if err != nil || reply.AccessToken.Reveal() != "fake-access-1" || reply.RefreshToken.Reveal() != "fake-refresh-2" ||
-		reply.Expiry.Sub(reply.Issued).Round(time.Second) != time.Hour || len(reply.Scopes) != 2 {
-		t.Errorf("%+v, %v", reply, err)
+	const whole = `{"access_token":"fake-access-1","expires_in":3600,"refresh_token":"fake-refresh-2","scope":"a b"}`
+	for kind, body := range map[string]string{
+		"application/x-www-form-urlencoded": "access_token=fake-access-1&expires_in=3600&refresh_token=fake-refresh-2&scope=a+b",
+		"application/json":                  "\ufeff" + whole,
+		"text/html":                         " " + whole,
+	} {
+		c := answering(t, 200, map[string]string{"Content-Type": kind}, body)
+		reply, err := c.Refresh(t.Context(), protocol.NewSecret(sent))
+		if err != nil || reply.AccessToken.Reveal() != "fake-access-1" || reply.RefreshToken.Reveal() != "fake-refresh-2" ||
+			reply.Expiry.Sub(reply.Issued).Round(time.Second) != time.Hour || len(reply.Scopes) != 2 {
+			t.Errorf("%s: %+v, %v", kind, reply, err)
+		}
 	}
 }
 

@@ -125,6 +125,7 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 	case len(read) > maxReply:
 		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
 	}
+	read = bytes.TrimPrefix(read, []byte("\ufeff")) // a byte order mark, which nobody needs before JSON
 	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
 }
 
