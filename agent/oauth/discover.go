@@ -15,8 +15,8 @@ import (
 // 8414. An issuer that describes another one is refused (RFC 8414 section 3.3), and so is an endpoint that no secret may go
 // to: an https issuer's are https, too. Where the client is bound, an endpoint elsewhere stays unset, and [Client.Astray] says
 // why; the token endpoint is for the caller to judge. Without an Issuer it does nothing. It must not run beside other calls.
-// Errors are ErrConfig and ErrUnavailable; an issuer that a sign-in is bound to has described itself before, so that it
-// does not now is ErrUnavailable.
+// Errors are ErrConfig and ErrUnavailable. An issuer that does not describe itself is ErrConfig, or ErrUnavailable where the
+// client is bound: it did describe itself when the sign-in was made.
 func (c *Client) Discover(ctx context.Context) error {
 	if c.Issuer == "" {
 		return nil

@@ -17,9 +17,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// subject is what a request stands or falls with: what the provider refuses when it refuses the request for good.
+// subject is what a provider refuses when it refuses a request for good.
 type subject struct {
-	refused string // what has happened then
+	refused string // says that it did
 	code    protocol.Code
 	asks    bool // the request carries what config.toml asks for: scopes, an audience, resources
 }
@@ -46,10 +46,11 @@ var (
 	misconfigured = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
 		"unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
 		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer")
-	// wished are the codes that speak of what config.toml asks for. A renewal asks for nothing of that: there it is the sign-in
-	// that is not good for it any more.
+	// wished are the codes that speak of what config.toml asks for. A renewal does not ask for it, so there the sign-in itself is
+	// no longer good for it.
 	wished = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
-	// dead are the codes that speak of the token that was sent. Others with the word in them may not: a gateway's csrf_token.
+	// dead are the codes that speak of the token that was sent. Others that have the word in them may speak of another one, such
+	// as a gateway's csrf_token.
 	dead = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
 		"revoked_token", "token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
 	// declined are the codes of a person or a rule that said no, and lapsed those of a device code that came too late.

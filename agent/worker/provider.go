@@ -106,7 +106,8 @@ func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client,
 }
 
 // homes are the origins that a record's secrets may go to: those that the person was shown at the sign-in, and those that
-// config.toml names. A record of before, or from elsewhere, has none of the former: its token endpoint's origin is all it has.
+// config.toml names. A record that was made before the former were kept, or that comes from elsewhere, has its token endpoint's
+// origin alone.
 func homes(s Settings, r store.Record) []string {
 	all := append([]string{}, r.Origins...)
 	if r.TokenOrigin != "" {
