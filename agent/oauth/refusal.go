@@ -81,10 +81,10 @@ func fold(code string) string {
 // blamesUs reports whether a folded code says that our client is at fault, or how it asks.
 func blamesUs(code string) bool { return misconfigured[code] || strings.Contains(code, "client") }
 
-// blamesToken reports whether a folded code or text says that the refresh token is at fault, and not our client or the kind of
-// grant.
+// blamesToken reports whether a folded code or text says that the token is at fault, and not our client or the kind of grant.
 func blamesToken(said string) bool {
-	return strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
+	names := strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
+	return dead[said] || names
 }
 
 // failed reports whether the answer is an error. GitHub and Slack report theirs as successes, and a network's login page comes as
@@ -115,7 +115,7 @@ func (a *answer) refused(about subject, now time.Time) *Error {
 	case said == "":
 		description = ""
 	case blamesUs(code) && !strings.Contains(code, "grant") && blamesToken(words):
-		code = fold("invalid_grant") // Atlassian says unauthorized_client of a refresh token that is not good
+		code = fold("invalid_grant") // Atlassian says unauthorized_client of such a token, and Zoom invalid_request
 	}
 	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
 	e := a.sorted(about, code, shown, now)
@@ -150,8 +150,7 @@ func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error
 		return fail(protocol.CodeConfig, ourClient.refused+" ("+shown+")").saying(code)
 	case speaks:
 		e := fail(about.code, about.refused+" ("+shown+")").saying(code)
-		narrow := cmp.Or(a.narrower(), code)
-		e.Dead = dead[narrow] || blamesToken(narrow)
+		e.Dead = blamesToken(cmp.Or(a.narrower(), code))
 		return e
 	}
 	e := &Error{code: code, RetryAfter: retryAfter(a.header.Get("Retry-After"), now)}
@@ -184,7 +183,8 @@ func (a *answer) final() bool {
 func (a *answer) page() bool {
 	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	body := bytes.TrimSpace(a.body)
-	return len(body) > 0 && (body[0] == '<' || kind == "text/html" && body[0] != '{' && body[0] != '[')
+	labelled := kind == "text/html" && !a.ok() // a success of a few words often is
+	return len(body) > 0 && (body[0] == '<' || labelled && body[0] != '{' && body[0] != '[')
 }
 
 // unreadable is the error of a success whose body can't be read.
