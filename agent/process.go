@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -21,7 +23,8 @@ import (
 const lastResort = 30 * time.Minute
 
 // Process runs each job in a short-lived process of the running binary: `ccagent worker`, the job on its standard input and
-// its reports on its standard output. The process has a session of its own, so that it outlives an agent that is killed.
+// its reports on its standard output, which are one socket. The process has a session of its own, so that it outlives an agent
+// that is killed.
 type Process struct {
 	// Args are the arguments that make this binary a worker.
 	Args []string
@@ -57,28 +60,28 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 		Path: self, Args: append([]string{"ccagent"}, p.Args...), // the name that ps shows
 		Env: p.Env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	in, err := cmd.StdinPipe()
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return job.Report{}, workerError(err)
 	}
-	out, err := cmd.StdoutPipe()
+	defer ours.Close()
+	cmd.Stdin, cmd.Stdout = theirs, theirs
+	err = cmd.Start()
+	theirs.Close()
 	if err != nil {
-		return job.Report{}, workerError(err)
-	}
-	if err := cmd.Start(); err != nil {
 		return job.Report{}, workerError(err)
 	}
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
-		job.WriteJob(in, j) // a worker that does not read it ends without a word, which is noticed below
-		in.Close()
+		job.WriteJob(ours, j) // a worker that does not read it ends without a word, which is noticed below
+		endOfInput(ours)
 	}()
 	// The kill switch is disarmed for good by the first report after which a rotated record may exist in the worker alone.
 	kill := time.AfterFunc(lastResort, func() { cmd.Process.Kill() })
-	report, err := reports(out, kill, handOver)
+	report, err := reports(ours, kill, handOver)
 	kill.Stop()
-	io.Copy(io.Discard, out)
+	io.Copy(io.Discard, ours)
 	waited := cmd.Wait()
 	<-sent
 	if err != nil {
@@ -88,6 +91,30 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 		return job.Report{}, workerError(err)
 	}
 	return report, nil
+}
+
+// socketPair is what a job and its reports go over. A pipe would not do: until the worker has hardened itself, another program of
+// the user can open the worker's end of it by /proc/PID/fd and read the job. A socket can't be opened that way.
+func socketPair() (ours, theirs *os.File, err error) {
+	syscall.ForkLock.RLock() // nobody starts a program before both are closed to it
+	defer syscall.ForkLock.RUnlock()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	unix.CloseOnExec(fds[0])
+	unix.CloseOnExec(fds[1])
+	if err := unix.SetNonblock(fds[0], true); err != nil { // or each job would cost the agent a thread
+		return nil, nil, errors.Join(err, unix.Close(fds[0]), unix.Close(fds[1]))
+	}
+	return os.NewFile(uintptr(fds[0]), "worker"), os.NewFile(uintptr(fds[1]), "agent"), nil
+}
+
+// endOfInput says to the other end of a socket that nothing more comes. Where that fails, that end is gone.
+func endOfInput(socket *os.File) {
+	if raw, err := socket.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { unix.Shutdown(int(fd), unix.SHUT_WR) })
+	}
 }
 
 func reports(out io.Reader, kill *time.Timer, handOver func(job.Result)) (job.Report, error) {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -45,6 +46,19 @@ func work() int {
 			}, " ")
 		case "refused":
 			r.Kind, r.Err = job.Done, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "revoked", Hint: "sign in"}
+		case "ended": // nothing comes after the job
+			if n, err := os.Stdin.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+				return 4
+			}
+			continue
+		case "alone": // nobody can open its end by its name below /proc
+			for _, name := range []string{"/proc/self/fd/0", "/proc/self/fd/1"} {
+				if f, err := os.OpenFile(name, os.O_RDWR, 0); err == nil {
+					f.Close()
+					return 5
+				}
+			}
+			continue
 		case "garbage":
 			os.Stdout.WriteString("\x00\x00\x00\x02\x01\x63")
 			continue
@@ -72,6 +86,7 @@ func TestProcess(t *testing.T) {
 	}{
 		{"hello asking handover done", nil, "", 1},
 		{"hello done", nil, "", 0},
+		{"hello ended alone done", nil, "", 0},
 		{"refused", protocol.ErrLoginRequired, "revoked", 0},
 		{"hello refused", protocol.ErrLoginRequired, "revoked", 0},
 		{"handover done", protocol.ErrUnavailable, "greet", 0},
