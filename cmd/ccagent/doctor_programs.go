@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,67 +26,110 @@ func checkPrograms() []finding {
 	}
 	var found []finding
 	for _, path := range paths {
-		if path, err := filepath.EvalSymlinks(path); err == nil {
-			found = append(found, judgeProgram(path, os.Geteuid(), runtime.GOOS == "linux" && !yama()))
-		}
+		found = append(found, judgeProgram(path, os.Geteuid(), thisKernel()))
 	}
 	return found
 }
 
-// yama reports whether the kernel lets a process look into the memory of those below it alone (Yama, ptrace_scope from 1 on).
-func yama() bool {
-	scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
-	return err == nil && strings.TrimSpace(string(scope)) != "0"
+// kernel is what keeps a person's other programs out of the memory of a program that has not closed it yet.
+type kernel struct {
+	apart  bool   // no program may look into those that it has not started (Yama, ptrace_scope from 1 on)
+	closes bool   // it starts a program that its user may run and not read with its memory closed
+	mend   string // what makes it close them; "" where nothing does
 }
 
-// judgeProgram judges the program at path, in which there is no link. ptrace says whether the programs of one user may look into
-// each other's memory before that is closed.
-func judgeProgram(path string, user int, ptrace bool) finding {
-	problem := func(state, mend, format string, args ...any) finding {
-		what := fmt.Sprintf(format, args...) + ": another program could be put in the place of " + path
-		return finding{"programs", state, what, mend}
+func thisKernel() kernel {
+	if runtime.GOOS != "linux" {
+		return kernel{}
+	}
+	setting := func(name string) string {
+		value, _ := os.ReadFile("/proc/sys/" + name)
+		return strings.TrimSpace(string(value))
+	}
+	scope := setting("kernel/yama/ptrace_scope")
+	k := kernel{apart: scope != "" && scope != "0", closes: true}
+	if setting("fs/suid_dumpable") == "1" { // for debugging: it opens what is closed otherwise
+		k.closes, k.mend = false, "sudo sysctl fs.suid_dumpable=0"
+	}
+	return k
+}
+
+// judgeProgram judges the program that path leads to.
+func judgeProgram(path string, user int, k kernel) finding {
+	program, err1 := filepath.EvalSymlinks(path)
+	folder, err2 := filepath.EvalSymlinks(filepath.Dir(path)) // of a link, where there is one
+	if err := errors.Join(err1, err2); err != nil {
+		return finding{"programs", "fail", err.Error(), bothAnew}
 	}
 	rootAlone := true // may put another in its place
-	for name := path; ; name = filepath.Dir(name) {
+	for _, name := range append(andAbove(program), andAbove(folder)...) {
 		info, err := os.Stat(name)
 		if err != nil {
 			return finding{"programs", "fail", err.Error(), bothAnew}
 		}
 		owner, known := ownerOf(info)
-		mode := info.Mode()
-		near := name == path || name == filepath.Dir(path)
-		switch {
-		case known && owner != 0 && int(owner) != user:
-			return problem("fail", bothAnew, "%s belongs to user %d", name, owner)
-		case mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0:
-			mend := "chmod go-w " + protocol.ShellWord(name)
-			return problem("fail", mend, "%s may be written by everybody (mode %04o)", name, mode.Perm())
-		case mode.Perm()&0o020 != 0 && near:
-			mend := "chmod g-w " + protocol.ShellWord(name)
-			return problem("warn", mend, "%s may be written by its group (mode %04o)", name, mode.Perm())
+		if f := judgeWriters(name, info.Mode(), owner, user); known && f.State != "" {
+			f.What += ": another program could be put in the place of " + path
+			return f
 		}
 		rootAlone = rootAlone && known && owner == 0
-		if name == filepath.Dir(name) {
-			break
-		}
 	}
+	path = program
 	const (
 		open = "look into its memory in the first milliseconds of a run"
 		shut = "the kernel keeps your other programs out of its memory (yama)"
 	)
+	state := "warn"
+	if !k.closes && k.mend == "" {
+		state = "ok" // nobody can do better there
+	}
 	switch {
 	case user == 0:
 		return finding{"programs", "ok", path, ""}
-	case rootAlone && unix.Access(path, unix.R_OK) != nil:
-		return finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is never open", ""}
-	case rootAlone && ptrace:
+	case rootAlone && k.apart:
+		return finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
+	case k.apart:
+		return finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
+	case !rootAlone:
+		mend := "install the package, or for the whole machine: sudo make install"
+		return finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, mend}
+	case !k.closes:
+		return finding{"programs", state, path + " belongs to root, but any program of yours can " + open, k.mend}
+	case unix.Access(path, unix.R_OK) == nil:
 		what := path + " may be read: any program of yours can " + open
 		return finding{"programs", "warn", what, "sudo chmod 0711 " + protocol.ShellWord(path)}
-	case rootAlone:
-		return finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
-	case ptrace:
-		return finding{"programs", "warn", path + " is yours: any program of yours can put another in its place, or " + open,
-			"install the package, or for the whole machine: sudo make install"}
 	}
-	return finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
+	return finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is closed from the start", ""}
+}
+
+// andAbove are a path and all folders above it.
+func andAbove(path string) []string {
+	names := []string{path}
+	for up := filepath.Dir(path); up != path; path, up = up, filepath.Dir(up) {
+		names = append(names, up)
+	}
+	return names
+}
+
+// judgeWriters says who else than root and the user may write a program or a folder above it; it says nothing where nobody may.
+func judgeWriters(name string, mode fs.FileMode, owner uint32, user int) finding {
+	if owner != 0 && int(owner) != user {
+		return finding{"programs", "fail", fmt.Sprintf("%s belongs to user %d", name, owner), bothAnew}
+	}
+	if mode.IsDir() && mode&fs.ModeSticky != 0 { // who may write such a folder replaces nothing of others in it
+		return finding{}
+	}
+	sudo := ""
+	if int(owner) != user {
+		sudo = "sudo "
+	}
+	switch {
+	case mode.Perm()&0o002 != 0:
+		what := fmt.Sprintf("%s may be written by everybody (mode %04o)", name, mode.Perm())
+		return finding{"programs", "fail", what, sudo + "chmod go-w " + protocol.ShellWord(name)}
+	case mode.Perm()&0o020 != 0:
+		what := fmt.Sprintf("%s may be written by its group (mode %04o)", name, mode.Perm())
+		return finding{"programs", "warn", what, sudo + "chmod g-w " + protocol.ShellWord(name)}
+	}
+	return finding{}
 }

@@ -174,45 +174,83 @@ func TestShownEnvironment(t *testing.T) {
 	}
 }
 
-// TestDoctorJudgesPrograms: where a program lies decides who can replace it, and who can look into it while it starts.
+// TestDoctorJudgesPrograms: where a program lies, and the kernel, decide who can replace it and who can look into it while it
+// starts.
 func TestDoctorJudgesPrograms(t *testing.T) {
 	t.Parallel()
 	user, whose := os.Geteuid(), "is yours"
 	if user == 0 {
 		user, whose = 1000, "root" // who is told of what root has installed
 	}
+	linux, apart := kernel{closes: true}, kernel{closes: true, apart: true}
 	for _, tc := range []struct {
 		name            string
 		folder, program os.FileMode
 		user            int
-		ptrace          bool
+		kernel          kernel
 		state           string
 		says            []string
 	}{
-		{"with yama", 0o755, 0o755, user, false, "ok", []string{whose, "yama"}},
-		{"without", 0o755, 0o755, user, true, "warn", []string{"first milliseconds"}},
-		{"a folder for all", 0o777, 0o755, user, false, "fail", []string{"/bin may be written by everybody", "chmod go-w "}},
-		{"a folder for a group", 0o775, 0o755, user, false, "warn", []string{"/bin may be written by its group", "chmod g-w "}},
-		{"a program for all", 0o755, 0o757, user, false, "fail", []string{"/bin/ccagent may be written by everybody"}},
-		{"a program for a group", 0o755, 0o775, user, false, "warn", []string{"/bin/ccagent may be written by its group"}},
-		{"somebody else's", 0o755, 0o755, user + 1, false, "fail", []string{" belongs to user"}},
+		{"with yama", 0o755, 0o755, user, apart, "ok", []string{whose, "yama"}},
+		{"without", 0o755, 0o755, user, linux, "warn", []string{"first milliseconds"}},
+		{"without either", 0o755, 0o711, user, kernel{}, "ok", []string{whose, "first milliseconds"}},
+		{"an open kernel", 0o755, 0o711, user, kernel{mend: "close it"}, "warn", []string{whose, "first milliseconds"}},
+		{"an open kernel with yama", 0o755, 0o711, user, kernel{apart: true, mend: "close it"}, "ok", []string{whose, "yama"}},
+		{"a folder for all", 0o777, 0o755, user, linux, "fail", []string{"/bin may be written by everybody", "chmod go-w "}},
+		{"a folder for a group", 0o775, 0o755, user, linux, "warn", []string{"/bin may be written by its group", "chmod g-w "}},
+		{"a folder in which nobody replaces", 0o777 | os.ModeSticky, 0o755, user, apart, "ok", []string{whose}},
+		{"a program for all", 0o755, 0o757, user, linux, "fail", []string{"/bin/ccagent may be written by everybody"}},
+		{"a sticky program", 0o755, 0o757 | os.ModeSticky, user, linux, "fail", []string{"/bin/ccagent may be written by"}},
+		{"a program for a group", 0o755, 0o775, user, linux, "warn", []string{"/bin/ccagent may be written by its group"}},
+		{"somebody else's", 0o755, 0o755, user + 1, linux, "fail", []string{" belongs to user"}},
 	} {
-		folder := filepath.Join(t.TempDir(), "bin")
+		above := filepath.Join(t.TempDir(), "above")
+		folder := filepath.Join(above, "bin")
 		path := filepath.Join(folder, "ccagent")
-		if err := errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(path, nil, 0o700), os.Chmod(path, tc.program), os.Chmod(folder, tc.folder)); err != nil {
+		err := errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(path, nil, 0o700),
+			os.Chmod(path, tc.program), os.Chmod(folder, tc.folder))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if tc.user != user {
 			os.Chown(path, user, -1) // where root runs this test; else it is so already
 		}
-		f := judgeProgram(path, tc.user, tc.ptrace)
-		if f.State != tc.state {
-			t.Errorf("%s: %+v, want %s", tc.name, f, tc.state)
-		}
-		for _, text := range tc.says {
-			if !strings.Contains(f.What+f.Mend, text) {
-				t.Errorf("%s: %+v says nothing of %q", tc.name, f, text)
+		check := func(path, state string, says []string) {
+			t.Helper()
+			f := judgeProgram(path, tc.user, tc.kernel)
+			if f.State != state {
+				t.Errorf("%s: %+v, want %s", tc.name, f, state)
 			}
+			for _, text := range says {
+				if !strings.Contains(f.What+f.Mend, text) {
+					t.Errorf("%s: %+v says nothing of %q", tc.name, f, text)
+				}
+			}
+		}
+		check(path, tc.state, tc.says)
+		if tc.state != "ok" {
+			continue
+		}
+		// A link to it can be replaced by who may write the link's folder, and its folder by who may write the one above.
+		links := filepath.Join(t.TempDir(), "links")
+		link := filepath.Join(links, "ccagent")
+		if err := errors.Join(os.Mkdir(links, 0o700), os.Symlink(path, link)); err != nil {
+			t.Fatal(err)
+		}
+		check(link, "ok", tc.says)
+		os.Chmod(links, 0o777)
+		check(link, "fail", []string{"/links may be written by everybody", "in the place of " + link})
+		os.Chmod(above, 0o775)
+		check(path, "warn", []string{"/above may be written by its group"})
+	}
+}
+
+// TestDoctorSaysWhoHasToMend: what is root's is mended by root.
+func TestDoctorSaysWhoHasToMend(t *testing.T) {
+	t.Parallel()
+	for owner, want := range map[uint32]string{0: "sudo chmod go-w /opt/bin", 1000: "chmod go-w /opt/bin"} {
+		if f := judgeWriters("/opt/bin", os.ModeDir|0o777, owner, 1000); f.State != "fail" || f.Mend != want {
+			t.Errorf("of user %d: %+v, want %q", owner, f, want)
 		}
 	}
 }

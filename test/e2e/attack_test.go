@@ -177,7 +177,8 @@ func ptraceScope() string {
 	return strings.TrimSpace(string(scope))
 }
 
-// TestStartIsClosed: the kernel starts a program that its user may run and not read with its memory closed to that user.
+// TestStartIsClosed: the kernel starts a program that its user may run and not read with its memory closed to that user, and
+// doctor says so.
 func TestStartIsClosed(t *testing.T) {
 	needRoot(t)
 	if scope := ptraceScope(); scope > "1" {
@@ -193,6 +194,15 @@ func TestStartIsClosed(t *testing.T) {
 			if opened := r.exit == 0; opened != opens || !opened && !strings.Contains(r.stdout, syscall.EACCES.Error()) {
 				t.Errorf("%s, mode %04o: opened: %v, want %v; it says %q", name, mode, opened, opens, r.stdout)
 			}
+		}
+		if ptraceScope() != "0" {
+			continue // doctor speaks of that
+		}
+		h := newHome(t)
+		h.giveTo(nobodyElse())
+		says := map[bool]string{true: " may be read", false: " its memory is closed from the start"}[opens]
+		if r := h.run(filepath.Join(programs, "ccagent"), "doctor"); strings.Count(r.stdout, says) != 2 {
+			t.Errorf("mode %04o: doctor does not say of both that %q:\n%s", mode, says, r.stdout)
 		}
 	}
 }
