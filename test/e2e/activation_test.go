@@ -111,19 +111,15 @@ func TestIdleExitLosesNoConnection(t *testing.T) {
 func TestIdleAgentStaysWhileItHoldsWhatNoStoreHas(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
-	fs := mountStore(t, h)
-	h.signIn(provider.Issue())
 	a := h.serve("--idle-timeout", "1s")
 	h.token()
-	fs.readOnly()
-	h.ccagent("refresh")
-	token := h.token()
+	token := h.renewUnsaved(provider)
 	select {
 	case <-a.done:
 		t.Fatalf("the agent ended and took an unsaved record with it")
 	case <-time.After(3 * time.Second): // three time-outs
 	}
-	fs.writable()
+	h.open()
 	<-a.done // once it is saved nothing holds it any more
 	if s := readStored(t, h.credentialsFile()); s.AccessToken != token {
 		t.Errorf("stored %s, want %s", s.AccessToken, token)

@@ -113,18 +113,15 @@ func TestDoctorAgent(t *testing.T) {
 func TestDoctorUnsaved(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
-	fs := mountStore(t, h)
-	h.signIn(provider.Issue())
 	h.serve()
 	h.token()
-	fs.readOnly()
-	h.ccagent("refresh").must(t)
+	h.renewUnsaved(provider)
 	wait(t, "the save to fail", func() bool { return h.profile("claude").State == "unsaved" })
 	finds(t, h.ccagent("doctor"), "warn", "profile claude", "unsaved: ")
 	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "could not be saved yet") {
 		t.Errorf("the helper says nothing of it: %+v", r)
 	}
-	fs.writable()
+	h.open()
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
