@@ -318,6 +318,33 @@ func TestPermanentFailureEndsWhenTheRecordIsRewritten(t *testing.T) {
 	}
 }
 
+// unread is a Runner whose jobs fail. Nobody knows in which state they have read the record's file: it is written in the course of each.
+type unread struct {
+	path string
+	jobs int
+}
+
+func (u *unread) Run(context.Context, job.Job, func(job.Result)) (job.Report, error) {
+	u.jobs++
+	if err := os.WriteFile(u.path, []byte("fake"), 0o600); err != nil {
+		return job.Report{}, err
+	}
+	return job.Report{
+		Kind: job.Done, Result: job.Result{Store: "file", Location: u.path, Watch: []string{u.path}},
+		Err: &protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider can't answer now"},
+	}, nil
+}
+
+// The failure of the first job for a profile is one request at the provider, whatever is known of the files.
+func TestFirstFailureAsksOnce(t *testing.T) {
+	u := &unread{path: filepath.Join(t.TempDir(), "record")}
+	a := start(t, &provider{}, func(o *Options) { o.Runner = u })
+	refused(t, a, protocol.TokenRequest{}, protocol.ErrUnavailable)
+	if u.jobs != 1 {
+		t.Errorf("%d jobs for one request", u.jobs)
+	}
+}
+
 // A look at the files is no renewal, which status tells apart.
 func TestStateWhileLooking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -74,9 +74,12 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		if !bytes.Equal(f.job.Settings, e.profile.Load().Settings) {
 			continue // it began by other settings, which may name another store or sign-in
 		}
-		failed := f.err != nil && !f.renewed
-		if looks++; looks == 1 && (f.look || failed && e.sight.Load().changed()) {
-			continue // it may have read what was written since then, or not
+		// A job that failed may have read what was written since then, or not. Where nobody knows what the files were like, as after the
+		// first job, its failure counts: to ask the provider again at once would be to hammer it.
+		sight := e.sight.Load()
+		overtaken := f.err != nil && !f.renewed && !sight.unsure() && sight.changed()
+		if looks++; looks == 1 && (f.look || overtaken) {
+			continue
 		}
 		now := e.agent.now()
 		switch {
