@@ -169,16 +169,8 @@ func (s *signIn) refused(uid int) {
 
 // acknowledge asks whether the account is the person's. It could be that of somebody who brought his own code.
 func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
-	who := reply.Identity
-	if who.Email == "" && who.Name == "" && s.client.ProfileURL != "" {
-		asking, cancel := context.WithTimeout(ctx, probeTime)
-		defer cancel()
-		asked, err := s.client.Identify(asking, reply.AccessToken)
-		if err == nil && (who.Account == "" || asked.Account == who.Account) { // else it is not of whom the ID token names
-			who = asked
-		}
-	}
 	account := "an account that the provider does not name"
+	who := s.who(ctx, reply)
 	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
 		account = sanitize(name)
 	}
@@ -188,6 +180,21 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	}
 	return &protocol.Error{Code: protocol.CodeCallback, Message: "the sign-in is not kept: it is for " + account,
 		Hint: "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name)}
+}
+
+// who is whose sign-in a reply is of. What the user profile says of another account than the ID token's does not count.
+func (s *signIn) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
+	named := reply.Identity
+	if named.Email != "" || named.Name != "" || s.client.ProfileURL == "" {
+		return named
+	}
+	asking, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	asked, err := s.client.Identify(asking, reply.AccessToken)
+	if err != nil || named.Account != "" && asked.Account != named.Account {
+		return named
+	}
+	return asked
 }
 
 func noWay() error {

@@ -20,7 +20,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // The commands of scripts that sign in:
@@ -378,6 +380,22 @@ func TestUTF8Locale(t *testing.T) {
 		got := utf8Locale(func(name string) string { return map[string]string{"LC_ALL": test.all, "LANG": test.lang}[name] })
 		if got != test.want {
 			t.Errorf("LC_ALL=%q LANG=%q: %v", test.all, test.lang, got)
+		}
+	}
+}
+
+// Who is asked to confirm a sign-in is shown nobody else's name for it.
+func TestWhoSignedIn(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`{"sub":"alice-1","email":"alice@example.com"}`))
+	}))
+	defer server.Close()
+	s := &signIn{client: &oauth.Client{ProfileURL: server.URL}}
+	for account, want := range map[string]string{"": "alice@example.com", "alice-1": "alice@example.com", "bob-1": ""} {
+		reply := oauth.Reply{AccessToken: protocol.NewSecret("fake-access-1"), Identity: protocol.Identity{Account: account}}
+		if got := s.who(t.Context(), reply); got.Email != want {
+			t.Errorf("the ID token names %q: %+v", account, got)
 		}
 	}
 }
