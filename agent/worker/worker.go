@@ -204,7 +204,7 @@ func (e *errand) explain(err error) *protocol.Error {
 		case "static":
 			out.Hint = "store its key: ccagent add " + e.job.Profile + " --provider static --force"
 		}
-		if _, local := asked(err); !local && !dead(err) && out.Code == protocol.CodeLoginRequired {
+		if _, local := asked(err); !local && (!dead(err) || e.asksAgain()) && out.Code == protocol.CodeLoginRequired {
 			out.Hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + e.job.Profile
 		}
 	}
@@ -238,6 +238,9 @@ func (e *errand) about(st store.Store) job.Result {
 	}
 	for _, v := range e.views() {
 		r.Watch = append(r.Watch, v.Place().Watch...)
+	}
+	if e.settings.AssertionFile != "" { // a new one ends the refusal of the one before
+		r.Watch = append(r.Watch, e.settings.AssertionFile)
 	}
 	return r
 }
