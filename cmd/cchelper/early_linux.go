@@ -46,7 +46,9 @@ var _, _, _ = ask, &goroutine, &thread // early_linux_*.s use them
 
 // ask is all of it. block is what the kernel puts on the stack of a new process: argc, argv, NULL, environment, NULL.
 func ask(block *uintptr) {
-	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0) // before there is a token to hide; main sees whether that was done
+	if _, _, errno := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0); errno != 0 {
+		return // there is nowhere to hide a token: main says so
+	}
 	if _, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, 1, unix.F_GETFD, 0); errno == unix.EBADF {
 		asked.mute = true
 		return

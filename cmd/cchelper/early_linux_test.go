@@ -20,6 +20,8 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
@@ -129,6 +131,55 @@ func TestEarlyIsEarly(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Where the system does not let it hide its memory, it asks for no token, with the runtime or without.
+func TestEarlyIsHidden(t *testing.T) {
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"})
+	sock := protocoltest.Serve(t, fake)
+	for _, ldflags := range []string{early, ""} {
+		cmd := exec.Command(build(t, ldflags))
+		cmd.Env = []string{"CCAGENT_SOCK=" + sock}
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		var refused error
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and never again unlock: the thread ends with its rules
+			if refused = refuseToHide(); refused == nil {
+				cmd.Run()
+			}
+		}()
+		if <-done; refused != nil {
+			t.Skip("no system call can be refused here: ", refused)
+		}
+		const says = "ccagent: this process's memory can't be hidden from debuggers: operation not permitted\n"
+		if cmd.ProcessState.ExitCode() != 1 || stdout.Len() > 0 || stderr.String() != says || len(fake.Requests()) > 0 {
+			t.Errorf("%q: %q, %q, %v, %d requests", ldflags, &stdout, &stderr, cmd.ProcessState, len(fake.Requests()))
+		}
+	}
+}
+
+// refuseToHide has the kernel refuse prctl(PR_SET_DUMPABLE) to this thread and to what it starts.
+func refuseToHide() error {
+	const number, firstArgument = 0, 16 // where seccomp_data has them (seccomp(2)); the lower half comes first
+	load := func(k uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: k}
+	}
+	skipUnless := func(k uint32, n uint8) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: n}
+	}
+	answer := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
+	rules := []unix.SockFilter{
+		load(number), skipUnless(unix.SYS_PRCTL, 3), load(firstArgument), skipUnless(unix.PR_SET_DUMPABLE, 1),
+		answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)), answer(unix.SECCOMP_RET_ALLOW),
+	}
+	program := unix.SockFprog{Len: uint16(len(rules)), Filter: &rules[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
 
 // Standard streams that are closed are not mistaken for the connection, nor the other way round.
