@@ -108,10 +108,7 @@ func (a *Agent) clock() {
 func (a *Agent) rest(busy bool) (next time.Time) {
 	last := max(a.active.Load(), a.landed.Load())
 	now := a.now() // not before last, unless the clock was set
-	if a.opts.Rest == nil || !busy && last == a.rested {
-		return time.Time{}
-	}
-	if busy {
+	if a.opts.Rest == nil || busy || last == a.rested {
 		return time.Time{}
 	}
 	if due := time.UnixMilli(last).Add(lull); now.Before(due) && due.Sub(now) <= lull {
