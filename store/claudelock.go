@@ -88,6 +88,9 @@ func clockBeside(path string) time.Time {
 
 // take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he is.
 func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) error {
+	if err := changeable(filepath.Dir(l.path)); err != nil {
+		return &lockError{err, true}
+	}
 	err := poll(ctx, p.first, p.last, func() (bool, error) {
 		err := os.Mkdir(l.path, 0o700)
 		if err == nil {
@@ -97,20 +100,18 @@ func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) er
 		if !errors.Is(err, fs.ErrExist) {
 			return false, err
 		}
-		held, err := os.OpenFile(l.path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		held, info, err := lookAt(l.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		defer held.Close()
-		info, err := held.Stat()
-		if err != nil {
-			return false, err
+		if held != nil {
+			defer held.Close()
 		}
 		l.observe(info)
-		if dead != nil && dead(held) || l.abandoned() {
+		if dead != nil && held != nil && dead(held) || l.abandoned() {
 			return false, takeAway(l.path, info)
 		}
 		return false, nil
@@ -122,6 +123,24 @@ func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) er
 		return busy(l.path, "Claude Code")
 	}
 	return &lockError{storageError("locking", l.path, err), unwritable(err)}
+}
+
+// lookAt opens the directory of a holder, so that its inode number can't be given to another while it is judged. Another user's (of
+// somebody who has run Claude Code as root) may be closed to us: then held is nil, and what there is to see from outside is judged.
+func lookAt(path string) (held *os.File, info os.FileInfo, err error) {
+	held, err = os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		info, err = os.Lstat(path)
+		return nil, info, err
+	case err != nil:
+		return nil, nil, err
+	}
+	if info, err = held.Stat(); err != nil {
+		held.Close()
+		return nil, nil, err
+	}
+	return held, info, nil
 }
 
 // lockError is a lock directory that can't be made.

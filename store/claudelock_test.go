@@ -374,6 +374,42 @@ func TestLostLock(t *testing.T) {
 	}
 }
 
+// A lock that is closed to us, as another user's may be, is judged from outside: one that is touched has a living holder, and one that
+// nobody touches is abandoned.
+func TestLockOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("nothing is closed to root")
+	}
+	dir, _ := claudeDir(t, shared)
+	s := NewClaudeCode(dir)
+	s.pace = quick
+	_, v := mustLoad(t, s)
+	for _, path := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock", s.writeLock()} {
+		check(t, os.Mkdir(path, 0))
+		renew := func(wait time.Duration) error {
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			defer cancel()
+			l, err := s.Lock(ctx)
+			if err != nil {
+				return err
+			}
+			defer l.Release()
+			_, err = s.Save(ctx, newRecord(), v)
+			return err
+		}
+		if err := renew(150 * time.Millisecond); !errors.Is(err, protocol.ErrUnavailable) {
+			t.Errorf("%s: renewed under another's lock: %v", path, err)
+		}
+		old := time.Now().Add(-2 * time.Minute)
+		check(t, os.Chtimes(path, old, old))
+		check(t, renew(time.Minute))
+		if left := append(names(t, dir, ".credentials.json", ".ccagent.lock"), names(t, filepath.Dir(dir), ".claude")...); left != nil {
+			t.Errorf("%s: left behind: %v", path, left)
+		}
+	}
+}
+
 func TestTakeAwayPutsBackALivingLock(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "lock")

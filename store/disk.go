@@ -189,7 +189,7 @@ func storageError(doing, path string, err error) error {
 		e.Hint = "the file system is mounted read-only: mount it so that it may be written"
 	case errors.Is(err, fs.ErrPermission):
 		e.Hint = "the file and its folder must belong to you"
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ELOOP):
 		e.Hint = "move away what is in the way"
 	}
 	return e

@@ -58,49 +58,56 @@ func prepareFile(path string, size int) (*draft, error) {
 
 // makeDraft makes the draft of the file at path, size bytes long; 0 where it is about to be written anyway. name is what the temporary file
 // is called after.
-func makeDraft(path, name string, size int) (d *draft, err error) {
+func makeDraft(path, name string, size int) (*draft, error) {
 	if err := replaceable(path); err != nil {
 		return nil, writeError(path, err)
 	}
-	dir := filepath.Dir(path)
-	f, err := os.OpenFile(filepath.Join(dir, "."+name+tempMark+rand.Text()+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+name+tempMark+rand.Text()+".tmp"),
+		os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, writeError(path, err)
 	}
-	d = &draft{path: path, temp: f}
-	defer func() {
-		if err != nil {
-			d.discard()
-			err = writeError(path, err)
-		}
-	}()
-	if err := f.Chmod(0o600); err != nil { // a umask may have taken more away
-		return nil, err
+	d := &draft{path: path, temp: f}
+	if err = d.own(); err == nil && size > 0 {
+		err = d.fit(size)
 	}
-	if info, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		giveToOwner(f, dir)
+	if err != nil {
+		d.discard()
+		return nil, writeError(path, err)
+	}
+	return d, nil
+}
+
+// own gives the temporary file the mode and the owner of the file that it is the draft of.
+func (d *draft) own() error {
+	if err := d.temp.Chmod(0o600); err != nil { // a umask may have taken more away
+		return err
+	}
+	info, err := os.Lstat(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		giveToOwner(d.temp, filepath.Dir(d.path))
 	} else if err == nil && os.Geteuid() == 0 {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			if err := f.Chown(int(st.Uid), int(st.Gid)); err != nil {
-				return nil, err
-			}
+			return d.temp.Chown(int(st.Uid), int(st.Gid))
 		}
 	}
-	if size == 0 {
-		return d, nil
-	}
-	if isMount(path) {
+	return nil
+}
+
+// fit makes the temporary file long enough for a content of size bytes.
+func (d *draft) fit(size int) error {
+	if isMount(d.path) {
 		// The temporary file becomes the spill, which holds the old content too.
-		old, err := readyInPlace(path, size)
+		old, err := readyInPlace(d.path, size)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		size += old + len(spillHead(old, size))
 	}
-	if _, err := f.Write(make([]byte, size)); err != nil {
-		return nil, err
+	if _, err := d.temp.Write(make([]byte, size)); err != nil {
+		return err
 	}
-	return d, f.Sync()
+	return d.temp.Sync()
 }
 
 // write makes data the content of the file, for good. A draft is written once.
@@ -196,6 +203,9 @@ func replaceable(path string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil && !errors.Is(err, unix.ENOENT) {
 		return storageError("writing", path, err)
 	}
+	if err := changeable(dir); err != nil {
+		return err
+	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -203,10 +213,26 @@ func replaceable(path string) error {
 	case err != nil:
 		return err
 	case isFixed(path, info):
-		return &protocol.Error{Code: protocol.CodeStorage, Message: path + " is marked so that nobody can change it",
-			Hint: "take the mark away: " + unfix + " " + path}
+		return fixed(path)
 	case isMount(path):
 		return writableInPlace(path, info)
 	}
+	if folder, err := os.Stat(dir); err == nil && folder.Mode()&fs.ModeSticky != 0 && !isOurs(folder) && !isOurs(info) {
+		return &protocol.Error{Code: protocol.CodeStorage, Message: path + " is another user's, in a folder where only its owner may replace it",
+			Hint: "the file or its folder must belong to you"}
+	}
 	return nil
+}
+
+// changeable fails if the folder is marked so that what is made in it can't be removed or renamed, or that nothing can be made in it.
+func changeable(dir string) error {
+	if info, err := os.Stat(dir); err == nil && isFixed(dir+"/.", info) { // the folder, and not a link to it
+		return fixed(dir)
+	}
+	return nil
+}
+
+func fixed(path string) error {
+	return &protocol.Error{Code: protocol.CodeStorage, Message: path + " is marked so that nobody can change it",
+		Hint: "take the mark away: " + unfix + " " + protocol.ShellLine(path)}
 }

@@ -19,12 +19,17 @@ import (
 
 // flock is our own lock of a record: flock(2) on a file beside it that is never deleted, because a lock on a deleted file
 // locks nothing. The kernel drops it with its process. It is the first lock taken and the last released.
-type flock struct{ f *os.File }
+type flock struct {
+	f        *os.File
+	readOnly error // why nothing can be written to the file; nil: it can
+}
 
 // lockFile takes the flock on path, waiting as long as ctx allows.
 func lockFile(ctx context.Context, path string) (*flock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	var readOnly error
 	if err != nil && unwritable(err) {
+		readOnly = err
 		// flock needs no write access. Where the file is not there either, the folder itself is locked instead.
 		if f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err != nil {
 			f, err = os.Open(filepath.Dir(path))
@@ -51,7 +56,7 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 		f.Close()
 		return nil, err
 	}
-	return &flock{f}, nil
+	return &flock{f, readOnly}, nil
 }
 
 // giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. A file with a
@@ -68,6 +73,18 @@ func giveToOwner(f *os.File, dir string) {
 }
 
 func (l *flock) release() error { return l.f.Close() }
+
+// lockable fails where a look is enough to see that something else has the name of a lock file.
+func lockable(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return storageError("locking", path, unix.EISDIR)
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		return storageError("locking", path, unix.ELOOP)
+	}
+	return nil
+}
 
 // note is what the claude-code store remembers of a record that Claude Code's file has no room for. It is kept in our lock
 // file: it is written under that lock, and one file less is left in a folder that is not ours.
@@ -95,6 +112,9 @@ func readNote(path string) (n note) {
 
 // writeNote replaces the note in the locked file, in place: a rename would put another file under the lock's name.
 func (l *flock) writeNote(n note) error {
+	if l.readOnly != nil {
+		return l.readOnly
+	}
 	b := append(splice.Encode(n), '\n')
 	if _, err := l.f.WriteAt(b, 0); err != nil {
 		return err

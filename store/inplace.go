@@ -66,14 +66,14 @@ func unfinished(path string, content []byte) []byte {
 	return content
 }
 
-// halfWritten reports whether content is old, or what a write of next over it may have left: byte by byte the one or the other, or
-// nothing yet where there was none before. Anything else was written by somebody else since.
+// halfWritten reports whether content is old, or what a write of next over it may have left, or the writing back of old where that failed:
+// byte by byte the one or the other, or nothing yet where there was none before. Anything else was written by somebody else since.
 func halfWritten(content, old, next []byte) bool {
 	if len(content) < min(len(old), len(next)) || len(content) > max(len(old), len(next)) {
 		return false
 	}
 	for i, c := range content {
-		wasThere := i < len(old) && c == old[i] || i >= len(old) && c == 0
+		wasThere := i < len(old) && c == old[i] || i >= len(old) && (c == 0 || c == filler)
 		willBe := i < len(next) && c == next[i] || i >= len(next) && c == filler
 		if !wasThere && !willBe {
 			return false

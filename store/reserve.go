@@ -65,18 +65,58 @@ func spillable(stateDir string) bool {
 // Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It locks and
 // changes nothing.
 func Hindrance(st Store) error {
-	if c, ok := st.(*ClaudeCode); ok {
-		refresh, legacy, _ := refreshLocks(c.dir)
-		for _, path := range []string{refresh, legacy, c.writeLock()} {
-			if info, err := os.Lstat(path); err == nil && !info.IsDir() {
-				return storageError("locking", path, unix.ENOTDIR)
-			}
+	if s, ok := st.(interface{ lockable() error }); ok {
+		if err := s.lockable(); err != nil {
+			return err
 		}
 	}
-	if path := fileOf(st); path != "" {
-		return replaceable(path)
+	path := fileOf(st)
+	if path == "" {
+		return nil
+	}
+	if err := replaceable(path); err != nil {
+		return err
+	}
+	if full(filepath.Dir(path)) || full(path) { // another file system's, if it is mounted
+		return storageError("writing", path, unix.ENOSPC)
 	}
 	return nil
+}
+
+// lockable fails where a look is enough to see that one of the locks can't be taken, or that our note can't be written.
+func (s *ClaudeCode) lockable() error {
+	refresh, legacy, _ := refreshLocks(s.dir)
+	for _, path := range []string{refresh, legacy, s.writeLock()} {
+		if info, err := os.Lstat(path); err == nil && !info.IsDir() {
+			return storageError("locking", path, unix.ENOTDIR)
+		}
+	}
+	_, path, err := s.paths()
+	if err != nil {
+		return nil // the job has said so
+	}
+	if err := lockable(path); err != nil {
+		return err
+	}
+	if err := unix.Access(path, unix.W_OK); err != nil && !errors.Is(err, unix.ENOENT) {
+		return storageError("writing", path, err)
+	}
+	return nil
+}
+
+func (s *own) lockable() error { return lockable(s.lockPath) }
+
+// full reports whether the file system that path is on has no room for a draft, as far as it tells.
+func full(path string) bool {
+	var s unix.Statfs_t
+	if unix.Statfs(path, &s) != nil || s.Blocks == 0 { // one without a limit
+		return false
+	}
+	free := uint64(s.Bavail)
+	if os.Geteuid() == 0 {
+		free = s.Bfree
+	}
+	return free*uint64(s.Bsize) < spare || s.Files > 0 && s.Ffree == 0
 }
 
 // fileOf is the file that the record of st is written to, "" where it is none or can't be told.

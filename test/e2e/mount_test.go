@@ -3,8 +3,10 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,6 +38,24 @@ func remountReadOnly(t *testing.T, path string) {
 	if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatalf("remount: %v", err)
 	}
+}
+
+// fill makes a small file system at path, with the sign-in in it and no room left. mend makes some.
+func fill(t *testing.T, h *home, path string) (mend func()) {
+	t.Helper()
+	signIn := h.read(".claude/.credentials.json")
+	if err := errors.Join(os.MkdirAll(path, 0o700), unix.Mount("none", path, "tmpfs", 0, "size=64k,mode=700")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(path, unix.MNT_DETACH) })
+	if err := os.WriteFile(filepath.Join(path, ".credentials.json"), []byte(signIn), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	filler := filepath.Join(path, "filler")
+	if err := os.WriteFile(filler, make([]byte, 64<<10), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("it is not full: %v", err)
+	}
+	return func() { os.Remove(filler) }
 }
 
 // nothingBeside fails if a write has left anything in the folder.
@@ -174,6 +194,35 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 			mountFile(t, h.path(".claude"), h.path(".claude"), true)
 			return func() { unix.Mount("", h.path(".claude"), "", unix.MS_BIND|unix.MS_REMOUNT, "") }
 		}, "read-only"},
+		{"the folder is marked", func(t *testing.T, h *home) func() {
+			if out, err := exec.Command("chattr", "+a", h.path(".claude")).CombinedOutput(); err != nil {
+				t.Skipf("no file is marked here: %s", out)
+			}
+			mend := func() { exec.Command("chattr", "-a", h.path(".claude")).Run() }
+			t.Cleanup(mend)
+			return mend
+		}, "marked"},
+		{"the file is another user's, in a folder like /tmp", func(t *testing.T, h *home) func() {
+			h.giveTo(credential(t, "ccagent-alice"))
+			for path, mode := range map[string]os.FileMode{h.path(".claude"): 0o777 | os.ModeSticky, h.credentialsFile(): 0o666} {
+				if err := errors.Join(os.Chown(path, 0, 0), os.Chmod(path, mode)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return func() { h.giveTo(h.owner) }
+		}, "another user's"},
+		{"the file system is full", func(t *testing.T, h *home) func() {
+			return fill(t, h, h.path(".claude"))
+		}, "no space"},
+		{"the file system that the mounted file comes from is full", func(t *testing.T, h *home) func() {
+			mend := fill(t, h, h.path("host"))
+			mountFile(t, h.path("host/.credentials.json"), h.credentialsFile(), false)
+			return mend
+		}, "no space"},
+		{"our lock file is a folder", func(t *testing.T, h *home) func() {
+			mkdir(t, h.path(".claude/.ccagent.lock"), 0o700)
+			return func() { os.Remove(h.path(".claude/.ccagent.lock")) }
+		}, ".ccagent.lock"},
 		{"a volume of Kubernetes", func(t *testing.T, h *home) func() {
 			h.write(".claude/..2026_01_01/.credentials.json", h.read(".claude/.credentials.json"))
 			os.Remove(h.credentialsFile())
@@ -216,6 +265,14 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 				t.Errorf("doctor does not say it:\n%s", r.stdout)
 			}
 			h.ccagent("refresh").fails(t, 8, test.want)
+			if left, err := filepath.Glob(h.path(".claude/.*.ccagent-*")); err != nil || left != nil {
+				t.Errorf("left %v, %v", left, err)
+			}
+			for _, lock := range []string{".claude/.oauth_refresh.lock", ".claude/.storage-write.lock", ".claude.lock"} {
+				if info, err := os.Lstat(h.path(lock)); err == nil && info.IsDir() {
+					t.Errorf("left %s", lock)
+				}
+			}
 			if token := h.token(); token != first {
 				t.Errorf("token %s, want the old one while it lives", token)
 			}
