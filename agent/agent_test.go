@@ -35,6 +35,7 @@ type provider struct {
 	store   string
 	watch   []string
 	behind  bool // a view can't be written
+	note    string
 
 	n      int
 	expiry time.Time
@@ -70,7 +71,7 @@ func (p *provider) set(f func()) {
 }
 
 func (p *provider) result() job.Result {
-	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind}
+	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind, Note: p.note}
 	if r.Store == "" {
 		r.Store = "file"
 	}
@@ -722,6 +723,38 @@ func TestReload(t *testing.T) {
 		t.Error(err)
 	}
 	refused(t, a, protocol.TokenRequest{Profile: "work"}, protocol.ErrNotFound)
+}
+
+// What was noted under other settings, as of a view that nobody wants any more, is not said of these.
+func TestReloadForgetsNote(t *testing.T) {
+	settings := "{}"
+	p := &provider{note: "the view could not be written"}
+	a := start(t, p, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("claude")
+			c.Profiles[0].Settings = []byte(settings)
+			return c, nil
+		}
+	})
+	note := func() string {
+		t.Helper()
+		s, err := a.Status(t.Context(), protocol.StatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Profiles[0].Note
+	}
+	ask(t, a, protocol.TokenRequest{})
+	if note() != p.note {
+		t.Fatalf("noted: %q", note())
+	}
+	settings = `{"other": true}`
+	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		t.Fatal(err)
+	}
+	if got := note(); got != "" {
+		t.Errorf("of other settings is noted: %q", got)
+	}
 }
 
 func TestHome(t *testing.T) {

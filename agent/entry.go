@@ -109,7 +109,7 @@ func (e *entry) configure(p *Profile) {
 
 // unload forgets what was learned by the settings of old, except a record that is nowhere else. e.mu is held.
 func (e *entry) unload(old *Profile) {
-	e.failure = nil
+	e.failure, e.note = nil, ""
 	if e.record.Empty() {
 		e.drop()
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
