@@ -264,16 +264,21 @@ func dead(err error) bool {
 }
 
 // overtaken looks again after a failure: a program that takes no lock may have written meanwhile. If it has renewed, a refused refresh
-// token was simply an old one.
+// token was simply an old one. What it has written is judged as if it had been there from the start, once in a job.
 func (e *errand) overtaken(ctx context.Context, s state) (outcome, bool) {
-	if s.st == nil || s.unsaved {
+	if s.st == nil || s.unsaved || e.judgedAgain {
 		return outcome{}, false
 	}
 	record, version, err := s.st.Load(ctx)
-	if err != nil || version == s.version || !alive(record) {
+	if err != nil || version == s.version {
 		return outcome{}, false
 	}
-	return e.keep(ctx, state{st: s.st, lock: s.lock, record: record, version: version}), true
+	e.judgedAgain = true
+	now := state{st: s.st, lock: s.lock, record: record, version: version}
+	if alive(record) {
+		return e.keep(ctx, now), true
+	}
+	return e.bring(ctx, now), true
 }
 
 // renewable fails if there is nothing to renew a record with.

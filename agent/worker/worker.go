@@ -66,16 +66,17 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 
 // errand is the job under way.
 type errand struct {
-	job       job.Job
-	settings  Settings
-	agent     pipe
-	notice    string        // a line for the person, besides the result's
-	aside     int           // how many records were set aside for a person to judge
-	copied    string        // where the copy of a broken view is
-	shared    error         // another profile has the sign-in that is in force here
-	adopted   store.Version // what Claude Code had written, and is ours now
-	forgetful error         // why the history could not be told of the record
-	stranger  bool          // the store holds another sign-in than the one whose token was in hand, and it brought no token
+	job         job.Job
+	settings    Settings
+	agent       pipe
+	notice      string        // a line for the person, besides the result's
+	aside       int           // how many records were set aside for a person to judge
+	copied      string        // where the copy of a broken view is
+	shared      error         // another profile has the sign-in that is in force here
+	adopted     store.Version // what Claude Code had written, and is ours now
+	forgetful   error         // why the history could not be told of the record
+	judgedAgain bool          // what another program wrote during the renewal was judged as well
+	stranger    bool          // the store holds another sign-in than the one whose token was in hand, and it brought no token
 }
 
 // outcome is what became of a job: the last report's content, and how to keep what neither store nor provider has.
