@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -163,7 +164,7 @@ func killAll(t *testing.T, variable string) {
 
 func (h *home) processes() []process { return processes(h.t, "HOME="+h.dir) }
 
-// agents are the processes of this home that are agents.
+// agents are the processes of this home that are agents. A worker looks like its agent until it has come to its execve.
 func (h *home) agents() []process {
 	var list []process
 	for _, p := range h.processes() {
@@ -171,5 +172,7 @@ func (h *home) agents() []process {
 			list = append(list, p)
 		}
 	}
-	return list
+	return slices.DeleteFunc(slices.Clone(list), func(p process) bool {
+		return slices.ContainsFunc(list, func(parent process) bool { return parent.pid == p.ppid })
+	})
 }
