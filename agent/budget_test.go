@@ -94,6 +94,22 @@ func TestBudgetKeepsNothingDueFromBeingRenewed(t *testing.T) {
 	})
 }
 
+// TestSpentBudgetHidesNoFailure: who forces a renewal is told what keeps it from coming, not how often that was tried.
+func TestSpentBudgetHidesNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: 8 * time.Hour}
+		a := start(t, p)
+		ask(t, a, protocol.TokenRequest{})
+		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"} })
+		for i := range 2 * budgetBurst {
+			time.Sleep(settled)
+			if _, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); !errors.Is(err, protocol.ErrStorage) {
+				t.Fatalf("request %d: %v", i, err)
+			}
+		}
+	})
+}
+
 // TestMinTTLThatCantBeMet says so, in a word for the person, and gives what there is.
 func TestMinTTLThatCantBeMet(t *testing.T) {
 	for _, test := range []struct {

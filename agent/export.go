@@ -51,7 +51,7 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 			if errors.Is(err, net.ErrClosed) {
 				return err
 			}
-			x.repeats.warn(x.Log, "a connection could not be accepted", 0, "error", err)
+			x.repeats.warn(x.Log, "a connection could not be accepted", nobody, "error", err)
 			select { // out of descriptors, or a peer that is gone already
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():
@@ -67,7 +67,7 @@ func (x *Export) Serve(ctx context.Context, l *net.UnixListener) error {
 			err = guests.add(g)
 		}
 		if err != nil {
-			x.repeats.warn(x.Log, "a peer was refused", peer.UID, "pid", peer.PID, "reason", err)
+			x.repeats.warn(x.Log, "a peer was refused", int64(peer.UID), "pid", peer.PID, "reason", err)
 			nc.Close()
 			continue
 		}
@@ -240,7 +240,7 @@ func (r restricted) Token(ctx context.Context, req protocol.TokenRequest) (proto
 		Profile: name, MinTTL: min(req.MinTTL, job.Margin), Host: req.Host, Listed: req.Listed,
 	})
 	if err != nil {
-		return protocol.Token{}, toldOutside(err, name)
+		return protocol.Token{}, toldOutside(err, name, req.Host)
 	}
 	// What crosses is made anew from what may cross: a notice, as an error, is for the person at this machine.
 	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: shown(t.Kind)}
@@ -260,12 +260,15 @@ func shown(k protocol.Kind) protocol.Kind {
 }
 
 // toldOutside is the agent's error as it may cross a restricted socket: its condition and the profile, in words of ours. The
-// agent's own words name paths, commands and accounts, and what others said may be in them.
-func toldOutside(err error, profile string) error {
+// agent's own words name paths, commands and accounts, and what others said may be in them. host is the request's.
+func toldOutside(err error, profile, host string) error {
 	e := &protocol.Error{Code: protocol.CodeOf(err), Hint: "the machine that this socket comes from says more: ccagent status"}
 	switch e.Code {
 	case protocol.CodeConfig:
 		e.Message = "profile " + profile + " is not set up as it should be"
+		if host == protocol.UnnamedHost {
+			e.Message += ", or wants to know the host, which the tool does not name"
+		}
 	case protocol.CodeNotFound:
 		e.Message = "profile " + profile + " has no sign-in"
 	case protocol.CodeLoginRequired, protocol.CodeExpired:

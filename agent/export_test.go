@@ -168,6 +168,10 @@ func TestExportTellsTheConditionAlone(t *testing.T) {
 			}
 		}
 	}
+	setUp := &protocol.Error{Code: protocol.CodeConfig, Message: private}
+	if _, err := tell(telling{err: setUp}, protocol.TokenRequest{Host: protocol.UnnamedHost}); !strings.Contains(err.Error(), "the host") {
+		t.Errorf("a tool that names no host is told %v", err)
+	}
 	if _, err := tell(telling{err: errors.New(private)}, protocol.TokenRequest{}); protocol.CodeOf(err) != protocol.CodeInternal || strings.Contains(err.Error(), private) {
 		t.Errorf("an error of no code: %v", err)
 	}

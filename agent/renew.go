@@ -134,6 +134,8 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 		switch {
 		case due: // it is renewed, at the pace of everybody
 			force = false
+		case force && e.failure != nil:
+			return nil, nil, e.failure.err // which says more than that it was tried too often
 		case force:
 			return nil, nil, e.overspent(next)
 		case changed:
@@ -489,7 +491,11 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 		told.Hint = "it is asked again from " + at.Local().Format("15:04:05") + " on, or now with: ccagent refresh -p " + e.name()
 		f.err, next.err = &told, lasting(&told)
 	}
+	told := next.local && e.failure != nil && e.failure.err.Message == next.err.Message // and requests bring it about each second
 	e.failure = &next
+	if told {
+		return
+	}
 	until := slog.Attr{} // an empty one is left out: only a change ends it
 	if !next.retry.at.IsZero() {
 		until = slog.Time("retry", next.retry.at)

@@ -22,15 +22,27 @@ type repeats struct {
 
 type repeat struct {
 	message string
-	uid     uint32
+	uid     int64 // nobody: no user in particular
 }
 
-// warn logs message, or counts it. uid is the peer's.
-func (r *repeats) warn(log *slog.Logger, message string, uid uint32, args ...any) {
-	key := repeat{message, uid}
+// nobody is a line's user where there is none, or no room to tell more of them apart.
+const nobody int64 = -1
+
+// attrs are what a line of that kind says of its user.
+func (key repeat) attrs(more ...any) []any {
+	if key.uid == nobody {
+		return more
+	}
+	return append([]any{"uid", key.uid}, more...)
+}
+
+// warn logs message, or counts it. uid is the peer's, or nobody.
+func (r *repeats) warn(log *slog.Logger, message string, uid int64, args ...any) {
+	from := repeat{message, uid}
+	key := from
 	r.mu.Lock()
 	if _, known := r.seen[key]; !known && len(r.seen) >= repeatsKept {
-		key.uid = 0 // with all others whom there is no room to tell apart
+		key.uid = nobody
 	}
 	if r.seen == nil {
 		r.seen = map[repeat]int{}
@@ -42,7 +54,7 @@ func (r *repeats) warn(log *slog.Logger, message string, uid uint32, args ...any
 		time.AfterFunc(repeatsTime, func() { r.sum(log, key) })
 	}
 	if n <= repeatsShown {
-		log.Warn(message, append([]any{"uid", uid}, args...)...)
+		log.Warn(message, from.attrs(args...)...)
 	}
 }
 
@@ -53,6 +65,6 @@ func (r *repeats) sum(log *slog.Logger, key repeat) {
 	delete(r.seen, key)
 	r.mu.Unlock()
 	if n > 0 {
-		log.Warn(key.message, "uid", key.uid, "more", n)
+		log.Warn(key.message, key.attrs("more", n)...)
 	}
 }

@@ -57,7 +57,7 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 		default:
 			// Out of descriptors, or a peer that is gone already: no reason to end, nor to spin.
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			a.repeats.warn(a.log, "a connection could not be accepted", 0, "error", err)
+			a.repeats.warn(a.log, "a connection could not be accepted", nobody, "error", err)
 			select {
 			case <-time.After(delay):
 			case <-a.stopping:
@@ -103,7 +103,7 @@ func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGrou
 	if err != nil {
 		conns.Go(func() {
 			// Without a peer the uid shown is not one: the reason says so.
-			a.repeats.warn(a.log, "a peer was refused", peer.UID, "pid", peer.PID, "reason", err)
+			a.repeats.warn(a.log, "a peer was refused", int64(peer.UID), "pid", peer.PID, "reason", err)
 			unix.Close(fd)
 		})
 		return
@@ -136,7 +136,7 @@ func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGrou
 
 // tooMany says that a peer goes without an answer.
 func (a *Agent) tooMany(peer protocol.Peer) {
-	a.repeats.warn(a.log, "a connection was refused: too many are busy", peer.UID, "pid", peer.PID)
+	a.repeats.warn(a.log, "a connection was refused: too many are busy", int64(peer.UID), "pid", peer.PID)
 }
 
 // controls reports whether a request is one that a person must be able to make however busy the agent is: to see what it does, to lock
@@ -299,7 +299,7 @@ func (a *Agent) serveConn(c *conn, in []byte) {
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may quote a request: its type is all that is safe to show.
-			a.repeats.warn(a.log, "a request failed in an unforeseen way", c.peer.UID, "pid", c.peer.PID)
+			a.repeats.warn(a.log, "a request failed in an unforeseen way", int64(c.peer.UID), "pid", c.peer.PID)
 		}
 	}()
 	a.converse(c, in)

@@ -134,7 +134,9 @@ func TestRootGivesAwayItsOwnAlone(t *testing.T) {
 	check(t, os.Chown(home, 1, 1))
 	ours, link := filepath.Join(home, "ours"), filepath.Join(home, "link")
 	check(t, os.Link(roots, link))
-	for path, want := range map[string]uint32{ours: 1, link: 0} {
+	moved := filepath.Join(home, "moved") // here by root, and given this name by the somebody
+	check(t, os.WriteFile(moved, []byte("root's"), 0o600))
+	for path, want := range map[string]uint32{ours: 1, link: 0, moved: 0} {
 		l, err := lockFile(context.Background(), path)
 		check(t, err)
 		var st unix.Stat_t
@@ -142,6 +144,22 @@ func TestRootGivesAwayItsOwnAlone(t *testing.T) {
 		check(t, l.release())
 		if st.Uid != want {
 			t.Errorf("%s belongs to %d, want %d", filepath.Base(path), st.Uid, want)
+		}
+	}
+	for name, want := range map[string]uint32{"empty": 1, "full": 0} {
+		path := filepath.Join(home, name)
+		check(t, os.Mkdir(path, 0o700))
+		if name == "full" {
+			check(t, os.WriteFile(filepath.Join(path, "root's"), nil, 0o644))
+		}
+		d, err := os.Open(path)
+		check(t, err)
+		giveToOwner(d, home)
+		check(t, d.Close())
+		var st unix.Stat_t
+		check(t, unix.Stat(path, &st))
+		if st.Uid != want {
+			t.Errorf("the folder %s belongs to %d, want %d", name, st.Uid, want)
 		}
 	}
 }

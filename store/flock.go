@@ -59,15 +59,22 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	return &flock{f, readOnly}, nil
 }
 
-// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. A file with a
-// second name may be any file of root's that the somebody has linked to.
+// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. Nothing is in it
+// yet. What has content may be any file or folder of root's that the somebody has given this name, and so may a file with two.
 func giveToOwner(f *os.File, dir string) {
 	if os.Geteuid() != 0 {
 		return
 	}
 	var file, folder unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &file) == nil && unix.Stat(dir, &folder) == nil && file.Uid == 0 && folder.Uid != 0 &&
-		(file.Nlink == 1 || file.Mode&unix.S_IFMT == unix.S_IFDIR) {
+	if unix.Fstat(int(f.Fd()), &file) != nil || unix.Stat(dir, &folder) != nil || file.Uid != 0 || folder.Uid == 0 {
+		return
+	}
+	empty := file.Nlink == 1 && file.Size == 0
+	if file.Mode&unix.S_IFMT == unix.S_IFDIR {
+		_, err := f.Readdirnames(1)
+		empty = err == io.EOF
+	}
+	if empty {
 		f.Chown(int(folder.Uid), int(folder.Gid))
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,7 +13,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before.
+// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before. Until somebody
+// else who is at that, or who keeps it from being done, has finished, it may get twice as large.
 const maxLog = 1 << 20
 
 // logFile is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
@@ -31,7 +33,8 @@ func openLogFile(name string) (*logFile, error) {
 			return l, nil
 		}
 	}
-	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(), Hint: "choose another with --log-file"}
+	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(),
+		Hint: "choose another with --log-file"}
 }
 
 // openLogAt opens what is to be appended to. The folder may be one in which somebody else may write too, like /tmp: what he has
@@ -44,7 +47,7 @@ func openLogAt(name string) (*os.File, error) {
 	}
 	var st unix.Stat_t
 	switch err = unix.Fstat(int(f.Fd()), &st); {
-	case err != nil, st.Mode&unix.S_IFMT != unix.S_IFREG:
+	case err != nil, st.Mode&unix.S_IFMT == unix.S_IFCHR: // a device like /dev/null, which root alone can make
 	case int(st.Uid) != os.Geteuid():
 		err = fmt.Errorf("%s belongs to user id %d", name, st.Uid)
 	case st.Nlink > 1:
@@ -59,46 +62,52 @@ func openLogAt(name string) (*os.File, error) {
 	return f, nil
 }
 
-// Write appends a line. Where the file would outgrow its bound, it begins a new one first.
+// Write appends a line. Where the file would outgrow its bound, or somebody has taken it away from under its name, it begins a
+// new one first.
 func (l *logFile) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if info, err := l.file.Stat(); err == nil && info.Mode().IsRegular() && info.Size()+int64(len(line)) > maxLog {
-		l.turn()
+	mine, err := l.file.Stat()
+	if err != nil || !mine.Mode().IsRegular() {
+		return l.file.Write(line)
+	}
+	full := mine.Size()+int64(len(line)) > maxLog
+	if full {
+		l.putAside(mine)
+	}
+	if !l.names(mine) {
+		switch f, err := openLogAt(l.name); {
+		case err == nil:
+			l.file.Close()
+			l.file = f
+		case full: // lines go on to where they went, within the bound
+			l.file.Truncate(0)
+		}
 	}
 	return l.file.Write(line)
 }
 
-// turn puts the file aside and opens a new one, under a lock on the old one: of several processes that find it full, one renames
-// it, and the others find that its name has another file by then. Who is killed in between leaves no file by that name, and the
-// next makes it. Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
-func (l *logFile) turn() {
-	for unix.Flock(int(l.file.Fd()), unix.LOCK_EX) == unix.EINTR {
-	}
-	old := l.file
-	defer func() {
-		if l.file == old {
-			unix.Flock(int(old.Fd()), unix.LOCK_UN)
-		} else {
-			old.Close() // and so is the lock given back
-		}
-	}()
-	mine, err := l.file.Stat()
-	if err != nil {
-		return
-	}
-	if there, err := os.Lstat(l.name); err == nil && os.SameFile(there, mine) {
-		if os.Rename(l.name, l.name+".1") != nil {
+// names reports whether the file that is written to still has its name. l.mu is held.
+func (l *logFile) names(mine fs.FileInfo) bool {
+	there, err := os.Lstat(l.name)
+	return err == nil && os.SameFile(there, mine)
+}
+
+// putAside renames the file to FILE.1, under a lock on it: of several processes that find it full, one renames it, and the others
+// find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
+func (l *logFile) putAside(mine fs.FileInfo) {
+	fd := int(l.file.Fd())
+	// The lock is not waited for: whoever may read the file can hold it, for as long as he likes.
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if mine.Size() > 2*maxLog {
 			l.file.Truncate(0)
-			return
 		}
-	}
-	f, err := openLogAt(l.name)
-	if err != nil { // what is written goes on to where it went, within the bound
-		l.file.Truncate(0)
 		return
 	}
-	l.file = f
+	defer unix.Flock(fd, unix.LOCK_UN)
+	if l.names(mine) && os.Rename(l.name, l.name+".1") != nil {
+		l.file.Truncate(0)
+	}
 }
 
 func (l *logFile) close() {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestLogFileIsBounded writes many times what a log may have, as two processes at a time: there are never more than two files,
@@ -44,7 +47,7 @@ func TestLogFileIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.Size() > maxLog+2*width || info.Mode().Perm() != 0o600 {
+		if info.Size() > 2*maxLog || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has %d bytes and mode %v", file, info.Size(), info.Mode())
 		}
 	}
@@ -75,6 +78,64 @@ func TestLogFileIsBounded(t *testing.T) {
 	}
 }
 
+// TestLogFileWaitsForNobody: whoever may read a log can lock it, and must not stop those who write to it.
+func TestLogFileWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "agent.log")
+	if err := os.WriteFile(name, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l, err := openLogFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	reader, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := unix.Flock(int(reader.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	line := bytes.Repeat([]byte("x"), 4096)
+	for range 4 * maxLog / len(line) {
+		if _, err := l.Write(line); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(name); err != nil || info.Size() > 2*maxLog+int64(len(line)) {
+			t.Fatalf("%v, %v", info, err)
+		}
+	}
+}
+
+// TestLogFileIsMadeAnew where somebody has deleted it or moved it away.
+func TestLogFileIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for name, take := range map[string]func(path string) error{
+		"deleted":  os.Remove,
+		"moved":    func(path string) error { return os.Rename(path, path+".old") },
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "agent.log")
+			l, err := openLogFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.close()
+			l.Write([]byte("before\n"))
+			if err := take(path); err != nil {
+				t.Fatal(err)
+			}
+			l.Write([]byte("after\n"))
+			if b, err := os.ReadFile(path); err != nil || string(b) != "after\n" {
+				t.Errorf("the log has %q, %v", b, err)
+			}
+		})
+	}
+}
+
 // TestLogFileOfAnother: in a folder like /tmp somebody else may have been there before.
 func TestLogFileOfAnother(t *testing.T) {
 	t.Parallel()
@@ -82,6 +143,17 @@ func TestLogFileOfAnother(t *testing.T) {
 		"a link":             func(path, victim string) error { return os.Symlink(victim, path) },
 		"a second name":      func(path, victim string) error { return os.Link(victim, path) },
 		"writable by others": func(path, _ string) error { return os.WriteFile(path, nil, 0o622) },
+		"somebody else's FIFO": func(path, victim string) error {
+			if os.Geteuid() != 0 {
+				return os.Symlink(victim, path) // root alone can make one
+			}
+			if err := errors.Join(unix.Mkfifo(path, 0o600), os.Chown(path, 1, 1)); err != nil {
+				return err
+			}
+			reader, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+			t.Cleanup(func() { reader.Close() })
+			return err
+		},
 		"somebody else's": func(path, _ string) error {
 			if os.Geteuid() != 0 {
 				return os.Symlink("/nonexistent", path) // root alone can make one

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -147,15 +148,17 @@ const maxExportFolder = 90
 // descriptor, and setfsgid knows no supplementary groups.
 func listenExport(path string, uids []uint32, gid int) (*exportSocket, error) {
 	if !filepath.IsAbs(path) {
-		return nil, exportError("%q must be an absolute path", path)
+		return nil, exportError("", "%q must be an absolute path", path)
 	}
 	path = filepath.Clean(path)
 	dir, name := filepath.Dir(path), filepath.Base(path)
 	if len(dir) > maxExportFolder || len(path) > maxExportFolder+10 {
-		return nil, exportError("%q is too long: its folder may have %d bytes, all of it %d", path, maxExportFolder, maxExportFolder+10)
+		return nil, exportError("", "%q is too long: its folder may have %d bytes, all of it %d",
+			path, maxExportFolder, maxExportFolder+10)
 	}
 	if own, _, err := protocol.SocketPath(); err == nil && path == filepath.Clean(own) {
-		return nil, exportError("%s is the place of the agent itself, which could not be asked then", path)
+		return nil, exportError("choose another folder: mkdir -m 700 ~/box",
+			"%s is the place of the agent itself, which could not be asked then", path)
 	}
 	folder, err := exportFolder(dir)
 	if err != nil {
@@ -168,13 +171,22 @@ func listenExport(path string, uids []uint32, gid int) (*exportSocket, error) {
 	}
 	if err := s.bind(dir, shareMode(uids, gid), gid); err != nil {
 		folder.Close()
-		return nil, exportError("%v", err)
+		return nil, cannotExport(path, err)
 	}
 	return s, nil
 }
 
-func exportError(format string, args ...any) error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...)}
+// exportError says why there is no restricted socket, and what to do, which may be "".
+func exportError(hint, format string, args ...any) error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// cannotExport is exportError for what the system says.
+func cannotExport(path string, err error) error {
+	if told := (*protocol.Error)(nil); errors.As(err, &told) {
+		return told
+	}
+	return exportError("", "%s: %v", path, cmp.Or(errors.Unwrap(err), err))
 }
 
 // exportFolder opens the folder of the socket. What is done in it from here on is done there, whatever others make of its name:
@@ -183,15 +195,17 @@ func exportFolder(dir string) (*os.Root, error) {
 	named, err := os.Lstat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, exportError("there is no folder %s: mkdir -m 700 %s", dir, protocol.ShellLine(dir))
+		return nil, exportError("make it: mkdir -m 700 "+protocol.ShellLine(dir), "there is no folder %s", dir)
 	case err != nil:
-		return nil, exportError("%v", err)
+		return nil, cannotExport(dir, err)
+	case named.Mode()&fs.ModeSymlink != 0:
+		return nil, exportError("name the folder that it leads to", "%s is a link", dir)
 	case !named.IsDir():
-		return nil, exportError("%s is not a folder", dir)
+		return nil, exportError("", "%s is not a folder", dir)
 	}
 	folder, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, exportError("%v", err)
+		return nil, cannotExport(dir, err)
 	}
 	if err := checkExportFolder(folder, named, dir); err != nil {
 		folder.Close()
@@ -203,19 +217,17 @@ func exportFolder(dir string) (*os.Root, error) {
 func checkExportFolder(folder *os.Root, named fs.FileInfo, dir string) error {
 	info, err := folder.Stat(".")
 	if err != nil {
-		return exportError("%v", err)
+		return cannotExport(dir, err)
 	}
 	if !os.SameFile(info, named) {
-		return exportError("%s was replaced meanwhile", dir)
+		return exportError("", "%s was replaced meanwhile", dir)
 	}
 	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) {
-		return exportError("%s belongs to user id %d", dir, owner)
+		return exportError("choose a folder of your own: mkdir -m 700 ~/box", "%s belongs to user id %d", dir, owner)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("the restricted socket: %s may be written by others (mode %04o), who could put a socket of their own there",
-				dir, info.Mode().Perm()),
-			Hint: "chmod go-w " + protocol.ShellLine(dir) + "; a group needs no more than to enter the folder: chmod 710"}
+		return exportError("chmod go-w "+protocol.ShellLine(dir)+"; a group needs no more than to enter the folder: chmod 710",
+			"%s may be written by others (mode %04o), who could put a socket of their own there", dir, info.Mode().Perm())
 	}
 	return nil
 }
@@ -227,19 +239,22 @@ func clearExport(folder *os.Root, path string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return exportError("%v", err)
+		return cannotExport(path, err)
 	case info.Mode()&fs.ModeSocket == 0:
-		return exportError("%s is there already, and is no socket", path)
+		return exportError("move it away, or choose another place", "%s is there already, and is no socket", path)
 	}
 	c, err := net.Dial("unix", path)
-	if err == nil {
+	switch {
+	case err == nil:
 		c.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) { // a queue that is full is somebody's, too
-		return exportError("somebody answers at %s already", path)
+		fallthrough
+	case errors.Is(err, syscall.EAGAIN): // his queue is full
+		return exportError("end that one, or choose another place", "somebody answers at %s already", path)
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return cannotExport(path, err)
 	}
 	if err := folder.Remove(name); err != nil {
-		return exportError("%v", err)
+		return cannotExport(path, err)
 	}
 	return nil
 }
@@ -268,7 +283,7 @@ func (s *exportSocket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 	}()
 	if gid >= 0 {
 		if err := inside.Lchown("s", -1, gid); err != nil {
-			return fmt.Errorf("group %d: %w", gid, err)
+			return exportError("it must be a group of yours: id -G", "it can't be given to group %d: %v", gid, errors.Unwrap(err))
 		}
 	}
 	if err := inside.Chmod("s", mode); err != nil {
