@@ -33,9 +33,10 @@ func documents(t *testing.T) map[string]string {
 }
 
 var (
-	link   = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
-	target = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
-	called = regexp.MustCompile("(?m)(?:^ {4}|`)make ([a-z][a-z0-9-]*)")
+	link    = regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
+	finding = regexp.MustCompile(`\bfinding\{"([^"]+)"`)
+	called  = regexp.MustCompile("(?m)(?:^ {4}|`)make ([a-z][a-z0-9-]*)")
 )
 
 // TestLinks: what a document points at within the repository is there.
@@ -129,5 +130,35 @@ func TestConfigReference(t *testing.T) {
 		if key[1] != "profiles" && key[1] != "client_secret" && !strings.Contains(string(text), "`"+key[1]+"`") {
 			t.Errorf("docs/config.md says nothing of %s", key[1])
 		}
+	}
+}
+
+// TestDoctorFindings: docs/json.md names each finding that doctor's source names.
+func TestDoctorFindings(t *testing.T) {
+	t.Parallel()
+	reference, err := os.ReadFile("docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, _ := filepath.Glob("cmd/ccagent/*.go")
+	seen := 0
+	for _, path := range sources {
+		source, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range finding.FindAllSubmatch(source, -1) {
+			seen++
+			id := "`" + string(m[1]) // a name follows where the source has a blank at its end
+			if !strings.HasSuffix(id, " ") {
+				id += "`"
+			}
+			if !strings.Contains(string(reference), id) {
+				t.Errorf("%s: docs/json.md does not name %q", path, m[1])
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no finding found")
 	}
 }

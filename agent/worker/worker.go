@@ -5,8 +5,8 @@
 // hand the whole new record over to the agent, save it, release. From the provider's answer to the save the record is in two
 // processes; when the store refuses it and the agent is gone too, it is left in a spill file that the next job consumes.
 //
-// Run's caller sees to it that the process ignores SIGPIPE: a pipe without a reader means that the agent is gone, which is no
-// reason to leave a renewal half done.
+// Run's caller sees to it that the process ignores SIGPIPE: that nobody reads the reports means that the agent is gone, which is
+// no reason to leave a renewal half done.
 package worker
 
 import (
