@@ -58,9 +58,10 @@ type dirLock struct {
 	since time.Time
 }
 
-// observe notes whether the holder's directory, which info describes, has been touched since we first looked.
+// observe notes whether the holder's directory, which info describes, has been touched since we first looked. A holder may set the same
+// time again and again; that it did is seen by when the file system last changed the entry.
 func (l *dirLock) observe(info os.FileInfo) {
-	if l.seen == nil || !os.SameFile(l.seen, info) || !l.seen.ModTime().Equal(info.ModTime()) {
+	if l.seen == nil || !os.SameFile(l.seen, info) || !l.seen.ModTime().Equal(info.ModTime()) || changed(l.seen) != changed(info) {
 		l.seen, l.since = info, time.Now()
 	}
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +56,15 @@ func birthtime(f *os.File) (float64, bool) {
 		return 0, false
 	}
 	return float64(st.Btime.Sec)*1e3 + float64(st.Btime.Nsec)/1e6, true
+}
+
+// changed is when the file system last changed what it knows of a file (ctime), in nanoseconds. No program can set it.
+func changed(info fs.FileInfo) int64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ctim.Nano()
 }
 
 func renameNoReplace(from, to string) error {
