@@ -193,6 +193,15 @@ func TestGitAttributes(t *testing.T) {
 		"protocol=https\nhost=evil.example\nhost=git.example.com\n":                              "",
 		"protocol=https\nhost=git.example.com\nHost=evil.example\n":                              "",
 		"protocol=https\nho\u017ft=git.example.com\n":                                            "",
+		"protocol=https\nhost=git.example.com\nho\u017ft=evil.example\n":                         "",
+		"protocol=https\nhost=git.example.com\nhost =evil.example\n":                             "",
+		"protocol=https\nhost=git.example.com\n\thost=evil.example\n":                            "",
+		"\ufeffhost=evil.example\nprotocol=https\nhost=git.example.com\n":                        "",
+		"protocol=https\nhost=git.example.com\nh\u043est=evil.example\n":                         "",
+		"protocol=https\nhost=git.example.com\nHost[]=evil.example\n":                            "",
+		"protocol=https\nhost=git.example.com\n=evil.example\n":                                  "",
+		"protocol=https\nhost=git.example.com\n[]=evil.example\n":                                "",
+		"protocol=https\nhost=git.example.com\npassword_expiry_utc=1\nstate[]=a.b\nquit=0\n":     "git.example.com",
 		"protocol=https\nprotocol=https\nhost=git.example.com\n":                                 "",
 		"protocol=https\nhost=git.example.com\nurl=https://evil.example\n":                       "",
 		"url=https://git.example.com\n":                                                          "",
@@ -215,6 +224,28 @@ func TestGitAttributes(t *testing.T) {
 			if q.host != want || (err == nil) != (want != "") || (q.answer != nil) != (want != "") {
 				t.Errorf("%s %q: %q, %v; want %q", act, said, q.host, err, want)
 			}
+		}
+	}
+}
+
+// docker writes the registry and nothing else. What some programs take for blanks is no part of a host.
+func TestDockerServer(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"git.example.com":            "git.example.com",
+		"git.example.com\r\n":        "git.example.com",
+		"https://git.example.com/v1": "git.example.com",
+		"git.example.com\u00a0":      "",
+		"\u0085git.example.com":      "",
+		"\ufeffgit.example.com":      "",
+		" git.example.com":           "",
+		"git.example.com\v":          "",
+		"git.example.com\nevil":      "",
+		"":                           "",
+	} {
+		q, err := docker([]string{"get"}, strings.NewReader(text), nil)
+		if q.host != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v; want %q", text, q.host, err, want)
 		}
 	}
 }

@@ -195,7 +195,8 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 }
 
 // attributes are the lines of git's credential protocol, key=value up to an empty line or the end. An attribute whose name ends in []
-// may stand there more than once, and says nothing to us.
+// may stand there more than once, and says nothing to us. A name in other letters than git uses is refused, because another program
+// may take it for one of git's.
 func attributes(text string) (map[string]string, error) {
 	if strings.ContainsAny(text, "\r\x00") {
 		return nil, errors.New("it holds a carriage return or a NUL") // which end a line for some
@@ -210,7 +211,11 @@ func attributes(text string) (map[string]string, error) {
 		if !ok {
 			return nil, errors.New("a line is not key=value")
 		}
-		if strings.HasSuffix(key, "[]") {
+		name, list := strings.CutSuffix(key, "[]")
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+			return nil, errors.New("an attribute has a name that git does not give it")
+		}
+		if list {
 			continue
 		}
 		_, twice := said[key]
@@ -221,11 +226,6 @@ func attributes(text string) (map[string]string, error) {
 			return nil, errors.New("it names a URL, which git takes apart itself: give protocol and host")
 		case key != "path" && !utf8.ValidString(value):
 			return nil, errors.New("it is not UTF-8")
-		}
-		for _, known := range []string{"protocol", "host", "username", "password", "url"} {
-			if key != known && fold(key) == fold(known) {
-				return nil, errors.New("the name of an attribute is not written in lower case")
-			}
 		}
 		said[key] = value
 	}
@@ -251,7 +251,7 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	if err != nil {
 		return q, err
 	}
-	server := strings.TrimSpace(text)
+	server := strings.TrimRight(text, "\r\n")
 	url := server
 	if !strings.Contains(url, "://") {
 		url = "https://" + url // a registry, by its name
