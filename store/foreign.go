@@ -129,6 +129,9 @@ func readSDK(name string, src []byte) (Record, error) {
 	if !o.isSDK() {
 		return Record{}, cmp.Or(o.known(), invalid(name, `has no "type" "oauth_token"`))
 	}
+	if err := o.marked(); err != nil {
+		return Record{}, err
+	}
 	var scope string
 	r := Record{Kind: protocol.KindOAuth}
 	o.token("access_token", &r.AccessToken)

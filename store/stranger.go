@@ -28,7 +28,8 @@ const (
 // strangers are in the order in which they are looked for: the first that knows the file names it.
 var strangers = []stranger{
 	{"is Codex's sign-in (auth.json)", "leave it to codex" + keyInstead, func(o *object) bool {
-		return o.any("OPENAI_API_KEY") || o.any("auth_mode") && o.any("tokens") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
+		_, names := o.values["OPENAI_API_KEY"] // null, for whoever is signed in or out
+		return names || o.any("auth_mode", "agent_identity") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
 	}},
 	{"is a credential of Google Cloud (application_default_credentials.json, or a service account's key)", leaveGoogle, func(o *object) bool {
 		return o.is("type", "authorized_user", "service_account", "external_account", "external_account_authorized_user",
@@ -49,7 +50,8 @@ var strangers = []stranger{
 		return o.any("mcpServerUrl", "serverName") && o.any("token")
 	}},
 	{"is the sign-in of AWS's IAM Identity Center (its SSO cache)", leaveAWS, func(o *object) bool {
-		return o.any("startUrl", "registrationExpiresAt", "clientIdHash", "ssoRegion") || o.any("accessToken") && o.any("region", "profileArn")
+		return o.any("startUrl", "start_url", "registrationExpiresAt", "clientIdHash", "ssoRegion") ||
+			o.any("accessToken") && o.any("region", "profileArn") || o.any("clientSecret") && o.any("expiresAt")
 	}},
 	{"is a credential of AWS", leaveAWS, func(o *object) bool {
 		return o.any("AccessKeyId", "SecretAccessKey", "aws_access_key_id") || o.inner("Credentials").any("AccessKeyId")
@@ -67,7 +69,8 @@ var strangers = []stranger{
 		return o.eachInner("credentials", "token")
 	}},
 	{"is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)", leaveGitHub, func(o *object) bool {
-		return slices.ContainsFunc(o.inners(), func(i *object) bool { return i.any("oauth_token") })
+		return o.any("copilotTokens", "copilot_tokens") ||
+			slices.ContainsFunc(o.inners(), func(i *object) bool { return i.any("oauth_token") })
 	}},
 	{"is the sign-in of opencode or pi (auth.json)", "leave it to that program" + keyInstead, func(o *object) bool {
 		return slices.ContainsFunc(o.inners(), func(i *object) bool {
@@ -78,14 +81,27 @@ var strangers = []stranger{
 		return o.any("oauthAccount", "apiKeyHelper", "permissions", "hasCompletedOnboarding", "mcpServers", "numStartups")
 	}},
 	{"says who is signed in, and holds no sign-in", "the sign-in is in credentials.json beside it", func(o *object) bool {
-		return o.inner("account").any("uuid", "email") || o.inner("organization").any("uuid", "name")
+		return !holdsTokens(o) && (o.inner("account").any("uuid", "email") || o.inner("organization").any("uuid", "name"))
 	}},
 	{"configures a profile of the vendor's SDKs, and holds no sign-in", "the sign-in is in the file of that name in the folder credentials", func(o *object) bool {
 		return o.any("authentication")
 	}},
-	{"holds tokens, and nothing that says whose they are", `Claude Code's sign-in has a "claudeAiOauth", and that of the vendor's SDKs the "type" "oauth_token"; to sign in anew: ccagent help login`, func(o *object) bool {
-		return o.any("access_token", "refresh_token", "accessToken", "refreshToken", "id_token", "token", "access", "refresh", "api_key", "apiKey", "key")
+	{"is the sign-in of an OpenID provider, which Claude's is not", "to sign in anew: ccagent help login", func(o *object) bool {
+		return o.any("id_token", "idToken")
 	}},
+}
+
+// anonymous is what a file is that holds tokens and has no mark of anybody's.
+var anonymous = stranger{
+	"holds tokens, and nothing that says whose they are",
+	`Claude Code's sign-in has a "claudeAiOauth", and that of the vendor's SDKs the "type" "oauth_token"; ` +
+		`to sign in anew: ccagent help login`,
+	holdsTokens,
+}
+
+func holdsTokens(o *object) bool {
+	return o.any("access_token", "refresh_token", "accessToken", "refreshToken", "token", "access", "refresh",
+		"api_key", "apiKey", "key")
 }
 
 const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
@@ -106,6 +122,14 @@ var strangeTexts = []struct {
 
 // known refuses a file by what it is, if that is known and not a sign-in that we could use. It returns nil for one that is not known.
 func (o *object) known() error {
+	if err := o.marked(); err != nil || !anonymous.is(o) {
+		return err
+	}
+	return notOurs(o.name, anonymous.what, anonymous.instead)
+}
+
+// marked refuses a file that has the mark of one of the strangers, whatever else it says that it is.
+func (o *object) marked() error {
 	for _, s := range strangers {
 		if s.is(o) {
 			return notOurs(o.name, s.what, s.instead)
