@@ -39,6 +39,7 @@ var foreign = map[string]string{
 	"proxy":             "a proxy, which everything would go through",
 	"client_secret":     "a secret",
 	"headers":           "headers, in which secrets travel",
+	"views":             "a file of another program, which would be written",
 }
 
 // sharedProfile reads the profile of a fragment. name picks one of several.
@@ -63,7 +64,7 @@ func sharedProfile(ctx context.Context, from, name string) (string, *profileTabl
 func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned agent.Config) error {
 	for _, old := range before.Profiles {
 		now, stays := findProfile(planned, old.Name)
-		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) || planned.Default != before.Default {
+		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do", sanitize(from), old.Name),
 				Hint: "sign in to yours without --profile-from: " + protocol.ShellLine("ccagent", "login", old.Name) +
 					"\nfor the other one, have the fragment give it a name and a store of its own (store = \"file\")"}
@@ -86,6 +87,9 @@ func (d *document) shared(name string) (string, error) {
 		if key != "profiles" {
 			return "", d.fault(d.index.line(key), "%s does not belong into a fragment: it is one [profiles.NAME]", key)
 		}
+	}
+	if len(d.Profiles) == 0 {
+		return "", d.fault(0, "it holds no [profiles.NAME]")
 	}
 	if name == "" && len(d.Profiles) == 1 {
 		for only := range d.Profiles {
@@ -149,6 +153,11 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	}
 	var body io.ReadCloser
 	if strings.Contains(from, "://") {
+		if strings.Contains(from, "@") { // a password may stand before it, so the address is not shown
+			return nil, &protocol.Error{Code: protocol.CodeConfig,
+				Message: "the address of a fragment holds an @, as one with a user name or a password does",
+				Hint:    "where a password is needed, fetch the file in another way and name it; an @ of the path is written %40"}
+		}
 		if problem := endpoint(from); problem != "" {
 			return nil, failed(protocol.CodeConfig, "%s", problem)
 		}
