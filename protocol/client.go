@@ -62,7 +62,7 @@ func ClientFromEnv(start bool) (*Client, error) {
 	if isDefault {
 		c.Home = HomeFromEnv()
 		if start {
-			c.Launch = func(ctx context.Context) error { return Start(ctx, "", path) }
+			c.Launch = newStarter(path).start
 		}
 	}
 	return c, nil

@@ -43,6 +43,42 @@ func Start(ctx context.Context, program, path string) error {
 	}
 }
 
+// startPause is how long after a start that failed there is no other.
+const startPause = time.Second
+
+// starter starts agents for a client that lives, and that many may ask at a time: strangers too, where it is behind a web server or
+// a socket that is shared. There is one start at a time, and after one that failed none for a while.
+type starter struct {
+	path   string
+	turn   chan struct{} // of one place; guards what follows
+	failed error         // of the last start
+	at     time.Time     // when that ended
+}
+
+func newStarter(path string) *starter { return &starter{path: path, turn: make(chan struct{}, 1)} }
+
+// start is [Start], unless another caller has done that meanwhile.
+func (s *starter) start(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return waitError(ctx)
+	}
+	if conn, err := connect(ctx, s.path); err == nil {
+		conn.close()
+		return nil
+	}
+	if s.failed != nil && time.Since(s.at) < startPause {
+		return s.failed
+	}
+	err := Start(ctx, "", s.path)
+	if s.failed, s.at = err, time.Now(); ctx.Err() != nil { // it was not the start that failed
+		s.failed = nil
+	}
+	return err
+}
+
 // await waits until an agent listens. A child that found another agent at work exits with 0: that one either answers within
 // pause, or is on its way out, which is (false, nil), and then it is this side's turn again.
 func await(ctx context.Context, path string, pid int, log string, pause time.Duration) (ready bool, err error) {

@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 
 // fakeServe does what a starter relies on: one agent for each socket by a lock, exit 0 for the others. It ends by itself.
 func fakeServe() int {
+	if name := os.Getenv("FAKE_STARTS"); name != "" {
+		if f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+			f.Write([]byte{'.'})
+			f.Close()
+		}
+	}
 	if code := os.Getenv("FAKE_EXIT"); code != "" {
 		return int(code[0] - '0')
 	}
@@ -166,6 +172,46 @@ func TestStartRace(t *testing.T) {
 			t.Errorf("tokens of several agents: %q", tokens)
 			break
 		}
+	}
+}
+
+// TestStartsAreFew: who asks a client that lives, in whatever numbers, makes no process for each request while the agent can't be
+// started. Once it can be, it is.
+func TestStartsAreFew(t *testing.T) {
+	dir := environment(t)
+	t.Setenv("FAKE_STARTS", dir+"/starts")
+	t.Setenv("FAKE_EXIT", "3")
+	client, err := protocol.ClientFromEnv(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopFake(t, client)
+	began := time.Now()
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			for range 10 {
+				if _, err := client.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrNoAgent) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	most := int(time.Since(began)/time.Second) + 1
+	if starts, err := os.ReadFile(dir + "/starts"); err != nil || len(starts) > most {
+		t.Errorf("%d starts, %v, want %d at most", len(starts), err, most)
+	}
+	t.Setenv("FAKE_EXIT", "")
+	for {
+		_, err := client.Token(t.Context(), protocol.TokenRequest{})
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, protocol.ErrNoAgent) {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -91,12 +91,14 @@ func serveExport(c *cli.Context) error {
 // share answers on l until ctx ends. The agent is started where none runs, as for any command.
 func share(ctx context.Context, l *exportSocket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
 	defer l.Close()
-	pool, err := protocol.PoolFromEnv(true)
+	// Not a pool: who waits for a slow provider must not take a connection from those who want another profile's token. How many
+	// there are at a time is the export's to say.
+	client, err := protocol.ClientFromEnv(true)
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
-	x := &agent.Export{Agent: pool, Profiles: profiles, Log: log, Admit: func(p protocol.Peer) error {
+	defer client.Close()
+	x := &agent.Export{Agent: client, Profiles: profiles, Log: log, Admit: func(p protocol.Peer) error {
 		if gid >= 0 { // whom the socket's mode lets in is of the group: the kernel has looked
 			return nil
 		}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
+)
+
+// TestShareKeepsNobodyWaiting has many requests wait for a provider that does not answer: another one gets the token that is there.
+func TestShareKeepsNobodyWaiting(t *testing.T) {
+	const waiting = 20
+	fake := protocoltest.NewFake()
+	asked, answer := make(chan struct{}, waiting), make(chan struct{})
+	fake.Answer = func(_ context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+		if req.Profile == "slow" {
+			asked <- struct{}{}
+			<-answer
+		}
+		return protocol.Token{Profile: req.Profile, Value: protocol.NewSecret("fake-" + req.Profile), Kind: protocol.KindBearer}, nil
+	}
+	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
+	path := filepath.Join(protocoltest.SocketDir(t), "s")
+	l, err := listenExport(path, nil, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- share(ctx, l, []string{"good", "slow"}, nil, -1, slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("the socket is left behind")
+		}
+	})
+	client := protocol.NewClient(path)
+	defer client.Close()
+	ended := make(chan error, waiting)
+	for range waiting {
+		go func() {
+			_, err := client.Token(t.Context(), protocol.TokenRequest{Profile: "slow"})
+			ended <- err
+		}()
+	}
+	for range waiting {
+		<-asked
+	}
+	if got, err := client.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Value.Reveal() != "fake-good" {
+		t.Errorf("%q, %v", got.Value.Reveal(), err)
+	}
+	close(answer)
+	for range waiting {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
