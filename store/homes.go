@@ -29,9 +29,10 @@ type Home struct {
 	Location  string   `json:"location"`
 	ConfigDir string   `json:"config_dir,omitempty"` // of kind claude-code
 	SignIn    string   `json:"sign_in,omitempty"`
-	Account   string   `json:"account,omitempty"` // who is signed in, where that is known
-	Digest    string   `json:"digest"`            // of the refresh token that is there
-	Spent     []string `json:"spent,omitempty"`   // of those that were renewed there
+	Account   string   `json:"account,omitempty"`  // who is signed in, where that is known
+	Digest    string   `json:"digest"`             // of the refresh token that is there
+	Spent     []string `json:"spent,omitempty"`    // of those that were renewed there
+	Reusable  bool     `json:"reusable,omitempty"` // a renewal has left the refresh token good: a copy of it does no harm
 }
 
 // NewHomes returns what is remembered below the state directory.
@@ -81,6 +82,7 @@ func (h *Homes) Other(me Home, r Record, holds func(Home) bool) *Home {
 
 // Other is [Homes.Other] among the homes that All has returned.
 func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
+	reusable := Reusable(all, r)
 	for _, other := range all {
 		if me.same(other) {
 			continue
@@ -88,49 +90,83 @@ func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
 		here, spent := other.Has(r)
 		strangers := me.Account != "" && other.Account != "" && me.Account != other.Account
 		descends := me.SignIn != "" && me.SignIn == other.SignIn && !strangers
-		if spent || (here || descends) && holds(other) {
+		if spent || !reusable && (here || descends) && holds(other) {
 			return &other
 		}
 	}
 	return nil
 }
 
+// Reusable reports whether a renewal in one of these homes has left the refresh token of r good: its provider does not rotate.
+func Reusable(all []Home, r Record) bool {
+	digest := Digest(r.RefreshToken)
+	return digest != "" && slices.ContainsFunc(all, func(h Home) bool { return h.Reusable && h.Digest == digest })
+}
+
 // Claim remembers that the record of me rests there, unless another home has its refresh token: that is returned then, see
-// [Homes.Other]. renewed says that it was renewed there, so that the refresh token before it is spent. To fail at remembering is no
-// reason not to use a record.
-func (h *Homes) Claim(ctx context.Context, me Home, r Record, renewed bool, holds func(Home) bool) *Home {
+// [Homes.Other]. One that was spent there itself is an old copy that came back, and changes nothing. To fail at remembering is no reason
+// not to use a record.
+func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) bool) *Home {
 	if r.RefreshToken.Empty() {
 		return nil
 	}
-	if known, err := readHome(h.path(me)); err == nil && known.Digest == me.Digest && known.Profile == me.Profile {
+	known, err := readHome(h.path(me))
+	if err == nil && known.Digest == me.Digest && known.Profile == me.Profile && !known.Reusable { // else others may have it too, and spend it
 		return nil
 	}
 	if l, err := h.lock(ctx); err == nil {
 		defer l.release()
 	}
-	if !renewed {
-		if other := h.Other(me, r, holds); other != nil {
-			return other
-		}
+	all := h.All()
+	if other := me.Other(all, r, holds); other != nil {
+		return other
 	}
-	for _, other := range h.All() {
+	if !slices.ContainsFunc(all, func(other Home) bool { return me.same(other) && slices.Contains(other.Spent, me.Digest) }) {
+		h.write(me, all)
+	}
+	return nil
+}
+
+// Renewed remembers that the provider has answered the refresh token of old with the record of me, which rests there.
+func (h *Homes) Renewed(ctx context.Context, me Home, old Record) {
+	if me.Digest == "" {
+		return
+	}
+	before := Digest(old.RefreshToken)
+	me.Reusable = before == me.Digest
+	if known, err := readHome(h.path(me)); err == nil && me.Reusable && known.Reusable && known.Digest == me.Digest {
+		return
+	}
+	if l, err := h.lock(ctx); err == nil {
+		defer l.release()
+	}
+	if !me.Reusable {
+		me.Spent = appendDigest(nil, before)
+	}
+	h.write(me, h.All())
+}
+
+// write puts me in the place of what all say of the same home.
+func (h *Homes) write(me Home, all []Home) {
+	var spent []string
+	for _, other := range all {
 		if !me.same(other) {
 			continue
 		}
-		me.Spent = append(me.Spent, other.Spent...)
-		if renewed && other.Digest != me.Digest {
-			me.Spent = append(me.Spent, other.Digest)
+		spent = append(spent, other.Spent...)
+		if other.Digest == me.Digest {
+			me.Reusable = me.Reusable || other.Reusable
 		}
 		if h.path(other) != h.path(me) {
 			os.Remove(h.path(other))
 		}
 	}
-	me.Spent = slices.DeleteFunc(me.Spent, func(digest string) bool { return digest == me.Digest })
-	me.Spent = me.Spent[max(0, len(me.Spent)-maxSpent):]
+	spent = append(spent, me.Spent...)
+	spent = slices.DeleteFunc(spent, func(digest string) bool { return digest == me.Digest })
+	me.Spent = spent[max(0, len(spent)-maxSpent):]
 	if makeFolder(h.dir) == nil {
 		writeFile(h.path(me), append(splice.Encode(me), '\n'), func() error { return nil })
 	}
-	return nil
 }
 
 // Leave forgets the homes of a profile that is removed, or whose record is deleted.

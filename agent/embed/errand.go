@@ -163,8 +163,8 @@ func (e *errand) reserve(ctx context.Context, f force) error {
 	return store.Reserve(ctx, e.stateDir, e.Store, f.lock)
 }
 
-// claim fails if another profile has the sign-in of r, or has spent its refresh token. renewed says that r was renewed here.
-func (e *errand) claim(ctx context.Context, r store.Record, renewed bool) error {
+// claim fails if another profile has the sign-in of r, or has spent its refresh token.
+func (e *errand) claim(ctx context.Context, r store.Record) error {
 	if e.Store == nil || e.stateDir == "" {
 		return nil
 	}
@@ -176,7 +176,7 @@ func (e *errand) claim(ctx context.Context, r store.Record, renewed bool) error 
 		there, _, err := p.Store.Load(ctx)
 		return err == nil && store.SameSignIn(there, r)
 	}
-	other := store.NewHomes(e.stateDir).Claim(ctx, store.HomeOf(e.Store, e.Job.Profile, r), r, renewed, holds)
+	other := store.NewHomes(e.stateDir).Claim(ctx, store.HomeOf(e.Store, e.Job.Profile, r), r, holds)
 	if other == nil {
 		return nil
 	}
@@ -201,7 +201,7 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	var renewed store.Record
 	err := e.reserve(ctx, f)
 	if err == nil {
-		err = e.claim(ctx, f.record, false)
+		err = e.claim(ctx, f.record)
 	}
 	if err == nil {
 		renewed, err = e.Provider.Renew(ctx, f.record)
@@ -225,8 +225,8 @@ func (e *errand) bring(ctx context.Context, f force) (job.Report, error) {
 	e.Lineage = result.Lineage      // of what the agent has in hand from here on
 	if h := e.history(); h != nil { // not to be able to is no reason to have no token
 		h.Renewed(ctx, f.record, renewed, time.Now())
+		store.NewHomes(e.stateDir).Renewed(ctx, store.HomeOf(e.Store, e.Job.Profile, renewed), f.record)
 	}
-	e.claim(ctx, renewed, true)
 	if e.Store == nil {
 		result.Saved = true
 		return done(result, nil)

@@ -25,21 +25,21 @@ func (e *errand) otherHome(ctx context.Context, st store.Store, r store.Record) 
 	return nil
 }
 
-// claim makes st the home of r, and fails as otherHome does. renewed says that r was renewed there.
-func (e *errand) claim(ctx context.Context, st store.Store, r store.Record, renewed bool) error {
+// claim makes st the home of r, and fails as otherHome does.
+func (e *errand) claim(ctx context.Context, st store.Store, r store.Record) error {
 	if st == nil {
 		return nil
 	}
 	me := store.HomeOf(st, e.settings.Name, r)
-	if other := store.NewHomes(e.settings.StateDir).Claim(ctx, me, r, renewed, e.holds(ctx, r)); other != nil {
-		return copyOf(*other, e.settings.Name)
+	if other := store.NewHomes(e.settings.StateDir).Claim(ctx, me, r, e.holds(ctx, r)); other != nil {
+		return copyOf(*other, me)
 	}
 	return nil
 }
 
 // mayRenew fails if the refresh token of r is another profile's to spend, or was spent by it.
 func (e *errand) mayRenew(ctx context.Context, st store.Store, r store.Record) error {
-	if err := e.claim(ctx, st, r, false); err != nil {
+	if err := e.claim(ctx, st, r); err != nil {
 		return &protocol.Error{Code: protocol.CodeLoginRequired, Message: err.Error(), Hint: protocol.HintOf(err)}
 	}
 	return nil
@@ -78,10 +78,13 @@ func anotherHome(home store.Home) *protocol.Error {
 		Message: who + " this sign-in already, in " + home.Location + ": a second home would end it for both at the first renewal"}
 }
 
-// copyOf is the error that profile has a copy of the sign-in at home.
-func copyOf(home store.Home, profile string) *protocol.Error {
+// copyOf is the error that me has a copy of the sign-in at home.
+func copyOf(home, me store.Home) *protocol.Error {
 	err := anotherHome(home)
-	err.Hint = "sign in anew for profile " + profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " + profile
+	err.Hint = "sign in anew for profile " + me.Profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " + me.Profile
+	if home.Kind == "file" && me.Kind == "file" { // a profile that was renamed in config.toml, and its record copied
+		err.Hint += "\nor, if " + me.Profile + " is the new name of " + home.Profile + ": " + protocol.ShellLine("mv", home.Location, me.Location)
+	}
 	return err
 }
 
@@ -97,6 +100,9 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 	}
 	if err := e.otherHome(ctx, at, r); err != nil {
 		return err
+	}
+	if store.Reusable(store.NewHomes(own.StateDir).All(), r) {
+		return nil
 	}
 	me := store.HomeOf(at, own.Name, r)
 	for _, other := range all {
@@ -166,14 +172,14 @@ func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 		}
 		me := store.HomeOf(st, s.Name, r)
 		other := me.Other(known[s.StateDir], r, e.holds(ctx, r))
-		if earlier, ok := first[me.Digest]; ok && other == nil {
+		if earlier, ok := first[me.Digest]; ok && other == nil && !store.Reusable(known[s.StateDir], r) {
 			other = &earlier
 		}
 		if other == nil {
 			first[me.Digest] = me
 			continue
 		}
-		found = append(found, Shared{s.Name, copyOf(*other, s.Name)})
+		found = append(found, Shared{s.Name, copyOf(*other, me)})
 	}
 	return found
 }

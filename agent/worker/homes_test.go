@@ -170,3 +170,64 @@ func TestHomeOfALink(t *testing.T) {
 		}
 	}
 }
+
+// TestSpentStaysSpent: an old copy of a sign-in is no sign-in, wherever it is to go: its refresh token was spent here.
+func TestSpentStaysSpent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.neighbour("second")
+	n.settings.Store = "file"
+	old := w.signIn(-time.Minute)
+	if _, _, done := w.run(job.Job{Op: job.Renew}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	inForce, _ := w.stored()
+	put := job.Job{Op: job.Put, Force: true, Record: mustMarshal(t, recordOf(old))}
+	if _, _, done := w.run(put); !is(done.Err, protocol.ErrConfig) || !strings.Contains(done.Err.Message, "old copy") {
+		t.Errorf("put in its own place: %+v, %v", done.Result, done.Err)
+	}
+	if r, _ := w.stored(); !same(r, inForce) {
+		t.Error("the sign-in that is in force was replaced by an old copy of it")
+	}
+	// A file that is put back without asking us makes no home of a refresh token that was spent there.
+	home := store.HomeOf(store.NewClaudeCode(w.settings.ConfigDir), w.settings.Name, recordOf(old))
+	store.NewHomes(w.settings.StateDir).Claim(t.Context(), home, recordOf(old), nil)
+	if _, _, done := n.run(put); !is(done.Err, protocol.ErrConfig) || !strings.Contains(done.Err.Message, "this sign-in already") {
+		t.Errorf("put as another profile: %+v, %v", done.Result, done.Err)
+	}
+}
+
+// TestCopiesOfALastingToken: where the provider does not rotate, two profiles may share a refresh token.
+func TestCopiesOfALastingToken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.neighbour("second")
+	w.signIn(time.Hour)
+	data, err := os.ReadFile(w.credentials())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.write(data)
+	w.server.SetFault(oauthtest.Fault{Status: 200, Body: `{"access_token": "fake-access-lasting", "expires_in": 3600}`})
+	for _, p := range []*world{w, n, w, n} {
+		if _, _, done := p.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil || !done.Result.Renewed {
+			t.Errorf("%s: %+v, %v", p.settings.Name, done.Result, done.Err)
+		}
+	}
+	if shared := SharedSignIns(t.Context(), []Settings{w.settings, n.settings}); len(shared) != 0 {
+		t.Errorf("doctor finds fault with %+v", shared)
+	}
+	if err := SoleHome(t.Context(), n.settings, []Settings{w.settings, n.settings}); err != nil {
+		t.Errorf("add finds fault with it: %v", err)
+	}
+
+	// From the first rotation on there is one home.
+	w.server.SetFault(oauthtest.Fault{})
+	if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	asked := w.server.Counts().Requests
+	if _, _, done := n.run(job.Job{Op: job.Renew, Force: true}); !is(done.Err, protocol.ErrLoginRequired) || w.server.Counts().Requests != asked {
+		t.Errorf("the second, with a spent one: %+v, %v", done.Result, done.Err)
+	}
+}

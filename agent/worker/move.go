@@ -143,7 +143,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if copied != nil && o.result.Notice == "" {
 		o.result.Notice = noteCopied(copied.Path())
 	}
-	e.claim(ctx, to, moved, false)
+	e.claim(ctx, to, moved)
 	if claude, ok := to.(*store.ClaudeCode); ok {
 		claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}

@@ -83,6 +83,12 @@ func (e *errand) put(ctx context.Context) outcome {
 		o := e.keep(ctx, s)
 		o.result.Notice = "it is stored there already"
 		return o
+	case err == nil && e.replacedBefore(ctx, st, record):
+		return outcome{result: e.about(st), err: &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "it is an old copy, whose refresh token was spent when it was renewed",
+			Hint:    "go on with what is stored, or see what can be brought back: ccagent restore -p " + e.job.Profile,
+		}}
 	case err == nil && !e.job.Force && store.ExpiresBefore(record, stored):
 		return outcome{result: e.about(st), err: &protocol.Error{
 			Code:    protocol.CodeConfig,
@@ -182,6 +188,12 @@ func (e *errand) signIn(waiting context.Context, st store.Store, record store.Re
 // Claude Code has written it. To fail at it is no reason to refuse a new one.
 func (e *errand) backUpReplaced(ctx context.Context, st store.Store, r store.Record) {
 	store.NewHistory(e.settings.StateDir, st).Keep(ctx, r, true, time.Now())
+}
+
+// replacedBefore reports whether the history knows what took the place of r: its refresh token must not be sent again.
+func (e *errand) replacedBefore(ctx context.Context, st store.Store, r store.Record) bool {
+	_, spent := store.NewHistory(e.settings.StateDir, st).Replaces(ctx, r.RefreshToken)
+	return spent
 }
 
 // bind returns the origin that a record's secrets may be sent to. Where the issuer alone is configured it is the one

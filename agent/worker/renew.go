@@ -241,9 +241,7 @@ func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
 	if s.st == nil {
 		return
 	}
-	if !store.SameSignIn(old, s.record) {
-		e.claim(ctx, s.st, s.record, true)
-	}
+	store.NewHomes(e.settings.StateDir).Renewed(ctx, store.HomeOf(s.st, e.settings.Name, s.record), old)
 	e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
 }
 

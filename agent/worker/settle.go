@@ -163,7 +163,7 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
 		if fresh && !ours {
-			e.shared = e.claim(ctx, s.st, s.record, false)
+			e.shared = e.claim(ctx, s.st, s.record)
 		}
 		switch history := store.NewHistory(e.settings.StateDir, s.st); { // the backup: failing at it is no failure of the job
 		case ours && s.over.Lineage().Same(s.record.Lineage()):
