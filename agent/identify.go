@@ -44,7 +44,8 @@ func (e *entry) question(req protocol.IdentifyRequest) (*flight, protocol.Identi
 	if !req.Refresh && !req.Check && !e.record.Empty() && e.identity != nil {
 		return nil, *e.identity
 	}
-	if f := e.asking; f != nil && f.job.Force == req.Refresh && f.job.Check == req.Check {
+	// A question under way about a sign-in that another has taken the place of is no answer to this one.
+	if f := e.asking; f != nil && f.job.Force == req.Refresh && f.job.Check == req.Check && f.job.Lineage == e.lineage {
 		return f, protocol.Identity{}
 	}
 	f := &flight{done: make(chan struct{}), job: e.fill(job.Job{Op: job.Identify, Force: req.Refresh, Check: req.Check})}

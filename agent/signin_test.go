@@ -133,6 +133,28 @@ func TestIdentifyStandsInNobodysWay(t *testing.T) {
 	})
 }
 
+// TestIdentifyAfterAnExchange: the question under way is about the sign-in of before, and no answer for who asks later.
+func TestIdentifyAfterAnExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		account := "account-b"
+		a := startRunner(t, func(j job.Job, _ func(job.Result)) (job.Report, error) {
+			if j.Op == job.Identify {
+				time.Sleep(10 * time.Second)
+				return job.Report{Kind: job.Done, Result: job.Result{Identity: protocol.Identity{Account: j.Lineage, Fetched: time.Now()}}}, nil
+			}
+			return job.Report{Kind: job.Done, Result: job.Result{Token: protocol.NewSecret("fake-" + account), Lineage: account, Saved: true,
+				Expiry: time.Now().Add(time.Hour), Store: "file", Location: "a file"}}, nil
+		})
+		go a.Identify(context.Background(), protocol.IdentifyRequest{})
+		synctest.Wait()
+		account = "account-a"
+		ask(t, a, protocol.TokenRequest{Force: true})
+		if i, err := a.Identify(t.Context(), protocol.IdentifyRequest{}); err != nil || i.Account != "account-a" {
+			t.Errorf("got %+v, %v", i, err)
+		}
+	})
+}
+
 // TestForcedOnce repeats a forced request: what was issued since it was first made is its answer.
 func TestForcedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
