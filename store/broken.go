@@ -24,6 +24,9 @@ type Copy struct {
 	path     string
 }
 
+// maxCopy is how large a file may be for a copy of it to be made. One that is larger still is not written over.
+const maxCopy = 64 << 20
+
 // Path is the file with what was there, "" where nothing was written over.
 func (c *Copy) Path() string { return c.path }
 
@@ -86,13 +89,13 @@ func (s *own) keepBroken(ctx context.Context, err error) error {
 	var rawErr error
 	switch m := s.medium.(type) {
 	case file:
-		src, rawErr = readFile(string(m))
+		src, rawErr = readUpTo(string(m), maxCopy)
 	case sealed:
-		src, rawErr = readFile(string(m.file))
+		src, rawErr = readUpTo(string(m.file), maxCopy)
 	default:
 		src, rawErr = s.medium.read(ctx)
 	}
-	if rawErr != nil { // it is no file, or too large for one of ours
+	if rawErr != nil { // it is no file, or too large for a copy
 		return err
 	}
 	return s.copy.keep(src)

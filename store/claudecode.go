@@ -254,6 +254,11 @@ func (s *ClaudeCode) change(ctx context.Context, copy *Copy, do func(at spot, l 
 		}
 		src, at, err := s.read(ctx, file)
 		at.draft = ready.draft
+		if copy != nil && at.chain == nil && Broken(err) { // larger than a record is
+			if large, largeErr := readUpTo(file, maxCopy); largeErr == nil {
+				err = copy.keep(large)
+			}
+		}
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 			return err
 		}

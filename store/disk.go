@@ -16,7 +16,9 @@ import (
 
 // readFile returns what is in the regular file at path, up to [MaxFile] bytes. A pipe or device that someone put there is
 // refused without waiting for it.
-func readFile(path string) ([]byte, error) {
+func readFile(path string) ([]byte, error) { return readUpTo(path, MaxFile) }
+
+func readUpTo(path string, limit int64) ([]byte, error) {
 	// O_NONBLOCK: opening a pipe nobody writes to would wait for ever.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	switch {
@@ -37,15 +39,15 @@ func readFile(path string) ([]byte, error) {
 		return nil, storageError("reading", path, err)
 	case !info.Mode().IsRegular():
 		return nil, invalid(path, "is not a regular file")
-	case info.Size() > MaxFile:
-		return nil, invalid(path, "is larger than 4 MiB")
+	case info.Size() > limit:
+		return nil, invalid(path, fmt.Sprintf("is larger than %d MiB", limit>>20))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:
 		return nil, storageError("reading", path, err)
-	case len(b) > MaxFile:
-		return nil, invalid(path, "is larger than 4 MiB")
+	case int64(len(b)) > limit:
+		return nil, invalid(path, fmt.Sprintf("is larger than %d MiB", limit>>20))
 	case len(b) == 0 && isMount(path): // emptied, because a mount point can't be removed
 		return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored: " + path + " is empty"}
 	}

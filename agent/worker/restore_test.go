@@ -148,6 +148,7 @@ var unreadable = map[string]string{
 	"truncated": `{"claudeAiOauth":{"accessToken":"fake-acc`,
 	"no object": `[1, 2]`,
 	"nonsense":  "\x00\xff fake",
+	"huge":      strings.Repeat("fake ", store.MaxFile/4),
 }
 
 // copies are what is kept of what was written over.
