@@ -117,14 +117,9 @@ func lockFile(ctx context.Context, path, busy string) (unlock func(), err error)
 
 // unwritten is the error that kept config.toml, or what lies beside it, from being written.
 func unwritten(err error) error {
-	hint := ""
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		hint = "free some space"
-	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+	hint := storageHint(err)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
-	case errors.Is(err, unix.EBUSY):
-		hint = "it is mounted as a single file, which can't be replaced: mount its folder"
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
 }
@@ -149,5 +144,33 @@ func isProgram(path string) bool {
 }
 
 func storageError(err error) error {
-	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: storageHint(err)}
+}
+
+// storageHint is what to do where a file can't be written, "" where that is not known.
+func storageHint(err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "free some space"
+	case errors.Is(err, unix.EROFS):
+		return "the file system is mounted read-only: mount it so that it may be written"
+	case errors.Is(err, fs.ErrPermission):
+		return "the file and its folder must belong to you"
+	case errors.Is(err, unix.EBUSY):
+		return "it is mounted as a single file, which can't be replaced: mount its folder"
+	}
+	return ""
+}
+
+// reasonOf is the system's reason, without the paths that err repeats.
+func reasonOf(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }

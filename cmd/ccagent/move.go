@@ -120,7 +120,7 @@ func setStore(conn *connection, name, kind string) error {
 // moved all the same: what the worker could not take back stays, and its error says so.
 func (s *steps) failMove(conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
 	if now, nowErr := decided(profile); conn.ctx.Err() == nil && (nowErr != nil || moved(now)) {
-		return err
+		return partly{err}
 	}
 	return s.failAt(conn, profile.Name, err)
 }

@@ -38,7 +38,7 @@ func (s *steps) makeAll(c *cli.Context, changes []change, again string) error {
 		back := ch.back() // before: it may have to know what is there now
 		if err := ch.make(c); err != nil {
 			if coded := (*protocol.Error)(nil); !errors.As(err, &coded) {
-				err = &protocol.Error{Code: protocol.CodeStorage, Message: err.Error()}
+				err = storageError(err)
 			}
 			return err
 		}
@@ -80,7 +80,7 @@ func (ch fileChange) make(*cli.Context) error {
 		return err
 	}
 	if err := replaceFile(ch.path, ch.after, mode); err != nil {
-		return fmt.Errorf("%s can't be written: %w", ch.path, err)
+		return fmt.Errorf("%s can't be written: %w", ch.path, reasonOf(err))
 	}
 	return nil
 }

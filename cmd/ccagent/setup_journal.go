@@ -144,7 +144,7 @@ func (j journal) write() error {
 		err = replaceFile(j.file, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "no copy of the settings could be kept: " + err.Error()}
+		return storageError(fmt.Errorf("no copy of the settings could be kept: %w", err))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,8 +27,28 @@ const backTime = 30 * time.Second
 
 func (s *steps) did(d deed) { s.done = append(s.done, d) }
 
+// undone is the error of a command that has ended with none of its steps done.
+type undone struct{ because error }
+
+func (u undone) Error() string { return u.because.Error() + "; nothing was changed" }
+func (u undone) Unwrap() error { return u.because }
+
+// partly is the error of one that has ended with some of them done. It says which.
+type partly struct{ error }
+
+func (p partly) Unwrap() error { return p.error }
+
 // fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what mends it.
+// Where err is of a step that is such a command itself and has left something, what was done before that rests on it, and stays.
 func (s *steps) fail(ctx context.Context, err error) error {
+	var left partly
+	if errors.As(err, &left) {
+		return err
+	}
+	var none undone
+	if errors.As(err, &none) { // it is said once
+		err = none.because
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), backTime)
 	defer cancel()
 	for len(s.done) > 0 {
@@ -37,7 +58,7 @@ func (s *steps) fail(ctx context.Context, err error) error {
 		}
 		s.done = s.done[:len(s.done)-1]
 	}
-	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; nothing was changed", Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+	return undone{err}
 }
 
 // failAt is fail for a request to the agent. Where the command's own time is over, the agent goes on with it: nothing is taken back then,
@@ -46,8 +67,9 @@ func (s *steps) failAt(conn *connection, profile string, err error) error {
 	if conn.ctx.Err() == nil {
 		return s.fail(conn.ctx, err)
 	}
-	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; the agent may still do it, so nothing was taken back",
-		Detail: protocol.DetailOf(err), Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nsee what became of it: ccagent status -p "+profile+"\nthen type the same command again", "\n")}
+	hint := protocol.HintOf(err) + "\nsee what became of it: ccagent status -p " + profile + "\nthen type the same command again"
+	return partly{&protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; the agent may still do it, so nothing was taken back",
+		Detail: protocol.DetailOf(err), Hint: strings.TrimPrefix(hint, "\n")}}
 }
 
 // leaves is err with what is left because taking back the last step failed with backErr: what was done before it rests on it.
@@ -61,9 +83,9 @@ func (s *steps) leaves(err, backErr error) error {
 			mends = append(mends, d.mend)
 		}
 	}
-	return &protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
+	return partly{&protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
 		Message: fmt.Sprintf("%v; and it could not all be taken back (%v): %s", err, backErr, strings.Join(left, ", ")),
-		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: "+strings.Join(mends, "; "), "\n")}
+		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: "+strings.Join(mends, "; "), "\n")}}
 }
 
 // configDeed is an edit of config.toml.

@@ -340,6 +340,23 @@ func TestSpilledWhereOurOwnIsReadOnly(t *testing.T) {
 	}
 }
 
+// Settings that are mounted as a single file are not replaced, and it is said what helps.
+func TestSetupOverMount(t *testing.T) {
+	h := newHome(t)
+	h.config("[profiles.gateway]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-key\"]\n")
+	h.write("settings.json", "{}\n")
+	h.write(".claude/settings.json", "")
+	mountFile(t, h.path("settings.json"), h.path(".claude/settings.json"), false)
+	r := h.ccagent("setup", "claude-code", "-p", "gateway", "--yes")
+	if r.exit != 8 || !strings.Contains(r.stderr, "; nothing was changed\nhint: it is mounted as a single file") || strings.Contains(r.stderr, "ccagent-new") {
+		t.Errorf("exit %d, %s", r.exit, r.stderr)
+	}
+	if h.read("settings.json") != "{}\n" {
+		t.Errorf("it was changed: %s", h.read("settings.json"))
+	}
+	nothingBeside(t, h.path(".claude"))
+}
+
 // A guard that can't take the refresh token out of the file changes nothing, and says so. Once that is mended it guards.
 func TestGuardReadOnlyMount(t *testing.T) {
 	needRoot(t)
