@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -61,8 +62,9 @@ func judgeProgram(path string, user int, k kernel) finding {
 	if err := errors.Join(err1, err2); err != nil {
 		return finding{"programs", "fail", err.Error(), bothAnew}
 	}
+	names := andAbove(program)
 	rootAlone := true // may put another in its place
-	for _, name := range append(andAbove(program), andAbove(folder)...) {
+	for i, name := range slices.Concat(names, andAbove(folder)) {
 		info, err := os.Stat(name)
 		if err != nil {
 			return finding{"programs", "fail", err.Error(), bothAnew}
@@ -72,16 +74,18 @@ func judgeProgram(path string, user int, k kernel) finding {
 			f.What += ": another program could be put in the place of " + path
 			return f
 		}
-		rootAlone = rootAlone && known && owner == 0
+		if i < len(names) && (!known || owner != 0) {
+			rootAlone = false
+		}
 	}
 	path = program
 	const (
 		open = "look into its memory in the first milliseconds of a run"
 		shut = "the kernel keeps your other programs out of its memory (yama)"
 	)
-	state := "warn"
+	state, install := "warn", "install the package, or for the whole machine: sudo make install"
 	if !k.closes && k.mend == "" {
-		state = "ok" // nobody can do better there
+		state, install = "ok", "" // nobody can do better there
 	}
 	switch {
 	case user == 0:
@@ -91,8 +95,7 @@ func judgeProgram(path string, user int, k kernel) finding {
 	case k.apart:
 		return finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
 	case !rootAlone:
-		mend := "install the package, or for the whole machine: sudo make install"
-		return finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, mend}
+		return finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, install}
 	case !k.closes:
 		return finding{"programs", state, path + " belongs to root, but any program of yours can " + open, k.mend}
 	case unix.Access(path, unix.R_OK) == nil:

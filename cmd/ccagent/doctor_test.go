@@ -231,6 +231,9 @@ func TestDoctorJudgesPrograms(t *testing.T) {
 			if f.State != state {
 				t.Errorf("%s: %+v, want %s", tc.name, f, state)
 			}
+			if (f.State == "ok") != (f.Mend == "") {
+				t.Errorf("%s: %+v", tc.name, f)
+			}
 			for _, text := range says {
 				if !strings.Contains(f.What+f.Mend, text) {
 					t.Errorf("%s: %+v says nothing of %q", tc.name, f, text)
@@ -247,6 +250,7 @@ func TestDoctorJudgesPrograms(t *testing.T) {
 		if err := errors.Join(os.Mkdir(links, 0o700), os.Symlink(path, link)); err != nil {
 			t.Fatal(err)
 		}
+		os.Chown(links, tc.user, -1) // a link of the user's to a program of root's, where root runs this test
 		check(link, "ok", tc.says)
 		os.Chmod(links, 0o777)
 		check(link, "fail", []string{"/links may be written by everybody", "in the place of " + link})
