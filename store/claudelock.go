@@ -27,15 +27,16 @@ import (
 type pace struct {
 	first, last time.Duration // between two looks at a lock that is held
 	beat        time.Duration // between two touches of what we hold
-	loan        time.Duration // of the write lock to a renewal: Claude Code waits 7.5 s for it, and then drops what it was to write
+	loan        time.Duration // of the write lock to a renewal: Claude Code waits 7.5 s for it, then drops what it was to write
 	refresh     patience
 	write       patience
 }
 
-// patience is when a lock is abandoned whose owner is not known to be dead. What we saw ourselves is counted on the monotonic clock.
+// patience is when a lock is abandoned whose owner is not known to be dead. What we saw ourselves is counted on the monotonic
+// clock.
 type patience struct {
 	stale time.Duration // nobody has touched it for so long, by its own time or while we looked on
-	watch time.Duration // and not while we looked on: both of us may just have woken from a suspend, or the holder's clock be slow
+	watch time.Duration // and not while we looked on: both may just have woken from a suspend, or the holder's clock be slow
 }
 
 var claudePace = pace{
@@ -58,23 +59,25 @@ type dirLock struct {
 	since time.Time
 }
 
-// observe notes whether the holder's directory, which info describes, has been touched since we first looked. A holder may set the same
-// time again and again; that it did is seen by when the file system last changed the entry.
+// observe notes whether the holder's directory, which info describes, has been touched since we first looked. A holder may set
+// the same time again and again; that it did is seen by when the file system last changed the entry.
 func (l *dirLock) observe(info os.FileInfo) {
-	if l.seen == nil || !os.SameFile(l.seen, info) || !l.seen.ModTime().Equal(info.ModTime()) || changed(l.seen) != changed(info) {
+	if l.seen == nil || !os.SameFile(l.seen, info) ||
+		!l.seen.ModTime().Equal(info.ModTime()) || changed(l.seen) != changed(info) {
 		l.seen, l.since = info, time.Now()
 	}
 }
 
-// abandoned reports whether a lock of which no dead owner is known is free for the taking. The time of one that is dated in the future
-// tells nothing: it is abandoned when nobody has touched it for as long as that takes while we looked on.
+// abandoned reports whether a lock of which no dead owner is known is free for the taking. The time of one that is dated in the
+// future tells nothing: it is abandoned when nobody has touched it for as long as that takes while we looked on.
 func (l *dirLock) abandoned() bool {
 	untouched := time.Since(l.since)
-	return untouched > l.patience.watch && (untouched > l.patience.stale || clockBeside(l.path).Sub(l.seen.ModTime()) > l.patience.stale)
+	return untouched > l.patience.watch &&
+		(untouched > l.patience.stale || clockBeside(l.path).Sub(l.seen.ModTime()) > l.patience.stale)
 }
 
-// clockBeside is the time by the clock that files beside path are stamped with: on a network file system that is its server's, and
-// ours may be another.
+// clockBeside is the time by the clock that files beside path are stamped with: on a network file system that is its server's,
+// and ours may be another.
 func clockBeside(path string) time.Time {
 	probe := path + ".ccagent-clock"
 	os.Remove(probe) // of one that was killed
@@ -87,7 +90,8 @@ func clockBeside(path string) time.Time {
 	return time.Now()
 }
 
-// take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he is.
+// take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he
+// is.
 func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) error {
 	if err := changeable(filepath.Dir(l.path)); err != nil {
 		return &lockError{err, true}
@@ -126,8 +130,9 @@ func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) er
 	return &lockError{storageError("locking", l.path, err), unwritable(err)}
 }
 
-// lookAt opens the directory of a holder, so that its inode number can't be given to another while it is judged. Another user's (of
-// somebody who has run Claude Code as root) may be closed to us: then held is nil, and what there is to see from outside is judged.
+// lookAt opens the directory of a holder, so that its inode number can't be given to another while it is judged. Another user's
+// (of somebody who has run Claude Code as root) may be closed to us: then held is nil, and what there is to see from outside is
+// judged.
 func lookAt(path string) (held *os.File, info os.FileInfo, err error) {
 	held, err = os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	switch {
@@ -280,8 +285,8 @@ type owner struct {
 	LegacyBirth float64 `json:"legacyLockBirthtimeMs"` // of `<config dir>.lock`
 }
 
-// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead. Only a process
-// that we could see if it were there can be.
+// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead. Only a
+// process that we could see if it were there can be.
 func (o owner) dead(held *os.File, noted float64) bool {
 	birth, ok := birthtime(held)
 	me, known := self()

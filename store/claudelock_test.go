@@ -20,7 +20,17 @@ import (
 
 // quick is claudePace made short enough to wait for, and long against a scheduler's whims.
 var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond, loan: time.Minute,
-	refresh: patience{stale: time.Minute, watch: 50 * time.Millisecond}, write: patience{stale: time.Minute, watch: 50 * time.Millisecond}}
+	refresh: patience{stale: time.Minute, watch: 50 * time.Millisecond},
+	write:   patience{stale: time.Minute, watch: 50 * time.Millisecond}}
+
+// nothingLeft fails if anything but the record and our lock file is in Claude Code's folder or beside it.
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	left := append(names(t, dir, ".credentials.json", ".ccagent.lock"), names(t, filepath.Dir(dir), ".claude")...)
+	if left != nil {
+		t.Errorf("left behind: %v", left)
+	}
+}
 
 func TestHeldByAnother(t *testing.T) {
 	if _, ok := self(); !ok {
@@ -92,9 +102,7 @@ func TestHeldByAnother(t *testing.T) {
 			check(t, err)
 			check(t, l.Check())
 			check(t, l.Release())
-			if left := append(names(t, dir, ".credentials.json", ".ccagent.lock"), names(t, filepath.Dir(dir), ".claude")...); left != nil {
-				t.Errorf("left behind: %v", left)
-			}
+			nothingLeft(t, dir)
 		})
 	}
 }
@@ -164,7 +172,8 @@ func TestRootGivesAwayItsOwnAlone(t *testing.T) {
 	}
 }
 
-// A holder on another machine, whose clock is slow, or who has just woken from a suspend with us, still touches its lock: it lives.
+// A holder on another machine, whose clock is slow, or who has just woken from a suspend with us, still touches its lock: it
+// lives.
 func TestHeldByASlowClock(t *testing.T) {
 	t.Parallel()
 	dir, _ := claudeDir(t, shared)
@@ -201,8 +210,8 @@ func fileTime(t *testing.T, path string) time.Time {
 	return info.ModTime()
 }
 
-// A lock that is dated in the future is free for the taking when nobody touches it while we wait, and we wait for long enough: who
-// holds it may have died, and a clock have been set back since. One that is touched has a living holder, whatever its date.
+// A lock that is dated in the future is free for the taking when nobody touches it while we wait, and we wait for long enough:
+// who holds it may have died, and a clock have been set back since. One that is touched has a living holder, whatever its date.
 func TestLockDatedInTheFuture(t *testing.T) {
 	t.Parallel()
 	renew := func(s *ClaudeCode) error {
@@ -396,8 +405,8 @@ func TestLostLock(t *testing.T) {
 	}
 }
 
-// A lock that is closed to us, as another user's may be, is judged from outside: one that is touched has a living holder, and one that
-// nobody touches is abandoned.
+// A lock that is closed to us, as another user's may be, is judged from outside: one that is touched has a living holder, and one
+// that nobody touches is abandoned.
 func TestLockOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
@@ -426,9 +435,7 @@ func TestLockOfAnotherUser(t *testing.T) {
 		old := time.Now().Add(-2 * time.Minute)
 		check(t, os.Chtimes(path, old, old))
 		check(t, renew(time.Minute))
-		if left := append(names(t, dir, ".credentials.json", ".ccagent.lock"), names(t, filepath.Dir(dir), ".claude")...); left != nil {
-			t.Errorf("%s: left behind: %v", path, left)
-		}
+		nothingLeft(t, dir)
 	}
 }
 

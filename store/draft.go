@@ -14,11 +14,12 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A draft is a file's new content before it is known: the temporary file is there, as long as the content will be, and on the disk, and
-// the file is known to be one that can be replaced. What can go wrong with a write has gone wrong by then, but for a failing disk.
+// A draft is a file's new content before it is known: the temporary file is there, as long as the content will be, and on the
+// disk, and the file is known to be one that can be replaced. What can go wrong with a write has gone wrong by then, but for a
+// failing disk.
 //
-// A file is replaced by renaming the draft over it. Where it is a mount point (a single file mounted into a container), that can't be
-// done, and it is written in place: see inplace.go.
+// A file is replaced by renaming the draft over it. Where it is a mount point (a single file mounted into a container), that
+// can't be done, and it is written in place: see inplace.go.
 type draft struct {
 	path string
 	temp *os.File // nil: written or discarded
@@ -56,8 +57,8 @@ func prepareFile(path string, size int) (*draft, error) {
 	return makeDraft(path, base, size)
 }
 
-// makeDraft makes the draft of the file at path, size bytes long; 0 where it is about to be written anyway. name is what the temporary file
-// is called after.
+// makeDraft makes the draft of the file at path, size bytes long; 0 where it is about to be written anyway. name is what the
+// temporary file is called after.
 func makeDraft(path, name string, size int) (*draft, error) {
 	if err := replaceable(path); err != nil {
 		return nil, writeError(path, err)
@@ -187,17 +188,19 @@ func removeTemps(dir, base string) error {
 	return nil
 }
 
-// replaceable fails where a look is enough to see that the file at path can't be replaced, or that what is written there would not
-// last. It changes nothing, so it can be asked at any time.
+// replaceable fails where a look is enough to see that the file at path can't be replaced, or that what is written there would
+// not last. It changes nothing, so it can be asked at any time.
 func replaceable(path string) error {
 	dir := filepath.Dir(path)
 	for above := dir; above != filepath.Dir(above); above = filepath.Dir(above) {
-		// The volumes of Kubernetes: `..data` is a link to the folder of the day, and that is made anew from what the cluster holds.
+		// The volumes of Kubernetes: `..data` is a link to the folder of the day, and that is made anew from what the cluster
+		// holds.
 		link, err := os.Readlink(filepath.Join(filepath.Dir(above), "..data"))
 		if err == nil && link == filepath.Base(above) {
 			return &protocol.Error{Code: protocol.CodeStorage,
 				Message: path + " is in a volume that Kubernetes fills: what is written there does not last",
-				Hint:    "move the sign-in to a volume that may be written, so that it has one home, and name that (config_dir in config.toml)"}
+				Hint: "move the sign-in to a volume that may be written, so that it has one home, " +
+					"and name that (config_dir in config.toml)"}
 		}
 	}
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -218,13 +221,14 @@ func replaceable(path string) error {
 		return writableInPlace(path, info)
 	}
 	if folder, err := os.Stat(dir); err == nil && folder.Mode()&fs.ModeSticky != 0 && !isOurs(folder) && !isOurs(info) {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: path + " is another user's, in a folder where only its owner may replace it",
-			Hint: "the file or its folder must belong to you"}
+		return &protocol.Error{Code: protocol.CodeStorage, Hint: "the file or its folder must belong to you",
+			Message: path + " is another user's, in a folder where only its owner may replace it"}
 	}
 	return nil
 }
 
-// changeable fails if the folder is marked so that what is made in it can't be removed or renamed, or that nothing can be made in it.
+// changeable fails if the folder is marked so that what is made in it can't be removed or renamed, or that nothing can be made in
+// it.
 func changeable(dir string) error {
 	if info, err := os.Stat(dir); err == nil && isFixed(dir+"/.", info) { // the folder, and not a link to it
 		return fixed(dir)

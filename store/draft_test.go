@@ -59,8 +59,8 @@ func inPlaceContent(n int) []byte {
 	return []byte(strings.Repeat(strconv.Itoa(n)+" ", 3000+n*7919%4000))
 }
 
-// A place that a look or a try can tell to be one where nothing can be saved, or where it would not last, is not reserved, and is left
-// as it was.
+// A place that a look or a try can tell to be one where nothing can be saved, or where it would not last, is not reserved, and is
+// left as it was.
 func TestNotReserved(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -202,8 +202,8 @@ func TestReservedAsSpill(t *testing.T) {
 	}
 }
 
-// A home around Claude Code's folder that nobody may write has no room for the older of its locks, neither for us nor for others: the folder
-// is enough.
+// A home around Claude Code's folder that nobody may write has no room for the older of its locks, neither for us nor for others:
+// the folder is enough.
 func TestReservedInReadOnlyHome(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
@@ -257,8 +257,8 @@ func TestKilledWithReservation(t *testing.T) {
 	}
 }
 
-// Claude Code waits a few seconds for its write lock, and then drops what it was to write. So while a provider takes its time the lock is
-// let go, and taken again for the save.
+// Claude Code waits a few seconds for its write lock, and then drops what it was to write. So while a provider takes its time the
+// lock is let go, and taken again for the save.
 func TestReservationOfSlowProvider(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {
@@ -298,7 +298,9 @@ func TestReservationOfSlowProvider(t *testing.T) {
 func TestWriteInPlace(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("fake ", 3000)
-	for _, tt := range []struct{ old, next string }{{"old", "new"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}, {"old", long}, {long, "new"}} {
+	for _, tt := range []struct{ old, next string }{
+		{"old", "new"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}, {"old", long}, {long, "new"},
+	} {
 		dir := t.TempDir()
 		path, other := filepath.Join(dir, "file"), filepath.Join(t.TempDir(), "other")
 		check(t, os.WriteFile(path, []byte(tt.old), 0o600))
@@ -323,17 +325,20 @@ func TestWriteInPlace(t *testing.T) {
 	}
 }
 
-// Wherever a write in place was cut off, the file is read as the new content, and finished by whoever writes next. What somebody else
-// has written since is theirs.
+// Wherever a write in place was cut off, the file is read as the new content, and finished by whoever writes next. What somebody
+// else has written since is theirs.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ old, next string }{{"the old one", "the new one"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}} {
+	for _, tt := range []struct{ old, next string }{
+		{"the old one", "the new one"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""},
+	} {
 		old, next := []byte(tt.old), []byte(tt.next)
 		padded := append(bytes.Clone(next), bytes.Repeat([]byte{filler}, max(0, len(old)-len(next)))...)
 		var states [][]byte // what a cut may leave
 		for cut := range len(padded) + 1 {
 			states = append(states, append(bytes.Clone(padded[:cut]), old[min(cut, len(old)):]...))
-			late := append(bytes.Clone(old[:min(cut, len(old))]), make([]byte, max(0, cut-len(old)))...) // the later page came first
+			// The later page came first.
+			late := append(bytes.Clone(old[:min(cut, len(old))]), make([]byte, max(0, cut-len(old)))...)
 			states = append(states, append(late, padded[cut:]...))
 		}
 		states = append(states, next)
@@ -378,7 +383,9 @@ func cutOff(t *testing.T, old, next, state []byte) (path string) {
 // A spill that is not whole is none.
 func TestBrokenSpillOfWrite(t *testing.T) {
 	t.Parallel()
-	for _, spill := range []string{"", "ccagent-unfinished 1 3 3\noldne", "ccagent-unfinished 1 -3 6\nnew", "ccagent-unfinished 2 3 3\noldnew", "{}"} {
+	for _, spill := range []string{
+		"", "ccagent-unfinished 1 3 3\noldne", "ccagent-unfinished 1 -3 6\nnew", "ccagent-unfinished 2 3 3\noldnew", "{}",
+	} {
 		path := cutOff(t, nil, nil, []byte("old"))
 		check(t, os.WriteFile(spillOf(path), []byte(spill), 0o600))
 		got, err := readFile(path)
@@ -415,7 +422,8 @@ func TestCutOffIsBroughtHome(t *testing.T) {
 		mustSave(t, s, numbered("1"), v)
 		next := contentOf(t, path)
 		check(t, os.WriteFile(path, []byte(next[:len(next)/2]+old[len(next)/2:]), 0o600))
-		check(t, os.WriteFile(spillOf(path), bytes.Join([][]byte{spillHead(len(old), len(next)), []byte(old), []byte(next)}, nil), 0o600))
+		spill := bytes.Join([][]byte{spillHead(len(old), len(next)), []byte(old), []byte(next)}, nil)
+		check(t, os.WriteFile(spillOf(path), spill, 0o600))
 		stateDir := t.TempDir()
 		if r, _ := mustLoad(t, s); count(r) != 1 || !Spilled(stateDir, s) {
 			t.Errorf("%s: record %d before it is brought home, spilled %v", name, count(r), Spilled(stateDir, s))

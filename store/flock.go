@@ -59,8 +59,8 @@ func lockFile(ctx context.Context, path string) (*flock, error) {
 	return &flock{f, readOnly}, nil
 }
 
-// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. Nothing is in it
-// yet. What has content may be any file or folder of root's that the somebody has given this name, and so may a file with two.
+// giveToOwner makes what root has made in somebody's folder the somebody's: it stays, and must not shut them out. Nothing is in
+// it yet. What has content may be any file or folder of root's that the somebody has given this name, and so may a file with two.
 func giveToOwner(f *os.File, dir string) {
 	if os.Geteuid() != 0 {
 		return
@@ -99,7 +99,7 @@ type note struct {
 	Version     string `json:"version"`           // hex: the record that issued speaks of
 	Issued      int64  `json:"issued,omitempty"`  // ms; 0 unknown
 	TokenOrigin string `json:"token_origin"`      // outlives rewrites by others: it is what keeps a refresh token at home
-	SignIn      string `json:"sign_in,omitempty"` // of the record with Version or Refresh: what another program writes may be another's
+	SignIn      string `json:"sign_in,omitempty"` // of the record with Version or Refresh: others write other sign-ins
 	Refresh     string `json:"refresh,omitempty"` // digest of that record's refresh token
 }
 

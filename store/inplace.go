@@ -15,9 +15,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A file that is a mount point can't be replaced, only written. So that a cut leaves the old content or the new, both are first written
-// whole to a spill file beside it, `.<name>.ccagent-unfinished`: whoever reads the file while that is there can tell what a half
-// written one was to be, and who writes it next, or brings home what was spilled, finishes it. Other programs see the file as it is.
+// A file that is a mount point can't be replaced, only written. So that a cut leaves the old content or the new, both are first
+// written whole to a spill file beside it, `.<name>.ccagent-unfinished`: whoever reads the file while that is there can tell what
+// a half written one was to be, and who writes it next, or brings home what was spilled, finishes it. Other programs see the file
+// as it is.
 
 // spillOf is the spill file of the file at path.
 func spillOf(path string) string {
@@ -51,13 +52,15 @@ func readSpill(path string) (old, next []byte, ok bool) {
 	}
 	head, rest, _ := bytes.Cut(b, []byte("\n"))
 	var before, after int
-	if _, err := fmt.Sscanf(string(head), "ccagent-unfinished 1 %d %d", &before, &after); err != nil || before < 0 || after < 0 || before+after != len(rest) {
+	_, err = fmt.Sscanf(string(head), "ccagent-unfinished 1 %d %d", &before, &after)
+	if err != nil || before < 0 || after < 0 || before+after != len(rest) {
 		return nil, nil, false
 	}
 	return rest[:before], rest[before:], true
 }
 
-// unfinished is what the file at path is to hold, which holds content: that itself, unless a write of ours was cut off, or is under way.
+// unfinished is what the file at path is to hold, which holds content: that itself, unless a write of ours was cut off, or is
+// under way.
 func unfinished(path string, content []byte) []byte {
 	old, next, ok := readSpill(path)
 	if ok && halfWritten(content, old, next) {
@@ -66,8 +69,9 @@ func unfinished(path string, content []byte) []byte {
 	return content
 }
 
-// halfWritten reports whether content is old, or what a write of next over it may have left, or the writing back of old where that failed:
-// byte by byte the one or the other, or nothing yet where there was none before. Anything else was written by somebody else since.
+// halfWritten reports whether content is old, or what a write of next over it may have left, or the writing back of old where
+// that failed: byte by byte the one or the other, or nothing yet where there was none before. Anything else was written by
+// somebody else since.
 func halfWritten(content, old, next []byte) bool {
 	if len(content) < min(len(old), len(next)) || len(content) > max(len(old), len(next)) {
 		return false
@@ -158,7 +162,8 @@ func (d *draft) writeInPlace(data []byte, check func() error) error {
 // filler is what a shorter content is lengthened with until the file is cut: JSON may end with it.
 const filler = '\n'
 
-// overwrite makes data the content of the file, which had so many bytes. It is one write: who reads meanwhile sees it done or not.
+// overwrite makes data the content of the file, which had so many bytes. It is one write: who reads meanwhile sees it done or
+// not.
 func overwrite(f *os.File, length int, data []byte) error {
 	whole := data
 	if length > len(data) {

@@ -13,11 +13,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Reserve sees to it that the record which a renewal of st is about to bring has a place, before the refresh token is sent that is spent
-// by it. lock is st's, which the caller holds; nil where there was nothing to lock.
+// Reserve sees to it that the record which a renewal of st is about to bring has a place, before the refresh token is sent that
+// is spent by it. lock is st's, which the caller holds; nil where there was nothing to lock.
 //
-// In a home that other programs share, only that home counts: they would find the spent token there. A record in a store of our own may
-// be left as a spill in the state directory instead ("": there is none), which only we read.
+// In a home that other programs share, only that home counts: they would find the spent token there. A record in a store of our
+// own may be left as a spill in the state directory instead ("": there is none), which only we read.
 //
 // Errors are those of [Lock.Reserve] and [Lock.Check].
 func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
@@ -31,8 +31,8 @@ func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
 		err = &protocol.Error{Code: protocol.CodeStorage, Message: st.Place().Location + " is not locked"}
 	}
 	if err != nil && (isShared(st) || !errors.Is(err, protocol.ErrStorage) || !spillable(stateDir)) {
-		return &protocol.Error{Code: protocol.CodeOf(err), Message: "not renewed, because the new token could not be saved: " + err.Error(),
-			Hint: protocol.HintOf(err)}
+		return &protocol.Error{Code: protocol.CodeOf(err), Hint: protocol.HintOf(err),
+			Message: "not renewed, because the new token could not be saved: " + err.Error()}
 	}
 	if lock == nil {
 		return nil
@@ -62,8 +62,8 @@ func spillable(stateDir string) bool {
 	return linkNew(d.temp.Name(), link) == nil
 }
 
-// Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It locks and
-// changes nothing.
+// Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It
+// locks and changes nothing.
 func Hindrance(st Store) error {
 	if s, ok := st.(interface{ lockable() error }); ok {
 		if err := s.lockable(); err != nil {

@@ -38,8 +38,9 @@ type partly struct{ error }
 
 func (p partly) Unwrap() error { return p.error }
 
-// fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what mends it.
-// Where err is of a step that is such a command itself and has left something, what was done before that rests on it, and stays.
+// fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what
+// mends it. Where err is of a step that is such a command itself and has left something, what was done before that rests on it,
+// and stays.
 func (s *steps) fail(ctx context.Context, err error) error {
 	var left partly
 	if errors.As(err, &left) {
@@ -61,15 +62,15 @@ func (s *steps) fail(ctx context.Context, err error) error {
 	return undone{err}
 }
 
-// failAt is fail for a request to the agent. Where the command's own time is over, the agent goes on with it: nothing is taken back then,
-// for nobody knows what there will be.
+// failAt is fail for a request to the agent. Where the command's own time is over, the agent goes on with it: nothing is taken
+// back then, for nobody knows what there will be.
 func (s *steps) failAt(conn *connection, profile string, err error) error {
 	if conn.ctx.Err() == nil {
 		return s.fail(conn.ctx, err)
 	}
 	hint := protocol.HintOf(err) + "\nsee what became of it: ccagent status -p " + profile + "\nthen type the same command again"
-	return partly{&protocol.Error{Code: protocol.CodeOf(err), Message: err.Error() + "; the agent may still do it, so nothing was taken back",
-		Detail: protocol.DetailOf(err), Hint: strings.TrimPrefix(hint, "\n")}}
+	return partly{&protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
+		Message: err.Error() + "; the agent may still do it, so nothing was taken back", Hint: strings.TrimPrefix(hint, "\n")}}
 }
 
 // leaves is err with what is left because taking back the last step failed with backErr: what was done before it rests on it.

@@ -8,8 +8,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A step may be a command of several steps itself. What it says of its end is true of the whole: it is said once that nothing was changed,
-// and not at all where it has left something; then what was done before it stays.
+// A step may be a command of several steps itself. What it says of its end is true of the whole: it is said once that nothing was
+// changed, and not at all where it has left something; then what was done before it stays.
 func TestStepsOfSteps(t *testing.T) {
 	fault := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is broken", Hint: "mend it"}
 	stuck := deed{back: func(context.Context) error { return errors.New("stuck") }, left: "half is done", mend: "ccagent finish"}
@@ -20,14 +20,18 @@ func TestStepsOfSteps(t *testing.T) {
 		back  bool
 	}{
 		{"nothing left", steps{}, "the disk is broken; nothing was changed", true},
-		{"something left", steps{done: []deed{stuck}}, "the disk is broken; and it could not all be taken back (stuck): half is done", false},
+		{"something left", steps{done: []deed{stuck}},
+			"the disk is broken; and it could not all be taken back (stuck): half is done", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			back := false
 			outer := steps{done: []deed{{back: func(context.Context) error { back = true; return nil }}}}
 			err := outer.fail(t.Context(), tt.inner.fail(t.Context(), fault))
-			if err.Error() != tt.want || back != tt.back || protocol.CodeOf(err) != protocol.CodeStorage || protocol.HintOf(err) == "" {
+			if err.Error() != tt.want || back != tt.back {
 				t.Errorf("%v, taken back %v", err, back)
+			}
+			if protocol.CodeOf(err) != protocol.CodeStorage || protocol.HintOf(err) == "" {
+				t.Errorf("code %d, hint %q", protocol.CodeOf(err), protocol.HintOf(err))
 			}
 		})
 	}

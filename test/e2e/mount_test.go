@@ -72,8 +72,8 @@ func nothingBeside(t *testing.T, dir string) {
 	}
 }
 
-// A single file mounted into a container can't be replaced. It is written in place, so that the host has the new sign-in, and everything
-// else that was in it.
+// A single file mounted into a container can't be replaced. It is written in place, so that the host has the new sign-in, and
+// everything else that was in it.
 func TestFileMounted(t *testing.T) {
 	needRoot(t)
 	for name, from := range map[string]string{"from another folder": "host.json", "from the same folder": ".claude/host.json"} {
@@ -168,8 +168,8 @@ func TestOwnFileMounted(t *testing.T) {
 	}
 }
 
-// Where the new sign-in can't be saved the refresh token is not spent: the token serves while it lives, and status and doctor say all the
-// while what is wrong. Then exit 8 says it. Once it is mended, the next request renews.
+// Where the new sign-in can't be saved the refresh token is not spent: the token serves while it lives, and status and doctor say
+// all the while what is wrong. Then exit 8 says it. Once it is mended, the next request renews.
 func TestNotRenewedWhereNotSaved(t *testing.T) {
 	needRoot(t)
 	for _, test := range []struct {
@@ -348,7 +348,8 @@ func TestSetupOverMount(t *testing.T) {
 	h.write(".claude/settings.json", "")
 	mountFile(t, h.path("settings.json"), h.path(".claude/settings.json"), false)
 	r := h.ccagent("setup", "claude-code", "-p", "gateway", "--yes")
-	if r.exit != 8 || !strings.Contains(r.stderr, "; nothing was changed\nhint: it is mounted as a single file") || strings.Contains(r.stderr, "ccagent-new") {
+	told := strings.Contains(r.stderr, "; nothing was changed\nhint: it is mounted as a single file")
+	if r.exit != 8 || !told || strings.Contains(r.stderr, "ccagent-new") {
 		t.Errorf("exit %d, %s", r.exit, r.stderr)
 	}
 	if h.read("settings.json") != "{}\n" {
@@ -361,7 +362,8 @@ func TestSetupOverMount(t *testing.T) {
 func TestGuardReadOnlyMount(t *testing.T) {
 	needRoot(t)
 	h, provider := newSignedIn(t, time.Hour)
-	before, config := h.read(".claude/.credentials.json"), strings.Replace(h.read(".config/ccagent/config.toml"), "claude-code", "auto", 1)
+	before := h.read(".claude/.credentials.json")
+	config := strings.Replace(h.read(".config/ccagent/config.toml"), "claude-code", "auto", 1)
 	h.config(config)
 	h.write("host.json", before)
 	mountFile(t, h.path("host.json"), h.credentialsFile(), true)
