@@ -140,10 +140,11 @@ func TestIdentifyAfterAnExchange(t *testing.T) {
 		a := startRunner(t, func(j job.Job, _ func(job.Result)) (job.Report, error) {
 			if j.Op == job.Identify {
 				time.Sleep(10 * time.Second)
-				return job.Report{Kind: job.Done, Result: job.Result{Identity: protocol.Identity{Account: j.Lineage, Fetched: time.Now()}}}, nil
+				who := protocol.Identity{Account: j.Lineage, Fetched: time.Now()}
+				return job.Report{Kind: job.Done, Result: job.Result{Identity: who}}, nil
 			}
-			return job.Report{Kind: job.Done, Result: job.Result{Token: protocol.NewSecret("fake-" + account), Lineage: account, Saved: true,
-				Expiry: time.Now().Add(time.Hour), Store: "file", Location: "a file"}}, nil
+			return job.Report{Kind: job.Done, Result: job.Result{Token: protocol.NewSecret("fake-" + account), Lineage: account,
+				Saved: true, Expiry: time.Now().Add(time.Hour), Store: "file", Location: "a file"}}, nil
 		})
 		go a.Identify(context.Background(), protocol.IdentifyRequest{})
 		synctest.Wait()

@@ -14,8 +14,8 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Broken reports whether err says that what a store holds can't be read by anybody: it is empty, cut off, or of a wrong type. What a newer
-// version of ours has written is not broken.
+// Broken reports whether err says that what a store holds can't be read by anybody: it is empty, cut off, or of a wrong type.
+// What a newer version of ours has written is not broken.
 func Broken(err error) bool { return errors.Is(err, protocol.ErrInvalid) && !isNewer(err) }
 
 // Copy is what becomes of something broken that is written over: its bytes are kept in the state directory, 0600.
@@ -67,8 +67,9 @@ func (c *Copy) clear() error {
 	return nil
 }
 
-// Overwrite lets the next Save of st create a record over what is broken there, and keep a copy of that first. It is for what a person has
-// asked for: by itself nothing of ours writes over what it can't read. Of a store that can't do so what is broken stays.
+// Overwrite lets the next Save of st create a record over what is broken there, and keep a copy of that first. It is for what a
+// person has asked for: by itself nothing of ours writes over what it can't read. Of a store that can't do so what is broken
+// stays.
 func Overwrite(stateDir string, st Store) *Copy {
 	c := newCopy(stateDir, st.Place())
 	if s, ok := st.(interface{ overwrite(*Copy) }); ok {

@@ -20,9 +20,9 @@ const (
 )
 
 // History is the backup of last resort of one store: the newest record of each of the last three sign-ins, under the same
-// protection as the record itself. It also remembers which refresh tokens are spent, as digests. Of a store whose protection it does
-// not know it keeps no records, and those digests alone. Its methods may be called concurrently and from several processes. A history
-// that can't be kept is no reason to fail a save: the record is stored.
+// protection as the record itself. It also remembers which refresh tokens are spent, as digests. Of a store whose protection it
+// does not know it keeps no records, and those digests alone. Its methods may be called concurrently and from several processes.
+// A history that can't be kept is no reason to fail a save: the record is stored.
 type History struct {
 	medium   medium
 	name     string
@@ -71,9 +71,9 @@ func (s *Encrypted) past() medium {
 	return m
 }
 
-// Keep remembers r, which is stored now, as the newest record of its sign-in. adopted says that another program has put it there. It may
-// have renewed what was there, or be somebody who changes between two sign-ins by exchanging files: nobody knows, so what was there
-// before is kept as a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
+// Keep remembers r, which is stored now, as the newest record of its sign-in. adopted says that another program has put it
+// there. It may have renewed what was there, or be somebody who changes between two sign-ins by exchanging files: nobody knows,
+// so what was there before is kept as a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
 func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		lineage := r.Lineage()
@@ -100,8 +100,8 @@ func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Tim
 	})
 }
 
-// Renewed remembers r as the newest record of a sign-in of which old was one: the provider has answered old's refresh token with r. It is
-// for every renewal of ours, before r is saved or after. Said again, it changes nothing.
+// Renewed remembers r as the newest record of a sign-in of which old was one: the provider has answered old's refresh token with
+// r. It is for every renewal of ours, before r is saved or after. Said again, it changes nothing.
 func (h *History) Renewed(ctx context.Context, old, r Record, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		before, after := old.Lineage(), r.Lineage()
@@ -140,7 +140,8 @@ func takeOut(all []signIn, i int) (signIn, []signIn) {
 	return kept, slices.Delete(all, i, i+1)
 }
 
-// front puts an entry before all the others, with r as its record. Of too many the oldest goes that may be an earlier record of another.
+// front puts an entry before all the others, with r as its record. Of too many the oldest goes that may be an earlier record of
+// another.
 func front(kept signIn, r Record, others []signIn, now time.Time) []signIn {
 	kept.signedOut, kept.displaced = false, false
 	if kept.saved.IsZero() || kept.lineage != r.Lineage() || !kept.record.IsStub() && kept.record.version() != r.version() {
@@ -296,8 +297,8 @@ type signIn struct {
 	displaced       bool // see Past
 }
 
-// hasSpent reports whether a refresh token is known to be used up. The id of a sign-in which another program has made tells the one
-// that our first renewal has spent.
+// hasSpent reports whether a refresh token is known to be used up. The id of a sign-in which another program has made tells the
+// one that our first renewal has spent.
 func (s signIn) hasSpent(digest string) bool {
 	if digest == "" {
 		return false
@@ -306,7 +307,8 @@ func (s signIn) hasSpent(digest string) bool {
 }
 
 func (s signIn) past() Past {
-	return Past{Record: s.record, Lineage: s.lineage, Saved: s.saved, Spent: s.hasSpent(s.lineage.Refresh), Out: s.signedOut, Displaced: s.displaced}
+	return Past{Record: s.record, Lineage: s.lineage, Saved: s.saved, Spent: s.hasSpent(s.lineage.Refresh), Out: s.signedOut,
+		Displaced: s.displaced}
 }
 
 // copy is what becomes of a history that is corrupt.

@@ -16,9 +16,9 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Homes remembers in which place each refresh token of this user rests, and which ones were spent from there, by their digests. A
-// refresh token is good once, so it has one home: of two profiles that hold the same one, the second to renew would end the sign-in
-// for both. Its methods may be called concurrently and from several processes.
+// Homes remembers in which place each refresh token of this user rests, and which ones were spent from there, by their digests.
+// A refresh token is good once, so it has one home: of two profiles that hold the same one, the second to renew would end the
+// sign-in for both. Its methods may be called concurrently and from several processes.
 type Homes struct{ dir string }
 
 // Home is where a profile's record rests. It holds no secret.
@@ -64,15 +64,15 @@ func (me Home) Has(r Record) (here, spent bool) {
 	return digest != "" && me.Digest == digest, digest != "" && slices.Contains(me.Spent, digest)
 }
 
-// same reports whether two homes are one place, by its file or by the folder whose file is a link that leads elsewhere now, or one
-// profile's that has moved.
+// same reports whether two homes are one place, by its file or by the folder whose file is a link that leads elsewhere now, or
+// one profile's that has moved.
 func (me Home) same(other Home) bool {
 	return me.Kind == other.Kind && (me.Location == other.Location || me.ConfigDir != "" && me.ConfigDir == other.ConfigDir) ||
 		strings.EqualFold(me.Profile, other.Profile) && (me.Kind != "claude-code" || other.Kind != "claude-code")
 }
 
-// Other returns another home that has the refresh token of r, or has spent it, and nil where there is none. What is remembered may be out
-// of date, so holds is asked whether a home that should have it does.
+// Other returns another home that has the refresh token of r, or has spent it, and nil where there is none. What is remembered
+// may be out of date, so holds is asked whether a home that should have it does.
 func (h *Homes) Other(me Home, r Record, holds func(Home) bool) *Home {
 	if r.RefreshToken.Empty() {
 		return nil
@@ -104,14 +104,15 @@ func Reusable(all []Home, r Record) bool {
 }
 
 // Claim remembers that the record of me rests there, unless another home has its refresh token: that is returned then, see
-// [Homes.Other]. One that was spent there itself is an old copy that came back, and changes nothing. To fail at remembering is no reason
-// not to use a record.
+// [Homes.Other]. One that was spent there itself is an old copy that came back, and changes nothing. To fail at remembering is
+// no reason not to use a record.
 func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) bool) *Home {
 	if r.RefreshToken.Empty() {
 		return nil
 	}
+	// What is reusable others may have too, and may have spent since the provider began to rotate.
 	known, err := readHome(h.path(me))
-	if err == nil && known.Digest == me.Digest && known.Profile == me.Profile && !known.Reusable { // else others may have it too, and spend it
+	if err == nil && known.Digest == me.Digest && known.Profile == me.Profile && !known.Reusable {
 		return nil
 	}
 	if l, err := h.lock(ctx); err == nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Lineage says which sign-in a record is of. It holds digests and names, and no secret, so it may lie beside a token in memory or in a
-// file of ours. The zero Lineage is of no sign-in.
+// Lineage says which sign-in a record is of. It holds digests and names, and no secret, so it may lie beside a token in memory
+// or in a file of ours. The zero Lineage is of no sign-in.
 type Lineage struct {
 	SignIn  string // id of the sign-in; where the record has none yet, the one that our first renewal will give it
 	Refresh string // digest of the refresh token
@@ -30,8 +30,8 @@ func (r Record) Lineage() Lineage {
 	}
 }
 
-// Same reports whether two records are known to be of one sign-in: they share a token or the id of the sign-in. Two accounts are never
-// one. What can't be told counts as another: to take one person's sign-in for another's is worse than to look twice.
+// Same reports whether two records are known to be of one sign-in: they share a token or the id of the sign-in. Two accounts are
+// never one. What can't be told counts as another: to take one person's sign-in for another's is worse than to look twice.
 func (l Lineage) Same(other Lineage) bool {
 	shared := func(a, b string) bool { return a != "" && a == b }
 	switch {
@@ -75,9 +75,9 @@ func SignInOf(refresh protocol.Secret) string { return signInOf(Digest(refresh))
 
 func signInOf(digest string) string { return digest[:min(len(digest), 16)] }
 
-// HoldsAnother reports whether st is known to hold something else than the sign-in l: another one, nothing, or what nobody can read. A
-// token of l must not be served then. A store that can't be asked, or whose folder is gone, says nothing. An earlier record of l, which
-// a backup may have brought back, is told by the history that is kept in stateDir.
+// HoldsAnother reports whether st is known to hold something else than the sign-in l: another one, nothing, or what nobody can
+// read. A token of l must not be served then. A store that can't be asked, or whose folder is gone, says nothing. An earlier
+// record of l, which a backup may have brought back, is told by the history that is kept in stateDir.
 func HoldsAnother(ctx context.Context, stateDir string, st Store, l Lineage) bool {
 	r, _, err := st.Load(ctx)
 	switch {

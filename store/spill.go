@@ -18,9 +18,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A spill file holds a record that could not be saved while nobody was left to hold it in memory:
-// `<state dir>/spill/<place>.<number>.json`, where place is a digest of the store's [Place] and numbers grow, for clocks may
-// be set. What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [Kept]; keep is how many.
+// A spill file holds a record that could not be saved while nobody was left to hold it in memory: `<state
+// dir>/spill/<place>.<number>.json`, where place is a digest of the store's [Place] and numbers grow, for clocks may be set.
+// What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [Kept]; keep is how
+// many.
 const keep = 3
 
 // Unsaved is a spilled record that could not be brought home yet, and what it replaces.
@@ -126,7 +127,8 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 	if err != nil {
 		return nil, err
 	}
-	// One that is broken stays. One that is whole is newer than what is stored, whose refresh token is spent: it is not passed over.
+	// One that is broken stays. One that is whole is newer than what is stored, whose refresh token is spent: it is not passed
+	// over.
 	for _, sp := range all {
 		if sp.barred != nil {
 			return nil, sp.barred
@@ -179,7 +181,8 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 	return nil, prune(stateDir, s)
 }
 
-// rememberSpent tells the history of the renewals that brought the last of these spills, whose workers may have ended before they could.
+// rememberSpent tells the history of the renewals that brought the last of these spills, whose workers may have ended before
+// they could.
 func rememberSpent(ctx context.Context, h *History, stored Record, spills []spill) {
 	for _, sp := range spills {
 		if sp.good && stored.Lineage().Same(sp.record.Lineage()) {
@@ -266,8 +269,8 @@ func (sp *spill) read(sealed sealer) {
 	sp.readable = o.err == nil && err == nil && copy(sp.base[:], b) == len(sp.base)
 }
 
-// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more. One dated an hour
-// ahead is left as well: a clock was set back.
+// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more. One dated
+// an hour ahead is left as well: a clock was set back.
 func prune(stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {

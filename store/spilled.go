@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// Kept are the records of st that were set aside because another program's had taken their place, the newest first. They are of sign-ins
-// that may live: nobody but a person can tell.
+// Kept are the records of st that were set aside because another program's had taken their place, the newest first. They are of
+// sign-ins that may live: nobody but a person can tell.
 func Kept(ctx context.Context, stateDir string, st Store) ([]Past, error) {
 	history := NewHistory(stateDir, st)
 	var kept []Past
@@ -64,7 +64,8 @@ func TakeKept(stateDir string, from, to Store) error {
 	})
 }
 
-// eachKept calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is passed over.
+// eachKept calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is passed
+// over.
 func eachKept(stateDir string, st Store, do func(spill) error) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {
@@ -85,8 +86,8 @@ func eachKept(stateDir string, st Store, do func(spill) error) error {
 	return nil
 }
 
-// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that can't be
-// read counts as one where one may: Recover says what is wrong with it.
+// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that
+// can't be read counts as one where one may: Recover says what is wrong with it.
 func Spilled(stateDir string, st Store) bool {
 	if path := fileOf(st); path != "" && hasUnfinished(path) {
 		return true
@@ -100,8 +101,8 @@ func Spilled(stateDir string, st Store) bool {
 	return err != nil
 }
 
-// Forget removes what was spilled or kept aside for st, copies of what was broken there, and its history. The caller holds the store's lock and is about to
-// delete the record: nothing of it is to be left.
+// Forget removes what was spilled or kept aside for st, copies of what was broken there, and its history. The caller holds the
+// store's lock and is about to delete the record: nothing of it is to be left.
 func Forget(ctx context.Context, stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {

@@ -66,10 +66,10 @@ type Profile struct {
 type Runner struct {
 	// Profiles are by name, spelled as in the agent's configuration.
 	Profiles map[string]Profile
-	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved, and in which it is
-	// remembered, by digests, which refresh tokens are spent, and which profile holds which: of two that hold one, the second to come
-	// does not renew it. Without one such a record is held by the agent alone and lost with it, and
-	// an old copy of a record that a backup brings back is taken for a good one.
+	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved, and in which it
+	// is remembered, by digests, which refresh tokens are spent, and which profile holds which: of two that hold one, the second
+	// to come does not renew it. Without one such a record is held by the agent alone and lost with it, and an old copy of a
+	// record that a backup brings back is taken for a good one.
 	StateDir string
 }
 

@@ -82,8 +82,8 @@ func (e *errand) withhold(ctx context.Context, report *job.Report) {
 	}
 }
 
-// outdated returns the newest record of a sign-in of which the store holds an old copy: its refresh token is spent, and to send it
-// again can end the whole sign-in.
+// outdated returns the newest record of a sign-in of which the store holds an old copy: its refresh token is spent, and to send
+// it again can end the whole sign-in.
 func (e *errand) outdated(ctx context.Context, f force) (newest store.Past, spent bool) {
 	h := e.history()
 	if h == nil || f.unsaved || e.Base == job.Version(f.version) && !e.due(f) { // seen before
@@ -181,8 +181,9 @@ func (e *errand) claim(ctx context.Context, r store.Record) error {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.CodeLoginRequired,
-		Message: "profile " + other.Profile + " has this sign-in already, in " + other.Location + ": a second home would end it for both at the next renewal",
-		Hint:    "sign in anew for profile " + e.Job.Profile}
+		Message: "profile " + other.Profile + " has this sign-in already, in " + other.Location +
+			": a second home would end it for both at the next renewal",
+		Hint: "sign in anew for profile " + e.Job.Profile}
 }
 
 // bring answers with the record in force, renewed if it is due. What the provider says is handed over before it is saved.
@@ -264,9 +265,9 @@ func (e *errand) lock(ctx context.Context) (store.Lock, error) {
 // spilled reports whether a newer record than the stored one may wait in a spill file.
 func (e *errand) spilled() bool { return e.stateDir != "" && store.Spilled(e.stateDir, e.Store) }
 
-// settle finds the record in force, the lock being held: what spill files bring back, what the store holds, and ours, which is not
-// saved and replaces base (the zero Record where there is none). Ours is made a spill as well, so that one order decides among them
-// all; where it can't be, it is in force if the store still holds base. Nothing stored is the zero Record.
+// settle finds the record in force, the lock being held: what spill files bring back, what the store holds, and ours, which is
+// not saved and replaces base (the zero Record where there is none). Ours is made a spill as well, so that one order decides
+// among them all; where it can't be, it is in force if the store still holds base. Nothing stored is the zero Record.
 func (e *errand) settle(ctx context.Context, ours store.Record, base store.Version) (force, error) {
 	var err error
 	if e.stateDir != "" && (ours.IsStub() || store.Spill(e.stateDir, e.Store, base, ours) == nil) {

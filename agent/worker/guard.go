@@ -17,7 +17,8 @@ import (
 // session of Claude Code has a refresh token to spend. The file stays the place where a person signs in and out: a full
 // record that Claude Code writes there is adopted, a removal is obeyed, and what loses a race is written over.
 
-// guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the view.
+// guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the
+// view.
 func (e *errand) guard(ctx context.Context) outcome {
 	fail := func(format string, args ...any) outcome {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
@@ -169,8 +170,8 @@ func (e *errand) guarded(ctx context.Context) outcome {
 }
 
 // adopt takes a sign-in over that Claude Code has written where the view was: into our store first, then the view over it.
-// Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a session
-// of it may just be renewing this very sign-in.
+// Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a
+// session of it may just be renewing this very sign-in.
 func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -208,7 +209,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
-		if err := e.otherHome(ctx, home, r); err != nil {
+		if err := e.mayAdopt(ctx, home, r); err != nil {
 			return err
 		}
 		r.Kind, r.SignIn = e.kind(r), newSignIn()
@@ -234,8 +235,8 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 	return nil
 }
 
-// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A store
-// that can't be reached stops the serving as well, and is obeyed in later.
+// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A
+// store that can't be reached stops the serving as well, and is obeyed in later.
 func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) outcome {
 	waiting, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -264,8 +265,8 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 	return o
 }
 
-// rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at it still is
-// waited for.
+// rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at
+// it still is waited for.
 func (e *errand) rewrite(ctx context.Context, view *store.View, o *outcome) error {
 	if restored(ctx, store.NewClaudeCode(e.settings.ConfigDir), protocol.ErrInvalid) {
 		err := view.Write(ctx, visible(o.result))
@@ -290,7 +291,8 @@ func (e *errand) rewrite(ctx context.Context, view *store.View, o *outcome) erro
 func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) error {
 	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
-	ours := err == nil && found.RefreshToken.Empty() && (found.AccessToken.Reveal() == o.result.Token.Reveal() || view.Showed(found.AccessToken))
+	shown := found.AccessToken.Reveal() == o.result.Token.Reveal() || view.Showed(found.AccessToken)
+	ours := err == nil && found.RefreshToken.Empty() && shown
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A sign-in that renews itself has one home. Two profiles that hold one refresh token are refused wherever a record comes in, and where
-// they came about by other ways, as by a file that was copied, the one that was here first renews and the other does not.
+// A sign-in that renews itself has one home. Two profiles that hold one refresh token are refused wherever a record comes in,
+// and where they came about by other ways, as by a file that was copied, the one that was here first renews and the other does
+// not.
 
 // otherHome fails if another profile has the refresh token of r, which is st's or about to be, or has spent it.
 func (e *errand) otherHome(ctx context.Context, st store.Store, r store.Record) error {
@@ -39,10 +40,24 @@ func (e *errand) claim(ctx context.Context, st store.Store, r store.Record) erro
 
 // mayRenew fails if the refresh token of r is another profile's to spend, or was spent by it.
 func (e *errand) mayRenew(ctx context.Context, st store.Store, r store.Record) error {
-	if err := e.claim(ctx, st, r); err != nil {
-		return &protocol.Error{Code: protocol.CodeLoginRequired, Message: err.Error(), Hint: protocol.HintOf(err)}
+	return signInAnew(e.claim(ctx, st, r))
+}
+
+// mayAdopt fails if what another program has written for st is a copy of the sign-in of another profile.
+func (e *errand) mayAdopt(ctx context.Context, st store.Store, r store.Record) error {
+	me := store.HomeOf(st, e.settings.Name, r)
+	if other := store.NewHomes(e.settings.StateDir).Other(me, r, e.holds(ctx, r)); other != nil {
+		return signInAnew(copyOf(*other, me))
 	}
 	return nil
+}
+
+// signInAnew is err for whoever asks for a token: a new sign-in is what mends it.
+func signInAnew(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: err.Error(), Hint: protocol.HintOf(err)}
 }
 
 // LeaveHome forgets where a profile's record was, as the job that deletes it does.
@@ -69,27 +84,31 @@ func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) boo
 func anotherHome(home store.Home) *protocol.Error {
 	who, hint := "profile "+home.Profile+" has", "use that profile, or first do: ccagent remove "+home.Profile
 	if home.Kind == "claude-code" {
-		who, hint = "Claude Code uses", "use it together with Claude Code: "+protocol.ShellLine("ccagent", "import", home.Location)
+		who = "Claude Code uses"
+		hint = "use it together with Claude Code: " + protocol.ShellLine("ccagent", "import", home.Location)
 	}
 	if home.Account != "" {
 		who += " (as " + home.Account + ")"
 	}
+	where := " this sign-in already, in " + home.Location
 	return &protocol.Error{Code: protocol.CodeConfig, Hint: hint,
-		Message: who + " this sign-in already, in " + home.Location + ": a second home would end it for both at the first renewal"}
+		Message: who + where + ": a second home would end it for both at the first renewal"}
 }
 
 // copyOf is the error that me has a copy of the sign-in at home.
 func copyOf(home, me store.Home) *protocol.Error {
 	err := anotherHome(home)
-	err.Hint = "sign in anew for profile " + me.Profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " + me.Profile
+	err.Hint = "sign in anew for profile " + me.Profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " +
+		me.Profile
 	if home.Kind == "file" && me.Kind == "file" { // a profile that was renamed in config.toml, and its record copied
-		err.Hint += "\nor, if " + me.Profile + " is the new name of " + home.Profile + ": " + protocol.ShellLine("mv", home.Location, me.Location)
+		move := protocol.ShellLine("mv", home.Location, me.Location)
+		err.Hint += "\nor, if " + me.Profile + " is the new name of " + home.Profile + ": " + move
 	}
 	return err
 }
 
-// OtherHome fails if another of the profiles than own has the refresh token of r, or has spent it. Besides what is remembered it looks
-// into the files of those that were never used. at is the place that r has or is to have, nil where that is not known.
+// OtherHome fails if another of the profiles than own has the refresh token of r, or has spent it. Besides what is remembered it
+// looks into the files of those that were never used. at is the place that r has or is to have, nil where that is not known.
 func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record, all []Settings) error {
 	if r.RefreshToken.Empty() {
 		return nil
@@ -111,7 +130,10 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 		}
 		for _, st := range filesOf(other) {
 			there, _, err := st.Load(ctx)
-			if home := store.HomeOf(st, other.Name, there); err == nil && store.SameSignIn(there, r) && home.Location != me.Location {
+			if err != nil || !store.SameSignIn(there, r) {
+				continue
+			}
+			if home := store.HomeOf(st, other.Name, there); home.Location != me.Location {
 				return anotherHome(home)
 			}
 		}
@@ -151,8 +173,8 @@ type Shared struct {
 	Err     error  // says who has it
 }
 
-// SharedSignIns finds the profiles that hold a sign-in of another one, as far as their records can be read without a key. It writes
-// nothing.
+// SharedSignIns finds the profiles that hold a sign-in of another one, as far as their records can be read without a key. It
+// writes nothing.
 func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 	var found []Shared
 	first := map[string]store.Home{} // by digest

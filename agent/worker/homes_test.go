@@ -25,7 +25,8 @@ func (w *world) neighbour(name string) *world {
 	return &n
 }
 
-// TestOneHome: of two profiles with a copy of one sign-in, the first to use it renews it, and the other never sends its refresh token.
+// TestOneHome: of two profiles with a copy of one sign-in, the first to use it renews it, and the other never sends its refresh
+// token.
 func TestOneHome(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -227,7 +228,31 @@ func TestCopiesOfALastingToken(t *testing.T) {
 		t.Fatal(done.Err)
 	}
 	asked := w.server.Counts().Requests
-	if _, _, done := n.run(job.Job{Op: job.Renew, Force: true}); !is(done.Err, protocol.ErrLoginRequired) || w.server.Counts().Requests != asked {
+	_, _, done := n.run(job.Job{Op: job.Renew, Force: true})
+	if !is(done.Err, protocol.ErrLoginRequired) || w.server.Counts().Requests != asked {
 		t.Errorf("the second, with a spent one: %+v, %v", done.Result, done.Err)
+	}
+}
+
+// TestCopyInAGuardedFile: somebody puts the sign-in of another profile where the view of a guarded one was. It is not taken over, and
+// the person is told to sign in anew.
+func TestCopyInAGuardedFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	n := w.neighbour("second")
+	n.settings.Store = "auto"
+	n.write(w.server.Issue().CredentialsFile())
+	if _, _, done := n.run(job.Job{Op: job.Guard, Target: "file"}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	n.settings.Views = []string{"claude-code"}
+	s := w.signIn(time.Hour)
+	if _, _, done := w.run(job.Job{Op: job.Renew}); done.Err != nil {
+		t.Fatal(done.Err)
+	}
+	n.write(s.CredentialsFile())
+	_, _, done := n.run(job.Job{Op: job.Renew})
+	if !is(done.Err, protocol.ErrLoginRequired) || !strings.Contains(done.Err.Hint, "sign in anew for profile second") {
+		t.Errorf("got %+v, %v", done.Result, done.Err)
 	}
 }

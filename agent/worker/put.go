@@ -134,7 +134,8 @@ func replaceable(err error) bool {
 // signIn is put for a fresh sign-in.
 func (e *errand) signIn(waiting context.Context, st store.Store, record store.Record) outcome {
 	ctx := context.WithoutCancel(waiting)
-	// Where the store can't be read now, what the agent saw there last is what a later save replaces: it would count as somebody else's.
+	// Where the store can't be read now, what the agent saw there last is what a later save replaces: it would count as somebody
+	// else's.
 	s := state{st: st, record: record, unsaved: true, version: store.Version(e.job.Base)}
 	copied := store.Overwrite(e.settings.StateDir, st) // nobody signs in twice because a file is broken
 	load := func() (store.Record, error) {

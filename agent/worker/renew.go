@@ -153,8 +153,8 @@ func (e *errand) bring(ctx context.Context, s state) outcome {
 	return e.deliver(ctx, s, reply, origin)
 }
 
-// reserve fails unless the record is still ours to renew, and there is a place for what that will bring. A grant that spends no refresh
-// token needs none.
+// reserve fails unless the record is still ours to renew, and there is a place for what that will bring. A grant that spends no
+// refresh token needs none.
 func (e *errand) reserve(ctx context.Context, s state) error {
 	switch {
 	case s.st != nil && !e.asksAgain():
@@ -165,8 +165,8 @@ func (e *errand) reserve(ctx context.Context, s state) error {
 	return nil
 }
 
-// exchange has the provider renew the record, if it can be saved and is still ours to renew. Where the answer is spoilt and the refresh token is rotated
-// nevertheless, the record has the new one: the old one is spent.
+// exchange has the provider renew the record, if it can be saved and is still ours to renew. Where the answer is spoilt and the
+// refresh token is rotated nevertheless, the record has the new one: the old one is spent.
 func (e *errand) exchange(ctx context.Context, c *oauth.Client, s *state, origin string) (oauth.Reply, error) {
 	if err := e.reserve(ctx, *s); err != nil {
 		return oauth.Reply{}, err
@@ -234,9 +234,9 @@ func (e *errand) deliver(ctx context.Context, s state, reply oauth.Reply, origin
 	return o
 }
 
-// rememberSpent writes down that s.record has taken old's place. The agent has been given it before, because the files that are written
-// here may hang. The record is saved afterwards: whoever is killed in between leaves no refresh token that is spent and not known to be,
-// and the history has the new one.
+// rememberSpent writes down that s.record has taken old's place. The agent has been given it before, because the files that are
+// written here may hang. The record is saved afterwards: whoever is killed in between leaves no refresh token that is spent and
+// not known to be, and the history has the new one.
 func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
 	if s.st == nil {
 		return
@@ -261,8 +261,8 @@ func dead(err error) bool {
 	return errors.As(err, &failure) && failure.Dead
 }
 
-// overtaken looks again after a failure: a program that takes no lock may have written meanwhile. If it has renewed, a refused refresh
-// token was simply an old one. What it has written is judged as if it had been there from the start, once in a job.
+// overtaken looks again after a failure: a program that takes no lock may have written meanwhile. If it has renewed, a refused
+// refresh token was simply an old one. What it has written is judged as if it had been there from the start, once in a job.
 func (e *errand) overtaken(ctx context.Context, s state) (outcome, bool) {
 	if s.st == nil || s.unsaved || e.judgedAgain {
 		return outcome{}, false
@@ -310,7 +310,8 @@ func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
 	return r
 }
 
-// signInAfter is the id that r's sign-in has once r is renewed: its own, or where another program has made it the one that tells so.
+// signInAfter is the id that r's sign-in has once r is renewed: its own, or where another program has made it the one that tells
+// so.
 func signInAfter(r store.Record) string {
 	return cmp.Or(r.SignIn, store.SignInOf(r.RefreshToken), newSignIn())
 }

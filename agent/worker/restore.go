@@ -67,8 +67,8 @@ func (e *errand) restore(ctx context.Context) outcome {
 	}
 	i := slices.IndexFunc(past, func(p store.Past) bool { return p.ID() == e.job.PastID })
 	if i < 0 {
-		return s.end(outcome{result: e.about(st), err: &protocol.Error{Code: protocol.CodeNotFound, Message: "no earlier sign-in has the id " + e.job.PastID,
-			Hint: "see them with: ccagent restore -p " + e.job.Profile}})
+		return s.end(outcome{result: e.about(st), err: &protocol.Error{Code: protocol.CodeNotFound,
+			Message: "no earlier sign-in has the id " + e.job.PastID, Hint: "see them with: ccagent restore -p " + e.job.Profile}})
 	}
 	if same(past[i].Record, s.record) {
 		o := e.keep(ctx, s)
@@ -103,8 +103,8 @@ func noteCopied(path string) string {
 	return "what was there could not be read, and is kept in " + path
 }
 
-// past are the earlier sign-ins that can be brought back: those of the history, and what was set aside because another program's record
-// had taken its place.
+// past are the earlier sign-ins that can be brought back: those of the history, and what was set aside because another program's
+// record had taken its place.
 func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error) {
 	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
 	kept, keptErr := store.Kept(ctx, e.settings.StateDir, st)
@@ -116,8 +116,8 @@ func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error)
 	return past, cmp.Or(err, keptErr)
 }
 
-// backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may have been
-// killed before it was there: then its own predecessor stands there, and is not known to be spent.
+// backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may
+// have been killed before it was there: then its own predecessor stands there, and is not known to be spent.
 func (e *errand) backUp(ctx context.Context, history *store.History, s *state) outcome {
 	if s.unsaved {
 		o := e.keep(ctx, *s)

@@ -40,8 +40,8 @@ func (w *world) killedAfterItsSave(renew func()) {
 	}
 }
 
-// TestRestoreAfterAKill: the worker that saved the record in force died before the history had it, where its predecessor stands as if it
-// were good. That one is not sent once more, and the one in force is kept when another takes its place.
+// TestRestoreAfterAKill: the worker that saved the record in force died before the history had it, where its predecessor stands
+// as if it were good. That one is not sent once more, and the one in force is kept when another takes its place.
 func TestRestoreAfterAKill(t *testing.T) {
 	t.Parallel()
 	w := newGateway(t, oauthtest.Options{ClientID: "fake-client"})
@@ -165,7 +165,8 @@ func (w *world) copies() (texts []string) {
 	return texts
 }
 
-// TestRestoreOverBroken: what a person asks for is written over what nobody can read, of which a copy is kept. By itself nothing is.
+// TestRestoreOverBroken: what a person asks for is written over what nobody can read, of which a copy is kept. By itself nothing
+// is.
 func TestRestoreOverBroken(t *testing.T) {
 	t.Parallel()
 	for name, text := range unreadable {
@@ -243,8 +244,8 @@ func TestRestoreKeepsOtherKeys(t *testing.T) {
 	}
 }
 
-// TestRestoreKept: a record that was set aside because somebody else's had taken its place is listed, comes back, and goes when the
-// profile is signed out.
+// TestRestoreKept: a record that was set aside because somebody else's had taken its place is listed, comes back, and goes when
+// the profile is signed out.
 func TestRestoreKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

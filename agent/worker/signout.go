@@ -102,8 +102,9 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 	}
 	if !e.mayMend() {
 		return s.end(e.empty(st, version, &protocol.Error{Code: protocol.CodeLoginRequired,
-			Message: fmt.Sprintf("%s is emptied again and again: it was mended %d times in %d minutes, and is left alone now", st.Place().Location, maxMends, mendWindow/time.Minute),
-			Hint:    "find out which program does that, then bring the sign-in back: ccagent restore -p " + e.job.Profile}))
+			Message: fmt.Sprintf("%s is emptied again and again: it was mended %d times in %d minutes, and is left alone now",
+				st.Place().Location, maxMends, mendWindow/time.Minute),
+			Hint: "find out which program does that, then bring the sign-in back: ccagent restore -p " + e.job.Profile}))
 	}
 	ctx = context.WithoutCancel(ctx)
 	s.record, s.unsaved = last, true
@@ -165,8 +166,8 @@ func (e *errand) notTheirs(st store.Store, v store.Version) outcome {
 		Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile})
 }
 
-// before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before the
-// stub, which nobody has signed out of.
+// before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before
+// the stub, which nobody has signed out of.
 func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, version store.Version) (store.Record, bool) {
 	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
 	if err != nil || len(past) == 0 {
@@ -210,7 +211,8 @@ func (e *errand) mendNote() string {
 	if len(m.At) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s", m.Last, m.At[len(m.At)-1].Format("15:04:05"))
+	return fmt.Sprintf("%s had been emptied or set back by another program, and was mended at %s",
+		m.Last, m.At[len(m.At)-1].Format("15:04:05"))
 }
 
 // empty is the outcome when a stub stays one.

@@ -16,7 +16,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// shelved are the stores whose record is a file that a backup may bring back, with how a sign-in comes into one that no job has seen.
+// shelved are the stores whose record is a file that a backup may bring back, with how a sign-in comes into one that no job has
+// seen.
 var shelved = map[string]func(w *world, s oauthtest.SignIn) (path string){
 	"claude-code": func(w *world, s oauthtest.SignIn) string {
 		w.write(s.CredentialsFile())
@@ -63,8 +64,8 @@ func recordOf(s oauthtest.SignIn) store.Record {
 	return store.Record{Kind: protocol.KindOAuth, AccessToken: protocol.NewSecret(s.AccessToken), RefreshToken: protocol.NewSecret(s.RefreshToken), Expiry: s.Expiry}
 }
 
-// TestSpentIsNotSentAgain: a backup, a switcher or a synchronised folder brings a file back whose refresh token a renewal of ours has
-// spent, be it the first job that ever saw the record. It is not sent again, and the newest is put back.
+// TestSpentIsNotSentAgain: a backup, a switcher or a synchronised folder brings a file back whose refresh token a renewal of
+// ours has spent, be it the first job that ever saw the record. It is not sent again, and the newest is put back.
 func TestSpentIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	for name, put := range shelved {

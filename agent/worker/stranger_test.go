@@ -103,8 +103,8 @@ func anywhere(dir, text string) bool {
 	return found
 }
 
-// TestNobodyElseIsServed has the sign-in of account A put in the place of B's, whose token the agent has in hand. From then on every answer
-// is about A, whatever has become of it, and nothing of B is written there.
+// TestNobodyElseIsServed has the sign-in of account A put in the place of B's, whose token the agent has in hand. From then on
+// every answer is about A, whatever has become of it, and nothing of B is written there.
 func TestNobodyElseIsServed(t *testing.T) {
 	t.Parallel()
 	states := map[string]struct {
@@ -256,8 +256,9 @@ func TestReplacedDuringRenewal(t *testing.T) {
 	}
 }
 
-// TestOldCopyOfAnother: the file has A's sign-in in the meantime when a backup brings an old copy of B's back. It is B's newest record that
-// took its place, and never A's; and since nobody knows whether A's was B's renewal by another program, a person decides.
+// TestOldCopyOfAnother: the file has A's sign-in in the meantime when a backup brings an old copy of B's back. It is B's newest
+// record that took its place, and never A's; and since nobody knows whether A's was B's renewal by another program, a person
+// decides.
 func TestOldCopyOfAnother(t *testing.T) {
 	t.Parallel()
 	for kind, open := range records {
