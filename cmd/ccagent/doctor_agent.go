@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -27,6 +29,19 @@ func checkConfig(env environ) (agent.Config, finding) {
 		what = "there is no " + path + ", which is fine: there is the profile " + config.Default
 	}
 	return config, finding{"config", "ok", what, ""}
+}
+
+// placeForLog fails where the folder of a log can't be made, or nothing be made in it.
+func placeForLog(file string) error {
+	for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
@@ -56,6 +71,10 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
 		case !isDefault:
 			return []finding{{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you", "unset CCAGENT_SOCK"}}, said
+		}
+		if err := placeForLog(protocol.LogFile(path)); err != nil {
+			what := "no agent is running at " + path + ", and none can be started: there is no place for its log: " + err.Error()
+			return []finding{{"agent", "fail", what, "make that folder writable, or set XDG_STATE_HOME to one that is"}}, said
 		}
 		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, said
 	}
