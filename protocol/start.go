@@ -19,8 +19,12 @@ import (
 // is the ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its
 // own, /dev/null for its standard streams, none of the caller's other descriptors, the working directory / and the
 // environment as it is; it logs to [LogFile]. Where several callers start one at a time, one agent remains, and serves all.
-// Errors are ErrNoAgent (no ccagent, or it failed to start) and ErrUnavailable (ctx ended first).
+// Errors are ErrConfig (an agent could not find its files in this environment), ErrNoAgent (no ccagent, or it failed to start) and
+// ErrUnavailable (ctx ended first).
 func Start(ctx context.Context, program, path string) error {
+	if err := checkPlaces(); err != nil {
+		return err
+	}
 	if program == "" {
 		var err error
 		if program, err = findProgram(); err != nil {
@@ -77,6 +81,25 @@ func (s *starter) start(ctx context.Context) error {
 		s.failed = nil
 	}
 	return err
+}
+
+// checkPlaces refuses an environment in which an agent could not find its settings and records. It would say so in its log alone.
+func checkPlaces() error {
+	home := os.Getenv("HOME")
+	if strings.HasPrefix(home, "/") {
+		return nil
+	}
+	for _, name := range [...]string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"} {
+		if strings.HasPrefix(os.Getenv(name), "/") {
+			continue
+		}
+		err := &Error{Code: CodeConfig, Message: "HOME is not set, and neither is " + name, Hint: "set HOME to your home directory"}
+		if home != "" {
+			err.Message = "HOME is not an absolute path: " + quote(home)
+		}
+		return err
+	}
+	return nil
 }
 
 // await waits until an agent listens. A child that found another agent at work exits with 0: that one either answers within

@@ -69,8 +69,12 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	if _, err := getenv.claudeFolder(); err != nil { // an agent would have to be ended before another environment counts
-		return err
+	// An agent has the environment that it was started in until it is ended, and serves people who come from better ones. So one
+	// that can never find its settings does not begin.
+	for _, find := range []func() (string, error){getenv.claudeFolder, getenv.configFile, getenv.dataDir, getenv.stateDir} {
+		if _, err := find(); err != nil {
+			return err
+		}
 	}
 	if err := forbidDumps(); err != nil {
 		return err
