@@ -36,7 +36,8 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 		theirDir, ourDir = theirs.ClaudeConfigDir, ours.ClaudeConfigDir
 	}
 	return differ("CLAUDE_CONFIG_DIR", theirDir, ourDir, fmt.Sprintf(
-		"say in config.toml which one the profile means: config_dir in [profiles.%s]\nCLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set", e.name()))
+		"say in config.toml which one the profile means: config_dir in [profiles.%s]\n"+
+			"CLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set", e.name()))
 }
 
 // or is the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.

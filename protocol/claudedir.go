@@ -3,8 +3,8 @@ package protocol
 import "strings"
 
 // ClaudeDir returns the folder of Claude Code's credentials file as the environment spells it (docs/protocol.md §4.1):
-// CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else CLAUDE_CONFIG_DIR. "" is .claude in the home; the former means that too where
-// it is set and empty, whatever the latter says. lookup is [os.LookupEnv]. It returns what it found also with an error: see
+// CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else CLAUDE_CONFIG_DIR. "" is .claude in the home; the former means that too
+// where it is set and empty, whatever the latter says. lookup is [os.LookupEnv]. It returns what it found also with an error: see
 // [CheckClaudeDir].
 func ClaudeDir(lookup func(name string) (value string, set bool)) (string, error) {
 	name := "CLAUDE_SECURESTORAGE_CONFIG_DIR"
@@ -16,9 +16,9 @@ func ClaudeDir(lookup func(name string) (value string, set bool)) (string, error
 	return dir, CheckClaudeDir(name, dir)
 }
 
-// CheckClaudeDir refuses (ErrConfig) the value of a variable that names a folder of Claude Code's and is no absolute path. Claude Code
-// itself takes such a one as below the folder that it is started in, a ~ in quotes included, so nobody can tell which folder is meant:
-// going on with the default one would be another account.
+// CheckClaudeDir refuses (ErrConfig) the value of a variable that names a folder of Claude Code's and is no absolute path. Claude
+// Code itself takes such a one as below the folder that it is started in, a ~ in quotes included, so nobody can tell which folder
+// is meant: going on with the default one would be another account.
 func CheckClaudeDir(name, dir string) error {
 	if dir == "" {
 		return nil

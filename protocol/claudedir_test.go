@@ -8,8 +8,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestClaudeDir: which folder holds Claude Code's credentials, as version 2.1.332 was seen to take its variables. What it makes of a path
-// that is not absolute depends on where it is started, so that is nothing to go on with.
+// TestClaudeDir: which folder holds Claude Code's credentials, as version 2.1.332 was seen to take its variables. What it makes
+// of a path that is not absolute depends on where it is started, so that is nothing to go on with.
 func TestClaudeDir(t *testing.T) {
 	t.Parallel()
 	const unset = "\x00"

@@ -48,8 +48,8 @@ const (
 func NewClient(path string) *Client { return &Client{path: path} }
 
 // ClientFromEnv returns a client of this environment's agent (see [SocketPath]). On the default path it sends the
-// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]). On any path, an environment of which
-// nobody can tell whose account it means is refused: see [CheckClaudeDir].
+// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]). On any path, an environment of
+// which nobody can tell whose account it means is refused: see [CheckClaudeDir].
 func ClientFromEnv(start bool) (*Client, error) {
 	path, isDefault, err := SocketPath()
 	if err == nil {

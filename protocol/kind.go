@@ -11,9 +11,9 @@ const (
 	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
 )
 
-// KindOf returns what a token is by how it begins, and otherwise where that says nothing. Claude's API takes its OAuth tokens with
-// other headers than its keys, and refuses each in the place of the other, wherever they were kept: `claude setup-token` makes an OAuth
-// token that people keep as they keep a key.
+// KindOf returns what a token is by how it begins, and otherwise where that says nothing. Claude's API takes its OAuth tokens
+// with other headers than its keys, and refuses each in the place of the other, wherever they were kept: `claude setup-token`
+// makes an OAuth token that people keep as they keep a key.
 func KindOf(token Secret, otherwise Kind) Kind {
 	switch text := token.Reveal(); {
 	case strings.HasPrefix(text, "sk-ant-oat"):
@@ -38,8 +38,8 @@ var vendors = [...]struct{ begin, vendor, variable string }{
 	{"xox", "Slack", "SLACK_TOKEN"},
 }
 
-// Variable returns the variable of the environment that a program finds the token in, by its kind. A static key that is known to be another
-// vendor's belongs in none of these, from where it would be sent to a stranger: that is ErrConfig.
+// Variable returns the variable of the environment that a program finds the token in, by its kind. A static key that is known to
+// be another vendor's belongs in none of these, from where it would be sent to a stranger: that is ErrConfig.
 func (t Token) Variable() (string, error) {
 	switch t.Kind {
 	case KindOAuth:
@@ -47,8 +47,10 @@ func (t Token) Variable() (string, error) {
 	case KindAPIKey:
 		for _, v := range vendors {
 			if strings.HasPrefix(t.Value.Reveal(), v.begin) {
-				return "", &Error{Code: CodeConfig, Message: "the key of profile " + t.Profile + " is one of " + v.vendor + ", and is not put into ANTHROPIC_API_KEY",
-					Hint: "name the variable that its program reads: " + ShellLine("ccagent", "exec", "-p", t.Profile, "--env", v.variable, "--", "PROGRAM")}
+				line := ShellLine("ccagent", "exec", "-p", t.Profile, "--env", v.variable, "--", "PROGRAM")
+				what := "the key of profile " + t.Profile + " is one of " + v.vendor
+				return "", &Error{Code: CodeConfig, Message: what + ", and is not put into ANTHROPIC_API_KEY",
+					Hint: "name the variable that its program reads: " + line}
 			}
 		}
 		return "ANTHROPIC_API_KEY", nil

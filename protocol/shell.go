@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// ShellLine is a command line, or a part of one, as it is shown to a person who may paste it into a shell: each word is quoted where it
-// needs that. Every hint that shows a command with a value in it is made by it, because the value may come from outside, and must stay
-// one word. What a terminal would not show as it is becomes an escape, $'a\012b', which keeps it on one line; a shell that does not
-// know these takes it for other text, and for one word still.
+// ShellLine is a command line, or a part of one, as it is shown to a person who may paste it into a shell: each word is quoted
+// where it needs that. Every hint that shows a command with a value in it is made by it, because the value may come from outside,
+// and must stay one word. What a terminal would not show as it is becomes an escape, $'a\012b', which keeps it on one line; a
+// shell that does not know these takes it for other text, and for one word still.
 func ShellLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {

@@ -28,8 +28,9 @@ type ClaudeCode struct {
 
 var _ Store = (*ClaudeCode)(nil)
 
-// NewClaudeCode returns the store of the directory with Claude Code's credentials, an absolute path (see [protocol.ClaudeDir]); with any
-// other path all of its methods fail with ErrConfig. On macOS the spelling counts, for it names the item of the Keychain.
+// NewClaudeCode returns the store of the directory with Claude Code's credentials, an absolute path (see [protocol.ClaudeDir]);
+// with any other path all of its methods fail with ErrConfig. On macOS the spelling counts, for it names the item of the
+// Keychain.
 func NewClaudeCode(configDir string) *ClaudeCode {
 	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace, chain: systemKeychain(configDir)}
 }

@@ -153,13 +153,14 @@ func readSDK(name string, src []byte) (Record, error) {
 	return r, r.checkClaude(name)
 }
 
-// isSDK reports whether o has the form of credentials/<profile>.json of the vendor's SDKs. Theirs leave the type out at times, and have
-// their version then.
+// isSDK reports whether o has the form of credentials/<profile>.json of the vendor's SDKs. Theirs leave the type out at times,
+// and have their version then.
 func (o *object) isSDK() bool {
 	if o.has(claudeKey) {
 		return false
 	}
-	return o.is("type", "oauth_token") || !o.has("type") && strings.HasPrefix(o.string("version"), "1.") && o.any("access_token", "refresh_token")
+	return o.is("type", "oauth_token") ||
+		!o.has("type") && strings.HasPrefix(o.string("version"), "1.") && o.any("access_token", "refresh_token")
 }
 
 // ReadAccount reads who is signed in from the predecessor's account.json, which holds what the provider's user profile

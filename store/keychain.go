@@ -31,8 +31,9 @@ type keychain struct {
 	services []string
 }
 
-// claudeServices returns the names of the item for a directory of Claude Code's credentials. Claude Code adds a digest of the path, spelled
-// as it is in the variable that names it (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else CLAUDE_CONFIG_DIR; read in the source of
+// claudeServices returns the names of the item for a directory of Claude Code's credentials. Claude Code adds a digest of the
+// path, spelled as it is in the variable that names it (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else
+// CLAUDE_CONFIG_DIR; read in the source of
 // 2.1.330), be it to where it would look anyway, and none where no variable names one. A trailing slash makes another item.
 func claudeServices(configDir, home string) ([]string, error) {
 	const name = "Claude Code-credentials"
@@ -63,8 +64,8 @@ func claudeAccount(user string) string {
 	return "claude-code-user"
 }
 
-// servicesFor is claudeServices where the variable of the environment is known: of one that names this very directory the item has the digest,
-// and the one without it is another sign-in.
+// servicesFor is claudeServices where the variable of the environment is known: of one that names this very directory the item
+// has the digest, and the one without it is another sign-in.
 func servicesFor(configDir, home, variable string) ([]string, error) {
 	services, err := claudeServices(configDir, home)
 	if err == nil && variable == configDir {

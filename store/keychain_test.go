@@ -304,7 +304,8 @@ func TestKeychainIsWatched(t *testing.T) {
 	}
 }
 
-// TestServicesFor: the item is named for the folder as the variable spells it, and the name without a digest is that of no variable.
+// TestServicesFor: the item is named for the folder as the variable spells it, and the name without a digest is that of no
+// variable.
 func TestServicesFor(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ dir, variable, want string }{

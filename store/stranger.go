@@ -9,8 +9,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A refresh token that goes to another provider than its own is a secret told to a stranger. So a sign-in is taken for what its form
-// says that it is, and never for what we hope for. The files that people try are known by what only they have, to say what they are.
+// A refresh token that goes to another provider than its own is a secret told to a stranger. So a sign-in is taken for what its
+// form says that it is, and never for what we hope for. The files that people try are known by what only they have, to say what
+// they are.
 
 // stranger is a kind of file that holds credentials, or seems to, and that is not for us to use.
 type stranger struct {
@@ -20,9 +21,10 @@ type stranger struct {
 }
 
 const (
-	leaveGoogle = "leave it to the program that signed in; Google's tokens come from: ccagent add NAME --provider command -- gcloud auth print-access-token"
-	leaveAWS    = "leave it to the aws program; a profile of provider command can run one that prints a token"
-	keyInstead  = "; an API key of its own goes by: ccagent add NAME --provider static"
+	leaveGoogle = "leave it to the program that signed in; Google's tokens come from: " +
+		"ccagent add NAME --provider command -- gcloud auth print-access-token"
+	leaveAWS   = "leave it to the aws program; a profile of provider command can run one that prints a token"
+	keyInstead = "; an API key of its own goes by: ccagent add NAME --provider static"
 )
 
 // strangers are in the order in which they are looked for: the first that knows the file names it.
@@ -31,13 +33,15 @@ var strangers = []stranger{
 		_, names := o.values["OPENAI_API_KEY"] // null, for whoever is signed in or out
 		return names || o.any("auth_mode", "agent_identity") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
 	}},
-	{"is a credential of Google Cloud (application_default_credentials.json, or a service account's key)", leaveGoogle, func(o *object) bool {
-		return o.is("type", "authorized_user", "service_account", "external_account", "external_account_authorized_user",
-			"impersonated_service_account", "gdch_service_account") || o.any("quota_project_id", "universe_domain")
-	}},
-	{"is a client of Google's (client_secret.json), and holds no sign-in", "sign in with it: ccagent login NAME --provider oidc", func(o *object) bool {
-		return o.inner("installed").any("client_id") || o.inner("web").any("client_id")
-	}},
+	{"is a credential of Google Cloud (application_default_credentials.json, or a service account's key)",
+		leaveGoogle, func(o *object) bool {
+			return o.is("type", "authorized_user", "service_account", "external_account", "external_account_authorized_user",
+				"impersonated_service_account", "gdch_service_account") || o.any("quota_project_id", "universe_domain")
+		}},
+	{"is a client of Google's (client_secret.json), and holds no sign-in",
+		"sign in with it: ccagent login NAME --provider oidc", func(o *object) bool {
+			return o.inner("installed").any("client_id") || o.inner("web").any("client_id")
+		}},
 	{"is Qwen Code's sign-in (oauth_creds.json)", "leave it to qwen" + keyInstead, func(o *object) bool {
 		return o.any("resource_url") && o.any("access_token", "refresh_token")
 	}},
@@ -56,18 +60,23 @@ var strangers = []stranger{
 	{"is a credential of AWS", leaveAWS, func(o *object) bool {
 		return o.any("AccessKeyId", "SecretAccessKey", "aws_access_key_id") || o.inner("Credentials").any("AccessKeyId")
 	}},
-	{"is a configuration of docker (config.json)", "docker asks ccagent after: ccagent setup docker --host HOST", func(o *object) bool {
-		return o.any("auths", "credsStore", "credHelpers")
-	}},
-	{"is a configuration of kubectl (kubeconfig)", "kubectl asks ccagent after: ccagent setup kubectl --name USER", func(o *object) bool {
-		return o.any("current-context", "clusters") || o.is("kind", "Config", "ExecCredential")
-	}},
-	{"is a cache of Microsoft's sign-ins (MSAL)", "leave it to the az program: ccagent add NAME --provider command -- az account get-access-token --query accessToken -o tsv", func(o *object) bool {
-		return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
-	}},
-	{"is terraform's file of tokens (credentials.tfrc.json)", "give it the one token: ccagent add NAME --provider static --host HOST", func(o *object) bool {
-		return o.eachInner("credentials", "token")
-	}},
+	{"is a configuration of docker (config.json)",
+		"docker asks ccagent after: ccagent setup docker --host HOST", func(o *object) bool {
+			return o.any("auths", "credsStore", "credHelpers")
+		}},
+	{"is a configuration of kubectl (kubeconfig)",
+		"kubectl asks ccagent after: ccagent setup kubectl --name USER", func(o *object) bool {
+			return o.any("current-context", "clusters") || o.is("kind", "Config", "ExecCredential")
+		}},
+	{"is a cache of Microsoft's sign-ins (MSAL)",
+		"leave it to the az program: " +
+			"ccagent add NAME --provider command -- az account get-access-token --query accessToken -o tsv", func(o *object) bool {
+			return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
+		}},
+	{"is terraform's file of tokens (credentials.tfrc.json)",
+		"give it the one token: ccagent add NAME --provider static --host HOST", func(o *object) bool {
+			return o.eachInner("credentials", "token")
+		}},
 	{"is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)", leaveGitHub, func(o *object) bool {
 		return o.any("copilotTokens", "copilot_tokens") ||
 			slices.ContainsFunc(o.inners(), func(i *object) bool { return i.any("oauth_token") })
@@ -77,15 +86,17 @@ var strangers = []stranger{
 			return i.is("type", "oauth", "api", "api_key", "wellknown") && i.any("access", "refresh", "key", "token")
 		})
 	}},
-	{"is Claude Code's file of settings, and holds no sign-in", "the sign-in is in .credentials.json, on macOS in the Keychain", func(o *object) bool {
-		return o.any("oauthAccount", "apiKeyHelper", "permissions", "hasCompletedOnboarding", "mcpServers", "numStartups")
-	}},
+	{"is Claude Code's file of settings, and holds no sign-in",
+		"the sign-in is in .credentials.json, on macOS in the Keychain", func(o *object) bool {
+			return o.any("oauthAccount", "apiKeyHelper", "permissions", "hasCompletedOnboarding", "mcpServers", "numStartups")
+		}},
 	{"says who is signed in, and holds no sign-in", "the sign-in is in credentials.json beside it", func(o *object) bool {
 		return !holdsTokens(o) && (o.inner("account").any("uuid", "email") || o.inner("organization").any("uuid", "name"))
 	}},
-	{"configures a profile of the vendor's SDKs, and holds no sign-in", "the sign-in is in the file of that name in the folder credentials", func(o *object) bool {
-		return o.any("authentication")
-	}},
+	{"configures a profile of the vendor's SDKs, and holds no sign-in",
+		"the sign-in is in the file of that name in the folder credentials", func(o *object) bool {
+			return o.any("authentication")
+		}},
 	{"is the sign-in of an OpenID provider, which Claude's is not", "to sign in anew: ccagent help login", func(o *object) bool {
 		return o.any("id_token", "idToken")
 	}},
@@ -111,16 +122,25 @@ var strangeTexts = []struct {
 	what, instead string
 	is            *regexp.Regexp
 }{
-	{"is a setup token of Claude (claude setup-token)", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-ant-oat\S+\s*$`)},
+	{"is a setup token of Claude (claude setup-token)",
+		"give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-ant-oat\S+\s*$`)},
 	{"is an API key", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-[\w-]+\s*$`)},
 	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, regexp.MustCompile(`(?m)^\s+(oauth_token|git_protocol):`)},
-	{"is a configuration of kubectl (kubeconfig)", "kubectl asks ccagent after: ccagent setup kubectl --name USER", regexp.MustCompile(`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`)},
-	{"is a credential of AWS", leaveAWS, regexp.MustCompile(`(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`)},
-	{"is a file of passwords (netrc)", "give the one token: ccagent add NAME --provider static --host HOST", regexp.MustCompile(`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`)},
-	{"is a private key", "it signs in by client_key_file or identity in config.toml: ccagent help config", regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
+	{"is a configuration of kubectl (kubeconfig)",
+		"kubectl asks ccagent after: ccagent setup kubectl --name USER",
+		regexp.MustCompile(`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`)},
+	{"is a credential of AWS",
+		leaveAWS, regexp.MustCompile(`(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`)},
+	{"is a file of passwords (netrc)",
+		"give the one token: ccagent add NAME --provider static --host HOST",
+		regexp.MustCompile(`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`)},
+	{"is a private key",
+		"it signs in by client_key_file or identity in config.toml: ccagent help config",
+		regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
 }
 
-// known refuses a file by what it is, if that is known and not a sign-in that we could use. It returns nil for one that is not known.
+// known refuses a file by what it is, if that is known and not a sign-in that we could use. It returns nil for one that is not
+// known.
 func (o *object) known() error {
 	if err := o.marked(); err != nil || !anonymous.is(o) {
 		return err
@@ -153,15 +173,17 @@ func notOurs(name, what, instead string) error {
 }
 
 // strangeTokens are how tokens of others begin, which a program that converts files may have put into Claude's form.
-var strangeTokens = map[string]string{"ya29.": "Google", "1//": "Google", "gho_": "GitHub", "ghu_": "GitHub", "ghr_": "GitHub", "ghp_": "GitHub",
-	"github_pat_": "GitHub", "glpat-": "GitLab", "xox": "Slack", "sk-proj-": "OpenAI"}
+var strangeTokens = map[string]string{"ya29.": "Google", "1//": "Google",
+	"gho_": "GitHub", "ghu_": "GitHub", "ghr_": "GitHub", "ghp_": "GitHub", "github_pat_": "GitHub",
+	"glpat-": "GitLab", "xox": "Slack", "sk-proj-": "OpenAI"}
 
 // checkClaude refuses a record in one of Claude's forms with tokens that are known to be another provider's.
 func (r Record) checkClaude(name string) error {
 	for _, token := range []protocol.Secret{r.AccessToken, r.RefreshToken} {
 		for begin, of := range strangeTokens {
 			if strings.HasPrefix(token.Reveal(), begin) {
-				return notOurs(name, "holds a token of "+of+" in the place of Claude's", "sign in with Claude Code: run claude, then type /login")
+				return notOurs(name, "holds a token of "+of+" in the place of Claude's",
+					"sign in with Claude Code: run claude, then type /login")
 			}
 		}
 	}

@@ -75,8 +75,9 @@ func (e endpoint) leadsToPlain(raw string) bool {
 	return !e.plain && err == nil && u.Scheme == "http"
 }
 
-// presentable returns a web address of one printable line as a person may be shown it and open it: without a user name, which stands
-// where one looks for the host. It returns "" for anything else, a host in letters of its own included, which may look like others.
+// presentable returns a web address of one printable line as a person may be shown it and open it: without a user name, which
+// stands where one looks for the host. It returns "" for anything else, a host in letters of its own included, which may look
+// like others.
 func presentable(raw string) string {
 	u, err := url.Parse(raw)
 	odd := func(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) }

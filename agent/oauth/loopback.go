@@ -49,8 +49,8 @@ const lastPage = 2 * time.Second
 
 // Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is
 // registered so, which is then heard on ::1 too. Port 0 is any that is free (RFC 8252 section 7.3). profile is shown on the
-// page. refused, if not nil, is called at the first answer that another user of this machine brings, with his uid: such an answer is
-// not taken. It fails with ErrConfig, also when the port is taken.
+// page. refused, if not nil, is called at the first answer that another user of this machine brings, with his uid: such an answer
+// is not taken. It fails with ErrConfig, also when the port is taken.
 func Listen(host string, port int, profile string, refused func(uid int)) (*Loopback, error) {
 	return listen(host, port, profile, refused, ownerOf)
 }

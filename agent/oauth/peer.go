@@ -27,8 +27,8 @@ var (
 	errHungUp = errors.New("the other end of the connection is closed")
 )
 
-// peerOf returns who sent a request, and his uid where it is another user, or -1 where he has gone already. It looks while the request waits for its answer, so the
-// connection's two addresses belong to no other one.
+// peerOf returns who sent a request, and his uid where it is another user, or -1 where he has gone already. It looks while the
+// request waits for its answer, so the connection's two addresses belong to no other one.
 func (l *Loopback) peerOf(r *http.Request) (who peer, uid int) {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)

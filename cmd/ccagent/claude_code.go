@@ -14,7 +14,8 @@ import (
 
 // What Claude Code itself has and reads: its directory, its sign-in, its settings, its environment.
 
-// claudeFolder is the folder of Claude Code's credentials as this environment spells it, "" for the default one: see protocol.ClaudeDir.
+// claudeFolder is the folder of Claude Code's credentials as this environment spells it, "" for the default one: see
+// protocol.ClaudeDir.
 func (e environ) claudeFolder() (string, error) {
 	return protocol.ClaudeDir(func(name string) (string, bool) {
 		value := e(name)
@@ -26,8 +27,8 @@ func (e environ) claudeFolder() (string, error) {
 	})
 }
 
-// claudeDir is the directory with the credentials that Claude Code itself uses in this environment, spelled as it is there. "" is one that
-// can't be told, because HOME says nothing, or because a variable is none that loadConfig takes.
+// claudeDir is the directory with the credentials that Claude Code itself uses in this environment, spelled as it is there. "" is
+// one that can't be told, because HOME says nothing, or because a variable is none that loadConfig takes.
 func (e environ) claudeDir() string {
 	dir, err := e.claudeFolder()
 	if home := e("HOME"); err == nil && dir == "" && filepath.IsAbs(home) {

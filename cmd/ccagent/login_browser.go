@@ -50,8 +50,8 @@ func browsers(env environ, address string) [][]string {
 }
 
 // openBrowser starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
-// for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see, and
-// the address holds what a sign-in is known by. close takes the page away.
+// for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see,
+// and the address holds what a sign-in is known by. close takes the page away.
 func openBrowser(env environ, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return func() {}, errors.New("it is no web address") // but one that a browser would take for something else
@@ -107,8 +107,8 @@ func sweepPages(parent string) {
 // snaps are where the programs of snap packages are.
 var snaps = []string{"/snap/bin", "/var/lib/snapd/snap/bin"}
 
-// pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that folder nor
-// any hidden one, but the home itself.
+// pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that
+// folder nor any hidden one, but the home itself.
 func pageFolders(env environ, snaps []string) []string {
 	var list []string
 	if dir := env("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {

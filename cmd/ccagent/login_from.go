@@ -59,13 +59,15 @@ func sharedProfile(ctx context.Context, from, name string) (string, *profileTabl
 	return name, &table, nil
 }
 
-// mayAdd refuses a fragment's profile that is there already, whatever its case, or that would stand in the place of one that is: others
-// may say what is new here, and never what is ours. Then it shows the profile, and asks.
+// mayAdd refuses a fragment's profile that is there already, whatever its case, or that would stand in the place of one that is:
+// others may say what is new here, and never what is ours. Then it shows the profile, and asks.
 func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned agent.Config) error {
 	for _, old := range before.Profiles {
 		now, stays := findProfile(planned, old.Name)
 		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do", sanitize(from), old.Name),
+			return &protocol.Error{Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do",
+					sanitize(from), old.Name),
 				Hint: "sign in to yours without --profile-from: " + protocol.ShellLine("ccagent", "login", old.Name) +
 					"\nfor the other one, have the fragment give it a name and a store of its own (store = \"file\")"}
 		}

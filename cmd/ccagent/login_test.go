@@ -178,8 +178,8 @@ func enter(line string, decide func(string) bool) bool {
 	return m != nil && decide(m[1])
 }
 
-// fakeBrowser is what scripts have for $BROWSER: it opens the page that it is given, goes where that leads, and keeps the page that it
-// ends at in $HOME/page.
+// fakeBrowser is what scripts have for $BROWSER: it opens the page that it is given, goes where that leads, and keeps the page
+// that it ends at in $HOME/page.
 func fakeBrowser() {
 	os.WriteFile(os.Getenv("HOME")+"/argv", []byte(strings.Join(os.Args, " ")), 0o600)
 	reply, err := http.Get(ledTo(os.Args[len(os.Args)-1]))

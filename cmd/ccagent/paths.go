@@ -55,8 +55,8 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 	return filepath.Join(home, below, "ccagent", file), nil
 }
 
-// sdkDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are started
-// in: then nobody can tell which is meant.
+// sdkDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are
+// started in: then nobody can tell which is meant.
 func (e environ) sdkDir() (string, error) {
 	dir := e("ANTHROPIC_CONFIG_DIR")
 	switch home := e("HOME"); {

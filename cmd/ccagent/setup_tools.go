@@ -52,8 +52,8 @@ func (w wish) home(path ...string) string {
 	return filepath.Join(append([]string{w.env("HOME")}, path...)...)
 }
 
-// from is the path that a variable names, else the one below the home. Of one that is not absolute the tool makes another path in each folder
-// that it is started in, and never the one below the home.
+// from is the path that a variable names, else the one below the home. Of one that is not absolute the tool makes another path in
+// each folder that it is started in, and never the one below the home.
 func (w wish) from(variable, below string) (string, error) {
 	return w.named(variable, w.env(variable), below)
 }

@@ -19,7 +19,9 @@ var socket struct {
 }
 
 // variables are the ones that are known here. Any other of ours is main's to read.
-var variables = [...]string{"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=", "CCAGENT_SOCK="}
+var variables = [...]string{
+	"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=", "CCAGENT_SOCK=",
+}
 
 const (
 	home = iota

@@ -194,9 +194,9 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	return q, nil
 }
 
-// attributes are the lines of git's credential protocol, key=value up to an empty line or the end. An attribute whose name ends in []
-// may stand there more than once, and says nothing to us. A name in other letters than git uses is refused, because another program
-// may take it for one of git's.
+// attributes are the lines of git's credential protocol, key=value up to an empty line or the end. An attribute whose name ends
+// in [] may stand there more than once, and says nothing to us. A name in other letters than git uses is refused, because another
+// program may take it for one of git's.
 func attributes(text string) (map[string]string, error) {
 	if strings.ContainsAny(text, "\r\x00") {
 		return nil, errors.New("it holds a carriage return or a NUL") // which end a line for some

@@ -13,8 +13,8 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
-// newSecured is a home whose Claude Code has its credentials in one folder and its settings in another, and a sign-in in neither of
-// the places where it would look without the two variables.
+// newSecured is a home whose Claude Code has its credentials in one folder and its settings in another, and a sign-in in neither
+// of the places where it would look without the two variables.
 func newSecured(t *testing.T) (*home, *oauthtest.Server, *messagesAPI) {
 	t.Helper()
 	h := newHome(t)
