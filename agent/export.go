@@ -193,7 +193,8 @@ func (x *Export) converse(ctx context.Context, guests *guests, nc *guest) {
 		var misread error
 		guests.begin(nc)
 		asking, cancel := context.WithCancel(ctx)
-		stop := attend(raw, nc.SetReadDeadline, cancel) // a peer that is gone must not take a place for as long as a renewal takes
+		// A peer that is gone must not take a place for as long as a renewal takes.
+		stop := attend(raw, nc.SetReadDeadline, cancel)
 		out, misread = protocol.Handle(asking, x.restricted(), payload, out[:0])
 		stop()
 		cancel()
@@ -290,7 +291,8 @@ func toldOutside(err error, profile, host string) error {
 }
 
 func deniedHere(what string) error {
-	return &protocol.Error{Code: protocol.CodeDenied, Message: "this socket does not give " + what, Hint: "it gives the tokens of chosen profiles alone; ask at the machine that it comes from"}
+	return &protocol.Error{Code: protocol.CodeDenied, Message: "this socket does not give " + what,
+		Hint: "it gives the tokens of chosen profiles alone; ask at the machine that it comes from"}
 }
 
 func (restricted) Status(context.Context, protocol.StatusRequest) (protocol.Status, error) {

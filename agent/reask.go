@@ -137,7 +137,8 @@ func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool 
 	if now.Sub(e.lastRenewal) < settled { // a forced renewal would bring the same: that is for a refusal to come
 		return false
 	}
-	if !ok || now.Sub(last.at) >= window || now.Sub(e.reaskedAt) < max(window, reaskWindow) || last.token.Reveal() != t.Value.Reveal() {
+	if !ok || last.token.Reveal() != t.Value.Reveal() || now.Sub(last.at) >= window ||
+		now.Sub(e.reaskedAt) < max(window, reaskWindow) {
 		return false
 	}
 	e.reaskedAt = now

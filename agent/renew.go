@@ -116,7 +116,8 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	h := e.hand.Load()
-	force, look := req.Force, h != nil && h.serves(now, req.MinTTL, req.HalfLife) // which is all there is to do where the token in hand does
+	// Where the token in hand will do, a look at the files is all that there is to do.
+	force, look := req.Force, h != nil && h.serves(now, req.MinTTL, req.HalfLife)
 	if force {
 		fresh := now.Sub(e.lastRenewal) < settled || h != nil && job.IssuedSince(now, h.issued, req.Since)
 		look = h != nil && e.failure == nil && fresh && h.alive(now)

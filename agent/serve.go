@@ -139,8 +139,8 @@ func (a *Agent) tooMany(peer protocol.Peer) {
 	a.repeats.warn(a.log, "a connection was refused: too many are busy", int64(peer.UID), "pid", peer.PID)
 }
 
-// controls reports whether a request is one that a person must be able to make however busy the agent is: to see what it does, to lock
-// it, to end it.
+// controls reports whether a request is one that a person must be able to make however busy the agent is: to see what it does, to
+// lock it, to end it.
 func controls(op protocol.Op) bool { return op == protocol.OpControl || op == protocol.OpStatus }
 
 // Limits of a connection (docs/protocol.md, "limits").
@@ -206,8 +206,8 @@ func (s *connections) count() uint32 {
 	return uint32(len(s.open))
 }
 
-// add admits c. Where there are too many, the one whose last request is oldest gives way of those that are idle or watch. Where there is none
-// of these, c gets a place that is kept for control; it reports false when those are taken too.
+// add admits c. Where there are too many, one of those that are idle or watch gives way: the one whose last request is oldest. Where
+// there is none of these, c gets a place that is kept for control. It reports false when those are taken too.
 func (s *connections) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

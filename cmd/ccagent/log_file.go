@@ -13,8 +13,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before. Until somebody
-// else who is at that, or who keeps it from being done, has finished, it may get twice as large.
+// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before. It may get
+// twice as large where somebody else holds its lock: another process that does the same, or who wants to keep it from being done.
 const maxLog = 1 << 20
 
 // logFile is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
