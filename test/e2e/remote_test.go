@@ -108,7 +108,8 @@ func TestForward(t *testing.T) {
 		t.Helper()
 		return h.ccagent("forward", "-F", config, "--profiles", "claude", "remote", "sh", "-c", command)
 	}
-	r := over("cchelper; cchelper -p secret; echo $?; cchelper -p claude; echo $CCAGENT_SOCK; stat -c '%U %a' $(dirname $CCAGENT_SOCK); find $HOME /tmp -user ccagent-alice -type f -newer $(dirname $CCAGENT_SOCK) 2>/dev/null; pgrep -u ccagent-alice ccagent")
+	// pgrep -r: of the processes that live, for the first process of a container may bury nobody.
+	r := over("cchelper; cchelper -p secret; echo $?; cchelper -p claude; echo $CCAGENT_SOCK; stat -c '%U %a' $(dirname $CCAGENT_SOCK); find $HOME /tmp -user ccagent-alice -type f -newer $(dirname $CCAGENT_SOCK) 2>/dev/null; pgrep -r DRST -u ccagent-alice ccagent")
 	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
 	if len(lines) != 5 {
 		t.Fatalf("exit %d\n%s%s", r.exit, r.stdout, r.stderr)
@@ -249,7 +250,7 @@ func TestForwardWholeSocket(t *testing.T) {
 		t.Helper()
 		return h.run("ssh", "-F", config, "remote", "CCAGENT_SOCK="+there+"/fwd/agent.sock; export CCAGENT_SOCK; "+command)
 	}
-	r := over("for i in 1 2 3; do env cchelper --on-reask=renew; done; ccagent status >/dev/null && echo told; find $HOME /tmp /var/tmp /run -user ccagent-alice -type f -exec grep -ls " + token + " {} + 2>/dev/null; pgrep -u ccagent-alice ccagent")
+	r := over("for i in 1 2 3; do env cchelper --on-reask=renew; done; ccagent status >/dev/null && echo told; find $HOME /tmp /var/tmp /run -user ccagent-alice -type f -exec grep -ls " + token + " {} + 2>/dev/null; pgrep -r DRST -u ccagent-alice ccagent")
 	if r.stdout != strings.Repeat(token+"\n", 3)+"told\n" {
 		t.Errorf("over there: %q\n%s", r.stdout, r.stderr)
 	}
