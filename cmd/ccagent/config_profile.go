@@ -82,7 +82,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 
 	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: t.Provider, Store: t.Store}}
 	for _, host := range t.Hosts {
-		if addr, err := netip.ParseAddr(host); err == nil {
+		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
 			host = addr.String() // as cchelper writes it
 		} else if !hostName.MatchString(host) {
 			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international one is written xn--...", host)

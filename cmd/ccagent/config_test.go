@@ -191,6 +191,7 @@ func TestConfigErrors(t *testing.T) {
 		{"host with a port", "[profiles.claude]\nhosts=['a:443']", ":2: profiles.claude: hosts"},
 		{"host in letters of its own", "[profiles.claude]\nhosts=['bücher.example']", "xn--"},
 		{"host that ends in a dot", "[profiles.claude]\nhosts=['git.example.com.']", ":2: profiles.claude: hosts"},
+		{"host with a zone", "[profiles.claude]\nhosts=['fe80::1%eth0']", ":2: profiles.claude: hosts"},
 		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
 		{"relative program", "[profiles.x]\nprovider='command'\ncommand=['./login.sh']", `:3: profiles.x: command: "./login.sh" is neither`},
 		{"relative assertion program", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_command=['bin/a']", `:5: profiles.x: assertion_command: "bin/a" is neither`},

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // hostOf returns the host of a URL, as hostAt does.
@@ -68,4 +70,7 @@ func isName(host string) bool {
 	return true
 }
 
-func badHost() error { return wrongUsage("the host that the tool names can't be read safely") }
+func badHost() error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "the host that the tool names can't be read safely",
+		Hint: "write it as a name in ASCII or an IP address, with a port at most: no user name, no dot at the end, no blank"}
+}
