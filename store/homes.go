@@ -35,6 +35,9 @@ type Home struct {
 	Reusable  bool     `json:"reusable,omitempty"` // a renewal has left the refresh token good: a copy of it does no harm
 }
 
+// maxSpentHere is how many spent refresh tokens a home remembers: a year of renewals every 8 hours.
+const maxSpentHere = 1100
+
 // NewHomes returns what is remembered below the state directory.
 func NewHomes(stateDir string) *Homes { return &Homes{filepath.Join(stateDir, "homes")} }
 
@@ -103,6 +106,14 @@ func Reusable(all []Home, r Record) bool {
 	return digest != "" && slices.ContainsFunc(all, func(h Home) bool { return h.Reusable && h.Digest == digest })
 }
 
+// Spent reports whether the refresh token of r was spent in the home of me itself. It goes back further than a history.
+func (h *Homes) Spent(me Home, r Record) bool {
+	return slices.ContainsFunc(h.All(), func(other Home) bool {
+		_, spent := other.Has(r)
+		return spent && me.same(other)
+	})
+}
+
 // Claim remembers that the record of me rests there, unless another home has its refresh token: that is returned then, see
 // [Homes.Other]. One that was spent there itself is an old copy that came back, and changes nothing. To fail at remembering is
 // no reason not to use a record.
@@ -122,7 +133,7 @@ func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) b
 	if other := me.Other(all, r, holds); other != nil {
 		return other
 	}
-	if !slices.ContainsFunc(all, func(other Home) bool { return me.same(other) && slices.Contains(other.Spent, me.Digest) }) {
+	if !h.Spent(me, r) {
 		h.write(me, all)
 	}
 	return nil
@@ -164,7 +175,7 @@ func (h *Homes) write(me Home, all []Home) {
 	}
 	spent = append(spent, me.Spent...)
 	spent = slices.DeleteFunc(spent, func(digest string) bool { return digest == me.Digest })
-	me.Spent = spent[max(0, len(spent)-maxSpent):]
+	me.Spent = spent[max(0, len(spent)-maxSpentHere):]
 	if makeFolder(h.dir) == nil {
 		writeFile(h.path(me), append(splice.Encode(me), '\n'), func() error { return nil })
 	}

@@ -89,7 +89,10 @@ func (e *errand) outdated(ctx context.Context, f force) (newest store.Past, spen
 	if h == nil || f.unsaved || e.Base == job.Version(f.version) && !e.due(f) { // seen before
 		return store.Past{}, false
 	}
-	return h.Replaces(ctx, f.record.RefreshToken)
+	if newest, spent = h.Replaces(ctx, f.record.RefreshToken); !spent {
+		spent = store.NewHomes(e.stateDir).Spent(store.HomeOf(e.Store, e.Job.Profile, f.record), f.record)
+	}
+	return newest, spent
 }
 
 // end reports on the record in force, saving it first if it isn't saved. err is why there is no newer one.

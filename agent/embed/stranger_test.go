@@ -161,11 +161,12 @@ func (s *unsaving) Save(ctx context.Context, r store.Record, base store.Version)
 // TestOldCopy has a backup bring the record back whose refresh token the first job of all has spent.
 func TestOldCopy(t *testing.T) {
 	t.Parallel()
-	for _, bare := range []bool{false, true} { // a store of the program's own, whose records are not copied
+	const bare, forgotten = "in a store of the program's own, whose records are not copied", "further back than the history goes"
+	for _, where := range []string{"in a file", bare, forgotten} {
 		dir, state := t.TempDir(), t.TempDir()
 		var st store.Store = store.NewFile(dir, "main")
 		path := st.Place().Location
-		if bare {
+		if where == bare {
 			st = &unsaving{Store: st}
 			st.(*unsaving).once.Do(func() {})
 		}
@@ -174,12 +175,16 @@ func TestOldCopy(t *testing.T) {
 		put(t, path, old)
 		runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: state}
 		newest := token(t, start(t, runner), protocol.TokenRequest{})
+		if where == forgotten {
+			os.RemoveAll(filepath.Join(state, "history"))
+		}
 		for range 2 { // the agent that has renewed it was another
 			put(t, path, old)
 			a := start(t, runner)
 			got, err := a.Token(t.Context(), protocol.TokenRequest{})
-			if bare && !errors.Is(err, protocol.ErrLoginRequired) || !bare && (err != nil || got.Value.Reveal() != newest) {
-				t.Errorf("bare %v: got %q, %v", bare, got.Value.Reveal(), err)
+			found := err == nil && got.Value.Reveal() == newest
+			if lost := where != "in a file"; lost && !errors.Is(err, protocol.ErrLoginRequired) || !lost && !found {
+				t.Errorf("%s: got %q, %v", where, got.Value.Reveal(), err)
 			}
 		}
 		if p.reuses != 0 {

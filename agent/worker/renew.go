@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -191,7 +192,12 @@ func (e *errand) spent(ctx context.Context, s state) (newest store.Past, spent b
 	if e.job.Base == job.Version(s.version) && !e.due(s) { // seen before
 		return store.Past{}, false
 	}
-	return store.NewHistory(e.settings.StateDir, s.st).Replaces(ctx, s.record.RefreshToken)
+	newest, spent = store.NewHistory(e.settings.StateDir, s.st).Replaces(ctx, s.record.RefreshToken)
+	if !spent { // longer ago than the history goes back: what took its place is not known
+		me := store.HomeOf(s.st, e.settings.Name, s.record)
+		spent = store.NewHomes(e.settings.StateDir).Spent(me, s.record)
+	}
+	return newest, spent
 }
 
 // outdated puts the newest record of a sign-in in the place of an old copy, as often as a stub is mended.
@@ -199,7 +205,11 @@ func (e *errand) outdated(ctx context.Context, s state, newest store.Past) outco
 	if newest.Spent || newest.Out || newest.Displaced || newest.Record.RefreshToken.Empty() || !e.mayMend() {
 		err := e.explain(&protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: s.st.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent"})
-		if !newest.Spent && !newest.Record.RefreshToken.Empty() {
+		if newest.Lineage == (store.Lineage{}) {
+			store.NewHistory(e.settings.StateDir, s.st).Refused(ctx, s.record, time.Now()) // it is not to be offered
+		}
+		past, _ := e.past(ctx, s.st)
+		if slices.ContainsFunc(past, func(p store.Past) bool { return !p.Spent && !p.Record.RefreshToken.Empty() }) {
 			err.Hint = strings.TrimPrefix(err.Hint+"\nor bring a sign-in back: ccagent restore -p "+e.job.Profile, "\n")
 		}
 		return e.failed(ctx, s, err)
@@ -241,8 +251,8 @@ func (e *errand) rememberSpent(ctx context.Context, s state, old store.Record) {
 	if s.st == nil {
 		return
 	}
+	e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now()) // first: it has the new one
 	store.NewHomes(e.settings.StateDir).Renewed(ctx, store.HomeOf(s.st, e.settings.Name, s.record), old)
-	e.forgetful = store.NewHistory(e.settings.StateDir, s.st).Renewed(ctx, old, s.record, time.Now())
 }
 
 // failed keeps what there is to keep, and says why there is no new token. The old one goes with it while it lives.

@@ -133,6 +133,32 @@ func TestSpentIsNotSentAgain(t *testing.T) {
 	}
 }
 
+// TestSpentLongAgo: a backup may be older than what the history remembers of a sign-in.
+func TestSpentLongAgo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.signIn(time.Hour)
+	var old []byte
+	for i := range 70 {
+		if i == 1 { // the first is known by the id that it gave the sign-in
+			old, _ = os.ReadFile(w.credentials())
+		}
+		if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil {
+			t.Fatal(done.Err)
+		}
+	}
+	w.write(old)
+	for range 2 {
+		_, _, done := w.run(job.Job{Op: job.Renew, Force: true})
+		if !is(done.Err, protocol.ErrLoginRequired) || !strings.Contains(done.Err.Hint, "ccagent restore -p") {
+			t.Errorf("got %+v, %v", done.Result, done.Err)
+		}
+	}
+	if n := w.server.Counts(); n.Reuses != 0 {
+		t.Errorf("a spent refresh token was sent: %+v", n)
+	}
+}
+
 // TestForgetful: where nothing can be remembered the token is renewed all the same, and the person is told.
 func TestForgetful(t *testing.T) {
 	t.Parallel()
