@@ -33,8 +33,8 @@ type keychain struct {
 
 // claudeServices returns the names of the item for a directory of Claude Code's credentials. Claude Code adds a digest of the
 // path, spelled as it is in the variable that names it (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else
-// CLAUDE_CONFIG_DIR; read in the source of
-// 2.1.330), be it to where it would look anyway, and none where no variable names one. A trailing slash makes another item.
+// CLAUDE_CONFIG_DIR; read in the source of 2.1.330), be it to where it would look anyway, and none where no variable names one. A
+// trailing slash makes another item.
 func claudeServices(configDir, home string) ([]string, error) {
 	const name = "Claude Code-credentials"
 	// It digests the composed form (NFC). Paths that need no composing are all but those of old disks.
