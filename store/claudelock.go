@@ -236,10 +236,33 @@ type claudeWrite struct {
 
 func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, error) {
 	w := &claudeWrite{lock: dirLock{path: path, patience: p.write}}
-	if err := w.lock.take(ctx, p, nil); err != nil {
+	err := w.lock.take(ctx, p, func(held *os.File) bool {
+		o, ok := signature(held)
+		return ok && o.gone()
+	})
+	if err != nil {
 		return nil, err
 	}
+	sign(w.lock.dir)
 	return w, nil
+}
+
+// signed is the extended attribute by which a write lock of ours says who holds it. Claude Code has no place for that, so one of its own
+// that it left when it was killed is waited for until it is stale; one of ours need not be.
+const signed = "user.ccagent.owner"
+
+// sign makes an open lock directory say that this process holds it. A file system without extended attributes does without.
+func sign(dir *os.File) {
+	if me, ok := self(); ok {
+		unix.Fsetxattr(int(dir.Fd()), signed, splice.Encode(me), 0)
+	}
+}
+
+// signature is who has signed an open lock directory.
+func signature(dir *os.File) (o owner, ok bool) {
+	b := make([]byte, 1024)
+	n, err := unix.Fgetxattr(int(dir.Fd()), signed, b)
+	return o, err == nil && json.Unmarshal(b[:n], &o) == nil
 }
 
 // lend lets the lock go after a time, unless hold was called until then.
@@ -285,13 +308,16 @@ type owner struct {
 	LegacyBirth float64 `json:"legacyLockBirthtimeMs"` // of `<config dir>.lock`
 }
 
-// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead. Only a
-// process that we could see if it were there can be.
+// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead.
 func (o owner) dead(held *os.File, noted float64) bool {
 	birth, ok := birthtime(held)
+	return ok && birth-noted <= 1 && noted-birth <= 1 && o.gone()
+}
+
+// gone reports whether the process o is known to have ended. Only one that we could see if it were there can be.
+func (o owner) gone() bool {
 	me, known := self()
-	if !ok || !known || o.PID <= 0 || birth-noted > 1 || noted-birth > 1 ||
-		o.PIDDomain != me.PIDDomain || o.PIDSpace != me.PIDSpace {
+	if !known || o.PID <= 0 || o.PIDDomain != me.PIDDomain || o.PIDSpace != me.PIDSpace {
 		return false
 	}
 	if errors.Is(unix.Kill(o.PID, 0), unix.ESRCH) {

@@ -485,3 +485,37 @@ func TestWriteLockLeftBehind(t *testing.T) {
 		t.Errorf("left %v", got)
 	}
 }
+
+// TestWriteLockOfADeadProcess: a write lock that a process of ours left when it was killed holds up nobody. One of a living process does.
+func TestWriteLockOfADeadProcess(t *testing.T) {
+	t.Parallel()
+	me, ok := self()
+	if !ok {
+		t.Skip("processes can't be told apart here")
+	}
+	for _, alive := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			dir, _ := claudeDir(t, shared)
+			s := NewClaudeCode(dir)
+			left, err := lockClaudeWrite(t.Context(), s.writeLock(), s.pace)
+			check(t, err)
+			holder := me
+			if !alive {
+				holder.ProcStart = "1" // the number of the process is another's by now
+			}
+			err = unix.Fsetxattr(int(left.lock.dir.Fd()), signed, splice.Encode(holder), 0)
+			if errors.Is(err, unix.ENOTSUP) {
+				t.Skip("the file system has no extended attributes")
+			}
+			check(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), s.pace.write.watch)
+			defer cancel()
+			w, err := lockClaudeWrite(ctx, s.writeLock(), s.pace)
+			if alive != errors.Is(err, protocol.ErrUnavailable) || !alive && err != nil {
+				t.Errorf("alive %v: %v", alive, err)
+			}
+			w.release()
+			left.release()
+		})
+	}
+}

@@ -111,7 +111,8 @@ func TestOwnCallback(t *testing.T) {
 			visit(t, http.MethodGet, l.RedirectURI()+"?code=fake-code-1&state="+a.State, "")
 		}()
 		cb, err := l.Wait(ctx, a)
-		if err != nil || cb.Unproven && (os.PathSeparator == '/' && exists("/proc/net/tcp")) {
+		nobody := os.Geteuid() == overflowUID() // as whom everybody of another namespace is shown
+		if err != nil || exists("/proc/net/tcp") && cb.Unproven != nobody {
 			t.Errorf("%s: %+v, %v", host, cb, err)
 		}
 		l.Finish(nil)
