@@ -267,6 +267,9 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if err := a.refusesLocked(); err != nil {
 		return protocol.Token{}, err
 	}
+	if req.ForHost() {
+		a.reloadIfChanged() // whoever has just taken a host out of the list, or put one in, means it at once
+	}
 	e, err := a.entry(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Token{}, err

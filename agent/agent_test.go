@@ -824,6 +824,35 @@ func TestHosts(t *testing.T) {
 	refused(t, a, protocol.TokenRequest{Host: "evil.example.com"}, protocol.ErrDenied)
 }
 
+// Where a token may go is what config.toml says at the moment, also for a token that is in memory.
+func TestHostsAreThoseOfNow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.toml")
+	write := func(host string) {
+		t.Helper()
+		if err := errors.Join(os.WriteFile(file+".new", []byte(host), 0o600), os.Rename(file+".new", file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old.example.com")
+	a := start(t, &provider{}, func(o *Options) {
+		o.ConfigFile = file
+		o.Load = func() (Config, error) {
+			host, err := os.ReadFile(file)
+			c := config("claude")
+			c.Profiles[0].Hosts = []string{string(host)}
+			return c, err
+		}
+	})
+	ask(t, a, protocol.TokenRequest{Host: "old.example.com"})
+	write("new.example.com")
+	frame, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Host: "old.example.com"})
+	if err != nil || a.hot(frame) != nil {
+		t.Errorf("the token in hand went to a host that is listed no more, %v", err)
+	}
+	refused(t, a, protocol.TokenRequest{Host: "old.example.com"}, protocol.ErrDenied)
+	ask(t, a, protocol.TokenRequest{Host: "new.example.com"})
+}
+
 func TestRemoveForgets(t *testing.T) {
 	p := &provider{}
 	a := start(t, p)

@@ -412,7 +412,7 @@ func (a *Agent) hotFrame(frame []byte) *hand {
 		return nil
 	}
 	req, err := protocol.DecodeTokenRequest(frame)
-	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 {
+	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 || req.ForHost() {
 		return nil
 	}
 	return a.inHand(&req)
@@ -422,7 +422,7 @@ func (a *Agent) hotFrame(frame []byte) *hand {
 func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
 	t := a.table.Load()
 	e := t.find(req.Profile)
-	if e == nil || t.checkHome(req.Home, e) != nil || e.checkHost(req) != nil {
+	if e == nil || t.checkHome(req.Home, e) != nil {
 		return nil
 	}
 	h, now := e.hand.Load(), a.now()

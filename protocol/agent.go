@@ -58,6 +58,9 @@ type TokenRequest struct {
 	ReaskWindow time.Duration
 }
 
+// ForHost reports whether the token is for one host, so that the profile's list of hosts counts.
+func (r *TokenRequest) ForHost() bool { return r.Host != "" || r.Listed }
+
 // UnnamedHost is a host that a tool has in mind and does not name. No profile lists it, so one that lists hosts refuses it.
 const UnnamedHost = "?"
 
