@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // documents returns every Markdown file of the module with its text.
@@ -160,5 +161,25 @@ func TestDoctorFindings(t *testing.T) {
 	}
 	if seen == 0 {
 		t.Error("no finding found")
+	}
+}
+
+// TestDocumentWidth: a document's lines fit .editorconfig's max_line_length. Tables and code are as wide as they must be.
+func TestDocumentWidth(t *testing.T) {
+	t.Parallel()
+	const width = 130
+	for path, text := range documents(t) {
+		fenced := false
+		for i, line := range strings.Split(text, "\n") {
+			if strings.HasPrefix(line, "```") {
+				fenced = !fenced
+			}
+			if fenced || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "    ") {
+				continue
+			}
+			if n := utf8.RuneCountInString(line); n > width {
+				t.Errorf("%s:%d has %d columns, and %d are the limit", path, i+1, n, width)
+			}
+		}
 	}
 }

@@ -1,19 +1,19 @@
-// Package agent holds a person's tokens in memory, renews them one at a time per profile before they run out, and serves
-// them over a Unix socket.
+// Package agent holds a person's tokens in memory, renews them one at a time per profile before they run out, and serves them
+// over a Unix socket.
 //
-// [New] makes an agent from [Options]; [Agent.Serve] answers on a listener (see [Listen]) until [Agent.Stop], and
-// [Agent.Close] waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a
-// time for it, in a process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
+// [New] makes an agent from [Options]; [Agent.Serve] answers on a listener (see [Listen]) until [Agent.Stop], and [Agent.Close]
+// waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a time for it, in a
+// process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
 //
 // # Within a program
 //
-// An [Agent] implements [protocol.Agent] in-process too: a program that wants no second process calls [Agent.Token] and serves
-// no socket. Package embed has a Runner for that, with providers and stores of the program's own; an agent that only other
-// programs ask may have one as well. There is no global state, so a program may have several.
+// An [Agent] implements [protocol.Agent] in-process too: a program that wants no second process calls [Agent.Token] and serves no
+// socket. Package embed has a Runner for that, with providers and stores of the program's own; an agent that only other programs
+// ask may have one as well. There is no global state, so a program may have several.
 //
 // The life cycle: New starts one goroutine, the clock, which renews profiles in use ahead of time; each job under way is another.
-// Stop, which CommandStop does as well, ends Serve and whoever watches; Token goes on to answer. Close ends the clock too, waits for
-// jobs, spills what is unsaved and leaves no goroutine behind, unless its context ended first: then a job that holds a
+// Stop, which CommandStop does as well, ends Serve and whoever watches; Token goes on to answer. Close ends the clock too, waits
+// for jobs, spills what is unsaved and leaves no goroutine behind, unless its context ended first: then a job that holds a
 // rotated refresh token still finishes, and the program should live until it has. Nothing is to be asked after Close.
 //
 // All methods may be called concurrently.
@@ -52,8 +52,8 @@ type Options struct {
 	Socket     string                 // shown in status
 	// IdleTimeout ends the agent when nobody has asked for that long and it holds nothing that can't be loaded again; 0 never.
 	IdleTimeout time.Duration
-	// Rest is called each time the agent has had nothing to do for some seconds: the time to return memory to the system. It is called by
-	// one goroutine, and until it returns nothing is renewed that nobody asks for. It may be nil.
+	// Rest is called each time the agent has had nothing to do for some seconds: the time to return memory to the system. It is
+	// called by one goroutine, and until it returns nothing is renewed that nobody asks for. It may be nil.
 	Rest func()
 	// Now is the wall clock, time.Now where nil. It is called concurrently.
 	Now func() time.Time
@@ -190,7 +190,8 @@ func (a *Agent) reload() error {
 		if next.entries[key] != nil {
 			continue
 		}
-		// What it holds is nowhere else, and a job under way may be about to bring it: it stays until that is saved or the agent ends.
+		// What it holds is nowhere else, and a job under way may be about to bring it: it stays until that is saved or the agent
+		// ends.
 		e.removed.Store(true)
 		if e.holds() || e.busy() {
 			next.entries[key] = e

@@ -319,7 +319,8 @@ func TestPermanentFailureEndsWhenTheRecordIsRewritten(t *testing.T) {
 	}
 }
 
-// unread is a Runner whose jobs fail. Nobody knows in which state they have read the record's file: it is written in the course of each.
+// unread is a Runner whose jobs fail. Nobody knows in which state they have read the record's file: it is written in the course
+// of each.
 type unread struct {
 	path string
 	jobs int
@@ -487,8 +488,8 @@ func TestWallClockJump(t *testing.T) {
 	})
 }
 
-// TestWorkerSeesNoNeed has a worker's clock stand behind the agent's: what the one takes for due the other leaves as it is, and is not asked
-// again without a pause.
+// TestWorkerSeesNoNeed has a worker's clock stand behind the agent's: what the one takes for due the other leaves as it is, and
+// is not asked again without a pause.
 func TestWorkerSeesNoNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{latency: time.Millisecond}
@@ -988,8 +989,8 @@ func TestSettingsChangeDuringRenewal(t *testing.T) {
 	})
 }
 
-// TestRemovedDuringRenewal: the record of a profile that was taken out of the configuration while it was renewed is held, saved as soon as
-// that can be, and only then let go.
+// TestRemovedDuringRenewal: the record of a profile that was taken out of the configuration while it was renewed is held, saved
+// as soon as that can be, and only then let go.
 func TestRemovedDuringRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{latency: 2 * time.Second, saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "no space left"}}
@@ -1020,8 +1021,8 @@ func TestRemovedDuringRenewal(t *testing.T) {
 	})
 }
 
-// TestStoreChangeWhileUnsaved: what a store refuses goes to the one that is configured in its place, as a record that is new there. Where the
-// store stays, what it held does too.
+// TestStoreChangeWhileUnsaved: what a store refuses goes to the one that is configured in its place, as a record that is new
+// there. Where the store stays, what it held does too.
 func TestStoreChangeWhileUnsaved(t *testing.T) {
 	for _, kind := range []string{"keyring", "file", "auto", "file, during the renewal"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -1067,7 +1068,8 @@ func (r *reluctant) Run(context.Context, job.Job, func(job.Result)) (job.Report,
 	return job.Report{Kind: job.Done, Result: job.Result{Store: "file", Location: "a file", Saved: true, Token: protocol.NewSecret("fake-1"), Expiry: r.expiry}}, nil
 }
 
-// TestNothingBetter: a token that is due and that a worker leaves as it is is the answer while it lives. Nobody asks again and again.
+// TestNothingBetter: a token that is due and that a worker leaves as it is is the answer while it lives. Nobody asks again and
+// again.
 func TestNothingBetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reluctant{expiry: time.Now().Add(3 * time.Minute)}

@@ -42,7 +42,8 @@ func (e *entry) schedule(now time.Time) {
 			e.renewAt = f.retry.at
 		}
 	} else if floor := now.Add(pause); e.renewAt.Before(floor) && (h.issued.IsZero() || !h.alive(now)) {
-		// A token of unknown age inside its margin, that nobody could renew, or one that came expired: no reason to try without end.
+		// A token of unknown age inside its margin, that nobody could renew, or one that came expired: no reason to try without
+		// end.
 		e.renewAt = time.Time{}
 	} else if !now.Before(e.renewAt) {
 		e.renewAt = floor // the job that has just ended could have renewed it, and did not: the next one may not either

@@ -14,8 +14,8 @@ import (
 
 // entry is one profile in the agent.
 //
-// What a live token's request needs is read without the mutex: profile, hand, lastUsed and sight. The rest is guarded by mu, which
-// is never held across a job.
+// What a live token's request needs is read without the mutex: profile, hand, lastUsed and sight. The rest is guarded by mu,
+// which is never held across a job.
 type entry struct {
 	agent    *Agent
 	profile  atomic.Pointer[Profile]

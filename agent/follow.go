@@ -10,8 +10,8 @@ import (
 	"github.com/ccagent/ccagent/agent/job"
 )
 
-// follower notices what other programs write to the files of records and views, as it happens. It is a hint: the clock's sweep finds
-// the same later, and where the kernel can't tell (a network file system, no watch left) alone.
+// follower notices what other programs write to the files of records and views, as it happens. It is a hint: the clock's sweep
+// finds the same later, and where the kernel can't tell (a network file system, no watch left) alone.
 type follower struct {
 	agent *Agent
 

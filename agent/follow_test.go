@@ -103,8 +103,8 @@ func TestLookIsNoRenewal(t *testing.T) {
 	}
 }
 
-// TestLookBeforeUse: where the kernel tells nothing, what others write is seen by the next request all the same, on every kind of file
-// system, and costs no allocation where nothing was.
+// TestLookBeforeUse: where the kernel tells nothing, what others write is seen by the next request all the same, on every kind of
+// file system, and costs no allocation where nothing was.
 func TestLookBeforeUse(t *testing.T) {
 	for _, local := range []bool{true, false} {
 		s := &shelf{path: filepath.Join(t.TempDir(), "record")}
@@ -170,8 +170,8 @@ func TestMissingIsNoProof(t *testing.T) {
 	}
 }
 
-// TestHangingFolder: while a look at a file system hangs no request looks there as well, and a failure stands meanwhile: whoever looks
-// with the profile's mutex held stops the clock, and with it every other profile.
+// TestHangingFolder: while a look at a file system hangs no request looks there as well, and a failure stands meanwhile: whoever
+// looks with the profile's mutex held stops the clock, and with it every other profile.
 func TestHangingFolder(t *testing.T) {
 	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 	a := New(Options{Runner: s, Load: func() (Config, error) {

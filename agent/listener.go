@@ -33,8 +33,8 @@ type Listener struct {
 // Path is the socket's path.
 func (l *Listener) Path() string { return l.path }
 
-// lingering is how long the socket and the lock of an agent that was killed may outlive it, in a worker of its that has not come as
-// far as to run its program.
+// lingering is how long the socket and the lock of an agent that was killed may outlive it, in a worker of its that has not come
+// as far as to run its program.
 const lingering = time.Second
 
 // Listen makes the socket at path, 0600 in a folder that is its owner's alone (made when absent). It takes over the socket of

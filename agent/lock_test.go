@@ -222,7 +222,8 @@ func TestLockDuringRenewal(t *testing.T) {
 	})
 }
 
-// What was rotated and is not saved yet is saved under a lock, or left by an agent that ends locked; the key that this takes opens nothing else.
+// What was rotated and is not saved yet is saved under a lock, or left by an agent that ends locked; the key that this takes
+// opens nothing else.
 func TestLockKeepsUnsaved(t *testing.T) {
 	full := &protocol.Error{Code: protocol.CodeStorage, Message: "no space left on device"}
 	unsaved := func(t *testing.T) (*vault, *Agent) {

@@ -74,8 +74,8 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		if !bytes.Equal(f.job.Settings, e.profile.Load().Settings) {
 			continue // it began by other settings, which may name another store or sign-in
 		}
-		// A job that failed may have read what was written since then, or not. Where nobody knows what the files were like, as after the
-		// first job, its failure counts: to ask the provider again at once would be to hammer it.
+		// A job that failed may have read what was written since then, or not. Where nobody knows what the files were like, as
+		// after the first job, its failure counts: to ask the provider again at once would be to hammer it.
 		sight := e.sight.Load()
 		overtaken := f.err != nil && !f.renewed && !sight.unsure() && sight.changed()
 		if looks++; looks == 1 && (f.look || overtaken) {
@@ -86,8 +86,8 @@ func (e *entry) token(ctx context.Context, req protocol.TokenRequest) (*hand, er
 		case f.err != nil && (req.Force || !f.hand.alive(now)):
 			return nil, f.err
 		case f.err != nil || f.renewed || f.covers(req) || f.hand.serves(now, req.MinTTL, req.HalfLife):
-			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed, or when a
-			// worker that was asked for as much saw nothing to do.
+			// What a renewal just brought is the answer however short it lives, and so is what lives when a renewal failed, or
+			// when a worker that was asked for as much saw nothing to do.
 			if !f.hand.alive(now) {
 				return nil, stillborn()
 			}
@@ -159,8 +159,9 @@ func (e *entry) judge(req protocol.TokenRequest) (*hand, *flight, error) {
 	return nil, f, nil
 }
 
-// looksAgain reports whether the files are to be read again before the token in hand is given out, now that they are others than s says.
-// Where that is only not known, and was not known after the last look either, they are not read again and again. e.mu is held.
+// looksAgain reports whether the files are to be read again before the token in hand is given out, now that they are others than
+// s says. Where that is only not known, and was not known after the last look either, they are not read again and again. e.mu is
+// held.
 func (e *entry) looksAgain(now time.Time, s *sight) bool {
 	switch writes := e.flight != nil && !e.flight.look; {
 	case s.unsure():
@@ -171,7 +172,8 @@ func (e *entry) looksAgain(now time.Time, s *sight) bool {
 	return true
 }
 
-// refuses is the error of the last job while it stands: nothing is to be tried again yet, unless one of the files has changed. e.mu is held.
+// refuses is the error of the last job while it stands: nothing is to be tried again yet, unless one of the files has changed.
+// e.mu is held.
 func (e *entry) refuses(now time.Time, force, changed bool) error {
 	f := e.failure
 	switch {
@@ -233,8 +235,8 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 	}
 }
 
-// fly runs a flight's job, on nobody's context: a renewal that began is always finished. paths are the record's files as far as they
-// are known. They are looked at without e.mu: they may be on a file system that hangs.
+// fly runs a flight's job, on nobody's context: a renewal that began is always finished. paths are the record's files as far as
+// they are known. They are looked at without e.mu: they may be on a file system that hangs.
 func (e *entry) fly(f *flight, paths []string) {
 	before, began := look(paths), e.agent.now()
 	var early *time.Timer

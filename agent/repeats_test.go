@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestFailureIsLoggedOnce: a profile without a sign-in is looked at again each second while somebody asks, and each time nothing is
-// found.
+// TestFailureIsLoggedOnce: a profile without a sign-in is looked at again each second while somebody asks, and each time nothing
+// is found.
 func TestFailureIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer

@@ -92,9 +92,9 @@ func (a *Agent) drain(l *Listener, first []byte, conns *sync.WaitGroup, admit Po
 	}
 }
 
-// receive takes a new connection. Most come for one live token, have sent their request already, and say that it is the only one: that is
-// answered here and now, because to wake another thread for it takes longer than all the rest. What can't be is a goroutine's. first
-// is room for the request.
+// receive takes a new connection. Most come for one live token, have sent their request already, and say that it is the only one:
+// that is answered here and now, because to wake another thread for it takes longer than all the rest. What can't be is a
+// goroutine's. first is room for the request.
 func (a *Agent) receive(fd int, first []byte, admit Policy, conns *sync.WaitGroup) {
 	peer, err := protocol.PeerOf(fd)
 	if err == nil {
@@ -206,8 +206,8 @@ func (s *connections) count() uint32 {
 	return uint32(len(s.open))
 }
 
-// add admits c. Where there are too many, one of those that are idle or watch gives way: the one whose last request is oldest. Where
-// there is none of these, c gets a place that is kept for control. It reports false when those are taken too.
+// add admits c. Where there are too many, one of those that are idle or watch gives way: the one whose last request is oldest.
+// Where there is none of these, c gets a place that is kept for control. It reports false when those are taken too.
 func (s *connections) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -226,8 +226,8 @@ func TestHolder(t *testing.T) {
 	}
 }
 
-// An agent that is killed while it starts a worker leaves the socket and the lock in it until that runs its program: nobody answers
-// there, and the next agent is not to take it for one that does.
+// An agent that is killed while it starts a worker leaves the socket and the lock in it until that runs its program: nobody
+// answers there, and the next agent is not to take it for one that does.
 func TestListenOutwaitsAKilledAgent(t *testing.T) {
 	path := filepath.Join(socketDir(t), "agent.sock")
 	for _, first := range []string{"lock", "socket"} { // to be closed
@@ -278,8 +278,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeOnlyRequest: a client that shuts down its writing side after a request gets the reply, and the end of the connection, also where the
-// reply takes a renewal.
+// TestServeOnlyRequest: a client that shuts down its writing side after a request gets the reply, and the end of the connection,
+// also where the reply takes a renewal.
 func TestServeOnlyRequest(t *testing.T) {
 	a := start(t, &provider{latency: 20 * time.Millisecond})
 	path := serve(t, a, me())
@@ -297,8 +297,8 @@ func TestServeOnlyRequest(t *testing.T) {
 	}
 }
 
-// TestReceiveKeepsNothing: the only request of a connection, for a token in hand, leaves no connection behind, and no garbage beyond
-// what asking for the peer takes.
+// TestReceiveKeepsNothing: the only request of a connection, for a token in hand, leaves no connection behind, and no garbage
+// beyond what asking for the peer takes.
 func TestReceiveKeepsNothing(t *testing.T) {
 	a := start(t, &provider{})
 	ask(t, a, protocol.TokenRequest{})

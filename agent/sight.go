@@ -34,8 +34,8 @@ func newSight(s seen, local bool) *sight {
 	return v
 }
 
-// quick reports whether the token in hand is still the one to use, without waiting: it is for the hot path, and allocates nothing. Where
-// a look may take long the answer is false.
+// quick reports whether the token in hand is still the one to use, without waiting: it is for the hot path, and allocates
+// nothing. Where a look may take long the answer is false.
 func (v *sight) quick() bool {
 	if len(v.paths) == 0 {
 		return true

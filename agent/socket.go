@@ -51,8 +51,8 @@ func listening(ln *net.UnixListener) (socket, error) {
 	return socket{file, a}, nil
 }
 
-// accept returns the next connection: a descriptor that neither blocks nor survives an exec. The read deadline ends the wait. One goroutine
-// may call it at a time. It fails with [os.ErrClosed] once the socket is closed.
+// accept returns the next connection: a descriptor that neither blocks nor survives an exec. The read deadline ends the wait. One
+// goroutine may call it at a time. It fails with [os.ErrClosed] once the socket is closed.
 func (s socket) accept() (fd int, err error) {
 	switch err := s.accepting.raw.Read(s.accepting.accept); {
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -11,8 +11,8 @@ func acceptOn(fd int) (int, error) {
 	return int(conn), nil
 }
 
-// readSoon reads what arrives within the microseconds that a client takes from its connection to its request. In between it gives way, which
-// lets the client run where there is one processor.
+// readSoon reads what arrives within the microseconds that a client takes from its connection to its request. In between it gives
+// way, which lets the client run where there is one processor.
 func readSoon(fd int, b []byte) (n int, err error) {
 	for range 32 {
 		if n, err = unix.Read(fd, b); err != unix.EAGAIN {

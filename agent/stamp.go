@@ -48,8 +48,8 @@ func (s seen) changed() bool {
 	return false
 }
 
-// before reports whether every file was as it is now already at t. Kernels stamp files with a clock that may lag by a tick. Nothing
-// tells when a missing file went: with others who may have removed it, it is not taken to have been missing.
+// before reports whether every file was as it is now already at t. Kernels stamp files with a clock that may lag by a tick.
+// Nothing tells when a missing file went: with others who may have removed it, it is not taken to have been missing.
 func (s seen) before(t time.Time, others bool) bool {
 	limit := t.Add(-20 * time.Millisecond).UnixNano()
 	for _, st := range s.stamps {

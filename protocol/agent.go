@@ -52,9 +52,9 @@ type TokenRequest struct {
 	// Listed refuses (ErrDenied) a profile that does not list Host, one that lists none at all included: for tools that send a
 	// token to whatever host they are pointed at.
 	Listed bool
-	// ReaskWindow is how long whoever asks keeps a token at least; sent in milliseconds. The same program (by the kernel's word for
-	// who is at the socket) asking sooner is taken to have been refused, and gets a renewed token: once in that time at most, and in
-	// the agent's own. 0: not wanted.
+	// ReaskWindow is how long whoever asks keeps a token at least; sent in milliseconds. The same program (by the kernel's word
+	// for who is at the socket) asking sooner is taken to have been refused, and gets a renewed token: once in that time at most,
+	// and in the agent's own. 0: not wanted.
 	ReaskWindow time.Duration
 }
 
@@ -171,8 +171,8 @@ const (
 	// not revoked.
 	CommandLogout Command = 4
 	// CommandLock makes the agent forget every token and key that can be loaded again. Until CommandUnlock it serves nothing
-	// (ErrLocked), renews nothing, and takes no other command than reload and a forced stop. With NewPassphrase it takes that
-	// to unlock it; a locked agent keeps the one that it has. What opens store encrypted is kept for the saving of records that no
+	// (ErrLocked), renews nothing, and takes no other command than reload and a forced stop. With NewPassphrase it takes that to
+	// unlock it; a locked agent keeps the one that it has. What opens store encrypted is kept for the saving of records that no
 	// store has yet, and for nothing else: ControlReply.Notice names their profiles.
 	CommandLock Command = 5
 	// CommandUnlock ends CommandLock, and opens the identity of store encrypted, which the agent keeps until it is locked, has

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Brief is a profile in a few words, for a shell's prompt: its name, and the life that its token has left at now, or what is wrong.
-// A profile that nobody has used yet is "".
+// Brief is a profile in a few words, for a shell's prompt: its name, and the life that its token has left at now, or what is
+// wrong. A profile that nobody has used yet is "".
 func (p ProfileStatus) Brief(now time.Time) string {
 	if CheckProfile(p.Name) != nil {
 		return ""

@@ -116,7 +116,8 @@ func TestClientReusesAndReconnects(t *testing.T) {
 	}
 }
 
-// A connection that is resumed answers the request that was written there, however much of the reply had come, and no other request.
+// A connection that is resumed answers the request that was written there, however much of the reply had come, and no other
+// request.
 func TestClientResumes(t *testing.T) {
 	t.Parallel()
 	dialled := peer(t, func(_ int, conn *net.UnixConn) { exchange(conn, tokenReply("fake-dialled")) })
@@ -270,8 +271,8 @@ func TestClientWaits(t *testing.T) {
 	})
 }
 
-// An agent that does not come to take connections is there all the same, wherever its socket is: nobody is told that it is gone, and
-// no other is started.
+// An agent that does not come to take connections is there all the same, wherever its socket is: nobody is told that it is gone,
+// and no other is started.
 func TestClientWaitsForBusyAgent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {

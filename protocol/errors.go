@@ -72,9 +72,9 @@ type Error struct {
 	Code    Code
 	Message string // lower-case, no full stop, no prefix
 	Hint    string // what to do, one line each; "" when there is nothing to say
-	// Detail is what a program or a provider said of it in its own words, one cleaned line; "" when it said nothing. A secret may be
-	// in it all the same. So it is for the person who has just asked: [Explain] shows it, and it is neither logged nor kept. Error
-	// leaves it out.
+	// Detail is what a program or a provider said of it in its own words, one cleaned line; "" when it said nothing. A secret may
+	// be in it all the same. So it is for the person who has just asked: [Explain] shows it, and it is neither logged nor kept.
+	// Error leaves it out.
 	Detail string
 }
 

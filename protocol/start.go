@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts an agent on the default socket path, and returns once it accepts connections (docs/protocol.md §8). program
-// is the ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its
-// own, /dev/null for its standard streams, none of the caller's other descriptors, the working directory / and the
-// environment as it is; it logs to [LogFile]. Where several callers start one at a time, one agent remains, and serves all.
-// Errors are ErrConfig (an agent could not find its files in this environment), ErrNoAgent (no ccagent, or it failed to start) and
-// ErrUnavailable (ctx ended first).
+// Start starts an agent on the default socket path, and returns once it accepts connections (docs/protocol.md §8). program is the
+// ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its own,
+// /dev/null for its standard streams, none of the caller's other descriptors, the working directory / and the environment as it
+// is; it logs to [LogFile]. Where several callers start one at a time, one agent remains, and serves all. Errors are ErrConfig
+// (an agent could not find its files in this environment), ErrNoAgent (no ccagent, or it failed to start) and ErrUnavailable (ctx
+// ended first).
 func Start(ctx context.Context, program, path string) error {
 	if err := checkPlaces(); err != nil {
 		return err
@@ -50,8 +50,8 @@ func Start(ctx context.Context, program, path string) error {
 // startPause is how long after a start that failed there is no other.
 const startPause = time.Second
 
-// starter starts agents for a client that lives, and that many may ask at a time: strangers too, where it is behind a web server or
-// a socket that is shared. There is one start at a time, and after one that failed none for a while.
+// starter starts agents for a client that lives, and that many may ask at a time: strangers too, where it is behind a web server
+// or a socket that is shared. There is one start at a time, and after one that failed none for a while.
 type starter struct {
 	path   string
 	turn   chan struct{} // of one place; guards what follows

@@ -238,8 +238,9 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 	})
 }
 
-// change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked
-// right before the change is made, fails if the write lock was lost. With copy, what is broken counts as nothing once a copy of it is kept. Where stored is zero, nothing is stored.
+// change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked right
+// before the change is made, fails if the write lock was lost. With copy, what is broken counts as nothing once a copy of it is
+// kept. Where stored is zero, nothing is stored.
 func (s *ClaudeCode) change(ctx context.Context, copy *Copy, do func(at spot, l *flock, src []byte, stored Version, check func() error) error) error {
 	file, lock, err := s.paths()
 	if err != nil {

@@ -247,8 +247,8 @@ func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, er
 	return w, nil
 }
 
-// signed is the extended attribute by which a write lock of ours says who holds it. Claude Code has no place for that, so one of its own
-// that it left when it was killed is waited for until it is stale; one of ours need not be.
+// signed is the extended attribute by which a write lock of ours says who holds it. Claude Code has no place for that, so one of
+// its own that it left when it was killed is waited for until it is stale; one of ours need not be.
 const signed = "user.ccagent.owner"
 
 // sign makes an open lock directory say that this process holds it. A file system without extended attributes does without.

@@ -486,7 +486,8 @@ func TestWriteLockLeftBehind(t *testing.T) {
 	}
 }
 
-// TestWriteLockOfADeadProcess: a write lock that a process of ours left when it was killed holds up nobody. One of a living process does.
+// TestWriteLockOfADeadProcess: a write lock that a process of ours left when it was killed holds up nobody. One of a living
+// process does.
 func TestWriteLockOfADeadProcess(t *testing.T) {
 	t.Parallel()
 	me, ok := self()

@@ -123,7 +123,8 @@ func makeFolder(dir string) error {
 		return nil
 	}
 	if err == nil {
-		// Not through a link: the folder's owner may have put one in its place, and root's next step is to give away what it leads to.
+		// Not through a link: the folder's owner may have put one in its place, and root's next step is to give away what it
+		// leads to.
 		if d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err == nil {
 			giveToOwner(d, filepath.Dir(dir))
 			d.Close()
@@ -136,8 +137,8 @@ func makeFolder(dir string) error {
 	return nil
 }
 
-// FolderThere fails (ErrStorage) if the folder of a place's file is gone, or that of what the file is a link to: then what was stored is
-// out of reach, and nobody has removed it.
+// FolderThere fails (ErrStorage) if the folder of a place's file is gone, or that of what the file is a link to: then what was
+// stored is out of reach, and nobody has removed it.
 func FolderThere(at Place) error {
 	if len(at.Watch) == 0 {
 		return nil

@@ -74,8 +74,8 @@ type SDKConfig struct {
 	ClientID    string // the client that it was made for, the only one that can renew it; "" where the SDKs renew nothing
 }
 
-// ReadSDKConfig reads the file at path. One that says nothing of a way to sign in is ErrNotFound, and one that says another way than
-// with a token of OAuth ErrInvalid.
+// ReadSDKConfig reads the file at path. One that says nothing of a way to sign in is ErrNotFound, and one that says another way
+// than with a token of OAuth ErrInvalid.
 func ReadSDKConfig(path string) (SDKConfig, error) {
 	src, err := readFile(path)
 	if err != nil {

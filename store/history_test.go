@@ -110,8 +110,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestFirstContact: a renewal by somebody who has never looked at the record before spends a refresh token that the history has not seen.
-// It is remembered, as every one is that was spent after it.
+// TestFirstContact: a renewal by somebody who has never looked at the record before spends a refresh token that the history has
+// not seen. It is remembered, as every one is that was spent after it.
 func TestFirstContact(t *testing.T) {
 	t.Parallel()
 	all := places(t)
@@ -150,8 +150,8 @@ func TestFirstContact(t *testing.T) {
 	}
 }
 
-// TestHistoryOfOthers: what another program has put in the place of a record may be its renewal or another sign-in. Only what we have
-// renewed ourselves is known to be spent, and what comes back is the newest again.
+// TestHistoryOfOthers: what another program has put in the place of a record may be its renewal or another sign-in. Only what we
+// have renewed ourselves is known to be spent, and what comes back is the newest again.
 func TestHistoryOfOthers(t *testing.T) {
 	t.Parallel()
 	h := NewHistory(t.TempDir(), NewFile(t.TempDir(), "work"))

@@ -194,8 +194,8 @@ func unlockSSH(name string, src []byte, passphrase protocol.Secret) (protocol.Se
 	return protocol.NewSecret(string(pem.EncodeToMemory(block))), nil
 }
 
-// ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. Interrupted anywhere, one of the
-// two opens it; the records are not touched. ErrDenied says that the old passphrase is wrong.
+// ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. Interrupted anywhere, one of
+// the two opens it; the records are not touched. ErrDenied says that the old passphrase is wrong.
 func ChangePassphrase(ctx context.Context, path string, old, next protocol.Secret) (protocol.Secret, error) {
 	return changePassphrase(ctx, path, old, next, workFactor)
 }

@@ -56,7 +56,8 @@ func claudeServices(configDir, home string) ([]string, error) {
 // plainName is what Claude Code takes for a user's name (read in the source of 2.1.330).
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
-// claudeAccount is the account that a user's item is of: the user, but for a name that Claude Code does not trust, or does not know.
+// claudeAccount is the account that a user's item is of: the user, but for a name that Claude Code does not trust, or does not
+// know.
 func claudeAccount(user string) string {
 	if plainName.MatchString(user) {
 		return user
@@ -85,7 +86,8 @@ func loginKeychain(home string) string {
 // maxCommand is how long a line security(1) reads whole, with a little to spare.
 const maxCommand = 4096 - 64
 
-// command is the line that writes the item. Its value goes in hexadecimal, and by standard input: arguments can be seen by others.
+// command is the line that writes the item. Its value goes in hexadecimal, and by standard input: arguments can be seen by
+// others.
 func (k *keychain) command(service string, data []byte) (string, error) {
 	for _, s := range []string{k.account, service} {
 		if strings.ContainsFunc(s, func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }) {
@@ -140,8 +142,8 @@ func (k *keychain) write(ctx context.Context, service string, data []byte) error
 	return err
 }
 
-// ready fails if the item could not be written with so many bytes: then nothing that spends the refresh token may begin. Another item is
-// written, and removed.
+// ready fails if the item could not be written with so many bytes: then nothing that spends the refresh token may begin. Another
+// item is written, and removed.
 func (k *keychain) ready(ctx context.Context, service string, size int) error {
 	if _, err := k.command(service, make([]byte, size)); err != nil {
 		return err

@@ -270,7 +270,8 @@ func running(pid int) bool {
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
 }
 
-// TestKeychainIsWatched: a change of the item by another program shows in a file that the store and the view that stands in for it name.
+// TestKeychainIsWatched: a change of the item by another program shows in a file that the store and the view that stands in for
+// it name.
 func TestKeychainIsWatched(t *testing.T) {
 	t.Parallel()
 	s, _ := newMac(t)

@@ -8,8 +8,8 @@ import "context"
 type Medium interface {
 	// Read returns what Write was given last, whole, and ErrNotFound when there is nothing.
 	Read(ctx context.Context) ([]byte, error)
-	// Write keeps data, which holds secrets: whole or not at all, and for good once it has returned nil. Before a refresh token is
-	// spent it is given once more what is there, to see whether it can.
+	// Write keeps data, which holds secrets: whole or not at all, and for good once it has returned nil. Before a refresh token
+	// is spent it is given once more what is there, to see whether it can.
 	Write(ctx context.Context, data []byte) error
 	// Remove deletes what is kept, and answers ErrNotFound if there is nothing.
 	Remove(ctx context.Context) error

@@ -11,7 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestNewerVersion has each store of our own hold what a later version of ours wrote: it is refused by its number, and stays as it is.
+// TestNewerVersion has each store of our own hold what a later version of ours wrote: it is refused by its number, and stays as
+// it is.
 func TestNewerVersion(t *testing.T) {
 	t.Parallel()
 	keyring, _ := NewShelfKeyring(t.TempDir(), "Work")().(*Keyring)

@@ -14,8 +14,8 @@ type medium interface {
 	// read answers ErrNotFound when there is nothing. With ErrLoginRequired it returns what it holds nevertheless: an older
 	// state has come back, which must not be used and may be written over.
 	read(ctx context.Context) ([]byte, error)
-	// ready fails if a form as long as src, which is what is there now (nil: nothing), or a little longer could not be written. The
-	// draft, nil for a medium that has none, is for the write.
+	// ready fails if a form as long as src, which is what is there now (nil: nothing), or a little longer could not be written.
+	// The draft, nil for a medium that has none, is for the write.
 	ready(ctx context.Context, src []byte) (*draft, error)
 	// write uses d, or makes one where that is nil.
 	write(ctx context.Context, data []byte, d *draft) error

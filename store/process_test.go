@@ -257,8 +257,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// Killed at any moment, whoever gives an identity one passphrase after the other leaves a file that the last or the next one opens. With a
-// light work factor it is the writing that takes the time, and so most moments are of it.
+// Killed at any moment, whoever gives an identity one passphrase after the other leaves a file that the last or the next one
+// opens. With a light work factor it is the writing that takes the time, and so most moments are of it.
 func TestPassphraseKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	path := IdentityPath(t.TempDir())

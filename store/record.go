@@ -50,8 +50,8 @@ func ExpiresBefore(a, b Record) bool {
 	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
 }
 
-// version digests what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are our own remarks about it:
-// Claude Code's file has no room for them, and a remark must not read as a rewrite.
+// version digests what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are our own remarks
+// about it: Claude Code's file has no room for them, and a remark must not read as a rewrite.
 func (r Record) version() Version {
 	h := sha256.New()
 	field := func(s string) {

@@ -23,9 +23,9 @@ var ErrConflict = errors.New("the stored record has changed meanwhile")
 // fresh sign-in may be saved, on the zero Version, and Delete forgets the missing record for good.
 var ErrMissing = errors.New("what was saved is not there")
 
-// How long to wait for another program. A lock whose holder may have died is only free for the taking when nobody has touched it for
-// a while, and where its time tells nothing (a clock was set back, or a file server has one of its own) that while passes under our
-// eyes, from the first look on. So each of these is longer than that, or such a lock would never be taken.
+// How long to wait for another program. A lock whose holder may have died is only free for the taking when nobody has touched it
+// for a while, and where its time tells nothing (a clock was set back, or a file server has one of its own) that while passes
+// under our eyes, from the first look on. So each of these is longer than that, or such a lock would never be taken.
 const (
 	LockWait  = 75 * time.Second // for Store.Lock; those who wait for a renewal in turn wait for longer still
 	WriteWait = 20 * time.Second // for writing alone: Save, Delete and views keep to it themselves
@@ -71,10 +71,10 @@ type Store interface {
 type Lock interface {
 	// Check returns an error (ErrUnavailable) if the lock was lost meanwhile, as after a long suspend.
 	Check() error
-	// Reserve makes ready the next Save of the Store, in the way in which it will be written: what could keep it from being written
-	// is found out now, while the refresh token is not yet spent. Where Reserve fails (ErrStorage, ErrLocked, ErrInvalid, or
-	// ErrUnavailable while another program writes) nothing has changed. What the Save does not use up goes with Release. Calling it
-	// again does nothing. Callers want [Reserve].
+	// Reserve makes ready the next Save of the Store, in the way in which it will be written: what could keep it from being
+	// written is found out now, while the refresh token is not yet spent. Where Reserve fails (ErrStorage, ErrLocked, ErrInvalid,
+	// or ErrUnavailable while another program writes) nothing has changed. What the Save does not use up goes with Release.
+	// Calling it again does nothing. Callers want [Reserve].
 	Reserve(ctx context.Context) error
 	// Release lets go. It removes what Lock made and nothing else; calling it again does nothing.
 	Release() error

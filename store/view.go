@@ -31,8 +31,8 @@ type View struct {
 type sheet interface {
 	// look returns a digest of what is there, "" when nothing is.
 	look(ctx context.Context) (there string, err error)
-	// write takes the sheet's locks and hands do what is there and what would be; it writes if do has no objection. With over, what is
-	// broken counts as nothing once a copy of it is kept.
+	// write takes the sheet's locks and hands do what is there and what would be; it writes if do has no objection. With over,
+	// what is broken counts as nothing once a copy of it is kept.
 	write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error
 	// remove takes them too, and removes what is there of ours if do has no objection.
 	remove(ctx context.Context, do func(there string) error) error

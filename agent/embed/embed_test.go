@@ -354,8 +354,8 @@ func (s *refusing) Load(ctx context.Context) (store.Record, store.Version, error
 	return s.Store.Load(ctx)
 }
 
-// TestWhoWins: what the agent holds unsaved, what an earlier try at saving left and what the store has are brought into the order that
-// workers keep to.
+// TestWhoWins: what the agent holds unsaved, what an earlier try at saving left and what the store has are brought into the order
+// that workers keep to.
 func TestWhoWins(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

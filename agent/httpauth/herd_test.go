@@ -104,7 +104,8 @@ func TestHerdAcrossRenewal(t *testing.T) {
 		defer auth.Close()
 		client := &http.Client{Transport: &httpauth.Transport{Agent: auth, Base: m}}
 		get(t, client)
-		// The agent renews at a moment of its own between 9 and 6 minutes ahead: from 10 to 5 minutes ahead somebody asks all the time.
+		// The agent renews at a moment of its own between 9 and 6 minutes ahead: from 10 to 5 minutes ahead somebody asks all the
+		// time.
 		time.Sleep(50 * time.Minute)
 		var requests sync.WaitGroup
 		for n := range herd {

@@ -82,8 +82,8 @@ func loopback(host string) bool {
 	return err == nil && addr.IsLoopback()
 }
 
-// transport makes one of e for a single request of the client: HTTP/1.1, because HTTP/2's transport resends requests that a server refuses to
-// take; no kept connections; no decompression, so that the limit on a body is one on what is read.
+// transport makes one of e for a single request of the client: HTTP/1.1, because HTTP/2's transport resends requests that a
+// server refuses to take; no kept connections; no decompression, so that the limit on a body is one on what is read.
 func (c *Client) transport(e endpoint) *http.Transport {
 	dialer, proxy := &net.Dialer{Timeout: 10 * time.Second}, c.proxyOf
 	if e.plain {

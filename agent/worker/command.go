@@ -63,9 +63,9 @@ func commandError(code protocol.Code, argv []string, what, said, hint string) er
 	return &protocol.Error{Code: code, Message: "the command " + argv[0] + " " + what, Hint: hint, Detail: said}
 }
 
-// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints and what it
-// says last on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session
-// by then is not waited for.
+// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints and what it says
+// last on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session by
+// then is not waited for.
 func (e *errand) command(ctx context.Context, argv []string) (printed []byte, said string, err error) {
 	timeout := e.settings.Timeout
 	if timeout <= 0 {

@@ -64,8 +64,8 @@ func (s *missing) Save(ctx context.Context, r store.Record, base store.Version) 
 	return v, err
 }
 
-// TestAdoptWhereTheRecordIsMissing: a sign-in is taken over also where the keyring that answers is not the one with the record, and what could
-// not be saved there still waits for that one.
+// TestAdoptWhereTheRecordIsMissing: a sign-in is taken over also where the keyring that answers is not the one with the record,
+// and what could not be saved there still waits for that one.
 func TestAdoptWhereTheRecordIsMissing(t *testing.T) {
 	t.Parallel()
 	w, base := newGuarded(t)

@@ -234,8 +234,8 @@ func TestCopiesOfALastingToken(t *testing.T) {
 	}
 }
 
-// TestCopyInAGuardedFile: somebody puts the sign-in of another profile where the view of a guarded one was. It is not taken over, and
-// the person is told to sign in anew.
+// TestCopyInAGuardedFile: somebody puts the sign-in of another profile where the view of a guarded one was. It is not taken over,
+// and the person is told to sign in anew.
 func TestCopyInAGuardedFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

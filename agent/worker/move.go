@@ -70,8 +70,8 @@ func (e *errand) move(ctx context.Context) outcome {
 	})
 }
 
-// moveTo moves a settled record, whole or not at all. leave is what becomes of its old place, which must not hold the refresh token
-// after that. Where a step fails, the steps before it are taken back.
+// moveTo moves a settled record, whole or not at all. leave is what becomes of its old place, which must not hold the refresh
+// token after that. Where a step fails, the steps before it are taken back.
 func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, leave func(store.Record) error) outcome {
 	failed := func(err error) outcome {
 		var half *halfMoved
@@ -135,8 +135,8 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 
 	o := outcome{result: e.result(to, moved, version)}
 	o.result.Saved = true
-	// Neither of these holds the record that is in force, so what is left of them does no harm: the history of a place without a record
-	// is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
+	// Neither of these holds the record that is in force, so what is left of them does no harm: the history of a place without a
+	// record is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
 	if err := store.Forget(ctx, e.settings.StateDir, s.st); err != nil {
 		o.result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
 	}
@@ -179,8 +179,8 @@ type halfMoved struct{ is *protocol.Error }
 
 func (h *halfMoved) Error() string { return h.is.Message }
 
-// takeBack undoes a move because of err, which it returns: the old place holds its record again and is in force, and the new one holds what
-// it held. Where that fails as well, both copies stay, and the error is a halfMoved that says what is where.
+// takeBack undoes a move because of err, which it returns: the old place holds its record again and is in force, and the new one
+// holds what it held. Where that fails as well, both copies stay, and the error is a halfMoved that says what is where.
 func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) error {
 	undo := func() error {
 		store.Overwrite(e.settings.StateDir, s.st)
@@ -222,8 +222,9 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
 }
 
-// elsewhere returns where the profile's record rests when the store that it should rest in has never held one: store was changed in
-// config.toml alone. Nil: nowhere. What lies beside a store that has been used is what an interrupted move left, and may be spent.
+// elsewhere returns where the profile's record rests when the store that it should rest in has never held one: store was changed
+// in config.toml alone. Nil: nowhere. What lies beside a store that has been used is what an interrupted move left, and may be
+// spent.
 func (e *errand) elsewhere(ctx context.Context, home store.Store) store.Store {
 	if past, err := store.NewHistory(e.settings.StateDir, home).List(ctx); err != nil || len(past) > 0 || !e.job.Record.Empty() {
 		return nil
@@ -242,7 +243,8 @@ func (e *errand) leftBehind(home, other store.Store) error {
 		Hint: "bring it along: ccagent move " + e.job.Profile + " " + home.Place().Kind}
 }
 
-// others are the stores of our own that a copy of the record may be left in. A keyring that is not known to hold one is not asked.
+// others are the stores of our own that a copy of the record may be left in. A keyring that is not known to hold one is not
+// asked.
 func (e *errand) others(home store.Store) iter.Seq[store.Store] {
 	return func(yield func(store.Store) bool) {
 		for _, kind := range []string{"file", "keyring", "encrypted"} {

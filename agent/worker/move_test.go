@@ -186,7 +186,8 @@ func (w *world) standing() map[string]string {
 	return held
 }
 
-// TestMoveWholeOrNotAtAll has each step of a guard and of a move fail: afterwards all is as it was before, or the error says that it is not.
+// TestMoveWholeOrNotAtAll has each step of a guard and of a move fail: afterwards all is as it was before, or the error says that
+// it is not.
 func TestMoveWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	writeLock := func(w *world) string { return filepath.Join(w.settings.ConfigDir, ".storage-write.lock") }

@@ -17,8 +17,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// elsewhere makes an issuer that describes the world's server, with the changed endpoints at another place. It counts the requests
-// that come to that.
+// elsewhere makes an issuer that describes the world's server, with the changed endpoints at another place. It counts the
+// requests that come to that.
 func (w *world) elsewhere(changed ...string) (place string, got *atomic.Int32) {
 	got = new(atomic.Int32)
 	stranger := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {

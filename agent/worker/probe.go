@@ -61,8 +61,8 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	return e.probe(ctx, kind, kind)
 }
 
-// ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that nobody
-// keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
+// ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that
+// nobody keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
 func ChangedViews(ctx context.Context, s Settings) []string {
 	e := &errand{settings: s, job: job.Job{Profile: s.Name}}
 	var changed []string

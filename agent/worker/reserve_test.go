@@ -28,8 +28,8 @@ var blocks = map[string]func(w *world){
 	},
 }
 
-// TestNotRenewedWhereNotSaved: where the new record could not be saved no refresh token is sent, whatever asks for a renewal. The token in
-// hand serves while it lives, and while it does the job says what is wrong.
+// TestNotRenewedWhereNotSaved: where the new record could not be saved no refresh token is sent, whatever asks for a renewal. The
+// token in hand serves while it lives, and while it does the job says what is wrong.
 func TestNotRenewedWhereNotSaved(t *testing.T) {
 	t.Parallel()
 	for name, block := range blocks {

@@ -216,8 +216,8 @@ func TestSignInUnsaved(t *testing.T) {
 	}
 }
 
-// TestSignInUnsavedReplaces signs in where the store can't be read or is held by somebody: a later save replaces the sign-in before, which is
-// still stored, as the person wanted it.
+// TestSignInUnsavedReplaces signs in where the store can't be read or is held by somebody: a later save replaces the sign-in
+// before, which is still stored, as the person wanted it.
 func TestSignInUnsavedReplaces(t *testing.T) {
 	t.Parallel()
 	for _, held := range []bool{false, true} {

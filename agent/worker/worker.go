@@ -98,9 +98,9 @@ func (o outcome) but(err error) outcome {
 // lookTime bounds the last look at the store of a job that failed.
 const lookTime = 5 * time.Second
 
-// withhold sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds: the file that the
-// token in hand is from may have made room for another person's. It looks after everything else, so that no way to fail can be
-// forgotten. What was renewed just now is of what the store held then; the next request looks again.
+// withhold sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds: the file
+// that the token in hand is from may have made room for another person's. It looks after everything else, so that no way to fail
+// can be forgotten. What was renewed just now is of what the store held then; the next request looks again.
 func (e *errand) withhold(ctx context.Context, o *outcome) {
 	switch e.job.Op {
 	case job.Identify, job.History, job.Unlock, job.Spill, job.Delete, job.Logout:

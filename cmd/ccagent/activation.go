@@ -31,7 +31,8 @@ func activationListener() (*net.UnixListener, error) {
 	return listenerOf(files[0])
 }
 
-// listenerOf is the listener that f is, which stays open. What is none would fail at every accept, with the manager told that we serve.
+// listenerOf is the listener that f is, which stays open. What is none would fail at every accept, with the manager told that we
+// serve.
 func listenerOf(f *os.File) (*net.UnixListener, error) {
 	fd := int(f.Fd())
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)

@@ -126,8 +126,9 @@ func loadConfig(env environ) (agent.Config, string, error) {
 	return config, path, err
 }
 
-// checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this user's, or for
-// what setup is to write back into any file. It is looked at here because nothing is lost here: what runs goes on by the settings that it has.
+// checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this
+// user's, or for what setup is to write back into any file. It is looked at here because nothing is lost here: what runs goes on
+// by the settings that it has.
 func checkOwnFolders(env environ) error {
 	for _, place := range []func() (string, error){env.dataDir, env.stateDir} {
 		dir, err := place()
@@ -426,8 +427,8 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	}, err
 }
 
-// shared names the place of sharedDir and of the file in it: two profiles that have one of these in common have one record, whatever link
-// leads there.
+// shared names the place of sharedDir and of the file in it: two profiles that have one of these in common have one record,
+// whatever link leads there.
 func (s *profileSettings) shared() []string {
 	dir := s.sharedDir()
 	if dir == "" {
@@ -444,7 +445,8 @@ func (s *profileSettings) shared() []string {
 	return names
 }
 
-// sharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has none.
+// sharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has
+// none.
 func (s *profileSettings) sharedDir() string {
 	there := s.Store == "auto" || s.Store == "claude-code" || slices.Contains(s.Views, "claude-code")
 	if s.Provider != "claude" || s.ConfigDir == "" || !there {

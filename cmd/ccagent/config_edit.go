@@ -30,8 +30,8 @@ func addProfile(ctx context.Context, env environ, name string, table profileTabl
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that could not
-// be written either.
+// planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that
+// could not be written either.
 func planProfile(env environ, name string, table profileTable, replace bool) (agent.Config, error) {
 	path, err := env.configFile()
 	if err != nil {
@@ -103,8 +103,8 @@ func editStore(ctx context.Context, env environ, name, kind string) (*configEdit
 	})
 }
 
-// setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no config_dir
-// gets that.
+// setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no
+// config_dir gets that.
 func setViews(ctx context.Context, env environ, name, provider, dir string, change func([]string) []string) (*configEdit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		written := d.written(name)
@@ -199,8 +199,8 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 	return edit, writeConfig(path, edit.after)
 }
 
-// readyConfig sees to it that an edit can be made, before that which it goes with is done: what keeps config.toml from being written is
-// found out here.
+// readyConfig sees to it that an edit can be made, before that which it goes with is done: what keeps config.toml from being
+// written is found out here.
 func readyConfig(ctx context.Context, env environ, change func(*document, []byte) ([]byte, error)) error {
 	path, err := env.configFile()
 	if err != nil {

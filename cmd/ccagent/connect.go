@@ -71,9 +71,9 @@ func connect(c *cli.Context, start bool) (*connection, error) {
 	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
 }
 
-// connectAwake is connect for what the agent does by itself: one that is there and says nothing is an error long before the time is over.
-// Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that itself waits
-// for the one before it to end.
+// connectAwake is connect for what the agent does by itself: one that is there and says nothing is an error long before the time
+// is over. Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that
+// itself waits for the one before it to end.
 func connectAwake(c *cli.Context, start bool) (*connection, error) {
 	conn, err := connect(c, start)
 	if err != nil {

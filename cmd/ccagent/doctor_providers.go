@@ -39,7 +39,8 @@ func ways(config agent.Config) []worker.Settings {
 	})
 }
 
-// checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends nothing.
+// checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends
+// nothing.
 func checkConnections(env environ, config agent.Config) []finding {
 	var found []finding
 	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then

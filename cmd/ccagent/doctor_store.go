@@ -83,8 +83,8 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 	return found
 }
 
-// checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has noticed
-// is among known.
+// checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has
+// noticed is among known.
 func checkViews(ctx context.Context, config agent.Config, known []finding) []finding {
 	var found []finding
 	for _, profile := range config.Profiles {

@@ -85,8 +85,8 @@ func checkAtLogin(ctx context.Context, s service, config agent.Config) []finding
 	return []finding{{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"}}
 }
 
-// judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the profiles
-// themselves say of proxies and authorities comes before the environment.
+// judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the
+// profiles themselves say of proxies and authorities comes before the environment.
 func judgeVariable(name string, config agent.Config) finding {
 	key, of := "", func(worker.Settings) string { return "" }
 	switch upper := strings.ToUpper(name); {

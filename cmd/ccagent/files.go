@@ -15,7 +15,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// replaceFile writes a file so that after a crash or power cut it holds the old bytes or the new ones, through a link to its target.
+// replaceFile writes a file so that after a crash or power cut it holds the old bytes or the new ones, through a link to its
+// target.
 func replaceFile(path string, data []byte, mode fs.FileMode) error {
 	staged, err := stageFile(path, data, mode)
 	if err != nil {

@@ -89,9 +89,9 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 			return done.fail(c.Context, err)
 		}
 	}
-	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says so.
-	// The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take the sign-in
-	// there for this one's.
+	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says
+	// so. The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take
+	// the sign-in there for this one's.
 	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, getenv.belowHome(getenv.claudeDir()), func(views []string) []string {
 		if slices.Contains(views, "claude-code") {
 			return views
@@ -114,8 +114,8 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		return done.failMove(conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
-	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token starts the
-	// agent. In a container there is nothing to start it with.
+	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token
+	// starts the agent. In a container there is nothing to start it with.
 	startAtLogin(c)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
 	return err

@@ -11,8 +11,8 @@ import (
 
 // A sign-in that renews itself has one home. The commands by which a record gets one look here whether another profile has it.
 
-// homesOf are the settings of the profile of that name, which need not exist yet, and of all others that may have a record. Claude Code in
-// this environment is one of them, whether or not a profile uses it.
+// homesOf are the settings of the profile of that name, which need not exist yet, and of all others that may have a record.
+// Claude Code in this environment is one of them, whether or not a profile uses it.
 func homesOf(config agent.Config, name string) (own worker.Settings, others []worker.Settings, err error) {
 	own.Name = name
 	if own.DataDir, err = getenv.dataDir(); err != nil {

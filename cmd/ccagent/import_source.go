@@ -87,8 +87,8 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
 }
 
-// sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that this
-// was made for. Any other file is what it is.
+// sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that
+// this was made for. Any other file is what it is.
 func sdkSource(path string) (credentials, client string, err error) {
 	config := path
 	if dir := filepath.Dir(path); filepath.Base(dir) == "credentials" {
@@ -246,8 +246,8 @@ func (s source) retires() bool {
 	return !s.Record.RefreshToken.Empty() && (s.keyring || s.path != "" && s.is(predecessorFile(getenv)))
 }
 
-// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it says. An
-// error says that it still does. Whoever has another file is told to delete it.
+// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it
+// says. An error says that it still does. Whoever has another file is told to delete it.
 func (s source) retire(c *cli.Context) (said string, err error) {
 	switch {
 	case s.Record.RefreshToken.Empty(), s.path == "" && !s.keyring:
@@ -270,7 +270,8 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 	return said, nil
 }
 
-// rename renames the predecessor's file, to where it does not look for it. What somebody else has put in its place stays as it is.
+// rename renames the predecessor's file, to where it does not look for it. What somebody else has put in its place stays as it
+// is.
 func (s source) rename() (string, error) {
 	path := s.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {

@@ -143,9 +143,9 @@ func install(c *cli.Context) error {
 	return err
 }
 
-// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts. changed
-// says which files were written or removed for it. Where it fails, files and manager are as they were before; an agent that was ended for
-// it held nothing, and the next request starts another.
+// takeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts.
+// changed says which files were written or removed for it. Where it fails, files and manager are as they were before; an agent
+// that was ended for it held nothing, and the next request starts another.
 func takeOver(c *cli.Context, s service, packaged, force, atLogin bool) (changed []string, pid int, err error) {
 	ctx := c.Context
 	back, err := s.putBack(ctx)
@@ -229,8 +229,8 @@ func mayEnd(c *cli.Context) (force bool, err error) {
 	return false, err
 }
 
-// handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens already
-// goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
+// handOverSocket ends an agent that somebody else started, and has the manager listen in its place. A manager that listens
+// already goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
 func handOverSocket(c *cli.Context, s service, force bool) error {
 	ctx := c.Context
 	if s.manager == "launchd" {

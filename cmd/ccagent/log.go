@@ -21,14 +21,15 @@ func logFlags() []cli.Flag {
 	}
 }
 
-// openLog makes the logger that the flags describe, and returns what closes its file. Messages are constants; everything from outside is
-// an attribute, which every handler quotes, escapes or cleans.
+// openLog makes the logger that the flags describe, and returns what closes its file. Messages are constants; everything from
+// outside is an attribute, which every handler quotes, escapes or cleans.
 func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
 		return nil, nil, usagef(c, "--log-level %q is none of debug, info, warn, error", c.String("log-level"))
 	}
-	// A standard error that nobody reads any more must not end an agent that serves. The signal is caught, not ignored: what is ignored stays so in the programs that are started.
+	// A standard error that nobody reads any more must not end an agent that serves. The signal is caught, not ignored: what is
+	// ignored stays so in the programs that are started.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out, closeLog := c.App.ErrWriter, func() {}
 	if name := c.String("log-file"); name != "" {

@@ -94,7 +94,8 @@ func (l *logFile) names(mine fs.FileInfo) bool {
 }
 
 // putAside renames the file to FILE.1, under a lock on it: of several processes that find it full, one renames it, and the others
-// find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is held.
+// find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is
+// held.
 func (l *logFile) putAside(mine fs.FileInfo) {
 	fd := int(l.file.Fd())
 	// The lock is not waited for: whoever may read the file can hold it, for as long as he likes.

@@ -85,7 +85,8 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 	providersOf[ts.Getenv("WORK")].SetFault(f)
 }
 
-// serveFile serves a file as it is at the time, with the addresses of this server and of the provider in it for SERVED and PROVIDER.
+// serveFile serves a file as it is at the time, with the addresses of this server and of the provider in it for SERVED and
+// PROVIDER.
 func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 	path, work := ts.MkAbs(args[0]), ts.Getenv("WORK")
 	var s *httptest.Server

@@ -164,8 +164,8 @@ var (
 	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
 )
 
-// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or that its
-// value is none.
+// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or
+// that its value is none.
 func badOption(flags []cli.Flag, err error) error {
 	problem := func(message string) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}

@@ -86,8 +86,8 @@ func move(c *cli.Context) (err error) {
 	return err
 }
 
-// float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so that
-// whoever dies leaves a place that is true.
+// float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so
+// that whoever dies leaves a place that is true.
 func (s *steps) float(conn *connection, profile agent.Profile, to string) error {
 	was := profile.Store
 	if was == "auto" || was == to {
@@ -116,8 +116,8 @@ func setStore(conn *connection, name, kind string) error {
 	return reload(conn)
 }
 
-// failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it has
-// moved all the same: what the worker could not take back stays, and its error says so.
+// failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it
+// has moved all the same: what the worker could not take back stays, and its error says so.
 func (s *steps) failMove(conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
 	if now, nowErr := decided(profile); conn.ctx.Err() == nil && (nowErr != nil || moved(now)) {
 		return partly{err}

@@ -92,7 +92,8 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 	if dir := environment("XDG_RUNTIME_DIR"); dir != "" {
 		socket = filepath.Join(dir, "ccagent/agent.sock")
 	}
-	// systemd.service(5): a % begins a specifier, and a path with a blank in it is quoted. A $ means itself in the program's path.
+	// systemd.service(5): a % begins a specifier, and a path with a blank in it is quoted. A $ means itself in the program's
+	// path.
 	program := strings.ReplaceAll(exe, "%", "%%")
 	if strings.ContainsAny(program, " ;") {
 		program = `"` + program + `"`
@@ -158,7 +159,8 @@ func launchdService(env environ, exe string, uid int, atLogin bool) (service, er
 	}, nil
 }
 
-// markText begins the last line of what we wrote. The digest of what stands before it tells whether somebody has changed it since.
+// markText begins the last line of what we wrote. The digest of what stands before it tells whether somebody has changed it
+// since.
 const markText = " installed by ccagent, and removed by: ccagent uninstall; digest "
 
 // marked is text with that line. It is the last, since an XML declaration has to be the first.
@@ -213,7 +215,8 @@ func (s service) startsAtLogin(ctx context.Context) bool {
 	return s.absent == nil && enabled(ctx, "ccagent.service")
 }
 
-// enabled reports whether systemd starts a unit at login. It calls one without an [Install] section static, and exits with 0 for it too.
+// enabled reports whether systemd starts a unit at login. It calls one without an [Install] section static, and exits with 0 for
+// it too.
 func enabled(ctx context.Context, unit string) bool {
 	state, err := outputOf(ctx, "systemctl", "--user", "is-enabled", unit)
 	return err == nil && state == "enabled"

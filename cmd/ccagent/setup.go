@@ -91,8 +91,8 @@ type edit struct {
 	path string
 	mode fs.FileMode // of a file that is made
 	puts []put
-	// check, if not nil, judges the file before and after as the tool will. What it says ends a sentence about the file, unless it is
-	// an error for the person already.
+	// check, if not nil, judges the file before and after as the tool will. What it says ends a sentence about the file, unless
+	// it is an error for the person already.
 	check func(before, after []byte) error
 }
 
@@ -323,7 +323,8 @@ func agreed(c *cli.Context) error {
 	return confirm(c.Context, "change that?", "--yes")
 }
 
-// unsetup takes back what the journals say, the latest first; all are those of the tool. Of profile no more than its name is needed.
+// unsetup takes back what the journals say, the latest first; all are those of the tool. Of profile no more than its name is
+// needed.
 func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 	others := slices.DeleteFunc(slices.Clone(all), func(j journal) bool {
 		return slices.ContainsFunc(mine, func(m journal) bool { return m.file == j.file })

@@ -17,8 +17,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the tool's
-// plan, which may be others by then, or gone.
+// journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the
+// tool's plan, which may be others by then, or gone.
 type journal struct {
 	file string // its own
 
@@ -46,8 +46,8 @@ func digestOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// takeOut returns a file as it would be without what setup put in: exactly what it was, or where somebody has changed it since, that
-// without ours.
+// takeOut returns a file as it would be without what setup put in: exactly what it was, or where somebody has changed it since,
+// that without ours.
 func (e entry) takeOut(src []byte) ([]byte, error) {
 	switch {
 	case src == nil: // somebody has removed it

@@ -15,8 +15,8 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// put is one thing that setup puts into a file. It is data, which the journal keeps: by the time it is taken out again the profile,
-// its hosts or the helper's place may be others.
+// put is one thing that setup puts into a file. It is data, which the journal keeps: by the time it is taken out again the
+// profile, its hosts or the helper's place may be others.
 type put struct {
 	How  string   `json:"how"`            // jsonPut, linesPut, goauthPut or kubePut
 	Keys []string `json:"keys,omitempty"` // jsonPut: where the value is; kubePut: the user's name
@@ -46,8 +46,8 @@ func (p put) byHand() string {
 	return strings.TrimSpace(p.Text)
 }
 
-// add returns src, nil for no file, with p in it; one that has p already is returned as it is. An error says what is wrong with the
-// file, for the end of a sentence about it.
+// add returns src, nil for no file, with p in it; one that has p already is returned as it is. An error says what is wrong with
+// the file, for the end of a sentence about it.
 func (p put) add(src []byte) ([]byte, error) {
 	switch p.How {
 	case jsonPut:

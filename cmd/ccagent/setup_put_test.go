@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPutIsTakenOut puts each kind of thing into files as people have them, and takes it out again: exactly, and beside what somebody
-// has changed meanwhile.
+// TestPutIsTakenOut puts each kind of thing into files as people have them, and takes it out again: exactly, and beside what
+// somebody has changed meanwhile.
 func TestPutIsTakenOut(t *testing.T) {
 	t.Parallel()
 	value := jsonValue("ours", "env", "X")

@@ -149,7 +149,8 @@ func claudeCodePlan(w wish) (plan, error) {
 	return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("--by %q: there are guard, sdk and exec", w.by)}
 }
 
-// reask has a token renewed that Claude Code asks for again so soon that it was refused. How long it keeps one is a setting of its own.
+// reask has a token renewed that Claude Code asks for again so soon that it was refused. How long it keeps one is a setting of
+// its own.
 func reask(w wish, settings string) string {
 	const variable = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 	kept := w.env(variable)
@@ -351,8 +352,8 @@ func terraformPlan(w wish) (plan, error) {
 	return p, nil
 }
 
-// wholeHCL reports whether a file of Terraform's language is one to whose end a block can be added: no string, remark or bracket is
-// left open, and it is not the same in JSON.
+// wholeHCL reports whether a file of Terraform's language is one to whose end a block can be added: no string, remark or bracket
+// is left open, and it is not the same in JSON.
 func wholeHCL(src []byte) bool {
 	var open []byte
 	for i := 0; i < len(src); i++ {

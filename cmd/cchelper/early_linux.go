@@ -12,14 +12,15 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Go's runtime takes a millisecond to start, the agent's answer a tenth of one. So where the linker is told to (-E main.early, see Makefile)
-// this program begins here: it asks, and if the answer is a token, as it nearly always is, prints it and is gone. Else the runtime starts
-// as ever, and main goes on where this ended: with the connection on which the request is sent already or, if anything was out of the
-// ordinary before that, from the beginning.
+// Go's runtime takes a millisecond to start, the agent's answer a tenth of one. So where the linker is told to (-E main.early,
+// see Makefile) this program begins here: it asks, and if the answer is a token, as it nearly always is, prints it and is gone.
+// Else the runtime starts as ever, and main goes on where this ended: with the connection on which the request is sent already
+// or, if anything was out of the ordinary before that, from the beginning.
 //
-// The code is compiled like all Go code, and has nothing that Go code has otherwise: no goroutine, no stack that grows, no heap, no signal
-// handlers. So its functions call nothing but each other and plain system calls, keep what is large in variables, write no pointer there,
-// and never panic. TestEarlyMachineCode holds the compiler to that, FuzzEarly compares what is asked with what main would ask.
+// The code is compiled like all Go code, and has nothing that Go code has otherwise: no goroutine, no stack that grows, no heap,
+// no signal handlers. So its functions call nothing but each other and plain system calls, keep what is large in variables, write
+// no pointer there, and never panic. TestEarlyMachineCode holds the compiler to that, FuzzEarly compares what is asked with what
+// main would ask.
 
 // asked is a request that was sent, for main to take over.
 var asked struct {
@@ -32,8 +33,8 @@ var asked struct {
 	reply          [4096]byte
 }
 
-// goroutine is what this code takes for its own. All that it ever reads there is the limit of the stack, which is 0: no stack has to grow.
-// thread has its address where the thread pointer of amd64 says that it is.
+// goroutine is what this code takes for its own. All that it ever reads there is the limit of the stack, which is 0: no stack has
+// to grow. thread has its address where the thread pointer of amd64 says that it is.
 var (
 	goroutine [8]uintptr
 	thread    [2]uintptr

@@ -327,8 +327,8 @@ func TestEarlyOnlyRequest(t *testing.T) {
 	}
 }
 
-// A connection that ends before the request is written (its agent stops, or is one that ssh forwards to nobody) is tried again, as any
-// other that breaks: no signal ends the helper.
+// A connection that ends before the request is written (its agent stops, or is one that ssh forwards to nobody) is tried again,
+// as any other that breaks: no signal ends the helper.
 func TestEarlyConnectionEnds(t *testing.T) {
 	helper := build(t, early)
 	sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
@@ -502,7 +502,8 @@ func socketPair(t *testing.T) (server, client int) {
 
 // The compiler knows nothing of a program without a runtime: see what it made of all that is called there.
 func TestEarlyMachineCode(t *testing.T) {
-	// Package strings is inlined. memequal is a leaf in assembly. morestack is what no check of the stack comes to: see goroutine.
+	// Package strings is inlined. memequal is a leaf in assembly. morestack is what no check of the stack comes to: see
+	// goroutine.
 	known := regexp.MustCompile(`^(main\..*|syscall\.RawSyscall6?|internal/runtime/syscall/linux\.Syscall6)(\.abi0)?$`)
 	leaf := regexp.MustCompile(`^(runtime\.memequal|runtime\.morestack_noctxt(\.abi0)?|_rt0_.*_linux|go:string\.\*)$`)
 	symbol := regexp.MustCompile(`([^\s,(]+?)(\+\d+)?\(SB\)`)

@@ -1,7 +1,7 @@
 // Command cchelper prints a live token: it asks the agent for one over its socket, and starts the agent if none answers.
 //
-// It is run for every token that a tool needs, so it is short: no config file, no package that costs anything to initialise, a handful of
-// system calls. On Linux it mostly ends before Go's runtime has started (see early_linux.go).
+// It is run for every token that a tool needs, so it is short: no config file, no package that costs anything to initialise, a
+// handful of system calls. On Linux it mostly ends before Go's runtime has started (see early_linux.go).
 package main
 
 import (

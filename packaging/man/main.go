@@ -136,8 +136,8 @@ func trimLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// document reads one of docs as a manual page: its title becomes NAME, links what they show, and other documents how they are read
-// where only the programs are.
+// document reads one of docs as a manual page: its title becomes NAME, links what they show, and other documents how they are
+// read where only the programs are.
 func document(path, name, also string) (string, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -82,9 +82,9 @@ func Get(src []byte, path ...string) ([]byte, bool, error) {
 	return src, true, nil
 }
 
-// Set returns src with the value, in JSON, at the path. A repeated key is set everywhere, so that no reader finds an old value; one
-// that is absent is added at the end of its object, on a line of its own where the others have one. A value that is there already
-// keeps its bytes.
+// Set returns src with the value, in JSON, at the path. A repeated key is set everywhere, so that no reader finds an old value;
+// one that is absent is added at the end of its object, on a line of its own where the others have one. A value that is there
+// already keeps its bytes.
 func Set(src, value []byte, path ...string) ([]byte, error) {
 	spans, err := Scan(src)
 	if err != nil {

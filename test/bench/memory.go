@@ -13,8 +13,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// memory looks at an agent that has served and renewed as for a person, at the one that was loaded by all the parts before, and at two that
-// have loaded one profile and many, after all of them have been left alone for a while.
+// memory looks at an agent that has served and renewed as for a person, at the one that was loaded by all the parts before, and
+// at two that have loaded one profile and many, after all of them have been left alone for a while.
 func (b *bench) memory(ctx context.Context) ([]row, error) {
 	light, err := b.startLight(ctx)
 	if err != nil {
@@ -67,8 +67,8 @@ func memoryRow(what string, must, measured int64) row {
 
 const lightRequests, lightRenewals = 1008, 24
 
-// startLight starts an agent with a token in memory and three sign-ins, which serves and renews as for a person with several terminals: the
-// requests are the helper's, and the sign-ins are renewed in turn.
+// startLight starts an agent with a token in memory and three sign-ins, which serves and renews as for a person with several
+// terminals: the requests are the helper's, and the sign-ins are renewed in turn.
 func (b *bench) startLight(ctx context.Context) (*agentProcess, error) {
 	var config strings.Builder
 	config.WriteString("default_profile = \"hot\"\n")

@@ -150,8 +150,8 @@ func (b *bench) buildEmpty(ctx context.Context) (program, error) {
 	return p, install(built, p.path)
 }
 
-// install copies a program as `make install` does. How a file was written is how the kernel caches it: what a linker has just written
-// starts slower than a copy, and what was written at once is mapped in all at once.
+// install copies a program as `make install` does. How a file was written is how the kernel caches it: what a linker has just
+// written starts slower than a copy, and what was written at once is mapped in all at once.
 func install(from, to string) error {
 	if out, err := exec.Command("install", "-m", "0755", from, to).CombinedOutput(); err != nil {
 		return fmt.Errorf("install: %w: %s", err, out)

@@ -100,8 +100,8 @@ func TestStdoutThatTakesNothing(t *testing.T) {
 		if r := finish(t, cmd); r.exit != 1 || !strings.Contains(r.stderr, "no space left on device") || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%v > /dev/full: exit %d, stderr %q", args, r.exit, r.stderr)
 		}
-		// Go opens /dev/null in the place of a closed one, so that no socket or file ends up being written to by mistake. The helper
-		// looks before that.
+		// Go opens /dev/null in the place of a closed one, so that no socket or file ends up being written to by mistake. The
+		// helper looks before that.
 		closed := h.command("/bin/sh", append([]string{"-c", `exec "$@" >&-`, "sh", program(args[0])}, args[1:]...)...)
 		exit, stderr := 0, ""
 		if args[0] == "cchelper" {

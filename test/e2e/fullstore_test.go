@@ -74,8 +74,8 @@ func (fs *storeFS) drain() {
 	}
 }
 
-// A home that is shared and can't be written is not renewed: the refresh token would be spent, and the home keep the spent one. The token
-// serves while it lives, and status says why there will be no other.
+// A home that is shared and can't be written is not renewed: the refresh token would be spent, and the home keep the spent one.
+// The token serves while it lives, and status says why there will be no other.
 func TestFailingStore(t *testing.T) {
 	needRoot(t)
 	cases := []struct {

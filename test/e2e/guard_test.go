@@ -85,8 +85,8 @@ func wayOut(t *testing.T) (url string, asked *atomic.Int32) {
 	return "http://" + ln.Addr().String(), asked
 }
 
-// TestClaudeCodeGuarded has five sessions of the real Claude Code work for three minutes with a sign-in whose tokens live 8 s, while
-// its file is emptied twenty times and the agent is killed ten times: no prompt fails, and nobody but the agent renews.
+// TestClaudeCodeGuarded has five sessions of the real Claude Code work for three minutes with a sign-in whose tokens live 8 s,
+// while its file is emptied twenty times and the agent is killed ten times: no prompt fails, and nobody but the agent renews.
 func TestClaudeCodeGuarded(t *testing.T) {
 	const (
 		sessions = 5
@@ -110,8 +110,8 @@ func TestClaudeCodeGuarded(t *testing.T) {
 	var all sync.WaitGroup
 	var prompts atomic.Int32
 	var failures sync.Map
-	// A prompt that reads the file in the moment before a stub is mended finds nobody signed in. What is proven here is that it is
-	// mended for the next one, so that none begins in that moment; kills come whenever they come.
+	// A prompt that reads the file in the moment before a stub is mended finds nobody signed in. What is proven here is that it
+	// is mended for the next one, so that none begins in that moment; kills come whenever they come.
 	var mending sync.RWMutex
 	var longest time.Duration
 	env := append(claudeEnv(api), "HTTPS_PROXY="+out, "NO_PROXY=127.0.0.1")

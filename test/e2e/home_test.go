@@ -189,8 +189,8 @@ func (r result) must(t *testing.T) result {
 	return r
 }
 
-// fails checks that a program failed as docs/errors.md has it: this exit code, an empty stdout, and one line on stderr that contains
-// what, with nothing but hints after it.
+// fails checks that a program failed as docs/errors.md has it: this exit code, an empty stdout, and one line on stderr that
+// contains what, with nothing but hints after it.
 func (r result) fails(t *testing.T, exit int, what string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")

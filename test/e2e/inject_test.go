@@ -88,8 +88,8 @@ func (w *workshop) run(t *testing.T, j job.Job, trace ...string) ([]job.Report, 
 	return reports, string(text)
 }
 
-// TestSaveOrder has a save survive a power cut by the order of its system calls: a file of its own is written and flushed, takes the
-// place of the old one, and then the folder is flushed.
+// TestSaveOrder has a save survive a power cut by the order of its system calls: a file of its own is written and flushed, takes
+// the place of the old one, and then the folder is flushed.
 func TestSaveOrder(t *testing.T) {
 	for _, kind := range []string{"claude-code", "file"} {
 		t.Run(kind, func(t *testing.T) {
@@ -148,8 +148,8 @@ func TestSaveOrder(t *testing.T) {
 }
 
 // TestEveryCallFails makes each system call of a renewal fail in turn, with each error that a disk has: the stored record is the
-// old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of the
-// provider's that cannot be read is no matter of the disk.)
+// old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of
+// the provider's that cannot be read is no matter of the disk.)
 func TestEveryCallFails(t *testing.T) {
 	calls := []string{"openat", "write", "pwrite64", "ftruncate", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat", "newfstatat", "utimensat"}
 	for _, kind := range []string{"claude-code", "file"} {
@@ -268,7 +268,8 @@ func last(t *testing.T, reports []job.Report) job.Report {
 	return reports[len(reports)-1]
 }
 
-// TestMoveOrder: when the old record is deleted, all that says where the new one is would survive a power cut: files, and names of files and folders.
+// TestMoveOrder: when the old record is deleted, all that says where the new one is would survive a power cut: files, and names
+// of files and folders.
 func TestMoveOrder(t *testing.T) {
 	w := newMoveWorkshop(t)
 	signIn := w.putInFile(t)
@@ -312,7 +313,8 @@ func TestMoveOrder(t *testing.T) {
 	}
 }
 
-// TestEveryCallOfAMoveFails makes each system call of a move fail in turn: the record is in force afterwards, moved or not, and can be moved.
+// TestEveryCallOfAMoveFails makes each system call of a move fail in turn: the record is in force afterwards, moved or not, and
+// can be moved.
 func TestEveryCallOfAMoveFails(t *testing.T) {
 	w := newMoveWorkshop(t)
 	injected, failed := 0, 0

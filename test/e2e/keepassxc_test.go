@@ -109,7 +109,8 @@ func (k *keePassXC) lock() {
 	wait(t, "the database to be locked", func() bool { return k.locked() == "true" })
 }
 
-// saving does what changes the database, and waits until that is on the disk: KeePassXC answers a write a moment before it saves it.
+// saving does what changes the database, and waits until that is on the disk: KeePassXC answers a write a moment before it saves
+// it.
 func (k *keePassXC) saving(do func()) {
 	h := k.bus.h
 	h.t.Helper()
@@ -235,8 +236,8 @@ func TestKeePassXCKilled(t *testing.T) {
 	a.end(syscall.SIGTERM)
 }
 
-// TestKeePassXCAsking: where KeePassXC asks a person about each access, as it does unless told otherwise, each worker would show a
-// dialog of its own. None is waited for, `auto` knows better, and the sign-in is there once the setting is off.
+// TestKeePassXCAsking: where KeePassXC asks a person about each access, as it does unless told otherwise, each worker would show
+// a dialog of its own. None is waited for, `auto` knows better, and the sign-in is there once the setting is off.
 func TestKeePassXCAsking(t *testing.T) {
 	h, b, provider, sign := newKeyringHome(t)
 	k := b.keePassXC("")
@@ -260,9 +261,9 @@ func TestKeePassXCAsking(t *testing.T) {
 	h.token("-p", "work")
 }
 
-// TestTwoKeyrings: KeePassXC and gnome-keyring on one bus, of which one has the name. Another keyring that answers in the place of
-// the one with the record, empty, is no sign-out: the token in hand is served, what is unsaved stays so until it can be
-// saved where it belongs, and a restarted agent says what is wrong.
+// TestTwoKeyrings: KeePassXC and gnome-keyring on one bus, of which one has the name. Another keyring that answers in the place
+// of the one with the record, empty, is no sign-out: the token in hand is served, what is unsaved stays so until it can be saved
+// where it belongs, and a restarted agent says what is wrong.
 func TestTwoKeyrings(t *testing.T) {
 	h, b, provider, sign := newKeyringHome(t)
 	k := b.keePassXC(keePassOpen)

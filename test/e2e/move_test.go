@@ -27,8 +27,8 @@ func (h *home) killAll() {
 	})
 }
 
-// TestKillWhileMoving: a record is moved to and fro, and every process is killed at a random moment of each move. One whole record is in force after
-// each, and its refresh token is good at the end: it was neither lost nor sent twice.
+// TestKillWhileMoving: a record is moved to and fro, and every process is killed at a random moment of each move. One whole
+// record is in force after each, and its refresh token is good at the end: it was neither lost nor sent twice.
 func TestKillWhileMoving(t *testing.T) {
 	h := newHome(t)
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
@@ -123,8 +123,8 @@ func TestKillWhileThePassphraseChanges(t *testing.T) {
 	}
 }
 
-// TestKillWhileImporting: every process is killed at a random moment of an import that replaces a record. The old record or the new
-// one is in force after each, whole.
+// TestKillWhileImporting: every process is killed at a random moment of an import that replaces a record. The old record or the
+// new one is in force after each, whole.
 func TestKillWhileImporting(t *testing.T) {
 	h := newHome(t)
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
@@ -170,8 +170,8 @@ func TestKillWhileImporting(t *testing.T) {
 	}
 }
 
-// TestKillWhileGuarding: a sign-in is guarded and given back again and again, and every process is killed at a random moment of each.
-// It is in force after each, and good at the end.
+// TestKillWhileGuarding: a sign-in is guarded and given back again and again, and every process is killed at a random moment of
+// each. It is in force after each, and good at the end.
 func TestKillWhileGuarding(t *testing.T) {
 	h := newHome(t)
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})

@@ -12,8 +12,8 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
-// TestPredecessorKeyring: the Python predecessor's item in the keyring is taken over, and gone once the sign-in is stored: of one that
-// rotates two copies would end each other.
+// TestPredecessorKeyring: the Python predecessor's item in the keyring is taken over, and gone once the sign-in is stored: of one
+// that rotates two copies would end each other.
 func TestPredecessorKeyring(t *testing.T) {
 	h := newHome(t)
 	secrets := h.newBus().secrets()

@@ -27,8 +27,8 @@ func proc(t *testing.T, pid int, name string) string {
 	return string(data)
 }
 
-// checkHardened checks what serve and worker do first: no core dumps, not dumpable (the kernel gives such a process's /proc entries
-// to root), nothing they make is open to others.
+// checkHardened checks what serve and worker do first: no core dumps, not dumpable (the kernel gives such a process's /proc
+// entries to root), nothing they make is open to others.
 func checkHardened(t *testing.T, pid int) {
 	t.Helper()
 	if limits := proc(t, pid, "limits"); !regexp.MustCompile(`Max core file size +0 +0 `).MatchString(limits) {

@@ -28,8 +28,8 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
-// TestProxyFromEnvironment renews at a provider that is reached through HTTPS_PROXY alone, and judged by SSL_CERT_FILE. A proxy of
-// the profile's comes before that of the environment, and NO_PROXY goes past it.
+// TestProxyFromEnvironment renews at a provider that is reached through HTTPS_PROXY alone, and judged by SSL_CERT_FILE. A proxy
+// of the profile's comes before that of the environment, and NO_PROXY goes past it.
 func TestProxyFromEnvironment(t *testing.T) {
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
 	inner, err := url.Parse(provider.URL())
@@ -100,8 +100,8 @@ func TestProxyFromEnvironment(t *testing.T) {
 	}
 }
 
-// TestOwnAuthorityAndCertificate renews at a provider that a private authority vouches for and that wants a certificate of us. The
-// environment knows neither, as that of a unit does not: config.toml is enough.
+// TestOwnAuthorityAndCertificate renews at a provider that a private authority vouches for and that wants a certificate of us.
+// The environment knows neither, as that of a unit does not: config.toml is enough.
 func TestOwnAuthorityAndCertificate(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

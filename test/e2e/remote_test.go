@@ -225,8 +225,8 @@ func TestForwardEnds(t *testing.T) {
 	}
 }
 
-// TestForwardWholeSocket is docs/remote.md's way by hand: the agent's own socket, forwarded by the real ssh. Over there is a token, and
-// nothing of it on the disk; that programs there ask one after the other is no sign that one was refused.
+// TestForwardWholeSocket is docs/remote.md's way by hand: the agent's own socket, forwarded by the real ssh. Over there is a
+// token, and nothing of it on the disk; that programs there ask one after the other is no sign that one was refused.
 func TestForwardWholeSocket(t *testing.T) {
 	needRoot(t)
 	h, provider := newExporter(t)

@@ -168,8 +168,8 @@ func TestGoModules(t *testing.T) {
 	}
 }
 
-// TestReaskInContainer has a tool that is the first process of its container ask twice, as Claude Code does after a refusal, of an agent
-// that it starts there.
+// TestReaskInContainer has a tool that is the first process of its container ask twice, as Claude Code does after a refusal, of
+// an agent that it starts there.
 func TestReaskInContainer(t *testing.T) {
 	needRoot(t)
 	h := newHome(t)

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// TestStatusWatch watches in a real terminal: in place, with bars and colours where there is room and wish for them, until Ctrl-C.
+// TestStatusWatch watches in a real terminal: in place, with bars and colours where there is room and wish for them, until
+// Ctrl-C.
 func TestStatusWatch(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	h.serve()

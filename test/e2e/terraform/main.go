@@ -1,6 +1,6 @@
-// Command terraform asks a host which services it has, as Terraform does before it uses any: with the vendor's own library for that,
-// and the credentials helper that the CLI's configuration file names, read by the parser that the CLI uses. It is a module of its own:
-// nothing else here needs those.
+// Command terraform asks a host which services it has, as Terraform does before it uses any: with the vendor's own library for
+// that, and the credentials helper that the CLI's configuration file names, read by the parser that the CLI uses. It is a module
+// of its own: nothing else here needs those.
 package main
 
 import (
