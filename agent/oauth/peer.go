@@ -42,12 +42,10 @@ func (l *Loopback) peerOf(r *http.Request) (who peer, uid int) {
 		return otherPeer, -1
 	case err != nil:
 		return unknownPeer, 0
-	case uid == overflowUID(): // a user of another namespace has no number here; where we have this one, he may be anybody all the same
-		return unknownPeer, 0
 	case uid == own:
 		return ownPeer, uid
-	case uid == 0: // root forwards for others (sshd, a container's proxy)
-		return unknownPeer, 0
+	case uid == 0 || uid == overflowUID():
+		return unknownPeer, 0 // root forwards for others (sshd, a container's proxy); a user of another namespace has no number here
 	}
 	return otherPeer, uid
 }
