@@ -89,6 +89,7 @@ func fakeServe() int {
 // environment makes a default path of its own, and puts the test binary on PATH as ccagent. It returns the folder.
 func environment(t *testing.T) string {
 	dir := protocoltest.SocketDir(t)
+	t.Setenv("HOME", dir) // who runs the tests may have none
 	t.Setenv("CCAGENT_SOCK", "")
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	t.Setenv("XDG_STATE_HOME", dir+"/state")
