@@ -49,6 +49,7 @@ func scripts(t *testing.T, bin string) {
 				env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			}
 			env.Setenv("CCAGENT_SOCK", sock)
+			env.Setenv("GORACE", os.Getenv("GORACE")) // for programs that were built with the race detector
 			env.Setenv("SLOW_SOCK", slowSock)
 			return nil
 		},
