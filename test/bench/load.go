@@ -254,9 +254,6 @@ func (b *bench) latency(ctx context.Context) ([]row, error) {
 	}}, nil
 }
 
-// rest is how long a profile is left alone after a renewal: a forced one within 2 s of it is answered by it.
-const rest = 2100 * time.Millisecond
-
 // whileRenewing calls f while profiles are renewed over and over, their beginnings spread evenly. There are so many of them
 // that b.renewing are under way at any time.
 func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, error)) (time.Duration, error) {
@@ -264,7 +261,7 @@ func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, erro
 	defer b.provider.SetFault(oauthtest.Fault{})
 	var (
 		profiles = b.profilesRenewing()
-		turn     = b.effort.provider + rest
+		turn     = b.effort.provider + b.rest()
 		stop     = make(chan struct{})
 		group    sync.WaitGroup
 		started  sync.WaitGroup
@@ -281,7 +278,7 @@ func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, erro
 					return
 				}
 				select {
-				case <-time.After(rest):
+				case <-time.After(b.rest()):
 				case <-stop:
 					return
 				}

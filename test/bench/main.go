@@ -38,9 +38,13 @@ var (
 	quick = effort{processes: 20, rounds: 1, window: 200 * time.Millisecond, provider: 300 * time.Millisecond, renewing: 2, idle: time.Second, profiles: 50}
 )
 
+// rest is how long a profile is left alone after a renewal. A forced one within 2 s of it is answered by it; and an agent makes only so
+// many of a profile's for whoever asks, so where rounds are long the renewals are spread over more profiles.
+func (e effort) rest() time.Duration { return max(2100*time.Millisecond, 2*e.provider) }
+
 // profilesRenewing is how many profiles keep e.renewing renewals under way, each resting after its own.
 func (e effort) profilesRenewing() int {
-	return int((time.Duration(e.renewing)*(e.provider+rest) + e.provider - 1) / e.provider)
+	return int((time.Duration(e.renewing)*(e.provider+e.rest()) + e.provider - 1) / e.provider)
 }
 
 func main() {
