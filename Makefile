@@ -49,12 +49,13 @@ demo: build ## see it work: a sign-in, a herd, an outage and a crash, in a tempo
 	'$(BIN)/ccagent' demo
 
 .PHONY: lint
-lint: ## gofmt, vet for Linux and macOS, staticcheck
+lint: ## gofmt, vet for Linux and macOS, staticcheck, the width of lines
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) || exit 1; \
 	if [ -n "$$files" ]; then echo "gofmt -w is due for:"; echo "$$files"; exit 1; fi
 	GOOS=linux $(GO) vet -tags e2e ./...
 	GOOS=darwin $(GO) vet ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./...
+	$(GO) test -run TestWidth .
 
 ##@ Before a merge
 

@@ -53,7 +53,8 @@ var rooms = map[string]struct {
 	},
 	"store": {
 		mayImport: []string{
-			module + "/protocol", module + "/store/splice", "golang.org/x/sys/...", "github.com/zalando/go-keyring", "github.com/godbus/dbus/...",
+			module + "/protocol", module + "/store/splice", "golang.org/x/sys/...", "github.com/zalando/go-keyring",
+			"github.com/godbus/dbus/...",
 			"filippo.io/age/...", "golang.org/x/crypto/ssh",
 		},
 		never: forbidden{
@@ -88,7 +89,8 @@ var rooms = map[string]struct {
 	},
 	"agent/oauth": {
 		mayImport: []string{
-			module + "/protocol", "golang.org/x/sys/...", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
+			module + "/protocol", "golang.org/x/sys/...", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...",
+			"github.com/go-jose/go-jose/...",
 		},
 		never: forbidden{
 			module + "/agent": "a dialect knows nothing of who asks",
@@ -113,7 +115,13 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/worker": {
-		mayImport: []string{module + "/protocol", module + "/store", module + "/agent/oauth", module + "/agent/job", "golang.org/x/sys/..."},
+		mayImport: []string{
+			module + "/protocol",
+			module + "/store",
+			module + "/agent/oauth",
+			module + "/agent/job",
+			"golang.org/x/sys/...",
+		},
 		never: forbidden{
 			module + "/agent": "a worker outlives its agent and must not share its state",
 		},
@@ -133,18 +141,33 @@ var fenced = map[string]struct {
 	room   string // "" for none; several are separated by a space
 	reason string
 }{
-	"github.com/urfave/cli/...":                  {"cmd/ccagent", "the command line is policy of one program"},
-	"github.com/coreos/go-systemd/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
-	"github.com/ebitengine/purego/...":           {"cmd/ccagent", "activation ends where the program starts: the agent gets listeners"},
-	"github.com/lmittmann/tint/...":              {"cmd/ccagent", "how a log looks is policy of one program"},
-	"go.yaml.in/yaml/...":                        {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
-	"github.com/pelletier/go-toml/...":           {"cmd/ccagent", "config.toml is policy of one program"},
-	"golang.org/x/term/...":                      {"cmd/ccagent", "only the command line has a terminal"},
-	"github.com/zalando/go-keyring/...":          {"store", "fenced by a time-out and a read-back there"},
-	"github.com/godbus/dbus/...":                 {"store cmd/ccagent", "asked there whether the keyring would prompt, and when the machine sleeps"},
-	"filippo.io/age/...":                         {"store", "records are encrypted in one place"},
-	"golang.org/x/oauth2/...":                    {"agent/oauth agent/httpauth", "a grant is made in one place; for other programs a token source is what this type says it is"},
-	"github.com/coreos/go-oidc/...":              {"agent/oauth agent/httpauth", "an ID token is judged in one place, and a foreign access token in one"},
+	"github.com/urfave/cli/...": {"cmd/ccagent", "the command line is policy of one program"},
+	"github.com/coreos/go-systemd/...": {
+		"cmd/ccagent",
+		"activation ends where the program starts: the agent gets listeners",
+	},
+	"github.com/ebitengine/purego/...": {
+		"cmd/ccagent",
+		"activation ends where the program starts: the agent gets listeners",
+	},
+	"github.com/lmittmann/tint/...":     {"cmd/ccagent", "how a log looks is policy of one program"},
+	"go.yaml.in/yaml/...":               {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
+	"github.com/pelletier/go-toml/...":  {"cmd/ccagent", "config.toml is policy of one program"},
+	"golang.org/x/term/...":             {"cmd/ccagent", "only the command line has a terminal"},
+	"github.com/zalando/go-keyring/...": {"store", "fenced by a time-out and a read-back there"},
+	"github.com/godbus/dbus/...": {
+		"store cmd/ccagent",
+		"asked there whether the keyring would prompt, and when the machine sleeps",
+	},
+	"filippo.io/age/...": {"store", "records are encrypted in one place"},
+	"golang.org/x/oauth2/...": {
+		"agent/oauth agent/httpauth",
+		"a grant is made in one place; for other programs a token source is what this type says it is",
+	},
+	"github.com/coreos/go-oidc/...": {
+		"agent/oauth agent/httpauth",
+		"an ID token is judged in one place, and a foreign access token in one",
+	},
 	"github.com/fsnotify/fsnotify/...":           {"agent", "whether others have written is the clock's and the watch's to ask"},
 	"github.com/rogpeppe/go-internal/diff":       {"cmd/ccagent", "only the command line shows what it would change"},
 	"github.com/rogpeppe/go-internal/testscript": {"", "for tests alone"},
@@ -287,11 +310,23 @@ func TestDependencyRulesBite(t *testing.T) {
 	}{
 		{"standard library", []pkg{{ImportPath: module + "/protocol", Imports: []string{"os"}}, standard("os")}, ""},
 		{"listed module", []pkg{{ImportPath: module + "/protocol", Imports: []string{"golang.org/x/sys/unix"}}}, ""},
-		{"unlisted module", []pkg{{ImportPath: module + "/protocol", Imports: []string{"example.com/x"}}}, "protocol may not import example.com/x"},
-		{"forbidden", []pkg{{ImportPath: module + "/protocol", Imports: []string{"net"}}, standard("net")}, module + "/protocol → net: "},
+		{
+			"unlisted module",
+			[]pkg{{ImportPath: module + "/protocol", Imports: []string{"example.com/x"}}},
+			"protocol may not import example.com/x",
+		},
+		{
+			"forbidden",
+			[]pkg{{ImportPath: module + "/protocol", Imports: []string{"net"}}, standard("net")},
+			module + "/protocol → net: ",
+		},
 		{
 			"forbidden, indirectly",
-			[]pkg{{ImportPath: module + "/protocol", Imports: []string{"embed"}}, standard("embed", "crypto/sha256"), standard("crypto/sha256")},
+			[]pkg{
+				{ImportPath: module + "/protocol", Imports: []string{"embed"}},
+				standard("embed", "crypto/sha256"),
+				standard("crypto/sha256"),
+			},
 			module + "/protocol → embed → crypto/sha256: ",
 		},
 		{
@@ -303,10 +338,25 @@ func TestDependencyRulesBite(t *testing.T) {
 			},
 			module + "/protocol → log/slog: ",
 		},
-		{"fenced", []pkg{{ImportPath: module + "/test/fenced", Imports: []string{"github.com/urfave/cli/v2"}}}, "test/fenced may not import github.com/urfave/cli/v2: "},
-		{"fenced, at a second home", []pkg{{ImportPath: module + "/agent/httpauth", Imports: []string{"github.com/coreos/go-oidc/v3/oidc"}}}, ""},
+		{
+			"fenced",
+			[]pkg{{ImportPath: module + "/test/fenced", Imports: []string{"github.com/urfave/cli/v2"}}},
+			"test/fenced may not import github.com/urfave/cli/v2: ",
+		},
+		{
+			"fenced, at a second home",
+			[]pkg{{ImportPath: module + "/agent/httpauth", Imports: []string{"github.com/coreos/go-oidc/v3/oidc"}}},
+			"",
+		},
 		{"fenced, at home", []pkg{{ImportPath: module + "/cmd/ccagent", Imports: []string{"github.com/urfave/cli/v2"}}}, ""},
-		{"a name that begins alike", []pkg{{ImportPath: module + "/agent/worker", Imports: []string{module + "/agent/job"}}, {ImportPath: module + "/agent/job"}}, ""},
+		{
+			"a name that begins alike",
+			[]pkg{
+				{ImportPath: module + "/agent/worker", Imports: []string{module + "/agent/job"}},
+				{ImportPath: module + "/agent/job"},
+			},
+			"",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -338,7 +388,21 @@ func TestPackageComments(t *testing.T) {
 // TestFolderNames: a folder is named for what it is about, so that things can be found.
 func TestFolderNames(t *testing.T) {
 	t.Parallel()
-	saysNothing := []string{"util", "utils", "common", "pkg", "internal", "helpers", "misc", "lib", "shared", "core", "base", "types", "models"}
+	saysNothing := []string{
+		"util",
+		"utils",
+		"common",
+		"pkg",
+		"internal",
+		"helpers",
+		"misc",
+		"lib",
+		"shared",
+		"core",
+		"base",
+		"types",
+		"models",
+	}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil || !d.IsDir():

@@ -1,6 +1,8 @@
 package ccagent_test
 
 import (
+	"go/scanner"
+	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -164,21 +166,71 @@ func TestDoctorFindings(t *testing.T) {
 	}
 }
 
-// TestDocumentWidth: a document's lines fit .editorconfig's max_line_length. Tables and code are as wide as they must be.
-func TestDocumentWidth(t *testing.T) {
+// TestWidth: lines fit .editorconfig's max_line_length. In a document, tables and code are as wide as they must be; in a
+// program, the text of a raw string is.
+func TestWidth(t *testing.T) {
 	t.Parallel()
 	const width = 130
+	check := func(path string, number int, line string) {
+		if n := utf8.RuneCountInString(line); n > width {
+			t.Errorf("%s:%d has %d columns, and %d are the limit", path, number, n, width)
+		}
+	}
 	for path, text := range documents(t) {
 		fenced := false
 		for i, line := range strings.Split(text, "\n") {
 			if strings.HasPrefix(line, "```") {
 				fenced = !fenced
 			}
-			if fenced || strings.HasPrefix(line, "|") || strings.HasPrefix(line, "    ") {
-				continue
+			if !fenced && !strings.HasPrefix(line, "|") && !strings.HasPrefix(line, "    ") {
+				check(path, i+1, line)
 			}
-			if n := utf8.RuneCountInString(line); n > width {
-				t.Errorf("%s:%d has %d columns, and %d are the limit", path, i+1, n, width)
+		}
+	}
+	for path, text := range sources(t) {
+		raw := rawLines(path, text)
+		for i, line := range strings.Split(text, "\n") {
+			if !raw[i+1] {
+				check(path, i+1, line)
+			}
+		}
+	}
+}
+
+// sources are the Go files of the repository by their paths.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all[path] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// rawLines are the numbers of the lines that hold a part of a raw string.
+func rawLines(path, text string) map[int]bool {
+	files := token.NewFileSet()
+	file := files.AddFile(path, -1, len(text))
+	var s scanner.Scanner
+	s.Init(file, []byte(text), nil, 0)
+	lines := make(map[int]bool)
+	for {
+		pos, kind, literal := s.Scan()
+		switch {
+		case kind == token.EOF:
+			return lines
+		case kind == token.STRING && literal[0] == '`':
+			first := file.Line(pos)
+			for n := first; n <= first+strings.Count(literal, "\n"); n++ {
+				lines[n] = true
 			}
 		}
 	}

@@ -252,7 +252,11 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
+			return nil, &protocol.Error{
+				Code:    protocol.CodeNotFound,
+				Message: fmt.Sprintf("there is no profile %q", name),
+				Hint:    "see them with: ccagent list",
+			}
 		}
 	}
 	if err := t.checkHome(home, e); err != nil {
@@ -368,7 +372,12 @@ func statusSize(p protocol.ProfileStatus) int {
 
 // asError gives err a code for the wire.
 func asError(err error) *protocol.Error {
-	return &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+	return &protocol.Error{
+		Code:    protocol.CodeOf(err),
+		Message: err.Error(),
+		Hint:    protocol.HintOf(err),
+		Detail:  protocol.DetailOf(err),
+	}
 }
 
 // lasting is err as it is kept: without what is for those alone who wait for it now.

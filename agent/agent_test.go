@@ -651,10 +651,12 @@ func TestMemoryRecordBlocksStopAndIdleExit(t *testing.T) {
 		if a.ending() {
 			t.Error("ended though it alone holds a record")
 		}
-		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err, protocol.ErrStorage) {
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err,
+			protocol.ErrStorage) {
 			t.Errorf("stop: %v", err)
 		}
-		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil || !a.ending() {
+		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil ||
+			!a.ending() {
 			t.Errorf("stop --force: %v", err)
 		}
 	})
@@ -711,7 +713,8 @@ func TestReload(t *testing.T) {
 		t.Error("a reload lost the token of an unchanged profile")
 	}
 	write("bad")
-	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err, protocol.ErrConfig) {
+	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err,
+		protocol.ErrConfig) {
 		t.Errorf("reload of an invalid file: %v", err)
 	}
 	ask(t, a, protocol.TokenRequest{Profile: "work"})
@@ -778,12 +781,15 @@ func TestHome(t *testing.T) {
 	}{
 		{"says nothing", "claude", protocol.Home{}, ""},
 		{"the same", "claude", ours, ""},
-		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config", ClaudeConfigDir: ours.Home + "/.claude/"}, spelling},
+		{"the default spelt out", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: ours.Home + "/.config",
+			ClaudeConfigDir: ours.Home + "/.claude/"}, spelling},
 		{"the same, written differently", "claude", protocol.Home{Home: ours.Home + "/"}, ""},
 		{"relative, so as good as unset", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "here"}, ""},
-		{"a Claude Code that depends on the folder", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: ".claude"}, "CLAUDE_CONFIG_DIR"},
+		{"a Claude Code that depends on the folder", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: ".claude"},
+			"CLAUDE_CONFIG_DIR"},
 		{"a tilde that no shell expanded", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "~/.claude"}, "CLAUDE_CONFIG_DIR"},
-		{"a tilde that no shell expanded, settled by config_dir", "settled", protocol.Home{Home: ours.Home, ClaudeConfigDir: "~/.claude"}, ""},
+		{"a tilde that no shell expanded, settled by config_dir", "settled",
+			protocol.Home{Home: ours.Home, ClaudeConfigDir: "~/.claude"}, ""},
 		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
 		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
 		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},
@@ -791,7 +797,8 @@ func TestHome(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := a.Token(t.Context(), protocol.TokenRequest{Profile: tc.profile, Home: tc.home})
-			if tc.names == "" && err != nil || tc.names != "" && (!errors.Is(err, protocol.ErrConfig) || !strings.HasPrefix(err.Error(), tc.names+" is ")) {
+			if tc.names == "" && err != nil ||
+				tc.names != "" && (!errors.Is(err, protocol.ErrConfig) || !strings.HasPrefix(err.Error(), tc.names+" is ")) {
 				t.Errorf("got %v, want a refusal naming %q", err, tc.names)
 			}
 		})
@@ -808,7 +815,8 @@ func TestNoConfigurationYet(t *testing.T) {
 	if s, err := a.Status(t.Context(), protocol.StatusRequest{Home: ours}); err != nil || s.Agent.ConfigError == "" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, err := a.Token(t.Context(), protocol.TokenRequest{Home: ours}); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "unknown key") {
+	if _, err := a.Token(t.Context(), protocol.TokenRequest{Home: ours}); !errors.Is(err, protocol.ErrConfig) ||
+		!strings.Contains(err.Error(), "unknown key") {
 		t.Errorf("a token: %v", err)
 	}
 }
@@ -1026,7 +1034,11 @@ func TestRemovedDuringRenewal(t *testing.T) {
 func TestStoreChangeWhileUnsaved(t *testing.T) {
 	for _, kind := range []string{"keyring", "file", "auto", "file, during the renewal"} {
 		synctest.Test(t, func(t *testing.T) {
-			p := &provider{store: "keyring", latency: time.Second, saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "the keyring can't be used"}}
+			p := &provider{
+				store:   "keyring",
+				latency: time.Second,
+				saveErr: &protocol.Error{Code: protocol.CodeStorage, Message: "the keyring can't be used"},
+			}
 			c := config("claude")
 			c.Profiles[0].Store, c.Profiles[0].Settings = "keyring", []byte("1")
 			a := start(t, p, func(o *Options) {
@@ -1049,7 +1061,8 @@ func TestStoreChangeWhileUnsaved(t *testing.T) {
 			if kind == "file" {
 				want = job.Version{}
 			}
-			if last := all[len(all)-1]; last.Op != job.Save || last.Record.Empty() || string(last.Settings) != "2" || last.Base != want {
+			if last := all[len(all)-1]; last.Op != job.Save || last.Record.Empty() || string(last.Settings) != "2" ||
+				last.Base != want {
 				t.Errorf("now in store %s: the last job is %v with base %v, want %v", kind, last.Op, last.Base[:1], want[:1])
 			}
 		})
@@ -1065,7 +1078,10 @@ type reluctant struct {
 func (r *reluctant) Run(context.Context, job.Job, func(job.Result)) (job.Report, error) {
 	r.jobs.Add(1)
 	time.Sleep(time.Millisecond)
-	return job.Report{Kind: job.Done, Result: job.Result{Store: "file", Location: "a file", Saved: true, Token: protocol.NewSecret("fake-1"), Expiry: r.expiry}}, nil
+	return job.Report{
+		Kind:   job.Done,
+		Result: job.Result{Store: "file", Location: "a file", Saved: true, Token: protocol.NewSecret("fake-1"), Expiry: r.expiry},
+	}, nil
 }
 
 // TestNothingBetter: a token that is due and that a worker leaves as it is is the answer while it lives. Nobody asks again and

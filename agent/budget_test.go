@@ -119,7 +119,8 @@ func TestMinTTLThatCantBeMet(t *testing.T) {
 		{5 * time.Minute, 6 * time.Minute, "--min-ttl can't be met: tokens of profile claude live 5m"},
 		{90 * time.Second, 24 * time.Hour, "--min-ttl can't be met: tokens of profile claude live 1m30s"},
 		{8 * time.Hour, 24 * time.Hour, "--min-ttl can't be met: tokens of profile claude live 8h"},
-		{8 * time.Hour, 7*time.Hour + 59*time.Minute, "--min-ttl can't be met: half of a token's life can be asked for, which is 4h for profile claude"},
+		{8 * time.Hour, 7*time.Hour + 59*time.Minute,
+			"--min-ttl can't be met: half of a token's life can be asked for, which is 4h for profile claude"},
 		{8 * time.Hour, 3 * time.Hour, ""},
 		{8 * time.Hour, 0, ""},
 	} {

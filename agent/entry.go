@@ -214,7 +214,9 @@ func (e *entry) notice(t protocol.Token) string {
 	if f := e.failure; f == nil || stateOf(f.err) != protocol.StateSignIn || !f.retry.at.IsZero() || t.Expiry.IsZero() {
 		return ""
 	}
-	return "the sign-in of profile " + t.Profile + " can't be renewed; sign in again by " + t.Expiry.Local().Format("2006-01-02 15:04") + ": ccagent login " + t.Profile
+	return "the sign-in of profile " + t.Profile + " can't be renewed; sign in again by " + t.Expiry.Local().
+		Format("2006-01-02 15:04") +
+		": ccagent login " + t.Profile
 }
 
 func (e *entry) status() protocol.ProfileStatus {

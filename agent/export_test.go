@@ -51,13 +51,22 @@ func TestExport(t *testing.T) {
 	client, fake, _ := newExport(t, "claude")
 	ctx := t.Context()
 	for _, name := range []string{"", "claude", "Claude"} {
-		got, err := client.Token(ctx, protocol.TokenRequest{Profile: name, MinTTL: 100 * time.Hour, HalfLife: true, Home: protocol.Home{Home: "/another/machine"}})
+		got, err := client.Token(
+			ctx,
+			protocol.TokenRequest{
+				Profile:  name,
+				MinTTL:   100 * time.Hour,
+				HalfLife: true,
+				Home:     protocol.Home{Home: "/another/machine"},
+			},
+		)
 		if err != nil || got.Value.Reveal() != "fake-claude" {
 			t.Errorf("%q: %q, %v", name, got.Value.Reveal(), err)
 		}
 	}
 	requests := fake.Requests()
-	if last := requests[len(requests)-1]; last.Profile != "claude" || last.MinTTL > 10*time.Minute || last.HalfLife || last.Home != (protocol.Home{}) {
+	if last := requests[len(requests)-1]; last.Profile != "claude" || last.MinTTL > 10*time.Minute || last.HalfLife ||
+		last.Home != (protocol.Home{}) {
 		t.Errorf("the agent was asked %+v", last)
 	}
 	_, force := client.Token(ctx, protocol.TokenRequest{Force: true})
@@ -69,7 +78,8 @@ func TestExport(t *testing.T) {
 	_, who := client.Identify(ctx, protocol.IdentifyRequest{Profile: "claude"})
 	_, watch := client.Watch(ctx, protocol.WatchRequest{})
 	_, keep := client.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepHistory})
-	for name, err := range map[string]error{"force": force, "other": other, "absent": absent, "status": status, "put": put, "control": control, "identify": who,
+	for name, err := range map[string]error{"force": force, "other": other, "absent": absent, "status": status, "put": put,
+		"control": control, "identify": who,
 		"watch": watch, "keep": keep} {
 		if !errors.Is(err, protocol.ErrDenied) {
 			t.Errorf("%s: %v", name, err)
@@ -112,7 +122,12 @@ func TestExportRefusesOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	x := &Export{Agent: protocoltest.NewFake(), Profiles: []string{"claude"}, Admit: OnlyUser(uint32(os.Getuid()) + 1), Log: slog.New(slog.DiscardHandler)}
+	x := &Export{
+		Agent:    protocoltest.NewFake(),
+		Profiles: []string{"claude"},
+		Admit:    OnlyUser(uint32(os.Getuid()) + 1),
+		Log:      slog.New(slog.DiscardHandler),
+	}
 	done := make(chan error, 1)
 	go func() { done <- x.Serve(ctx, l) }()
 	c, err := net.Dial("unix", l.Addr().String())
@@ -149,7 +164,8 @@ func TestExportTellsTheConditionAlone(t *testing.T) {
 	}
 	for code := protocol.Code(0); code <= protocol.CodeCallback+1; code++ {
 		for _, err := range []error{
-			&protocol.Error{Code: code, Message: "the command /home/alice/login failed: " + private, Hint: "see /home/alice/" + private, Detail: private},
+			&protocol.Error{Code: code, Message: "the command /home/alice/login failed: " + private, Hint: "see /home/alice/" + private,
+				Detail: private},
 			fmt.Errorf("%s: %w", private, &protocol.Error{Code: code, Message: private, Hint: private, Detail: private}),
 		} {
 			_, got := tell(telling{err: err}, protocol.TokenRequest{})
@@ -169,19 +185,32 @@ func TestExportTellsTheConditionAlone(t *testing.T) {
 		}
 	}
 	setUp := &protocol.Error{Code: protocol.CodeConfig, Message: private}
-	if _, err := tell(telling{err: setUp}, protocol.TokenRequest{Host: protocol.UnnamedHost}); !strings.Contains(err.Error(), "the host") {
+	if _, err := tell(telling{err: setUp}, protocol.TokenRequest{Host: protocol.UnnamedHost}); !strings.Contains(
+		err.Error(),
+		"the host",
+	) {
 		t.Errorf("a tool that names no host is told %v", err)
 	}
-	if _, err := tell(telling{err: errors.New(private)}, protocol.TokenRequest{}); protocol.CodeOf(err) != protocol.CodeInternal || strings.Contains(err.Error(), private) {
+	if _, err := tell(telling{err: errors.New(private)}, protocol.TokenRequest{}); protocol.CodeOf(err) != protocol.CodeInternal ||
+		strings.Contains(err.Error(), private) {
 		t.Errorf("an error of no code: %v", err)
 	}
 
-	token := protocol.Token{Profile: private, Value: protocol.NewSecret("fake-token"), Kind: private, Notice: private, Expiry: time.Now().Add(5 * time.Minute)}
+	token := protocol.Token{
+		Profile: private,
+		Value:   protocol.NewSecret("fake-token"),
+		Kind:    private,
+		Notice:  private,
+		Expiry:  time.Now().Add(5 * time.Minute),
+	}
 	got, err := tell(telling{token: token}, protocol.TokenRequest{})
-	if want := (protocol.Token{Profile: "claude", Value: token.Value, Kind: protocol.KindBearer, Expiry: token.Expiry}); err != nil || got != want {
+	if want := (protocol.Token{Profile: "claude", Value: token.Value, Kind: protocol.KindBearer,
+		Expiry: token.Expiry}); err != nil ||
+		got != want {
 		t.Errorf("a token crosses as %+v, %v", got, err)
 	}
-	if got, err = tell(telling{token: token}, protocol.TokenRequest{MinTTL: 6 * time.Minute}); err != nil || !strings.HasPrefix(got.Notice, "--min-ttl can't be met: the token of profile claude lives ") {
+	if got, err = tell(telling{token: token}, protocol.TokenRequest{MinTTL: 6 * time.Minute}); err != nil ||
+		!strings.HasPrefix(got.Notice, "--min-ttl can't be met: the token of profile claude lives ") {
 		t.Errorf("notice %q, %v", got.Notice, err)
 	}
 }

@@ -102,7 +102,8 @@ func (w *follower) tell(event fsnotify.Event) {
 // glance loads the record again if someone else wrote one of its files. e.mu is held.
 func (e *entry) glance() {
 	// A job under way looks when it is done, and so does the next save of what is unsaved.
-	if e.looking || e.flight != nil || e.saving != nil || len(e.sight.Load().paths) == 0 || e.hand.Load() == nil && e.failure == nil {
+	if e.looking || e.flight != nil || e.saving != nil || len(e.sight.Load().paths) == 0 ||
+		e.hand.Load() == nil && e.failure == nil {
 		return
 	}
 	// In a goroutine of its own: a home on a network file system may hang.

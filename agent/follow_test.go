@@ -28,7 +28,11 @@ func (s *shelf) Run(context.Context, job.Job, func(job.Result)) (job.Report, err
 	text, err := os.ReadFile(s.path)
 	if err != nil {
 		r.Gone = true
-		return job.Report{Kind: job.Done, Result: r, Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "fake sign-out"}}, nil
+		return job.Report{
+			Kind:   job.Done,
+			Result: r,
+			Err:    &protocol.Error{Code: protocol.CodeLoginRequired, Message: "fake sign-out"},
+		}, nil
 	}
 	r.Token, r.Version = protocol.NewSecret(string(text)), job.Version{byte(len(text))}
 	return job.Report{Kind: job.Done, Result: r}, nil
@@ -46,7 +50,10 @@ func TestOthersAreFollowed(t *testing.T) {
 	}
 	write("fake-1")
 	a := New(Options{Runner: s, Load: func() (Config, error) {
-		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+		return Config{
+			Default:  "claude",
+			Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}},
+		}, nil
 	}})
 	defer a.Close(context.Background())
 	token := func() string {
@@ -85,7 +92,10 @@ func TestLookIsNoRenewal(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := New(Options{Runner: s, Load: func() (Config, error) {
-		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+		return Config{
+			Default:  "claude",
+			Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}},
+		}, nil
 	}})
 	defer a.Close(context.Background())
 	defer close(s.gate)
@@ -110,7 +120,10 @@ func TestLookBeforeUse(t *testing.T) {
 		s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 		os.WriteFile(s.path, []byte("fake-1"), 0o600)
 		a := New(Options{Runner: s, Load: func() (Config, error) {
-			return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+			return Config{
+				Default:  "claude",
+				Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}},
+			}, nil
 		}})
 		defer a.Close(context.Background())
 		a.files.mu.Lock()
@@ -175,7 +188,10 @@ func TestMissingIsNoProof(t *testing.T) {
 func TestHangingFolder(t *testing.T) {
 	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 	a := New(Options{Runner: s, Load: func() (Config, error) {
-		return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}}}, nil
+		return Config{
+			Default:  "claude",
+			Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "auto", Settings: []byte("{}")}},
+		}, nil
 	}})
 	defer a.Close(context.Background())
 	request := func() error {

@@ -17,9 +17,15 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 		return nil
 	}
 	if path.Clean(theirs.Home) != path.Clean(ours.Home) {
-		return differ("HOME", theirs.Home, ours.Home, "end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK")
+		return differ(
+			"HOME",
+			theirs.Home,
+			ours.Home,
+			"end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK",
+		)
 	}
-	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"), or(ours.XDGConfigHome, ours.Home, ".config"),
+	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"),
+		or(ours.XDGConfigHome, ours.Home, ".config"),
 		"restart the agent in this environment (ccagent stop), or unset XDG_CONFIG_HOME"); err != nil {
 		return err
 	}

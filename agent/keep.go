@@ -23,7 +23,10 @@ func (a *Agent) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.Ke
 		return protocol.KeepReply{}, err
 	}
 	j := job.Job{Target: req.Store, PastID: req.SignIn, Force: req.Force}
-	i := slices.Index([]protocol.KeepAction{protocol.KeepMove, protocol.KeepHistory, protocol.KeepRestore, protocol.KeepShow, protocol.KeepGuard}, req.Action)
+	i := slices.Index(
+		[]protocol.KeepAction{protocol.KeepMove, protocol.KeepHistory, protocol.KeepRestore, protocol.KeepShow, protocol.KeepGuard},
+		req.Action,
+	)
 	if i < 0 {
 		return protocol.KeepReply{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown action %d", req.Action),
 			Hint: "the agent is older than the program that asks: restart it with: ccagent stop"}

@@ -141,7 +141,10 @@ func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
 	if unsaved == nil {
 		return "", nil
 	}
-	return "what opens store encrypted is kept until the record of " + strings.Join(unsaved, ", ") + " is saved: see ccagent status", nil
+	return "what opens store encrypted is kept until the record of " + strings.Join(
+		unsaved,
+		", ",
+	) + " is saved: see ccagent status", nil
 }
 
 // forgetKept forgets the kept keys that no record waits for, and returns the names of the profiles whose records do.
@@ -191,13 +194,21 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 	defer l.turn.Unlock()
 	now := a.now()
 	if wait := l.again.Sub(now); wait > 0 && !req.Passphrase.Empty() {
-		return "", &protocol.Error{Code: protocol.CodeDenied, Message: "a wrong passphrase was given: the next one is taken in " + (wait + time.Second - 1).Truncate(time.Second).String()}
+		return "", &protocol.Error{
+			Code: protocol.CodeDenied,
+			Message: "a wrong passphrase was given: the next one is taken in " + (wait + time.Second - 1).Truncate(time.Second).
+				String(),
+		}
 	}
 	locked := l.on.Load()
 	switch {
 	case !locked || l.own == nil:
 	case req.Passphrase.Empty():
-		return "", &protocol.Error{Code: protocol.CodeLocked, Message: "the agent is locked with a passphrase", Hint: "unlock it: ccagent unlock"}
+		return "", &protocol.Error{
+			Code:    protocol.CodeLocked,
+			Message: "the agent is locked with a passphrase",
+			Hint:    "unlock it: ccagent unlock",
+		}
 	case !l.own.matches(req.Passphrase):
 		return "", l.wrong(now, "the passphrase is not the one that the agent was locked with")
 	}
@@ -281,7 +292,11 @@ func (l *locking) wrong(now time.Time, message string) error {
 	wait := min(firstRefusal<<min(l.fails, 16), lastRefusal)
 	l.fails++
 	l.again = now.Add(wait)
-	return &protocol.Error{Code: protocol.CodeDenied, Message: strings.TrimSuffix(message, "."), Hint: fmt.Sprintf("try again in %s: ccagent unlock", wait)}
+	return &protocol.Error{
+		Code:    protocol.CodeDenied,
+		Message: strings.TrimSuffix(message, "."),
+		Hint:    fmt.Sprintf("try again in %s: ccagent unlock", wait),
+	}
 }
 
 // forgetUnused locks the identities that nothing has needed for as long as they may be kept, and says when to look again

@@ -34,14 +34,22 @@ func (v *vault) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (
 
 func (v *vault) agent(t *testing.T) *Agent {
 	a := New(Options{Runner: v, Load: func() (Config, error) {
-		return Config{Default: "work", Profiles: []Profile{{Name: "work", Provider: "claude", Store: "encrypted", Identity: "/fake/identity", Settings: []byte("{}")}}}, nil
+		return Config{
+			Default: "work",
+			Profiles: []Profile{
+				{Name: "work", Provider: "claude", Store: "encrypted", Identity: "/fake/identity", Settings: []byte("{}")},
+			},
+		}, nil
 	}})
 	t.Cleanup(func() { a.Close(context.Background()) })
 	return a
 }
 
 func unlockWith(a *Agent, passphrase string, idle time.Duration) error {
-	_, err := a.Control(context.Background(), protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret(passphrase), For: idle})
+	_, err := a.Control(
+		context.Background(),
+		protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret(passphrase), For: idle},
+	)
 	return err
 }
 
@@ -118,7 +126,8 @@ func TestLock(t *testing.T) {
 				t.Errorf("a locked agent takes command %d: %v", c, err)
 			}
 		}
-		if s, _ := a.Status(t.Context(), protocol.StatusRequest{}); !s.Agent.Locked || s.Profiles[0].State != protocol.StateLocked || s.Profiles[0].HasToken {
+		if s, _ := a.Status(t.Context(), protocol.StatusRequest{}); !s.Agent.Locked || s.Profiles[0].State != protocol.StateLocked ||
+			s.Profiles[0].HasToken {
 			t.Errorf("%+v", s)
 		}
 		if err := command(a, protocol.CommandLock, "another"); !errors.Is(err, protocol.ErrLocked) {
@@ -146,7 +155,8 @@ func TestWrongPassphrases(t *testing.T) {
 			}
 			time.Sleep(wait - time.Millisecond)
 			jobs := v.count(job.Unlock)
-			if err := unlockWith(a, "fake passphrase", 0); !errors.Is(err, protocol.ErrDenied) || !strings.Contains(err.Error(), "in 1s") {
+			if err := unlockWith(a, "fake passphrase", 0); !errors.Is(err, protocol.ErrDenied) ||
+				!strings.Contains(err.Error(), "in 1s") {
 				t.Fatalf("the right one, too early: %v", err)
 			}
 			if v.count(job.Unlock) != jobs {
@@ -177,7 +187,10 @@ func TestLockPassphrase(t *testing.T) {
 			t.Errorf("the store's passphrase ended the lock: %v", err)
 		}
 		time.Sleep(time.Second)
-		reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")})
+		reply, err := a.Control(
+			t.Context(),
+			protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")},
+		)
 		if err != nil || !strings.Contains(reply.Notice, "still locked") {
 			t.Fatalf("%+v, %v", reply, err)
 		}
@@ -198,7 +211,10 @@ func TestLockDuringRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: 10 * time.Second}
 		a := New(Options{Runner: p, Load: func() (Config, error) {
-			return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "file", Settings: []byte("{}")}}}, nil
+			return Config{
+				Default:  "claude",
+				Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "file", Settings: []byte("{}")}},
+			}, nil
 		}})
 		defer a.Close(context.Background())
 		answer := make(chan error)
@@ -240,17 +256,22 @@ func TestLockKeepsUnsaved(t *testing.T) {
 	t.Run("saved later", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			v, a := unsaved(t)
-			reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock, NewPassphrase: protocol.NewSecret("screen")})
+			reply, err := a.Control(
+				t.Context(),
+				protocol.ControlRequest{Command: protocol.CommandLock, NewPassphrase: protocol.NewSecret("screen")},
+			)
 			if err != nil || !strings.Contains(reply.Notice, "work is saved") {
 				t.Errorf("%+v, %v", reply, err)
 			}
-			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")}); err != nil {
+			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock,
+				Passphrase: protocol.NewSecret("screen")}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); !errors.Is(err, protocol.ErrLocked) {
 				t.Errorf("a key that was kept for a save serves: %v", err)
 			}
-			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil || !strings.Contains(reply.Notice, "work is saved") {
+			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil ||
+				!strings.Contains(reply.Notice, "work is saved") {
 				t.Errorf("locked again: %+v, %v", reply, err)
 			}
 			v.set(func() { v.saveErr = nil })
@@ -261,7 +282,8 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			if a.locking.kept["/fake/identity"] != (protocol.Secret{}) {
 				t.Error("the key is kept for nothing")
 			}
-			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil || reply.Notice != "" {
+			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil ||
+				reply.Notice != "" {
 				t.Errorf("%+v, %v", reply, err)
 			}
 		})
@@ -306,7 +328,12 @@ func TestUnlockBesideABrokenIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &broken{&provider{lifetime: time.Hour}}
 		a := New(Options{Runner: p, Load: func() (Config, error) {
-			return Config{Default: "claude", Profiles: []Profile{{Name: "claude", Provider: "claude", Store: "file", Identity: "/fake/identity", Settings: []byte("{}")}}}, nil
+			return Config{
+				Default: "claude",
+				Profiles: []Profile{
+					{Name: "claude", Provider: "claude", Store: "file", Identity: "/fake/identity", Settings: []byte("{}")},
+				},
+			}, nil
 		}})
 		defer a.Close(context.Background())
 		if err := command(a, protocol.CommandLock, ""); err != nil {
@@ -318,7 +345,10 @@ func TestUnlockBesideABrokenIdentity(t *testing.T) {
 		if err := request(a); err != nil {
 			t.Error(err)
 		}
-		_, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock, Force: true, NewPassphrase: protocol.NewSecret("fake")})
+		_, err := a.Control(
+			t.Context(),
+			protocol.ControlRequest{Command: protocol.CommandUnlock, Force: true, NewPassphrase: protocol.NewSecret("fake")},
+		)
 		if !errors.Is(err, protocol.ErrConfig) {
 			t.Errorf("making an identity that can't be made: %v", err)
 		}

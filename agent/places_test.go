@@ -192,7 +192,8 @@ func TestPipelinedRequestsWait(t *testing.T) {
 	}
 	release()
 	for range 3 {
-		if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil || protocol.Op(reply[1]) != protocol.OpToken.Reply() {
+		if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil ||
+			protocol.Op(reply[1]) != protocol.OpToken.Reply() {
 			t.Fatalf("%q, %v", reply, err)
 		}
 	}

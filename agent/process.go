@@ -146,5 +146,9 @@ func reports(out io.Reader, kill *time.Timer, handOver func(job.Result)) (job.Re
 }
 
 func workerError(err error) error {
-	return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the worker process failed: " + err.Error(), Hint: "the agent's log may say more; ask again"}
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: "the worker process failed: " + err.Error(),
+		Hint:    "the agent's log may say more; ask again",
+	}
 }

@@ -31,7 +31,23 @@ const reaskWindow = 4 * time.Minute
 const maxConsumers = 64
 
 // shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
-var shells = []string{"sh", "bash", "dash", "zsh", "fish", "ksh", "mksh", "ash", "busybox", "csh", "tcsh", "env", "timeout", "nice", "setsid"}
+var shells = []string{
+	"sh",
+	"bash",
+	"dash",
+	"zsh",
+	"fish",
+	"ksh",
+	"mksh",
+	"ash",
+	"busybox",
+	"csh",
+	"tcsh",
+	"env",
+	"timeout",
+	"nice",
+	"setsid",
+}
 
 // inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a
 // container the first process may as well be the tool itself.

@@ -432,7 +432,15 @@ func (e *entry) unsaved(f *flight, now time.Time) {
 	} else {
 		e.saveError = &protocol.Error{Code: protocol.CodeStorage, Message: "the worker ended before it had saved"}
 	}
-	e.agent.log.Error("a renewed record is not saved: serving it from memory, saving again", "profile", e.name(), "error", e.saveError.Message, "retry", e.saving.at)
+	e.agent.log.Error(
+		"a renewed record is not saved: serving it from memory, saving again",
+		"profile",
+		e.name(),
+		"error",
+		e.saveError.Message,
+		"retry",
+		e.saving.at,
+	)
 }
 
 // behind keeps whether a view has still to be written. e.mu is held.
@@ -483,7 +491,10 @@ func (e *entry) judgeFailure(f *flight, report job.Report, now time.Time) {
 		if report.RetryAfter > 0 {
 			next.retry.at = now.Add(min(report.RetryAfter, time.Hour))
 		}
-	case code == protocol.CodeLoginRequired, code == protocol.CodeExpired, code == protocol.CodeDenied, code == protocol.CodeConfig && !report.Local:
+	case code == protocol.CodeLoginRequired,
+		code == protocol.CodeExpired,
+		code == protocol.CodeDenied,
+		code == protocol.CodeConfig && !report.Local:
 		next.retry = retry{} // only a change ends it
 	default: // nobody but the store was asked, or not even that
 		next.local = true

@@ -52,7 +52,8 @@ func TestRepeatsAreCounted(t *testing.T) {
 			time.Sleep(repeatsTime + time.Second)
 		}
 		synctest.Wait()
-		for what, want := range map[string]int{"uid=1001 pid=7": 8, "uid=1002 pid=8": 2, "uid=1001 more=9997": 2, "another thing": 2, "\n": 12} {
+		for what, want := range map[string]int{"uid=1001 pid=7": 8, "uid=1002 pid=8": 2, "uid=1001 more=9997": 2, "another thing": 2,
+			"\n": 12} {
 			if n := strings.Count(text.String(), what); n != want {
 				t.Errorf("%q: %d times, want %d", what, n, want)
 			}

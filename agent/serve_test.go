@@ -84,7 +84,8 @@ func TestListen(t *testing.T) {
 	dir := socketDir(t)
 	path := filepath.Join(dir, "new", "agent.sock")
 	l := listen(t, path)
-	for name, want := range map[string]os.FileMode{path: 0o600 | os.ModeSocket, filepath.Dir(path): 0o700 | os.ModeDir, path + ".lock": 0o600} {
+	for name, want := range map[string]os.FileMode{path: 0o600 | os.ModeSocket, filepath.Dir(path): 0o700 | os.ModeDir, path +
+		".lock": 0o600} {
 		if info, err := os.Lstat(name); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v; want %v", name, info.Mode(), err, want)
 		}
@@ -515,7 +516,8 @@ func TestStopLosesNoRequest(t *testing.T) {
 	served := make(chan error)
 	go func() { served <- a.Serve(l, me()) }()
 	for i, c := range conns {
-		if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil || !bytes.Contains(reply, []byte("fake-access-1")) {
+		if reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame); err != nil ||
+			!bytes.Contains(reply, []byte("fake-access-1")) {
 			t.Errorf("connection %d: %q, %v", i, reply, err)
 		}
 	}

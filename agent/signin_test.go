@@ -41,8 +41,16 @@ func TestSignIn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				fresh := job.Result{Store: "file", Location: "a file", Token: protocol.NewSecret("fake-access-2"), Kind: protocol.KindBearer,
-					Expiry: time.Now().Add(8 * time.Hour), Issued: time.Now(), Record: protocol.NewSecret("fake-record"), Renewed: true}
+				fresh := job.Result{
+					Store:    "file",
+					Location: "a file",
+					Token:    protocol.NewSecret("fake-access-2"),
+					Kind:     protocol.KindBearer,
+					Expiry:   time.Now().Add(8 * time.Hour),
+					Issued:   time.Now(),
+					Record:   protocol.NewSecret("fake-record"),
+					Renewed:  true,
+				}
 				saves := 0
 				a := startRunner(t, func(j job.Job, handOver func(job.Result)) (job.Report, error) {
 					switch j.Op {
@@ -71,7 +79,9 @@ func TestSignIn(t *testing.T) {
 					t.Errorf("got %s", got)
 				}
 				s := profileOf(t, a)
-				if want := map[bool]protocol.State{true: protocol.StateLive, false: protocol.StateUnsaved}[name == "saved"]; s.State != want || name == "saved" && s.LastError != "" {
+				if want := map[bool]protocol.State{true: protocol.StateLive,
+					false: protocol.StateUnsaved}[name == "saved"]; s.State != want ||
+					name == "saved" && s.LastError != "" {
 					t.Errorf("state %q (%s), want %q", s.State, s.LastError, want)
 				}
 				time.Sleep(maxSaveBackoff)
@@ -100,11 +110,15 @@ func TestIdentifyStandsInNobodysWay(t *testing.T) {
 				t.Error("the worker does not get the token in hand")
 			}
 			time.Sleep(30 * time.Second)
-			return job.Report{Kind: job.Done, Result: job.Result{Identity: protocol.Identity{Account: "user-1", Fetched: time.Now()}}}, nil
+			return job.Report{
+				Kind:   job.Done,
+				Result: job.Result{Identity: protocol.Identity{Account: "user-1", Fetched: time.Now()}},
+			}, nil
 		})
 		for range 3 { // they share one question
 			go func() {
-				if i, err := a.Identify(context.Background(), protocol.IdentifyRequest{}); err != nil || i.Account != "user-1" || i.Profile != "claude" {
+				if i, err := a.Identify(context.Background(), protocol.IdentifyRequest{}); err != nil || i.Account != "user-1" ||
+					i.Profile != "claude" {
 					t.Errorf("got %+v, %v", i, err)
 				}
 			}()

@@ -19,7 +19,15 @@ func stampOfName(name []byte, path string) stamp {
 	const follow = 0 // of symbolic links
 	var st unix.Statx_t
 	cwd := unix.AT_FDCWD
-	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(cwd), uintptr(unsafe.Pointer(&name[0])), follow, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&st)), 0)
+	_, _, errno := unix.Syscall6(
+		unix.SYS_STATX,
+		uintptr(cwd),
+		uintptr(unsafe.Pointer(&name[0])),
+		follow,
+		unix.STATX_BASIC_STATS,
+		uintptr(unsafe.Pointer(&st)),
+		0,
+	)
 	if errno != 0 {
 		return stampOf(path) // missing, or a kernel without it
 	}
@@ -31,7 +39,8 @@ func stampOfName(name []byte, path string) stamp {
 func local(dir string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(dir, &st) == nil && slices.Contains([]int64{
-		unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.RAMFS_MAGIC, unix.OVERLAYFS_SUPER_MAGIC,
+		unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.TMPFS_MAGIC, unix.RAMFS_MAGIC,
+		unix.OVERLAYFS_SUPER_MAGIC,
 		unix.F2FS_SUPER_MAGIC, 0x2fc12fc1 /* ZFS */, 0xca451a4e, /* bcachefs */
 	}, int64(uint32(st.Type)))
 }

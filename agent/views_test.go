@@ -53,13 +53,17 @@ func TestShownProfileWaits(t *testing.T) {
 		code protocol.Code
 		most int
 	}{
-		{protocol.CodeNotFound, 1}, {protocol.CodeLocked, 1}, {protocol.CodeLoginRequired, 1}, {protocol.CodeStorage, 62 * 2}, {protocol.CodeUnavailable, 30},
+		{protocol.CodeNotFound, 1}, {protocol.CodeLocked, 1}, {protocol.CodeLoginRequired, 1}, {protocol.CodeStorage, 62 * 2},
+		{protocol.CodeUnavailable, 30},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := &provider{lifetime: time.Hour}
 			p.fail = &protocol.Error{Code: tt.code, Message: "fake"}
 			a := New(Options{Runner: p, Load: func() (Config, error) {
-				return Config{Default: "work", Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}}}, nil
+				return Config{
+					Default:  "work",
+					Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}},
+				}, nil
 			}})
 			defer a.Close(context.Background())
 			time.Sleep(time.Hour)
@@ -73,7 +77,10 @@ func TestShownProfileWaits(t *testing.T) {
 // newShown is an agent with one profile that has views.
 func newShown(p *provider) *Agent {
 	return New(Options{Runner: p, Load: func() (Config, error) {
-		return Config{Default: "work", Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}}}, nil
+		return Config{
+			Default:  "work",
+			Profiles: []Profile{{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}},
+		}, nil
 	}})
 }
 

@@ -414,6 +414,7 @@ func waitError(ctx context.Context) error {
 	return &Error{
 		Code:    CodeUnavailable,
 		Message: "no answer from the agent in time",
-		Hint:    "a renewal goes on without you: try again, or wait longer with --timeout\nwhether the agent answers at all says: ccagent status",
+		Hint: "a renewal goes on without you: try again, or wait longer with --timeout\nwhether the agent answers at all says: " +
+			"ccagent status",
 	}
 }

@@ -336,7 +336,8 @@ func TestClientRefusesPlaces(t *testing.T) {
 		is    error
 		says  string
 	}{
-		"no folder": {func(t *testing.T, dir string) string { return dir + "/none/agent.sock" }, protocol.ErrNoAgent, "none/agent.sock"},
+		"no folder": {func(t *testing.T, dir string) string { return dir + "/none/agent.sock" }, protocol.ErrNoAgent,
+			"none/agent.sock"},
 		"no socket": {func(t *testing.T, dir string) string { return dir + "/agent.sock" }, protocol.ErrNoAgent, "agent.sock"},
 		"nobody listens": {func(t *testing.T, dir string) string {
 			protocoltest.ServeAt(t, protocoltest.NewFake(), dir+"/a")()

@@ -72,7 +72,14 @@ func AppendKeepRequest(dst []byte, r KeepRequest) ([]byte, error) {
 }
 
 func decodeKeepRequest(d *Decoder) KeepRequest {
-	return KeepRequest{Action: KeepAction(d.Uint32()), Profile: d.alias(), Store: d.String(), SignIn: d.String(), Force: d.Bool(), Home: d.home()}
+	return KeepRequest{
+		Action:  KeepAction(d.Uint32()),
+		Profile: d.alias(),
+		Store:   d.String(),
+		SignIn:  d.String(),
+		Force:   d.Bool(),
+		Home:    d.home(),
+	}
 }
 
 func appendKeepReply(dst []byte, r KeepReply) []byte {

@@ -34,7 +34,9 @@ func TestVariable(t *testing.T) {
 		if got != tt.want || (err != nil) != (tt.want == "") {
 			t.Errorf("%s kept as %q goes into %q, %v; want %q", tt.token, tt.kept, got, err, tt.want)
 		}
-		if err != nil && (!errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error()+protocol.HintOf(err), "fake") || !strings.Contains(protocol.HintOf(err), "--env ")) {
+		if err != nil &&
+			(!errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error()+protocol.HintOf(err), "fake") ||
+				!strings.Contains(protocol.HintOf(err), "--env ")) {
 			t.Errorf("%s: %v (%s)", tt.token, err, protocol.HintOf(err))
 		}
 	}

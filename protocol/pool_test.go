@@ -122,8 +122,19 @@ func TestPoolRestart(t *testing.T) {
 // TestErrorsCrossTheWire: every condition comes back as itself, and as no other.
 func TestErrorsCrossTheWire(t *testing.T) {
 	t.Parallel()
-	sentinels := []error{protocol.ErrConfig, protocol.ErrNotFound, protocol.ErrLoginRequired, protocol.ErrExpired, protocol.ErrDenied,
-		protocol.ErrLocked, protocol.ErrUnavailable, protocol.ErrStorage, protocol.ErrInvalid, protocol.ErrLogin, protocol.ErrCallback}
+	sentinels := []error{
+		protocol.ErrConfig,
+		protocol.ErrNotFound,
+		protocol.ErrLoginRequired,
+		protocol.ErrExpired,
+		protocol.ErrDenied,
+		protocol.ErrLocked,
+		protocol.ErrUnavailable,
+		protocol.ErrStorage,
+		protocol.ErrInvalid,
+		protocol.ErrLogin,
+		protocol.ErrCallback,
+	}
 	failures := make(chan error, 1)
 	f := protocoltest.NewFake(fakeProfile)
 	f.Answer = func(context.Context, protocol.TokenRequest) (protocol.Token, error) {

@@ -13,7 +13,8 @@ func TestShellLine(t *testing.T) {
 	for word, want := range map[string]string{
 		"work": "work", "/usr/bin/x": "/usr/bin/x", "https://a.example/x,y": "https://a.example/x,y",
 		"": "''", "a b": "'a b'", "x'; cmd; '": `'x'\''; cmd; '\'''`, "$(cmd)": "'$(cmd)'", "`cmd`": "'`cmd`'",
-		"~": "'~'", "a&b": "'a&b'", "#a": "'#a'", "!a": "'!a'", "=ls": "'=ls'", `a\`: `'a\'`, "ü": "'ü'", "*": "'*'", "{a,b}": "'{a,b}'",
+		"~": "'~'", "a&b": "'a&b'", "#a": "'#a'", "!a": "'!a'", "=ls": "'=ls'", `a\`: `'a\'`, "ü": "'ü'", "*": "'*'",
+		"{a,b}":  "'{a,b}'",
 		"a\ncmd": `$'a\012cmd'`, "a\n'; cmd; '": `$'a\012\047; cmd; \047'`, "\xff\\": `$'\377\134'`, "\x1b[2J": `$'\033[2J'`,
 		"a\u202eb": `$'a\342\200\256b'`, "\ufffd\n": "$'\ufffd\\012'",
 	} {

@@ -61,7 +61,9 @@ func fakeServe() int {
 	_, inherited := os.Stat("/proc/self/fd/" + os.Getenv("FAKE_FD"))
 	notice := fmt.Sprintf("own session %v, in %s, stdout %s, inherited %v, args %s",
 		sid == os.Getpid(), wd, out, inherited == nil && os.Getenv("FAKE_FD") != "", strings.Join(os.Args[1:], " "))
-	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: fmt.Sprintf("fake-pid-%d", os.Getpid()), Notice: notice})
+	fake := protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: fmt.Sprintf("fake-pid-%d", os.Getpid()), Notice: notice},
+	)
 	l.SetDeadline(time.Now().Add(20 * time.Second))
 	for !fake.Stopped() {
 		conn, err := l.Accept()

@@ -63,16 +63,23 @@ func vectors(t testing.TB) map[string][]byte {
 			Command: CommandLogout, Profile: "robot", Home: home, KeepRemote: true,
 		})),
 		"control-request-unlock": must(AppendControlRequest(nil, ControlRequest{
-			Command: CommandUnlock, Home: home, Passphrase: NewSecret("fake old"), NewPassphrase: NewSecret("fake new"), For: 8 * time.Hour,
+			Command: CommandUnlock, Home: home, Passphrase: NewSecret("fake old"), NewPassphrase: NewSecret("fake new"),
+			For: 8 * time.Hour,
 		})),
 		"control-reply":        appendControlReply(nil, ControlReply{}),
 		"control-reply-notice": appendControlReply(nil, ControlReply{Notice: "the refresh token was not revoked"}),
 		"identify-request":     must(AppendIdentifyRequest(nil, IdentifyRequest{Profile: "gateway", Refresh: true, Home: home})),
 		"identify-reply": appendIdentity(nil, Identity{
-			Profile: "gateway", Account: "user-1", Email: "alice@example.com", Name: "Alice", Organization: "Example", OrganizationID: "org-1",
-			Subscription: "team", Scopes: []string{"openid", "email"}, Fetched: at,
+			Profile: "gateway", Account: "user-1", Email: "alice@example.com", Name: "Alice", Organization: "Example",
+			OrganizationID: "org-1",
+			Subscription:   "team", Scopes: []string{"openid", "email"}, Fetched: at,
 		}),
-		"keep-request": must(AppendKeepRequest(nil, KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home})),
+		"keep-request": must(
+			AppendKeepRequest(
+				nil,
+				KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home},
+			),
+		),
 		"keep-reply": appendKeepReply(nil, KeepReply{Location: "the keyring", Notice: "fake", Past: []PastSignIn{
 			{ID: "0a1b2c3d", Saved: at, Expiry: at.Add(time.Hour), Account: "alice@example.com", Renewable: true, Current: true},
 			{ID: "4e5f6a7b", Saved: at, Problem: "spent"},
@@ -82,7 +89,10 @@ func vectors(t testing.TB) map[string][]byte {
 		"error-reply": AppendError(nil, &Error{
 			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
 		}),
-		"error-reply-detail": AppendError(nil, &Error{Code: CodeUnavailable, Message: "the command x failed", Detail: "fake words of its"}),
+		"error-reply-detail": AppendError(
+			nil,
+			&Error{Code: CodeUnavailable, Message: "the command x failed", Detail: "fake words of its"},
+		),
 	}
 }
 

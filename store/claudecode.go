@@ -42,8 +42,11 @@ func (s *ClaudeCode) placed() error {
 	if filepath.IsAbs(s.dir) {
 		return nil
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("the Claude Code directory is not an absolute path: %q", s.dir),
-		Hint: "name it by its whole path: no ~ is expanded here"}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: fmt.Sprintf("the Claude Code directory is not an absolute path: %q", s.dir),
+		Hint:    "name it by its whole path: no ~ is expanded here",
+	}
 }
 
 // paths returns where the file really is and our lock beside it: the same for every name that leads there.
@@ -194,7 +197,12 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 			return err
 		}
 		// After the file: a note about a record that is not there yet would be about nothing.
-		n := note{Version: hex.EncodeToString(saved[:]), TokenOrigin: r.TokenOrigin, SignIn: r.SignIn, Refresh: Digest(r.RefreshToken)}
+		n := note{
+			Version:     hex.EncodeToString(saved[:]),
+			TokenOrigin: r.TokenOrigin,
+			SignIn:      r.SignIn,
+			Refresh:     Digest(r.RefreshToken),
+		}
 		if !r.Issued.IsZero() {
 			n.Issued = r.Issued.UnixMilli()
 		}
@@ -241,7 +249,11 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 // change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked right
 // before the change is made, fails if the write lock was lost. With copy, what is broken counts as nothing once a copy of it is
 // kept. Where stored is zero, nothing is stored.
-func (s *ClaudeCode) change(ctx context.Context, copy *Copy, do func(at spot, l *flock, src []byte, stored Version, check func() error) error) error {
+func (s *ClaudeCode) change(
+	ctx context.Context,
+	copy *Copy,
+	do func(at spot, l *flock, src []byte, stored Version, check func() error) error,
+) error {
 	file, lock, err := s.paths()
 	if err != nil {
 		return err

@@ -194,7 +194,8 @@ func TestClaudeCodeNote(t *testing.T) {
 	r.AccessToken = protocol.NewSecret("fake-b")
 	v, err := s.Save(context.Background(), r, v)
 	check(t, err)
-	if got, _ := mustLoad(t, NewClaudeCode(dir)); !got.Issued.Equal(r.Issued) || got.TokenOrigin != r.TokenOrigin || got.SignIn != r.SignIn {
+	if got, _ := mustLoad(t, NewClaudeCode(dir)); !got.Issued.Equal(r.Issued) || got.TokenOrigin != r.TokenOrigin ||
+		got.SignIn != r.SignIn {
 		t.Errorf("the note is lost: %+v", got)
 	}
 	check(t, os.WriteFile(file, []byte(strings.Replace(shared, `"k":1.50`, `"k":2`, 1)), 0o600))
@@ -222,7 +223,14 @@ func TestClaudeCodeVersionIgnoresOthers(t *testing.T) {
 	dir, file := claudeDir(t, shared)
 	s := NewClaudeCode(dir)
 	_, v := mustLoad(t, s)
-	check(t, os.WriteFile(file, []byte(strings.NewReplacer(`"k":1.50`, `"other":[]`, `"expiresAt":1`, `"z":7, "expiresAt" : 1.0`).Replace(shared)), 0o600))
+	check(
+		t,
+		os.WriteFile(
+			file,
+			[]byte(strings.NewReplacer(`"k":1.50`, `"other":[]`, `"expiresAt":1`, `"z":7, "expiresAt" : 1.0`).Replace(shared)),
+			0o600,
+		),
+	)
 	if _, now := mustLoad(t, s); now != v {
 		t.Error("the version changed with other programs' keys")
 	}
@@ -282,7 +290,8 @@ func TestCrashedWritersFilesGo(t *testing.T) {
 	_, v := mustLoad(t, s)
 	_, err := s.Save(context.Background(), newRecord(), v)
 	check(t, err)
-	if left := names(t, dir, filepath.Base(file), ".ccagent.lock", ".credentials.json.tmp.123", "..other.ccagent-DEAD.tmp"); left != nil {
+	if left := names(t, dir, filepath.Base(file), ".ccagent.lock", ".credentials.json.tmp.123",
+		"..other.ccagent-DEAD.tmp"); left != nil {
 		t.Errorf("left %v", left)
 	}
 	if left := names(t, dir); len(left) != 4 {
@@ -325,7 +334,8 @@ func TestExpiresBefore(t *testing.T) {
 	for _, tt := range []struct {
 		a, b Record
 		want bool
-	}{{at(1), at(2), true}, {at(2), at(1), false}, {at(1), at(1), false}, {at(1), never, true}, {never, at(1), false}, {never, never, false}} {
+	}{{at(1), at(2), true}, {at(2), at(1), false}, {at(1), at(1), false}, {at(1), never, true}, {never, at(1), false},
+		{never, never, false}} {
 		if got := ExpiresBefore(tt.a, tt.b); got != tt.want {
 			t.Errorf("%v before %v: %v", tt.a.Expiry, tt.b.Expiry, got)
 		}

@@ -19,20 +19,50 @@ func TestReadClaude(t *testing.T) {
 		expiry   time.Time
 		wantErr  error
 	}{
-		{"as written", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":1900000000000,"scopes":["x"]}}`, at(1900000000000), nil},
-		{"written by the predecessor", `{"claudeAiOauth": {"accessToken": "fake-a", "refreshToken": "fake-r", "expiresAt": 1900000000000, "scopes": [], "subscriptionType": null}}`, at(1900000000000), nil},
-		{"null never expires", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":null}}`, time.Time{}, nil},
+		{
+			"as written",
+			`{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":1900000000000,"scopes":["x"]}}`,
+			at(1900000000000),
+			nil,
+		},
+		{
+			"written by the predecessor",
+			`{"claudeAiOauth": {"accessToken": "fake-a", "refreshToken": "fake-r", "expiresAt": 1900000000000, "scopes": [], "subscriptionType": null}}`,
+			at(1900000000000),
+			nil,
+		},
+		{
+			"null never expires",
+			`{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":null}}`,
+			time.Time{},
+			nil,
+		},
 		{"zero is due", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":0}}`, at(0), nil},
 		{"negative is due", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":-62135596800000}}`, at(0), nil},
 		{"seconds are due", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1900000000}}`, at(1900000000), nil},
 		{"absent with a refresh token is due", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r"}}`, at(0), nil},
 		{"absent without one never expires", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":null}}`, time.Time{}, nil},
-		{"no access token is due", `{"claudeAiOauth":{"accessToken":"","refreshToken":"fake-r","expiresAt":1900000000000}}`, at(0), nil},
+		{
+			"no access token is due",
+			`{"claudeAiOauth":{"accessToken":"","refreshToken":"fake-r","expiresAt":1900000000000}}`,
+			at(0),
+			nil,
+		},
 		{"year 9999", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":253402300799999}}`, at(253402300799999), nil},
 		{"another way to write an integer", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1.9e12}}`, at(1900000000000), nil},
-		{"the last of a repeated key", `{"claudeAiOauth":{},"claudeAiOauth":{"accessToken":"b","expiresAt":1,"accessToken":"fake-a","expiresAt":2}}`, at(2), nil},
+		{
+			"the last of a repeated key",
+			`{"claudeAiOauth":{},"claudeAiOauth":{"accessToken":"b","expiresAt":1,"accessToken":"fake-a","expiresAt":2}}`,
+			at(2),
+			nil,
+		},
 		{"escaped keys", `{"claude\u0041iOauth":{"access\u0054oken":"fake-a","expiresAt":2}}`, at(2), nil},
-		{"a key in another case is another key", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":2,"expiresat":"x","ACCESSTOKEN":3}}`, at(2), nil},
+		{
+			"a key in another case is another key",
+			`{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":2,"expiresat":"x","ACCESSTOKEN":3}}`,
+			at(2),
+			nil,
+		},
 
 		{"year 10000", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":253402300800000}}`, time.Time{}, protocol.ErrInvalid},
 		{"huge", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1e999}}`, time.Time{}, protocol.ErrInvalid},
@@ -41,10 +71,25 @@ func TestReadClaude(t *testing.T) {
 		{"a bool", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":true}}`, time.Time{}, protocol.ErrInvalid},
 		{"a number for a token", `{"claudeAiOauth":{"accessToken":7,"expiresAt":1}}`, time.Time{}, protocol.ErrInvalid},
 		{"a list for a token", `{"claudeAiOauth":{"accessToken":["fake-secret"],"expiresAt":1}}`, time.Time{}, protocol.ErrInvalid},
-		{"a newline in a token", `{"claudeAiOauth":{"accessToken":"fake-secret\nX: y","expiresAt":1}}`, time.Time{}, protocol.ErrInvalid},
-		{"a control character in a refresh token", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-secret\u001b","expiresAt":1}}`, time.Time{}, protocol.ErrInvalid},
+		{
+			"a newline in a token",
+			`{"claudeAiOauth":{"accessToken":"fake-secret\nX: y","expiresAt":1}}`,
+			time.Time{},
+			protocol.ErrInvalid,
+		},
+		{
+			"a control character in a refresh token",
+			`{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-secret\u001b","expiresAt":1}}`,
+			time.Time{},
+			protocol.ErrInvalid,
+		},
 		{"a lone surrogate", `{"claudeAiOauth":{"accessToken":"fake-secret\ud800","expiresAt":1}}`, time.Time{}, protocol.ErrInvalid},
-		{"scopes of a wrong type", `{"claudeAiOauth":{"accessToken":"fake-a","scopes":"fake-secret"}}`, time.Time{}, protocol.ErrInvalid},
+		{
+			"scopes of a wrong type",
+			`{"claudeAiOauth":{"accessToken":"fake-a","scopes":"fake-secret"}}`,
+			time.Time{},
+			protocol.ErrInvalid,
+		},
 		{"a null scope", `{"claudeAiOauth":{"accessToken":"fake-a","scopes":[null]}}`, time.Time{}, protocol.ErrInvalid},
 		{"empty", ``, time.Time{}, protocol.ErrInvalid},
 		{"white space", " \n", time.Time{}, protocol.ErrInvalid},
@@ -56,7 +101,12 @@ func TestReadClaude(t *testing.T) {
 		{"too large", `{"claudeAiOauth":{"accessToken":"fake-a"}}` + strings.Repeat(" ", MaxFile), time.Time{}, protocol.ErrInvalid},
 		{"nobody signed in", `{"mcpOAuth":{}}`, time.Time{}, protocol.ErrNotFound},
 		{"null", `{"claudeAiOauth":null}`, time.Time{}, protocol.ErrNotFound},
-		{"a stub", `{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":[]}}`, time.Time{}, protocol.ErrLoginRequired},
+		{
+			"a stub",
+			`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":[]}}`,
+			time.Time{},
+			protocol.ErrLoginRequired,
+		},
 		{"an empty object", `{"claudeAiOauth":{}}`, time.Time{}, protocol.ErrLoginRequired},
 	}
 	for _, tt := range tests {
@@ -103,20 +153,35 @@ func TestSplice(t *testing.T) {
 		{"a new file", ``, full,
 			`{"claudeAiOauth":{"accessToken":"fake-<new>","refreshToken":"fake-new-r","expiresAt":1900000000000,"scopes":["a"],"subscriptionType":"max","rateLimitTier":"tier","refreshTokenExpiresAt":1990000000000}}`},
 		{"beside others", "{ \"mcpOAuth\" : {\"x\":1.0e0,\"\\u0041\":\"\\/\"} }\n", newRecord(),
-			"{ \"mcpOAuth\" : {\"x\":1.0e0,\"\\u0041\":\"\\/\"},\"claudeAiOauth\":{\"accessToken\":\"fake-<new>\",\"refreshToken\":\"fake-new-r\",\"expiresAt\":1900000000000,\"scopes\":[\"a\"]} }\n"},
+			"{ \"mcpOAuth\" : {\"x\":1.0e0,\"\\u0041\":\"\\/\"},\"claudeAiOauth\":{\"accessToken\":\"fake-<new>\"," +
+				"\"refreshToken\":\"fake-new-r\",\"expiresAt\":1900000000000,\"scopes\":[\"a\"]} }\n"},
 		{"instead of null", `{"claudeAiOauth":null,"b":1}`, newRecord(),
 			`{"claudeAiOauth":{"accessToken":"fake-<new>","refreshToken":"fake-new-r","expiresAt":1900000000000,"scopes":["a"]},"b":1}`},
 		{"white space and unknown keys",
-			"{\n  \"claudeAiOauth\" : {\n\t\"new\" : {\"deep\":[1,2]},\r\n \"accessToken\" :\t\"old\" , \"refreshToken\":\"old\",\"expiresAt\": 17 ,\"scopes\" : [ \"a\" ]\n }\n}\n", newRecord(),
-			"{\n  \"claudeAiOauth\" : {\n\t\"new\" : {\"deep\":[1,2]},\r\n \"accessToken\" :\t\"fake-<new>\" , \"refreshToken\":\"fake-new-r\",\"expiresAt\": 1900000000000 ,\"scopes\" : [ \"a\" ]\n }\n}\n"},
-		{"same values keep their bytes", `{"claudeAiOauth":{"accessToken":"fake-\u003cnew\u003e","refreshToken":"old","expiresAt":1.9e12,"scopes":["\u0061"],"subscriptionType":"pro"}}`, newRecord(),
-			`{"claudeAiOauth":{"accessToken":"fake-\u003cnew\u003e","refreshToken":"fake-new-r","expiresAt":1.9e12,"scopes":["\u0061"],"subscriptionType":"pro"}}`},
-		{"repeated and escaped keys", `{"claudeAiOauth":{"accessToken":"first"},"claudeAi\u004fauth":{"accessToken":"a","access\u0054oken":"b","refreshToken":"c","expiresAt":1,"scopes":["a"]}}`, newRecord(),
-			`{"claudeAiOauth":{"accessToken":"first"},"claudeAi\u004fauth":{"accessToken":"fake-<new>","access\u0054oken":"fake-<new>","refreshToken":"fake-new-r","expiresAt":1900000000000,"scopes":["a"]}}`},
+			"{\n  \"claudeAiOauth\" : {\n\t\"new\" : {\"deep\":[1,2]},\r\n \"accessToken\" :\t\"old\" , " +
+				"\"refreshToken\":\"old\",\"expiresAt\": 17 ,\"scopes\" : [ \"a\" ]\n }\n}\n", newRecord(),
+			"{\n  \"claudeAiOauth\" : {\n\t\"new\" : {\"deep\":[1,2]},\r\n \"accessToken\" :\t\"fake-<new>\" , " +
+				"\"refreshToken\":\"fake-new-r\",\"expiresAt\": 1900000000000 ,\"scopes\" : [ \"a\" ]\n }\n}\n"},
+		{
+			"same values keep their bytes",
+			`{"claudeAiOauth":{"accessToken":"fake-\u003cnew\u003e","refreshToken":"old","expiresAt":1.9e12,"scopes":["\u0061"],"subscriptionType":"pro"}}`,
+			newRecord(),
+			`{"claudeAiOauth":{"accessToken":"fake-\u003cnew\u003e","refreshToken":"fake-new-r","expiresAt":1.9e12,"scopes":["\u0061"],"subscriptionType":"pro"}}`,
+		},
+		{
+			"repeated and escaped keys",
+			`{"claudeAiOauth":{"accessToken":"first"},"claudeAi\u004fauth":{"accessToken":"a","access\u0054oken":"b","refreshToken":"c","expiresAt":1,"scopes":["a"]}}`,
+			newRecord(),
+			`{"claudeAiOauth":{"accessToken":"first"},"claudeAi\u004fauth":{"accessToken":"fake-<new>","access\u0054oken":"fake-<new>","refreshToken":"fake-new-r","expiresAt":1900000000000,"scopes":["a"]}}`,
+		},
 		{"absent keys are added", `{"claudeAiOauth":{"accessToken":"old"}}`, full,
 			`{"claudeAiOauth":{"accessToken":"fake-<new>","refreshToken":"fake-new-r","expiresAt":1900000000000,"scopes":["a"],"subscriptionType":"max","rateLimitTier":"tier","refreshTokenExpiresAt":1990000000000}}`},
-		{"no refresh token where there is none", `{"claudeAiOauth":{"accessToken":"old","expiresAt":5}}`, Record{Kind: protocol.KindOAuth, AccessToken: protocol.NewSecret("fake-n")},
-			`{"claudeAiOauth":{"accessToken":"fake-n","expiresAt":null}}`},
+		{
+			"no refresh token where there is none",
+			`{"claudeAiOauth":{"accessToken":"old","expiresAt":5}}`,
+			Record{Kind: protocol.KindOAuth, AccessToken: protocol.NewSecret("fake-n")},
+			`{"claudeAiOauth":{"accessToken":"fake-n","expiresAt":null}}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

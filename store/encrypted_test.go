@@ -227,8 +227,10 @@ func TestIdentitiesOfOthers(t *testing.T) {
 		{"ssh", pem.EncodeToMemory(plain), protocol.Secret{}, nil, false},
 		{"ssh with a passphrase", pem.EncodeToMemory(locked), passphrase, nil, true},
 		{"ssh, wrong passphrase", pem.EncodeToMemory(locked), another, protocol.ErrDenied, true},
-		{"two kinds that age does not mix", []byte(newKey(t).Reveal() + "\n" + hybrid.String() + "\n"), protocol.Secret{}, protocol.ErrInvalid, false},
-		{"a certificate", []byte("-----BEGIN CERTIFICATE-----\nZmFrZQ==\n-----END CERTIFICATE-----\n"), passphrase, protocol.ErrInvalid, false},
+		{"two kinds that age does not mix", []byte(newKey(t).Reveal() + "\n" + hybrid.String() + "\n"), protocol.Secret{},
+			protocol.ErrInvalid, false},
+		{"a certificate", []byte("-----BEGIN CERTIFICATE-----\nZmFrZQ==\n-----END CERTIFICATE-----\n"), passphrase, protocol.ErrInvalid,
+			false},
 		{"empty", nil, passphrase, protocol.ErrInvalid, false},
 		{"something else", []byte("fake-key\n"), passphrase, protocol.ErrInvalid, false},
 	} {

@@ -34,7 +34,10 @@ func readPredecessor(ctx context.Context, sys system) (Record, error) {
 	const name = "the keyring's item " + predecessorService + " " + predecessorAccount
 	src, err := sys.get(ctx, predecessorService, predecessorAccount)
 	if errors.Is(err, protocol.ErrNotFound) {
-		return Record{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is no item " + predecessorService + " " + predecessorAccount + " in the keyring"}
+		return Record{}, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: "there is no item " + predecessorService + " " + predecessorAccount + " in the keyring",
+		}
 	}
 	if err != nil {
 		return Record{}, err
@@ -83,7 +86,10 @@ func ReadSDKConfig(path string) (SDKConfig, error) {
 	}
 	o, err := readObject(path, src)
 	if err != nil || !o.has("authentication") {
-		return SDKConfig{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " configures no profile of the vendor's SDKs"}
+		return SDKConfig{}, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: path + " configures no profile of the vendor's SDKs",
+		}
 	}
 	auth, err := readObject(path, o.values["authentication"])
 	if err != nil {
@@ -98,8 +104,11 @@ func ReadSDKConfig(path string) (SDKConfig, error) {
 	case auth.err != nil:
 		return SDKConfig{}, auth.err
 	case kind != "user_oauth":
-		return SDKConfig{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " configures another way to sign in than user_oauth",
-			Hint: "there is no sign-in to be taken over: see ccagent help login for what ccagent signs in with"}
+		return SDKConfig{}, &protocol.Error{
+			Code:    protocol.CodeInvalid,
+			Message: path + " configures another way to sign in than user_oauth",
+			Hint:    "there is no sign-in to be taken over: see ccagent help login for what ccagent signs in with",
+		}
 	}
 	if !filepath.IsAbs(c.Credentials) {
 		c.Credentials = filepath.Join(filepath.Dir(filepath.Dir(path)), c.Credentials)

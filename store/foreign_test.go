@@ -17,7 +17,8 @@ func TestReadAccount(t *testing.T) {
 		then protocol.Identity
 	}{
 		{`{` + alice + `,"has_claude_max":true,"has_claude_pro":true},"organization":{"uuid":"o-1","name":"Example","organization_type":"claude_pro"}}`, nil,
-			protocol.Identity{Account: "a-1", Email: "alice@example.com", Name: "Alice Example", Organization: "Example", OrganizationID: "o-1", Subscription: "max"}},
+			protocol.Identity{Account: "a-1", Email: "alice@example.com", Name: "Alice Example", Organization: "Example",
+				OrganizationID: "o-1", Subscription: "max"}},
 		{`{` + alice + `,"has_claude_pro":true}}`, nil,
 			protocol.Identity{Account: "a-1", Email: "alice@example.com", Name: "Alice Example", Subscription: "pro"}},
 		{`{` + alice + `},"organization":{"organization_type":"claude_Team"}}`, nil,
@@ -36,8 +37,10 @@ func TestReadAccount(t *testing.T) {
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v", tt.in, err)
 		}
-		if got.Account != tt.then.Account || got.Email != tt.then.Email || got.Name != tt.then.Name || got.Subscription != tt.then.Subscription ||
-			got.Organization != tt.then.Organization || got.OrganizationID != tt.then.OrganizationID {
+		if got.Account != tt.then.Account || got.Email != tt.then.Email || got.Name != tt.then.Name ||
+			got.Subscription != tt.then.Subscription ||
+			got.Organization != tt.then.Organization ||
+			got.OrganizationID != tt.then.OrganizationID {
 			t.Errorf("%s: %+v", tt.in, got)
 		}
 	}

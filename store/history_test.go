@@ -173,7 +173,8 @@ func TestHistoryOfOthers(t *testing.T) {
 	id := SignInOf(ofSignIn("", 2).RefreshToken)
 	check(h.Renewed(t.Context(), ofSignIn("", 2), ofSignIn(id, 3), noon), id+":3, :1, ") // our first renewal names it
 	step(ofSignIn("", 2), id+":3, :1, ")
-	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || newest.Displaced || !sameTokens(newest.Record, ofSignIn("", 3)) {
+	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || newest.Displaced ||
+		!sameTokens(newest.Record, ofSignIn("", 3)) {
 		t.Errorf("got %+v, %v", newest, spent)
 	}
 	for _, n := range []int{1, 3} {
@@ -183,13 +184,17 @@ func TestHistoryOfOthers(t *testing.T) {
 	}
 	// Another sign-in takes nothing over of the one that it displaces, and of those that were displaced the oldest goes first.
 	step(ofSignIn("", 4), ":4, "+id+":3, :1, ")
-	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !newest.Displaced || !sameTokens(newest.Record, ofSignIn("", 3)) {
+	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !newest.Displaced ||
+		!sameTokens(newest.Record, ofSignIn("", 3)) {
 		t.Errorf("got %+v, %v", newest, spent)
 	}
 	check(h.Keep(t.Context(), ofSignIn("own", 5), false, noon), "own:5, :4, "+id+":3, ")
 	step(ofSignIn("", 6), ":6, own:5, :4, ")
 	step(ofSignIn(id, 3), id+":3, :6, :4, ")
-	step(ofSignIn("", 2), id+":3, :6, :4, ") // what our first renewal has spent is told by the id, also where the rest was forgotten
+	step(
+		ofSignIn("", 2),
+		id+":3, :6, :4, ",
+	) // what our first renewal has spent is told by the id, also where the rest was forgotten
 	out := func(want ...bool) {
 		t.Helper()
 		past, _ := h.List(t.Context())
@@ -236,7 +241,8 @@ func TestRestorable(t *testing.T) {
 	if got, err := (Past{Record: r}).Restorable(r.Expiry.Add(time.Hour)); err != nil || got.RefreshToken.Empty() {
 		t.Errorf("with a good refresh token: %v", err)
 	}
-	if got, err := (Past{Record: r, Spent: true}).Restorable(r.Expiry.Add(-time.Hour)); err != nil || !got.RefreshToken.Empty() || got.AccessToken.Empty() {
+	if got, err := (Past{Record: r, Spent: true}).Restorable(r.Expiry.Add(-time.Hour)); err != nil || !got.RefreshToken.Empty() ||
+		got.AccessToken.Empty() {
 		t.Errorf("spent, and the access token lives: %v", err)
 	}
 	_, err := (Past{Record: r, Spent: true}).Restorable(r.Expiry)
@@ -287,7 +293,11 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 		}
 	}
 	// What is of our version and has more in it keeps that; what is corrupt is begun anew.
-	os.WriteFile(path, []byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`), 0o600)
+	os.WriteFile(
+		path,
+		[]byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`),
+		0o600,
+	)
 	for range 2 {
 		if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 			t.Fatal(err)

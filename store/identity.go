@@ -200,7 +200,12 @@ func ChangePassphrase(ctx context.Context, path string, old, next protocol.Secre
 	return changePassphrase(ctx, path, old, next, workFactor)
 }
 
-func changePassphrase(ctx context.Context, path string, old, next protocol.Secret, factor func() int) (key protocol.Secret, err error) {
+func changePassphrase(
+	ctx context.Context,
+	path string,
+	old, next protocol.Secret,
+	factor func() int,
+) (key protocol.Secret, err error) {
 	err = changeIdentity(ctx, path, func() error {
 		src, err := readFile(path)
 		if err != nil {
@@ -249,7 +254,8 @@ func writeIdentity(path string, key, passphrase protocol.Secret, factor int) err
 		return err
 	}
 	// What can't be read back is worse than what was there: it is tried before it is written.
-	if again, err := unlock(path, data, passphrase); err != nil || strings.TrimSpace(again.Reveal()) != strings.TrimSpace(key.Reveal()) {
+	if again, err := unlock(path, data, passphrase); err != nil ||
+		strings.TrimSpace(again.Reveal()) != strings.TrimSpace(key.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the identity could not be encrypted"}
 	}
 	return writeFile(path, data, func() error { return nil })

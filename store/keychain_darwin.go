@@ -22,6 +22,11 @@ func systemKeychain(configDir string) func() (*keychain, error) {
 			return nil, err
 		}
 		services, err := servicesFor(configDir, home, variable)
-		return &keychain{program: "/usr/bin/security", account: claudeAccount(account), database: loginKeychain(home), services: services}, err
+		return &keychain{
+			program:  "/usr/bin/security",
+			account:  claudeAccount(account),
+			database: loginKeychain(home),
+			services: services,
+		}, err
 	}
 }

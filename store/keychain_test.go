@@ -326,7 +326,8 @@ func TestServicesFor(t *testing.T) {
 
 func TestClaudeAccount(t *testing.T) {
 	t.Parallel()
-	for user, want := range map[string]string{"alice": "alice", "a.b-c_9": "a.b-c_9", "": "claude-code-user", "zoë": "claude-code-user", "a b": "claude-code-user", "a\n": "claude-code-user"} {
+	for user, want := range map[string]string{"alice": "alice", "a.b-c_9": "a.b-c_9", "": "claude-code-user",
+		"zoë": "claude-code-user", "a b": "claude-code-user", "a\n": "claude-code-user"} {
 		if got := claudeAccount(user); got != want {
 			t.Errorf("%q: %q, want %q", user, got, want)
 		}

@@ -74,7 +74,8 @@ func TestNewerVersion(t *testing.T) {
 			found = true
 			newer := bytes.ReplaceAll(src, []byte(`"version":1`), []byte(`"version":7`))
 			os.WriteFile(path, newer, 0o600)
-			if _, err := Recover(t.Context(), state, s); !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 7") {
+			if _, err := Recover(t.Context(), state, s); !errors.Is(err, protocol.ErrInvalid) ||
+				!strings.Contains(err.Error(), "version 7") {
 				t.Errorf("recover: %v", err)
 			}
 			if now, _ := os.ReadFile(path); !bytes.Equal(now, newer) {

@@ -140,7 +140,8 @@ func (l *ownLock) Check() error {
 func (l *ownLock) Reserve(ctx context.Context) error {
 	return l.store.guard.reserve(l.flock, func() (*reserved, error) {
 		_, src, err := l.store.read(ctx)
-		if err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) && !errors.Is(err, ErrMissing) {
+		if err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) &&
+			!errors.Is(err, ErrMissing) {
 			return nil, err
 		}
 		d, err := l.store.medium.ready(ctx, src)

@@ -52,8 +52,11 @@ func Seal(form protocol.Secret, recipients []string) ([]byte, error) {
 			r, err = age.ParseX25519Recipient(text)
 		}
 		if err != nil {
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "a recipient is neither an age recipient nor an SSH public key of type ed25519 or RSA",
-				Hint: "an age recipient begins with age1, and age-keygen -y prints the one of an identity"}
+			return nil, &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "a recipient is neither an age recipient nor an SSH public key of type ed25519 or RSA",
+				Hint:    "an age recipient begins with age1, and age-keygen -y prints the one of an identity",
+			}
 		}
 		to = append(to, r)
 	}

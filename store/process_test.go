@@ -132,7 +132,8 @@ func claudeIncrement(dir string) error {
 	if err := lock(filepath.Join(dir, ".storage-write.lock")); err != nil {
 		return err
 	}
-	if err := errors.Join(os.WriteFile(file+".tmp", splice.Encode(all), 0o600), os.Rename(file+".tmp", file), os.Remove(owner)); err != nil {
+	if err := errors.Join(os.WriteFile(file+".tmp", splice.Encode(all), 0o600), os.Rename(file+".tmp", file),
+		os.Remove(owner)); err != nil {
 		return err
 	}
 	for i := len(made) - 1; i >= 0; i-- {
@@ -204,7 +205,9 @@ func TestProcessesTogether(t *testing.T) {
 // clean fails if anything but records and our lock files is left.
 func clean(t *testing.T, dir string) {
 	t.Helper()
-	left := append(names(t, dir, ".credentials.json", ".ccagent.lock", "p.json", "p.lock"), names(t, filepath.Dir(dir), filepath.Base(dir))...)
+	left := append(
+		names(t, dir, ".credentials.json", ".ccagent.lock", "p.json", "p.lock"),
+		names(t, filepath.Dir(dir), filepath.Base(dir))...)
 	if left != nil {
 		t.Errorf("left behind: %v", left)
 	}
@@ -327,7 +330,8 @@ func TestMarshal(t *testing.T) {
 	if got.version() != r.version() || !got.Issued.Equal(r.Issued) || got.TokenOrigin != r.TokenOrigin || got.SignIn != r.SignIn {
 		t.Errorf("%+v", got)
 	}
-	if _, err := Unmarshal(protocol.NewSecret(`{"version":7}`)); !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), "version 7") {
+	if _, err := Unmarshal(protocol.NewSecret(`{"version":7}`)); !errors.Is(err, protocol.ErrInvalid) ||
+		!strings.Contains(err.Error(), "version 7") {
 		t.Errorf("a newer version: %v", err)
 	}
 }

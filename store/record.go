@@ -96,7 +96,10 @@ func (r Record) validate() error {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a record without any token is not stored"}
 	}
 	if !r.AccessToken.Empty() && protocol.CheckToken(r.AccessToken) != nil {
-		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the access token is not one word of printable ASCII, of 16384 characters at most"}
+		return &protocol.Error{
+			Code:    protocol.CodeInvalid,
+			Message: "the access token is not one word of printable ASCII, of 16384 characters at most",
+		}
 	}
 	if !printable(r.RefreshToken.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the refresh token holds control characters"}

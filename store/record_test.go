@@ -13,11 +13,23 @@ import (
 func TestRecordOfAClient(t *testing.T) {
 	t.Parallel()
 	s := NewFile(t.TempDir(), "robot")
-	plain := Record{Kind: protocol.KindBearer, AccessToken: protocol.NewSecret("fake-access-1"), RefreshToken: protocol.NewSecret("")}
+	plain := Record{
+		Kind:         protocol.KindBearer,
+		AccessToken:  protocol.NewSecret("fake-access-1"),
+		RefreshToken: protocol.NewSecret(""),
+	}
 	full := plain
 	full.ClientSecret, full.Assertion = protocol.NewSecret("fake-client-secret"), protocol.NewSecret("fake.asser.tion")
-	full.Identity = protocol.Identity{Account: "user-1", Email: "alice@example.com", Name: `A "quoted" <name>`, Organization: "Example",
-		OrganizationID: "org-1", Subscription: "team", Scopes: []string{"openid"}, Fetched: time.UnixMilli(1767225600123)}
+	full.Identity = protocol.Identity{
+		Account:        "user-1",
+		Email:          "alice@example.com",
+		Name:           `A "quoted" <name>`,
+		Organization:   "Example",
+		OrganizationID: "org-1",
+		Subscription:   "team",
+		Scopes:         []string{"openid"},
+		Fetched:        time.UnixMilli(1767225600123),
+	}
 	full.Origins = []string{"https://sso.example.com", "https://tokens.example.com"}
 	var base Version
 	for _, want := range []Record{full, plain} {

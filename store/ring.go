@@ -241,9 +241,14 @@ func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
 		return nil, m.nothing()
 	case f.newest.generation < w.Saved:
 		return f.form, &protocol.Error{
-			Code:    protocol.CodeLoginRequired,
-			Message: fmt.Sprintf("the keyring has gone back to an older record of %s (its generation %d; %d was saved)", m.name, f.newest.generation, w.Saved),
-			Hint:    "the older record's sign-in may be spent: sign in again",
+			Code: protocol.CodeLoginRequired,
+			Message: fmt.Sprintf(
+				"the keyring has gone back to an older record of %s (its generation %d; %d was saved)",
+				m.name,
+				f.newest.generation,
+				w.Saved,
+			),
+			Hint: "the older record's sign-in may be spent: sign in again",
 		}
 	}
 	return f.form, nil

@@ -13,7 +13,10 @@ import (
 // Of each kind of file that people try there is one here, with what its refusal must name.
 var strangeFiles = []struct{ file, named string }{
 	{`{"access_token":"ya29.fake-x","refresh_token":"1//fakeG","expiry_date":1}`, "Gemini"},
-	{`{"access_token":"fake-x","refresh_token":"fake-g","scope":"openid https://www.googleapis.com/auth/cloud-platform","token_type":"Bearer"}`, "Gemini"},
+	{
+		`{"access_token":"fake-x","refresh_token":"fake-g","scope":"openid https://www.googleapis.com/auth/cloud-platform","token_type":"Bearer"}`,
+		"Gemini",
+	},
 	{`{"version":"1.0","access_token":"ya29.fake-x","refresh_token":"1//fakeG"}`, "Google"},
 	{`{"claudeAiOauth":{"accessToken":"ya29.fake-x","refreshToken":"1//fakeG","expiresAt":1}}`, "Google"},
 	{`{"type":"oauth_token","access_token":"fake-1","refresh_token":"ghr_fake2"}`, "GitHub"},
@@ -29,8 +32,14 @@ var strangeFiles = []struct{ file, named string }{
 	{`{"copilotTokens":{"https://github.com:fake":"fake-1"}}`, "Copilot"},
 	{`{"account":{"uuid":"fake"},"access_token":"fake-1","refresh_token":"fake-2"}`, "nothing that says whose"},
 	{`{"serverName":"fake","token":{"accessToken":"fake-1","refreshToken":"fake-2"}}`, "MCP"},
-	{`{"access_token":"fake-1","refresh_token":"fake-2","token_type":"Bearer","resource_url":"portal.example.com","expiry_date":1}`, "Qwen"},
-	{`{"OPENAI_API_KEY":null,"tokens":{"id_token":"fake-0","access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"},"last_refresh":"2026-01-01T00:00:00Z"}`, "Codex"},
+	{
+		`{"access_token":"fake-1","refresh_token":"fake-2","token_type":"Bearer","resource_url":"portal.example.com","expiry_date":1}`,
+		"Qwen",
+	},
+	{
+		`{"OPENAI_API_KEY":null,"tokens":{"id_token":"fake-0","access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"},"last_refresh":"2026-01-01T00:00:00Z"}`,
+		"Codex",
+	},
 	{`{"tokens":{"access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"}}`, "Codex"},
 	{`{"OPENAI_API_KEY":"fake-key-1"}`, "Codex"},
 	{`{"anthropic":{"type":"oauth","refresh":"fake-2","access":"fake-1","expires":1}}`, "opencode"},
@@ -38,8 +47,14 @@ var strangeFiles = []struct{ file, named string }{
 	{`{"type":"authorized_user","client_id":"fake","client_secret":"fake-0","refresh_token":"fake-2"}`, "Google Cloud"},
 	{`{"type":"service_account","private_key":"fake-0","token_uri":"https://oauth2.example.com/token"}`, "Google Cloud"},
 	{`{"installed":{"client_id":"fake","client_secret":"fake-0"}}`, "client_secret.json"},
-	{`{"startUrl":"https://fake.example.com","region":"eu-west-1","accessToken":"fake-1","expiresAt":"2026-01-01T00:00:00Z","refreshToken":"fake-2"}`, "AWS"},
-	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":"2026-01-01T00:00:00Z","profileArn":"fake","provider":"Google"}`, "AWS"},
+	{
+		`{"startUrl":"https://fake.example.com","region":"eu-west-1","accessToken":"fake-1","expiresAt":"2026-01-01T00:00:00Z","refreshToken":"fake-2"}`,
+		"AWS",
+	},
+	{
+		`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":"2026-01-01T00:00:00Z","profileArn":"fake","provider":"Google"}`,
+		"AWS",
+	},
 	{`{"Version":1,"AccessKeyId":"fake","SecretAccessKey":"fake-0"}`, "AWS"},
 	{"[default]\naws_access_key_id = fake\naws_secret_access_key = fake-0\n", "AWS"},
 	{`{"auths":{"registry.example.com":{"auth":"fake-0"}}}`, "docker"},
@@ -56,8 +71,14 @@ var strangeFiles = []struct{ file, named string }{
 	{`{"numStartups":3,"oauthAccount":{"accountUuid":"fake"}}`, "settings"},
 	{`{"access_token":"fake-1","refresh_token":"fake-2","expires_in":3600,"token_type":"Bearer"}`, "nothing that says whose"},
 	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":1}`, "nothing that says whose"},
-	{`{"ccagent_export":1,"provider":"claude","record":{"version":1,"access_token":"ya29.fake","refresh_token":"1//fake"}}`, "Google"},
-	{`{"ccagent_export":1,"profile":"fake","record":{"version":1,"access_token":"fake-1","refresh_token":"fake-2"}}`, "of which provider"},
+	{
+		`{"ccagent_export":1,"provider":"claude","record":{"version":1,"access_token":"ya29.fake","refresh_token":"1//fake"}}`,
+		"Google",
+	},
+	{
+		`{"ccagent_export":1,"profile":"fake","record":{"version":1,"access_token":"fake-1","refresh_token":"fake-2"}}`,
+		"of which provider",
+	},
 }
 
 // TestStrangersAreNamed: no door takes another program's credentials for a sign-in of Claude's, and each says what it was given.
@@ -66,14 +87,16 @@ func TestStrangersAreNamed(t *testing.T) {
 	for _, tt := range strangeFiles {
 		refused := func(door string, err error) {
 			t.Helper()
-			if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), tt.named) || strings.Contains(err.Error()+protocol.HintOf(err), "fake") ||
+			if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), tt.named) ||
+				strings.Contains(err.Error()+protocol.HintOf(err), "fake") ||
 				protocol.HintOf(err) == "" {
 				t.Errorf("%s: %s: %v (%s), want that it names %s", tt.file, door, err, protocol.HintOf(err), tt.named)
 			}
 		}
 		_, err := Read(strings.NewReader(tt.file), nil)
 		refused("import", err)
-		if strings.Contains(tt.file, "ccagent_export") || strings.Contains(tt.file, `"type":"oauth_token"`) || strings.Contains(tt.file, `"1.0"`) {
+		if strings.Contains(tt.file, "ccagent_export") || strings.Contains(tt.file, `"type":"oauth_token"`) ||
+			strings.Contains(tt.file, `"1.0"`) {
 			continue // by what they say they are in the vendor's form, or ours: the file of Claude Code is neither
 		}
 		_, err = ReadClaude(strings.NewReader(tt.file))
@@ -100,7 +123,8 @@ func TestStrangersAreNamed(t *testing.T) {
 // TestNobodySignedIn: what Claude Code leaves of its file when somebody signs out is no stranger's.
 func TestNobodySignedIn(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{`{}`, `{"claudeAiOauth":null}`, `{"mcpOAuth":{"fake|1":{"serverName":"fake","accessToken":"fake-1"}}}`,
+	for _, file := range []string{`{}`, `{"claudeAiOauth":null}`,
+		`{"mcpOAuth":{"fake|1":{"serverName":"fake","accessToken":"fake-1"}}}`,
 		`{"organizationUuid":"fake","trustedDeviceToken":"fake-1"}`} {
 		for _, read := range []func(string) error{
 			func(s string) error { _, err := ReadClaude(strings.NewReader(s)); return err },

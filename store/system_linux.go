@@ -67,7 +67,8 @@ func ready(ctx context.Context) error {
 		return nil // a service that can't tell
 	}
 	for _, item := range locked {
-		if v, err := property(item[:strings.LastIndex(string(item), "/")], secretCollection, "Locked"); err == nil && v.Value() == false {
+		if v, err := property(item[:strings.LastIndex(string(item), "/")], secretCollection, "Locked"); err == nil &&
+			v.Value() == false {
 			return &protocol.Error{
 				Code:    protocol.CodeLocked,
 				Message: "the keyring asks somebody about each access to an item",

@@ -112,8 +112,9 @@ func TestSDKView(t *testing.T) {
 	mustWrite(t, v, r)
 	wantState(t, v, ViewOurs)
 	for path, want := range map[string]string{
-		"configs/gateway.json":     `{"version":"1.0","authentication":{"type":"user_oauth"}}` + "\n",
-		"credentials/gateway.json": `{"version":"1.0","type":"oauth_token","access_token":"fake-access-1","expires_at":1900000000}` + "\n",
+		"configs/gateway.json": `{"version":"1.0","authentication":{"type":"user_oauth"}}` + "\n",
+		"credentials/gateway.json": `{"version":"1.0","type":"oauth_token","access_token":"fake-access-1","expires_at":1900000000}` +
+			"\n",
 	} {
 		path = filepath.Join(dir, path)
 		if got, _ := os.ReadFile(path); string(got) != want {
@@ -223,7 +224,8 @@ func TestViewKilledBetween(t *testing.T) {
 	for n := 10; n < 10+2*maxShown; n++ {
 		mustWrite(t, v, fakeRecord(n))
 	}
-	if m, _ := readMark(v.mark); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) || !v.Showed(fakeRecord(9+2*maxShown).AccessToken) {
+	if m, _ := readMark(v.mark); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) ||
+		!v.Showed(fakeRecord(9+2*maxShown).AccessToken) {
 		t.Errorf("remembered: %+v", m)
 	}
 }
@@ -259,9 +261,11 @@ func TestReadSDK(t *testing.T) {
 		then Record
 	}{
 		{`{"version":"1.0","type":"oauth_token","access_token":"fake-1","expires_at":1900000000,"refresh_token":"fake-2","scope":"a b"}`, nil,
-			Record{AccessToken: protocol.NewSecret("fake-1"), RefreshToken: protocol.NewSecret("fake-2"), Expiry: time.Unix(1900000000, 0), Scopes: []string{"a", "b"}}},
+			Record{AccessToken: protocol.NewSecret("fake-1"), RefreshToken: protocol.NewSecret("fake-2"), Expiry: time.Unix(1900000000, 0),
+				Scopes: []string{"a", "b"}}},
 		{`{"version":"1.0","access_token":"fake-1"}`, nil, Record{AccessToken: protocol.NewSecret("fake-1")}},
-		{`{"version":"1.0","refresh_token":"fake-2","expires_at":null}`, nil, Record{RefreshToken: protocol.NewSecret("fake-2"), Expiry: due}},
+		{`{"version":"1.0","refresh_token":"fake-2","expires_at":null}`, nil,
+			Record{RefreshToken: protocol.NewSecret("fake-2"), Expiry: due}},
 		{`{"type":"api_key","access_token":"fake-1"}`, protocol.ErrInvalid, Record{}},
 		{`{"version":"1.0","access_token":"fake-1","expires_at":"soon"}`, protocol.ErrInvalid, Record{}},
 		{`{"version":"1.0","access_token":"fake-1","expires_at":1900000000000}`, protocol.ErrInvalid, Record{}},
@@ -281,14 +285,19 @@ func TestReadSDK(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil || !sameTokens(got, tt.then) || !got.Expiry.Equal(tt.then.Expiry) || strings.Join(got.Scopes, " ") != strings.Join(tt.then.Scopes, " ") {
+		if err != nil || !sameTokens(got, tt.then) || !got.Expiry.Equal(tt.then.Expiry) ||
+			strings.Join(got.Scopes, " ") != strings.Join(tt.then.Scopes, " ") {
 			t.Errorf("%s: read %+v, %v", tt.in, got, err)
 		}
 	}
 }
 
 func FuzzSDK(f *testing.F) {
-	f.Add([]byte(`{"version":"1.0","type":"oauth_token","access_token":"fake-1","expires_at":1900000000,"refresh_token":"fake-2","scope":"a b"}`))
+	f.Add(
+		[]byte(
+			`{"version":"1.0","type":"oauth_token","access_token":"fake-1","expires_at":1900000000,"refresh_token":"fake-2","scope":"a b"}`,
+		),
+	)
 	f.Fuzz(func(t *testing.T, src []byte) {
 		r, err := readSDK("file", src)
 		if err != nil {

@@ -77,7 +77,10 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
 	p, ok := r.Profiles[j.Profile]
 	if !ok || p.Provider == nil {
-		return done(job.Result{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"})
+		return done(
+			job.Result{},
+			&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"},
+		)
 	}
 	e := &errand{Job: j, Profile: p, all: r.Profiles, stateDir: r.StateDir, handOver: handOver}
 	report, err := e.do(ctx)
@@ -98,14 +101,22 @@ func (e *errand) do(ctx context.Context) (job.Report, error) {
 	case job.Spill:
 		return e.spill()
 	}
-	return done(job.Result{}, &protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"})
+	return done(
+		job.Result{},
+		&protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"},
+	)
 }
 
 // done is a job's last report.
 func done(result job.Result, err error) (job.Report, error) {
 	report := job.Report{Kind: job.Done, Result: result}
 	if err != nil {
-		report.Err = &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+		report.Err = &protocol.Error{
+			Code:    protocol.CodeOf(err),
+			Message: err.Error(),
+			Hint:    protocol.HintOf(err),
+			Detail:  protocol.DetailOf(err),
+		}
 	}
 	return report, nil
 }

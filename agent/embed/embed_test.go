@@ -107,9 +107,16 @@ func TestKind(t *testing.T) {
 		{"fake-1", "", protocol.KindBearer}, {"fake-1", protocol.KindAPIKey, protocol.KindAPIKey},
 		{"sk-ant-oat01-fake", protocol.KindAPIKey, protocol.KindOAuth}, {"sk-ant-api03-fake", "", protocol.KindAPIKey},
 	} {
-		a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: embed.ProviderFunc(func(context.Context, store.Record) (store.Record, error) {
-			return store.Record{Kind: tt.said, AccessToken: protocol.NewSecret(tt.value)}, nil
-		})}}})
+		a := start(
+			t,
+			&embed.Runner{
+				Profiles: map[string]embed.Profile{
+					"main": {Provider: embed.ProviderFunc(func(context.Context, store.Record) (store.Record, error) {
+						return store.Record{Kind: tt.said, AccessToken: protocol.NewSecret(tt.value)}, nil
+					})},
+				},
+			},
+		)
 		if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Kind != tt.want {
 			t.Errorf("%s, said to be %q, is %q, %v; want %q", tt.value, tt.said, got.Kind, err, tt.want)
 		}
@@ -151,7 +158,8 @@ func TestLife(t *testing.T) {
 			if got := token(t, a, protocol.TokenRequest{MinTTL: 2 * time.Hour}); got != "fake-access-2" {
 				t.Errorf("a token that must live longer is %s", got)
 			}
-			if who, err := a.Identify(t.Context(), protocol.IdentifyRequest{}); err != nil || who.Account != "user-1" || who.Profile != "main" {
+			if who, err := a.Identify(t.Context(), protocol.IdentifyRequest{}); err != nil || who.Account != "user-1" ||
+				who.Profile != "main" {
 				t.Errorf("%+v, %v", who, err)
 			}
 
@@ -239,7 +247,10 @@ func TestOrder(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), t.TempDir()
 	st := &refusing{Store: store.NewFile(dir, "main")}
-	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: &rotating{lifetime: time.Hour}, Store: st}}, StateDir: state}
+	runner := &embed.Runner{
+		Profiles: map[string]embed.Profile{"main": {Provider: &rotating{lifetime: time.Hour}, Store: st}},
+		StateDir: state,
+	}
 	spills := func() int {
 		files, _ := filepath.Glob(filepath.Join(state, "spill", "*.json"))
 		return len(files)
@@ -256,7 +267,8 @@ func TestOrder(t *testing.T) {
 	if err != nil || handed.Token.Reveal() != "fake-access-1" || handed.Record.Empty() {
 		t.Fatalf("handed over: %+v, %v", handed, err)
 	}
-	if r := report.Result; !errors.Is(report.Err, protocol.ErrStorage) || r.Saved || !r.Renewed || r.Record.Empty() || spills() != 1 {
+	if r := report.Result; !errors.Is(report.Err, protocol.ErrStorage) || r.Saved || !r.Renewed || r.Record.Empty() ||
+		spills() != 1 {
 		t.Errorf("%+v, %d spill files", report, spills())
 	}
 
@@ -305,7 +317,8 @@ func TestReserve(t *testing.T) {
 	home := t.TempDir()
 	st := store.NewClaudeCode(home)
 	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()}
-	if report, err := runner.Run(t.Context(), job.Job{Op: job.Renew, Profile: "main"}, func(job.Result) {}); err != nil || report.Err != nil {
+	if report, err := runner.Run(t.Context(), job.Job{Op: job.Renew, Profile: "main"}, func(job.Result) {}); err != nil ||
+		report.Err != nil {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	lock := filepath.Join(home, ".storage-write.lock")
@@ -314,13 +327,15 @@ func TestReserve(t *testing.T) {
 	}
 	renew := job.Job{Op: job.Renew, Profile: "main", MinTTL: time.Hour}
 	report, err := runner.Run(t.Context(), renew, func(job.Result) {})
-	if err != nil || !errors.Is(report.Err, protocol.ErrStorage) || report.Result.Token.Reveal() != "fake-access-1" || p.renewals() != 1 {
+	if err != nil || !errors.Is(report.Err, protocol.ErrStorage) || report.Result.Token.Reveal() != "fake-access-1" ||
+		p.renewals() != 1 {
 		t.Errorf("%+v, %v after %d renewals", report, err, p.renewals())
 	}
 	if err := os.Remove(lock); err != nil {
 		t.Fatal(err)
 	}
-	if report, err := runner.Run(t.Context(), renew, func(job.Result) {}); err != nil || report.Err != nil || report.Result.Token.Reveal() != "fake-access-2" {
+	if report, err := runner.Run(t.Context(), renew, func(job.Result) {}); err != nil || report.Err != nil ||
+		report.Result.Token.Reveal() != "fake-access-2" {
 		t.Errorf("mended: %+v, %v", report, err)
 	}
 }
@@ -361,7 +376,9 @@ func TestWhoWins(t *testing.T) {
 	ctx := t.Context()
 	numbered := func(n int) store.Record {
 		return store.Record{
-			AccessToken: protocol.NewSecret(fmt.Sprintf("fake-access-%d", n)), RefreshToken: protocol.NewSecret(fmt.Sprintf("fake-refresh-%d", n)),
+			AccessToken: protocol.NewSecret(
+				fmt.Sprintf("fake-access-%d", n),
+			), RefreshToken: protocol.NewSecret(fmt.Sprintf("fake-refresh-%d", n)),
 			Issued: time.Now(), Expiry: time.Now().Add(time.Hour),
 		}
 	}
@@ -377,7 +394,12 @@ func TestWhoWins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return place{st, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()}, p, base}
+		return place{
+			st,
+			&embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()},
+			p,
+			base,
+		}
 	}
 	holding := func(r store.Record, base store.Version) job.Job {
 		form, err := r.Marshal()
@@ -450,7 +472,8 @@ func TestWhoWins(t *testing.T) {
 		if err := store.Spill(pl.runner.StateDir, pl.st, pl.base, numbered(2)); err != nil {
 			t.Fatal(err)
 		}
-		if report := run(t, pl, job.Job{Op: job.Logout, Profile: "main"}); report.Err != nil || len(pl.p.revoked) != 1 || pl.p.revoked[0] != "fake-refresh-2" {
+		if report := run(t, pl, job.Job{Op: job.Logout, Profile: "main"}); report.Err != nil || len(pl.p.revoked) != 1 ||
+			pl.p.revoked[0] != "fake-refresh-2" {
 			t.Errorf("%+v, revoked %q, want the newest", report.Err, pl.p.revoked)
 		}
 	})
@@ -476,7 +499,10 @@ func TestPut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &rotating{err: protocol.ErrLoginRequired}
-			a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()})
+			a := start(
+				t,
+				&embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()},
+			)
 			if _, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
 				t.Fatalf("before the sign-in: %v", err)
 			}
@@ -490,7 +516,8 @@ func TestPut(t *testing.T) {
 			if got := token(t, a, protocol.TokenRequest{}); got != "fake-access-9" {
 				t.Errorf("after it: %s", got)
 			}
-			if _, err := a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("no record")}); !errors.Is(err, protocol.ErrInvalid) {
+			if _, err := a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("no record")}); !errors.Is(err,
+				protocol.ErrInvalid) {
 				t.Errorf("what is no record: %v", err)
 			}
 			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {
@@ -544,7 +571,11 @@ func TestOneHome(t *testing.T) {
 	profiles := map[string]embed.Profile{}
 	for _, name := range []string{"first", "second"} {
 		st := store.NewFile(dir, name)
-		r := store.Record{AccessToken: protocol.NewSecret("fake-access"), RefreshToken: protocol.NewSecret("fake-refresh"), Expiry: time.Now()}
+		r := store.Record{
+			AccessToken:  protocol.NewSecret("fake-access"),
+			RefreshToken: protocol.NewSecret("fake-refresh"),
+			Expiry:       time.Now(),
+		}
 		if _, err := st.Save(t.Context(), r, store.Version{}); err != nil {
 			t.Fatal(err)
 		}

@@ -256,7 +256,14 @@ func (e *errand) save(ctx context.Context, f force, result job.Result, err error
 	if e.stateDir != "" {
 		store.Spill(e.stateDir, e.Store, f.version, f.record) // the agent has it too
 	}
-	return done(result, &protocol.Error{Code: protocol.CodeStorage, Message: "the record could not be saved: " + failed.Error(), Hint: protocol.HintOf(failed)})
+	return done(
+		result,
+		&protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "the record could not be saved: " + failed.Error(),
+			Hint:    protocol.HintOf(failed),
+		},
+	)
 }
 
 func (e *errand) lock(ctx context.Context) (store.Lock, error) {
@@ -330,8 +337,13 @@ func (e *errand) put(ctx context.Context) (job.Report, error) {
 	stored, version, err := e.Store.Load(ctx)
 	switch {
 	case err == nil && !e.Force && store.ExpiresBefore(r, stored):
-		return e.end(ctx, force{record: stored, version: version}, &protocol.Error{Code: protocol.CodeConfig, Message: "it expires before the one that is stored"})
-	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) && !errors.Is(err, store.ErrMissing):
+		return e.end(
+			ctx,
+			force{record: stored, version: version},
+			&protocol.Error{Code: protocol.CodeConfig, Message: "it expires before the one that is stored"},
+		)
+	case err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) &&
+		!errors.Is(err, store.ErrMissing):
 		return e.fail(err)
 	}
 	if !e.SignIn {
@@ -368,7 +380,8 @@ func (e *errand) remove(ctx context.Context) (job.Report, error) {
 		defer lock.Release()
 		var unsaved *store.Unsaved
 		if e.stateDir != "" {
-			if unsaved, err = store.Recover(ctx, e.stateDir, e.Store); errors.Is(err, protocol.ErrInvalid) { // a later version's, or corrupt
+			// a later version's, or corrupt
+			if unsaved, err = store.Recover(ctx, e.stateDir, e.Store); errors.Is(err, protocol.ErrInvalid) {
 				return done(job.Result{}, err)
 			}
 		}

@@ -30,8 +30,11 @@ func TestRefusals(t *testing.T) {
 			client := &oauth.Client{TokenURL: server.TokenURL()}
 			place := store.NewFile(t.TempDir(), "main")
 			signIn := server.Issue()
-			old := store.Record{AccessToken: protocol.NewSecret(signIn.AccessToken), RefreshToken: protocol.NewSecret(signIn.RefreshToken),
-				Expiry: time.Now().Add(-time.Minute).Truncate(time.Millisecond)}
+			old := store.Record{
+				AccessToken:  protocol.NewSecret(signIn.AccessToken),
+				RefreshToken: protocol.NewSecret(signIn.RefreshToken),
+				Expiry:       time.Now().Add(-time.Minute).Truncate(time.Millisecond),
+			}
 			if _, err := place.Save(t.Context(), old, store.Version{}); err != nil {
 				t.Fatal(err)
 			}

@@ -68,7 +68,8 @@ func put(t *testing.T, path string, r store.Record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".new", []byte(form.Reveal()), 0o600), os.Rename(path+".new", path)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".new", []byte(form.Reveal()), 0o600),
+		os.Rename(path+".new", path)); err != nil {
 		t.Fatal(err)
 	}
 }

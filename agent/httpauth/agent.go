@@ -86,7 +86,14 @@ var errClosed = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the to
 // agent within the program; it stays the caller's, to be closed after the Agent.
 func NewAgent(a protocol.Agent, profile string) *Agent {
 	living, end := context.WithCancel(context.Background())
-	return &Agent{agent: a, profile: profile, living: living, end: end, leases: map[string]*lease{}, flights: map[question]*flight{}}
+	return &Agent{
+		agent:   a,
+		profile: profile,
+		living:  living,
+		end:     end,
+		leases:  map[string]*lease{},
+		flights: map[question]*flight{},
+	}
 }
 
 // Close ends the listener and what is being asked, and waits for both. Nothing can be asked afterwards (ErrUnavailable).

@@ -277,7 +277,8 @@ func TestHosts(t *testing.T) {
 	f := protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Hosts: []string{"llm.example.com"}})
 	a := NewAgent(f, "")
 	defer a.Close()
-	if token, err := a.For("LLM.example.com:443").Token(); err != nil || token.AccessToken != "fake-access-1" || token.TokenType != "Bearer" {
+	if token, err := a.For("LLM.example.com:443").Token(); err != nil || token.AccessToken != "fake-access-1" ||
+		token.TokenType != "Bearer" {
 		t.Errorf("%+v, %v", token, err)
 	}
 	if _, err := a.For("evil.example").Token(); !errors.Is(err, protocol.ErrDenied) {
@@ -347,7 +348,13 @@ func TestAgentAsAuthenticator(t *testing.T) {
 	t.Parallel()
 	expiry := time.Now().Add(time.Hour).Truncate(time.Millisecond)
 	f := protocoltest.NewFake(
-		protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth, Identity: protocol.Identity{Account: "alice", Fetched: expiry}},
+		protocoltest.Profile{
+			Name:     "main",
+			Token:    "fake-access-1",
+			Expiry:   expiry,
+			Kind:     protocol.KindOAuth,
+			Identity: protocol.Identity{Account: "alice", Fetched: expiry},
+		},
 		protocoltest.Profile{Name: "nobody", Token: "fake-access-2"},
 		protocoltest.Profile{Name: "out", Err: &protocol.Error{Code: protocol.CodeExpired, Message: "expired"}},
 		protocoltest.Profile{Name: "down", Err: &protocol.Error{Code: protocol.CodeUnavailable, Message: "503"}},
@@ -359,7 +366,9 @@ func TestAgentAsAuthenticator(t *testing.T) {
 	}
 	main := of("")
 	c, err := main.Credentials(t.Context())
-	if err != nil || c.Profile != "main" || c.AccessToken.Reveal() != "fake-access-1" || !c.Expiry.Equal(expiry) || c.Kind != protocol.KindOAuth || c.Store != "memory" {
+	if err != nil || c.Profile != "main" || c.AccessToken.Reveal() != "fake-access-1" || !c.Expiry.Equal(expiry) ||
+		c.Kind != protocol.KindOAuth ||
+		c.Store != "memory" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if who, err := main.UserProfile(t.Context()); err != nil || who.Account != "alice" {
@@ -387,7 +396,8 @@ func TestAgentAsAuthenticator(t *testing.T) {
 
 func TestStatic(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]string{"fake-1": "fake-1", "  fake-1\r\n": "fake-1", "": "", " \t\n": "", "fake 1": "", "fake\x001": "", "fäke": ""} {
+	for text, want := range map[string]string{"fake-1": "fake-1", "  fake-1\r\n": "fake-1", "": "", " \t\n": "", "fake 1": "",
+		"fake\x001": "", "fäke": ""} {
 		s, err := NewStatic(text)
 		if want == "" {
 			if !errors.Is(err, protocol.ErrInvalid) {

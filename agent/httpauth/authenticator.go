@@ -78,7 +78,10 @@ func (s Static) AccessToken(context.Context) (protocol.Secret, error) {
 
 // Credentials fails with ErrNotFound: nothing but the token is known.
 func (Static) Credentials(context.Context) (Credentials, error) {
-	return Credentials{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is known of a bearer token but the token itself"}
+	return Credentials{}, &protocol.Error{
+		Code:    protocol.CodeNotFound,
+		Message: "nothing is known of a bearer token but the token itself",
+	}
 }
 
 // Authenticated reports whether there is a token.

@@ -56,7 +56,8 @@ func TestBearer(t *testing.T) {
 
 // FuzzBearer: whatever is sent, a token that comes of it can be a token, is what was sent, and is found again.
 func FuzzBearer(f *testing.F) {
-	for _, s := range []string{"", "Bearer fake-1", "bearer  fake-1", "Basic ZmFrZQ==", "Bearer", "Bearer \x00", "Bearer a b", "\tBearer a", "Bearer " + strings.Repeat("a", 20000)} {
+	for _, s := range []string{"", "Bearer fake-1", "bearer  fake-1", "Basic ZmFrZQ==", "Bearer", "Bearer \x00", "Bearer a b",
+		"\tBearer a", "Bearer " + strings.Repeat("a", 20000)} {
 		f.Add(s, false)
 		f.Add(s, true)
 	}
@@ -78,7 +79,8 @@ func FuzzBearer(f *testing.F) {
 		if err := protocol.CheckToken(protocol.NewSecret(token)); err != nil {
 			t.Fatalf("%q: the token %q is none: %v", field, token, err)
 		}
-		if !strings.HasSuffix(field, " "+token) || !strings.EqualFold(strings.TrimRight(strings.TrimSuffix(field, token), " "), "bearer") {
+		if !strings.HasSuffix(field, " "+token) ||
+			!strings.EqualFold(strings.TrimRight(strings.TrimSuffix(field, token), " "), "bearer") {
 			t.Fatalf("%q: the token is %q", field, token)
 		}
 		if again, p := bearer(http.Header{"Authorization": {"Bearer " + token}}["Authorization"]); p != present || again != token {

@@ -14,9 +14,15 @@ import (
 // BenchmarkRequire is an accepted request on its way through the middleware, the request's own cost not counted. `make bench`
 // runs it.
 func BenchmarkRequire(b *testing.B) {
-	live := NewAgent(protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: time.Now().Add(time.Hour)}), "")
+	live := NewAgent(
+		protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: time.Now().Add(time.Hour)}),
+		"",
+	)
 	defer live.Close()
-	tokens := []protocol.Secret{protocol.NewSecret("fake-old-token-of-some-length-0123456789abcdef"), protocol.NewSecret("fake-new-token-of-some-length-0123456789abcdef")}
+	tokens := []protocol.Secret{
+		protocol.NewSecret("fake-old-token-of-some-length-0123456789abcdef"),
+		protocol.NewSecret("fake-new-token-of-some-length-0123456789abcdef"),
+	}
 	for _, bench := range []struct {
 		name   string
 		policy Policy
@@ -56,7 +62,10 @@ func (a answer) RoundTrip(*http.Request) (*http.Response, error) { return a.resp
 // BenchmarkTransport is what the token adds to a request: the same one plain and with it. `make bench` runs it.
 func BenchmarkTransport(b *testing.B) {
 	base := answer{&http.Response{StatusCode: http.StatusOK, Body: http.NoBody}}
-	live := NewAgent(protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: time.Now().Add(time.Hour)}), "")
+	live := NewAgent(
+		protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: time.Now().Add(time.Hour)}),
+		"",
+	)
 	defer live.Close()
 	if _, err := live.take(context.Background(), "llm.example.com"); err != nil {
 		b.Fatal(err)

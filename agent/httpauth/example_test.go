@@ -81,7 +81,9 @@ func ExampleRequire() {
 
 // A service that goes by its own sign-in, whoever calls it.
 func ExamplePolicy_stored() {
-	agent := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}})
+	agent := protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}},
+	)
 	auth := httpauth.NewAgent(agent, "claude")
 	defer auth.Close()
 	guard, err := httpauth.Require(httpauth.Policy{Mode: httpauth.Stored, Stored: auth})

@@ -70,7 +70,9 @@ func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.Header().Set("Content-Type", "application/json")
 	switch req.URL.Path {
 	case "/.well-known/openid-configuration":
-		json.NewEncoder(w).Encode(map[string]any{"issuer": i.url, "jwks_uri": cmp.Or(i.keysAt, i.url+"/keys"), "id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"}})
+		json.NewEncoder(w).
+			Encode(map[string]any{"issuer": i.url, "jwks_uri": cmp.Or(i.keysAt, i.url+"/keys"),
+				"id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"}})
 	case "/keys":
 		i.fetches++
 		var set jose.JSONWebKeySet
@@ -157,11 +159,12 @@ func TestJWT(t *testing.T) {
 		"of nobody":                      {i.sign(t, map[string]any{"iss": nil}), protocol.ErrDenied},
 		"signed by a stranger":           {stranger.sign(t, nil), protocol.ErrDenied},
 		"not signed":                     {none, protocol.ErrDenied},
-		"signed with the public key":     {signed(t, i.url, jose.SigningKey{Algorithm: jose.HS256, Key: append(public, make([]byte, 32)...)}, nil), protocol.ErrDenied},
-		"changed":                        {i.sign(t, nil)[:60] + "A" + i.sign(t, nil)[61:], protocol.ErrDenied},
-		"no token":                       {"fake-1", protocol.ErrDenied},
-		"dots":                           {"..", protocol.ErrDenied},
-		"too many dots":                  {i.sign(t, nil) + ".fake.fake", protocol.ErrDenied},
+		"signed with the public key": {signed(t, i.url, jose.SigningKey{Algorithm: jose.HS256,
+			Key: append(public, make([]byte, 32)...)}, nil), protocol.ErrDenied},
+		"changed":       {i.sign(t, nil)[:60] + "A" + i.sign(t, nil)[61:], protocol.ErrDenied},
+		"no token":      {"fake-1", protocol.ErrDenied},
+		"dots":          {"..", protocol.ErrDenied},
+		"too many dots": {i.sign(t, nil) + ".fake.fake", protocol.ErrDenied},
 	} {
 		id, err := v.Validate(t.Context(), tt.token)
 		if !errors.Is(err, tt.want) || err != nil && tt.want == nil {
@@ -272,7 +275,11 @@ func (r *registry) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func newIntrospection(t *testing.T, r *registry, c Introspection) Validator {
 	t.Helper()
-	c.URL, c.ClientID, c.ClientSecret, c.Client = "https://sso.example.com/introspect", "the service", protocol.NewSecret("fake:secret"), &http.Client{Transport: r}
+	c.URL, c.ClientID, c.ClientSecret, c.Client = "https://sso.example.com/introspect", "the service", protocol.NewSecret(
+		"fake:secret",
+	), &http.Client{
+		Transport: r,
+	}
 	v, err := NewIntrospection(c)
 	if err != nil {
 		t.Fatal(err)
@@ -288,8 +295,11 @@ func TestIntrospection(t *testing.T) {
 		body   string
 		want   error
 	}{
-		"active":                  {200, fmt.Sprintf(`{"active":true,"sub":"alice","scope":"read write","exp":%d,"aud":["service"],"iss":"https://sso.example.com"}`, now+3600), nil},
-		"one audience":            {200, `{"active":true,"sub":"alice","scope":"read write","aud":"service","iss":"https://sso.example.com"}`, nil},
+		"active": {200,
+			fmt.Sprintf(`{"active":true,"sub":"alice","scope":"read write","exp":%d,"aud":["service"],"iss":"https://sso.example.com"}`,
+				now+3600), nil},
+		"one audience": {200,
+			`{"active":true,"sub":"alice","scope":"read write","aud":"service","iss":"https://sso.example.com"}`, nil},
 		"inactive":                {200, `{"active":false}`, protocol.ErrDenied},
 		"does not say":            {200, `{"sub":"alice"}`, protocol.ErrDenied},
 		"says so in a string":     {200, `{"active":"true"}`, protocol.ErrDenied},
@@ -407,10 +417,11 @@ func TestIntrospectionCache(t *testing.T) {
 func TestIdentityOf(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]protocol.Identity{
-		`{"sub":"a","email":"a@example.com","name":"A","scope":"x y"}`: {Account: "a", Email: "a@example.com", Name: "A", Scopes: []string{"x", "y"}},
-		`{"sub":"a","username":"login","scp":["x","y"]}`:               {Account: "a", Name: "login", Scopes: []string{"x", "y"}},
-		`{"sub":7,"email":null,"name":["A"],"scope":{}}`:               {},
-		`{"sub":"a\nb\u001b[31m\u0085c"}`:                              {Account: "ab[31mc"},
+		`{"sub":"a","email":"a@example.com","name":"A","scope":"x y"}`: {Account: "a", Email: "a@example.com", Name: "A",
+			Scopes: []string{"x", "y"}},
+		`{"sub":"a","username":"login","scp":["x","y"]}`: {Account: "a", Name: "login", Scopes: []string{"x", "y"}},
+		`{"sub":7,"email":null,"name":["A"],"scope":{}}`: {},
+		`{"sub":"a\nb\u001b[31m\u0085c"}`:                {Account: "ab[31mc"},
 	} {
 		var claims map[string]json.RawMessage
 		if err := json.Unmarshal([]byte(text), &claims); err != nil {

@@ -14,7 +14,12 @@ const maxClaim = 2048
 // identityOf takes what is known of a person from a token's claims, or from what an introspection says: sub, email, name, and
 // the scopes of scope (RFC 9068, RFC 7662) or scp (as some issuers have it).
 func identityOf(claims map[string]json.RawMessage) protocol.Identity {
-	id := protocol.Identity{Account: claim(claims["sub"]), Email: claim(claims["email"]), Name: claim(claims["name"]), Fetched: time.Now().Round(0)}
+	id := protocol.Identity{
+		Account: claim(claims["sub"]),
+		Email:   claim(claims["email"]),
+		Name:    claim(claims["name"]),
+		Fetched: time.Now().Round(0),
+	}
 	if id.Name == "" {
 		id.Name = claim(claims["username"])
 	}

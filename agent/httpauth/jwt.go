@@ -26,7 +26,18 @@ const (
 )
 
 // algorithms are those that prove something to whoever has the public key: not "none", and not the symmetric ones.
-var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA}
+var algorithms = []string{
+	oidc.RS256,
+	oidc.RS384,
+	oidc.RS512,
+	oidc.ES256,
+	oidc.ES384,
+	oidc.ES512,
+	oidc.PS256,
+	oidc.PS384,
+	oidc.PS512,
+	oidc.EdDSA,
+}
 
 // JWT says which signed tokens are accepted (RFC 7519, RFC 9068).
 type JWT struct {

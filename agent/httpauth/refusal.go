@@ -89,7 +89,9 @@ func wantsJSON(fields []string) bool {
 			media, params, _ := strings.Cut(part, ";")
 			q := quality(params)
 			switch media = strings.ToLower(strings.TrimSpace(media)); {
-			case media == "application/json", media == "application/*", strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json"):
+			case media == "application/json",
+				media == "application/*",
+				strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json"):
 				json = max(json, q)
 			case media == "text/plain", media == "text/*":
 				text = max(text, q)

@@ -118,7 +118,10 @@ func newGuard(p Policy) (*guard, error) {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	if strings.ContainsFunc(p.Realm+strings.Join(p.Scopes, ""), func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' }) {
+	if strings.ContainsFunc(
+		p.Realm+strings.Join(p.Scopes, ""),
+		func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' },
+	) {
 		return nil, config("realm and scopes are printable ASCII without quotes")
 	}
 	g.refusals()
@@ -216,7 +219,10 @@ func (g *guard) stored(ctx context.Context) (Authenticator, *refusal) {
 		return g.policy.Stored, nil
 	case signedOut(err):
 		return nil, g.signedOut
-	case errors.Is(err, protocol.ErrNoAgent), errors.Is(err, protocol.ErrUnavailable), errors.Is(err, protocol.ErrLocked), errors.Is(err, protocol.ErrStorage):
+	case errors.Is(err, protocol.ErrNoAgent),
+		errors.Is(err, protocol.ErrUnavailable),
+		errors.Is(err, protocol.ErrLocked),
+		errors.Is(err, protocol.ErrStorage):
 		g.log.Warn("the service has no token at the moment", "error", err)
 		return nil, g.later
 	}

@@ -54,14 +54,24 @@ type outcome struct {
 }
 
 var (
-	missing   = outcome{401, `Bearer`, "", "a bearer token is required\n"}
-	noSignIn  = outcome{401, `Bearer`, "", "authentication is required: the service is not signed in\n"}
-	invalid   = outcome{401, `Bearer error="invalid_token", error_description="the bearer token is not accepted"`, "", "the bearer token is not accepted\n"}
-	badHeader = outcome{400, `Bearer error="invalid_request", error_description="the Authorization header is malformed"`, "", "the Authorization header is malformed\n"}
-	later     = outcome{503, "", "5", "authentication is not available at the moment\n"}
-	broken    = outcome{500, "", "", "authentication is not configured correctly\n"}
-	asBearer  = outcome{200, "", "", "fake-good-1"}
-	asStored  = outcome{200, "", "", "fake-stored-1"}
+	missing  = outcome{401, `Bearer`, "", "a bearer token is required\n"}
+	noSignIn = outcome{401, `Bearer`, "", "authentication is required: the service is not signed in\n"}
+	invalid  = outcome{
+		401,
+		`Bearer error="invalid_token", error_description="the bearer token is not accepted"`,
+		"",
+		"the bearer token is not accepted\n",
+	}
+	badHeader = outcome{
+		400,
+		`Bearer error="invalid_request", error_description="the Authorization header is malformed"`,
+		"",
+		"the Authorization header is malformed\n",
+	}
+	later    = outcome{503, "", "5", "authentication is not available at the moment\n"}
+	broken   = outcome{500, "", "", "authentication is not configured correctly\n"}
+	asBearer = outcome{200, "", "", "fake-good-1"}
+	asStored = outcome{200, "", "", "fake-stored-1"}
 )
 
 // TestRequireTable is every combination of what a request carries, what is configured and how the service itself stands.
@@ -105,26 +115,30 @@ func TestRequireTable(t *testing.T) {
 				if configured == (mode == Stored) && mode != Either {
 					continue // refused when it is made: see TestRequireRefuses
 				}
-				t.Run(state+"/"+map[Mode]string{Bearer: "bearer", Stored: "stored", Either: "either"}[mode]+map[bool]string{true: ", token", false: ""}[configured], func(t *testing.T) {
-					t.Parallel()
-					if mode != Bearer {
-						policy.Stored = stored(t, state)
-					}
-					guard, err := Require(policy)
-					if err != nil {
-						t.Fatal(err)
-					}
-					for _, h := range headers {
-						want := h.configured
-						switch {
-						case mode == Stored, mode == Either && !configured && h.fallsBack:
-							want = own
-						case !configured:
-							want = h.otherwise
+				t.Run(
+					state+"/"+map[Mode]string{Bearer: "bearer", Stored: "stored", Either: "either"}[mode]+map[bool]string{true: ", token",
+						false: ""}[configured],
+					func(t *testing.T) {
+						t.Parallel()
+						if mode != Bearer {
+							policy.Stored = stored(t, state)
 						}
-						check(t, h.name, guard, h.fields, want)
-					}
-				})
+						guard, err := Require(policy)
+						if err != nil {
+							t.Fatal(err)
+						}
+						for _, h := range headers {
+							want := h.configured
+							switch {
+							case mode == Stored, mode == Either && !configured && h.fallsBack:
+								want = own
+							case !configured:
+								want = h.otherwise
+							}
+							check(t, h.name, guard, h.fields, want)
+						}
+					},
+				)
 			}
 		}
 	}
@@ -166,7 +180,8 @@ func check(t *testing.T, name string, guard func(http.Handler) http.Handler, aut
 					Error       string `json:"error"`
 					Description string `json:"error_description"`
 				}
-				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body.Error == "" || w.Header().Get("Content-Type") != "application/json" {
+				if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil || body.Error == "" ||
+					w.Header().Get("Content-Type") != "application/json" {
 					t.Errorf("%s: %v, %q", name, w.Header(), w.Body)
 				}
 				if code := body.Error; strings.HasPrefix(code, "in") && !strings.Contains(got.challenge, `error="`+code+`"`) {
@@ -235,7 +250,9 @@ func TestRequireRefuses(t *testing.T) {
 // TestRotation: while tokens are rotated the old and the new one are accepted, each as itself.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	guard, err := Require(Policy{Mode: Bearer, Tokens: []protocol.Secret{protocol.NewSecret("fake-old-1"), protocol.NewSecret(" fake-new-2\n")}})
+	guard, err := Require(
+		Policy{Mode: Bearer, Tokens: []protocol.Secret{protocol.NewSecret("fake-old-1"), protocol.NewSecret(" fake-new-2\n")}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,10 +343,18 @@ func TestForeign(t *testing.T) {
 		{"by nobody who could be asked", []Validator{alice, down}, nil, "fake-foreign-2", later},
 		{"with its scopes", []Validator{alice}, []string{"write"}, "fake-foreign-1", outcome{200, "", "", "fake-foreign-1"}},
 		{"without one", []Validator{alice}, []string{"read", "admin"}, "fake-foreign-1",
-			outcome{403, `Bearer error="insufficient_scope", error_description="a scope is missing", scope="read admin"`, "", "a scope is missing\n"}},
+			outcome{403, `Bearer error="insufficient_scope", error_description="a scope is missing", scope="read admin"`, "",
+				"a scope is missing\n"}},
 		{"one of the service's own has every scope", []Validator{alice}, []string{"admin"}, "fake-good-1", asBearer},
 	} {
-		guard, err := Require(Policy{Mode: Bearer, Tokens: []protocol.Secret{protocol.NewSecret("fake-good-1")}, Validators: tt.validators, Scopes: tt.scopes})
+		guard, err := Require(
+			Policy{
+				Mode:       Bearer,
+				Tokens:     []protocol.Secret{protocol.NewSecret("fake-good-1")},
+				Validators: tt.validators,
+				Scopes:     tt.scopes,
+			},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -364,17 +389,22 @@ func TestForeign(t *testing.T) {
 // TestStoredScopes: mode Stored looks at the scopes of the sign-in.
 func TestStoredScopes(t *testing.T) {
 	t.Parallel()
-	guard, err := Require(Policy{Mode: Stored, Stored: scoped{stored(t, "live"), []string{"read"}}, Scopes: []string{"read"}, Realm: "fake realm"})
+	guard, err := Require(
+		Policy{Mode: Stored, Stored: scoped{stored(t, "live"), []string{"read"}}, Scopes: []string{"read"}, Realm: "fake realm"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(t, "granted", guard, nil, asStored)
-	guard, err = Require(Policy{Mode: Stored, Stored: scoped{stored(t, "live"), nil}, Scopes: []string{"read"}, Realm: "fake realm"})
+	guard, err = Require(
+		Policy{Mode: Stored, Stored: scoped{stored(t, "live"), nil}, Scopes: []string{"read"}, Realm: "fake realm"},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	check(t, "not granted", guard, nil, outcome{403,
-		`Bearer realm="fake realm", error="insufficient_scope", error_description="a scope is missing", scope="read"`, "", "a scope is missing\n"})
+		`Bearer realm="fake realm", error="insufficient_scope", error_description="a scope is missing", scope="read"`, "",
+		"a scope is missing\n"})
 }
 
 // scoped is a sign-in with scopes.

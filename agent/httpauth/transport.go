@@ -64,13 +64,23 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // permit is a token for a request that may carry one.
 func (t *Transport) permit(req *http.Request, host string) (*lease, error) {
 	if req.URL.Scheme != "https" && !local(host) {
-		return nil, &protocol.Error{Code: protocol.CodeDenied, Message: "a token is not sent unencrypted to another machine", Hint: "use an https:// URL"}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeDenied,
+			Message: "a token is not sent unencrypted to another machine",
+			Hint:    "use an https:// URL",
+		}
 	}
 	return t.Agent.take(req.Context(), host)
 }
 
 // again answers a refusal of l: with the response to a second try, or where none can be made with the one there is.
-func (t *Transport) again(base http.RoundTripper, req *http.Request, refusal *http.Response, host string, l *lease) (*http.Response, error) {
+func (t *Transport) again(
+	base http.RoundTripper,
+	req *http.Request,
+	refusal *http.Response,
+	host string,
+	l *lease,
+) (*http.Response, error) {
 	f := t.Agent.fresh(host, l)
 	if f == nil {
 		return refusal, nil

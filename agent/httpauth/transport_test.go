@@ -84,13 +84,16 @@ func TestTransportRetries(t *testing.T) {
 		steps  []step
 		forced int
 	}{
-		{"accepted", []string{"fake-good"}, nil, []step{{nothing, 200, []string{"fake-good"}}, {text, 200, []string{"fake-good text"}}}, 0},
+		{"accepted", []string{"fake-good"}, nil, []step{{nothing, 200, []string{"fake-good"}}, {text, 200, []string{"fake-good text"}}},
+			0},
 		{"no body", []string{"fake-old", "fake-good"}, nil, []step{{nothing, 200, []string{"fake-old", "fake-good"}}}, 1},
-		{"a body that can be sent again", []string{"fake-old", "fake-good"}, nil, []step{{text, 200, []string{"fake-old text", "fake-good text"}}}, 1},
+		{"a body that can be sent again", []string{"fake-old", "fake-good"}, nil,
+			[]step{{text, 200, []string{"fake-old text", "fake-good text"}}}, 1},
 		{"a body that can't: the next request has the benefit", []string{"fake-old", "fake-good"}, nil,
 			[]step{{stream, 401, []string{"fake-old stream"}}, {stream, 200, []string{"fake-good stream"}}}, 1},
 		{"the fresh one is refused as well, and no other is made", []string{"fake-old", "fake-older", "fake-oldest"}, nil,
-			[]step{{nothing, 401, []string{"fake-old", "fake-older"}}, {nothing, 401, []string{"fake-older"}}, {nothing, 401, []string{"fake-older"}}}, 1},
+			[]step{{nothing, 401, []string{"fake-old", "fake-older"}}, {nothing, 401, []string{"fake-older"}},
+				{nothing, 401, []string{"fake-older"}}}, 1},
 		{"there is no fresh one", []string{"fake-old"}, nil,
 			[]step{{nothing, 401, []string{"fake-old"}}, {nothing, 401, []string{"fake-old"}}}, 1},
 		{"a key that can't be renewed", []string{"fake-old"}, &protocol.Error{Code: protocol.CodeConfig, Message: "static"},
@@ -124,7 +127,8 @@ func TestTransportRetries(t *testing.T) {
 				if resp.StatusCode == 401 && string(text) != "fake refusal\n" {
 					t.Errorf("request %d: the refusal's body is %q", i, text)
 				}
-				if req.Header.Get("Authorization") != "Bearer fake-of-the-caller" || resp.Request.Header.Get("Authorization") != "Bearer fake-of-the-caller" {
+				if req.Header.Get("Authorization") != "Bearer fake-of-the-caller" ||
+					resp.Request.Header.Get("Authorization") != "Bearer fake-of-the-caller" {
 					t.Errorf("request %d: the caller's request was changed", i)
 				}
 				a.mu.Lock()
@@ -144,7 +148,9 @@ func TestTransportRetries(t *testing.T) {
 // TestTransportRefuses: where a token must not go, no request goes; its body is closed all the same.
 func TestTransportRefuses(t *testing.T) {
 	t.Parallel()
-	f := protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Hosts: []string{"llm.example.com", "127.0.0.1"}})
+	f := protocoltest.NewFake(
+		protocoltest.Profile{Name: "main", Token: "fake-access-1", Hosts: []string{"llm.example.com", "127.0.0.1"}},
+	)
 	a := NewAgent(f, "")
 	defer a.Close()
 	sent := 0
@@ -202,7 +208,8 @@ func TestTransportRedirects(t *testing.T) {
 		steps []string
 		with  []bool
 	}{
-		{"within the origin", []string{home + "/a", home + "/b", home + ":443/c", "https://LLM.example.com/d"}, []bool{true, true, true, true}},
+		{"within the origin", []string{home + "/a", home + "/b", home + ":443/c", "https://LLM.example.com/d"},
+			[]bool{true, true, true, true}},
 		{"to another host", []string{home + "/a", away + "/b"}, []bool{true, false}},
 		{"to a host below", []string{home + "/a", "https://files.llm.example.com/b"}, []bool{true, false}},
 		{"to another port", []string{home + "/a", home + ":8443/b"}, []bool{true, false}},
@@ -246,13 +253,20 @@ func TestTransportErrors(t *testing.T) {
 	a := NewAgent(protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1"}), "")
 	defer a.Close()
 	broken := errors.New("connection refused")
-	client := &http.Client{Transport: &Transport{Agent: a, Base: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken })}}
+	client := &http.Client{
+		Transport: &Transport{Agent: a, Base: roundTrip(func(*http.Request) (*http.Response, error) { return nil, broken })},
+	}
 	_, err := client.Get("https://llm.example.com/")
 	if !errors.Is(err, broken) || strings.Contains(err.Error(), "fake-access") {
 		t.Error(err)
 	}
 
-	out := NewAgent(protocoltest.NewFake(protocoltest.Profile{Name: "main", Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}}), "")
+	out := NewAgent(
+		protocoltest.NewFake(
+			protocoltest.Profile{Name: "main", Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}},
+		),
+		"",
+	)
 	defer out.Close()
 	client.Transport = &Transport{Agent: out}
 	if _, err := client.Get("https://llm.example.com/"); !errors.Is(err, protocol.ErrLoginRequired) {

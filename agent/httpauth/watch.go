@@ -76,7 +76,8 @@ func (a *Agent) lost(err error) {
 	defer a.mu.Unlock()
 	a.watched = false
 	// An older agent (an internal error) and a restricted socket (denied) never say so.
-	if !away(err) && !errors.Is(err, protocol.ErrLocked) && !errors.Is(err, protocol.ErrDenied) && protocol.CodeOf(err) != protocol.CodeInternal {
+	if !away(err) && !errors.Is(err, protocol.ErrLocked) && !errors.Is(err, protocol.ErrDenied) &&
+		protocol.CodeOf(err) != protocol.CodeInternal {
 		a.epoch++
 		clear(a.leases)
 	}

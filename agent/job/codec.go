@@ -154,8 +154,9 @@ func identity(e *protocol.Encoder, i protocol.Identity) {
 
 func readIdentity(d *protocol.Decoder) protocol.Identity {
 	return protocol.Identity{
-		Account: d.String(), Email: d.String(), Name: d.String(), Organization: d.String(), OrganizationID: d.String(), Subscription: d.String(),
-		Scopes: d.Strings(), Fetched: d.Time(),
+		Account: d.String(), Email: d.String(), Name: d.String(), Organization: d.String(), OrganizationID: d.String(),
+		Subscription: d.String(),
+		Scopes:       d.Strings(), Fetched: d.Time(),
 	}
 }
 

@@ -15,24 +15,38 @@ import (
 var (
 	at      = time.UnixMilli(1767225600123)
 	fullJob = Job{
-		Build: "v1.2.3", Op: Renew, Profile: "claude", Settings: []byte(`{"fake":true}`), Base: Version{1, 31: 2}, Lineage: "fake-1", Force: true,
+		Build: "v1.2.3", Op: Renew, Profile: "claude", Settings: []byte(`{"fake":true}`), Base: Version{1, 31: 2}, Lineage: "fake-1",
+		Force:  true,
 		MinTTL: time.Minute, HalfLife: true, Record: protocol.NewSecret("fake-record"), Since: at, SignIn: true, KeepRemote: true,
 		Check: true, Token: protocol.NewSecret("fake-access-0"),
-		Key: protocol.NewSecret("fake-key"), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring", PastID: "0a1b2c3d",
+		Key: protocol.NewSecret(
+			"fake-key",
+		), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring",
+		PastID: "0a1b2c3d",
 	}
 	fullReport = Report{
 		Kind: Done,
-		Err:  &protocol.Error{Code: protocol.CodeStorage, Message: "disk full", Hint: "make room"}, RetryAfter: time.Hour, Local: true,
+		Err: &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "disk full",
+			Hint:    "make room",
+		}, RetryAfter: time.Hour, Local: true,
 		Result: Result{
-			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour), Lineage: "fake-2",
-			Record: protocol.NewSecret("fake-record"), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",
+			Token: protocol.NewSecret(
+				"fake-access-1",
+			), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour), Lineage: "fake-2",
+			Record: protocol.NewSecret(
+				"fake-record",
+			), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",
 			Store: "file", Location: "/fake/place", Watch: []string{"/fake/place", "/fake/other"}, Subscription: "max",
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
 			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",
 				Scopes: []string{"7", "8"}, Fetched: at},
 			Note: "a view", Behind: true,
-			Past: []protocol.PastSignIn{{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"}},
-			Key:  protocol.NewSecret("fake-key"),
+			Past: []protocol.PastSignIn{
+				{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"},
+			},
+			Key: protocol.NewSecret("fake-key"),
 		},
 	}
 )

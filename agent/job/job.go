@@ -128,8 +128,9 @@ type Result struct {
 	Record  protocol.Secret // the whole record, opaque: when handed over, when unsaved, and always for store memory
 	Version Version         // what the store holds now
 	Renewed bool            // the provider was asked and answered
-	Gone    bool            // what is in hand is not to be served any more: its owner has signed out, or the store holds another sign-in
-	Saved   bool            // what Token belongs to rests in the store (or needs no store)
+	// what is in hand is not to be served any more: its owner has signed out, or the store holds another sign-in
+	Gone  bool
+	Saved bool // what Token belongs to rests in the store (or needs no store)
 
 	Provider     string
 	Store        string // claude-code, file, memory, none

@@ -128,10 +128,16 @@ func pasteError(message string) error {
 func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (Reply, error) {
 	switch {
 	case !a.answers(cb.State):
-		return Reply{}, &protocol.Error{Code: protocol.CodeCallback, Message: "the callback belongs to another sign-in: its state is not this one's"}
+		return Reply{}, &protocol.Error{
+			Code:    protocol.CodeCallback,
+			Message: "the callback belongs to another sign-in: its state is not this one's",
+		}
 	case cb.Issuer != "" && c.Issuer != "" && cb.Issuer != c.Issuer, cb.Issuer == "" && c.issConfirmed:
-		return Reply{}, &protocol.Error{Code: protocol.CodeCallback, Message: "the callback is not from " + clean(c.Issuer, nil) + " (RFC 9207)",
-			Hint: "somebody may have mixed up two providers: sign in again, and if it happens again tell whoever runs this one"}
+		return Reply{}, &protocol.Error{
+			Code:    protocol.CodeCallback,
+			Message: "the callback is not from " + clean(c.Issuer, nil) + " (RFC 9207)",
+			Hint:    "somebody may have mixed up two providers: sign in again, and if it happens again tell whoever runs this one",
+		}
 	case cb.Error != "":
 		return Reply{}, cb.refusal()
 	case cb.Code.Empty():
@@ -174,5 +180,10 @@ func incomplete(err error) error {
 	if hint == "" {
 		hint = "sign in again: ccagent login"
 	}
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + e.Condition.Message, Hint: hint, Detail: e.Condition.Detail}
+	return &protocol.Error{
+		Code:    protocol.CodeLogin,
+		Message: "the sign-in did not complete: " + e.Condition.Message,
+		Hint:    hint,
+		Detail:  e.Condition.Detail,
+	}
 }

@@ -141,7 +141,11 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 }
 
 func expiredCode() error {
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the code expired before it was entered", Hint: "get a new one: ccagent login"}
+	return &protocol.Error{
+		Code:    protocol.CodeLogin,
+		Message: "the code expired before it was entered",
+		Hint:    "get a new one: ccagent login",
+	}
 }
 
 // OffersDevice reports whether the device flow can be used.

@@ -78,7 +78,10 @@ func (a *answer) undescribed() *Error {
 func (c *Client) describe(from endpoint, fields map[string]json.RawMessage) error {
 	issuer, _ := text(fields["issuer"])
 	if issuer != c.Issuer {
-		e := fail(protocol.CodeConfig, "the issuer calls itself \""+clean(issuer, nil)+"\", not \""+clean(c.Issuer, nil)+"\"").at(from)
+		e := fail(
+			protocol.CodeConfig,
+			"the issuer calls itself \""+clean(issuer, nil)+"\", not \""+clean(c.Issuer, nil)+"\"",
+		).at(from)
 		e.Condition.Hint = "if that is the one you mean, write it in config.toml just so: issuer = ..."
 		return e
 	}

@@ -33,7 +33,8 @@ func broken(ctx context.Context, err error) *Error {
 		return fail(protocol.CodeConfig, errNotLoopback.Error())
 	case errors.Is(err, errProxy):
 		failure := fail(protocol.CodeConfig, errProxy.Error())
-		failure.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment: they are like http://proxy.example.com:3128"
+		failure.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment: they are like " +
+			"http://proxy.example.com:3128"
 		return failure
 	case errors.As(err, &refused): // before a tunnel there was nothing to send
 		e.Condition, e.Ambiguous = unavailable(refused.Error()), false
@@ -49,7 +50,8 @@ func broken(ctx context.Context, err error) *Error {
 		if errors.As(verify.Err, &unknown) {
 			e.Condition.Hint = "if its authority is your company's own, name that one's certificate in config.toml: ca_file"
 		}
-	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"): // an alert instead of reading on
+	// an alert instead of reading on
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"):
 		e.Condition, e.Ambiguous = unavailable("it does not let us in: "+clean(op.Err.Error(), nil)), false
 	case errors.As(err, &notTLS):
 		e.Condition, e.Ambiguous = unavailable("it does not speak TLS"), false

@@ -62,12 +62,20 @@ func signIn(t *testing.T, c *Client) (Reply, error) {
 func TestSignInClaude(t *testing.T) {
 	t.Parallel()
 	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
-	c := &Client{JSON: true, AuthorizeURL: server.AuthorizeURL(), TokenURL: server.TokenURL(), ProfileURL: server.ProfileURL(), ClientID: "fake-client", Scopes: []string{"user:profile"}}
+	c := &Client{
+		JSON:         true,
+		AuthorizeURL: server.AuthorizeURL(),
+		TokenURL:     server.TokenURL(),
+		ProfileURL:   server.ProfileURL(),
+		ClientID:     "fake-client",
+		Scopes:       []string{"user:profile"},
+	}
 	reply, err := signIn(t, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !server.Live(reply.AccessToken.Reveal()) || !server.Renewable(reply.RefreshToken.Reveal()) || !slices.Equal(reply.Scopes, []string{"user:profile"}) {
+	if !server.Live(reply.AccessToken.Reveal()) || !server.Renewable(reply.RefreshToken.Reveal()) ||
+		!slices.Equal(reply.Scopes, []string{"user:profile"}) {
 		t.Errorf("reply %+v", reply)
 	}
 	if reply.Identity.Email != "alice@example.com" || reply.Identity.Organization != "Example" {
@@ -150,8 +158,10 @@ func TestPrivateKeyJWT(t *testing.T) {
 
 func TestParseKeyRefuses(t *testing.T) {
 	t.Parallel()
-	for _, in := range []string{"", "fake-private", "{}", `{"kty":"oct","k":"ZmFrZQ"}`, "-----BEGIN PRIVATE KEY-----\nZmFrZQ==\n-----END PRIVATE KEY-----\n", "-----BEGIN X-----\nZmFrZQ==\n-----END X-----\n"} {
-		if _, err := ParseKey([]byte(in)); !errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error(), "fake") || strings.Contains(err.Error(), "ZmFr") {
+	for _, in := range []string{"", "fake-private", "{}", `{"kty":"oct","k":"ZmFrZQ"}`,
+		"-----BEGIN PRIVATE KEY-----\nZmFrZQ==\n-----END PRIVATE KEY-----\n", "-----BEGIN X-----\nZmFrZQ==\n-----END X-----\n"} {
+		if _, err := ParseKey([]byte(in)); !errors.Is(err, protocol.ErrConfig) || strings.Contains(err.Error(), "fake") ||
+			strings.Contains(err.Error(), "ZmFr") {
 			t.Errorf("%q: %v", in, err)
 		}
 	}
@@ -160,10 +170,20 @@ func TestParseKeyRefuses(t *testing.T) {
 func TestMachines(t *testing.T) {
 	t.Parallel()
 	_, private := keyPair(t)
-	server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: private.Public()})
-	c := &Client{TokenURL: server.TokenURL(), ClientID: "fake-client", Auth: ClientSecretBasic, Secret: protocol.NewSecret("fake-secret"), Scopes: []string{"jobs"}}
+	server := oauthtest.New(
+		t,
+		oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: private.Public()},
+	)
+	c := &Client{
+		TokenURL: server.TokenURL(),
+		ClientID: "fake-client",
+		Auth:     ClientSecretBasic,
+		Secret:   protocol.NewSecret("fake-secret"),
+		Scopes:   []string{"jobs"},
+	}
 	reply, err := c.ClientCredentials(t.Context())
-	if err != nil || !server.Live(reply.AccessToken.Reveal()) || !reply.RefreshToken.Empty() || !slices.Equal(reply.Scopes, []string{"jobs"}) {
+	if err != nil || !server.Live(reply.AccessToken.Reveal()) || !reply.RefreshToken.Empty() ||
+		!slices.Equal(reply.Scopes, []string{"jobs"}) {
 		t.Errorf("client credentials: %+v, %v", reply, err)
 	}
 	sign := func(audience string) protocol.Secret {
@@ -171,7 +191,9 @@ func TestMachines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		claims, _ := json.Marshal(map[string]any{"iss": "ci", "sub": "job", "aud": audience, "exp": time.Now().Add(time.Minute).Unix()})
+		claims, _ := json.Marshal(
+			map[string]any{"iss": "ci", "sub": "job", "aud": audience, "exp": time.Now().Add(time.Minute).Unix()},
+		)
 		signed, err := signer.Sign(claims)
 		if err != nil {
 			t.Fatal(err)
@@ -212,7 +234,8 @@ func TestExchangeRefuses(t *testing.T) {
 	if _, err := c.Exchange(t.Context(), a, cb); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Exchange(t.Context(), a, cb); !errors.Is(err, protocol.ErrLogin) || !strings.Contains(err.Error(), "refuses the code") {
+	if _, err := c.Exchange(t.Context(), a, cb); !errors.Is(err, protocol.ErrLogin) ||
+		!strings.Contains(err.Error(), "refuses the code") {
 		t.Errorf("a code used twice: %v", err)
 	}
 	for name, spoil := range map[string]func(*Authorization, *Callback){
@@ -234,8 +257,10 @@ func TestExchangeRefuses(t *testing.T) {
 		t.Errorf("another verifier: %v", err)
 	}
 	for name, fault := range map[string]oauthtest.Fault{
-		"400": {Status: 400, Body: `{"error":"invalid_grant","error_description":"bad"}`}, "429": {Status: 429, Body: "{}"}, "500": {Status: 500, Body: "<html>"},
-		"html": {Body: "<html>"}, "truncated": {Truncate: true}, "dropped": {Drop: true}, "redirect": {Status: 302, Header: map[string]string{"Location": "https://evil.example.com/"}, Body: "x"},
+		"400": {Status: 400, Body: `{"error":"invalid_grant","error_description":"bad"}`}, "429": {Status: 429, Body: "{}"},
+		"500":  {Status: 500, Body: "<html>"},
+		"html": {Body: "<html>"}, "truncated": {Truncate: true}, "dropped": {Drop: true},
+		"redirect": {Status: 302, Header: map[string]string{"Location": "https://evil.example.com/"}, Body: "x"},
 	} {
 		fault.Times = 1
 		server.SetFault(fault)
@@ -301,9 +326,11 @@ func TestDiscover(t *testing.T) {
 	for _, tc := range []struct{ name, path, body, says string }{
 		{"nothing", "", "", "does not describe itself"},
 		{"html", "/realm/.well-known/openid-configuration", "<html>fake</html>", "not a JSON object"},
-		{"plain http elsewhere", "/realm/.well-known/openid-configuration", `{"issuer":"ISSUER","token_endpoint":"http://sso.example.com/"}`, "plain http"},
+		{"plain http elsewhere", "/realm/.well-known/openid-configuration",
+			`{"issuer":"ISSUER","token_endpoint":"http://sso.example.com/"}`, "plain http"},
 		{"a number", "/realm/.well-known/openid-configuration", `{"issuer":"ISSUER","token_endpoint":1}`, "not"},
-		{"RFC 8414", "/.well-known/oauth-authorization-server/realm", `{"issuer":"ISSUER","token_endpoint":"https://sso.example.com/token"}`, ""},
+		{"RFC 8414", "/.well-known/oauth-authorization-server/realm",
+			`{"issuer":"ISSUER","token_endpoint":"https://sso.example.com/token"}`, ""},
 	} {
 		issuer := server.URL + "/realm"
 		clear(answers)
@@ -334,10 +361,12 @@ func TestIdentifyRefused(t *testing.T) {
 		says   string
 	}{
 		{"dead token", 401, `Bearer error="invalid_token"`, "", protocol.ErrExpired, "refuses the token"},
-		{"missing scope", 403, `Bearer realm="x", error="insufficient_scope", scope="user:profile"`, "", protocol.ErrDenied, "the scope user:profile"},
+		{"missing scope", 403, `Bearer realm="x", error="insufficient_scope", scope="user:profile"`, "", protocol.ErrDenied,
+			"the scope user:profile"},
 		{"scopes that are commands", 403, `Bearer error="insufficient_scope", scope="a x'; cmd; '"`, "", protocol.ErrDenied,
 			`; ask for it with: ccagent login --scope a --scope 'x'\'';' --scope 'cmd;' --scope ''\'''`},
-		{"missing scope in the body", 403, "", `{"error":"insufficient_scope","scope":"user:profile"}`, protocol.ErrDenied, "the scope user:profile"},
+		{"missing scope in the body", 403, "", `{"error":"insufficient_scope","scope":"user:profile"}`, protocol.ErrDenied,
+			"the scope user:profile"},
 		{"forbidden", 403, "", "{}", protocol.ErrDenied, "does not let"},
 		{"busy", 503, "", "fake-body", protocol.ErrUnavailable, "503"},
 		{"html", 200, "", "<html>fake-body", protocol.ErrUnavailable, "not a JSON object"},
@@ -350,7 +379,8 @@ func TestIdentifyRefused(t *testing.T) {
 			w.Write([]byte(tc.body))
 		}))
 		_, err := (&Client{ProfileURL: server.URL}).Identify(t.Context(), protocol.NewSecret("fake-access"))
-		if !errors.Is(err, tc.is) || !strings.Contains(err.Error()+"; "+protocol.HintOf(err), tc.says) || strings.Contains(err.Error(), "fake-") {
+		if !errors.Is(err, tc.is) || !strings.Contains(err.Error()+"; "+protocol.HintOf(err), tc.says) ||
+			strings.Contains(err.Error(), "fake-") {
 			t.Errorf("%s: %v", tc.name, err)
 		}
 		server.Close()
@@ -362,7 +392,8 @@ func TestDeviceAddress(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ uri, whole, shown, shownWhole string }{
 		{"https://a.example/device", "https://a.example/device?c=FAKE", "https://a.example/device", "https://a.example/device?c=FAKE"},
-		{"https://good.example@a.example/device", "https://good.example:x@A.example/device?c=FAKE", "https://a.example/device", "https://A.example/device?c=FAKE"},
+		{"https://good.example@a.example/device", "https://good.example:x@A.example/device?c=FAKE", "https://a.example/device",
+			"https://A.example/device?c=FAKE"},
 		{"https://good.example%2f:x@a.example/", "", "https://a.example/", ""},
 		{"https://a.example:8443/@b", "https://a.example/?c=FAKE", "https://a.example:8443/@b", ""},
 		{"https://a.example/", "https://b.example/?c=FAKE", "https://a.example/", ""},
@@ -383,7 +414,9 @@ func TestDeviceAddress(t *testing.T) {
 		c := &Client{DeviceURL: "https://sso.example.com/start", ClientID: "fake-client"}
 		c.roundTrip = func(*http.Request) (*http.Response, error) {
 			w := httptest.NewRecorder()
-			json.NewEncoder(w).Encode(map[string]any{"device_code": "fake-device", "user_code": "FAKE", "verification_uri": tc.uri, "verification_uri_complete": tc.whole})
+			json.NewEncoder(w).
+				Encode(map[string]any{"device_code": "fake-device", "user_code": "FAKE", "verification_uri": tc.uri,
+					"verification_uri_complete": tc.whole})
 			return w.Result(), nil
 		}
 		d, err := c.StartDevice(t.Context())
@@ -461,7 +494,13 @@ func TestDevice(t *testing.T) {
 // What the provider says about pace is kept to, and a failing provider is asked again.
 func TestDevicePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answers := []string{`{"error":"authorization_pending"}`, `{"error":"slow_down"}`, `{"error":"authorization_pending"}`, "down", `{"access_token":"fake-access-1"}`}
+		answers := []string{
+			`{"error":"authorization_pending"}`,
+			`{"error":"slow_down"}`,
+			`{"error":"authorization_pending"}`,
+			"down",
+			`{"access_token":"fake-access-1"}`,
+		}
 		var asked []time.Duration
 		begun := time.Now()
 		c := &Client{TokenURL: "https://sso.example.com/token", ClientID: "fake-client"}

@@ -18,7 +18,18 @@ import (
 const clockSkew = 2 * time.Minute
 
 // signing are the algorithms an ID token may be signed with. "none" and the symmetric ones are not among them.
-var signing = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA}
+var signing = []string{
+	oidc.RS256,
+	oidc.RS384,
+	oidc.RS512,
+	oidc.ES256,
+	oidc.ES384,
+	oidc.ES512,
+	oidc.PS256,
+	oidc.PS384,
+	oidc.PS512,
+	oidc.EdDSA,
+}
 
 // identified verifies the ID token of a sign-in's reply and takes its claims. Where openid was asked for at an issuer the
 // token must be there. Without, none is looked at: who signed in is then unknown.
@@ -94,13 +105,19 @@ func whyUnverified(err error) string {
 }
 
 func badIDToken(why string) error {
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: the provider's ID token is not good: " + why,
-		Hint: "sign in again: ccagent login; if that does not help, tell whoever runs the provider"}
+	return &protocol.Error{
+		Code:    protocol.CodeLogin,
+		Message: "the sign-in did not complete: the provider's ID token is not good: " + why,
+		Hint:    "sign in again: ccagent login; if that does not help, tell whoever runs the provider",
+	}
 }
 
 func wrongClock(why string) error {
-	return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: by this machine's clock the provider's ID token is not good: " + why,
-		Hint: "is the clock right? compare `date -u` with another machine's, mend it, and sign in again"}
+	return &protocol.Error{
+		Code:    protocol.CodeLogin,
+		Message: "the sign-in did not complete: by this machine's clock the provider's ID token is not good: " + why,
+		Hint:    "is the clock right? compare `date -u` with another machine's, mend it, and sign in again",
+	}
 }
 
 // now is the wall clock without its monotonic part, which a stored time has none of.

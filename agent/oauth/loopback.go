@@ -61,14 +61,22 @@ func listen(host string, port int, profile string, refused func(int), ownerOf ow
 		host = "127.0.0.1"
 	}
 	if host != "127.0.0.1" && host != "localhost" {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("redirect_host is %q", clean(host, nil)), Hint: "it is 127.0.0.1 or localhost"}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("redirect_host is %q", clean(host, nil)),
+			Hint:    "it is 127.0.0.1 or localhost",
+		}
 	}
 	listeners, err := loopback4And6(host, port)
 	if err != nil {
-		e := &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("port %d can't be opened for the browser's answer: %s", port, cause(err))}
+		e := &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("port %d can't be opened for the browser's answer: %s", port, cause(err)),
+		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			e.Message = fmt.Sprintf("port %d, where the browser's answer comes to, is taken by another program", port)
-			e.Hint = "is another sign-in under way? end it, or set redirect_port to one that the provider knows; or use: ccagent login --no-browser"
+			e.Hint = "is another sign-in under way? end it, or set redirect_port to one that the provider knows; or use: ccagent login " +
+				"--no-browser"
 		}
 		return nil, e
 	}
@@ -165,7 +173,11 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This address answers to this machine's own name only."})
 		return
 	case r.URL.Path != callbackPath:
-		l.show(w, http.StatusNotFound, page{Title: "Nothing here", Text: "A sign-in is under way at this address, and this is not a part of it."})
+		l.show(
+			w,
+			http.StatusNotFound,
+			page{Title: "Nothing here", Text: "A sign-in is under way at this address, and this is not a part of it."},
+		)
 		return
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -182,15 +194,23 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch who, uid := l.peerOf(r); who {
 	case otherPeer:
 		l.refuse(uid)
-		l.show(w, http.StatusForbidden, page{Title: "Another user", Text: "This answer came from another user of this machine, so it was not taken.",
-			Hint: "If it is yours, paste the address of this page where ccagent login waits."})
+		l.show(
+			w,
+			http.StatusForbidden,
+			page{Title: "Another user", Text: "This answer came from another user of this machine, so it was not taken.",
+				Hint: "If it is yours, paste the address of this page where ccagent login waits."},
+		)
 		return
 	case unknownPeer:
 		cb.Unproven = true
 	}
 	if !l.take(cb) {
-		l.show(w, http.StatusBadRequest, page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
-			Hint: "Use the address that ccagent login printed last. The sign-in still waits for it."})
+		l.show(
+			w,
+			http.StatusBadRequest,
+			page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
+				Hint: "Use the address that ccagent login printed last. The sign-in still waits for it."},
+		)
 		return
 	}
 	select {
@@ -205,7 +225,11 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Hint: strings.TrimSpace(strings.ReplaceAll(hint, "hint: ", ""))})
 		return
 	}
-	l.show(w, http.StatusOK, page{Title: "You are signed in", Text: "ccagent has your sign-in and renews it from now on. You may close this page."})
+	l.show(
+		w,
+		http.StatusOK,
+		page{Title: "You are signed in", Text: "ccagent has your sign-in and renews it from now on. You may close this page."},
+	)
 }
 
 // take passes the first callback of this attempt on, and reports whether cb is of this attempt.

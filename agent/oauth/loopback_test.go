@@ -89,7 +89,8 @@ func TestLoopback(t *testing.T) {
 		if strings.Contains(body, "fake-code") || strings.Contains(body, "<b>") {
 			t.Errorf("%s: the page echoes what it should not:\n%s", tc.name, body)
 		}
-		for name, want := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"} {
+		for name, want := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
+			"X-Content-Type-Options": "nosniff"} {
 			if resp.Header.Get(name) != want {
 				t.Errorf("%s: %s %q, want %q", tc.name, name, resp.Header.Get(name), want)
 			}
@@ -184,7 +185,8 @@ func TestListenRefuses(t *testing.T) {
 	}
 	defer taken.Close()
 	_, err = Listen("", taken.Addr().(*net.TCPAddr).Port, "work", nil)
-	if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") || !strings.Contains(protocol.HintOf(err), "--no-browser") {
+	if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") ||
+		!strings.Contains(protocol.HintOf(err), "--no-browser") {
 		t.Errorf("a port that is taken: %v", err)
 	}
 	if _, err := Listen("0.0.0.0", 0, "work", nil); !errors.Is(err, protocol.ErrConfig) {
@@ -201,7 +203,8 @@ func TestListenWantsBothLoopbacks(t *testing.T) {
 	}
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
-	if l, err := Listen("localhost", port, "work", nil); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") {
+	if l, err := Listen("localhost", port, "work", nil); !errors.Is(err, protocol.ErrConfig) ||
+		!strings.Contains(err.Error(), "taken by another program") {
 		t.Errorf("Listen shares localhost:%d with another program: %v", port, err)
 		if err == nil {
 			l.Close()
@@ -248,7 +251,8 @@ func TestAuthorize(t *testing.T) {
 	t.Parallel()
 	c := &Client{
 		AuthorizeURL: "https://sso.example.com/authorize?tenant=1", ClientID: "fake-client", Scopes: []string{"openid", "x"},
-		Audience: "api", Resource: []string{"https://a.example.com", "https://b.example.com"}, Params: map[string]string{"prompt": "consent"},
+		Audience: "api", Resource: []string{"https://a.example.com", "https://b.example.com"},
+		Params: map[string]string{"prompt": "consent"},
 	}
 	a, err := c.Authorize("http://127.0.0.1:1/callback")
 	if err != nil {
@@ -260,14 +264,16 @@ func TestAuthorize(t *testing.T) {
 	}
 	q := u.Query()
 	for name, want := range map[string]string{
-		"tenant": "1", "response_type": "code", "client_id": "fake-client", "redirect_uri": "http://127.0.0.1:1/callback", "state": a.State,
+		"tenant": "1", "response_type": "code", "client_id": "fake-client", "redirect_uri": "http://127.0.0.1:1/callback",
+		"state": a.State,
 		"scope": "openid x", "audience": "api", "prompt": "consent", "code_challenge_method": "S256", "nonce": a.nonce, "code": "",
 	} {
 		if q.Get(name) != want {
 			t.Errorf("%s %q, want %q", name, q.Get(name), want)
 		}
 	}
-	if len(q["resource"]) != 2 || len(a.State) != 43 || len(a.verifier.Reveal()) != 43 || len(a.nonce) != 43 || len(q.Get("code_challenge")) != 43 {
+	if len(q["resource"]) != 2 || len(a.State) != 43 || len(a.verifier.Reveal()) != 43 || len(a.nonce) != 43 ||
+		len(q.Get("code_challenge")) != 43 {
 		t.Errorf("resource %q, state %q", q["resource"], a.State)
 	}
 	if strings.Contains(a.URL, a.verifier.Reveal()) {

@@ -101,12 +101,13 @@ func (c *Client) renewal() string {
 // Reply is what a token endpoint answered (RFC 6749 section 5.1), with times in place of lifetimes.
 type Reply struct {
 	AccessToken  protocol.Secret
-	RefreshToken protocol.Secret   // empty: the old one stays in force (RFC 6749 section 6)
-	Issued       time.Time         // when the request was sent
-	Expiry       time.Time         // of the access token, counted from Issued; see DefaultLifetime
-	GrantExpiry  time.Time         // of the refresh token; zero: not said
-	Scopes       []string          // nil: not said, so unchanged
-	Identity     protocol.Identity // what the reply itself says of who signed in: a verified ID token's claims, or provider claude's account; often empty
+	RefreshToken protocol.Secret // empty: the old one stays in force (RFC 6749 section 6)
+	Issued       time.Time       // when the request was sent
+	Expiry       time.Time       // of the access token, counted from Issued; see DefaultLifetime
+	GrantExpiry  time.Time       // of the refresh token; zero: not said
+	Scopes       []string        // nil: not said, so unchanged
+	// what the reply itself says of who signed in: a verified ID token's claims, or provider claude's account; often empty
+	Identity protocol.Identity
 
 	idToken string // as it came
 }

@@ -86,7 +86,8 @@ func TestRequest(t *testing.T) {
 	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); err != nil {
 		t.Fatal(err)
 	}
-	if len(body) != 3 || body["grant_type"] != "refresh_token" || body["refresh_token"] != sent || body["client_id"] != "fake-client" {
+	if len(body) != 3 || body["grant_type"] != "refresh_token" || body["refresh_token"] != sent ||
+		body["client_id"] != "fake-client" {
 		t.Errorf("body %v", body)
 	}
 	for name, want := range map[string]string{"Content-Type": "application/json", "User-Agent": "ccagent/1.2",
@@ -111,8 +112,14 @@ func TestReplies(t *testing.T) {
 		scopes   int           // wanted
 		grant    time.Duration // wanted
 	}{
-		{name: "all", body: `{` + ok + `,"refresh_token":"fake-refresh-2","expires_in":3600,"scope":"a b","refresh_token_expires_in":7200}`,
-			lifetime: time.Hour, refresh: "fake-refresh-2", scopes: 2, grant: 2 * time.Hour},
+		{
+			name:     "all",
+			body:     `{` + ok + `,"refresh_token":"fake-refresh-2","expires_in":3600,"scope":"a b","refresh_token_expires_in":7200}`,
+			lifetime: time.Hour,
+			refresh:  "fake-refresh-2",
+			scopes:   2,
+			grant:    2 * time.Hour,
+		},
 		{name: "nothing but the token", body: `{` + ok + `}`, lifetime: DefaultLifetime},
 		{name: "nulls", body: `{` + ok + `,"refresh_token":null,"expires_in":null,"scope":null}`, lifetime: DefaultLifetime},
 		{name: "lifetime as a string", body: `{` + ok + `,"expires_in":"28800"}`, lifetime: 8 * time.Hour},
@@ -121,7 +128,12 @@ func TestReplies(t *testing.T) {
 		{name: "lifetime zero", body: `{` + ok + `,"expires_in":0}`, lifetime: DefaultLifetime},
 		{name: "lifetime negative", body: `{` + ok + `,"expires_in":-5}`, lifetime: DefaultLifetime},
 		{name: "lifetime not a number", body: `{` + ok + `,"expires_in":"NaN"}`, lifetime: DefaultLifetime},
-		{name: "lifetime an object, rotated", body: `{` + ok + `,"expires_in":{},"refresh_token":"fake-refresh-2"}`, lifetime: DefaultLifetime, refresh: "fake-refresh-2"},
+		{
+			name:     "lifetime an object, rotated",
+			body:     `{` + ok + `,"expires_in":{},"refresh_token":"fake-refresh-2"}`,
+			lifetime: DefaultLifetime,
+			refresh:  "fake-refresh-2",
+		},
 		{name: "lifetime beyond all time", body: `{` + ok + `,"expires_in":1e300}`, lifetime: maxLifetime},
 		{name: "lifetime beyond numbers", body: `{` + ok + `,"expires_in":1e999}`, lifetime: maxLifetime},
 		{name: "scope of a wrong type", body: `{` + ok + `,"scope":["a"]}`, lifetime: DefaultLifetime},
@@ -174,7 +186,8 @@ func TestReplies(t *testing.T) {
 			if len(reply.Scopes) != tt.scopes {
 				t.Errorf("scopes %q, want %d", reply.Scopes, tt.scopes)
 			}
-			if reply.GrantExpiry.IsZero() != (tt.grant == 0) || tt.grant != 0 && reply.GrantExpiry.Sub(reply.Issued).Round(time.Second) != tt.grant {
+			if reply.GrantExpiry.IsZero() != (tt.grant == 0) ||
+				tt.grant != 0 && reply.GrantExpiry.Sub(reply.Issued).Round(time.Second) != tt.grant {
 				t.Errorf("grant's expiry %v, want %v from now", reply.GrantExpiry, tt.grant)
 			}
 		})
@@ -196,29 +209,90 @@ func TestRefusals(t *testing.T) {
 		retry  time.Duration
 		slack  time.Duration // of a date, from which the test's own time is missing
 	}{
-		{name: "invalid_grant", status: 400, body: `{"error":"invalid_grant","error_description":"no such token"}`, want: login, dead: true, shown: "invalid_grant: no such token"},
+		{
+			name:   "invalid_grant",
+			status: 400,
+			body:   `{"error":"invalid_grant","error_description":"no such token"}`,
+			want:   login,
+			dead:   true,
+			shown:  "invalid_grant: no such token",
+		},
 		{name: "invalid_grant 401", status: 401, body: `{"error":"invalid_grant"}`, want: login, dead: true},
 		{name: "invalid_grant 403", status: 403, body: `{"error":"invalid_grant"}`, want: login, dead: true},
 		{name: "invalid_grant 404", status: 404, body: `{"error":"invalid_grant"}`, want: login, dead: true},
 		{name: "invalid_grant 422", status: 422, body: `{"error":"invalid_grant"}`, want: login, dead: true},
 		{name: "invalid_grant in capitals", status: 400, body: `{"error":"INVALID_GRANT"}`, want: login, dead: true},
 		{name: "invalid_grant in one word", status: 400, body: `{"error":"InvalidGrant"}`, want: login, dead: true},
-		{name: "invalid_grant as the type", status: 400, body: `{"type":"error","error":{"type":"invalid_grant","message":"gone"}}`, want: login, dead: true, shown: "gone"},
+		{
+			name:   "invalid_grant as the type",
+			status: 400,
+			body:   `{"type":"error","error":{"type":"invalid_grant","message":"gone"}}`,
+			want:   login,
+			dead:   true,
+			shown:  "gone",
+		},
 		{name: "invalid_grant in a list", status: 400, body: `{"errors":["invalid_grant"]}`, want: login, dead: true},
-		{name: "invalid_grant in a list of objects", status: 400, body: `{"error":[{"code":"invalid_grant","message":"gone"}]}`, want: login, dead: true, shown: "gone"},
-		{name: "invalid_grant in a challenge", status: 401, header: map[string]string{"WWW-Authenticate": `Bearer error="invalid_grant", error_description="gone"`}, want: login, dead: true, shown: "gone"},
+		{
+			name:   "invalid_grant in a list of objects",
+			status: 400,
+			body:   `{"error":[{"code":"invalid_grant","message":"gone"}]}`,
+			want:   login,
+			dead:   true,
+			shown:  "gone",
+		},
+		{
+			name:   "invalid_grant in a challenge",
+			status: 401,
+			header: map[string]string{"WWW-Authenticate": `Bearer error="invalid_grant", error_description="gone"`},
+			want:   login,
+			dead:   true,
+			shown:  "gone",
+		},
 		{name: "invalid_grant in a rate limit", status: 429, body: `{"error":"invalid_grant"}`, want: later},
 		{name: "invalid_grant in a failure", status: 502, body: `{"error":"invalid_grant"}`, want: later},
 		{name: "invalid_grant too early", status: 425, body: `{"error":"invalid_grant"}`, want: later},
 
-		{name: "GitHub", status: 200, body: `{"error":"bad_refresh_token","error_description":"gone"}`, want: login, dead: true, shown: "200 bad_refresh_token: gone"},
+		{
+			name:   "GitHub",
+			status: 200,
+			body:   `{"error":"bad_refresh_token","error_description":"gone"}`,
+			want:   login,
+			dead:   true,
+			shown:  "200 bad_refresh_token: gone",
+		},
 		{name: "GitHub's client", status: 200, body: `{"error":"incorrect_client_credentials"}`, want: config},
 		{name: "Slack", status: 200, body: `{"ok":false,"error":"invalid_refresh_token"}`, want: login, dead: true},
 		{name: "Slack's rate limit", status: 200, body: `{"ok":false,"error":"ratelimited"}`, want: later},
-		{name: "a success with empty tokens", status: 200, body: `{"access_token":"","refresh_token":null,"error":"token_revoked"}`, want: login, dead: true},
-		{name: "OpenAI", status: 401, body: `{"error":{"code":"refresh_token_reused","type":"invalid_request_error","message":"it was used"}}`, want: login, dead: true, shown: "401 refresh_token_reused: it was used"},
-		{name: "OpenAI without a code", status: 400, body: `{"error":{"code":null,"type":"invalid_request_error","message":"bad"}}`, want: config, shown: "bad"},
-		{name: "Supabase", status: 400, body: `{"code":400,"error_code":"refresh_token_not_found","message":"gone"}`, want: login, dead: true, shown: "gone"},
+		{
+			name:   "a success with empty tokens",
+			status: 200,
+			body:   `{"access_token":"","refresh_token":null,"error":"token_revoked"}`,
+			want:   login,
+			dead:   true,
+		},
+		{
+			name:   "OpenAI",
+			status: 401,
+			body:   `{"error":{"code":"refresh_token_reused","type":"invalid_request_error","message":"it was used"}}`,
+			want:   login,
+			dead:   true,
+			shown:  "401 refresh_token_reused: it was used",
+		},
+		{
+			name:   "OpenAI without a code",
+			status: 400,
+			body:   `{"error":{"code":null,"type":"invalid_request_error","message":"bad"}}`,
+			want:   config,
+			shown:  "bad",
+		},
+		{
+			name:   "Supabase",
+			status: 400,
+			body:   `{"code":400,"error_code":"refresh_token_not_found","message":"gone"}`,
+			want:   login,
+			dead:   true,
+			shown:  "gone",
+		},
 		{name: "a numbered code", status: 400, body: `{"error":{"code":190,"type":"OAuthException","message":"gone"}}`, want: login},
 		{name: "invalid_token", status: 401, body: `{"error":"invalid_token"}`, want: login, dead: true},
 		{name: "interaction_required", status: 400, body: `{"error":"interaction_required"}`, want: login},
@@ -238,20 +312,44 @@ func TestRefusals(t *testing.T) {
 		{name: "invalid_client", status: 401, body: `{"error":"invalid_client"}`, want: config, shown: "401 invalid_client"},
 		{name: "unauthorized_client", status: 400, body: `{"error":"unauthorized_client"}`, want: config},
 		{name: "invalid_request", status: 400, body: `{"error":"invalid_request"}`, want: config},
-		{name: "invalid_request_error", status: 400, body: `{"type":"error","error":{"type":"invalid_request_error","message":"m"}}`, want: config},
+		{
+			name:   "invalid_request_error",
+			status: 400,
+			body:   `{"type":"error","error":{"type":"invalid_request_error","message":"m"}}`,
+			want:   config,
+		},
 		{name: "unsupported_grant_type", status: 400, body: `{"error":"unsupported_grant_type"}`, want: config},
 
 		{name: "temporarily_unavailable", status: 400, body: `{"error":"temporarily_unavailable"}`, want: later},
 		{name: "slow_down", status: 400, body: `{"error":"slow_down"}`, want: later},
 		{name: "server_error", status: 400, body: `{"error":"server_error"}`, want: later},
 		{name: "overloaded", status: 400, body: `{"error":{"type":"overloaded_error"}}`, want: later},
-		{name: "a wall", status: 403, body: `<html>blocked</html>`, want: later, shown: "something between here and the provider answers"},
-		{name: "a wall that asks who we are", status: 401, header: map[string]string{"Content-Type": "Text/HTML; charset=utf-8"}, body: "blocked", want: later, shown: "something between"},
+		{
+			name:   "a wall",
+			status: 403,
+			body:   `<html>blocked</html>`,
+			want:   later,
+			shown:  "something between here and the provider answers",
+		},
+		{
+			name:   "a wall that asks who we are",
+			status: 401,
+			header: map[string]string{"Content-Type": "Text/HTML; charset=utf-8"},
+			body:   "blocked",
+			want:   later,
+			shown:  "something between",
+		},
 		{name: "a wall that is down", status: 503, body: " \n<!doctype html>blocked", want: later, shown: "something between"},
 		{name: "a bad gateway", status: 400, body: "blocked", want: later},
 		{name: "a gateway's forbidden", status: 403, body: `{"message":"blocked"}`, want: later},
 		{name: "a gateway's forbidden in words", status: 403, body: `{"error":"Forbidden","message":"m"}`, want: later},
-		{name: "a router's not found", status: 404, body: `{"timestamp":1,"status":404,"error":"Not Found","path":"/x"}`, want: later, shown: "nothing at that address"},
+		{
+			name:   "a router's not found",
+			status: 404,
+			body:   `{"timestamp":1,"status":404,"error":"Not Found","path":"/x"}`,
+			want:   later,
+			shown:  "nothing at that address",
+		},
 		{name: "a page not found", status: 404, body: "<html>blocked</html>", want: later},
 		{name: "gone", status: 410, want: later, shown: "nothing at that address"},
 		{name: "a proxy's password", status: 407, body: `{"error":"x"}`, want: later},
@@ -265,21 +363,70 @@ func TestRefusals(t *testing.T) {
 		{name: "error cut off", status: 400, body: `{"error":"invalid_grant`, want: later},
 		{name: "not found", status: 404, want: later},
 		{name: "time-out", status: 408, want: later},
-		{name: "rate limit, seconds", status: 429, header: map[string]string{"Retry-After": "7"}, want: later, retry: 7 * time.Second},
-		{name: "rate limit, date", status: 429, header: map[string]string{"Retry-After": date}, want: later, retry: 30 * time.Minute, slack: 10 * time.Minute},
+		{
+			name:   "rate limit, seconds",
+			status: 429,
+			header: map[string]string{"Retry-After": "7"},
+			want:   later,
+			retry:  7 * time.Second,
+		},
+		{
+			name:   "rate limit, date",
+			status: 429,
+			header: map[string]string{"Retry-After": date},
+			want:   later,
+			retry:  30 * time.Minute,
+			slack:  10 * time.Minute,
+		},
 		{name: "rate limit, a day", status: 429, header: map[string]string{"Retry-After": "86400"}, want: later, retry: time.Hour},
-		{name: "rate limit, in the past", status: 429, header: map[string]string{"Retry-After": "Mon, 02 Jan 2006 15:04:05 GMT"}, want: later},
+		{
+			name:   "rate limit, in the past",
+			status: 429,
+			header: map[string]string{"Retry-After": "Mon, 02 Jan 2006 15:04:05 GMT"},
+			want:   later,
+		},
 		{name: "rate limit, nonsense", status: 429, header: map[string]string{"Retry-After": "-3"}, want: later},
 		{name: "server error", status: 500, body: `{"error":"server_error"}`, want: later, shown: "500 server_error"},
 		{name: "unavailable", status: 503, header: map[string]string{"Retry-After": "2"}, want: later, retry: 2 * time.Second},
 
-		{name: "redirect", status: 307, header: map[string]string{"Location": "https://evil.example/steal?t=" + sent}, want: later, shown: "to evil.example,"},
+		{
+			name:   "redirect",
+			status: 307,
+			header: map[string]string{"Location": "https://evil.example/steal?t=" + sent},
+			want:   later,
+			shown:  "to evil.example,",
+		},
 		{name: "redirect nowhere", status: 302, want: later},
-		{name: "our token quoted", status: 400, body: `{"error":"invalid_grant","error_description":"token ` + sent + ` is unknown"}`, want: login, dead: true, shown: "token [redacted] is unknown"},
+		{
+			name:   "our token quoted",
+			status: 400,
+			body:   `{"error":"invalid_grant","error_description":"token ` + sent + ` is unknown"}`,
+			want:   login,
+			dead:   true,
+			shown:  "token [redacted] is unknown",
+		},
 		{name: "our token as the code", status: 400, body: `{"error":"` + sent + `"}`, want: login, shown: "[redacted]"},
-		{name: "their token quoted", status: 500, body: `{"error":"x","error_description":"fake-access-9","access_token":"fake-access-9"}`, want: later, shown: "[redacted]"},
-		{name: "control characters", status: 500, body: `{"error":"x","error_description":"a\u001b[2Jb\nc\u202ed"}`, want: later, shown: "a [2Jb c d"},
-		{name: "a novel", status: 500, body: `{"error":"x","error_description":"` + strings.Repeat("y", 5000) + `"}`, want: later, shown: strings.Repeat("y", maxText) + "…"},
+		{
+			name:   "their token quoted",
+			status: 500,
+			body:   `{"error":"x","error_description":"fake-access-9","access_token":"fake-access-9"}`,
+			want:   later,
+			shown:  "[redacted]",
+		},
+		{
+			name:   "control characters",
+			status: 500,
+			body:   `{"error":"x","error_description":"a\u001b[2Jb\nc\u202ed"}`,
+			want:   later,
+			shown:  "a [2Jb c d",
+		},
+		{
+			name:   "a novel",
+			status: 500,
+			body:   `{"error":"x","error_description":"` + strings.Repeat("y", 5000) + `"}`,
+			want:   later,
+			shown:  strings.Repeat("y", maxText) + "…",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -455,7 +602,8 @@ func TestTLS(t *testing.T) {
 	server.Config.ErrorLog = nil
 	defer server.Close()
 	client := &Client{TokenURL: server.URL}
-	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
+	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); !errors.Is(err, protocol.ErrUnavailable) ||
+		!strings.Contains(err.Error(), "certificate") {
 		t.Errorf("an unknown authority: %v", err)
 	}
 	client.CA = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
@@ -465,7 +613,8 @@ func TestTLS(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	defer plain.Close()
 	client.TokenURL = strings.Replace(plain.URL, "http:", "https:", 1)
-	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "TLS") {
+	if _, err := client.Refresh(t.Context(), protocol.NewSecret(sent)); !errors.Is(err, protocol.ErrUnavailable) ||
+		!strings.Contains(err.Error(), "TLS") {
 		t.Errorf("no TLS: %v", err)
 	}
 }

@@ -46,14 +46,17 @@ func TestLook(t *testing.T) {
 		uid            int
 		err            error
 	}{
-		"found":                   {server, client, []string{table("a", fmt.Sprintf(table4, "01", "01", "1001", "102")), absent}, 1001, nil},
+		"found": {server, client, []string{table("a", fmt.Sprintf(table4, "01", "01", "1001", "102")), absent}, 1001,
+			nil},
 		"closed by the client":    {server, client, []string{table("b", fmt.Sprintf(table4, "08", "05", "0", "0"))}, 0, errHungUp},
 		"closed, and ours is not": {server, client, []string{table("c", fmt.Sprintf(table4, "01", "06", "0", "0"))}, 0, errUntold},
 		"without a process":       {server, client, []string{table("d", fmt.Sprintf(table4, "01", "01", "0", "0"))}, 0, errUntold},
 		"no table":                {server, client, []string{absent}, 0, errUntold},
-		"another port":            {server, netip.MustParseAddrPort("127.0.0.1:50002"), []string{table("e", fmt.Sprintf(table4, "01", "01", "1001", "102"))}, 0, errUntold},
-		"by a socket of IPv6":     {server, client, []string{table("f", table6)}, 1003, nil},
-		"IPv6":                    {netip.MustParseAddrPort("[::1]:8080"), netip.MustParseAddrPort("[::1]:50000"), []string{table("g", table6)}, 1004, nil},
+		"another port": {server, netip.MustParseAddrPort("127.0.0.1:50002"),
+			[]string{table("e", fmt.Sprintf(table4, "01", "01", "1001", "102"))}, 0, errUntold},
+		"by a socket of IPv6": {server, client, []string{table("f", table6)}, 1003, nil},
+		"IPv6": {netip.MustParseAddrPort("[::1]:8080"), netip.MustParseAddrPort("[::1]:50000"),
+			[]string{table("g", table6)}, 1004, nil},
 	} {
 		if uid, err := look(test.server, test.client, test.tables...); uid != test.uid || err != test.err {
 			t.Errorf("%s: %d, %v; want %d, %v", name, uid, err, test.uid, test.err)

@@ -112,7 +112,8 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 	resp, err := roundTrip(req)
 	if err != nil {
 		failure := broken(ctx, err)
-		if uncertified.Load() && failure.Condition.Hint == "" { // with TLS 1.3 the refusal comes late, and may be lost with the connection
+		if uncertified.Load() &&
+			failure.Condition.Hint == "" { // with TLS 1.3 the refusal comes late, and may be lost with the connection
 			failure.Condition.Hint = "it asked for a certificate of yours: name it in config.toml, client_cert and client_key"
 		}
 		return nil, failure

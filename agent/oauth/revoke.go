@@ -43,7 +43,13 @@ func (c *Client) Introspect(ctx context.Context, access protocol.Secret) error {
 		return &Error{Condition: bad}
 	}
 	sent := now()
-	a, failure := c.ask(ctx, to.what, c.IntrospectURL, url.Values{"token": {access.Reveal()}, "token_type_hint": {string(AccessToken)}}, access.Reveal())
+	a, failure := c.ask(
+		ctx,
+		to.what,
+		c.IntrospectURL,
+		url.Values{"token": {access.Reveal()}, "token_type_hint": {string(AccessToken)}},
+		access.Reveal(),
+	)
 	if failure != nil {
 		return failure
 	}

@@ -63,7 +63,12 @@ func issue(t *testing.T, by *issued, ends time.Time) *issued {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &issued{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}
+	return &issued{
+		cert,
+		key,
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
+	}
 }
 
 // privateProvider is a provider whose authority no system knows; clients, where not nil, signs who may come.
@@ -197,7 +202,8 @@ func TestProxy(t *testing.T) {
 	c.Proxy.User = url.UserPassword("me", "fake-password-1")
 	err = renew(t, c)
 	var failure *Error
-	if !errors.As(err, &failure) || !errors.Is(err, protocol.ErrUnavailable) || failure.Ambiguous || !strings.Contains(err.Error(), "407") {
+	if !errors.As(err, &failure) || !errors.Is(err, protocol.ErrUnavailable) || failure.Ambiguous ||
+		!strings.Contains(err.Error(), "407") {
 		t.Errorf("a proxy that refuses: %#v", err)
 	}
 	c.Proxy = &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("me", "fake-password-1")}

@@ -92,7 +92,11 @@ func (e *errand) command(ctx context.Context, argv []string) (printed []byte, sa
 	case errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
 		// It has ended well; a daemon that it left behind still holds its output.
 	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
-		return fail(protocol.CodeConfig, "is not there: the agent's PATH is "+os.Getenv("PATH"), "install it, or name it in config.toml by its whole path")
+		return fail(
+			protocol.CodeConfig,
+			"is not there: the agent's PATH is "+os.Getenv("PATH"),
+			"install it, or name it in config.toml by its whole path",
+		)
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(protocol.CodeConfig, "is not there", "install it, or name another in config.toml")
 	case errors.Is(err, fs.ErrPermission):

@@ -38,10 +38,18 @@ func TestPrinted(t *testing.T) {
 		{`{"token":"fake-token","expires_at":-1}`, "fake-token", time.Unix(1, 0)},
 		{`{"token":"fake-token","expires_at":null}`, "fake-token", time.Time{}},
 		{`{"token":"fake-token","expiration":"2027-01-01T00:00:00Z"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
-		{`{"token":"fake-token","expiration":"2027-01-01T01:00:00.5+01:00"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC)},
+		{
+			`{"token":"fake-token","expiration":"2027-01-01T01:00:00.5+01:00"}`,
+			"fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC),
+		},
 		{`{"token":"fake-token","expiration":"0001-01-01T00:00:00Z"}`, "fake-token", time.Unix(1, 0)},
 		{`{"token":"fake-token","expirationTimestamp":"9999-12-31T23:59:59Z"}`, "fake-token", time.Unix(lastUnix, 0)},
-		{`{"kind":"ExecCredential","status":{"token":"fake-token","expirationTimestamp":"2027-01-01T00:00:00Z"}}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{
+			`{"kind":"ExecCredential","status":{"token":"fake-token","expirationTimestamp":"2027-01-01T00:00:00Z"}}`,
+			"fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
+		},
 		{`{"token":null,"access_token":"fake-token"}`, "fake-token", time.Time{}},
 		{`{"status":"ok","token":"fake-token"}`, "fake-token", time.Time{}},
 
@@ -92,22 +100,92 @@ func TestCommand(t *testing.T) {
 		{name: "found on PATH", command: []string{"sh", "-c", "echo fake-token"}, lifetime: DefaultTTL},
 		{name: "no shell of ours", command: []string{"/bin/echo", "$HOME;`id`"}, lifetime: DefaultTTL},
 		{name: "nothing on stdin", command: []string{"/bin/sh", "-c", `cat; echo fake-token`}, lifetime: DefaultTTL},
-		{name: "a session of its own", command: []string{"/bin/sh", "-c", `test "$(cut -d' ' -f6 /proc/$$/stat 2>/dev/null || echo $$)" = $$ && echo fake-token`}, lifetime: DefaultTTL},
+		{
+			name:     "a session of its own",
+			command:  []string{"/bin/sh", "-c", `test "$(cut -d' ' -f6 /proc/$$/stat 2>/dev/null || echo $$)" = $$ && echo fake-token`},
+			lifetime: DefaultTTL,
+		},
 
-		{name: "fails", command: []string{"/bin/sh", "-c", "echo no network >&2; exit 3"}, wantErr: protocol.ErrUnavailable, shown: "(exit status 3): no network"},
+		{
+			name:    "fails",
+			command: []string{"/bin/sh", "-c", "echo no network >&2; exit 3"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "(exit status 3): no network",
+		},
 		{name: "killed", command: []string{"/bin/sh", "-c", "kill -TERM $$"}, wantErr: protocol.ErrUnavailable, shown: "terminated"},
-		{name: "fails with its token in stderr", command: []string{"/bin/sh", "-c", "echo fake-token; echo got fake-token but >&2; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "got [redacted] but", hidden: "fake-token"},
-		{name: "fails with its object in stderr", command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token"}'; echo got fake-token >&2; exit 1`}, wantErr: protocol.ErrUnavailable, hidden: "fake-token"},
-		{name: "fails at length", command: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"}, wantErr: protocol.ErrUnavailable, shown: "line 499", hidden: "line 100 "},
-		{name: "fails in colour", command: []string{"/bin/sh", "-c", `printf 'grey\n\033[31mred\tblue\007\n' >&2; exit 1`}, wantErr: protocol.ErrUnavailable, shown: "[31mred blue", hidden: "grey"},
-		{name: "says why it prints nothing", command: []string{"/bin/sh", "-c", "echo please log in >&2"}, wantErr: protocol.ErrUnavailable, shown: "printed no token: please log in"},
-		{name: "prints what has expired", command: []string{"/bin/echo", `{"token":"fake-token","expires_in":0}`}, wantErr: protocol.ErrUnavailable, shown: "expired already", hidden: "fake-token"},
+		{
+			name:    "fails with its token in stderr",
+			command: []string{"/bin/sh", "-c", "echo fake-token; echo got fake-token but >&2; exit 1"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "got [redacted] but",
+			hidden:  "fake-token",
+		},
+		{
+			name:    "fails with its object in stderr",
+			command: []string{"/bin/sh", "-c", `echo '{"token":"fake-token"}'; echo got fake-token >&2; exit 1`},
+			wantErr: protocol.ErrUnavailable,
+			hidden:  "fake-token",
+		},
+		{
+			name:    "fails at length",
+			command: []string{"/bin/sh", "-c", "i=0; while [ $i -lt 500 ]; do echo line $i >&2; i=$((i+1)); done; exit 1"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "line 499",
+			hidden:  "line 100 ",
+		},
+		{
+			name:    "fails in colour",
+			command: []string{"/bin/sh", "-c", `printf 'grey\n\033[31mred\tblue\007\n' >&2; exit 1`},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "[31mred blue",
+			hidden:  "grey",
+		},
+		{
+			name:    "says why it prints nothing",
+			command: []string{"/bin/sh", "-c", "echo please log in >&2"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "printed no token: please log in",
+		},
+		{
+			name:    "prints what has expired",
+			command: []string{"/bin/echo", `{"token":"fake-token","expires_in":0}`},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "expired already",
+			hidden:  "fake-token",
+		},
 		{name: "prints nothing", command: []string{"/bin/true"}, wantErr: protocol.ErrUnavailable, shown: "no token"},
-		{name: "prints too much", command: []string{"/bin/sh", "-c", "head -c 70000 /dev/zero"}, wantErr: protocol.ErrUnavailable, shown: "64 KiB"},
-		{name: "prints without end", command: []string{"/bin/sh", "-c", "cat /dev/zero"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within"},
-		{name: "hangs", command: []string{"/bin/sh", "-c", "echo waiting for you >&2; sleep 60"}, timeout: 300 * time.Millisecond, wantErr: protocol.ErrUnavailable, shown: "within 300ms: waiting for you"},
-		{name: "not there", command: []string{"/nonexistent/fake-login"}, wantErr: protocol.ErrConfig, shown: "/nonexistent/fake-login is not there"},
-		{name: "not on PATH", command: []string{"fake-login-that-is-nowhere"}, wantErr: protocol.ErrConfig, shown: "is not there: the agent's PATH is /"},
+		{
+			name:    "prints too much",
+			command: []string{"/bin/sh", "-c", "head -c 70000 /dev/zero"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "64 KiB",
+		},
+		{
+			name:    "prints without end",
+			command: []string{"/bin/sh", "-c", "cat /dev/zero"},
+			timeout: 300 * time.Millisecond,
+			wantErr: protocol.ErrUnavailable,
+			shown:   "within",
+		},
+		{
+			name:    "hangs",
+			command: []string{"/bin/sh", "-c", "echo waiting for you >&2; sleep 60"},
+			timeout: 300 * time.Millisecond,
+			wantErr: protocol.ErrUnavailable,
+			shown:   "within 300ms: waiting for you",
+		},
+		{
+			name:    "not there",
+			command: []string{"/nonexistent/fake-login"},
+			wantErr: protocol.ErrConfig,
+			shown:   "/nonexistent/fake-login is not there",
+		},
+		{
+			name:    "not on PATH",
+			command: []string{"fake-login-that-is-nowhere"},
+			wantErr: protocol.ErrConfig,
+			shown:   "is not there: the agent's PATH is /",
+		},
 		{name: "a directory", command: []string{"/"}, wantErr: protocol.ErrConfig, shown: "can't be run"},
 		{name: "no program", command: []string{"/proc/self/maps"}, wantErr: protocol.ErrConfig},
 		{name: "none", wantErr: protocol.ErrConfig},
@@ -123,7 +201,11 @@ func TestCommand(t *testing.T) {
 			}
 			if tt.wantErr != nil {
 				if !done.Local || tt.wantErr == protocol.ErrConfig && tt.command != nil && done.Err.Hint == "" {
-					t.Errorf("local %v, hint %q: want a failure of this machine, and what to do about a wrong command", done.Local, done.Err.Hint)
+					t.Errorf(
+						"local %v, hint %q: want a failure of this machine, and what to do about a wrong command",
+						done.Local,
+						done.Err.Hint,
+					)
 				}
 				says := protocol.Says(done.Err)
 				if !strings.Contains(says, tt.shown) || tt.hidden != "" && strings.Contains(says, tt.hidden) {
@@ -215,7 +297,10 @@ func TestCommandStoresNothing(t *testing.T) {
 	if done.Result.Expiry.Sub(done.Result.Issued) != time.Hour {
 		t.Errorf("lives for %v, want its ttl", done.Result.Expiry.Sub(done.Result.Issued))
 	}
-	if _, _, done = w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now()))}); !is(done.Err, protocol.ErrConfig) {
+	if _, _, done = w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now()))}); !is(
+		done.Err,
+		protocol.ErrConfig,
+	) {
 		t.Errorf("put: %v", done.Err)
 	}
 	if _, _, done = w.run(job.Job{Op: job.Delete}); done.Err != nil {

@@ -66,5 +66,9 @@ func readPrivate(path string) ([]byte, error) {
 }
 
 func badFile(key string, err error) error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: key + " can't be used: " + err.Error(), Hint: "check " + key + " in config.toml"}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: key + " can't be used: " + err.Error(),
+		Hint:    "check " + key + " in config.toml",
+	}
 }

@@ -75,7 +75,8 @@ func TestAdoptWhereTheRecordIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	unsaved.RefreshToken = protocol.NewSecret("fake-unsaved")
-	if err := errors.Join(store.Spill(w.settings.StateDir, file, store.Version(base), unsaved), file.Delete(t.Context(), store.Version(base))); err != nil {
+	if err := errors.Join(store.Spill(w.settings.StateDir, file, store.Version(base), unsaved),
+		file.Delete(t.Context(), store.Version(base))); err != nil {
 		t.Fatal(err)
 	}
 	s := w.signIn(time.Hour)
@@ -261,7 +262,9 @@ func TestGuard(t *testing.T) {
 		w, base := newGuarded(t)
 		earlier, _ := os.ReadFile(w.credentials())
 		done := renew(w, base, true)
-		w.write(bytes.Replace(earlier, []byte(`"subscriptionType":"max"`), []byte(`"subscriptionType":"pro"`), 1)) // by a session, from memory
+		w.write(
+			bytes.Replace(earlier, []byte(`"subscriptionType":"max"`), []byte(`"subscriptionType":"pro"`), 1),
+		) // by a session, from memory
 		if again := renew(w, done.Result.Version, false); again.Err != nil || again.Result.Note != "" {
 			t.Fatalf("got %+v, %v", again.Result, again.Err)
 		}
@@ -275,7 +278,8 @@ func TestGuard(t *testing.T) {
 		os.Rename(marks, marks+".away")
 		os.WriteFile(marks, nil, 0o600)
 		done := renew(w, base, true)
-		if done.Err != nil || !done.Result.Renewed || !done.Result.Behind || !strings.Contains(done.Result.Note, "could not be written") {
+		if done.Err != nil || !done.Result.Renewed || !done.Result.Behind ||
+			!strings.Contains(done.Result.Note, "could not be written") {
 			t.Fatalf("got %+v, %v", done.Result, done.Err)
 		}
 		os.Remove(marks)
@@ -418,7 +422,8 @@ func TestGuard(t *testing.T) {
 		if _, _, done := w.run(job.Job{Op: job.Guard}); !is(done.Err, protocol.ErrConfig) {
 			t.Fatalf("got %+v, %v", done.Result, done.Err)
 		}
-		if _, _, done := w.run(job.Job{Op: job.Guard, Force: true}); done.Err != nil || done.Result.Token.Reveal() != ours.AccessToken {
+		if _, _, done := w.run(job.Job{Op: job.Guard, Force: true}); done.Err != nil ||
+			done.Result.Token.Reveal() != ours.AccessToken {
 			t.Fatalf("got %+v, %v", done.Result, done.Err)
 		}
 		w.wantView(ours.AccessToken)
@@ -426,7 +431,8 @@ func TestGuard(t *testing.T) {
 		if len(past.Result.Past) != 2 || past.Result.Past[1].Current {
 			t.Fatalf("kept: %+v", past.Result.Past)
 		}
-		if _, _, done := w.run(job.Job{Op: job.Restore, PastID: past.Result.Past[1].ID}); done.Err != nil || done.Result.Token.Reveal() != theirs.AccessToken {
+		if _, _, done := w.run(job.Job{Op: job.Restore, PastID: past.Result.Past[1].ID}); done.Err != nil ||
+			done.Result.Token.Reveal() != theirs.AccessToken {
 			t.Errorf("brought back: %+v, %v", done.Result, done.Err)
 		}
 	})

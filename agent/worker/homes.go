@@ -98,7 +98,8 @@ func anotherHome(home store.Home) *protocol.Error {
 // copyOf is the error that me has a copy of the sign-in at home.
 func copyOf(home, me store.Home) *protocol.Error {
 	err := anotherHome(home)
-	err.Hint = "sign in anew for profile " + me.Profile + ", so that it has a sign-in of its own, or do without it: ccagent remove " +
+	err.Hint = "sign in anew for profile " + me.Profile +
+		", so that it has a sign-in of its own, or do without it: ccagent remove " +
 		me.Profile
 	if home.Kind == "file" && me.Kind == "file" { // a profile that was renamed in config.toml, and its record copied
 		move := protocol.ShellLine("mv", home.Location, me.Location)

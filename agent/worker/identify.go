@@ -77,8 +77,11 @@ func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity
 // inquire asks the provider who has signed in, and with Check whether the token is good. The zero Identity says that there
 // is nobody to ask.
 func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity, error) {
-	cannot := &protocol.Error{Code: protocol.CodeUnavailable, Message: "provider " + e.settings.Provider + " can't be asked whether the token is good",
-		Hint: "set introspect_url or profile_url in config.toml, where the provider has one"}
+	cannot := &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: "provider " + e.settings.Provider + " can't be asked whether the token is good",
+		Hint:    "set introspect_url or profile_url in config.toml, where the provider has one",
+	}
 	if e.settings.Provider == "static" || e.settings.Provider == "command" {
 		if e.job.Check {
 			cannot.Hint = ""

@@ -91,7 +91,10 @@ func (e *errand) remove(ctx context.Context, last func(store.Record) string) out
 		o.result.Gone = true
 		return o.but(&protocol.Error{Code: protocol.CodeOf(forgotten),
 			Message: "the sign-in is deleted, but not what is kept of earlier ones: " + forgotten.Error(),
-			Hint:    strings.TrimPrefix(protocol.HintOf(forgotten)+"\nonce that is put right, the same command deletes the rest", "\n")})
+			Hint: strings.TrimPrefix(
+				protocol.HintOf(forgotten)+"\nonce that is put right, the same command deletes the rest",
+				"\n",
+			)})
 	}
 	return o
 }

@@ -22,12 +22,16 @@ func (e *errand) move(ctx context.Context) outcome {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}}
 	}
 	if !slices.Contains(remembered, e.job.Target) || e.job.Target == "claude-code" && e.settings.Provider != "claude" {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", e.job.Target),
-			Hint: "there are file, keyring and encrypted, and for provider claude claude-code"}}
+		return outcome{
+			err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", e.job.Target),
+				Hint: "there are file, keyring and encrypted, and for provider claude claude-code"},
+		}
 	}
 	if e.settings.Store != "auto" && e.settings.Store != "" && e.settings.Store != e.job.Target {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + e.settings.Store + "\"",
-			Hint: "ccagent move changes that too"}}
+		return outcome{
+			err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + e.settings.Store + "\"",
+				Hint: "ccagent move changes that too"},
+		}
 	}
 	from, err := e.open(ctx)
 	if err != nil {
@@ -46,7 +50,8 @@ func (e *errand) move(ctx context.Context) outcome {
 			s, err = e.lockAndSettle(waiting, from)
 		}
 	}
-	if errors.Is(err, protocol.ErrNotFound) && to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
+	if errors.Is(err, protocol.ErrNotFound) &&
+		to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
 		store.NewHistory(e.settings.StateDir, to).Take(ctx, store.NewHistory(e.settings.StateDir, from))
 	}
 	if err != nil {
@@ -81,8 +86,13 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		return outcome{result: e.about(s.st), err: err}
 	}
 	if e.job.Op == job.Move && s.st.Place().Kind == "claude-code" && !e.job.Force {
-		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
-			Hint: "move it nevertheless with --force"})
+		return failed(
+			&protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
+				Hint:    "move it nevertheless with --force",
+			},
+		)
 	}
 	if err := e.otherHome(ctx, s.st, s.record); err != nil {
 		return failed(err)
@@ -161,8 +171,11 @@ func (e *errand) leave(ctx context.Context, s state, moved store.Record, do func
 		return err
 	case err == nil && e.job.Op == job.Move && same(left, moved),
 		err == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() == moved.RefreshToken.Reveal():
-		return &protocol.Error{Code: protocol.CodeStorage, Message: s.st.Place().Location + " holds what it held before, though it was written without an error",
-			Hint: "find out what writes it back"}
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: s.st.Place().Location + " holds what it held before, though it was written without an error",
+			Hint:    "find out what writes it back",
+		}
 	}
 	return nil // what somebody else has written there meanwhile is for the next job to judge
 }
@@ -218,8 +231,14 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 		again = "ccagent guard claude-code -p " + e.job.Profile
 	}
 	return &halfMoved{&protocol.Error{Code: protocol.CodeStorage,
-		Message: fmt.Sprintf("%v; and that could not be taken back (%v): the record is in %s, and may still be in %s as well", err, undoErr, a.to.Place().Location, s.st.Place().Location),
-		Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
+		Message: fmt.Sprintf(
+			"%v; and that could not be taken back (%v): the record is in %s, and may still be in %s as well",
+			err,
+			undoErr,
+			a.to.Place().Location,
+			s.st.Place().Location,
+		),
+		Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
 }
 
 // elsewhere returns where the profile's record rests when the store that it should rest in has never held one: store was changed
@@ -239,8 +258,11 @@ func (e *errand) elsewhere(ctx context.Context, home store.Store) store.Store {
 
 // leftBehind is the error of a request for it.
 func (e *errand) leftBehind(home, other store.Store) error {
-	return &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored in " + home.Place().Location + ": the record is still in " + other.Place().Location,
-		Hint: "bring it along: ccagent move " + e.job.Profile + " " + home.Place().Kind}
+	return &protocol.Error{
+		Code:    protocol.CodeNotFound,
+		Message: "nothing is stored in " + home.Place().Location + ": the record is still in " + other.Place().Location,
+		Hint:    "bring it along: ccagent move " + e.job.Profile + " " + home.Place().Kind,
+	}
 }
 
 // others are the stores of our own that a copy of the record may be left in. A keyring that is not known to hold one is not

@@ -85,7 +85,8 @@ func TestMoveTakesTheHistory(t *testing.T) {
 	if err := os.WriteFile(files[0], later, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if done := w.move("encrypted"); !is(done.Err, protocol.ErrInvalid) || !strings.Contains(done.Err.Message, "version 7") || !same(w.kept(), record) {
+	if done := w.move("encrypted"); !is(done.Err, protocol.ErrInvalid) || !strings.Contains(done.Err.Message, "version 7") ||
+		!same(w.kept(), record) {
 		t.Fatalf("%+v", done)
 	}
 	if now, _ := os.ReadFile(files[0]); !bytes.Equal(now, later) {
@@ -207,35 +208,60 @@ func TestMoveWholeOrNotAtAll(t *testing.T) {
 		fault   func(w *world)
 		want    error
 	}{
-		"guard: the view can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrStorage, fault: func(w *world) {
-			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil { // where Claude Code has a folder
-				w.t.Fatal(err)
-			}
-		}},
-		"guard: our store can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrInvalid, fault: blocked(func(w *world) string {
-			return filepath.Join(w.settings.DataDir, w.settings.Name+".json")
-		})},
-		"guard: the view's mark can't be written": {job: job.Job{Op: job.Guard, Target: "file"}, want: protocol.ErrStorage, fault: func(w *world) {
-			if err := os.WriteFile(state("views")(w), nil, 0o600); err != nil {
-				w.t.Fatal(err)
-			}
-		}},
-		"move: the place can't be written down": {job: job.Job{Op: job.Move, Target: "file", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
-			if err := os.Remove(state("auto", w.settings.Name+".json")(w)); err != nil {
-				w.t.Fatal(err)
-			}
-			blocked(state("auto", w.settings.Name+".json"))(w)
-		}},
-		"move: the old record can't be removed": {job: job.Job{Op: job.Move, Target: "file", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
-			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
-				w.t.Fatal(err)
-			}
-		}},
-		"undo: Claude Code's file can't be written": {guarded: true, job: job.Job{Op: job.Move, Target: "claude-code", Force: true}, want: protocol.ErrStorage, fault: func(w *world) {
-			if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
-				w.t.Fatal(err)
-			}
-		}},
+		"guard: the view can't be written": {
+			job:  job.Job{Op: job.Guard, Target: "file"},
+			want: protocol.ErrStorage,
+			fault: func(w *world) {
+				if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil { // where Claude Code has a folder
+					w.t.Fatal(err)
+				}
+			},
+		},
+		"guard: our store can't be written": {
+			job:  job.Job{Op: job.Guard, Target: "file"},
+			want: protocol.ErrInvalid,
+			fault: blocked(func(w *world) string {
+				return filepath.Join(w.settings.DataDir, w.settings.Name+".json")
+			}),
+		},
+		"guard: the view's mark can't be written": {
+			job:  job.Job{Op: job.Guard, Target: "file"},
+			want: protocol.ErrStorage,
+			fault: func(w *world) {
+				if err := os.WriteFile(state("views")(w), nil, 0o600); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+		},
+		"move: the place can't be written down": {
+			job:  job.Job{Op: job.Move, Target: "file", Force: true},
+			want: protocol.ErrStorage,
+			fault: func(w *world) {
+				if err := os.Remove(state("auto", w.settings.Name+".json")(w)); err != nil {
+					w.t.Fatal(err)
+				}
+				blocked(state("auto", w.settings.Name+".json"))(w)
+			},
+		},
+		"move: the old record can't be removed": {
+			job:  job.Job{Op: job.Move, Target: "file", Force: true},
+			want: protocol.ErrStorage,
+			fault: func(w *world) {
+				if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+		},
+		"undo: Claude Code's file can't be written": {
+			guarded: true,
+			job:     job.Job{Op: job.Move, Target: "claude-code", Force: true},
+			want:    protocol.ErrStorage,
+			fault: func(w *world) {
+				if err := os.WriteFile(writeLock(w), nil, 0o600); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -90,8 +90,11 @@ func (e *errand) openKind(kind string) (store.Store, error) {
 		return store.NewEncrypted(e.settings.DataDir, e.settings.Name, identity), err
 	case "claude-code":
 		if e.settings.ConfigDir == "" {
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set to an absolute path, so Claude Code's directory is not known",
-				Hint: "set HOME, or config_dir in config.toml"}
+			return nil, &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "HOME is not set to an absolute path, so Claude Code's directory is not known",
+				Hint:    "set HOME, or config_dir in config.toml",
+			}
 		}
 		return store.NewClaudeCode(e.settings.ConfigDir), nil
 	}
@@ -174,8 +177,11 @@ func (e *errand) decide(kind string) error {
 		err = store.ReplaceFile(e.choicePath(), append(data, '\n'))
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "which store the profile uses could not be written down: " + err.Error(),
-			Hint: protocol.HintOf(err)}
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "which store the profile uses could not be written down: " + err.Error(),
+			Hint:    protocol.HintOf(err),
+		}
 	}
 	return nil
 }

@@ -193,8 +193,11 @@ func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.
 	case !kept.Empty():
 		return kept, nil
 	default:
-		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeLoginRequired, Message: "no assertion is kept to ask for a token with",
-			Hint: "hand one over: ccagent login " + s.Name}
+		return protocol.Secret{}, &protocol.Error{
+			Code:    protocol.CodeLoginRequired,
+			Message: "no assertion is kept to ask for a token with",
+			Hint:    "hand one over: ccagent login " + s.Name,
+		}
 	}
 	text := strings.TrimSpace(string(data))
 	if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c > '~' }) {

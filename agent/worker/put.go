@@ -37,7 +37,12 @@ func (e *errand) save(ctx context.Context) outcome {
 // first, like a renewal, and kept by the agent where it can't be saved: nobody signs in twice because a disk is full.
 func (e *errand) put(ctx context.Context) outcome {
 	if e.settings.Provider == "command" {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " gets its tokens from a command: there is nothing to store"}}
+		return outcome{
+			err: &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "profile " + e.job.Profile + " gets its tokens from a command: there is nothing to store",
+			},
+		}
 	}
 	record, err := e.held()
 	if err != nil {
@@ -72,7 +77,8 @@ func (e *errand) put(ctx context.Context) outcome {
 	s := state{st: st, lock: lock, record: record, unsaved: true}
 	defer s.release()
 	var copied *store.Copy // of what is broken there
-	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil && !errors.Is(err, store.ErrMissing) && !store.Broken(err) {
+	if _, err := store.Recover(ctx, e.settings.StateDir, st); err != nil && !errors.Is(err, store.ErrMissing) &&
+		!store.Broken(err) {
 		return outcome{result: e.about(st), err: err}
 	}
 	stored, version, err := st.Load(ctx)
@@ -230,7 +236,10 @@ func (e *errand) spill(ctx context.Context) outcome {
 		return outcome{err: err}
 	}
 	if st == nil {
-		return outcome{result: e.about(nil), err: &protocol.Error{Code: protocol.CodeConfig, Message: "store memory keeps nothing beyond the agent"}}
+		return outcome{
+			result: e.about(nil),
+			err:    &protocol.Error{Code: protocol.CodeConfig, Message: "store memory keeps nothing beyond the agent"},
+		}
 	}
 	o := outcome{result: e.about(st), err: store.Spill(e.settings.StateDir, st, store.Version(e.job.Base), record)}
 	o.result.Saved = o.err == nil

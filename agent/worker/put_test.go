@@ -70,7 +70,8 @@ func TestPut(t *testing.T) {
 			if (done.Result.Notice != "") != (tt.where == "file") {
 				t.Errorf("notice %q", done.Result.Notice)
 			}
-			if !done.Result.Saved || done.Result.Location == "" || done.Result.Token.Reveal() != s.AccessToken || !done.Result.Record.Empty() {
+			if !done.Result.Saved || done.Result.Location == "" || done.Result.Token.Reveal() != s.AccessToken ||
+				!done.Result.Record.Empty() {
 				t.Errorf("result %+v", done.Result)
 			}
 			if tt.where == "claude-code" {
@@ -150,7 +151,8 @@ func TestAuto(t *testing.T) {
 	if err := os.WriteFile(choice, []byte(`{"version":2}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, done = w.run(job.Job{Op: job.Renew}); !is(done.Err, protocol.ErrStorage) || !strings.Contains(done.Err.Message, choice) {
+	if _, _, done = w.run(job.Job{Op: job.Renew}); !is(done.Err, protocol.ErrStorage) ||
+		!strings.Contains(done.Err.Message, choice) {
 		t.Errorf("an unreadable choice: %v", done.Err)
 	}
 	if err := os.Remove(choice); err != nil {
@@ -177,7 +179,8 @@ func TestDelete(t *testing.T) {
 	w.signIn(time.Hour)
 	_, _, done := w.run(job.Job{Op: job.Renew})
 	r, _ := w.stored()
-	if _, _, spilt := w.run(job.Job{Op: job.Spill, Base: job.Version{9}, Record: mustMarshal(t, r)}); spilt.Err != nil || w.aside("fake-refresh") != 1 {
+	if _, _, spilt := w.run(job.Job{Op: job.Spill, Base: job.Version{9}, Record: mustMarshal(t, r)}); spilt.Err != nil ||
+		w.aside("fake-refresh") != 1 {
 		t.Fatalf("spill: %v", spilt.Err)
 	}
 	if _, _, done = w.run(job.Job{Op: job.Delete, Base: done.Result.Version}); done.Err != nil {
@@ -236,7 +239,8 @@ func TestStatic(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.settings.Provider, w.settings.TokenURL = "static", ""
-	if _, _, done := w.run(job.Job{Op: job.Renew}); !is(done.Err, protocol.ErrNotFound) || !strings.Contains(done.Err.Hint, "ccagent add fake") {
+	if _, _, done := w.run(job.Job{Op: job.Renew}); !is(done.Err, protocol.ErrNotFound) ||
+		!strings.Contains(done.Err.Hint, "ccagent add fake") {
 		t.Errorf("nothing stored: %+v", done.Err)
 	}
 	key := store.Record{AccessToken: protocol.NewSecret("fake-key-1")}
@@ -245,7 +249,8 @@ func TestStatic(t *testing.T) {
 		t.Fatalf("put: %+v, %v", done.Result, done.Err)
 	}
 	_, _, done = w.run(job.Job{Op: job.Renew, MinTTL: 1000 * time.Hour, HalfLife: true})
-	if done.Err != nil || done.Result.Token.Reveal() != "fake-key-1" || done.Result.Kind != protocol.KindAPIKey || !done.Result.Expiry.IsZero() {
+	if done.Err != nil || done.Result.Token.Reveal() != "fake-key-1" || done.Result.Kind != protocol.KindAPIKey ||
+		!done.Result.Expiry.IsZero() {
 		t.Errorf("got %+v, %v", done.Result, done.Err)
 	}
 	_, _, done = w.run(job.Job{Op: job.Renew, Force: true, Base: done.Result.Version})
@@ -267,8 +272,24 @@ func TestStatic(t *testing.T) {
 // TestSettings keeps the JSON form that crosses the agent.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	want := Settings{Name: "n", Provider: "command", Store: "auto", ConfigDir: "/c", DataDir: "/d", StateDir: "/s", TokenURL: "u", ClientID: "i",
-		Scopes: []string{"a"}, UserAgent: "ua", Headers: map[string]string{"k": "v"}, Command: []string{"c", "d"}, TTL: time.Minute, Timeout: time.Second}
+	want := Settings{
+		Name:      "n",
+		Provider:  "command",
+		Store:     "auto",
+		ConfigDir: "/c",
+		DataDir:   "/d",
+		StateDir:  "/s",
+		TokenURL:  "u",
+		ClientID:  "i",
+		Scopes: []string{
+			"a",
+		},
+		UserAgent: "ua",
+		Headers:   map[string]string{"k": "v"},
+		Command:   []string{"c", "d"},
+		TTL:       time.Minute,
+		Timeout:   time.Second,
+	}
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

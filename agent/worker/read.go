@@ -20,8 +20,11 @@ func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, e
 		return store.Record{}, err
 	}
 	if st == nil {
-		return store.Record{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the record of profile " + s.Name + " is in the agent's memory alone",
-			Hint: "give it a store first: ccagent move " + s.Name + " file"}
+		return store.Record{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "the record of profile " + s.Name + " is in the agent's memory alone",
+			Hint:    "give it a store first: ccagent move " + s.Name + " file",
+		}
 	}
 	if _, _, err := st.Load(ctx); err != nil {
 		return store.Record{}, err

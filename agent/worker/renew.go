@@ -293,14 +293,20 @@ func (e *errand) overtaken(ctx context.Context, s state) (outcome, bool) {
 func (e *errand) renewable(r store.Record) error {
 	switch {
 	case e.settings.Provider == "static" && e.job.Force:
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
-			Hint: "replace it: ccagent add " + e.job.Profile + " --provider static --force"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
+			Hint:    "replace it: ccagent add " + e.job.Profile + " --provider static --force",
+		}
 	case e.settings.Provider != "static" && (e.asksAgain() || !r.RefreshToken.Empty()):
 		return nil
 	case !alive(r):
 		return &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
 	}
-	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "the token can't be renewed: no refresh token is stored with it"}
+	return &protocol.Error{
+		Code:    protocol.CodeLoginRequired,
+		Message: "the token can't be renewed: no refresh token is stored with it",
+	}
 }
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.

@@ -39,7 +39,8 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 			s := w.signIn(time.Hour)
 			block(w)
 			_, _, done := w.run(job.Job{Op: job.Renew})
-			if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken || !strings.Contains(done.Result.Note, "the next token can't be saved") {
+			if done.Err != nil || done.Result.Token.Reveal() != s.AccessToken ||
+				!strings.Contains(done.Result.Note, "the next token can't be saved") {
 				t.Errorf("while the token lives: %+v, %v", done.Result, done.Err)
 			}
 			base := done.Result.Version

@@ -124,8 +124,13 @@ func TestReplacedIsKept(t *testing.T) {
 		w := newWorld(t)
 		before := w.signIn(time.Hour)
 		next := w.server.Issue()
-		r := store.Record{AccessToken: protocol.NewSecret(next.AccessToken), RefreshToken: protocol.NewSecret(next.RefreshToken), Expiry: next.Expiry}
-		if _, _, done := w.run(job.Job{Op: job.Put, SignIn: fresh, Force: true, Record: mustMarshal(t, r)}); done.Err != nil || done.Result.Store != "claude-code" {
+		r := store.Record{
+			AccessToken:  protocol.NewSecret(next.AccessToken),
+			RefreshToken: protocol.NewSecret(next.RefreshToken),
+			Expiry:       next.Expiry,
+		}
+		if _, _, done := w.run(job.Job{Op: job.Put, SignIn: fresh, Force: true, Record: mustMarshal(t, r)}); done.Err != nil ||
+			done.Result.Store != "claude-code" {
 			t.Fatalf("%+v", done)
 		}
 		kept := w.past()
@@ -206,11 +211,13 @@ func TestRestoreOverBroken(t *testing.T) {
 					t.Fatalf("got %+v, %v", done.Result, done.Err)
 				}
 				wanted := strings.TrimSpace(text) != ""
-				if copies := w.copies(); wanted != (len(copies) == 1 && copies[0] == text) || wanted != strings.Contains(done.Result.Notice, "is kept in "+w.settings.StateDir) {
+				if copies := w.copies(); wanted != (len(copies) == 1 && copies[0] == text) ||
+					wanted != strings.Contains(done.Result.Notice, "is kept in "+w.settings.StateDir) {
 					t.Errorf("copies are %q; said is %q", copies, done.Result.Notice)
 				}
 
-				for _, j := range []job.Job{{Op: job.Put, Force: true, Record: other.Record}, {Op: job.Put, SignIn: true, Record: other.Record}} {
+				for _, j := range []job.Job{{Op: job.Put, Force: true, Record: other.Record},
+					{Op: job.Put, SignIn: true, Record: other.Record}} {
 					if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 						t.Fatal(err)
 					}
@@ -256,7 +263,8 @@ func TestRestoreKept(t *testing.T) {
 	if err := store.Spill(w.settings.StateDir, st, store.Version(base), lost); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil || !strings.Contains(done.Result.Note, "see: ccagent restore -p fake") {
+	if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil ||
+		!strings.Contains(done.Result.Note, "see: ccagent restore -p fake") {
 		t.Fatalf("%+v, %v", done.Result, done.Err)
 	}
 	if a := ProbeHome(t.Context(), w.settings); a.Kept != 1 {
@@ -281,12 +289,14 @@ func TestRestoreKept(t *testing.T) {
 	if done.Err != nil || done.Result.Token.Reveal() != lost.AccessToken.Reveal() {
 		t.Fatalf("got %+v, %v", done.Result, done.Err)
 	}
-	if p := find(); p.ID != "" || store.CountKept(w.settings.StateDir, st) != 0 { // the file adds its subscription, so that it has another id
+	if p := find(); p.ID != "" ||
+		store.CountKept(w.settings.StateDir, st) != 0 { // the file adds its subscription, so that it has another id
 		t.Errorf("still set aside is %+v", p)
 	}
 
 	// It moves with the record, and goes with it.
-	if err := store.Spill(w.settings.StateDir, st, store.Version{1}, record(w.server.Issue(), time.Now().Add(time.Hour))); err != nil {
+	if err := store.Spill(w.settings.StateDir, st, store.Version{1},
+		record(w.server.Issue(), time.Now().Add(time.Hour))); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, done := w.run(job.Job{Op: job.Move, Target: "file", Force: true}); done.Err != nil {
@@ -296,7 +306,8 @@ func TestRestoreKept(t *testing.T) {
 	if was, now := store.CountKept(w.settings.StateDir, st), store.CountKept(w.settings.StateDir, file); was != 0 || now != 1 {
 		t.Errorf("kept at the old place are %d, at the new one %d", was, now)
 	}
-	if _, _, done := w.run(job.Job{Op: job.Logout, KeepRemote: true}); done.Err != nil || store.CountKept(w.settings.StateDir, file) != 0 {
+	if _, _, done := w.run(job.Job{Op: job.Logout, KeepRemote: true}); done.Err != nil ||
+		store.CountKept(w.settings.StateDir, file) != 0 {
 		t.Errorf("signed out: %v, and %d are left", done.Err, store.CountKept(w.settings.StateDir, file))
 	}
 }
@@ -309,7 +320,8 @@ func TestBrokenView(t *testing.T) {
 		r, _ := w.own()
 		w.write([]byte(unreadable["truncated"]))
 		_, _, done := w.run(job.Job{Op: op, Base: base})
-		if said := done.Result.Note + done.Result.Notice; done.Err != nil || !strings.Contains(said, "is kept in "+w.settings.StateDir) {
+		if said := done.Result.Note + done.Result.Notice; done.Err != nil ||
+			!strings.Contains(said, "is kept in "+w.settings.StateDir) {
 			t.Errorf("%v: %+v, %v", op, done.Result, done.Err)
 		}
 		w.wantView(r.AccessToken.Reveal())

@@ -14,7 +14,8 @@ type Settings struct {
 	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute, as it was spelled; "" when HOME is unknown
 	DataDir   string `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
 	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
-	Identity  string `json:"identity,omitempty"`   // of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
+	// of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
+	Identity string `json:"identity,omitempty"`
 
 	// AccountFile is where Claude Code says who is signed in, absolute, where its settings are in another directory than its
 	// credentials; "": in or beside ConfigDir.
@@ -34,8 +35,9 @@ type Settings struct {
 	ProfileURL    string `json:"profile_url,omitempty"` // user profile of provider claude, userinfo of OpenID Connect
 
 	// What we are to it. A client secret is no setting: it is kept with the record.
-	ClientID      string            `json:"client_id,omitempty"`
-	ClientAuth    string            `json:"client_auth,omitempty"`     // none (""), client_secret_basic, client_secret_post, private_key_jwt
+	ClientID string `json:"client_id,omitempty"`
+	// none (""), client_secret_basic, client_secret_post, private_key_jwt
+	ClientAuth    string            `json:"client_auth,omitempty"`
 	ClientKeyFile string            `json:"client_key_file,omitempty"` // the private key of private_key_jwt, absolute
 	Scopes        []string          `json:"scopes,omitempty"`
 	Audience      string            `json:"audience,omitempty"`
@@ -55,9 +57,10 @@ type Settings struct {
 	AssertionCommand []string `json:"assertion_command,omitempty"`
 
 	// Of `ccagent login` alone.
-	RedirectHost string        `json:"redirect_host,omitempty"` // 127.0.0.1 ("") or localhost
-	RedirectPort int           `json:"redirect_port,omitempty"` // 0: any that is free
-	PasteURL     string        `json:"paste_url,omitempty"`     // a page of the provider's that shows the code for copying; "": the loopback redirect
+	RedirectHost string `json:"redirect_host,omitempty"` // 127.0.0.1 ("") or localhost
+	RedirectPort int    `json:"redirect_port,omitempty"` // 0: any that is free
+	// a page of the provider's that shows the code for copying; "": the loopback redirect
+	PasteURL     string        `json:"paste_url,omitempty"`
 	LoginTimeout time.Duration `json:"login_timeout,omitempty"` // 0: 5 min
 
 	Command []string      `json:"command,omitempty"`

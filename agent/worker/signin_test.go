@@ -41,8 +41,14 @@ func newGateway(t *testing.T, o oauthtest.Options) *world {
 // put hands a sign-in over as `ccagent login` does.
 func (w *world) put(s oauthtest.SignIn, change func(*store.Record)) (handOver, done job.Report) {
 	w.t.Helper()
-	r := store.Record{AccessToken: protocol.NewSecret(s.AccessToken), RefreshToken: protocol.NewSecret(s.RefreshToken), Expiry: s.Expiry,
-		Issued: time.Now(), Scopes: s.Scopes, TokenOrigin: w.server.URL()}
+	r := store.Record{
+		AccessToken:  protocol.NewSecret(s.AccessToken),
+		RefreshToken: protocol.NewSecret(s.RefreshToken),
+		Expiry:       s.Expiry,
+		Issued:       time.Now(),
+		Scopes:       s.Scopes,
+		TokenOrigin:  w.server.URL(),
+	}
 	if change != nil {
 		change(&r)
 	}
@@ -73,7 +79,9 @@ func TestRenewDiscovered(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", auth, done.Result, done.Err)
 		}
 		r := w.kept()
-		if r.ClientSecret.Reveal() != "fake-client-secret" || r.SignIn != first.SignIn || !w.server.Renewable(r.RefreshToken.Reveal()) || len(r.Scopes) == 0 {
+		if r.ClientSecret.Reveal() != "fake-client-secret" || r.SignIn != first.SignIn ||
+			!w.server.Renewable(r.RefreshToken.Reveal()) ||
+			len(r.Scopes) == 0 {
 			t.Errorf("%s: the renewed record is %+v", auth, r)
 		}
 	}
@@ -87,12 +95,15 @@ func TestIssuerMoves(t *testing.T) {
 	other := oauthtest.New(t, oauthtest.Options{})
 	var issuer *httptest.Server
 	issuer = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		json.NewEncoder(rw).Encode(map[string]any{"issuer": issuer.URL, "token_endpoint": other.TokenURL(), "authorization_endpoint": other.AuthorizeURL()})
+		json.NewEncoder(rw).
+			Encode(map[string]any{"issuer": issuer.URL, "token_endpoint": other.TokenURL(),
+				"authorization_endpoint": other.AuthorizeURL()})
 	}))
 	defer issuer.Close()
 	w.settings.Issuer = issuer.URL
 	_, _, done := w.run(job.Job{Op: job.Renew, Force: true})
-	if !is(done.Err, protocol.ErrLoginRequired) || other.Counts().Requests != 0 || !strings.Contains(done.Err.Message, "profile gateway") {
+	if !is(done.Err, protocol.ErrLoginRequired) || other.Counts().Requests != 0 ||
+		!strings.Contains(done.Err.Message, "profile gateway") {
 		t.Errorf("got %v; the other endpoint saw %+v", done.Err, other.Counts())
 	}
 }
@@ -197,7 +208,8 @@ func TestSignInUnsaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	handOver, done := w.put(w.server.Issue(), nil)
-	if handOver.Result.Record.Empty() || !is(done.Err, protocol.ErrStorage) || done.Result.Saved || done.Result.Record.Empty() || done.Result.Notice == "" ||
+	if handOver.Result.Record.Empty() || !is(done.Err, protocol.ErrStorage) || done.Result.Saved || done.Result.Record.Empty() ||
+		done.Result.Notice == "" ||
 		done.Result.Token.Reveal() != "fake-access-2" {
 		t.Fatalf("handed over %+v; got %+v, %v", handOver.Result, done.Result, done.Err)
 	}
@@ -264,11 +276,15 @@ func TestSignInUnsavedReplaces(t *testing.T) {
 func TestSince(t *testing.T) {
 	t.Parallel()
 	w := newGateway(t, oauthtest.Options{})
-	w.put(w.server.Issue(), func(r *store.Record) { r.Issued = r.Issued.Add(-time.Second) }) // not in the millisecond in which it is asked
+	w.put(
+		w.server.Issue(),
+		func(r *store.Record) { r.Issued = r.Issued.Add(-time.Second) },
+	) // not in the millisecond in which it is asked
 	asked := time.Now()
 	_, _, first := w.run(job.Job{Op: job.Renew, Force: true, Since: asked})
 	_, _, again := w.run(job.Job{Op: job.Renew, Force: true, Since: asked})
-	if again.Err != nil || again.Result.Renewed || again.Result.Token.Reveal() != first.Result.Token.Reveal() || w.server.Counts().Refreshes != 1 {
+	if again.Err != nil || again.Result.Renewed || again.Result.Token.Reveal() != first.Result.Token.Reveal() ||
+		w.server.Counts().Refreshes != 1 {
 		t.Errorf("repeated: %+v, %v, %+v", again.Result, again.Err, w.server.Counts())
 	}
 	_, _, next := w.run(job.Job{Op: job.Renew, Force: true, Since: time.Now().Add(time.Millisecond)})
@@ -291,8 +307,20 @@ func TestLogout(t *testing.T) {
 		{"endpoint set", func(w *world) {
 			w.settings.Issuer, w.settings.TokenURL, w.settings.RevokeURL = "", w.server.TokenURL(), w.server.URL()+"/revoke"
 		}, false, 2, ""},
-		{"no endpoint", func(w *world) { w.settings.Issuer, w.settings.TokenURL = "", w.server.TokenURL() }, false, 0, "no revocation endpoint"},
-		{"endpoint refuses", func(w *world) { w.settings.RevokeURL = w.server.URL() + "/nowhere" }, false, 0, "the refresh token and the access token"},
+		{
+			"no endpoint",
+			func(w *world) { w.settings.Issuer, w.settings.TokenURL = "", w.server.TokenURL() },
+			false,
+			0,
+			"no revocation endpoint",
+		},
+		{
+			"endpoint refuses",
+			func(w *world) { w.settings.RevokeURL = w.server.URL() + "/nowhere" },
+			false,
+			0,
+			"the refresh token and the access token",
+		},
 		{"out of reach", func(w *world) { w.server.Close() }, false, 0, "nothing was revoked"},
 		{"another endpoint", func(w *world) { w.settings.TokenURL = "http://127.0.0.1:9/token" }, false, 0, "belongs to"},
 	}
@@ -306,7 +334,8 @@ func TestLogout(t *testing.T) {
 			if done.Err != nil || !done.Result.Saved || w.server.Counts().Revoked != tt.revoked {
 				t.Errorf("got %+v, %v, %d revoked", done.Result, done.Err, w.server.Counts().Revoked)
 			}
-			if tt.notice == "" && done.Result.Notice != "" || !strings.Contains(done.Result.Notice, tt.notice) || strings.Contains(done.Result.Notice, "fake-") {
+			if tt.notice == "" && done.Result.Notice != "" || !strings.Contains(done.Result.Notice, tt.notice) ||
+				strings.Contains(done.Result.Notice, "fake-") {
 				t.Errorf("notice %q", done.Result.Notice)
 			}
 			if _, _, done := w.run(job.Job{Op: job.Renew}); !is(done.Err, protocol.ErrNotFound) {
@@ -327,7 +356,9 @@ func TestIdentify(t *testing.T) {
 		return done
 	}
 	done := ask(job.Job{})
-	if i := done.Result.Identity; done.Err != nil || i.Account != "alice-1" || i.Email != "alice@example.com" || i.Organization != "Example" || len(i.Scopes) == 0 {
+	if i := done.Result.Identity; done.Err != nil || i.Account != "alice-1" || i.Email != "alice@example.com" ||
+		i.Organization != "Example" ||
+		len(i.Scopes) == 0 {
 		t.Fatalf("asked: %+v, %v", i, done.Err)
 	}
 	before := w.server.Counts().API
@@ -339,7 +370,8 @@ func TestIdentify(t *testing.T) {
 	}
 	// A renewal keeps it.
 	_, _, renewed := w.run(job.Job{Op: job.Renew, Force: true})
-	if kept := ask(job.Job{}); renewed.Err != nil || kept.Result.Identity.Account != "alice-1" || w.server.Counts().API != before+1 {
+	if kept := ask(job.Job{}); renewed.Err != nil || kept.Result.Identity.Account != "alice-1" ||
+		w.server.Counts().API != before+1 {
 		t.Errorf("after a renewal: %+v, %v", kept.Result.Identity, renewed.Err)
 	}
 	if checked := ask(job.Job{Check: true}); checked.Err != nil {

@@ -163,7 +163,8 @@ func (e *errand) mend(ctx context.Context, st store.Store, stub error) outcome {
 func (e *errand) notTheirs(st store.Store, v store.Version) outcome {
 	return e.empty(st, v, &protocol.Error{Code: protocol.CodeLoginRequired,
 		Message: st.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in before",
-		Hint:    "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " + e.job.Profile})
+		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " +
+			e.job.Profile})
 }
 
 // before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before

@@ -55,7 +55,8 @@ func TestMend(t *testing.T) {
 			before := w.server.Counts().Refreshes
 			w.write(stubFile)
 			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
-			if done.Err != nil || done.Result.Gone || !done.Result.Saved || !bytes.Contains([]byte(done.Result.Note), []byte("was mended at")) {
+			if done.Err != nil || done.Result.Gone || !done.Result.Saved ||
+				!bytes.Contains([]byte(done.Result.Note), []byte("was mended at")) {
 				t.Fatalf("got %+v, %v", done.Result, done.Err)
 			}
 			r, _ := w.stored()
@@ -143,7 +144,8 @@ func TestMendEnds(t *testing.T) {
 		if _, _, done = w.run(job.Job{Op: job.Renew, Base: unseen}); !is(done.Err, protocol.ErrLoginRequired) {
 			t.Errorf("mended with another record than was last seen: %+v, %v", done.Result, done.Err)
 		}
-		if _, _, done = w.run(job.Job{Op: job.Renew, Base: base}); done.Err != nil || done.Result.Token.Reveal() != first.AccessToken {
+		if _, _, done = w.run(job.Job{Op: job.Renew, Base: base}); done.Err != nil ||
+			done.Result.Token.Reveal() != first.AccessToken {
 			t.Errorf("mended with the wrong account: %+v, %v", done.Result, done.Err)
 		}
 	})
@@ -176,7 +178,15 @@ func TestMendEnds(t *testing.T) {
 				_, _, done := w.run(job.Job{Op: job.Renew}) // of an agent that has just started
 				data, _ := os.ReadFile(w.credentials())
 				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
-					t.Errorf("%+v, Claude Code says %q, it was %q: mended is %v; %+v, %v", how, named, account, mended, done.Result, done.Err)
+					t.Errorf(
+						"%+v, Claude Code says %q, it was %q: mended is %v; %+v, %v",
+						how,
+						named,
+						account,
+						mended,
+						done.Result,
+						done.Err,
+					)
 				}
 				if guarded || named == account {
 					continue

@@ -61,7 +61,12 @@ func (w *world) saveIn(st store.Store, s oauthtest.SignIn) {
 }
 
 func recordOf(s oauthtest.SignIn) store.Record {
-	return store.Record{Kind: protocol.KindOAuth, AccessToken: protocol.NewSecret(s.AccessToken), RefreshToken: protocol.NewSecret(s.RefreshToken), Expiry: s.Expiry}
+	return store.Record{
+		Kind:         protocol.KindOAuth,
+		AccessToken:  protocol.NewSecret(s.AccessToken),
+		RefreshToken: protocol.NewSecret(s.RefreshToken),
+		Expiry:       s.Expiry,
+	}
 }
 
 // TestSpentIsNotSentAgain: a backup, a switcher or a synchronised folder brings a file back whose refresh token a renewal of
@@ -164,7 +169,8 @@ func TestForgetful(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.signIn(-time.Minute)
-	if err := errors.Join(os.MkdirAll(w.settings.StateDir, 0o700), os.WriteFile(filepath.Join(w.settings.StateDir, "history"), nil, 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(w.settings.StateDir, 0o700),
+		os.WriteFile(filepath.Join(w.settings.StateDir, "history"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	_, _, done := w.run(job.Job{Op: job.Renew})

@@ -54,7 +54,8 @@ func (w *world) agent() *agent.Agent {
 	}
 	a := agent.New(agent.Options{Runner: inProcess{}, Build: "test", Load: func() (agent.Config, error) {
 		return agent.Config{Default: w.settings.Name, Profiles: []agent.Profile{{
-			Name: w.settings.Name, Provider: w.settings.Provider, Store: w.settings.Store, Settings: settings, Shown: len(w.settings.Views) > 0,
+			Name: w.settings.Name, Provider: w.settings.Provider, Store: w.settings.Store, Settings: settings,
+			Shown: len(w.settings.Views) > 0,
 		}}}, nil
 	}})
 	w.t.Cleanup(func() { a.Close(context.Background()) })
@@ -86,7 +87,8 @@ func (w *world) replace(path string, data []byte) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		os.Remove(path)
 	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".new", data, 0o600), os.Rename(path+".new", path)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path+".new", data, 0o600),
+		os.Rename(path+".new", path)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -117,7 +119,8 @@ func TestNobodyElseIsServed(t *testing.T) {
 		}},
 		"in back-off": {3 * time.Minute, func(w *world, path string) { w.server.SetFault(oauthtest.Fault{Status: 503, Times: 1}) }},
 	}
-	const alive, dead, expired, down, corrupt, emptied = "alive", "expired and revoked", "expired, without a refresh token", "expired, and the provider is down", "corrupt", "emptied"
+	const alive, dead, expired, down, corrupt, emptied = "alive", "expired and revoked", "expired, without a refresh token",
+		"expired, and the provider is down", "corrupt", "emptied"
 	files := map[string]error{
 		alive: nil, "expired": nil, dead: protocol.ErrLoginRequired, expired: protocol.ErrExpired,
 		down: protocol.ErrUnavailable, corrupt: protocol.ErrInvalid, emptied: protocol.ErrInvalid,
@@ -285,7 +288,8 @@ func TestOldCopyOfAnother(t *testing.T) {
 			}
 			asked := w.server.Counts().Requests
 			w.replace(path, old)
-			if got, err := ask(); !errors.Is(err, protocol.ErrLoginRequired) || !strings.Contains(protocol.HintOf(err), "ccagent restore") {
+			if got, err := ask(); !errors.Is(err, protocol.ErrLoginRequired) ||
+				!strings.Contains(protocol.HintOf(err), "ccagent restore") {
 				t.Errorf("an old copy of B: %q, %v, %s", got, err, protocol.HintOf(err))
 			}
 			if n := w.server.Counts(); n.Requests != asked || n.Reuses != 0 {

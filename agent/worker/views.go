@@ -39,7 +39,11 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		ctx, cancel := context.WithTimeout(ctx, viewTime)
 		switch err := e.showIn(ctx, v, o); {
 		case errors.Is(err, store.ErrConflict):
-			notes = append(notes, v.Place().Location+" was changed by something else, and is not kept fresh; write it anew with: ccagent restore --views -p "+e.job.Profile)
+			notes = append(
+				notes,
+				v.Place().Location+" was changed by something else, and is not kept fresh; "+
+					"write it anew with: ccagent restore --views -p "+e.job.Profile,
+			)
 		case err != nil:
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
 			o.result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
@@ -47,7 +51,10 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 		cancel()
 	}
 	if e.aside > 0 {
-		notes = append(notes, "a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.job.Profile)
+		notes = append(
+			notes,
+			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.job.Profile,
+		)
 	}
 	if e.copied != "" {
 		notes = append(notes, e.copied)
@@ -70,7 +77,8 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 // hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it
 // while the token in hand is good.
 func (e *errand) hindrance(ctx context.Context, o *outcome) error {
-	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || e.settings.Provider == "static" || e.settings.Provider == "command" {
+	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || e.settings.Provider == "static" ||
+		e.settings.Provider == "command" {
 		return nil
 	}
 	st, err := e.open(ctx)
@@ -101,7 +109,9 @@ func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
 		return nil
 	case guarded && o.result.Store == "claude-code":
 		return e.ownPlace()
-	case e.job.Op.Removes() && o.err == nil, o.result.Gone && !guarded, e.stranger: // signed out, here or in Claude Code, or somebody else has signed in
+	case e.job.Op.Removes() && o.err == nil,
+		o.result.Gone && !guarded,
+		e.stranger: // signed out, here or in Claude Code, or somebody else has signed in
 		return v.Remove(ctx)
 	case e.job.Op.Removes(), o.result.Token.Empty():
 		return nil
@@ -123,7 +133,10 @@ func visible(r job.Result) store.Record {
 
 // ownPlace refuses to write a view over the record that it is one of.
 func (e *errand) ownPlace() error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile,
+	}
 }
 
 // restoreViews writes the views over whatever is there. A sign-in of Claude Code's was adopted before (see guarded).

@@ -178,7 +178,12 @@ func (e *errand) explain(err error) *protocol.Error {
 	if err == nil {
 		return nil
 	}
-	out := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+	out := &protocol.Error{
+		Code:    protocol.CodeOf(err),
+		Message: err.Error(),
+		Hint:    protocol.HintOf(err),
+		Detail:  protocol.DetailOf(err),
+	}
 	if name := "profile " + e.job.Profile; !strings.Contains(out.Message, name) {
 		out.Message = name + ": " + out.Message
 	}
@@ -198,7 +203,8 @@ func (e *errand) explain(err error) *protocol.Error {
 		case "claude":
 			out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import FILE"
 			if e.job.Profile != "" && !strings.EqualFold(e.job.Profile, "claude") {
-				out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import -p " + e.job.Profile + " FILE"
+				out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import -p " +
+					e.job.Profile + " FILE"
 			}
 		case "oidc", "oauth2":
 			out.Hint = "sign in: ccagent login " + e.job.Profile

@@ -198,10 +198,23 @@ func TestRenewDecisions(t *testing.T) {
 		{name: "forced, never seen", left: time.Hour, job: job.Job{Force: true}, want: fresh, asked: 1},
 		{name: "forced, known", left: time.Hour, job: job.Job{Force: true}, known: true, want: fresh, asked: 1},
 		{name: "forced, rewritten since", left: time.Hour, job: job.Job{Force: true, Base: job.Version{1}}, want: old},
-		{name: "forced, rewritten since but due", left: time.Minute, job: job.Job{Force: true, Base: job.Version{1}}, want: fresh, asked: 1},
+		{
+			name:  "forced, rewritten since but due",
+			left:  time.Minute,
+			job:   job.Job{Force: true, Base: job.Version{1}},
+			want:  fresh,
+			asked: 1,
+		},
 		{name: "rewritten since", left: time.Hour, job: job.Job{Base: job.Version{1}}, want: old},
 		{name: "never expires", setup: func(w *world) { neverExpires(w) }, left: time.Hour, want: old},
-		{name: "never expires, forced", setup: func(w *world) { neverExpires(w) }, job: job.Job{Force: true}, left: time.Hour, want: fresh, asked: 1},
+		{
+			name:  "never expires, forced",
+			setup: func(w *world) { neverExpires(w) },
+			job:   job.Job{Force: true},
+			left:  time.Hour,
+			want:  fresh,
+			asked: 1,
+		},
 
 		{name: "nothing", setup: func(w *world) { os.Remove(w.credentials()) }, wantErr: protocol.ErrNotFound},
 		{name: "no folder", setup: func(w *world) { os.RemoveAll(w.settings.ConfigDir) }, wantErr: protocol.ErrNotFound},
@@ -213,17 +226,71 @@ func TestRenewDecisions(t *testing.T) {
 		{name: "no access token", setup: edit("fake-access-1", ""), left: time.Hour, want: fresh, asked: 1},
 
 		{name: "no refresh token, live", left: time.Hour, setup: edit("fake-refresh-1", ""), want: old},
-		{name: "no refresh token, in the margin", left: time.Minute, setup: edit("fake-refresh-1", ""), want: old, wantErr: protocol.ErrLoginRequired},
+		{
+			name:    "no refresh token, in the margin",
+			left:    time.Minute,
+			setup:   edit("fake-refresh-1", ""),
+			want:    old,
+			wantErr: protocol.ErrLoginRequired,
+		},
 		{name: "no refresh token, expired", left: -time.Minute, setup: edit("fake-refresh-1", ""), wantErr: protocol.ErrExpired},
-		{name: "no refresh token, forced", left: time.Hour, job: job.Job{Force: true}, setup: edit("fake-refresh-1", ""), want: old, wantErr: protocol.ErrLoginRequired},
+		{
+			name:    "no refresh token, forced",
+			left:    time.Hour,
+			job:     job.Job{Force: true},
+			setup:   edit("fake-refresh-1", ""),
+			want:    old,
+			wantErr: protocol.ErrLoginRequired,
+		},
 
-		{name: "outage, still alive", left: 5 * time.Minute, fault: oauthtest.Fault{Status: 503}, want: old, wantErr: protocol.ErrUnavailable, asked: 1},
-		{name: "outage, expired", left: -time.Minute, fault: oauthtest.Fault{Status: 503}, wantErr: protocol.ErrUnavailable, asked: 1},
-		{name: "revoked", left: -time.Minute, setup: func(w *world) { w.server.RevokeGrant("fake-refresh-1") }, wantErr: protocol.ErrLoginRequired, asked: 1},
-		{name: "revoked, still alive", left: 5 * time.Minute, setup: func(w *world) { w.server.RevokeGrant("fake-refresh-1") }, want: old, wantErr: protocol.ErrLoginRequired, asked: 1},
-		{name: "our client unknown", left: -time.Minute, fault: oauthtest.Fault{Status: 401, Body: `{"error":"invalid_client"}`}, wantErr: protocol.ErrConfig, asked: 1},
-		{name: "no URL", left: -time.Minute, setup: func(w *world) { w.settings.TokenURL = "http://example.com/" }, wantErr: protocol.ErrConfig},
-		{name: "no home", setup: func(w *world) { w.settings.ConfigDir, w.settings.Store = "", "claude-code" }, wantErr: protocol.ErrConfig},
+		{
+			name:    "outage, still alive",
+			left:    5 * time.Minute,
+			fault:   oauthtest.Fault{Status: 503},
+			want:    old,
+			wantErr: protocol.ErrUnavailable,
+			asked:   1,
+		},
+		{
+			name:    "outage, expired",
+			left:    -time.Minute,
+			fault:   oauthtest.Fault{Status: 503},
+			wantErr: protocol.ErrUnavailable,
+			asked:   1,
+		},
+		{
+			name:    "revoked",
+			left:    -time.Minute,
+			setup:   func(w *world) { w.server.RevokeGrant("fake-refresh-1") },
+			wantErr: protocol.ErrLoginRequired,
+			asked:   1,
+		},
+		{
+			name:    "revoked, still alive",
+			left:    5 * time.Minute,
+			setup:   func(w *world) { w.server.RevokeGrant("fake-refresh-1") },
+			want:    old,
+			wantErr: protocol.ErrLoginRequired,
+			asked:   1,
+		},
+		{
+			name:    "our client unknown",
+			left:    -time.Minute,
+			fault:   oauthtest.Fault{Status: 401, Body: `{"error":"invalid_client"}`},
+			wantErr: protocol.ErrConfig,
+			asked:   1,
+		},
+		{
+			name:    "no URL",
+			left:    -time.Minute,
+			setup:   func(w *world) { w.settings.TokenURL = "http://example.com/" },
+			wantErr: protocol.ErrConfig,
+		},
+		{
+			name:    "no home",
+			setup:   func(w *world) { w.settings.ConfigDir, w.settings.Store = "", "claude-code" },
+			wantErr: protocol.ErrConfig,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -271,7 +338,8 @@ func TestRenewDecisions(t *testing.T) {
 				if len(kinds) != 4 || kinds[1] != job.Asking || kinds[2] != job.HandOver {
 					t.Errorf("reports %v, want Hello, Asking, HandOver, Done", kinds)
 				}
-				if handOver.Result.Token.Reveal() != token || handOver.Result.Record.Empty() || handOver.Result.Saved || handOver.Result.Version == done.Result.Version {
+				if handOver.Result.Token.Reveal() != token || handOver.Result.Record.Empty() || handOver.Result.Saved ||
+					handOver.Result.Version == done.Result.Version {
 					t.Errorf("handed over %+v: want the whole record, unsaved", handOver.Result)
 				}
 				r, v := w.stored()
@@ -290,7 +358,9 @@ func TestRenewDecisions(t *testing.T) {
 					t.Error("the file was changed")
 				}
 			}
-			if tt.want != none && (done.Result.Store != "claude-code" || done.Result.Location != credentials || len(done.Result.Watch) == 0 || done.Result.Kind != protocol.KindOAuth) {
+			if tt.want != none &&
+				(done.Result.Store != "claude-code" || done.Result.Location != credentials || len(done.Result.Watch) == 0 ||
+					done.Result.Kind != protocol.KindOAuth) {
 				t.Errorf("result %+v does not say where the record is", done.Result)
 			}
 			for _, pattern := range []string{"/.oauth*", "/.storage*", ".lock"} { // Claude Code's; our own stays
@@ -418,7 +488,8 @@ func TestSaveFails(t *testing.T) {
 	}
 	// Whose it is that is there now nobody knows: nothing is served meanwhile, nor renewed, nor lost.
 	_, _, done = w.run(job.Job{Op: job.Renew, Base: base, Record: unsaved.Record, Lineage: unsaved.Lineage, Force: true})
-	if !is(done.Err, protocol.ErrStorage) || done.Result.Renewed || !done.Result.Gone || !done.Result.Token.Empty() || done.Result.Record.Empty() {
+	if !is(done.Err, protocol.ErrStorage) || done.Result.Renewed || !done.Result.Gone || !done.Result.Token.Empty() ||
+		done.Result.Record.Empty() {
 		t.Fatalf("renewing what is unsaved: %+v, %v", done.Result, done.Err)
 	}
 	// Mended: ours wins over what we know.
@@ -428,7 +499,8 @@ func TestSaveFails(t *testing.T) {
 		t.Fatalf("saving to the mended store: %+v, %v", done.Result, done.Err)
 	}
 	r, v := w.stored()
-	if r.AccessToken.Reveal() != unsaved.Token.Reveal() || v != done.Result.Version || r.RefreshToken.Reveal() == before.RefreshToken.Reveal() {
+	if r.AccessToken.Reveal() != unsaved.Token.Reveal() || v != done.Result.Version ||
+		r.RefreshToken.Reveal() == before.RefreshToken.Reveal() {
 		t.Error("the store does not hold the renewed record")
 	}
 	if n := w.aside("fake"); n != 0 || w.server.Counts().Reuses != 0 {
@@ -611,8 +683,22 @@ func TestWhoWins(t *testing.T) {
 		aside   int
 	}{
 		{"someone signs in", func(w *world, theirs oauthtest.SignIn) { w.write(theirs.CredentialsFile()) }, false, true, nil, 1},
-		{"someone signs out", func(w *world, _ oauthtest.SignIn) { os.Remove(w.credentials()) }, false, false, protocol.ErrNotFound, 1},
-		{"the key is removed", func(w *world, _ oauthtest.SignIn) { w.write([]byte(`{"other":1}`)) }, false, false, protocol.ErrNotFound, 1},
+		{
+			"someone signs out",
+			func(w *world, _ oauthtest.SignIn) { os.Remove(w.credentials()) },
+			false,
+			false,
+			protocol.ErrNotFound,
+			1,
+		},
+		{
+			"the key is removed",
+			func(w *world, _ oauthtest.SignIn) { w.write([]byte(`{"other":1}`)) },
+			false,
+			false,
+			protocol.ErrNotFound,
+			1,
+		},
 		{"a stub is written", func(w *world, _ oauthtest.SignIn) { w.write(stub) }, true, false, nil, 0},
 		{"nothing", func(*world, oauthtest.SignIn) {}, true, false, nil, 0},
 	}
@@ -692,7 +778,14 @@ func TestMemory(t *testing.T) {
 		t.Fatalf("nothing held: %v", done.Err)
 	}
 	s := w.server.Issue()
-	record := mustMarshal(t, store.Record{AccessToken: protocol.NewSecret(s.AccessToken), RefreshToken: protocol.NewSecret(s.RefreshToken), Expiry: s.Expiry})
+	record := mustMarshal(
+		t,
+		store.Record{
+			AccessToken:  protocol.NewSecret(s.AccessToken),
+			RefreshToken: protocol.NewSecret(s.RefreshToken),
+			Expiry:       s.Expiry,
+		},
+	)
 	_, _, done := w.run(job.Job{Op: job.Put, Record: record})
 	if done.Err != nil || !done.Result.Saved || done.Result.Record.Empty() || done.Result.Store != "memory" {
 		t.Fatalf("put: %+v, %v", done.Result, done.Err)
@@ -702,7 +795,8 @@ func TestMemory(t *testing.T) {
 		t.Errorf("served: %+v, %v", done.Result, done.Err)
 	}
 	_, handOver, done := w.run(job.Job{Op: job.Renew, Record: done.Result.Record, Force: true})
-	if done.Err != nil || !done.Result.Renewed || !done.Result.Saved || !w.server.Live(done.Result.Token.Reveal()) || handOver.Result.Store != "memory" {
+	if done.Err != nil || !done.Result.Renewed || !done.Result.Saved || !w.server.Live(done.Result.Token.Reveal()) ||
+		handOver.Result.Store != "memory" {
 		t.Errorf("renewed: %+v, %v", done.Result, done.Err)
 	}
 	r, err := store.Unmarshal(done.Result.Record)
@@ -735,7 +829,10 @@ func TestOrigin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		e.settings.TokenURL = tt.url
-		_, origin, err := e.provider(t.Context(), store.Record{AccessToken: protocol.NewSecret("fake"), RefreshToken: protocol.NewSecret("fake"), TokenOrigin: tt.bound})
+		_, origin, err := e.provider(
+			t.Context(),
+			store.Record{AccessToken: protocol.NewSecret("fake"), RefreshToken: protocol.NewSecret("fake"), TokenOrigin: tt.bound},
+		)
 		if origin != tt.want || (tt.want == "") != errors.Is(err, protocol.ErrLoginRequired) {
 			t.Errorf("bound to %q, asked at %q: %q, %v, want %q", tt.bound, tt.url, origin, err, tt.want)
 		}
@@ -765,7 +862,14 @@ func TestMovedEndpoint(t *testing.T) {
 	for range 5 { // the first ones have the refresh tokens of the other server's
 		s = other.Issue()
 	}
-	record := mustMarshal(t, store.Record{AccessToken: protocol.NewSecret(s.AccessToken), RefreshToken: protocol.NewSecret(s.RefreshToken), Expiry: s.Expiry})
+	record := mustMarshal(
+		t,
+		store.Record{
+			AccessToken:  protocol.NewSecret(s.AccessToken),
+			RefreshToken: protocol.NewSecret(s.RefreshToken),
+			Expiry:       s.Expiry,
+		},
+	)
 	_, _, done = w.run(job.Job{Op: job.Put, Record: record, Force: true})
 	_, _, done = w.run(job.Job{Op: job.Renew, Base: done.Result.Version, Force: true})
 	if done.Err != nil || !other.Live(done.Result.Token.Reveal()) {

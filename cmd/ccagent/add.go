@@ -38,7 +38,10 @@ EXAMPLE:
    ccagent add work --provider claude --config-dir ~/.claude-work`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
-			&cli.StringFlag{Name: "store", Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
+			&cli.StringFlag{
+				Name:  "store",
+				Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code",
+			},
 			&cli.StringFlag{Name: "ttl", Usage: "command: a token without an expiry lives for `DURATION`, like 30m"},
 			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: one run or request may take `DURATION`, like 30s"},
 			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
@@ -97,7 +100,8 @@ func add(c *cli.Context) error {
 	defer conn.close()
 	kept := false // nobody who replaces a key means to lose the profile's hosts
 	edit, err := editConfig(conn.ctx, getenv, func(d *document, text []byte) ([]byte, error) {
-		if old := d.written(name); old != "" && c.Bool("force") && d.Profiles[old].Provider == "static" && reflect.DeepEqual(table, profileTable{Provider: "static"}) {
+		if old := d.written(name); old != "" && c.Bool("force") && d.Profiles[old].Provider == "static" &&
+			reflect.DeepEqual(table, profileTable{Provider: "static"}) {
 			kept = true
 			return text, nil
 		}
@@ -123,7 +127,10 @@ func add(c *cli.Context) error {
 	what := "key"
 	if kind == protocol.KindOAuth {
 		what = "token"
-		notice(c.App.ErrWriter, "it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper")
+		notice(
+			c.App.ErrWriter,
+			"it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper",
+		)
 	}
 	if kept {
 		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, sanitize(reply.Location))

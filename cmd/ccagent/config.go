@@ -165,7 +165,11 @@ func readConfig(path, home string) ([]byte, error) {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is not a regular file", Hint: "move away what is there"}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: path + " is not a regular file",
+			Hint:    "move away what is there",
+		}
 	}
 	if err := checkOurs(path, info); err != nil {
 		return nil, err
@@ -181,7 +185,11 @@ func readConfig(path, home string) ([]byte, error) {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
 	}
 	if len(text) > maxConfig {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " is larger than 1 MiB", Hint: "move away what is there"}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: path + " is larger than 1 MiB",
+			Hint:    "move away what is there",
+		}
 	}
 	return text, nil
 }
@@ -364,8 +372,14 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 		shared := settings.shared()
 		for _, at := range shared {
 			if other, ok := claudes[at]; ok {
-				return config, d.fault(line, "profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or store = \"file\" and no view there",
-					other, name, settings.ConfigDir)
+				return config, d.fault(
+					line,
+					"profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
+						"store = \"file\" and no view there",
+					other,
+					name,
+					settings.ConfigDir,
+				)
 			}
 		}
 		for _, at := range shared {

@@ -10,7 +10,8 @@ func TestConnectionSettings(t *testing.T) {
 	const head = "[profiles.gate]\nprovider = \"oidc\"\nissuer = \"https://sso.example.com\"\nclient_id = \"x\"\n"
 	env := environ(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
 	for _, test := range []struct{ name, text, want string }{
-		{"whole", "ca_file = \"~/ca.pem\"\nclient_cert = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = \"http://proxy.example.com:3128\"\n", ""},
+		{"whole", "ca_file = \"~/ca.pem\"\nclient_cert = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = " +
+			"\"http://proxy.example.com:3128\"\n", ""},
 		{"relative", "ca_file = \"ca.pem\"\n", "config.toml:5: profiles.gate: ca_file is \"ca.pem\""},
 		{"half a pair", "client_cert = \"/c.pem\"\n", "client_cert means nothing without client_key"},
 		{"other half", "client_key = \"/k.pem\"\n", "client_key means nothing without client_cert"},
@@ -26,7 +27,8 @@ func TestConnectionSettings(t *testing.T) {
 		case test.want == "" && err != nil:
 			t.Errorf("%s: %v", test.name, err)
 		case test.want == "":
-			if s.CAFile != "/home/x/ca.pem" || s.ClientCert != "/c.pem" || s.ClientKey != "/k.pem" || s.Proxy != "http://proxy.example.com:3128" {
+			if s.CAFile != "/home/x/ca.pem" || s.ClientCert != "/c.pem" || s.ClientKey != "/k.pem" ||
+				s.Proxy != "http://proxy.example.com:3128" {
 				t.Errorf("%s: %+v", test.name, s.Settings)
 			}
 		case err == nil || !strings.Contains(err.Error(), test.want):

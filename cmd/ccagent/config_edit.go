@@ -252,7 +252,11 @@ func planEdit(env environ, path string, change func(*document, []byte) ([]byte, 
 	config, err := got.resolve(env)
 	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
 		if _, oldErr := old.resolve(env); oldErr == nil { // what is wrong is what was to be written, and its line is of no file yet
-			err = &protocol.Error{Code: protocol.CodeOf(err), Message: planned.ReplaceAllString(err.Error(), ""), Hint: "nothing was written to " + path + ": correct that, and try again"}
+			err = &protocol.Error{
+				Code:    protocol.CodeOf(err),
+				Message: planned.ReplaceAllString(err.Error(), ""),
+				Hint:    "nothing was written to " + path + ": correct that, and try again",
+			}
 		}
 	}
 	return &configEdit{env: env, path: path, before: text, after: after}, config, err

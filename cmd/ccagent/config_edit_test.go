@@ -31,7 +31,13 @@ func TestAddProfile(t *testing.T) {
 	t.Parallel()
 	env, path := home(t, "# mine\ndefault_profile = 'a' # yes\n\n[profiles.a]\nprovider='static' # odd  spacing\n# the end")
 	before := read(t, path)
-	table := profileTable{Provider: "command", Command: []string{"sh", "-c", "echo \"a\\b\"\n\t\x7f é"}, TTL: ptr("30m"), Timeout: ptr("5s"), Hosts: []string{"a.example"}}
+	table := profileTable{
+		Provider: "command",
+		Command:  []string{"sh", "-c", "echo \"a\\b\"\n\t\x7f é"},
+		TTL:      ptr("30m"),
+		Timeout:  ptr("5s"),
+		Hosts:    []string{"a.example"},
+	}
 	edit, err := addProfile(t.Context(), env, "b.c", table, false)
 	if err != nil {
 		t.Fatal(err)
@@ -97,9 +103,11 @@ func TestRemoveProfile(t *testing.T) {
 		{"only", "[profiles.x]\nprovider='static'\n", ""},
 		{"comments stay", "# top\n\n# of x\n[profiles.x]\nprovider='static'\n# after\n\n# of y\n[profiles.y]\nprovider='static'\n",
 			"# top\n\n# of x\n# after\n\n# of y\n[profiles.y]\nprovider='static'\n"},
-		{"with tables below it, apart", "[profiles.x]\nprovider='claude'\nconfig_dir='/x'\n[profiles.y]\nprovider='static'\n[profiles.x.headers]\na='b'\n",
+		{"with tables below it, apart",
+			"[profiles.x]\nprovider='claude'\nconfig_dir='/x'\n[profiles.y]\nprovider='static'\n[profiles.x.headers]\na='b'\n",
 			"[profiles.y]\nprovider='static'\n"},
-		{"values of several lines", "[profiles.x]\nprovider='command'\ncommand=[\n'a', # one\n\n# two\n'''\n[profiles.y]\n''',\n]\n[profiles.y]\nprovider='static'",
+		{"values of several lines", "[profiles.x]\nprovider='command'\ncommand=[\n'a', # one\n\n# two\n'''\n[profiles.y]\n''',\n]\n" +
+			"[profiles.y]\nprovider='static'",
 			"[profiles.y]\nprovider='static'"},
 		{"another case", "[profiles.X]\nprovider='static'\n", ""},
 		{"quoted, indented, CRLF", "  [ profiles . \"x\" ]\r\n  provider='static'\r\n", ""},
@@ -139,7 +147,8 @@ func TestEditRefused(t *testing.T) {
 		{"add to an inline table", "profiles = {y = {provider='static'}}\n", add("x", static), protocol.ErrConfig},
 		{"add what is invalid", "", add("x", profileTable{Provider: "command"}), protocol.ErrConfig},
 		{"add what is not UTF-8", "", add("x", profileTable{Provider: "command", Command: []string{"\xff"}}), protocol.ErrConfig},
-		{"add a second one of a directory", "[profiles.claude]\nprovider='claude'\n", add("x", profileTable{Provider: "claude"}), protocol.ErrConfig},
+		{"add a second one of a directory", "[profiles.claude]\nprovider='claude'\n", add("x", profileTable{Provider: "claude"}),
+			protocol.ErrConfig},
 		{"remove what is not there", "[profiles.y]\nprovider='static'\n", remove, protocol.ErrNotFound},
 		{"remove from an inline table", "profiles = {x = {provider='static'}}\n", remove, protocol.ErrConfig},
 		{"remove what is dotted", "[profiles]\nx.provider='static'\n", remove, protocol.ErrConfig},
@@ -189,7 +198,8 @@ func TestEditThroughLink(t *testing.T) {
 	if _, err := addProfile(t.Context(), env, "x", static, false); err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 || !strings.Contains(read(t, target), "[profiles.x]") {
+	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 ||
+		!strings.Contains(read(t, target), "[profiles.x]") {
 		t.Errorf("link %v, %v; target\n%s", info.Mode(), err, read(t, target))
 	}
 }
@@ -197,8 +207,18 @@ func TestEditThroughLink(t *testing.T) {
 // FuzzEdit: whatever the document, adding a table and removing it gives back every byte of it, and an addition says what
 // was meant.
 func FuzzEdit(f *testing.F) {
-	seeds := []string{"", "# only\n", "\n", "\n\n", "a=1", "[profiles.x]\nprovider='static'\n\n\n# end", "default_profile='x'\r\n[profiles.x]\r\n",
-		"[profiles]\n\"x\" = {provider='static'}", "[profiles.x]\ncommand=[\n'''\n# '''\n]\n#", "[profiles.\"p.q\"]\n[profiles.x.headers]\na='''\n\n'''"}
+	seeds := []string{
+		"",
+		"# only\n",
+		"\n",
+		"\n\n",
+		"a=1",
+		"[profiles.x]\nprovider='static'\n\n\n# end",
+		"default_profile='x'\r\n[profiles.x]\r\n",
+		"[profiles]\n\"x\" = {provider='static'}",
+		"[profiles.x]\ncommand=[\n'''\n# '''\n]\n#",
+		"[profiles.\"p.q\"]\n[profiles.x.headers]\na='''\n\n'''",
+	}
 	for _, seed := range seeds {
 		f.Add([]byte(seed), "-c \"x\"\n")
 	}

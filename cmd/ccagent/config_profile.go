@@ -72,7 +72,8 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		case key == "identity":
 			return nil, fault(key, "identity means nothing to store %s", t.Store)
 		case key == "client_secret":
-			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets", name).(*protocol.Error)
+			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets",
+				name).(*protocol.Error)
 			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
 			return nil, e
 		default:
@@ -85,7 +86,8 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
 			host = addr.String() // as cchelper writes it
 		} else if !hostName.MatchString(host) {
-			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international one is written xn--...", host)
+			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international "+
+				"one is written xn--...", host)
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))
 	}
@@ -154,7 +156,8 @@ func (s *profileSettings) claude(env environ, t profileTable, fault faulty) erro
 		}
 		s.ConfigDir = s.configDir
 	}
-	if settings, err := env.claudeSettingsDir(); err == nil && s.ConfigDir != "" && filepath.Clean(s.ConfigDir) == filepath.Clean(env.claudeDir()) &&
+	if settings, err := env.claudeSettingsDir(); err == nil && s.ConfigDir != "" &&
+		filepath.Clean(s.ConfigDir) == filepath.Clean(env.claudeDir()) &&
 		settings != filepath.Clean(s.ConfigDir) {
 		s.AccountFile = env.claudeAccounts()
 	}

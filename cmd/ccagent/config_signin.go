@@ -145,12 +145,16 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 
 // ownParams can't be overridden: a sign-in would not be what it is said to be.
 var ownParams = []string{
-	"client_id", "response_type", "response_mode", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method", "code", "code_verifier",
+	"client_id", "response_type", "response_mode", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method",
+	"code", "code_verifier",
 	"grant_type", "scope", "audience", "resource", "client_assertion_type",
 }
 
 func secretParam(name string) bool {
-	return slices.Contains([]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token"}, strings.ToLower(name))
+	return slices.Contains(
+		[]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token"},
+		strings.ToLower(name),
+	)
 }
 
 // scopeToken reports whether s is one scope (RFC 6749 section 3.3).
@@ -189,9 +193,10 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 		s.Proxy = *t.Proxy
 	}
 	if t.AssertionCommand != nil {
-		if len(t.AssertionCommand) == 0 || t.AssertionCommand[0] == "" || slices.ContainsFunc(t.AssertionCommand, func(arg string) bool {
-			return strings.ContainsFunc(arg, func(r rune) bool { return r == 0 || r == unicode.ReplacementChar })
-		}) {
+		if len(t.AssertionCommand) == 0 || t.AssertionCommand[0] == "" ||
+			slices.ContainsFunc(t.AssertionCommand, func(arg string) bool {
+				return strings.ContainsFunc(arg, func(r rune) bool { return r == 0 || r == unicode.ReplacementChar })
+			}) {
 			return fault("assertion_command", `assertion_command is not a list like ["vault", "print", "token"]`)
 		}
 		s.AssertionCommand = slices.Clone(t.AssertionCommand)

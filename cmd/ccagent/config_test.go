@@ -46,7 +46,9 @@ func settingsOf(t *testing.T, p agent.Profile) worker.Settings {
 
 func TestLoadConfigDefaults(t *testing.T) {
 	t.Parallel()
-	env := environment(map[string]string{"HOME": "/home/fake", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state", "XDG_CONFIG_HOME": "/nowhere"})
+	env := environment(
+		map[string]string{"HOME": "/home/fake", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state", "XDG_CONFIG_HOME": "/nowhere"},
+	)
 	config, path, err := loadConfig(env)
 	if err != nil {
 		t.Fatal(err)
@@ -105,8 +107,10 @@ provider = "static"
 		t.Errorf("profiles %s, default %s", got, config.Default)
 	}
 	dir := filepath.Join(env("HOME"), "work")
-	if w := settings["Work"]; w.ConfigDir != dir || config.Profiles[0].ConfigDir != dir || w.TokenURL != "http://127.0.0.1:9/token" ||
-		fmt.Sprint(w.Headers) != "map[x-one:1]" || fmt.Sprint(config.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
+	if w := settings["Work"]; w.ConfigDir != dir || config.Profiles[0].ConfigDir != dir ||
+		w.TokenURL != "http://127.0.0.1:9/token" ||
+		fmt.Sprint(w.Headers) != "map[x-one:1]" ||
+		fmt.Sprint(config.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
 		t.Errorf("Work %+v", w)
 	}
 	if v := settings["vault"]; len(v.Command) != 3 || v.TTL != 30*time.Minute || v.Timeout != 5*time.Second || v.Store != "auto" {
@@ -150,35 +154,57 @@ func TestConfigErrors(t *testing.T) {
 		{"profile is no table", "[profiles]\nx = 3", ":2: profiles.x must be a table"},
 		{"array of tables", "[[profiles]]", ":1: profiles must be a table"},
 		{"no provider", "[profiles.x]", ":1: profiles.x: provider is missing"},
-		{"client secret", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_secret='fake'", ":5: profiles.x: client_secret is a secret"},
+		{"client secret", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_secret='fake'",
+			":5: profiles.x: client_secret is a secret"},
 		{"oidc without issuer", "[profiles.x]\nprovider='oidc'\nclient_id='c'", ":1: profiles.x: issuer is missing"},
 		{"oauth2 without endpoint", "[profiles.x]\nprovider='oauth2'\nclient_id='c'", ":1: profiles.x: token_url is missing"},
-		{"http issuer", "[profiles.x]\nprovider='oidc'\nissuer='http://a.example'\nclient_id='c'", `:3: profiles.x: issuer "http://a.example" must begin with https://`},
-		{"unknown grant", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\ngrant='password'", `:5: profiles.x: grant is "password"`},
-		{"port out of range", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nredirect_port=70000", ":5: profiles.x: redirect_port is 70000"},
+		{"http issuer", "[profiles.x]\nprovider='oidc'\nissuer='http://a.example'\nclient_id='c'",
+			`:3: profiles.x: issuer "http://a.example" must begin with https://`},
+		{"unknown grant", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\ngrant='password'",
+			`:5: profiles.x: grant is "password"`},
+		{"port out of range", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nredirect_port=70000",
+			":5: profiles.x: redirect_port is 70000"},
 		{"port that is no number", "[profiles.x]\nprovider='oidc'\nredirect_port='x'", ":3: profiles.x.redirect_port must be a number"},
-		{"redirect elsewhere", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nredirect_host='0.0.0.0'", `:5: profiles.x: redirect_host is "0.0.0.0"`},
-		{"secret parameter", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nparams={client_secret='fake'}", ":5: profiles.x: params: client_secret is a secret"},
-		{"parameter of our own", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nparams={state='1'}", ":5: profiles.x: params: state is set by ccagent itself"},
-		{"two scopes in one", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nscopes=['a b']", `:5: profiles.x: scopes: "a b" is not one scope`},
-		{"relative resource", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nresource=['a']", `:5: profiles.x: resource: "a"`},
-		{"machine without proof", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\ngrant='client_credentials'", "profiles.x: client_auth is missing"},
-		{"key file without its use", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_key_file='/k'", ":5: profiles.x: client_key_file means nothing"},
-		{"signing without a key", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_auth='private_key_jwt'", "profiles.x: client_key_file is missing"},
-		{"assertion of another grant", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nassertion_file='/a'", ":5: profiles.x: assertion_file means nothing"},
-		{"two assertions", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_file='/a'\nassertion_command=['a']", ":6: profiles.x: assertion_file and assertion_command"},
+		{"redirect elsewhere", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nredirect_host='0.0.0.0'",
+			`:5: profiles.x: redirect_host is "0.0.0.0"`},
+		{"secret parameter", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nparams={client_secret='fake'}",
+			":5: profiles.x: params: client_secret is a secret"},
+		{"parameter of our own", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nparams={state='1'}",
+			":5: profiles.x: params: state is set by ccagent itself"},
+		{"two scopes in one", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nscopes=['a b']",
+			`:5: profiles.x: scopes: "a b" is not one scope`},
+		{"relative resource", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nresource=['a']",
+			`:5: profiles.x: resource: "a"`},
+		{"machine without proof", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\n" +
+			"grant='client_credentials'", "profiles.x: client_auth is missing"},
+		{"key file without its use", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_key_file='/k'",
+			":5: profiles.x: client_key_file means nothing"},
+		{"signing without a key", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\n" +
+			"client_auth='private_key_jwt'", "profiles.x: client_key_file is missing"},
+		{"assertion of another grant", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nassertion_file='/a'",
+			":5: profiles.x: assertion_file means nothing"},
+		{"two assertions", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_file='/a'\n" +
+			"assertion_command=['a']", ":6: profiles.x: assertion_file and assertion_command"},
 		{"login timeout", "[profiles.claude]\nlogin_timeout='soon'", ":2: profiles.claude: login_timeout"},
-		{"issuer of claude", "[profiles.claude]\nissuer='https://a.example'", ":2: profiles.claude: issuer means nothing to provider claude"},
+		{"issuer of claude", "[profiles.claude]\nissuer='https://a.example'",
+			":2: profiles.claude: issuer means nothing to provider claude"},
 		{"unknown provider", "[profiles.x]\nprovider='nope'", `:2: profiles.x: unknown provider "nope"`},
-		{"unknown store", "[profiles.x]\nprovider='static'\nstore='wallet'", `:3: profiles.x: store "wallet": provider static has auto, file, keyring, encrypted, memory`},
-		{"identity of another store", "[profiles.x]\nprovider='static'\nstore='file'\nidentity='/key'", ":4: profiles.x: identity means nothing to store file"},
-		{"identity that is no path", "[profiles.x]\nprovider='static'\nstore='encrypted'\nidentity='key'", `:4: profiles.x: identity is "key"`},
+		{"unknown store", "[profiles.x]\nprovider='static'\nstore='wallet'",
+			`:3: profiles.x: store "wallet": provider static has auto, file, keyring, encrypted, memory`},
+		{"identity of another store", "[profiles.x]\nprovider='static'\nstore='file'\nidentity='/key'",
+			":4: profiles.x: identity means nothing to store file"},
+		{"identity that is no path", "[profiles.x]\nprovider='static'\nstore='encrypted'\nidentity='key'",
+			`:4: profiles.x: identity is "key"`},
 		{"unknown view", "[profiles.claude]\nviews=['a']", `:2: profiles.claude: views: "a" is neither anthropic-sdk nor claude-code`},
-		{"view of its own record", "[profiles.claude]\nstore='claude-code'\nviews=['claude-code']", ":3: profiles.claude: views: claude-code needs another store"},
-		{"view of another provider's", "[profiles.x]\nprovider='oidc'\nissuer='https://x'\nclient_id='y'\nviews=['claude-code']", ":5: profiles.x: views: claude-code means nothing to provider oidc"},
-		{"view named twice", "[profiles.claude]\nviews=['anthropic-sdk', 'anthropic-sdk']", ":2: profiles.claude: views: anthropic-sdk is named twice"},
+		{"view of its own record", "[profiles.claude]\nstore='claude-code'\nviews=['claude-code']",
+			":3: profiles.claude: views: claude-code needs another store"},
+		{"view of another provider's", "[profiles.x]\nprovider='oidc'\nissuer='https://x'\nclient_id='y'\nviews=['claude-code']",
+			":5: profiles.x: views: claude-code means nothing to provider oidc"},
+		{"view named twice", "[profiles.claude]\nviews=['anthropic-sdk', 'anthropic-sdk']",
+			":2: profiles.claude: views: anthropic-sdk is named twice"},
 		{"store of another provider", "[profiles.x]\nprovider='static'\nstore='claude-code'", `:3: profiles.x: store "claude-code"`},
-		{"key of another provider", "[profiles.x]\nprovider='static'\nttl='3m'", ":3: profiles.x: ttl means nothing to provider static"},
+		{"key of another provider", "[profiles.x]\nprovider='static'\nttl='3m'",
+			":3: profiles.x: ttl means nothing to provider static"},
 		{"command missing", "[profiles.x]\nprovider='command'", "profiles.x: command is missing"},
 		{"empty command", "[profiles.x]\nprovider='command'\ncommand=['']", ":3: profiles.x: command is missing"},
 		{"negative duration", "[profiles.x]\nprovider='command'\ncommand=['a']\nttl='-3m'", ":4: profiles.x: ttl"},
@@ -193,13 +219,19 @@ func TestConfigErrors(t *testing.T) {
 		{"host that ends in a dot", "[profiles.claude]\nhosts=['git.example.com.']", ":2: profiles.claude: hosts"},
 		{"host with a zone", "[profiles.claude]\nhosts=['fe80::1%eth0']", ":2: profiles.claude: hosts"},
 		{"header with a newline", "[profiles.claude.headers]\na=\"b\\nc\"", `headers: "a" is not a header`},
-		{"relative program", "[profiles.x]\nprovider='command'\ncommand=['./login.sh']", `:3: profiles.x: command: "./login.sh" is neither`},
-		{"relative assertion program", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_command=['bin/a']", `:5: profiles.x: assertion_command: "bin/a" is neither`},
+		{"relative program", "[profiles.x]\nprovider='command'\ncommand=['./login.sh']",
+			`:3: profiles.x: command: "./login.sh" is neither`},
+		{"relative assertion program", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\n" +
+			"assertion_command=['bin/a']", `:5: profiles.x: assertion_command: "bin/a" is neither`},
 		{"bad name", "[profiles.'a/b']\nprovider='static'", ":1: not a profile's name"},
 		{"dots", "[profiles.'a..b']\nprovider='static'", ":1: "},
-		{"same but for case", "[profiles.a]\nprovider='static'\n[profiles.A]\nprovider='static'", ":1: profiles A and a differ in case alone"},
-		{"one directory twice, as a view", "[profiles.a]\nprovider='claude'\nstore='file'\nviews=['claude-code']\n[profiles.b]\nprovider='claude'", ":5: profiles a and b both mean the Claude Code directory"},
-		{"one directory twice", "[profiles.a]\nprovider='claude'\n[profiles.b]\nprovider='claude'", ":3: profiles a and b both mean the Claude Code directory"},
+		{"same but for case", "[profiles.a]\nprovider='static'\n[profiles.A]\nprovider='static'",
+			":1: profiles A and a differ in case alone"},
+		{"one directory twice, as a view",
+			"[profiles.a]\nprovider='claude'\nstore='file'\nviews=['claude-code']\n[profiles.b]\nprovider='claude'",
+			":5: profiles a and b both mean the Claude Code directory"},
+		{"one directory twice", "[profiles.a]\nprovider='claude'\n[profiles.b]\nprovider='claude'",
+			":3: profiles a and b both mean the Claude Code directory"},
 		{"default without a profile", "\ndefault_profile='x'", `:2: default_profile is "x"`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -222,7 +254,8 @@ func TestConfigLimits(t *testing.T) {
 	for i := range agent.MaxProfiles + 1 {
 		fmt.Fprintf(&many, "[profiles.p%d]\nprovider = 'static'\n", i)
 	}
-	for name, text := range map[string]string{"1025 profiles": many.String(), "larger than 1 MiB": "#" + strings.Repeat("x", maxConfig)} {
+	for name, text := range map[string]string{"1025 profiles": many.String(), "larger than 1 MiB": "#" +
+		strings.Repeat("x", maxConfig)} {
 		env, _ := home(t, text)
 		if _, _, err := loadConfig(env); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)

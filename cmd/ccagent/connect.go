@@ -108,11 +108,22 @@ func silent() error {
 	}
 	pid := agent.Holder(path)
 	if pid == 0 {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "something listens at " + sanitize(path) + " and does not answer",
-			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user status ccagent.service"}
+		return &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: "something listens at " + sanitize(path) + " and does not answer",
+			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user " +
+				"status ccagent.service",
+		}
 	}
-	return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
-		Hint: fmt.Sprintf("end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved", endSilent(pid), pid)}
+	return &protocol.Error{
+		Code:    protocol.CodeUnavailable,
+		Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
+		Hint: fmt.Sprintf(
+			"end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved",
+			endSilent(pid),
+			pid,
+		),
+	}
 }
 
 // endSilent is the command that ends an agent that does not answer, also one that was stopped.

@@ -36,7 +36,11 @@ EXAMPLE:
    ccagent demo
    ccagent demo --interactive`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "interactive", Aliases: []string{"i"}, Usage: "sign in yourself: the provider's page opens in your browser and waits for a click"},
+			&cli.BoolFlag{
+				Name:    "interactive",
+				Aliases: []string{"i"},
+				Usage:   "sign in yourself: the provider's page opens in your browser and waits for a click",
+			},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -132,7 +136,10 @@ func (d *demo) open() (err error) {
 	}
 	d.env = []string{
 		"HOME=" + d.home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + d.home, "XDG_RUNTIME_DIR=" + filepath.Join(d.home, "run"),
-		"XDG_CONFIG_HOME=" + filepath.Join(d.home, "config"), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"), "XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
+		"XDG_CONFIG_HOME=" + filepath.Join(
+			d.home,
+			"config",
+		), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"), "XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
 	}
 	d.client = protocol.NewClient(filepath.Join(d.home, "run", "ccagent", "agent.sock"))
 	for _, dir := range []string{"run", "config/ccagent", ".claude", "herd", "outage", "crash"} {

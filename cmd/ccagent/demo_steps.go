@@ -27,7 +27,11 @@ const demoHerd = 200
 
 var demoSteps = []step{
 	{"a sign-in is picked up", "Claude Code's credentials file is all there is; the helper starts the agent", (*demo).pickUp},
-	{"a person signs in", "`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface", (*demo).login},
+	{
+		"a person signs in",
+		"`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface",
+		(*demo).login,
+	},
 	{"a herd causes one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
 	{"a revoked token is replaced", "the API refuses the token before its time; `ccagent refresh` mends that", (*demo).revoke},
 	{"an outage is ridden out", "the provider fails; the token in hand is served while it lives", (*demo).outage},
@@ -42,8 +46,25 @@ func (d *demo) login() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, wait)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, d.self, "login", "person", "--provider", "oidc", "--issuer", d.server.Issuer(), "--client-id", "ccagent-demo",
-		"--scope", "openid", "--store", "file", "--browser", "--timeout", wait.String())
+	cmd := exec.CommandContext(
+		ctx,
+		d.self,
+		"login",
+		"person",
+		"--provider",
+		"oidc",
+		"--issuer",
+		d.server.Issuer(),
+		"--client-id",
+		"ccagent-demo",
+		"--scope",
+		"openid",
+		"--store",
+		"file",
+		"--browser",
+		"--timeout",
+		wait.String(),
+	)
 	cmd.Env, cmd.Dir = append(slices.Clone(d.env), "BROWSER=true"), d.home
 	said, err := cmd.StderrPipe()
 	if err != nil {
@@ -142,7 +163,12 @@ func (d *demo) pickUp() (string, error) {
 		times[i] = time.Since(began)
 	}
 	slices.Sort(times)
-	return fmt.Sprintf("%s with the agent's start, then %s a token (median of %d processes)", millis(first), millis(times[len(times)/2]), len(times)), nil
+	return fmt.Sprintf(
+		"%s with the agent's start, then %s a token (median of %d processes)",
+		millis(first),
+		millis(times[len(times)/2]),
+		len(times),
+	), nil
 }
 
 // stampede shows that those who need the same renewal share it.
@@ -294,5 +320,8 @@ func (d *demo) crash() (string, error) {
 	case d.server.Refreshes(signIn.RefreshToken) != 1:
 		return "", fmt.Errorf("%d renewals, one was needed", d.server.Refreshes(signIn.RefreshToken))
 	}
-	return fmt.Sprintf("the helper has the renewed token %s after the kill, from the next agent; 1 renewal, no refresh token used twice", millis(took)), nil
+	return fmt.Sprintf(
+		"the helper has the renewed token %s after the kill, from the next agent; 1 renewal, no refresh token used twice",
+		millis(took),
+	), nil
 }

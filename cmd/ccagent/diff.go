@@ -31,7 +31,8 @@ func changedLines(unified []byte) [][]byte {
 			continue
 		}
 		same := func(line []byte) bool {
-			return len(line) > 1 && line[0] == '+' && bytes.Equal(bytes.TrimSuffix(line[1:], []byte(",")), bytes.TrimSuffix(lines[i][1:], []byte(",")))
+			return len(line) > 1 && line[0] == '+' &&
+				bytes.Equal(bytes.TrimSuffix(line[1:], []byte(",")), bytes.TrimSuffix(lines[i][1:], []byte(",")))
 		}
 		if j := slices.IndexFunc(lines[i:], same); j > 0 {
 			lines = slices.Delete(lines, i+j, i+j+1)
@@ -60,7 +61,11 @@ func shorter(was, is []byte) (_, _ []byte) {
 		tail++
 	}
 	// The same may come twice in a row: what begins with its comma is the member that came or went.
-	if longer := slices.MaxFunc([][]byte{a, b}, func(x, y []byte) int { return len(x) - len(y) }); head+tail == min(len(a), len(b)) && len(a) != len(b) {
+	if longer := slices.MaxFunc([][]byte{a, b}, func(x, y []byte) int { return len(x) - len(y) }); head+tail == min(
+		len(a),
+		len(b),
+	) &&
+		len(a) != len(b) {
 		for h := head; h > 0 && longer[h-1] == longer[len(longer)-1-tail-(head-h)]; h-- {
 			if longer[h-1] == ',' {
 				tail += head - h + 1

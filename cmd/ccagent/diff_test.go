@@ -23,7 +23,8 @@ func TestDiffShowsNoNeighbour(t *testing.T) {
 	for sign, way := range map[string][2]string{"+": {before, after}, "-": {after, before}} {
 		var out bytes.Buffer
 		showDiff(&out, "config.json", []byte(way[0]), []byte(way[1]))
-		if want := "\n" + sign + `…,"helper":"cchelper"…` + "\n"; !bytes.Contains(out.Bytes(), []byte(want)) || bytes.Contains(out.Bytes(), []byte("fake-secret")) {
+		if want := "\n" + sign + `…,"helper":"cchelper"…` + "\n"; !bytes.Contains(out.Bytes(), []byte(want)) ||
+			bytes.Contains(out.Bytes(), []byte("fake-secret")) {
 			t.Errorf("it shows %s", out.Bytes())
 		}
 	}

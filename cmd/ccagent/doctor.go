@@ -50,8 +50,15 @@ EXAMPLE:
    ccagent doctor --json
    ccagent doctor store -p work`,
 		ArgsUsage: "[store]",
-		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "online", Usage: "also reach the providers, and compare their clocks with this machine's"},
-			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)"}},
+		Flags: []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "online", Usage: "also reach the providers, and compare their clocks with this machine's"},
+			&cli.StringFlag{
+				Name:    "profile",
+				Aliases: []string{"p"},
+				Usage:   "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)",
+			},
+		},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() != "store":
@@ -81,7 +88,9 @@ func examine(parent context.Context, env environ, online bool) []finding {
 		found, said = checkAgent(ctx, env, config)
 		return found
 	})...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
+	found = append(
+		found,
+		bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
 	found = append(found, checkPrograms()...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)

@@ -60,7 +60,8 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
 	if err != nil {
-		if held := checkHolder(path); held != nil && (errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)) {
+		if held := checkHolder(path); held != nil &&
+			(errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)) {
 			return held, said
 		}
 		if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil {
@@ -70,7 +71,14 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 		case !errors.Is(err, protocol.ErrNoAgent):
 			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
 		case !isDefault:
-			return []finding{{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you", "unset CCAGENT_SOCK"}}, said
+			return []finding{
+				{
+					"agent",
+					"fail",
+					"CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you",
+					"unset CCAGENT_SOCK",
+				},
+			}, said
 		}
 		if err := placeForLog(protocol.LogFile(path)); err != nil {
 			what := "no agent is running at " + path + ", and none can be started: there is no place for its log: " + err.Error()
@@ -102,10 +110,26 @@ func judgeAgent(a protocol.AgentStatus, path string) []finding {
 		found = append(found, finding{"agent", "warn", "it is locked, and serves nothing", "ccagent unlock"})
 	}
 	if a.ConfigError != "" {
-		found = append(found, finding{"agent", "warn", "it still has the settings from before, because config.toml can't be taken: " + a.ConfigError, "correct config.toml"})
+		found = append(
+			found,
+			finding{
+				"agent",
+				"warn",
+				"it still has the settings from before, because config.toml can't be taken: " + a.ConfigError,
+				"correct config.toml",
+			},
+		)
 	}
 	if a.Version != buildVersion() {
-		found = append(found, finding{"version", "warn", fmt.Sprintf("the agent has version %s, this program %s", a.Version, buildVersion()), "ccagent stop"})
+		found = append(
+			found,
+			finding{
+				"version",
+				"warn",
+				fmt.Sprintf("the agent has version %s, this program %s", a.Version, buildVersion()),
+				"ccagent stop",
+			},
+		)
 	}
 	return found
 }
@@ -203,8 +227,15 @@ func checkOthers(ctx context.Context, env environ, pid int) []finding {
 		status, err := client.Status(ctx, protocol.StatusRequest{})
 		client.Close()
 		if err == nil && status.Agent.PID != pid {
-			found = append(found, finding{"another agent", "warn", fmt.Sprintf("agent %d answers at %s: programs in another environment ask that one", status.Agent.PID, place),
-				"CCAGENT_SOCK=" + protocol.ShellLine(place) + " ccagent stop"})
+			found = append(
+				found,
+				finding{
+					"another agent",
+					"warn",
+					fmt.Sprintf("agent %d answers at %s: programs in another environment ask that one", status.Agent.PID, place),
+					"CCAGENT_SOCK=" + protocol.ShellLine(place) + " ccagent stop",
+				},
+			)
 		}
 	}
 	return found

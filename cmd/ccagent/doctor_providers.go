@@ -47,7 +47,8 @@ func checkConnections(env environ, config agent.Config) []finding {
 		if data, err := os.ReadFile(path); err != nil {
 			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
 		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path, "unset SSL_CERT_FILE"})
+			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path,
+				"unset SSL_CERT_FILE"})
 		}
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
@@ -119,9 +120,20 @@ func checkOnline(ctx context.Context, config agent.Config) []finding {
 		skew := there.Sub(before.Add(took / 2))
 		switch {
 		case err != nil:
-			found = append(found, finding{id, "fail", err.Error(), cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer)))})
+			found = append(
+				found,
+				finding{
+					id,
+					"fail",
+					err.Error(),
+					cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer))),
+				},
+			)
 		case there.IsZero():
-			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""})
+			found = append(
+				found,
+				finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""},
+			)
 		case skew > maxSkew || skew < -maxSkew:
 			mend := "sudo timedatectl set-ntp true"
 			if runtime.GOOS == "darwin" {

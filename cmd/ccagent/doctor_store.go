@@ -52,7 +52,15 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 		a := worker.ProbeHome(ctx, settings)
 		f := finding{ID: "store of " + profile.Name, State: "fail"}
 		if a.Kept > 0 {
-			found = append(found, finding{"kept of " + profile.Name, "warn", count(a.Kept, "renewed record") + " of it was set aside because another program's took the place", "ccagent restore -p " + profile.Name})
+			found = append(
+				found,
+				finding{
+					"kept of " + profile.Name,
+					"warn",
+					count(a.Kept, "renewed record") + " of it was set aside because another program's took the place",
+					"ccagent restore -p " + profile.Name,
+				},
+			)
 		}
 		switch {
 		case a.Err == nil && a.Hindrance != nil:
@@ -62,7 +70,8 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 			held++
 			continue
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
-			f.State, f.What, f.Mend = "warn", "nothing is stored any more, and an earlier sign-in is kept", "ccagent restore -p "+profile.Name
+			f.State, f.What, f.Mend = "warn", "nothing is stored any more, and an earlier sign-in is kept",
+				"ccagent restore -p "+profile.Name
 		case errors.Is(a.Err, protocol.ErrNotFound):
 			continue // not signed in yet: nothing is wrong, and asking for a token says what to do
 		case a.Kind == "encrypted" && errors.Is(a.Err, protocol.ErrLocked):
@@ -96,7 +105,15 @@ func checkViews(ctx context.Context, config agent.Config, known []finding) []fin
 			if slices.ContainsFunc(known, func(f finding) bool { return strings.Contains(f.What, path) }) {
 				continue
 			}
-			found = append(found, finding{"view of " + profile.Name, "warn", path + " was changed or removed by something else, and is not kept fresh", "ccagent restore --views -p " + profile.Name})
+			found = append(
+				found,
+				finding{
+					"view of " + profile.Name,
+					"warn",
+					path + " was changed or removed by something else, and is not kept fresh",
+					"ccagent restore --views -p " + profile.Name,
+				},
+			)
 		}
 	}
 	return found
@@ -117,7 +134,12 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 		case a.Err == nil && a.Kind == "claude-code":
 			f.State, f.What = "skip", fmt.Sprintf("holds a sign-in of Claude Code's own, in %s (%s)", a.Location, took)
 		case a.Err == nil:
-			f.State, f.What = "warn", fmt.Sprintf("holds a record of profile %s that is not in force, in %s (%s)", s.Name, a.Location, took)
+			f.State, f.What = "warn", fmt.Sprintf(
+				"holds a record of profile %s that is not in force, in %s (%s)",
+				s.Name,
+				a.Location,
+				took,
+			)
 			f.Mend = "ccagent move " + s.Name + " " + storeInForce(answers)
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
 			f.State, f.What = "warn", fmt.Sprintf("is where profile %s rests, and holds nothing of it (%s)", s.Name, took)

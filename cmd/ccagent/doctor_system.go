@@ -65,7 +65,15 @@ func checkUnits(ctx context.Context, config agent.Config) []finding {
 	case program != "" && missing != nil:
 		found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
 	case service == "failed" || socket == "failed":
-		found = append(found, finding{"units", "fail", "systemd says that the agent failed: " + show("ccagent.service", "Result"), "systemctl --user reset-failed ccagent.socket ccagent.service && systemctl --user restart ccagent.socket"})
+		found = append(
+			found,
+			finding{
+				"units",
+				"fail",
+				"systemd says that the agent failed: " + show("ccagent.service", "Result"),
+				"systemctl --user reset-failed ccagent.socket ccagent.service && systemctl --user restart ccagent.socket",
+			},
+		)
 	case socket != "active":
 		found = append(found, finding{"units", "warn", "the units are there, and systemd does not listen", "ccagent install"})
 	default:
@@ -82,7 +90,14 @@ func checkAtLogin(ctx context.Context, s service, config agent.Config) []finding
 	if !viewed(config) || s.startsAtLogin(ctx) {
 		return nil
 	}
-	return []finding{{"units", "warn", "a profile has views, and nothing starts the agent at login that keeps them fresh", "ccagent install --at-login"}}
+	return []finding{
+		{
+			"units",
+			"warn",
+			"a profile has views, and nothing starts the agent at login that keeps them fresh",
+			"ccagent install --at-login",
+		},
+	}
 }
 
 // judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the
@@ -108,9 +123,19 @@ func judgeVariable(name string, config agent.Config) finding {
 		}
 	}
 	if own == len(profiles) {
-		return finding{"unit environment", "ok", what + ", which is fine: config.toml comes before it, and each profile has a " + key + " there", ""}
+		return finding{
+			"unit environment",
+			"ok",
+			what + ", which is fine: config.toml comes before it, and each profile has a " + key + " there",
+			"",
+		}
 	}
-	return finding{"unit environment", "warn", what + "; a profile's " + key + " in config.toml would come before it, and last longer", mend}
+	return finding{
+		"unit environment",
+		"warn",
+		what + "; a profile's " + key + " in config.toml would come before it, and last longer",
+		mend,
+	}
 }
 
 // checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
@@ -126,9 +151,18 @@ func checkFiles(env environ, config agent.Config) []finding {
 			looked++
 		}
 		if owner, ok := ownerOf(info); ok && int(owner) != os.Geteuid() {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner), fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path))})
+			found = append(
+				found,
+				finding{
+					"files",
+					"fail",
+					fmt.Sprintf("%s belongs to user %d", path, owner),
+					fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path)),
+				},
+			)
 		} else if info.Mode().Perm()&open != 0 {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()), mend + protocol.ShellLine(path)})
+			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()),
+				mend + protocol.ShellLine(path)})
 		}
 	}
 	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
@@ -207,7 +241,9 @@ func judgeDumps(proc string, pid int) []finding {
 		return nil
 	}
 	if owner, ok := ownerOf(info); ok && owner != 0 {
-		return []finding{{"core dumps", "warn", fmt.Sprintf("agent %d can be dumped: it was not started by ccagent as it is", pid), "ccagent stop"}}
+		return []finding{
+			{"core dumps", "warn", fmt.Sprintf("agent %d can be dumped: it was not started by ccagent as it is", pid), "ccagent stop"},
+		}
 	}
 	return []finding{{"core dumps", "ok", "the agent can't be dumped", ""}}
 }
@@ -221,7 +257,12 @@ func judgeSwap(swaps, blocks string) finding {
 		}
 	}
 	if plain != nil {
-		return finding{"swap", "warn", "what is in memory may be written to " + strings.Join(plain, ", ") + ", which does not look encrypted", "sudo swapoff -a, or encrypt the swap"}
+		return finding{
+			"swap",
+			"warn",
+			"what is in memory may be written to " + strings.Join(plain, ", ") + ", which does not look encrypted",
+			"sudo swapoff -a, or encrypt the swap",
+		}
 	}
 	return finding{"swap", "ok", "there is none, or it is encrypted or in memory", ""}
 }
@@ -242,5 +283,6 @@ func encryptedBlock(device, blocks string) bool {
 		return true
 	}
 	below, err := os.ReadDir(filepath.Join(blocks, name, "slaves"))
-	return err == nil && len(below) > 0 && !slices.ContainsFunc(below, func(d os.DirEntry) bool { return !encryptedBlock(d.Name(), blocks) })
+	return err == nil && len(below) > 0 &&
+		!slices.ContainsFunc(below, func(d os.DirEntry) bool { return !encryptedBlock(d.Name(), blocks) })
 }

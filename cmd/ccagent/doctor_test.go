@@ -23,7 +23,8 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 		{"agent", "ok", "agent 7 answers", ""}, {"agent", "warn", "locked", "ccagent unlock"},
 		{"agent", "warn", "unknown key", "correct config.toml"}, {"version", "warn", "version v0.0.1", "ccagent stop"},
 	} {
-		if i >= len(found) || found[i].ID != want.ID || found[i].State != want.State || !strings.Contains(found[i].What, want.What) || found[i].Mend != want.Mend {
+		if i >= len(found) || found[i].ID != want.ID || found[i].State != want.State || !strings.Contains(found[i].What, want.What) ||
+			found[i].Mend != want.Mend {
 			t.Errorf("%d: want %+v in %+v", i, want, found)
 		}
 	}
@@ -50,8 +51,18 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 		{"gate", "oidc", protocol.StateUnsaved, "warn", "ccagent doctor store -p gate"},
 		{"gate", "oidc", protocol.StateBackoff, "warn", "ccagent doctor --online"},
 	} {
-		f, wrong := judgeProfile(env, config, protocol.ProfileStatus{Name: test.name, Provider: test.provider, State: test.state, LastError: "profile " + test.name + ": fake trouble"})
-		if wrong != (test.want != "") || f.State != test.want || f.Mend != test.mend || wrong && !strings.HasSuffix(f.What, ": fake trouble") {
+		f, wrong := judgeProfile(
+			env,
+			config,
+			protocol.ProfileStatus{
+				Name:      test.name,
+				Provider:  test.provider,
+				State:     test.state,
+				LastError: "profile " + test.name + ": fake trouble",
+			},
+		)
+		if wrong != (test.want != "") || f.State != test.want || f.Mend != test.mend ||
+			wrong && !strings.HasSuffix(f.What, ": fake trouble") {
 			t.Errorf("%s, %s: %v %+v", test.name, test.state, wrong, f)
 		}
 	}
@@ -84,7 +95,9 @@ func TestDoctorSilentSocket(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	found, said := checkAgent(ctx, os.Getenv, agent.Config{})
-	if len(found) != 1 || found[0].State != "fail" || !strings.Contains(found[0].What, "something listens at "+path) || strings.Contains(found[0].Mend, "kill") || said.Agent.PID != 0 {
+	if len(found) != 1 || found[0].State != "fail" || !strings.Contains(found[0].What, "something listens at "+path) ||
+		strings.Contains(found[0].Mend, "kill") ||
+		said.Agent.PID != 0 {
 		t.Errorf("%+v, %d", found, said.Agent.PID)
 	}
 }
@@ -114,7 +127,8 @@ func TestDoctorJudgesMemory(t *testing.T) {
 	// dm-0 is encrypted, dm-1 a volume upon it, dm-2 one upon a bare disk.
 	blocks := t.TempDir()
 	for path, text := range map[string]string{
-		"dm-0/dm/uuid": "CRYPT-LUKS2-fake\n", "dm-1/dm/uuid": "LVM-fake\n", "dm-1/slaves/dm-0/x": "", "dm-2/dm/uuid": "LVM-fake\n", "dm-2/slaves/sda2/x": "",
+		"dm-0/dm/uuid": "CRYPT-LUKS2-fake\n", "dm-1/dm/uuid": "LVM-fake\n", "dm-1/slaves/dm-0/x": "", "dm-2/dm/uuid": "LVM-fake\n",
+		"dm-2/slaves/sda2/x": "",
 	} {
 		path = filepath.Join(blocks, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -143,7 +157,11 @@ func TestDoctorJudgesMemory(t *testing.T) {
 // TestDoctorJudgesVariables: what config.toml says of proxies and authorities comes before the environment of either.
 func TestDoctorJudgesVariables(t *testing.T) {
 	t.Parallel()
-	gate := agent.Profile{Name: "gate", Provider: "oidc", Settings: []byte(`{"issuer":"https://sso.example.com","proxy":"http://p:1"}`)}
+	gate := agent.Profile{
+		Name:     "gate",
+		Provider: "oidc",
+		Settings: []byte(`{"issuer":"https://sso.example.com","proxy":"http://p:1"}`),
+	}
 	bare := agent.Profile{Name: "bare", Provider: "oidc", Settings: []byte(`{"issuer":"https://sso.example.com"}`)}
 	key := agent.Profile{Name: "key", Provider: "static", Settings: []byte(`{}`)}
 	for _, test := range []struct {
@@ -158,7 +176,8 @@ func TestDoctorJudgesVariables(t *testing.T) {
 		{"XDG_DATA_HOME", []agent.Profile{gate}, "warn"},
 	} {
 		f := judgeVariable(test.variable, agent.Config{Profiles: test.profiles})
-		if f.State != test.want || !strings.HasPrefix(f.What, test.variable+" is set here") || (f.Mend != "") != (test.want == "warn") {
+		if f.State != test.want || !strings.HasPrefix(f.What, test.variable+" is set here") ||
+			(f.Mend != "") != (test.want == "warn") {
 			t.Errorf("%s: %+v", test.variable, f)
 		}
 	}

@@ -23,20 +23,40 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 	case errors.Is(err, protocol.ErrConfig): // it can't be told where they are
 		return finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
-		return finding{"claude-code", "warn", settings.path + " can't be read, or is not valid JSON: " + err.Error(), "correct " + settings.path}
+		return finding{
+			"claude-code",
+			"warn",
+			settings.path + " can't be read, or is not valid JSON: " + err.Error(),
+			"correct " + settings.path,
+		}
 	case settings.Helper == "":
 		return finding{"claude-code", "skip", settings.path + " names no apiKeyHelper", ""}
 	}
 	// A shell runs it; its words are enough for us, if they mean nothing else to one.
 	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
-		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
+		return finding{
+			"claude-code",
+			"ok",
+			"the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at",
+			"",
+		}
 	}
 	words := strings.Fields(settings.Helper)
 	if len(words) == 0 || strings.Contains(words[0], "=") {
-		return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at", ""}
+		return finding{
+			"claude-code",
+			"ok",
+			"the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at",
+			"",
+		}
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
-		return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0], "ccagent setup claude-code"}
+		return finding{
+			"claude-code",
+			"fail",
+			"the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0],
+			"ccagent setup claude-code",
+		}
 	}
 	if filepath.Base(words[0]) == "cchelper" && config.Default != "" {
 		name := config.Default
@@ -45,12 +65,23 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 		}
 		profile, ok := findProfile(config, name)
 		if !ok {
-			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + name, "ccagent setup claude-code"}
+			return finding{
+				"claude-code",
+				"fail",
+				"the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + name,
+				"ccagent setup claude-code",
+			}
 		}
 		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
-		if profile.Provider != "claude" && slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
-			return finding{"claude-code", "fail", "the apiKeyHelper of " + settings.path + " asks for profile " + profile.Name + ", whose OAuth token (a setup token) does not work that way",
-				"take apiKeyHelper out there, then: ccagent setup claude-code -p " + profile.Name + " --by exec"}
+		if profile.Provider != "claude" &&
+			slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
+			return finding{
+				"claude-code",
+				"fail",
+				"the apiKeyHelper of " + settings.path + " asks for profile " + profile.Name +
+					", whose OAuth token (a setup token) does not work that way",
+				"take apiKeyHelper out there, then: ccagent setup claude-code -p " + profile.Name + " --by exec",
+			}
 		}
 	}
 	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + words[0], ""}
@@ -104,11 +135,17 @@ func checkEnvironment(env environ, settings claudeSettings) []finding {
 			continue
 		}
 		if env(name) != "" {
-			found = append(found, finding{"environment", "warn", name + " is set here: Claude Code takes it before " + outranked, "unset " + name})
+			found = append(
+				found,
+				finding{"environment", "warn", name + " is set here: Claude Code takes it before " + outranked, "unset " + name},
+			)
 		}
 		if value := settings.Env[name]; value != nil && value != "" {
-			found = append(found, finding{"environment", "warn", name + " is set in " + settings.path + ": Claude Code takes it before " + outranked,
-				"take " + name + " out of " + settings.path})
+			found = append(
+				found,
+				finding{"environment", "warn", name + " is set in " + settings.path + ": Claude Code takes it before " + outranked,
+					"take " + name + " out of " + settings.path},
+			)
 		}
 	}
 	if found == nil {
@@ -122,8 +159,15 @@ func checkPaths(env environ) []finding {
 	var found []finding
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
 		if dir := env(name); dir != "" && !filepath.IsAbs(dir) {
-			found = append(found, finding{"environment", "warn", fmt.Sprintf("%s is not an absolute path, and is ignored as the XDG specification has it: %q", name, dir),
-				"set it to an absolute path, or unset it"})
+			found = append(
+				found,
+				finding{
+					"environment",
+					"warn",
+					fmt.Sprintf("%s is not an absolute path, and is ignored as the XDG specification has it: %q", name, dir),
+					"set it to an absolute path, or unset it",
+				},
+			)
 		}
 	}
 	return found

@@ -29,7 +29,11 @@ EXAMPLE:
    ccagent env --shell powershell | Out-String | Invoke-Expression
    eval "$(ccagent env --kill)"       stops the agent and unsets CCAGENT_SOCK`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "shell", EnvVars: []string{"CCAGENT_SHELL"}, Usage: "write for `SHELL`: sh, bash, zsh, fish, csh, tcsh, powershell (default: guessed from $SHELL)"},
+			&cli.StringFlag{
+				Name:    "shell",
+				EnvVars: []string{"CCAGENT_SHELL"},
+				Usage:   "write for `SHELL`: sh, bash, zsh, fish, csh, tcsh, powershell (default: guessed from $SHELL)",
+			},
 			&cli.BoolFlag{Name: "no-start", Usage: "start no agent"},
 			&cli.BoolFlag{Name: "kill", Aliases: []string{"k"}, Usage: "stop the agent, and print what unsets the variable"},
 			timeoutFlag(),
@@ -58,8 +62,11 @@ EXAMPLE:
 				return err
 			}
 			if !printable(path) {
-				return &protocol.Error{Code: protocol.CodeConfig, Message: "the socket's path holds control characters: " + sanitize(path),
-					Hint: "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK"}
+				return &protocol.Error{
+					Code:    protocol.CodeConfig,
+					Message: "the socket's path holds control characters: " + sanitize(path),
+					Hint:    "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK",
+				}
 			}
 			if isDefault && !c.Bool("no-start") {
 				conn, err := connectAwake(c, true)
@@ -109,7 +116,17 @@ var (
 	csh        = shell{"setenv %s %s;", "unsetenv %s;", quoteCsh, "eval `ccagent env`"}
 	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // history is expanded even between single quotes
 	powershell = shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
-		`'`, `''`, `‘`, `‘‘`, `’`, `’’`, `‚`, `‚‚`, `‛`, `‛‛`), "ccagent env | Out-String | Invoke-Expression"} // it takes the typographic ones for quotes as well
+		`'`,
+		`''`,
+		`‘`,
+		`‘‘`,
+		`’`,
+		`’’`,
+		`‚`,
+		`‚‚`,
+		`‛`,
+		`‛‛`,
+	), "ccagent env | Out-String | Invoke-Expression"} // it takes the typographic ones for quotes as well
 )
 
 // quoteWith puts a string into single quotes, with the pairs of what is replaced inside.

@@ -26,7 +26,8 @@ func documentedErrors() (map[string]documentedError, error) {
 	}
 	_, table, _ := strings.Cut(string(text), "| predecessor |")
 	rows := map[string]documentedError{}
-	for _, m := range regexp.MustCompile("(?m)^\\| (\\w+Error[^|]*) \\| `(\\w+)` \\| (\\d+) \\| `([^`]+)` \\| (?:`([^`]+)`)? ?\\|$").FindAllStringSubmatch(table, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| (\\w+Error[^|]*) \\| `(\\w+)` \\| (\\d+) \\| `([^`]+)` \\| (?:`([^`]+)`)? "+
+		"?\\|$").FindAllStringSubmatch(table, -1) {
 		exit, _ := strconv.Atoi(m[3])
 		rows[m[1]] = documentedError{sentinel: m[2], exit: exit, message: m[4], hint: m[5]}
 	}
@@ -51,7 +52,8 @@ func documented(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := strings.Join(lines, "\n")
 	what, hints, _ := strings.Cut(text, "\n")
-	if !strings.Contains(what, row.message) || !strings.Contains(hints, row.hint) || row.hint != "" && !strings.HasPrefix(hints, "hint: ") {
+	if !strings.Contains(what, row.message) || !strings.Contains(hints, row.hint) ||
+		row.hint != "" && !strings.HasPrefix(hints, "hint: ") {
 		ts.Fatalf("docs/errors.md has message %q and hint %q, and what was printed is:\n%s", row.message, row.hint, text)
 	}
 }
@@ -71,9 +73,11 @@ func TestErrorsAreDocumented(t *testing.T) {
 		t.Errorf("docs/errors.md has %d conditions of the predecessor's, and there are 11", len(rows))
 	}
 	sentinels := map[string]error{
-		"ErrConfig": protocol.ErrConfig, "ErrNotFound": protocol.ErrNotFound, "ErrLoginRequired": protocol.ErrLoginRequired, "ErrExpired": protocol.ErrExpired,
-		"ErrDenied": protocol.ErrDenied, "ErrUnavailable": protocol.ErrUnavailable, "ErrStorage": protocol.ErrStorage, "ErrInvalid": protocol.ErrInvalid,
-		"ErrLogin": protocol.ErrLogin, "ErrCallback": protocol.ErrCallback,
+		"ErrConfig": protocol.ErrConfig, "ErrNotFound": protocol.ErrNotFound, "ErrLoginRequired": protocol.ErrLoginRequired,
+		"ErrExpired": protocol.ErrExpired,
+		"ErrDenied":  protocol.ErrDenied, "ErrUnavailable": protocol.ErrUnavailable, "ErrStorage": protocol.ErrStorage,
+		"ErrInvalid": protocol.ErrInvalid,
+		"ErrLogin":   protocol.ErrLogin, "ErrCallback": protocol.ErrCallback,
 	}
 	for name, row := range rows {
 		if got := protocol.ExitCode(sentinels[row.sentinel]); sentinels[row.sentinel] == nil || got != row.exit {

@@ -27,9 +27,17 @@ EXAMPLE:
    ccagent export -p work --plain | ssh host ccagent import - -p work`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.StringSliceFlag{Name: "to-age", Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated"},
+			&cli.StringSliceFlag{
+				Name:  "to-age",
+				Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated",
+			},
 			&cli.BoolFlag{Name: "plain", Usage: "do not encrypt it"},
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write it to the new `FILE`, - for standard output", TakesFile: true},
+			&cli.StringFlag{
+				Name:      "output",
+				Aliases:   []string{"o"},
+				Usage:     "write it to the new `FILE`, - for standard output",
+				TakesFile: true,
+			},
 			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase of store encrypted from standard input"},
 			timeoutFlag(),
 		},
@@ -82,7 +90,11 @@ func export(c *cli.Context) error {
 		record, err = worker.Read(c.Context, settings, key)
 	}
 	if errors.Is(err, protocol.ErrNotFound) && protocol.HintOf(err) == "" {
-		err = &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(), Hint: "see where its record is: ccagent doctor store -p " + profile.Name}
+		err = &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: err.Error(),
+			Hint:    "see where its record is: ccagent doctor store -p " + profile.Name,
+		}
 	}
 	if err != nil {
 		return err
@@ -120,8 +132,11 @@ func mayExport(c *cli.Context, name string) error {
 	case status.Agent.Locked:
 		return &protocol.Error{Code: protocol.CodeLocked, Message: "the agent is locked", Hint: "unlock it: ccagent unlock"}
 	case len(status.Profiles) == 1 && status.Profiles[0].State == protocol.StateUnsaved:
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "the newest record of profile " + name + " is not saved yet: what is stored is spent",
-			Hint: "see why: ccagent status -p " + name}
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: "the newest record of profile " + name + " is not saved yet: what is stored is spent",
+			Hint:    "see why: ccagent status -p " + name,
+		}
 	}
 	return nil
 }

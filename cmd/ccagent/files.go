@@ -82,7 +82,11 @@ func writeNew(path string, data []byte) error {
 		}
 	}
 	if err != nil {
-		return &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("the copy could not be written: %v", err), Hint: "nothing is left of it: name another place with -o"}
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: fmt.Sprintf("the copy could not be written: %v", err),
+			Hint:    "nothing is left of it: name another place with -o",
+		}
 	}
 	return nil
 }

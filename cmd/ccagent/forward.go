@@ -34,7 +34,10 @@ EXAMPLE:
    ccagent forward --profiles gateway build.example.com
    ccagent forward --profiles gateway build.example.com claude -p 'run the tests'`,
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "profiles", Usage: "whose tokens: `NAMES`, separated by commas; the first is the default there (default: the default profile)"},
+			&cli.StringSliceFlag{
+				Name:  "profiles",
+				Usage: "whose tokens: `NAMES`, separated by commas; the first is the default there (default: the default profile)",
+			},
 			&cli.StringFlag{Name: "ssh-config", Aliases: []string{"F"}, Usage: "ssh's configuration `FILE`", TakesFile: true},
 			&cli.StringSliceFlag{Name: "ssh-option", Aliases: []string{"o"}, Usage: "an `OPTION` of ssh's, as in ssh -o"},
 		},
@@ -106,7 +109,8 @@ func forward(c *cli.Context) error {
 		}
 		command = strings.Join(words, " ")
 	}
-	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport CCAGENT_SOCK\n" + command + "\n"
+	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport " +
+		"CCAGENT_SOCK\n" + command + "\n"
 	// Should we be killed, it ends by itself once no session is left.
 	master := ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", host,
 		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
@@ -114,7 +118,11 @@ func forward(c *cli.Context) error {
 	var out bytes.Buffer
 	master.Stdout = &out
 	if err := runAsGiven(master); err != nil {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err), Hint: "what ssh says is above"}
+		return &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err),
+			Hint:    "what ssh says is above",
+		}
 	}
 	last := func(args ...string) { // whatever has become of the session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -122,9 +130,15 @@ func forward(c *cli.Context) error {
 		runAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
 	}
 	defer last("-O", "exit", host)
-	remote := string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes())) // the shell over there may have something to say as well
+	remote := string(
+		regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes()),
+	) // the shell over there may have something to say as well
 	if remote == "" {
-		return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the other machine made no folder for the socket", Hint: "see what it says to: " + protocol.ShellLine("ssh", host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX"}
+		return &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: "the other machine made no folder for the socket",
+			Hint:    "see what it says to: " + protocol.ShellLine("ssh", host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX",
+		}
 	}
 	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
 	if err := runAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {

@@ -31,7 +31,10 @@ EXAMPLE:
    ccagent guard claude-code --undo`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.StringFlag{Name: "store", Usage: "where the sign-in rests: `STORE` is file, keyring or encrypted (default: the keyring where it works, else a file)"},
+			&cli.StringFlag{
+				Name:  "store",
+				Usage: "where the sign-in rests: `STORE` is file, keyring or encrypted (default: the keyring where it works, else a file)",
+			},
 			&cli.BoolFlag{Name: "undo", Usage: "bring the sign-in back"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also replace a sign-in of Claude Code that is another one"},
 			timeoutFlag(),
@@ -59,8 +62,11 @@ func guard(c *cli.Context) error {
 	case err != nil:
 		return err
 	case profile.Provider != "claude":
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
-			Hint: "name a profile of provider claude with -p"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
+			Hint:    "name a profile of provider claude with -p",
+		}
 	case profile.Store == "memory":
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
@@ -92,12 +98,19 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says
 	// so. The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take
 	// the sign-in there for this one's.
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, getenv.belowHome(getenv.claudeDir()), func(views []string) []string {
-		if slices.Contains(views, "claude-code") {
-			return views
-		}
-		return append(views, "claude-code")
-	})
+	edit, err := setViews(
+		conn.ctx,
+		getenv,
+		profile.Name,
+		profile.Provider,
+		getenv.belowHome(getenv.claudeDir()),
+		func(views []string) []string {
+			if slices.Contains(views, "claude-code") {
+				return views
+			}
+			return append(views, "claude-code")
+		},
+	)
 	if err != nil {
 		return done.fail(c.Context, err)
 	}
@@ -109,7 +122,10 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	if err != nil {
 		return done.fail(c.Context, err)
 	}
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
+	reply, err := conn.Keep(
+		conn.ctx,
+		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")},
+	)
 	if err != nil {
 		return done.failMove(conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
 	}
@@ -132,7 +148,10 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 		return done.fail(c.Context, err)
 	}
 	again := "ccagent guard claude-code --undo -p " + profile.Name
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true})
+	reply, err := conn.Keep(
+		conn.ctx,
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true},
+	)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
 		notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
@@ -164,6 +183,11 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	if err := reload(conn); err != nil {
 		return done.fail(c.Context, err)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name, sanitize(cmp.Or(reply.Location, "Claude Code's own file")))
+	_, err = fmt.Fprintf(
+		c.App.Writer,
+		"%s: not guarded any more; the sign-in rests in %s\n",
+		profile.Name,
+		sanitize(cmp.Or(reply.Location, "Claude Code's own file")),
+	)
 	return err
 }

@@ -68,7 +68,11 @@ EXAMPLE:
 			if like := nearest(c.App.VisibleCommands(), name); like != "" {
 				hint = "did you mean " + like + "?\n" + hint
 			}
-			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("neither a command nor a topic: %q", name), Hint: hint}
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: fmt.Sprintf("neither a command nor a topic: %q", name),
+				Hint:    hint,
+			}
 		},
 	}
 }
@@ -119,13 +123,26 @@ func manualSource(app *cli.App) error {
 		}
 		b.WriteString(example + "\n\n")
 	}
-	section("EXIT STATUS", "0 done; 1 a fault of ours; 2 usage or configuration; 3 not found; 4 sign in again; 5 no agent; 6 refused, or locked; 7 try again; 8 storage; "+
-		"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 interrupted.")
-	section("ENVIRONMENT", "**CCAGENT\\_SOCK**\n: the agent's socket, where it is not `$XDG_RUNTIME_DIR/ccagent/agent.sock` (without XDG_RUNTIME_DIR `ccagent-UID/agent.sock` in `$TMPDIR`, "+
-		"else in `/tmp`); no agent is started there\n\n**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not yours\n\n"+
-		"Variables that stand for an option are named with it.")
-	section("FILES", "`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the socket\n\n"+
-		"`~/.local/share/ccagent`, `~/.local/state/ccagent`\n: records of store file and encrypted; the log, and what is remembered")
+	section(
+		"EXIT STATUS",
+		"0 done; 1 a fault of ours; 2 usage or configuration; 3 not found; 4 sign in again; 5 no agent; 6 refused, or locked; 7 try "+
+			"again; 8 storage; "+
+			"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 interrupted.",
+	)
+	section(
+		"ENVIRONMENT",
+		"**CCAGENT\\_SOCK**\n: the agent's socket, where it is not `$XDG_RUNTIME_DIR/ccagent/agent.sock` (without XDG_RUNTIME_DIR "+
+			"`ccagent-UID/agent.sock` in `$TMPDIR`, "+
+			"else in `/tmp`); no agent is started there\n\n**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not "+
+			"yours\n\n"+
+			"Variables that stand for an option are named with it.",
+	)
+	section(
+		"FILES",
+		"`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the "+
+			"socket\n\n"+
+			"`~/.local/share/ccagent`, `~/.local/state/ccagent`\n: records of store file and encrypted; the log, and what is remembered",
+	)
 	section("SEE ALSO", "cchelper(1), ccagent.toml(5), ccagent-protocol(7), ssh-agent(1)")
 	_, err := io.WriteString(app.Writer, b.String())
 	return err

@@ -35,7 +35,10 @@ func homesOf(config agent.Config, name string) (own worker.Settings, others []wo
 		}
 	}
 	if dir := getenv.claudeDir(); dir != "" && !known {
-		others = append(others, worker.Settings{Provider: "claude", Store: "claude-code", ConfigDir: dir, DataDir: own.DataDir, StateDir: own.StateDir})
+		others = append(
+			others,
+			worker.Settings{Provider: "claude", Store: "claude-code", ConfigDir: dir, DataDir: own.DataDir, StateDir: own.StateDir},
+		)
 	}
 	return own, others, nil
 }

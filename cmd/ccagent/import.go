@@ -42,8 +42,16 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			profileFlag(),
 			&cli.BoolFlag{Name: "keyring", Usage: "take the Python predecessor's item in the keyring"},
-			&cli.StringFlag{Name: "identity", Usage: "open an encrypted export with the age identity or SSH key in `FILE`", TakesFile: true},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over a sign-in that lasts longer, or that Claude Code uses"},
+			&cli.StringFlag{
+				Name:      "identity",
+				Usage:     "open an encrypted export with the age identity or SSH key in `FILE`",
+				TakesFile: true,
+			},
+			&cli.BoolFlag{
+				Name:    "force",
+				Aliases: []string{"f"},
+				Usage:   "also over a sign-in that lasts longer, or that Claude Code uses",
+			},
 			timeoutFlag(),
 		},
 		Action: importFrom,
@@ -77,8 +85,13 @@ func importFrom(c *cli.Context) error {
 	switch provider := cmp.Or(from.Provider, "claude"); {
 	case exists && profile.Provider != provider:
 		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("profile %s is of provider %s; what is imported is for provider %s", profile.Name, profile.Provider, provider),
-			Hint:    "name another profile with -p"}
+			Message: fmt.Sprintf(
+				"profile %s is of provider %s; what is imported is for provider %s",
+				profile.Name,
+				profile.Provider,
+				provider,
+			),
+			Hint: "name another profile with -p"}
 	case !exists && provider != "claude":
 		return &protocol.Error{Code: protocol.CodeNotFound,
 			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, provider),
@@ -105,8 +118,16 @@ func checkClient(from source, profile agent.Profile) error {
 		return err
 	}
 	return &protocol.Error{Code: protocol.CodeConfig,
-		Message: fmt.Sprintf("the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it", from, from.client, profile.Name),
-		Hint:    fmt.Sprintf("name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml", from.client)}
+		Message: fmt.Sprintf(
+			"the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it",
+			from,
+			from.client,
+			profile.Name,
+		),
+		Hint: fmt.Sprintf(
+			"name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml",
+			from.client,
+		)}
 }
 
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
@@ -128,8 +149,13 @@ func otherHome(ctx context.Context, config agent.Config, from source, name strin
 func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile) error {
 	if profile.Name != "" && (profile.Store == "file" || profile.Store == "memory") {
 		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("%s is Claude Code's own, and profile %s has store = %q: that would make two homes for one sign-in", from, name, profile.Store),
-			Hint:    "choose another profile with -p, or store = \"claude-code\""}
+			Message: fmt.Sprintf(
+				"%s is Claude Code's own, and profile %s has store = %q: that would make two homes for one sign-in",
+				from,
+				name,
+				profile.Store,
+			),
+			Hint: "choose another profile with -p, or store = \"claude-code\""}
 	}
 	conn, err := connect(c, true)
 	if err != nil {
@@ -140,8 +166,17 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	if !sameDir(dir, claudeDirOf(profile)) {
 		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s in config.toml means the Claude Code directory %s, and not %s", profile.Name, claudeDirOf(profile), dir),
-				Hint:    fmt.Sprintf("set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
+				Message: fmt.Sprintf(
+					"profile %s in config.toml means the Claude Code directory %s, and not %s",
+					profile.Name,
+					claudeDirOf(profile),
+					dir,
+				),
+				Hint: fmt.Sprintf(
+					"set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME",
+					dir,
+					protocol.ShellLine(from.argument()),
+				)}
 		}
 		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
@@ -191,12 +226,16 @@ func writtenProfile(name string) bool {
 
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source, name string, profile agent.Profile) error {
-	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") && !c.Bool("force") {
+	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
+		!c.Bool("force") {
 		if other, err := readSource(claudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
-				Hint: fmt.Sprintf("use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
-					protocol.ShellLine(other.argument()), protocol.ShellLine(from.argument()))}
+				Hint: fmt.Sprintf(
+					"use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
+					protocol.ShellLine(other.argument()),
+					protocol.ShellLine(from.argument()),
+				)}
 		}
 	}
 	record, err := from.Record.Marshal()
@@ -242,7 +281,8 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		return done.fail(c.Context, err)
 	}
 	notice(c.App.ErrWriter, reply.Notice)
-	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location), describe(from.Record)); err != nil {
+	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location),
+		describe(from.Record)); err != nil {
 		return err
 	}
 	if retired != "" {

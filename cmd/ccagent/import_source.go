@@ -83,8 +83,11 @@ func findSource(c *cli.Context, env environ, profile agent.Profile) (source, err
 	if s, err := predecessorItem(c); err == nil {
 		return s, nil
 	}
-	return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
-		Hint: "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE"}
+	return source{}, &protocol.Error{
+		Code:    protocol.CodeNotFound,
+		Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
+		Hint:    "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE",
+	}
 }
 
 // sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that
@@ -105,8 +108,9 @@ func sdkSource(path string) (credentials, client string, err error) {
 	}
 	if _, err := os.Stat(profile.Credentials); errors.Is(err, fs.ErrNotExist) {
 		return "", "", &protocol.Error{Code: protocol.CodeNotFound,
-			Message: path + " configures a profile of the vendor's SDKs whose sign-in is not there: " + profile.Credentials + " does not exist",
-			Hint:    "sign in with the program that uses the profile, or name the file that holds the sign-in: ccagent import FILE"}
+			Message: path + " configures a profile of the vendor's SDKs whose sign-in is not there: " + profile.Credentials +
+				" does not exist",
+			Hint: "sign in with the program that uses the profile, or name the file that holds the sign-in: ccagent import FILE"}
 	}
 	return profile.Credentials, profile.ClientID, nil
 }
@@ -164,7 +168,11 @@ func (s *source) addAccount(path string) {
 func importIdentity(c *cli.Context) (store.Identity, error) {
 	path := c.String("identity")
 	if path == "" {
-		return store.Identity{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the input is encrypted", Hint: "name what opens it: --identity FILE"}
+		return store.Identity{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "the input is encrypted",
+			Hint:    "name what opens it: --identity FILE",
+		}
 	}
 	key, err := store.UnlockIdentity(path, protocol.Secret{})
 	if errors.Is(err, protocol.ErrLocked) {
@@ -183,7 +191,11 @@ func importIdentity(c *cli.Context) (store.Identity, error) {
 func readSource(path string, identity func() (store.Identity, error)) (source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, &protocol.Error{Code: protocol.CodeNotFound, Message: path + " does not exist", Hint: "name another file; without one the usual places are looked at: ccagent import"}
+		return source{}, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: path + " does not exist",
+			Hint:    "name another file; without one the usual places are looked at: ccagent import",
+		}
 	}
 	if err != nil {
 		return source{}, storageError(err)
@@ -194,7 +206,11 @@ func readSource(path string, identity func() (store.Identity, error)) (source, e
 		return source{}, storageError(err)
 	}
 	if !info.Mode().IsRegular() {
-		return source{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is not a regular file", Hint: "name the file that holds the sign-in"}
+		return source{}, &protocol.Error{
+			Code:    protocol.CodeInvalid,
+			Message: path + " is not a regular file",
+			Hint:    "name the file that holds the sign-in",
+		}
 	}
 	p, err := store.Read(f, identity)
 	return source{path: path, Portable: p, info: info}, from(path, err)
@@ -264,8 +280,11 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 		said = fmt.Sprintf("%s is now %s, so that the sign-in has one home", s, retired)
 	}
 	if err != nil {
-		return "", &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("%s could not be taken away from the predecessor: %v", s, err),
-			Hint: "a sign-in that renews itself has one home: take it over where that can be changed"}
+		return "", &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: fmt.Sprintf("%s could not be taken away from the predecessor: %v", s, err),
+			Hint:    "a sign-in that renews itself has one home: take it over where that can be changed",
+		}
 	}
 	return said, nil
 }

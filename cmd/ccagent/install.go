@@ -81,7 +81,11 @@ func thisService(ctx context.Context, atLogin bool) (service, error) {
 func cantInstall(s service) error {
 	switch {
 	case os.Geteuid() == 0 && getenv("SUDO_USER") != "":
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"), Hint: "run it without sudo"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "under sudo it would be installed for root, not for " + getenv("SUDO_USER"),
+			Hint:    "run it without sudo",
+		}
 	case s.absent != nil:
 		return noManager(s)
 	}
@@ -128,7 +132,13 @@ func install(c *cli.Context) error {
 	}
 	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
 	for _, name := range differing(s) {
-		warn(c.App.ErrWriter, "%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s", name, s.manager, name)
+		warn(
+			c.App.ErrWriter,
+			"%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s",
+			name,
+			s.manager,
+			name,
+		)
 	}
 	for _, f := range offPath(s, config) {
 		warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
@@ -184,7 +194,8 @@ func takeOver(c *cli.Context, s service, packaged, force, atLogin bool) (changed
 
 func noManager(s service) error {
 	return &protocol.Error{Code: protocol.CodeConfig,
-		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.absent.Error() + ")",
+		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.absent.Error() +
+			")",
 		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\n" +
 			shells[guessShell(getenv("SHELL"))].load}
 }
@@ -199,7 +210,11 @@ func asksThere(s service) error {
 	if getenv("CCAGENT_SOCK") == "" {
 		hint = "set XDG_RUNTIME_DIR as a login does: export XDG_RUNTIME_DIR=" + protocol.ShellLine(s.environment("XDG_RUNTIME_DIR"))
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path, Hint: hint}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path,
+		Hint:    hint,
+	}
 }
 
 // refuseForeign shows what would be lost.
@@ -212,8 +227,11 @@ func refuseForeign(c *cli.Context, s service, foreign []serviceFile) error {
 		i := slices.IndexFunc(s.files, func(ours serviceFile) bool { return ours.path == f.path })
 		showDiff(c.App.ErrWriter, f.path, f.content, s.files[i].content)
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
-		Hint: "replace it with: ccagent install --force"}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: foreign[0].path + " is not ours: it was written by somebody else, or changed",
+		Hint:    "replace it with: ccagent install --force",
+	}
 }
 
 // mayEnd asks before the running agent takes what it alone holds with it, and reports whether that is meant to be lost. An agent
@@ -261,7 +279,11 @@ func activates(ctx context.Context, s service) (int, error) {
 	}
 	if s.manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
 		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
-			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: "launchd names no socket in CCAGENT_SOCK", Hint: diagnosis(s)}
+			return 0, &protocol.Error{
+				Code:    protocol.CodeUnavailable,
+				Message: "launchd names no socket in CCAGENT_SOCK",
+				Hint:    diagnosis(s),
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, managerTime)
@@ -276,8 +298,11 @@ func activates(ctx context.Context, s service) (int, error) {
 	if s.manager == "systemd" {
 		main, err := showUnit(ctx, "MainPID", "ccagent.service")
 		if pid, _ := strconv.Atoi(main); err != nil || pid != status.Agent.PID {
-			return 0, &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("agent %d answers at %s, and systemd did not start it", status.Agent.PID, path),
-				Hint: "end that agent with ccagent stop, and try again"}
+			return 0, &protocol.Error{
+				Code:    protocol.CodeUnavailable,
+				Message: fmt.Sprintf("agent %d answers at %s, and systemd did not start it", status.Agent.PID, path),
+				Hint:    "end that agent with ccagent stop, and try again",
+			}
 		}
 	}
 	return status.Agent.PID, nil
@@ -296,7 +321,8 @@ func differing(s service) []string {
 		return nil
 	}
 	var names []string
-	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR", "CLAUDE_SECURESTORAGE_CONFIG_DIR",
+	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "CLAUDE_CONFIG_DIR",
+		"CLAUDE_SECURESTORAGE_CONFIG_DIR",
 		"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
 		if value := getenv(name); value != "" && value != s.environment(name) {
 			names = append(names, name)
@@ -318,7 +344,12 @@ func offPath(s service, config agent.Config) []finding {
 		}
 		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.onPath(settings.Command[0]) {
 			found = append(found, finding{"unit environment", "warn",
-				fmt.Sprintf("the command of profile %s, %s, is on your PATH, and not on that of what %s starts", p.Name, settings.Command[0], s.manager),
+				fmt.Sprintf(
+					"the command of profile %s, %s, is on your PATH, and not on that of what %s starts",
+					p.Name,
+					settings.Command[0],
+					s.manager,
+				),
 				"name it by its whole path in config.toml: " + here})
 		}
 	}
@@ -343,7 +374,8 @@ const notAtLogin = "nothing starts the agent at login, and without it the token 
 
 // mendAtLogin is what to do about that.
 func mendAtLogin() string {
-	return "mend it with: ccagent install --at-login (without a service manager: " + shells[guessShell(getenv("SHELL"))].load + " in the shell's profile)"
+	return "mend it with: ccagent install --at-login (without a service manager: " + shells[guessShell(getenv("SHELL"))].load +
+		" in the shell's profile)"
 }
 
 // warnNotAtLogin says so if nothing starts the agent at login.

@@ -67,10 +67,17 @@ EXAMPLE:
    ccagent unlock --create
    pass show ccagent | ccagent unlock --passphrase-stdin`,
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "for", DefaultText: "never", Usage: "lock store encrypted again after `DURATION` without a request that needs it"},
+			&cli.DurationFlag{
+				Name:        "for",
+				DefaultText: "never",
+				Usage:       "lock store encrypted again after `DURATION` without a request that needs it",
+			},
 			&cli.BoolFlag{Name: "create", Usage: "make the identity of store encrypted"},
 			&cli.BoolFlag{Name: "change", Usage: "change its passphrase"},
-			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase from standard input; with --change the old one's line, then the new one's"},
+			&cli.BoolFlag{
+				Name:  "passphrase-stdin",
+				Usage: "read the passphrase from standard input; with --change the old one's line, then the new one's",
+			},
 			timeoutFlag(),
 		},
 		Action: unlock,

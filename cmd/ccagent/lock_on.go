@@ -80,13 +80,15 @@ func (l *lockOn) listen(ctx context.Context, events []string, lock func()) ([]st
 	inhibitor := -1 // while it is open, suspend waits for us
 	defer func() { release(&inhibitor) }()
 	if slices.Contains(events, "suspend") {
-		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("PrepareForSleep")); err != nil {
+		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindManager),
+			dbus.WithMatchMember("PrepareForSleep")); err != nil {
 			return nil, err
 		}
 		inhibitor = l.inhibit(ctx, bus)
 	}
 	if slices.Contains(events, "screen") {
-		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindSession), dbus.WithMatchMember("Lock")); err != nil {
+		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindSession),
+			dbus.WithMatchMember("Lock")); err != nil {
 			return nil, err
 		}
 	}
@@ -124,7 +126,9 @@ func (l *lockOn) inhibit(ctx context.Context, bus *dbus.Conn) int {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var fd dbus.UnixFD
-	err := bus.Object(logind, logindPath).CallWithContext(asking, logindManager+".Inhibit", 0, "sleep", "ccagent", "locks the agent", "delay").Store(&fd)
+	err := bus.Object(logind, logindPath).
+		CallWithContext(asking, logindManager+".Inhibit", 0, "sleep", "ccagent", "locks the agent", "delay").
+		Store(&fd)
 	if err != nil {
 		l.log.Warn("logind does not wait for the lock before it suspends", "error", err)
 		return -1
@@ -145,7 +149,10 @@ func ours(ctx context.Context, bus *dbus.Conn, session dbus.ObjectPath) bool {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var user dbus.Variant
-	if bus.Object(logind, session).CallWithContext(asking, "org.freedesktop.DBus.Properties.Get", 0, logindSession, "User").Store(&user) != nil {
+	if bus.Object(logind, session).
+		CallWithContext(asking, "org.freedesktop.DBus.Properties.Get", 0, logindSession, "User").
+		Store(&user) !=
+		nil {
 		return true
 	}
 	pair, ok := user.Value().([]any)

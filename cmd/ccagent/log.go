@@ -16,8 +16,17 @@ import (
 func logFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "log-file", Usage: "append the log to `FILE` instead of standard error", TakesFile: true},
-		&cli.StringFlag{Name: "log-level", Value: "info", Usage: "log from `LEVEL` on: debug, info, warn, error", EnvVars: []string{"CCAGENT_LOG_LEVEL"}},
-		&cli.StringFlag{Name: "log-format", Usage: "log as `FORMAT`: text, json (default: readable on a terminal, else text)", EnvVars: []string{"CCAGENT_LOG_FORMAT"}},
+		&cli.StringFlag{
+			Name:    "log-level",
+			Value:   "info",
+			Usage:   "log from `LEVEL` on: debug, info, warn, error",
+			EnvVars: []string{"CCAGENT_LOG_LEVEL"},
+		},
+		&cli.StringFlag{
+			Name:    "log-format",
+			Usage:   "log as `FORMAT`: text, json (default: readable on a terminal, else text)",
+			EnvVars: []string{"CCAGENT_LOG_FORMAT"},
+		},
 	}
 }
 

@@ -49,20 +49,47 @@ EXAMPLE:
 			&cli.BoolFlag{Name: "paste", Usage: "print the address, and read what you paste"},
 			&cli.StringSliceFlag{Name: "scope", Usage: "ask for this `SCOPE` too (may be given more than once)"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask before a living sign-in is replaced"},
-			&cli.DurationFlag{Name: "timeout", EnvVars: []string{"CCAGENT_LOGIN_TIMEOUT"}, DefaultText: "login_timeout, else 5m", Usage: "wait for you at most `DURATION`"},
+			&cli.DurationFlag{
+				Name:        "timeout",
+				EnvVars:     []string{"CCAGENT_LOGIN_TIMEOUT"},
+				DefaultText: "login_timeout, else 5m",
+				Usage:       "wait for you at most `DURATION`",
+			},
 			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
-			&cli.IntFlag{Name: "assertion-fd", Value: -1, DefaultText: "none", Usage: "jwt-bearer: read the assertion from this file `DESCRIPTOR`"},
-			&cli.StringFlag{Name: "profile-from", Usage: "make the profile from the fragment of config.toml at this `URL` or in this file", TakesFile: true},
-			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask whether the profile of --profile-from is to be added"},
+			&cli.IntFlag{
+				Name:        "assertion-fd",
+				Value:       -1,
+				DefaultText: "none",
+				Usage:       "jwt-bearer: read the assertion from this file `DESCRIPTOR`",
+			},
+			&cli.StringFlag{
+				Name:      "profile-from",
+				Usage:     "make the profile from the fragment of config.toml at this `URL` or in this file",
+				TakesFile: true,
+			},
+			&cli.BoolFlag{
+				Name:    "yes",
+				Aliases: []string{"y"},
+				Usage:   "do not ask whether the profile of --profile-from is to be added",
+			},
 			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
 			&cli.StringFlag{Name: "issuer", Usage: "new profile: the issuer's `URL`"},
 			&cli.StringFlag{Name: "client-id", Usage: "new profile: our `ID` at the provider"},
-			&cli.StringFlag{Name: "client-auth", Usage: "new profile: `HOW` the client proves itself: none, client_secret_basic, client_secret_post, private_key_jwt"},
-			&cli.StringFlag{Name: "grant", Usage: "new profile: `GRANT` is authorization_code, device_code, client_credentials or jwt-bearer"},
+			&cli.StringFlag{
+				Name:  "client-auth",
+				Usage: "new profile: `HOW` the client proves itself: none, client_secret_basic, client_secret_post, private_key_jwt",
+			},
+			&cli.StringFlag{
+				Name:  "grant",
+				Usage: "new profile: `GRANT` is authorization_code, device_code, client_credentials or jwt-bearer",
+			},
 			&cli.StringFlag{Name: "authorize-url", Usage: "new profile: the authorize endpoint's `URL`"},
 			&cli.StringFlag{Name: "token-url", Usage: "new profile: the token endpoint's `URL`"},
 			&cli.StringFlag{Name: "device-url", Usage: "new profile: the device authorization endpoint's `URL`"},
-			&cli.StringFlag{Name: "store", Usage: "new profile: where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code"},
+			&cli.StringFlag{
+				Name:  "store",
+				Usage: "new profile: where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code",
+			},
 		},
 		Action: login,
 	}
@@ -161,7 +188,13 @@ func (s *signIn) run(ctx context.Context) error {
 	if who != "" {
 		who = " as " + sanitize(who)
 	}
-	_, err = fmt.Fprintf(s.c.App.Writer, "signed in to %s%s; kept in %s\n", s.settings.Name, who, sanitize(cmp.Or(saved.Location, "memory")))
+	_, err = fmt.Fprintf(
+		s.c.App.Writer,
+		"signed in to %s%s; kept in %s\n",
+		s.settings.Name,
+		who,
+		sanitize(cmp.Or(saved.Location, "memory")),
+	)
 	return err
 }
 
@@ -211,9 +244,17 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	case err != nil:
 		return nil // nothing lives
 	}
-	err = confirm(ctx, fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, expires(time.Now(), token.Expiry)), "--force")
+	err = confirm(
+		ctx,
+		fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, expires(time.Now(), token.Expiry)),
+		"--force",
+	)
 	if err != nil && protocol.CodeOf(err) == protocol.CodeConfig {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: s.living + " is signed in already, and there is no terminal to ask on", Hint: "replace the sign-in with --force"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: s.living + " is signed in already, and there is no terminal to ask on",
+			Hint:    "replace the sign-in with --force",
+		}
 	}
 	return err
 }
@@ -233,7 +274,11 @@ func (s *signIn) secrets(ctx context.Context) error {
 	case wantsSecret(s.settings.ClientAuth):
 		line, err := ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
 		if errors.Is(err, errNoTerminal) {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: "this needs a client secret, and there is no terminal to ask on", Hint: "give it on standard input with --client-secret-stdin"}
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "this needs a client secret, and there is no terminal to ask on",
+				Hint:    "give it on standard input with --client-secret-stdin",
+			}
 		}
 		if err != nil {
 			return err
@@ -294,7 +339,9 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 	r := store.Record{
 		Kind:        protocol.KindBearer,
 		AccessToken: reply.AccessToken, RefreshToken: reply.RefreshToken,
-		Expiry: reply.Expiry.Truncate(time.Millisecond), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
+		Expiry: reply.Expiry.Truncate(
+			time.Millisecond,
+		), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
 		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.assertion, Identity: reply.Identity,
 		Subscription: reply.Identity.Subscription,
 	}

@@ -51,7 +51,12 @@ func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(err
 // refused makes a machine's grant that the provider refused a sign-in that did not complete.
 func refused(err error) error {
 	if errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, protocol.ErrExpired) {
-		return &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in did not complete: " + err.Error(), Hint: protocol.HintOf(err), Detail: protocol.DetailOf(err)}
+		return &protocol.Error{
+			Code:    protocol.CodeLogin,
+			Message: "the sign-in did not complete: " + err.Error(),
+			Hint:    protocol.HintOf(err),
+			Detail:  protocol.DetailOf(err),
+		}
 	}
 	return err
 }
@@ -152,8 +157,16 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	stop()
 	restore() // the terminal, for a question
 	if cb.Unproven && !canAsk() {
-		return reply, finish, &protocol.Error{Code: protocol.CodeCallback, Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
-			Hint: "sign in on a terminal, or hand the answer over yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name)}
+		return reply, finish, &protocol.Error{
+			Code:    protocol.CodeCallback,
+			Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
+			Hint: "sign in on a terminal, or hand the answer over yourself: " + protocol.ShellLine(
+				"ccagent",
+				"login",
+				"--paste",
+				s.settings.Name,
+			),
+		}
 	}
 	reply, err = s.client.Exchange(ctx, attempt, cb)
 	if err == nil && cb.Unproven {
@@ -164,7 +177,13 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 
 // refused says that another user of this machine wanted to complete the sign-in.
 func (s *signIn) refused(uid int) {
-	s.screen.say(fmt.Sprintf("ccagent: warning: user %d of this machine brought an answer to this sign-in, which was not taken; it goes on waiting for yours", uid))
+	s.screen.say(
+		fmt.Sprintf(
+			"ccagent: warning: user %d of this machine brought an answer to this sign-in, which was not taken; it goes on waiting for "+
+				"yours",
+			uid,
+		),
+	)
 }
 
 // acknowledge asks whether the account is the person's. It could be that of somebody who brought his own code.
@@ -174,7 +193,11 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
 		account = sanitize(name)
 	}
-	err := confirm(ctx, "this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?", "--paste")
+	err := confirm(
+		ctx,
+		"this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?",
+		"--paste",
+	)
 	if ctx.Err() != nil || err == nil {
 		return err
 	}
@@ -198,5 +221,9 @@ func (s *signIn) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
 }
 
 func noWay() error {
-	return &protocol.Error{Code: protocol.CodeCallback, Message: "nothing was pasted", Hint: "paste the code at the prompt, or on standard input: ccagent login --paste"}
+	return &protocol.Error{
+		Code:    protocol.CodeCallback,
+		Message: "nothing was pasted",
+		Hint:    "paste the code at the prompt, or on standard input: ccagent login --paste",
+	}
 }

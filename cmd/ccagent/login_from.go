@@ -111,7 +111,12 @@ func (d *document) shared(name string) (string, error) {
 		}
 	}
 	if provider := d.Profiles[name].Provider; !signsIn(provider) {
-		return "", d.fault(d.index.line("profiles", name, "provider"), "profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude", name, provider)
+		return "", d.fault(
+			d.index.line("profiles", name, "provider"),
+			"profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude",
+			name,
+			provider,
+		)
 	}
 	return name, d.diverts(name)
 }
@@ -133,7 +138,8 @@ func (d *document) diverts(name string) error {
 		}
 	}
 	endpoints := map[string]*string{
-		"issuer": t.Issuer, "authorize_url": t.AuthorizeURL, "token_url": t.TokenURL, "device_url": t.DeviceURL, "revoke_url": t.RevokeURL,
+		"issuer": t.Issuer, "authorize_url": t.AuthorizeURL, "token_url": t.TokenURL, "device_url": t.DeviceURL,
+		"revoke_url":     t.RevokeURL,
 		"introspect_url": t.IntrospectURL, "profile_url": t.ProfileURL, "paste_url": t.PasteURL,
 	}
 	for _, key := range slices.Sorted(maps.Keys(endpoints)) {
@@ -141,8 +147,13 @@ func (d *document) diverts(name string) error {
 			continue
 		}
 		if origin, err := oauth.Origin(*endpoints[key]); err != nil || origin != home {
-			return d.fault(d.index.line("profiles", name, key), "profiles.%s: one signs in to this profile at %s, and its %s leads elsewhere, which a fragment from elsewhere may not do",
-				name, home, key)
+			return d.fault(
+				d.index.line("profiles", name, key),
+				"profiles.%s: one signs in to this profile at %s, and its %s leads elsewhere, which a fragment from elsewhere may not do",
+				name,
+				home,
+				key,
+			)
 		}
 	}
 	return nil
@@ -173,7 +184,11 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		reply, err := client.Do(request)
 		if err != nil {
-			return nil, failed(protocol.CodeUnavailable, "it can't be fetched (%s): try again, or fetch it in another way and name the file", errors.Unwrap(err))
+			return nil, failed(
+				protocol.CodeUnavailable,
+				"it can't be fetched (%s): try again, or fetch it in another way and name the file",
+				errors.Unwrap(err),
+			)
 		}
 		body = reply.Body
 		defer body.Close()
@@ -188,7 +203,8 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	} else {
 		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 		if err != nil {
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error()), Hint: "name a file, or an address that begins with https://"}
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error()),
+				Hint: "name a file, or an address that begins with https://"}
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err == nil && info.IsDir() {

@@ -13,7 +13,17 @@ import (
 )
 
 // newProfileFlags describe a profile; one that exists is described by config.toml.
-var newProfileFlags = []string{"provider", "issuer", "client-id", "client-auth", "grant", "authorize-url", "token-url", "device-url", "store"}
+var newProfileFlags = []string{
+	"provider",
+	"issuer",
+	"client-id",
+	"client-auth",
+	"grant",
+	"authorize-url",
+	"token-url",
+	"device-url",
+	"store",
+}
 
 // profile finds or describes the profile that is meant.
 func (s *signIn) profile(ctx context.Context) error {
@@ -43,7 +53,11 @@ func (s *signIn) profile(ctx context.Context) error {
 		profile, err := oneProfile(s.c, config)
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
-				Hint: "make it with: " + protocol.ShellLine("ccagent", "login", name) + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
+				Hint: "make it with: " + protocol.ShellLine(
+					"ccagent",
+					"login",
+					name,
+				) + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
 		}
 		if err != nil {
 			return err
@@ -54,9 +68,14 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	if old, exists := findProfile(config, name); exists && from == "" && !s.c.Bool("force") && !strings.EqualFold(name, defaultProfile) {
+	if old, exists := findProfile(config, name); exists && from == "" && !s.c.Bool("force") &&
+		!strings.EqualFold(name, defaultProfile) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
-			Hint: fmt.Sprintf("sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s", old.Name, path)}
+			Hint: fmt.Sprintf(
+				"sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s",
+				old.Name,
+				path,
+			)}
 	}
 	s.replace = s.c.Bool("force") && from == ""
 	planned, err := planProfile(getenv, name, *s.table, s.replace || from != "")
@@ -96,16 +115,22 @@ func sameRecord(config agent.Config, planned worker.Settings) string {
 // use takes up a profile that the agent knows, or is about to.
 func (s *signIn) use(profile agent.Profile, more []string) error {
 	if !signsIn(profile.Provider) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
-			Hint: "a static key is stored with: ccagent add NAME --provider static"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
+			Hint:    "a static key is stored with: ccagent add NAME --provider static",
+		}
 	}
 	var err error
 	if s.settings, err = workerSettings(profile); err != nil {
 		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
 	}
 	if len(more) > 0 && machineGrant(s.settings.Grant) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
-			Hint: "add it to scopes in config.toml"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
+			Hint:    "add it to scopes in config.toml",
+		}
 	}
 	for _, scope := range more {
 		if !slices.Contains(s.settings.Scopes, scope) {
@@ -144,7 +169,8 @@ func (s *signIn) flagTable() (*profileTable, error) {
 		basic := "client_secret_basic"
 		t.ClientAuth = &basic
 	}
-	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID, t.ClientAuth} {
+	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID,
+		t.ClientAuth} {
 		if value != nil && !encodable(*value) {
 			return nil, usagef(s.c, "%q is not UTF-8, which config.toml must be", *value)
 		}

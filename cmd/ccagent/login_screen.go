@@ -164,7 +164,12 @@ const maxPaste = 16 << 10
 // readPasted reads lines until one is an answer to the attempt. A terminal is asked in any case, another standard input only
 // with pipe; otherwise the channel is nil. It is closed when there is nothing more to read. restore ends the reading of a
 // terminal, and gives it back as it was.
-func (p *prompter) readPasted(ctx context.Context, in io.Reader, attempt *oauth.Authorization, pipe bool) (_ <-chan pasting, restore func()) {
+func (p *prompter) readPasted(
+	ctx context.Context,
+	in io.Reader,
+	attempt *oauth.Authorization,
+	pipe bool,
+) (_ <-chan pasting, restore func()) {
 	restore = func() {}
 	tty := terminal(in)
 	if tty == nil && !pipe {

@@ -29,8 +29,10 @@ import (
 //
 //	provider [secret=S] [client=ID] [ask]   an authorization server, at $PROVIDER
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
-//	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS` with a person who pastes, enters the code, or denies it; exit code CODE
-//	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its /lacking wants a scope
+//	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
+//	                                        denies it, ends with exit code CODE
+//	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its
+//	                                        /lacking wants a scope
 var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"provider": startProvider,
 	"fault":    setFault,
@@ -116,7 +118,9 @@ func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // person makes a script's command of someone who looks at each line of what `ccagent login` says until there is something to do.
-func person(act func(s *oauthtest.Server, line string, stdin io.Writer) (done bool)) func(*testscript.TestScript, bool, []string) {
+func person(
+	act func(s *oauthtest.Server, line string, stdin io.Writer) (done bool),
+) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, _ bool, args []string) {
 		program, err := exec.LookPath("ccagent")
 		ts.Check(err)
@@ -364,7 +368,8 @@ func TestCodes(t *testing.T) {
 func TestEdited(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"code#state\n": "code#state\n", "cod\x7fde": "code", "wrong\x15right": "right", "\x1b[200~code\x1b[201~": "code", "\x7f\x7fa": "a",
+		"code#state\n": "code#state\n", "cod\x7fde": "code", "wrong\x15right": "right", "\x1b[200~code\x1b[201~": "code",
+		"\x7f\x7fa": "a",
 	} {
 		if got := edited([]byte(in)); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)

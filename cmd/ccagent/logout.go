@@ -102,8 +102,11 @@ func toSignOut(c *cli.Context, config agent.Config) ([]agent.Profile, error) {
 		return nil, err
 	}
 	if !signsIn(profile.Provider) {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
-			Hint: "delete it and what is stored for it with: ccagent remove " + profile.Name}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
+			Hint:    "delete it and what is stored for it with: ccagent remove " + profile.Name,
+		}
 	}
 	return []agent.Profile{profile}, nil
 }

@@ -23,7 +23,11 @@ EXAMPLE:
    ccagent move work keyring
    ccagent move claude file --force   # signs Claude Code itself out`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if Claude Code is signed out by it, or another record is replaced"},
+			&cli.BoolFlag{
+				Name:    "force",
+				Aliases: []string{"f"},
+				Usage:   "also if Claude Code is signed out by it, or another record is replaced",
+			},
 			timeoutFlag(),
 		},
 		Action: move,
@@ -71,14 +75,22 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return done.fail(c.Context, err)
 	}
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")})
+	reply, err := conn.Keep(
+		conn.ctx,
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")},
+	)
 	if err != nil {
 		return done.failMove(conn, profile, func(now string) bool { return now != was && now == to }, err)
 	}
 	if profile.Store != "auto" && profile.Store != to {
 		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
 		if err := setStore(conn, profile.Name, to); err != nil {
-			warn(c.App.ErrWriter, "store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is", profile.Name, err)
+			warn(
+				c.App.ErrWriter,
+				"store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is",
+				profile.Name,
+				err,
+			)
 		}
 	}
 	notice(c.App.ErrWriter, reply.Notice)

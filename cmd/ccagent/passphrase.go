@@ -49,7 +49,11 @@ func newPassphrase(c *cli.Context, what string) (protocol.Secret, error) {
 	case err != nil:
 		return protocol.Secret{}, err
 	case first != second:
-		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the two are not the same: nothing was changed", Hint: "run it again, and type the same twice"}
+		return protocol.Secret{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "the two are not the same: nothing was changed",
+			Hint:    "run it again, and type the same twice",
+		}
 	}
 	return checkSecret(first, "passphrase")
 }
@@ -68,7 +72,10 @@ func changedPassphrase(c *cli.Context) (old, next protocol.Secret, err error) {
 	}
 	first, second, ok := strings.Cut(strings.TrimRight(string(text), "\n"), "\n")
 	if !ok {
-		return old, next, &protocol.Error{Code: protocol.CodeConfig, Message: "standard input must hold two lines: the old passphrase, then the new one"}
+		return old, next, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "standard input must hold two lines: the old passphrase, then the new one",
+		}
 	}
 	if old, err = checkSecret(first, "old passphrase"); err == nil {
 		next, err = checkSecret(second, "new passphrase")
@@ -87,8 +94,11 @@ func cancelled(number string) bool {
 func pinentry(ctx context.Context, why, prompt string) (string, error) {
 	program, err := exec.LookPath("pinentry")
 	if err != nil {
-		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "a passphrase is needed, and there is neither a terminal nor pinentry to ask with",
-			Hint: "run it in a terminal, or give it with --passphrase-stdin"}
+		return "", &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "a passphrase is needed, and there is neither a terminal nor pinentry to ask with",
+			Hint:    "run it in a terminal, or give it with --passphrase-stdin",
+		}
 	}
 	cmd := exec.CommandContext(ctx, program)
 	in, err := cmd.StdinPipe()
@@ -100,7 +110,11 @@ func pinentry(ctx context.Context, why, prompt string) (string, error) {
 		return "", err
 	}
 	failed := func(what string) error {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "pinentry " + what, Hint: "run it in a terminal, or give it with --passphrase-stdin"}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "pinentry " + what,
+			Hint:    "run it in a terminal, or give it with --passphrase-stdin",
+		}
 	}
 	if err := asGiven(cmd.Start); err != nil {
 		return "", failed("could not be started: " + err.Error())

@@ -30,7 +30,11 @@ func findProfile(config agent.Config, name string) (agent.Profile, bool) {
 func namedProfile(config agent.Config, name string) (agent.Profile, error) {
 	profile, ok := findProfile(config, name)
 	if !ok {
-		return profile, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list"}
+		return profile, &protocol.Error{
+			Code:    protocol.CodeNotFound,
+			Message: fmt.Sprintf("there is no profile %q", name),
+			Hint:    "see them with: ccagent list",
+		}
 	}
 	return profile, nil
 }

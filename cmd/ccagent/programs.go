@@ -17,7 +17,11 @@ func helperPath() (string, error) {
 	if path := getenv.lookPath("cchelper"); path != "" {
 		return path, nil
 	}
-	return "", &protocol.Error{Code: protocol.CodeConfig, Message: "cchelper is neither beside ccagent nor on PATH", Hint: "install both: make install PREFIX=~/.local"}
+	return "", &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "cchelper is neither beside ccagent nor on PATH",
+		Hint:    "install both: make install PREFIX=~/.local",
+	}
 }
 
 // lookPath is the program of that name on PATH, "" if there is none.

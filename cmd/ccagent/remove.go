@@ -64,8 +64,12 @@ func remove(c *cli.Context) error {
 	}
 	if shared != "" && !c.Bool("delete-credentials") {
 		if showsClaude(profile) {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, sanitize(shared)),
-				Hint: "give it back first: ccagent guard claude-code --undo -p " + profile.Name + "\nor sign Claude Code out as well with --delete-credentials"}
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, sanitize(shared)),
+				Hint: "give it back first: ccagent guard claude-code --undo -p " + profile.Name +
+					"\nor sign Claude Code out as well with --delete-credentials",
+			}
 		}
 		stored = false
 	}
@@ -103,8 +107,11 @@ func remove(c *cli.Context) error {
 		_, err = fmt.Fprintf(c.App.Writer, "deleted what was stored for %s\n", profile.Name)
 		return err
 	case err != nil && stored:
-		return &protocol.Error{Code: protocol.CodeOf(err), Message: "what was stored for " + profile.Name + " is deleted, but its table is still there: " + err.Error(),
-			Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n")}
+		return &protocol.Error{
+			Code:    protocol.CodeOf(err),
+			Message: "what was stored for " + profile.Name + " is deleted, but its table is still there: " + err.Error(),
+			Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n"),
+		}
 	case err != nil:
 		return done.fail(conn.ctx, err)
 	}

@@ -15,7 +15,10 @@ const maxSecret = 64 << 10
 func readSecret(r io.Reader, what string) (protocol.Secret, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
 	if err != nil {
-		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " could not be read: " + err.Error()}
+		return protocol.Secret{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "the " + what + " could not be read: " + err.Error(),
+		}
 	}
 	return checkSecret(string(text), what)
 }
@@ -33,5 +36,9 @@ func checkSecret(text, what string) (protocol.Secret, error) {
 	default:
 		return protocol.NewSecret(text), nil
 	}
-	return protocol.Secret{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " " + problem, Hint: "give it as one line of printable text"}
+	return protocol.Secret{}, &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "the " + what + " " + problem,
+		Hint:    "give it as one line of printable text",
+	}
 }

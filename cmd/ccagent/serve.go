@@ -41,12 +41,26 @@ EXAMPLE:
    ccagent serve --log-level debug
    ccagent serve --idle-timeout 30m --log-format json
    ccagent serve --export ~/box/agent.sock --profiles gateway`,
-		Flags: append(logFlags(),
-			&cli.DurationFlag{Name: "idle-timeout", DefaultText: "never", Usage: "end after `DURATION` without a request, if nothing is held that can't be loaded again", EnvVars: []string{"CCAGENT_IDLE_TIMEOUT"}},
+		Flags: append(
+			logFlags(),
+			&cli.DurationFlag{
+				Name:        "idle-timeout",
+				DefaultText: "never",
+				Usage:       "end after `DURATION` without a request, if nothing is held that can't be loaded again",
+				EnvVars:     []string{"CCAGENT_IDLE_TIMEOUT"},
+			},
 			&cli.StringFlag{Name: "export", Usage: "serve chosen tokens alone, on the socket `PATH`", TakesFile: true},
-			&cli.StringSliceFlag{Name: "profiles", Usage: "with --export: whose tokens: `NAMES`, separated by commas; the first is the default there"},
+			&cli.StringSliceFlag{
+				Name:  "profiles",
+				Usage: "with --export: whose tokens: `NAMES`, separated by commas; the first is the default there",
+			},
 			&cli.IntSliceFlag{Name: "allow-uid", Usage: "with --export: let user id `UID` in, besides yourself"},
-			&cli.IntFlag{Name: "allow-gid", Value: -1, DefaultText: "nobody", Usage: "with --export: let the members of group id `GID` in"},
+			&cli.IntFlag{
+				Name:        "allow-gid",
+				Value:       -1,
+				DefaultText: "nobody",
+				Usage:       "with --export: let the members of group id `GID` in",
+			},
 		),
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
@@ -167,7 +181,11 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
 	ln, err := activationListener()
 	if err != nil {
-		return nil, false, &protocol.Error{Code: protocol.CodeConfig, Message: "socket activation: " + err.Error(), Hint: "the units that come with ccagent hand over one Unix socket"}
+		return nil, false, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "socket activation: " + err.Error(),
+			Hint:    "the units that come with ccagent hand over one Unix socket",
+		}
 	}
 	if ln != nil {
 		l, err := agent.Adopt(ctx, ln)

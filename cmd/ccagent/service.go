@@ -105,7 +105,10 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 			{filepath.Join(dir, "ccagent.socket"), marked("#", "", packaging.Socket)},
 			{filepath.Join(dir, "ccagent.service"), marked("#", "", strings.Replace(packaging.Service, packaging.Program, program, 1))},
 		},
-		links:       []string{filepath.Join(dir, "sockets.target.wants/ccagent.socket"), filepath.Join(dir, "default.target.wants/ccagent.service")},
+		links: []string{
+			filepath.Join(dir, "sockets.target.wants/ccagent.socket"),
+			filepath.Join(dir, "default.target.wants/ccagent.service"),
+		},
 		enable:      [][]string{systemctl("daemon-reload"), systemctl("enable", "--now", "ccagent.socket")},
 		disable:     [][]string{systemctl("disable", "--now", "ccagent.socket", "ccagent.service")},
 		forget:      [][]string{systemctl("daemon-reload")},

@@ -40,7 +40,11 @@ func TestServiceFiles(t *testing.T) {
 	if !strings.HasPrefix(plist, "<?xml") || !strings.Contains(plist, "<string>/opt/a&amp;b/ccagent</string>") {
 		t.Errorf("the job is %s", plist)
 	}
-	if want := []string{"launchctl", "bootstrap", "gui/501", filepath.Join(env("HOME"), "Library/LaunchAgents/com.github.ccagent.plist")}; !slices.Equal(launchd.enable[1], want) {
+	if want := []string{"launchctl", "bootstrap", "gui/501", filepath.Join(env("HOME"),
+		"Library/LaunchAgents/com.github.ccagent.plist")}; !slices.Equal(
+		launchd.enable[1],
+		want,
+	) {
 		t.Errorf("it is loaded by %q", launchd.enable[1])
 	}
 	for _, s := range []service{systemd, launchd} {
@@ -183,14 +187,18 @@ func TestManagerOfOtherEnvironment(t *testing.T) {
 		return map[string]string{"HOME": home, "XDG_CONFIG_HOME": home + "/elsewhere"}[name]
 	}
 	m := userManager{
-		unitPath:    "/run/user/1000/systemd/transient " + home + "/.config/systemd/user /etc/systemd/user " + home + "/.local/share/systemd/user",
+		unitPath: "/run/user/1000/systemd/transient " + home + "/.config/systemd/user /etc/systemd/user " + home +
+			"/.local/share/systemd/user",
 		environment: "XDG_RUNTIME_DIR=/run/user/1000\nNO_PROXY=$'*.example.com,it\\'s'\nPATH=/usr/bin",
 	}
 	s, err := systemdService(env, "/usr/bin/ccagent", m)
-	if err != nil || s.files[0].path != home+"/.config/systemd/user/ccagent.socket" || slices.Contains(s.elsewhere, home+"/.config/systemd/user") {
+	if err != nil || s.files[0].path != home+"/.config/systemd/user/ccagent.socket" ||
+		slices.Contains(s.elsewhere, home+"/.config/systemd/user") {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if s.socket != "/run/user/1000/ccagent/agent.sock" || s.environment("NO_PROXY") != "*.example.com,it's" || s.environment("PATH") != "/usr/bin" || s.environment("TH") != "" {
+	if s.socket != "/run/user/1000/ccagent/agent.sock" || s.environment("NO_PROXY") != "*.example.com,it's" ||
+		s.environment("PATH") != "/usr/bin" ||
+		s.environment("TH") != "" {
 		t.Errorf("it listens at %s, and has NO_PROXY=%s, PATH=%s", s.socket, s.environment("NO_PROXY"), s.environment("PATH"))
 	}
 	for _, exe := range []string{"/opt/new\nline", `/opt/it's`, `/opt/"it"`, `/opt/a\b`, "/opt/\xff"} {
@@ -208,7 +216,8 @@ func TestReplaceFileLeavesDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Symlink("pipe", filepath.Join(dir, "link"))
-	if err := replaceFile(filepath.Join(dir, "link"), []byte("x"), 0o644); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if err := replaceFile(filepath.Join(dir, "link"), []byte("x"), 0o644); err == nil ||
+		!strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("%v", err)
 	}
 }

@@ -36,8 +36,14 @@ EXAMPLE:
    ccagent setup git -p work --host git.example.com --undo`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.StringSliceFlag{Name: "host", Usage: "git, docker, bazel: the `HOST` that gets the token (default: those that the profile lists)"},
-			&cli.StringFlag{Name: "name", Usage: "codex: the `NAME` of the model provider; kubectl: of the user; claude-code: of an MCP server whose headers are meant"},
+			&cli.StringSliceFlag{
+				Name:  "host",
+				Usage: "git, docker, bazel: the `HOST` that gets the token (default: those that the profile lists)",
+			},
+			&cli.StringFlag{
+				Name:  "name",
+				Usage: "codex: the `NAME` of the model provider; kubectl: of the user; claude-code: of an MCP server whose headers are meant",
+			},
 			&cli.StringFlag{Name: "by", Usage: "claude-code with an OAuth sign-in: the `WAY`, guard (default), sdk or exec"},
 			&cli.BoolFlag{Name: "undo", Usage: "take it back"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be changed, and change nothing"},
@@ -151,16 +157,23 @@ func setup(c *cli.Context) error {
 	if missing != nil {
 		return missing
 	}
-	w := wish{profile: profile, hosts: hostsOf(c.StringSlice("host")), name: c.String("name"), by: c.String("by"), env: getenv, kind: func() protocol.Kind {
-		if c.Bool("undo") { // what is taken back is the same for any
-			return ""
-		}
-		token, err := tokenOf(c, profile.Name)
-		if err != nil {
-			return ""
-		}
-		return token.Kind
-	}}
+	w := wish{
+		profile: profile,
+		hosts:   hostsOf(c.StringSlice("host")),
+		name:    c.String("name"),
+		by:      c.String("by"),
+		env:     getenv,
+		kind: func() protocol.Kind {
+			if c.Bool("undo") { // what is taken back is the same for any
+				return ""
+			}
+			token, err := tokenOf(c, profile.Name)
+			if err != nil {
+				return ""
+			}
+			return token.Kind
+		},
+	}
 	if w.helper, err = helperPath(); err != nil {
 		return err
 	}
@@ -169,8 +182,11 @@ func setup(c *cli.Context) error {
 	}
 	for _, host := range w.hosts {
 		if !slices.Contains(hostsOf(profile.Hosts), withoutPort(host)) {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name, sanitize(host)),
-				Hint: fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name)}
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name, sanitize(host)),
+				Hint:    fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name),
+			}
 		}
 	}
 	p, err := tools[i].plan(w)
@@ -301,7 +317,8 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 	if err := done.makeAll(c, changes, j.command()+" --undo"); err != nil {
 		return done.fail(c.Context, err)
 	}
-	if _, err := fmt.Fprintf(c.App.Writer, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool, j.Profile); err != nil {
+	if _, err := fmt.Fprintf(c.App.Writer, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool,
+		j.Profile); err != nil {
 		return err
 	}
 	return say(c, p)
@@ -344,7 +361,11 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 			}
 			out, err := e.takeOut(now)
 			if err != nil {
-				return &protocol.Error{Code: protocol.CodeConfig, Message: path + " " + err.Error() + ", and is left alone", Hint: "take out by hand what leads to ccagent in it"}
+				return &protocol.Error{
+					Code:    protocol.CodeConfig,
+					Message: path + " " + err.Error() + ", and is left alone",
+					Hint:    "take out by hand what leads to ccagent in it",
+				}
 			}
 			after[path] = out
 			// What is set up beside it shall not bring it back.
@@ -358,7 +379,8 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 			}
 		}
 		for path, to := range j.Links {
-			if there, err := linkThere(path, to); err == nil && there != "" && !slices.ContainsFunc(others, func(o journal) bool { return o.Links[path] != "" }) {
+			if there, err := linkThere(path, to); err == nil && there != "" &&
+				!slices.ContainsFunc(others, func(o journal) bool { return o.Links[path] != "" }) {
 				links[path] = there
 			}
 		}

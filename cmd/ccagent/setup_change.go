@@ -204,7 +204,11 @@ func readSettings(path string) ([]byte, error) {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
-		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: path + " is a link that leads nowhere", Hint: "make the file that it leads to, or remove it"}
+		return nil, &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: path + " is a link that leads nowhere",
+			Hint:    "make the file that it leads to, or remove it",
+		}
 	}
 	if err != nil {
 		return nil, storageError(err)
@@ -239,5 +243,9 @@ func linkThere(path, helper string) (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", nil
 	}
-	return "", &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already, and is not ours", Hint: "move it away"}
+	return "", &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: path + " is there already, and is not ours",
+		Hint:    "move it away",
+	}
 }

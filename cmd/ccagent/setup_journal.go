@@ -63,7 +63,8 @@ func (e entry) takeOut(src []byte) ([]byte, error) {
 		}
 		out = next
 	}
-	if e.Digest != "" && e.Original == nil && !bytes.Equal(out, src) && slices.Contains([]string{"", "{}"}, string(bytes.TrimSpace(out))) {
+	if e.Digest != "" && e.Original == nil && !bytes.Equal(out, src) &&
+		slices.Contains([]string{"", "{}"}, string(bytes.TrimSpace(out))) {
 		return nil, nil
 	}
 	if out == nil {
@@ -96,8 +97,11 @@ func readJournal(path string) (journal, error) {
 		err = errors.New("it is of another version")
 	}
 	if err != nil {
-		return j, &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf("what setup did before can't be read from %s: %s", path, err),
-			Hint: "move that file away; --undo then takes out what setup put in, line by line"}
+		return j, &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: fmt.Sprintf("what setup did before can't be read from %s: %s", path, err),
+			Hint:    "move that file away; --undo then takes out what setup put in, line by line",
+		}
 	}
 	return j, nil
 }

@@ -129,7 +129,8 @@ func notJSON(err error, keys []string) error {
 func (p put) is(src []byte) bool {
 	there, ok, err := splice.Get(src, p.Keys...)
 	var a, b any
-	return err == nil && ok && json.Unmarshal(there, &a) == nil && json.Unmarshal([]byte(p.Text), &b) == nil && reflect.DeepEqual(a, b)
+	return err == nil && ok && json.Unmarshal(there, &a) == nil && json.Unmarshal([]byte(p.Text), &b) == nil &&
+		reflect.DeepEqual(a, b)
 }
 
 func (p put) cutValue(src, original []byte) ([]byte, error) {
@@ -237,7 +238,8 @@ func (p put) addUser(src []byte) ([]byte, error) {
 		out = append(wholeLines(src), "users:\n"+p.Text...)
 	}
 	after, now, err := readUsers(out)
-	if err != nil || len(now) != len(users)+1 || !reflect.DeepEqual(now[0], ours[0]) || !reflect.DeepEqual(append([]any{}, now[1:]...), append([]any{}, users...)) {
+	if err != nil || len(now) != len(users)+1 || !reflect.DeepEqual(now[0], ours[0]) ||
+		!reflect.DeepEqual(append([]any{}, now[1:]...), append([]any{}, users...)) {
 		return nil, errUnsafeYAML
 	}
 	for key, value := range doc {

@@ -19,11 +19,12 @@ func TestPutIsTakenOut(t *testing.T) {
 		src  string
 		want string // "": whatever
 	}{
-		"empty json":        {value, "", "{\n  \"env\": {\n    \"X\": \"ours\"\n  }\n}\n"},
-		"braces":            {value, "{}\n", ""},
-		"blank":             {value, " \n", ""},
-		"with others":       {value, "{\n\t\"a\": 1.50\n}\n", "{\n\t\"a\": 1.50,\n\t\"env\": {\"X\":\"ours\"}\n}\n"},
-		"DOS":               {value, "{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\"\r\n  }\r\n}\r\n", "{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\",\r\n    \"X\": \"ours\"\r\n  }\r\n}\r\n"},
+		"empty json":  {value, "", "{\n  \"env\": {\n    \"X\": \"ours\"\n  }\n}\n"},
+		"braces":      {value, "{}\n", ""},
+		"blank":       {value, " \n", ""},
+		"with others": {value, "{\n\t\"a\": 1.50\n}\n", "{\n\t\"a\": 1.50,\n\t\"env\": {\"X\":\"ours\"}\n}\n"},
+		"DOS": {value, "{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\"\r\n  }\r\n}\r\n",
+			"{\r\n  \"env\": {\r\n    \"Y\": \"\\u00e9\",\r\n    \"X\": \"ours\"\r\n  }\r\n}\r\n"},
 		"a value of theirs": {value, `{"env": {"X": "theirs", "Y": "2"}, "a": []}`, `{"env": {"X": "ours", "Y": "2"}, "a": []}`},
 		"an empty object":   {value, `{"env": {}, "a": 1}`, `{"env": {"X":"ours"}, "a": 1}`},
 		"lines":             {lines, "a\nb\n", "a\nb\n[ours]\nx = 1\n"},

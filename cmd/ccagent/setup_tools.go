@@ -66,8 +66,11 @@ func (w wish) named(variable, path, below string) (string, error) {
 	case filepath.IsAbs(path):
 		return path, nil
 	}
-	return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s is not an absolute path: %q", variable, sanitize(path)),
-		Hint: "set it to an absolute path, or unset it"}
+	return "", &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: fmt.Sprintf("%s is not an absolute path: %q", variable, sanitize(path)),
+		Hint:    "set it to an absolute path, or unset it",
+	}
 }
 
 // xdgConfig is from for the folder of settings: the XDG specification has a path that is not absolute ignored.
@@ -114,12 +117,22 @@ func claudeCodePlan(w wish) (plan, error) {
 			return plan{}, err
 		}
 		if _, ok, err := splice.Get(src, "mcpServers", w.name, "url"); src == nil || err != nil || !ok {
-			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s has no MCP server %q with a url", path, w.name),
-				Hint: "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://...")}
+			return plan{}, &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: fmt.Sprintf("%s has no MCP server %q with a url", path, w.name),
+				Hint:    "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://..."),
+			}
 		}
-		return plan{edits: []edit{{path: path, mode: 0o600, puts: []put{jsonValue(w.ask("headers"), "mcpServers", w.name, "headersHelper")}}}}, nil
+		return plan{
+			edits: []edit{{path: path, mode: 0o600, puts: []put{jsonValue(w.ask("headers"), "mcpServers", w.name, "headersHelper")}}},
+		}, nil
 	}
-	byExec := plan{says: []string{"start it with its token in the environment, as by this line in the shell's profile:", "alias claude='ccagent exec -p " + w.profile.Name + " -- claude'"}}
+	byExec := plan{
+		says: []string{
+			"start it with its token in the environment, as by this line in the shell's profile:",
+			"alias claude='ccagent exec -p " + w.profile.Name + " -- claude'",
+		},
+	}
 	if w.profile.Provider != "claude" {
 		if kept := w.profile.Provider == "static" || w.profile.Provider == "command"; kept && w.kind() == protocol.KindOAuth {
 			if w.by == "exec" {
@@ -130,19 +143,36 @@ func claudeCodePlan(w wish) (plan, error) {
 				Hint:    "have Claude Code started with it: ccagent setup claude-code -p " + w.profile.Name + " --by exec"}
 		}
 		if w.by != "" {
-			return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper", Hint: "leave --by out"}
+			return plan{}, &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper",
+				Hint:    "leave --by out",
+			}
 		}
 		command := w.ask("")
 		if w.profile.Provider != "static" { // a key that was refused can't be renewed
 			command += reask(w, settings)
 		}
-		return plan{edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}}, says: outranked(w, command)}, nil
+		return plan{
+			edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}},
+			says:  outranked(w, command),
+		}, nil
 	}
 	switch w.by {
 	case "", "guard":
-		return plan{guard: true, says: []string{"an OAuth sign-in does not work by apiKeyHelper, so Claude Code goes on reading its own file, which the agent keeps fresh (other ways: --by sdk, --by exec)"}}, nil
+		return plan{
+			guard: true,
+			says: []string{
+				"an OAuth sign-in does not work by apiKeyHelper, so Claude Code goes on reading its own file, which the agent keeps fresh " +
+					"(other ways: --by sdk, --by exec)",
+			},
+		}, nil
 	case "sdk":
-		return plan{view: true, edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}}, says: outranked(w, "")}, nil
+		return plan{
+			view:  true,
+			edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}},
+			says:  outranked(w, ""),
+		}, nil
 	case "exec":
 		return byExec, nil
 	}
@@ -195,7 +225,15 @@ func codexPlan(w wish) (plan, error) {
 	if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(key) {
 		key = tomlString(key)
 	}
-	e := lines(path, fmt.Sprintf("\n[model_providers.%s.auth]\ncommand = %s\nargs = [\"-p\", %s]\n", key, tomlString(w.helper), tomlString(w.profile.Name)))
+	e := lines(
+		path,
+		fmt.Sprintf(
+			"\n[model_providers.%s.auth]\ncommand = %s\nargs = [\"-p\", %s]\n",
+			key,
+			tomlString(w.helper),
+			tomlString(w.profile.Name),
+		),
+	)
 	e.mode = 0o600
 	e.check = func(before, after []byte) error {
 		var doc struct {
@@ -205,7 +243,11 @@ func codexPlan(w wish) (plan, error) {
 			return errors.New("is not valid TOML")
 		}
 		if _, ok := doc.Providers[w.name].(map[string]any); !ok {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%s has no model provider %q", path, w.name), Hint: "give it one first, with its base_url"}
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: fmt.Sprintf("%s has no model provider %q", path, w.name),
+				Hint:    "give it one first, with its base_url",
+			}
 		}
 		if err := toml.Unmarshal(after, new(map[string]any)); err != nil {
 			return errors.New("says already how " + w.name + " gets its token")
@@ -229,7 +271,13 @@ func gitPlan(w wish) (plan, error) {
 	e := edit{path: path, mode: 0o644}
 	for _, host := range w.hosts {
 		// The empty one ends the list of those that would be asked, and told to store the token, as well.
-		e.puts = append(e.puts, put{How: linesPut, Text: fmt.Sprintf("[credential \"https://%s\"]\n\thelper =\n\thelper = %s\n", host, gitQuote("!"+w.ask("git")))})
+		e.puts = append(
+			e.puts,
+			put{
+				How:  linesPut,
+				Text: fmt.Sprintf("[credential \"https://%s\"]\n\thelper =\n\thelper = %s\n", host, gitQuote("!"+w.ask("git"))),
+			},
+		)
 	}
 	e.check = func(before, _ []byte) error {
 		if git := w.env.lookPath("git"); git != "" {
@@ -263,7 +311,11 @@ func dockerPlan(w wish) (plan, error) {
 	for _, host := range w.hosts {
 		e.puts = append(e.puts, jsonValue("ccagent-"+w.profile.Name, "credHelpers", host))
 	}
-	return plan{edits: []edit{e}, links: []string{filepath.Join(dir, "docker-credential-ccagent-"+w.profile.Name)}, says: w.findable(dir)}, nil
+	return plan{
+		edits: []edit{e},
+		links: []string{filepath.Join(dir, "docker-credential-ccagent-"+w.profile.Name)},
+		says:  w.findable(dir),
+	}, nil
 }
 
 func kubectlPlan(w wish) (plan, error) {
@@ -276,8 +328,18 @@ func kubectlPlan(w wish) (plan, error) {
 		return plan{}, err
 	}
 	q := func(s string) string { return string(splice.Encode(s)) } // a string of JSON is one of YAML
-	user := put{kubePut, []string{w.name}, fmt.Sprintf("- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [-p, %s, -f, exec-credential], interactiveMode: Never, provideClusterInfo: %t}}\n",
-		q(w.name), q(w.helper), q(w.profile.Name), len(w.profile.Hosts) > 0)}
+	user := put{
+		kubePut,
+		[]string{w.name},
+		fmt.Sprintf(
+			"- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [-p, %s, -f, exec-credential], "+
+				"interactiveMode: Never, provideClusterInfo: %t}}\n",
+			q(w.name),
+			q(w.helper),
+			q(w.profile.Name),
+			len(w.profile.Hosts) > 0,
+		),
+	}
 	says := []string{"use it in a context: kubectl config set-context --current --user=" + protocol.ShellLine(w.name)}
 	if len(w.profile.Hosts) > 0 {
 		says = append(says, "the profile lists hosts: the cluster's must be one of them")
@@ -288,13 +350,22 @@ func kubectlPlan(w wish) (plan, error) {
 // goPlan edits what `go env -w` edits. The helper comes first, and then whatever there was, or go's default.
 func goPlan(w wish) (plan, error) {
 	if len(w.profile.Hosts) == 0 {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + w.profile.Name + " lists no hosts, and would give go nothing",
-			Hint: "list the module proxy's host in config.toml: hosts = [\"proxy.example.com\"]"}
+		return plan{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "profile " + w.profile.Name + " lists no hosts, and would give go nothing",
+			Hint:    "list the module proxy's host in config.toml: hosts = [\"proxy.example.com\"]",
+		}
 	}
 	path := w.env("GOENV")
 	switch {
 	case path == "off":
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "GOENV=off: go reads no settings of yours", Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellLine(w.helper+" -p "+w.profile.Name+" -f goauth")}
+		return plan{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "GOENV=off: go reads no settings of yours",
+			Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellLine(
+				w.helper+" -p "+w.profile.Name+" -f goauth",
+			),
+		}
 	case path == "":
 		dir, err := os.UserConfigDir()
 		if err != nil {
@@ -306,9 +377,17 @@ func goPlan(w wish) (plan, error) {
 		return plan{}, err
 	}
 	if strings.ContainsAny(w.helper, " ;\"'") {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "go takes no helper whose path holds a blank: " + w.helper, Hint: elsewhere}
+		return plan{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "go takes no helper whose path holds a blank: " + w.helper,
+			Hint:    elsewhere,
+		}
 	}
-	p := plan{edits: []edit{{path: path, mode: 0o644, puts: []put{{How: goauthPut, Text: w.helper + " -p " + w.profile.Name + " -f goauth"}}}}}
+	p := plan{
+		edits: []edit{
+			{path: path, mode: 0o644, puts: []put{{How: goauthPut, Text: w.helper + " -p " + w.profile.Name + " -f goauth"}}},
+		},
+	}
 	if w.env("GOAUTH") != "" {
 		p.says = append(p.says, "note: GOAUTH is set in this environment, and go takes that first")
 	}
@@ -321,7 +400,11 @@ func bazelPlan(w wish) (plan, error) {
 	}
 	link := filepath.Join(w.binDir(), "bazel-credential-ccagent-"+w.profile.Name)
 	if strings.ContainsAny(link, " \t'\"\\") {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "bazel takes no helper whose path holds a blank or a quote: " + link, Hint: elsewhere}
+		return plan{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "bazel takes no helper whose path holds a blank or a quote: " + link,
+			Hint:    elsewhere,
+		}
 	}
 	e := edit{path: w.home(".bazelrc"), mode: 0o644}
 	for _, host := range w.hosts {
@@ -347,7 +430,9 @@ func terraformPlan(w wish) (plan, error) {
 	}
 	p := plan{edits: []edit{e}, links: []string{w.home(".terraform.d/plugins/terraform-credentials-ccagent")}}
 	if len(w.profile.Hosts) == 0 {
-		p.says = []string{"the profile lists no hosts yet, and gives Terraform nothing until it does: hosts = [\"app.terraform.io\"] in config.toml"}
+		p.says = []string{
+			"the profile lists no hosts yet, and gives Terraform nothing until it does: hosts = [\"app.terraform.io\"] in config.toml",
+		}
 	}
 	return p, nil
 }
@@ -398,8 +483,11 @@ func wholeHCL(src []byte) bool {
 
 func sdkPlan(w wish) (plan, error) {
 	if w.profile.Provider == "static" || w.profile.Provider == "command" {
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a view is for a sign-in, and profile " + w.profile.Name + " is of provider " + w.profile.Provider,
-			Hint: "give the program its key in the environment: ccagent exec -p " + w.profile.Name + " -- PROGRAM"}
+		return plan{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "a view is for a sign-in, and profile " + w.profile.Name + " is of provider " + w.profile.Provider,
+			Hint:    "give the program its key in the environment: ccagent exec -p " + w.profile.Name + " -- PROGRAM",
+		}
 	}
 	return plan{view: true, says: []string{"have the program use it: export ANTHROPIC_PROFILE=" + w.profile.Name}}, nil
 }
@@ -413,14 +501,28 @@ func shellPlan(w wish) (plan, error) {
 		dir, err := w.from("ZDOTDIR", "")
 		return plan{edits: []edit{lines(filepath.Join(dir, ".zshrc"), sh)}}, err
 	case "fish":
-		return plan{edits: []edit{lines(filepath.Join(w.xdgConfig(), "fish/conf.d/ccagent.fish"), "ccagent env --shell fish | source\n")}}, nil
+		return plan{
+			edits: []edit{lines(filepath.Join(w.xdgConfig(), "fish/conf.d/ccagent.fish"), "ccagent env --shell fish | source\n")},
+		}, nil
 	case "csh", "tcsh":
-		return plan{edits: []edit{lines(w.home("."+shell+"rc"), "# ccagent: where its agent is, and one that runs.\neval \"`ccagent env --shell "+shell+"`\"\n")}}, nil
+		return plan{
+			edits: []edit{
+				lines(
+					w.home("."+shell+"rc"),
+					"# ccagent: where its agent is, and one that runs.\neval \"`ccagent env --shell "+shell+"`\"\n",
+				),
+			},
+		}, nil
 	default:
 		return plan{edits: []edit{lines(w.home(".profile"), sh)}}, nil
 	}
 }
 
 func curlPlan(w wish) (plan, error) {
-	return plan{says: []string{"curl has no setting for it; hand the header over on its standard input:", w.ask("header") + " | curl -H @- https://..."}}, nil
+	return plan{
+		says: []string{
+			"curl has no setting for it; hand the header over on its standard input:",
+			w.ask("header") + " | curl -H @- https://...",
+		},
+	}, nil
 }

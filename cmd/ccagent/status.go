@@ -157,14 +157,28 @@ func newScreen(c *cli.Context) screen {
 func (s screen) render(now time.Time, status protocol.Status) string {
 	var head strings.Builder
 	a := status.Agent
-	fmt.Fprintln(&head, cut(sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)), s.width))
+	fmt.Fprintln(
+		&head,
+		cut(
+			sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)),
+			s.width,
+		),
+	)
 	memory := "unknown"
 	if a.Memory > 0 {
 		memory = fmt.Sprintf("%.1f MiB", float64(a.Memory)/(1<<20))
 	}
-	fmt.Fprintln(&head, cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory), s.width))
+	fmt.Fprintln(
+		&head,
+		cut(
+			fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory),
+			s.width,
+		),
+	)
 	if a.Version != s.program {
-		head.WriteString(s.wrap("it is not of this program's version, " + s.program + ": ccagent stop, and the next request starts that one"))
+		head.WriteString(
+			s.wrap("it is not of this program's version, " + s.program + ": ccagent stop, and the next request starts that one"),
+		)
 	}
 	if a.Locked {
 		head.WriteString(s.wrap("it is locked, and serves nothing: ccagent unlock"))
@@ -190,7 +204,10 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	profiles, more := status.Profiles, ""
 	if s.height > 0 {
 		lines := func(text string) int { return strings.Count(text, "\n") }
-		room := max(1, s.height-lines(head.String())-lines(below)-3) // the table's head, the line that says how many more, the cursor's
+		room := max(
+			1,
+			s.height-lines(head.String())-lines(below)-3,
+		) // the table's head, the line that says how many more, the cursor's
 		if len(profiles) > room+1 {
 			profiles = slices.Clone(profiles)
 			slices.SortStableFunc(profiles, func(p, q protocol.ProfileStatus) int { return cmp.Compare(idle(p), idle(q)) })
@@ -298,6 +315,9 @@ func (s screen) left(now time.Time, p protocol.ProfileStatus) string {
 	if !s.bars || p.Issued.IsZero() || life <= 0 {
 		return text
 	}
-	full := min(barWidth, max(0, int(int64(barWidth)*int64(p.Expiry.Sub(now)/time.Millisecond)/max(1, int64(life/time.Millisecond)))))
+	full := min(
+		barWidth,
+		max(0, int(int64(barWidth)*int64(p.Expiry.Sub(now)/time.Millisecond)/max(1, int64(life/time.Millisecond)))),
+	)
 	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + " " + text
 }

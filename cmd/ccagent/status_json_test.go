@@ -13,11 +13,24 @@ func TestStatusJSONIsWhole(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMilli(1767225600123)
 	out := newStatusJSON(protocol.Status{
-		Agent: protocol.AgentStatus{PID: 1, Version: "v1", Socket: "/s", Started: at, Requests: 1, Renewals: 1, Connections: 1, Memory: 1,
-			DefaultProfile: "fake", ConfigError: "fake", Locked: true},
-		Profiles: []protocol.ProfileStatus{{Name: "fake", Provider: "claude", State: protocol.StateLive, Store: "file", Location: "/f",
-			Kind: protocol.KindOAuth, HasToken: true, Expiry: at, Issued: at, LastRenewal: at, Retry: at, LastUsed: at, LastError: "fake",
-			LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake"}},
+		Agent: protocol.AgentStatus{
+			PID:            1,
+			Version:        "v1",
+			Socket:         "/s",
+			Started:        at,
+			Requests:       1,
+			Renewals:       1,
+			Connections:    1,
+			Memory:         1,
+			DefaultProfile: "fake",
+			ConfigError:    "fake",
+			Locked:         true,
+		},
+		Profiles: []protocol.ProfileStatus{
+			{Name: "fake", Provider: "claude", State: protocol.StateLive, Store: "file", Location: "/f",
+				Kind: protocol.KindOAuth, HasToken: true, Expiry: at, Issued: at, LastRenewal: at, Retry: at, LastUsed: at, LastError: "fake",
+				LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake"},
+		},
 	})
 	for _, part := range []any{out.Agent, out.Profiles[0]} {
 		v := reflect.ValueOf(part)

@@ -29,7 +29,12 @@ EXAMPLE:
    curl -H "Authorization: Bearer $(ccagent token)" https://api.example.com/`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.DurationFlag{Name: "min-ttl", EnvVars: []string{"CCAGENT_MIN_TTL"}, DefaultText: "what the agent keeps ahead", Usage: "the token must live for `DURATION` at least; half of a token's life can be asked for"},
+			&cli.DurationFlag{
+				Name:        "min-ttl",
+				EnvVars:     []string{"CCAGENT_MIN_TTL"},
+				DefaultText: "what the agent keeps ahead",
+				Usage:       "the token must live for `DURATION` at least; half of a token's life can be asked for",
+			},
 			jsonFlag(), timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {

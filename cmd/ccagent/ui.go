@@ -180,7 +180,11 @@ func confirm(ctx context.Context, question, flag string) error {
 	answer, err := ask(ctx, question+" [y/N]", false)
 	switch {
 	case errors.Is(err, errNoTerminal):
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "this needs a yes, and there is no terminal to ask on: " + question, Hint: "say it with " + flag}
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "this needs a yes, and there is no terminal to ask on: " + question,
+			Hint:    "say it with " + flag,
+		}
 	case err != nil:
 		return err
 	case strings.EqualFold(answer, "y"), strings.EqualFold(answer, "yes"):
@@ -195,7 +199,15 @@ func span(d time.Duration) string {
 	if d < 0 {
 		d = -d
 	}
-	days, hours, minutes, seconds := int64(d/(24*time.Hour)), int64(d/time.Hour)%24, int64(d/time.Minute)%60, int64(d/time.Second)%60
+	days, hours, minutes, seconds := int64(
+		d/(24*time.Hour),
+	), int64(
+		d/time.Hour,
+	)%24, int64(
+		d/time.Minute,
+	)%60, int64(
+		d/time.Second,
+	)%60
 	switch {
 	case days > 100*365: // a time.Duration ends at 292 years
 		return "over 100 years"

@@ -26,7 +26,8 @@ func TestHelp(t *testing.T) {
 			continue
 		}
 		var stdout, stderr bytes.Buffer
-		if code := run(context.Background(), []string{"ccagent", command.Name, "--help"}, strings.NewReader(""), &stdout, &stderr); code != 0 {
+		if code := run(context.Background(), []string{"ccagent", command.Name, "--help"}, strings.NewReader(""), &stdout,
+			&stderr); code != 0 {
 			t.Errorf("%s --help: exit code %d: %s", command.Name, code, &stderr)
 		}
 		_, example, _ := strings.Cut(stdout.String(), "EXAMPLE:\n")
@@ -50,7 +51,8 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 func TestOutputFails(t *testing.T) {
 	for _, args := range [][]string{{"--help"}, {"version"}, {"version", "--json"}, {"completion", "bash"}, {"token", "--help"}} {
 		var stderr bytes.Buffer
-		if code := run(context.Background(), append([]string{"ccagent"}, args...), strings.NewReader(""), fullDisk{}, &stderr); code != 1 {
+		if code := run(context.Background(), append([]string{"ccagent"}, args...), strings.NewReader(""), fullDisk{},
+			&stderr); code != 1 {
 			t.Errorf("%v: exit code %d", args, code)
 		}
 		if got := stderr.String(); got != "ccagent: standard output could not be written: disk full\n" {
@@ -62,7 +64,10 @@ func TestOutputFails(t *testing.T) {
 func TestPrintError(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	printError(&b, fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}))
+	printError(
+		&b,
+		fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}),
+	)
 	if want := "ccagent: asking: bad\\x1b[31m\\nthing\nhint: one\nhint: two\\u202e\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}
@@ -71,7 +76,8 @@ func TestPrintError(t *testing.T) {
 func TestSanitize(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"plain é 日本": "plain é 日本", "a\tb": `a\tb`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff": `\xff`, "\u009b": `\u009b`, "a\u2028b": `a\u2028b`, "\x00": `\x00`,
+		"plain é 日本": "plain é 日本", "a\tb": `a\tb`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff": `\xff`, "\u009b": `\u009b`,
+		"a\u2028b": `a\u2028b`, "\x00": `\x00`,
 	} {
 		if got := sanitize(in); got != want {
 			t.Errorf("sanitize(%q) = %q, want %q", in, got, want)
@@ -106,7 +112,8 @@ func TestPermute(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"stauts": "status", "statu": "status", "tokne": "token", "e": "", "": "", "xyzzy": "", "lst": "list"} {
+	for in, want := range map[string]string{"stauts": "status", "statu": "status", "tokne": "token", "e": "", "": "", "xyzzy": "",
+		"lst": "list"} {
 		if got := nearest(commands(), in); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", in, got, want)
 		}
@@ -126,7 +133,8 @@ func TestShellQuotes(t *testing.T) {
 	if got := shells["powershell"].quote("’"); got != "'’’'" {
 		t.Errorf("powershell: got %s", got)
 	}
-	for in, want := range map[string]string{"/bin/bash": "bash", "-zsh": "zsh", "/usr/bin/dash": "sh", "": "sh", "/opt/fish": "fish"} {
+	for in, want := range map[string]string{"/bin/bash": "bash", "-zsh": "zsh", "/usr/bin/dash": "sh", "": "sh",
+		"/opt/fish": "fish"} {
 		if got := guessShell(in); got != want {
 			t.Errorf("guessShell(%q) = %s, want %s", in, got, want)
 		}
@@ -135,12 +143,20 @@ func TestShellQuotes(t *testing.T) {
 
 func TestTokenEnvironment(t *testing.T) {
 	t.Parallel()
-	all := []string{"A=1", "ANTHROPIC_AUTH_TOKEN=fake", "ANTHROPIC_API_KEY=fake", "CLAUDE_CODE_OAUTH_TOKEN=fake", "ANTHROPIC_API_KEY_X=2"}
+	all := []string{
+		"A=1",
+		"ANTHROPIC_AUTH_TOKEN=fake",
+		"ANTHROPIC_API_KEY=fake",
+		"CLAUDE_CODE_OAUTH_TOKEN=fake",
+		"ANTHROPIC_API_KEY_X=2",
+	}
 	for name, want := range map[string]string{
 		"CLAUDE_CODE_OAUTH_TOKEN": "A=1 ANTHROPIC_API_KEY_X=2 CLAUDE_CODE_OAUTH_TOKEN=new",
 		"ANTHROPIC_API_KEY":       "A=1 CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 ANTHROPIC_API_KEY=new",
-		"ANTHROPIC_AUTH_TOKEN":    "A=1 ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 ANTHROPIC_AUTH_TOKEN=new",
-		"A":                       "ANTHROPIC_AUTH_TOKEN=fake ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 A=new",
+		"ANTHROPIC_AUTH_TOKEN": "A=1 ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake ANTHROPIC_API_KEY_X=2 " +
+			"ANTHROPIC_AUTH_TOKEN=new",
+		"A": "ANTHROPIC_AUTH_TOKEN=fake ANTHROPIC_API_KEY=fake CLAUDE_CODE_OAUTH_TOKEN=fake " +
+			"ANTHROPIC_API_KEY_X=2 A=new",
 	} {
 		if got := strings.Join(tokenEnvironment(slices.Clone(all), name, "new"), " "); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
@@ -152,9 +168,26 @@ func TestRender(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	status := protocol.Status{
-		Agent: protocol.AgentStatus{PID: 7, Version: "v1", Socket: "/run/a.sock", Started: now.Add(-time.Hour), Requests: 3, Memory: 3 << 20, DefaultProfile: "CLAUDE", ConfigError: "line\x1b one"},
+		Agent: protocol.AgentStatus{
+			PID:            7,
+			Version:        "v1",
+			Socket:         "/run/a.sock",
+			Started:        now.Add(-time.Hour),
+			Requests:       3,
+			Memory:         3 << 20,
+			DefaultProfile: "CLAUDE",
+			ConfigError:    "line\x1b one",
+		},
 		Profiles: []protocol.ProfileStatus{
-			{Name: "claude", State: protocol.StateLive, HasToken: true, Expiry: now.Add(6 * time.Hour), Issued: now.Add(-2 * time.Hour), LastRenewal: now.Add(-2 * time.Hour), Location: "/f"},
+			{
+				Name:        "claude",
+				State:       protocol.StateLive,
+				HasToken:    true,
+				Expiry:      now.Add(6 * time.Hour),
+				Issued:      now.Add(-2 * time.Hour),
+				LastRenewal: now.Add(-2 * time.Hour),
+				Location:    "/f",
+			},
 			{Name: "down", State: protocol.StateBackoff, Retry: now.Add(time.Minute), LastError: "no\nroute", Store: "none"},
 			{Name: "key", State: protocol.StateLive, HasToken: true, Location: "memory"},
 			{Name: "old", State: protocol.StateSignIn, HasToken: true, Expiry: now.Add(-time.Second), Issued: now.Add(-time.Hour)},
@@ -191,7 +224,9 @@ down: no\nroute
 	}
 	// Where there is not room for all, the profiles that nobody asked for go first, and no line is lost unseen.
 	for i := range 30 {
-		status.Profiles = append([]protocol.ProfileStatus{{Name: fmt.Sprintf("a%02d", i), State: protocol.StateIdle}}, status.Profiles...)
+		status.Profiles = append(
+			[]protocol.ProfileStatus{{Name: fmt.Sprintf("a%02d", i), State: protocol.StateIdle}},
+			status.Profiles...)
 	}
 	small := screen{width: 30, height: 16, program: "v1"}.render(now, status)
 	if n := strings.Count(small, "\n"); n != 15 {
@@ -205,7 +240,10 @@ down: no\nroute
 	if tiny := (screen{width: 30, height: 4}).render(now, status); strings.Count(tiny, "\n") != 3 {
 		t.Errorf("4 lines:\n%s", tiny)
 	}
-	if narrow := (screen{width: 60, colour: true}).render(now, protocol.Status{Profiles: status.Profiles[32:33]}); !strings.Contains(narrow, "\x1b[32mlive\x1b[0m") {
+	if narrow := (screen{width: 60, colour: true}).render(now, protocol.Status{Profiles: status.Profiles[32:33]}); !strings.Contains(
+		narrow,
+		"\x1b[32mlive\x1b[0m",
+	) {
 		t.Errorf("no colour in %q", narrow)
 	}
 }
@@ -231,7 +269,8 @@ func TestWrap(t *testing.T) {
 func TestSpan(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[time.Duration]string{
-		0: "0s", 42 * time.Second: "42s", -90 * time.Second: "1m30s", 7*time.Hour + 12*time.Minute: "7h12m", 76 * time.Hour: "3d4h", 1<<63 - 1: "over 100 years",
+		0: "0s", 42 * time.Second: "42s", -90 * time.Second: "1m30s", 7*time.Hour + 12*time.Minute: "7h12m", 76 * time.Hour: "3d4h",
+		1<<63 - 1: "over 100 years",
 	} {
 		if got := span(in); got != want {
 			t.Errorf("span(%d) = %s, want %s", in, got, want)
@@ -252,10 +291,12 @@ func TestJSONIsDocumented(t *testing.T) {
 			t.Errorf("%s: --json %t, described %t", command.Name, has, described)
 		}
 	}
-	if note := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}}).Profiles[0].Note; note != "fake note" {
+	status := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}})
+	if note := status.Profiles[0].Note; note != "fake note" {
 		t.Errorf("a profile's note is %q", note)
 	}
-	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, tokenJSON{}, refreshJSON{}, validateJSON{}, versionJSON{}} {
+	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, tokenJSON{},
+		refreshJSON{}, validateJSON{}, versionJSON{}} {
 		for _, key := range jsonKeys(document) {
 			if !strings.Contains(string(text), "`"+key+"`") {
 				t.Errorf("%T: key %s is not described", document, key)

@@ -61,7 +61,8 @@ EXAMPLE:
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, whoamiJSON{
 					Profile: id.Profile, Account: id.Account, Email: id.Email, Name: id.Name, Organization: id.Organization,
-					OrganizationID: id.OrganizationID, Subscription: id.Subscription, Scopes: append([]string{}, id.Scopes...), Fetched: jsonTime(id.Fetched),
+					OrganizationID: id.OrganizationID, Subscription: id.Subscription, Scopes: append([]string{}, id.Scopes...),
+					Fetched: jsonTime(id.Fetched),
 				})
 			}
 			asked := "never"

@@ -101,7 +101,15 @@ func send() bool {
 	if fd > 2 { // else it is in the place of a standard stream that is closed
 		_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&socket)), unix.SizeofSockaddrUnix)
 		if errno == 0 {
-			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent), unix.MSG_NOSIGNAL, 0, 0)
+			n, _, errno := syscall.RawSyscall6(
+				unix.SYS_SENDTO,
+				fd,
+				uintptr(unsafe.Pointer(&asked.request)),
+				uintptr(asked.sent),
+				unix.MSG_NOSIGNAL,
+				0,
+				0,
+			)
 			if errno == 0 && uint(n) == asked.sent {
 				if asked.direct { // a relay may take it for the end of the reply as well
 					syscall.RawSyscall(unix.SYS_SHUTDOWN, fd, unix.SHUT_WR, 0) // the only request (docs/protocol.md §2.3)
@@ -124,7 +132,15 @@ func receive() bool {
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(asked.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
 		switch {
 		case errno == unix.EAGAIN:
-			n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&wait)), 1, uintptr(unsafe.Pointer(&patience)), 0, 0, 0)
+			n, _, errno := syscall.RawSyscall6(
+				unix.SYS_PPOLL,
+				uintptr(unsafe.Pointer(&wait)),
+				1,
+				uintptr(unsafe.Pointer(&patience)),
+				0,
+				0,
+				0,
+			)
 			if errno != 0 || n == 0 {
 				return false
 			}

@@ -44,7 +44,8 @@ func build(t *testing.T, ldflags string, flags ...string) string {
 // What the scripts say of the program holds however it starts.
 func TestScriptsEarly(t *testing.T) {
 	helper := build(t, early)
-	for _, link := range []string{"git-credential-ccagent", "docker-credential-ccagent", "terraform-credentials-ccagent", "kubectl-ccagent"} {
+	for _, link := range []string{"git-credential-ccagent", "docker-credential-ccagent", "terraform-credentials-ccagent",
+		"kubectl-ccagent"} {
 		if err := os.Symlink("cchelper", filepath.Join(filepath.Dir(helper), link)); err != nil {
 			t.Fatal(err)
 		}
@@ -116,9 +117,15 @@ func TestEarlyAsksOnce(t *testing.T) {
 // The runtime, told to by GODEBUG, speaks when it starts: for a token it never does, be it built for a debugger.
 func TestEarlyIsEarly(t *testing.T) {
 	sock := protocoltest.Serve(t, protocoltest.NewFake(
-		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "robot", Token: "fake-key-1", Notice: "not saved yet"}))
+		protocoltest.Profile{
+			Name:  "claude",
+			Token: "fake-access-1",
+		},
+		protocoltest.Profile{Name: "robot", Token: "fake-key-1", Notice: "not saved yet"},
+	))
 	for _, helper := range []string{build(t, early), build(t, early, "-gcflags=-N -l")} {
-		for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true, "-f token": true} {
+		for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true,
+			"-f token": true} {
 			cmd := exec.Command(helper, strings.Fields(args)...)
 			cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
 			var stderr bytes.Buffer
@@ -185,7 +192,10 @@ func refuseToHide() error {
 // Standard streams that are closed are not mistaken for the connection, nor the other way round.
 func TestEarlyClosedStreams(t *testing.T) {
 	helper := build(t, early)
-	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"})
+	fake := protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-access-1"},
+		protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"},
+	)
 	sock := protocoltest.Serve(t, fake)
 	asked := 0
 	for _, streams := range []string{"<&-", "2>&-", "<&- 2>&-"} {
@@ -201,7 +211,8 @@ func TestEarlyClosedStreams(t *testing.T) {
 	// The runtime would open /dev/null in its place, and the token be gone without a word.
 	cmd := exec.Command("sh", "-c", helper+" >&-")
 	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || string(out) != "ccagent: can't write the answer: standard output is closed\n" {
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 ||
+		string(out) != "ccagent: can't write the answer: standard output is closed\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	cmd = exec.Command("sh", "-c", helper+" >/dev/full")
@@ -238,7 +249,8 @@ func TestEarlyPartialWrite(t *testing.T) {
 	defer syscall.Close(ours)
 	stdout := os.NewFile(uintptr(theirs), "stdout")
 	defer stdout.Close()
-	if err := errors.Join(syscall.SetNonblock(theirs, true), syscall.SetsockoptInt(theirs, syscall.SOL_SOCKET, syscall.SO_SNDBUF, 1)); err != nil {
+	if err := errors.Join(syscall.SetNonblock(theirs, true), syscall.SetsockoptInt(theirs, syscall.SOL_SOCKET, syscall.SO_SNDBUF,
+		1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := syscall.Write(theirs, []byte(">")); err != nil {
@@ -394,15 +406,22 @@ func start(args, env []string) (block []uintptr, keep [][]byte) {
 
 // What is asked early is what main would ask, at the same socket; what main would refuse, or ask in another way, is left to main.
 func FuzzEarly(f *testing.F) {
-	for _, args := range []string{"", "-p\x00work", "--profile\x00a.b", "--profile\x00a-b", "--on-reask=renew\x00-p\x00x", "-p", "-p\x00", "-f\x00json", "--help", "x", "--on-reask=renew\x00--on-reask=renew", "-p\x00a\x00-p\x00b"} {
+	for _, args := range []string{"", "-p\x00work", "--profile\x00a.b", "--profile\x00a-b", "--on-reask=renew\x00-p\x00x", "-p",
+		"-p\x00", "-f\x00json", "--help", "x", "--on-reask=renew\x00--on-reask=renew", "-p\x00a\x00-p\x00b"} {
 		for _, env := range []string{
-			"", "HOME=/home/a\x00XDG_RUNTIME_DIR=/run/user/1", "XDG_RUNTIME_DIR=relative\x00TMPDIR=/var/tmp//", "CCAGENT_SOCK=/run/a.sock\x00HOME=/a",
-			"XDG_RUNTIME_DIR=/run\x00CCAGENT_SOCK=/run/ccagent/agent.sock\x00HOME=/a", "CCAGENT_FORMAT=json", "CCAGENT_PROFILE=work", "HOME=/a\x00HOME=/b", "HOME=\x00HOME=/b",
-			"CLAUDE_CONFIG_DIR=~/.claude-work", "CLAUDE_CONFIG_DIR=work\x00CCAGENT_SOCK=/run/a.sock", "CLAUDE_CONFIG_DIR=/a\nb", "CLAUDE_CONFIG_DIR=",
+			"", "HOME=/home/a\x00XDG_RUNTIME_DIR=/run/user/1", "XDG_RUNTIME_DIR=relative\x00TMPDIR=/var/tmp//",
+			"CCAGENT_SOCK=/run/a.sock\x00HOME=/a",
+			"XDG_RUNTIME_DIR=/run\x00CCAGENT_SOCK=/run/ccagent/agent.sock\x00HOME=/a", "CCAGENT_FORMAT=json", "CCAGENT_PROFILE=work",
+			"HOME=/a\x00HOME=/b", "HOME=\x00HOME=/b",
+			"CLAUDE_CONFIG_DIR=~/.claude-work", "CLAUDE_CONFIG_DIR=work\x00CCAGENT_SOCK=/run/a.sock", "CLAUDE_CONFIG_DIR=/a\nb",
+			"CLAUDE_CONFIG_DIR=",
 			"CLAUDE_SECURESTORAGE_CONFIG_DIR=/s\x00CLAUDE_CONFIG_DIR=/c", "CLAUDE_SECURESTORAGE_CONFIG_DIR=\x00CLAUDE_CONFIG_DIR=/c",
-			"CLAUDE_CONFIG_DIR=~\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=/s/", "CLAUDE_SECURESTORAGE_CONFIG_DIR=~/s", "CLAUDE_SECURESTORAGE_CONFIG_DIR=/s\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=",
-			"CCAGENT_SOCK_UID=1", "CCAGENT_SOCK=relative", "TMPDIR=relative", "CLAUDE_CONFIG_DIR=/c\x00XDG_CONFIG_HOME=/x", "HOME=" + strings.Repeat("h", 2000),
-			"CCAGENT_SOCK=/" + strings.Repeat("s", 107), "CCAGENT_SOCK=/" + strings.Repeat("s", 106), "XDG_RUNTIME_DIR=/\x00HOME=/", "HOME\x00=x\x00",
+			"CLAUDE_CONFIG_DIR=~\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=/s/", "CLAUDE_SECURESTORAGE_CONFIG_DIR=~/s",
+			"CLAUDE_SECURESTORAGE_CONFIG_DIR=/s\x00CLAUDE_SECURESTORAGE_CONFIG_DIR=",
+			"CCAGENT_SOCK_UID=1", "CCAGENT_SOCK=relative", "TMPDIR=relative", "CLAUDE_CONFIG_DIR=/c\x00XDG_CONFIG_HOME=/x", "HOME=" +
+				strings.Repeat("h", 2000),
+			"CCAGENT_SOCK=/" + strings.Repeat("s", 107), "CCAGENT_SOCK=/" + strings.Repeat("s", 106), "XDG_RUNTIME_DIR=/\x00HOME=/",
+			"HOME\x00=x\x00",
 		} {
 			f.Add("/usr/bin/cchelper", args, env)
 		}
@@ -430,7 +449,8 @@ func FuzzEarly(f *testing.F) {
 			}
 		}
 		o, err := parse(args[1:], os.Getenv, args[0])
-		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || !plain(o.format) || o.timeout != 90*time.Second {
+		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || !plain(o.format) ||
+			o.timeout != 90*time.Second {
 			t.Fatalf("%q was composed: %+v, %v", args, o, err)
 		}
 		path, isDefault, err := protocol.SocketPath()

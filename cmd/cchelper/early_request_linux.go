@@ -20,7 +20,8 @@ var socket struct {
 
 // variables are the ones that are known here. Any other of ours is main's to read.
 var variables = [...]string{
-	"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=", "CCAGENT_SOCK=",
+	"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=",
+	"CCAGENT_SOCK=",
 }
 
 const (
@@ -58,7 +59,8 @@ func compose(block *uintptr) bool {
 
 func arguments(block *uintptr) (profile string, renew, ok bool) {
 	argc := int(*block)
-	if arg0 := word(block, 1); argc < 1 || arg0 != "cchelper" && !strings.HasSuffix(arg0, "/cchelper") { // the name of a link means more
+	if arg0 := word(block, 1); argc < 1 ||
+		arg0 != "cchelper" && !strings.HasSuffix(arg0, "/cchelper") { // the name of a link means more
 		return "", false, false
 	}
 	for i := 2; i <= argc; i++ {

@@ -54,7 +54,10 @@ exit codes: 0 done, 2 usage or configuration, 3 not found, 4 sign in again, 5 no
 
 func main() {
 	if err := harden.Memory(); err != nil {
-		err = &protocol.Error{Code: protocol.CodeInternal, Message: "this process's memory can't be hidden from debuggers: " + err.Error()}
+		err = &protocol.Error{
+			Code:    protocol.CodeInternal,
+			Message: "this process's memory can't be hidden from debuggers: " + err.Error(),
+		}
 		io.WriteString(os.Stderr, protocol.Explain(err))
 		os.Exit(protocol.ExitCode(err))
 	}
@@ -148,7 +151,11 @@ func brief(profile string) string {
 		return ""
 	}
 	defer client.Close()
-	status, err := protocol.StatusAll(deadline{time.Now().Add(protocol.BriefTime)}, client, protocol.StatusRequest{Profile: profile})
+	status, err := protocol.StatusAll(
+		deadline{time.Now().Add(protocol.BriefTime)},
+		client,
+		protocol.StatusRequest{Profile: profile},
+	)
 	if err != nil {
 		return ""
 	}

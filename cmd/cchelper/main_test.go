@@ -15,7 +15,16 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"cchelper": main, "git-credential-ccagent": main, "docker-credential-ccagent": main, "terraform-credentials-ccagent": main, "kubectl-ccagent": main})
+	testscript.Main(
+		m,
+		map[string]func(){
+			"cchelper":                      main,
+			"git-credential-ccagent":        main,
+			"docker-credential-ccagent":     main,
+			"terraform-credentials-ccagent": main,
+			"kubectl-ccagent":               main,
+		},
+	)
 }
 
 func TestScripts(t *testing.T) { scripts(t, "") }
@@ -30,7 +39,13 @@ func scripts(t *testing.T, bin string) {
 		protocoltest.Profile{Name: "out", Err: &protocol.Error{
 			Code: protocol.CodeLoginRequired, Message: "the sign-in of out was revoked", Hint: "run `ccagent login out`\nor use another",
 		}},
-		protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Expiry: expiry, Kind: protocol.KindBearer, Hosts: []string{"git.example.com", "127.0.0.1"}},
+		protocoltest.Profile{
+			Name:   "forge",
+			Token:  "fake-forge-1",
+			Expiry: expiry,
+			Kind:   protocol.KindBearer,
+			Hosts:  []string{"git.example.com", "127.0.0.1"},
+		},
 		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
 	)
 	slow := protocoltest.NewFake()
@@ -86,7 +101,8 @@ func TestEraseRenews(t *testing.T) {
 	for password, want := range map[string]int{"fake-forge-1": 1, "fake-forge-0": 0} {
 		before := len(fake.Requests())
 		refused := strings.NewReader("protocol=https\nhost=git.example.com\npassword=" + password + "\n")
-		if text, _, err := answer([]string{"cchelper", "-f", "git", "erase"}, func(string) string { return "" }, refused); err != nil || text != "" {
+		if text, _, err := answer([]string{"cchelper", "-f", "git", "erase"}, func(string) string { return "" }, refused); err != nil ||
+			text != "" {
 			t.Fatalf("%q, %v", text, err)
 		}
 		forced := 0

@@ -99,7 +99,10 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		return o, nil
 	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {
-		return o, wrongUsage("there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth, terraform and prompt")
+		return o, wrongUsage(
+			"there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth, " +
+				"terraform and prompt",
+		)
 	}
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
 		return o, wrongUsage("cchelper takes flags only")

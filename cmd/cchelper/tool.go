@@ -103,7 +103,9 @@ func kubectl(operands []string, _ io.Reader, getenv func(string) string) (q ques
 		if !t.Expiry.IsZero() {
 			expiry = `,"expirationTimestamp":` + quote(t.Expiry.UTC().Format("2006-01-02T15:04:05Z"))
 		}
-		return `{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":` + quote(t.Value.Reveal()) + expiry + "}}\n"
+		return `{"kind":"ExecCredential","apiVersion":"client.authentication.k8s.io/v1","status":{"token":` + quote(
+			t.Value.Reveal(),
+		) + expiry + "}}\n"
 	}
 	return q, nil
 }
@@ -244,8 +246,11 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	case "erase": // `docker logout`: the token was never docker's
 		return q, nil
 	case "store":
-		return q, &protocol.Error{Code: protocol.CodeConfig, Message: "ccagent's tokens come from their provider: there is nothing to store",
-			Hint: "docker asks for one by itself; docker login is not needed"}
+		return q, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "ccagent's tokens come from their provider: there is nothing to store",
+			Hint:    "docker asks for one by itself; docker login is not needed",
+		}
 	}
 	text, err := input(stdin)
 	if err != nil {
@@ -324,8 +329,11 @@ func terraform(operands []string, _ io.Reader, _ func(string) string) (q questio
 		return q, wrongUsage("the format terraform takes an action and a host: get, store, forget")
 	}
 	if operands[0] != "get" {
-		return q, &protocol.Error{Code: protocol.CodeConfig, Message: "ccagent's tokens come from their provider: they can't be stored or forgotten here",
-			Hint: "terraform asks for one by itself; terraform login is not needed"}
+		return q, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "ccagent's tokens come from their provider: they can't be stored or forgotten here",
+			Hint:    "terraform asks for one by itself; terraform login is not needed",
+		}
 	}
 	if q.host, err = hostAt("https", operands[1]); err != nil {
 		return q, err

@@ -25,7 +25,8 @@ func TestRun(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		token, err = client.Token(t.Context(), protocol.TokenRequest{})
 	}
-	if left := time.Until(token.Expiry); err != nil || left < 5*time.Minute || left > 15*time.Minute || !strings.Contains(token.Value.Reveal(), ".") {
+	if left := time.Until(token.Expiry); err != nil || left < 5*time.Minute || left > 15*time.Minute ||
+		!strings.Contains(token.Value.Reveal(), ".") {
 		t.Errorf("%+v, %v", token, err)
 	}
 	stop()

@@ -45,7 +45,11 @@ func run(bin, docs, out, version, date string) error {
 	if err != nil {
 		return err
 	}
-	protocol, err := document(filepath.Join(docs, "protocol.md"), "ccagent-protocol - how programs ask ccagent for tokens", "ccagent(1), cchelper(1)")
+	protocol, err := document(
+		filepath.Join(docs, "protocol.md"),
+		"ccagent-protocol - how programs ask ccagent for tokens",
+		"ccagent(1), cchelper(1)",
+	)
 	if err != nil {
 		return err
 	}
@@ -53,7 +57,8 @@ func run(bin, docs, out, version, date string) error {
 		return err
 	}
 	for _, page := range []struct{ name, section, source string }{
-		{"ccagent", "1", commands}, {"cchelper", "1", helperPage(helper, environment)}, {"ccagent.toml", "5", config}, {"ccagent-protocol", "7", protocol},
+		{"ccagent", "1", commands}, {"cchelper", "1", helperPage(helper, environment)}, {"ccagent.toml", "5", config},
+		{"ccagent-protocol", "7", protocol},
 	} {
 		title := fmt.Sprintf("%% %q %q %q %q\n\n", strings.ToUpper(page.name), page.section, date, "ccagent "+version)
 		roff := md2man.Render([]byte(title + page.source))

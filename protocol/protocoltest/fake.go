@@ -93,9 +93,13 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	if (req.Listed || req.Host != "" && len(p.Hosts) > 0) && !slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
+	if (req.Listed || req.Host != "" && len(p.Hosts) > 0) &&
+		!slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
 		if req.Host == protocol.UnnamedHost {
-			return protocol.Token{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + p.Name + " lists hosts, and the tool does not name the one that it asks for"}
+			return protocol.Token{}, &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: "profile " + p.Name + " lists hosts, and the tool does not name the one that it asks for",
+			}
 		}
 		return protocol.Token{}, &protocol.Error{Code: protocol.CodeDenied, Message: "profile " + p.Name + " does not list this host"}
 	}

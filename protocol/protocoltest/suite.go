@@ -25,8 +25,19 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 	profiles := []Profile{
 		{Name: "main", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
 		{Name: "Robot.2", Token: "fake-key-2", Kind: protocol.KindAPIKey},
-		{Name: "gateway", Token: "fake-bearer-3", Expiry: expiry.Add(time.Hour), Kind: protocol.KindBearer, Hosts: []string{"llm.example.com"},
-			Identity: protocol.Identity{Account: "user-1", Email: "alice@example.com", Scopes: []string{"openid"}, Fetched: time.UnixMilli(1767225600123)}},
+		{
+			Name:   "gateway",
+			Token:  "fake-bearer-3",
+			Expiry: expiry.Add(time.Hour),
+			Kind:   protocol.KindBearer,
+			Hosts:  []string{"llm.example.com"},
+			Identity: protocol.Identity{
+				Account: "user-1",
+				Email:   "alice@example.com",
+				Scopes:  []string{"openid"},
+				Fetched: time.UnixMilli(1767225600123),
+			},
+		},
 		{Name: "signed-out", Kind: protocol.KindOAuth, Err: &protocol.Error{
 			Code:    protocol.CodeLoginRequired,
 			Message: "the sign-in was revoked",
@@ -66,7 +77,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 	t.Run("hosts", func(t *testing.T) {
 		agent := start(t, profiles)
 		for host, want := range map[string]error{"": nil, "llm.example.com": nil, "LLM.Example.com": nil,
-			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied, protocol.UnnamedHost: protocol.ErrConfig} {
+			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied,
+			protocol.UnnamedHost: protocol.ErrConfig} {
 			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
 			if want != nil {
 				wantCode(t, err, want)
@@ -74,7 +86,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 				wantToken(t, token, err, profiles[2])
 			}
 		}
-		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example", Listed: true}); !errors.Is(err, protocol.ErrDenied) {
+		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example",
+			Listed: true}); !errors.Is(err, protocol.ErrDenied) {
 			t.Errorf("a host that must be listed, of a profile that lists none: %v", err)
 		}
 		for _, host := range []string{"any.example", protocol.UnnamedHost} {
@@ -95,7 +108,10 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 			wantCode(t, err, protocol.ErrConfig)
 			_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "main", Home: other})
 			wantCode(t, err, protocol.ErrConfig)
-			_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other})
+			_, err = agent.Put(
+				t.Context(),
+				protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other},
+			)
 			wantCode(t, err, protocol.ErrConfig)
 			_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main", Home: other})
 			wantCode(t, err, protocol.ErrConfig)
@@ -108,7 +124,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		agent := start(t, profiles)
 		want := profiles[2].Identity
 		want.Profile = "gateway"
-		for _, req := range []protocol.IdentifyRequest{{Profile: "GATEWAY"}, {Profile: "gateway", Refresh: true}, {Profile: "gateway", Check: true}} {
+		for _, req := range []protocol.IdentifyRequest{{Profile: "GATEWAY"}, {Profile: "gateway", Refresh: true},
+			{Profile: "gateway", Check: true}} {
 			if got, err := agent.Identify(t.Context(), req); err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("%+v: %+v, %v; want %+v", req, got, err, want)
 			}
@@ -162,7 +179,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 
 	t.Run("logout", func(t *testing.T) {
 		agent := start(t, profiles)
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout, Profile: "gateway"}); err != nil {
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout,
+			Profile: "gateway"}); err != nil {
 			t.Error(err)
 		}
 		_, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
@@ -197,7 +215,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		if a := all.Agent; a.PID == 0 || a.Version == "" || a.Requests == 0 || a.DefaultProfile != "main" {
 			t.Errorf("agent says %+v of itself", a)
 		}
-		if p := all.Profiles[2]; !p.HasToken || !p.Expiry.Equal(expiry) || p.State != protocol.StateLive || p.Kind != protocol.KindOAuth {
+		if p := all.Profiles[2]; !p.HasToken || !p.Expiry.Equal(expiry) || p.State != protocol.StateLive ||
+			p.Kind != protocol.KindOAuth {
 			t.Errorf("main is %+v", p)
 		}
 
@@ -240,7 +259,8 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "nobody", Record: protocol.NewSecret("fake-record")})
 		wantCode(t, err, protocol.ErrNotFound)
 
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "gateway"}); err != nil {
+		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove,
+			Profile: "gateway"}); err != nil {
 			t.Error(err)
 		}
 		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
@@ -285,7 +305,8 @@ func wantToken(t *testing.T, token protocol.Token, err error, want Profile) {
 		t.Errorf("%s: %v", want.Name, err)
 		return
 	}
-	if token.Profile != want.Name || token.Value.Reveal() != want.Token || !token.Expiry.Equal(want.Expiry) || token.Kind != want.Kind {
+	if token.Profile != want.Name || token.Value.Reveal() != want.Token || !token.Expiry.Equal(want.Expiry) ||
+		token.Kind != want.Kind {
 		t.Errorf("token %q of %q, kind %q, expiry %v; want %+v",
 			token.Value.Reveal(), token.Profile, token.Kind, token.Expiry, want)
 	}

@@ -24,8 +24,23 @@ type benchmark struct {
 func (b *bench) library(ctx context.Context) ([]row, error) {
 	// A heap of a few megabytes, as a benchmark has, is collected hundreds of times a second; that of a service is not.
 	env := append(os.Environ(), "GOGC=400")
-	out, err := b.command(ctx, "go", env, "", "test", "-run", "^$", "-bench", "^(BenchmarkRequire|BenchmarkTransport)$", "-benchmem",
-		"-benchtime", "5000x", "-count", strconv.Itoa(libraryRounds), "./agent/httpauth")
+	out, err := b.command(
+		ctx,
+		"go",
+		env,
+		"",
+		"test",
+		"-run",
+		"^$",
+		"-bench",
+		"^(BenchmarkRequire|BenchmarkTransport)$",
+		"-benchmem",
+		"-benchtime",
+		"5000x",
+		"-count",
+		strconv.Itoa(libraryRounds),
+		"./agent/httpauth",
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +77,10 @@ func (b *bench) library(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	added := token.nanoseconds - plain.nanoseconds
-	return append(rows, row{"httpauth.Transport, beyond a RoundTripper without a token", "≤ 300 ns", fmt.Sprintf("%.0f ns", added), added <= 300}), nil
+	return append(
+		rows,
+		row{"httpauth.Transport, beyond a RoundTripper without a token", "≤ 300 ns", fmt.Sprintf("%.0f ns", added), added <= 300},
+	), nil
 }
 
 // parseBenchmarks returns the fastest round of each benchmark by its name without "Benchmark".

@@ -34,12 +34,28 @@ type effort struct {
 }
 
 var (
-	full  = effort{processes: 500, rounds: 5, window: 3 * time.Second, provider: 5 * time.Second, renewing: 10, idle: time.Minute, profiles: 1000}
-	quick = effort{processes: 20, rounds: 1, window: 200 * time.Millisecond, provider: 300 * time.Millisecond, renewing: 2, idle: time.Second, profiles: 50}
+	full = effort{
+		processes: 500,
+		rounds:    5,
+		window:    3 * time.Second,
+		provider:  5 * time.Second,
+		renewing:  10,
+		idle:      time.Minute,
+		profiles:  1000,
+	}
+	quick = effort{
+		processes: 20,
+		rounds:    1,
+		window:    200 * time.Millisecond,
+		provider:  300 * time.Millisecond,
+		renewing:  2,
+		idle:      time.Second,
+		profiles:  50,
+	}
 )
 
-// rest is how long a profile is left alone after a renewal. A forced one within 2 s of it is answered by it; and an agent makes only so
-// many of a profile's for whoever asks, so where rounds are long the renewals are spread over more profiles.
+// rest is how long a profile is left alone after a renewal. A forced renewal within 2 s of it is answered by it. An agent renews
+// a profile only so often for whoever asks, so where rounds are long the renewals are spread over more profiles.
 func (e effort) rest() time.Duration { return max(2100*time.Millisecond, 2*e.provider) }
 
 // profilesRenewing is how many profiles keep e.renewing renewals under way, each resting after its own.

@@ -51,11 +51,20 @@ func (b *bench) memory(ctx context.Context) ([]row, error) {
 	}
 	each := (manyAnonymous-oneAnonymous)/int64(b.profiles-1) - int64(len(fakeToken))
 	return []row{
-		memoryRow(fmt.Sprintf("agent memory, idle, after serving %d requests and renewing %d times: anonymous", lightRequests, lightRenewals), 9*mib/2, lightAnonymous),
+		memoryRow(
+			fmt.Sprintf("agent memory, idle, after serving %d requests and renewing %d times: anonymous", lightRequests, lightRenewals),
+			9*mib/2,
+			lightAnonymous,
+		),
 		memoryRow("the same, resident", 9*mib, lightResident),
 		memoryRow("agent memory, idle, after all of the above: anonymous", 9*mib/2, anonymous),
 		memoryRow("the same, resident", 9*mib, resident),
-		{fmt.Sprintf("%d profiles loaded, each beyond its token", b.profiles), "≤ 3 KiB", fmt.Sprintf("%.2f KiB", float64(each)/1024), each <= 3072},
+		{
+			fmt.Sprintf("%d profiles loaded, each beyond its token", b.profiles),
+			"≤ 3 KiB",
+			fmt.Sprintf("%.2f KiB", float64(each)/1024),
+			each <= 3072,
+		},
 	}, nil
 }
 
@@ -141,7 +150,21 @@ var allocsPerOp = regexp.MustCompile(`BenchmarkHotPath\S*\s.*\s(\d+) allocs/op`)
 
 // allocations asks the agent's own benchmark what a hot request costs the server.
 func (b *bench) allocations(ctx context.Context) ([]row, error) {
-	out, err := b.command(ctx, "go", os.Environ(), "", "test", "-run", "^$", "-bench", "^BenchmarkHotPath$", "-benchmem", "-benchtime", "20000x", "./agent")
+	out, err := b.command(
+		ctx,
+		"go",
+		os.Environ(),
+		"",
+		"test",
+		"-run",
+		"^$",
+		"-bench",
+		"^BenchmarkHotPath$",
+		"-benchmem",
+		"-benchtime",
+		"20000x",
+		"./agent",
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,11 @@ func (p program) once(null *os.File) (time.Duration, error) {
 		stdin = f
 	}
 	start := time.Now()
-	process, err := os.StartProcess(p.path, append([]string{p.path}, p.args...), &os.ProcAttr{Env: p.env, Files: []*os.File{stdin, null, null}})
+	process, err := os.StartProcess(
+		p.path,
+		append([]string{p.path}, p.args...),
+		&os.ProcAttr{Env: p.env, Files: []*os.File{stdin, null, null}},
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -143,7 +147,8 @@ func (b *bench) buildEmpty(ctx context.Context) (program, error) {
 		return program{}, err
 	}
 	built := filepath.Join(b.dir, "empty.built")
-	if _, err := b.command(ctx, "go", append(os.Environ(), "CGO_ENABLED=0"), "", "build", "-trimpath", "-ldflags", "-s -w", "-o", built, source); err != nil {
+	if _, err := b.command(ctx, "go", append(os.Environ(), "CGO_ENABLED=0"), "", "build", "-trimpath", "-ldflags", "-s -w", "-o",
+		built, source); err != nil {
 		return program{}, err
 	}
 	p := program{name: "an empty Go program", path: filepath.Join(b.dir, "empty")}
@@ -193,7 +198,8 @@ func (b *bench) startGitCache(ctx context.Context) (program, error) {
 		return program{}, fmt.Errorf("git credential-cache--daemon: %w", err)
 	}
 	store := append(p.args[:3:3], "store")
-	if _, err := b.command(ctx, git, p.env, "protocol=https\nhost=llm.example.com\nusername=u\npassword="+fakeToken+"\n\n", store...); err != nil {
+	if _, err := b.command(ctx, git, p.env, "protocol=https\nhost=llm.example.com\nusername=u\npassword="+fakeToken+"\n\n",
+		store...); err != nil {
 		return program{}, err
 	}
 	out, err := b.command(ctx, git, p.env, question, p.args...)

@@ -17,7 +17,9 @@ func (h *home) activate(args ...string) *agent {
 	h.t.Helper()
 	mkdir(h.t, filepath.Dir(h.socket()), 0o700)
 	name := need(h.t, "systemd-socket-activate")
-	args = append([]string{"-l", h.socket(), "-E", "HOME", "-E", "XDG_RUNTIME_DIR", "-E", "TMPDIR", "-E", "PATH", program("ccagent")}, h.serveArgs(args...)...)
+	args = append(
+		[]string{"-l", h.socket(), "-E", "HOME", "-E", "XDG_RUNTIME_DIR", "-E", "TMPDIR", "-E", "PATH", program("ccagent")},
+		h.serveArgs(args...)...)
 	cmd := h.command("/bin/sh", append([]string{"-c", `umask 077; exec "$@"`, "sh", name}, args...)...)
 	if err := cmd.Start(); err != nil {
 		h.t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 func TestSocketPathTooLong(t *testing.T) {
 	h, _ := newSignedIn(t, time.Hour)
 	long := "/tmp/" + strings.Repeat("x", 195)
-	for _, program := range [][]string{{program("cchelper")}, {program("ccagent"), "status"}, append([]string{program("ccagent")}, h.serveArgs()...), {program("ccagent"), "env"}} {
+	for _, program := range [][]string{{program("cchelper")}, {program("ccagent"), "status"},
+		append([]string{program("ccagent")}, h.serveArgs()...), {program("ccagent"), "env"}} {
 		cmd := h.command(program[0], program[1:]...)
 		cmd.Env = append(cmd.Env, "CCAGENT_SOCK="+long)
 		r := finish(t, cmd)
@@ -75,7 +76,9 @@ func TestModes(t *testing.T) {
 	checkMode(t, h.credentialsFile(), 0o600)
 	checkMode(t, h.path(".claude/.ccagent.lock"), 0o600)
 	checkMode(t, h.path(".config/ccagent/config.toml"), 0o600)
-	out, err := exec.Command("find", h.dir, "-path", h.path(".claude"), "-prune", "-o", "-perm", "/077", "-newer", h.path(".config"), "-print").Output()
+	out, err := exec.Command("find", h.dir, "-path", h.path(".claude"), "-prune", "-o", "-perm", "/077", "-newer", h.path(".config"),
+		"-print").
+		Output()
 	if err != nil || len(out) > 0 {
 		t.Errorf("open to others: %s %v", out, err)
 	}
@@ -97,7 +100,8 @@ func TestStdoutThatTakesNothing(t *testing.T) {
 	} {
 		cmd := h.command(program(args[0]), args[1:]...)
 		cmd.Stdout = full
-		if r := finish(t, cmd); r.exit != 1 || !strings.Contains(r.stderr, "no space left on device") || strings.Count(r.stderr, "\n") != 1 {
+		if r := finish(t, cmd); r.exit != 1 || !strings.Contains(r.stderr, "no space left on device") ||
+			strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%v > /dev/full: exit %d, stderr %q", args, r.exit, r.stderr)
 		}
 		// Go opens /dev/null in the place of a closed one, so that no socket or file ends up being written to by mistake. The

@@ -25,8 +25,15 @@ type browser struct {
 
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
-	flags := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(need(t, "chromium")), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(900, 620))
+	flags := append(
+		chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(need(t, "chromium")),
+		chromedp.NoSandbox,
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true),
+		chromedp.WindowSize(900, 620),
+	)
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), flags...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -74,7 +81,16 @@ type lastPage struct {
 func (b *browser) last(name string) (p lastPage) {
 	b.t.Helper()
 	b.do(chromedp.WaitVisible(chromedp.CSS("main footer"))) // the provider's pages have none
-	p.title, p.text, p.window = ask(b, chromedp.Text(chromedp.CSS("h1"))), ask(b, chromedp.Text(chromedp.CSS("main"))), ask(b, chromedp.Title())
+	p.title, p.text, p.window = ask(
+		b,
+		chromedp.Text(chromedp.CSS("h1")),
+	), ask(
+		b,
+		chromedp.Text(chromedp.CSS("main")),
+	), ask(
+		b,
+		chromedp.Title(),
+	)
 	p.scripts = ask(b, chromedp.Evaluate[int](`document.scripts.length`))
 	p.light = b.picture(name, "light")
 	p.dark = b.picture(name, "dark")
@@ -104,7 +120,8 @@ func (b *browser) picture(name, scheme string) (ground string) {
 // check checks what every last page has.
 func (p lastPage) check(t *testing.T, title string) {
 	t.Helper()
-	if p.title != title || !strings.Contains(p.text, "ccagent") || !strings.Contains(p.text, "gateway") || !strings.Contains(p.window, title) {
+	if p.title != title || !strings.Contains(p.text, "ccagent") || !strings.Contains(p.text, "gateway") ||
+		!strings.Contains(p.window, title) {
 		t.Errorf("the page says %q; want %q, the program and the profile", p.text, title)
 	}
 	if p.light == p.dark || p.light == "rgba(0, 0, 0, 0)" {
@@ -132,7 +149,9 @@ func TestBrowserLogin(t *testing.T) {
 			h.helper().fails(t, 3, "")
 
 			// Yes, but the provider fails.
-			provider.SetFault(oauthtest.Fault{Times: 1, Status: 500, Body: `{"error":"server_error","error_description":"<b>no</b> & never"}`})
+			provider.SetFault(
+				oauthtest.Fault{Times: 1, Status: 500, Body: `{"error":"server_error","error_description":"<b>no</b> & never"}`},
+			)
 			l = h.login()
 			b.open(l.page(), "#allow")
 			p = b.last("failed")

@@ -79,8 +79,14 @@ func TestClaudeCodeAsksAgainAfter401(t *testing.T) {
 	dead := h.token()
 	provider.RevokeToken(dead)
 	// The helper's first answer is the dead token; whoever runs between the two renews it.
-	h.write("helper", fmt.Sprintf("#!/bin/sh\nif [ -e %[1]s/asked ]; then %[2]s/ccagent refresh >/dev/null; fi\n: >%[1]s/asked\nexec %[2]s/cchelper\n",
-		h.dir, binDir))
+	h.write(
+		"helper",
+		fmt.Sprintf(
+			"#!/bin/sh\nif [ -e %[1]s/asked ]; then %[2]s/ccagent refresh >/dev/null; fi\n: >%[1]s/asked\nexec %[2]s/cchelper\n",
+			h.dir,
+			binDir,
+		),
+	)
 	h.write(".claude/settings.json", fmt.Sprintf(`{"apiKeyHelper": "/bin/sh %s/helper"}`, h.dir))
 	answers(t, claude(t, h, api))
 	if s := api.seen(); len(s) < 2 || s[0].Bearer != dead || s[0].Status != 401 || s[len(s)-1].Bearer != h.token() {

@@ -43,8 +43,10 @@ func bootBare(t *testing.T, options ...string) *container {
 	needRoot(t)
 	tree := need(t, partsDir()+"/debian")
 	var console bytes.Buffer
-	cmd := exec.Command(need(t, "systemd-nspawn"), append([]string{"-q", "-D", tree, "--volatile=overlay", "-b", "--register=no", "--keep-unit",
-		"--link-journal=no", "--console=pipe", fmt.Sprintf("--machine=cce%d", os.Getpid())}, options...)...)
+	cmd := exec.Command(
+		need(t, "systemd-nspawn"),
+		append([]string{"-q", "-D", tree, "--volatile=overlay", "-b", "--register=no", "--keep-unit",
+			"--link-journal=no", "--console=pipe", fmt.Sprintf("--machine=cce%d", os.Getpid())}, options...)...)
 	cmd.Stdout, cmd.Stderr = &console, &console
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -98,7 +100,10 @@ func (c *container) command(script string) *exec.Cmd {
 // root is a shell command of root's, in the container.
 func (c *container) root(script string) string {
 	c.t.Helper()
-	r := finish(c.t, exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "sh", "-c", "export PATH=/usr/bin:/bin:/usr/sbin:/sbin; "+script))
+	r := finish(
+		c.t,
+		exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "sh", "-c", "export PATH=/usr/bin:/bin:/usr/sbin:/sbin; "+script),
+	)
 	if r.exit != 0 {
 		c.t.Fatalf("%s: exit %d\n%s%s", script, r.exit, r.stdout, r.stderr)
 	}
@@ -167,7 +172,10 @@ func TestUserManager(t *testing.T) {
 		if got := c.must("ccagent status --json"); !strings.Contains(strings.ReplaceAll(got, " ", ""), `"pid":`+pid+",") {
 			t.Errorf("another agent than %s answers: %s", pid, got)
 		}
-		if got := c.must("systemctl --user show -P StatusText ccagent.service"); !strings.Contains(got, "/run/user/1000/ccagent/agent.sock") {
+		if got := c.must("systemctl --user show -P StatusText ccagent.service"); !strings.Contains(
+			got,
+			"/run/user/1000/ccagent/agent.sock",
+		) {
 			t.Errorf("STATUS is %q", got)
 		}
 	})
@@ -178,7 +186,10 @@ func TestUserManager(t *testing.T) {
 /run/user/1000/ccagent/agent.sock alice 600 socket
 /run/user/1000/ccagent/agent.sock.lock alice 600 regular file
 /home/alice/.claude/.credentials.json alice 600 regular file`
-		got := c.must("stat -c '%n %U %a %F' $XDG_RUNTIME_DIR/ccagent $XDG_RUNTIME_DIR/ccagent/agent.sock $XDG_RUNTIME_DIR/ccagent/agent.sock.lock ~/.claude/.credentials.json")
+		got := c.must(
+			"stat -c '%n %U %a %F' $XDG_RUNTIME_DIR/ccagent $XDG_RUNTIME_DIR/ccagent/agent.sock " +
+				"$XDG_RUNTIME_DIR/ccagent/agent.sock.lock ~/.claude/.credentials.json",
+		)
 		got = strings.ReplaceAll(got, "regular empty file", "regular file")
 		if got != want {
 			t.Errorf("have\n%s\nwant\n%s", got, want)

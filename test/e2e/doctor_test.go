@@ -31,7 +31,8 @@ func TestDoctorUnits(t *testing.T) {
 		r := c.try("ccagent doctor")
 		finds(t, r, state, id, what)
 		for line := range strings.Lines(r.stdout) {
-			if m := mend.FindStringSubmatch(line); m != nil && (strings.HasPrefix(m[1], "ccagent install") || strings.HasPrefix(m[1], "systemctl")) {
+			if m := mend.FindStringSubmatch(line); m != nil &&
+				(strings.HasPrefix(m[1], "ccagent install") || strings.HasPrefix(m[1], "systemctl")) {
 				c.must(m[1])
 			}
 		}
@@ -44,10 +45,16 @@ func TestDoctorUnits(t *testing.T) {
 	c.must("systemctl --user stop ccagent.socket ccagent.service")
 	mended("warn", "units", "does not listen")
 
-	c.must("mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload")
+	c.must(
+		"mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' " +
+			">.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload",
+	)
 	finds(t, c.try("ccagent doctor"), "fail", "units", "not there: /nonexistent/ccagent")
 	// A program that fails at once until systemd gives up, and is mended meanwhile.
-	c.must("printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload; systemctl --user restart ccagent.socket")
+	c.must(
+		"printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user " +
+			"daemon-reload; systemctl --user restart ccagent.socket",
+	)
 	c.try("for i in 1 2 3 4 5 6 7 8 9 10; do cchelper --timeout 1s; done")
 	finds(t, c.try("ccagent doctor"), "fail", "units", "systemd says that the agent failed")
 	c.must("rm -r .config/systemd/user/ccagent.service.d; systemctl --user daemon-reload")
@@ -79,7 +86,13 @@ func TestDoctorUnits(t *testing.T) {
 func TestDoctorOnline(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)
 	finds(t, h.ccagent("doctor", "--online"), "ok", "provider of claude", "the clocks agree")
-	provider.SetFaultAt("/v1/oauth/token", oauthtest.Fault{Status: 405, Header: map[string]string{"Date": time.Now().Add(-10 * time.Minute).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")}})
+	provider.SetFaultAt(
+		"/v1/oauth/token",
+		oauthtest.Fault{
+			Status: 405,
+			Header: map[string]string{"Date": time.Now().Add(-10 * time.Minute).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")},
+		},
+	)
 	finds(t, h.ccagent("doctor", "--online"), "warn", "provider of claude", "10m0[0-9]s apart")
 	provider.SetFaultAt("/v1/oauth/token", oauthtest.Fault{})
 	if n := provider.Counts(); n.Refreshes != 0 {
@@ -125,7 +138,11 @@ func TestDoctorUnsaved(t *testing.T) {
 	wait(t, "the save", func() bool { return h.profile("claude").State == "live" })
 
 	provider.RevokeGrant(h.token())
-	wait(t, "a renewal to be refused", func() bool { return h.ccagent("refresh").exit == 4 })               // within 2 s of one, another is answered by it
+	wait(
+		t,
+		"a renewal to be refused",
+		func() bool { return h.ccagent("refresh").exit == 4 },
+	) // within 2 s of one, another is answered by it
 	if r := h.helper(); r.exit != 0 || !strings.Contains(r.stderr, "can't be renewed; sign in again by ") { // the token still lives
 		t.Errorf("the helper says nothing of it: %+v", r)
 	}

@@ -25,7 +25,9 @@ func herd(t *testing.T, h *home, n int, args func(i int) []string) []string {
 	printed := make([]string, n)
 	var all sync.WaitGroup
 	for i := range n {
-		cmd := h.command("/bin/sh", append([]string{"-c", `read _ <&3; exec 3<&-; exec "$@"`, "sh", program("cchelper")}, args(i)...)...)
+		cmd := h.command(
+			"/bin/sh",
+			append([]string{"-c", `read _ <&3; exec 3<&-; exec "$@"`, "sh", program("cchelper")}, args(i)...)...)
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &stdout, &stderr, []*os.File{gate}
 		if err := cmd.Start(); err != nil {

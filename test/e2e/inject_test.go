@@ -41,7 +41,8 @@ func newWorkshop(t *testing.T, kind string) *workshop {
 	mkdir(t, h.path(".claude"), 0o700)
 	version := strings.Fields(h.ccagent("version").must(t).stdout)
 	return &workshop{h: h, provider: provider, build: version[1], settings: worker.Settings{
-		Name: "claude", Provider: "claude", Store: kind, ConfigDir: h.path(".claude"), DataDir: h.path("data"), StateDir: h.path("state"),
+		Name: "claude", Provider: "claude", Store: kind, ConfigDir: h.path(".claude"), DataDir: h.path("data"),
+		StateDir: h.path("state"),
 		TokenURL: provider.TokenURL(), Timeout: 20 * time.Second,
 	}}
 }
@@ -67,7 +68,9 @@ func (w *workshop) run(t *testing.T, j job.Job, trace ...string) ([]job.Report, 
 		t.Fatal(err)
 	}
 	log := w.h.root + "/trace"
-	cmd := w.h.command(need(t, "strace"), append(append([]string{"-f", "-qq", "-y", "-o", log}, trace...), program("ccagent"), "worker")...)
+	cmd := w.h.command(
+		need(t, "strace"),
+		append(append([]string{"-f", "-qq", "-y", "-o", log}, trace...), program("ccagent"), "worker")...)
 	cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
 	cmd.Stdin, cmd.Stdout = &in, &out
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
@@ -103,7 +106,12 @@ func TestSaveOrder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reports, trace := w.run(t, job.Job{Op: job.Put, Record: blob, Force: true}, "-e", "trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,fchmod")
+			reports, trace := w.run(
+				t,
+				job.Job{Op: job.Put, Record: blob, Force: true},
+				"-e",
+				"trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,fchmod",
+			)
 			if len(reports) == 0 || reports[len(reports)-1].Err != nil {
 				t.Fatalf("%+v\n%s", reports, trace)
 			}
@@ -135,12 +143,14 @@ func TestSaveOrder(t *testing.T) {
 					steps = append(steps, "rename")
 				case strings.Contains(line, "fsync(") && strings.Contains(line, "<"+filepath.Dir(target)+">"):
 					steps = append(steps, "sync folder")
-				case strings.Contains(line, "openat(") && strings.Contains(line, `"`+target+`"`) && regexp.MustCompile(`O_WRONLY|O_RDWR|O_TRUNC`).MatchString(line):
+				case strings.Contains(line, "openat(") && strings.Contains(line, `"`+target+`"`) &&
+					regexp.MustCompile(`O_WRONLY|O_RDWR|O_TRUNC`).MatchString(line):
 					t.Errorf("the record itself is opened for writing: %s", line)
 				}
 			}
 			steps = slices.Compact(steps)
-			if want := []string{"create", "write", "sync", "rename", "sync folder"}; len(steps) < len(want) || !slices.Equal(steps[len(steps)-len(want):], want) {
+			if want := []string{"create", "write", "sync", "rename", "sync folder"}; len(steps) < len(want) ||
+				!slices.Equal(steps[len(steps)-len(want):], want) {
 				t.Errorf("the order is %q, want %q at the end", steps, want)
 			}
 		})
@@ -151,7 +161,20 @@ func TestSaveOrder(t *testing.T) {
 // old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of
 // the provider's that cannot be read is no matter of the disk.)
 func TestEveryCallFails(t *testing.T) {
-	calls := []string{"openat", "write", "pwrite64", "ftruncate", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat", "newfstatat", "utimensat"}
+	calls := []string{
+		"openat",
+		"write",
+		"pwrite64",
+		"ftruncate",
+		"fsync",
+		"renameat",
+		"mkdirat",
+		"fchmod",
+		"flock",
+		"unlinkat",
+		"newfstatat",
+		"utimensat",
+	}
 	for _, kind := range []string{"claude-code", "file"} {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorkshop(t, kind)
@@ -180,7 +203,14 @@ func TestEveryCallFails(t *testing.T) {
 							w.h.signIn(signIn)
 						}
 						refreshes := w.provider.Counts().Refreshes
-						reports, trace := w.run(t, job.Job{Op: job.Renew}, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
+						reports, trace := w.run(
+							t,
+							job.Job{Op: job.Renew},
+							"-e",
+							"trace="+call,
+							"-e",
+							fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when),
+						)
 						if !strings.Contains(trace, "(INJECTED)") {
 							break
 						}
@@ -274,7 +304,12 @@ func TestMoveOrder(t *testing.T) {
 	w := newMoveWorkshop(t)
 	signIn := w.putInFile(t)
 	old := store.NewFile(w.settings.DataDir, w.settings.Name).Place().Location
-	reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace=openat,write,pwrite64,fsync,renameat,mkdirat,unlinkat")
+	reports, trace := w.run(
+		t,
+		job.Job{Op: job.Move, Target: "encrypted"},
+		"-e",
+		"trace=openat,write,pwrite64,fsync,renameat,mkdirat,unlinkat",
+	)
 	if r := last(t, reports); r.Err != nil || r.Result.Store != "encrypted" {
 		t.Fatalf("%+v\n%s", r, trace)
 	}
@@ -308,7 +343,10 @@ func TestMoveOrder(t *testing.T) {
 	if !deleted {
 		t.Errorf("the old record was not deleted:\n%s", trace)
 	}
-	if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken {
+	if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
+		t,
+		reports,
+	).Result.Token.Reveal() != signIn.AccessToken {
 		t.Errorf("%+v", last(t, reports))
 	}
 }
@@ -322,7 +360,14 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 		for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
 			for when := 1; when <= 14; when++ {
 				signIn := w.putInFile(t)
-				reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
+				reports, trace := w.run(
+					t,
+					job.Job{Op: job.Move, Target: "encrypted"},
+					"-e",
+					"trace="+call,
+					"-e",
+					fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when),
+				)
 				if !strings.Contains(trace, "(INJECTED)") {
 					break
 				}
@@ -331,7 +376,10 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 					failed++
 				}
 				where := fmt.Sprintf("%s %s, the %dth time", call, errno, when)
-				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken {
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
+					t,
+					reports,
+				).Result.Token.Reveal() != signIn.AccessToken {
 					t.Fatalf("%s: then %+v\n%s", where, last(t, reports), trace)
 				}
 				for range 2 { // the second removes what the first has left
@@ -339,7 +387,11 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 						t.Fatalf("%s: moved again: %+v\n%s", where, last(t, reports), trace)
 					}
 				}
-				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t, reports).Result.Token.Reveal() != signIn.AccessToken || last(t, reports).Result.Store != "encrypted" {
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
+					t,
+					reports,
+				).Result.Token.Reveal() != signIn.AccessToken ||
+					last(t, reports).Result.Store != "encrypted" {
 					t.Fatalf("%s: at the end %+v", where, last(t, reports))
 				}
 				filepath.WalkDir(w.h.root, func(path string, d os.DirEntry, err error) error {

@@ -30,7 +30,8 @@ func TestInstall(t *testing.T) {
 		c.must("bin/cchelper")
 		before := c.must("pgrep -x ccagent")
 		out := c.must(cc + "install 2>&1")
-		for _, want := range []string{"wrote /home/alice/.config/systemd/user/ccagent.socket", "wrote /home/alice/.config/systemd/user/ccagent.service", "undo it with: ccagent uninstall"} {
+		for _, want := range []string{"wrote /home/alice/.config/systemd/user/ccagent.socket",
+			"wrote /home/alice/.config/systemd/user/ccagent.service", "undo it with: ccagent uninstall"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in %s", want, out)
 			}
@@ -73,7 +74,8 @@ func TestInstall(t *testing.T) {
 	t.Run("somebody else's unit is shown and left alone", func(t *testing.T) {
 		c.must("echo '# mine' >>.config/systemd/user/ccagent.service")
 		r := c.try(cc + "install")
-		if r.exit != 2 || !strings.Contains(r.stderr, "-# mine") || !strings.Contains(r.stderr, "hint: replace it with: ccagent install --force") {
+		if r.exit != 2 || !strings.Contains(r.stderr, "-# mine") ||
+			!strings.Contains(r.stderr, "hint: replace it with: ccagent install --force") {
 			t.Errorf("exit %d\n%s", r.exit, r.stderr)
 		}
 		c.must("grep mine .config/systemd/user/ccagent.service")
@@ -97,22 +99,33 @@ func TestInstall(t *testing.T) {
 		if token := c.must("bin/cchelper"); !provider.Live(token) {
 			t.Errorf("token %q", token)
 		}
-		if out := c.try(cc + "doctor").stdout; !strings.Contains(out, "the unit names a program that is not there: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install") {
+		if out := c.try(cc + "doctor").stdout; !strings.Contains(
+			out,
+			"the unit names a program that is not there: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install",
+		) {
 			t.Errorf("doctor says %s", out)
 		}
 		c.must(cc + "install")
 	})
 
 	t.Run("from a shell of another environment", func(t *testing.T) {
-		c.try("CCAGENT_SOCK=/tmp/x/agent.sock "+cc+"install").fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /tmp/x/agent.sock")
+		c.try("CCAGENT_SOCK=/tmp/x/agent.sock "+cc+"install").
+			fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at "+
+				"/tmp/x/agent.sock")
 		c.try("unset XDG_RUNTIME_DIR; "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
 		c.must(cc + "uninstall")
-		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(out, "wrote /home/alice/.config/systemd/user/ccagent.socket") ||
+		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(
+			out,
+			"wrote /home/alice/.config/systemd/user/ccagent.socket",
+		) ||
 			!strings.Contains(out, "XDG_CONFIG_HOME is set here, and not for what systemd starts") {
 			t.Errorf("it said %s", out)
 		}
 		c.must("mkdir tools; cp /bin/echo tools/company-login; " + cc + "add gw --provider command -- company-login fake-gw-1")
-		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(out, "name it by its whole path in config.toml: /home/alice/tools/company-login") {
+		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(
+			out,
+			"name it by its whole path in config.toml: /home/alice/tools/company-login",
+		) {
 			t.Errorf("it said %s", out)
 		}
 		c.must(cc + "remove gw --yes")
@@ -141,7 +154,9 @@ func TestInstall(t *testing.T) {
 			t.Errorf("processes of alice's are left: %s", left)
 		}
 		// A login, as su makes one.
-		if token := c.root("su -l alice -c 'sleep 1; systemctl --user is-active ccagent.service; bin/cchelper --no-start'"); !strings.HasPrefix(token, "active\n") || !provider.Live(strings.TrimPrefix(token, "active\n")) {
+		token := c.root("su -l alice -c 'sleep 1; systemctl --user is-active ccagent.service; bin/cchelper --no-start'")
+		if !strings.HasPrefix(token, "active\n") ||
+			!provider.Live(strings.TrimPrefix(token, "active\n")) {
 			t.Errorf("after the login: %q", token)
 		}
 		c.root("loginctl enable-linger alice")
@@ -162,7 +177,10 @@ func TestInstall(t *testing.T) {
 			t.Errorf("a second time: %s", out)
 		}
 		const theirs = "/home/alice/.config/systemd/user/ccagent.socket"
-		c.must("printf '[Socket]\nListenStream=%t/theirs.sock\n' >" + theirs + "; systemctl --user daemon-reload; systemctl --user start ccagent.socket || true")
+		c.must(
+			"printf '[Socket]\nListenStream=%t/theirs.sock\n' >" + theirs +
+				"; systemctl --user daemon-reload; systemctl --user start ccagent.socket || true",
+		)
 		if out := c.must(cc + "uninstall"); out != "it is not installed; "+theirs+" is somebody else's, and stays" {
 			t.Errorf("with somebody else's unit: %s", out)
 		}
@@ -170,15 +188,24 @@ func TestInstall(t *testing.T) {
 		if out := c.must(cc + "guard claude-code --store file 2>&1"); !strings.Contains(out, theirs+" is not ours") {
 			t.Errorf("guard says of somebody else's unit: %s", out)
 		}
-		c.must(cc + "guard claude-code --undo; " + cc + "stop; systemctl --user stop ccagent.socket; rm " + theirs + "; systemctl --user daemon-reload")
+		c.must(
+			cc + "guard claude-code --undo; " + cc + "stop; systemctl --user stop ccagent.socket; rm " + theirs +
+				"; systemctl --user daemon-reload",
+		)
 	})
 
 	t.Run("guard needs it, and installs it", func(t *testing.T) {
-		if out := c.must("export CCAGENT_SOCK=$HOME/s/agent.sock; mkdir -m 700 s; setsid " + cc + "serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc + "guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(out, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /home/alice/s/agent.sock") {
+		if out := c.must("export CCAGENT_SOCK=$HOME/s/agent.sock; mkdir -m 700 s; setsid " + cc +
+			"serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc +
+			"guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(
+			out,
+			"systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /home/alice/s/agent.sock",
+		) {
 			t.Errorf("it said %s", out)
 		}
 		c.must(cc + "guard claude-code 2>&1")
-		if got := c.must("systemctl --user is-enabled ccagent.socket ccagent.service; systemctl --user is-active ccagent.service"); got != "enabled\nenabled\nactive" {
+		got := c.must("systemctl --user is-enabled ccagent.socket ccagent.service; systemctl --user is-active ccagent.service")
+		if got != "enabled\nenabled\nactive" {
 			t.Errorf("the units are %q", got)
 		}
 		if token := c.must("bin/cchelper --no-start"); !provider.Live(token) || c.stored().RefreshToken != "" {
@@ -210,7 +237,10 @@ func TestReboot(t *testing.T) {
 	for n := range 2 {
 		c := boot(t, "--bind="+disk+":/home/alice")
 		if n == 0 {
-			c.write(".config/ccagent/config.toml", fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()))
+			c.write(
+				".config/ccagent/config.toml",
+				fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()),
+			)
 			c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
 			c.root("loginctl disable-linger alice")
 			out := c.must("ccagent guard claude-code --store file 2>&1")
@@ -218,11 +248,16 @@ func TestReboot(t *testing.T) {
 				t.Errorf("guard said %s", out)
 			}
 			c.root("loginctl enable-linger alice")
-			if out = c.must("ccagent guard claude-code 2>&1"); strings.Contains(out, "warning") || strings.Contains(out, "from now on") {
+			if out = c.must("ccagent guard claude-code 2>&1"); strings.Contains(out, "warning") ||
+				strings.Contains(out, "from now on") {
 				t.Errorf("guard said %s", out)
 			}
 		}
-		wait(t, "the agent to run from login on", func() bool { return c.try("systemctl --user is-active ccagent.service").stdout == "active\n" })
+		wait(
+			t,
+			"the agent to run from login on",
+			func() bool { return c.try("systemctl --user is-active ccagent.service").stdout == "active\n" },
+		)
 		c.must("sleep 2.1; ccagent refresh") // within 2 s of a renewal, another is answered by it
 		token := c.must("cchelper --no-start")
 		if !provider.Live(token) || token == last {
@@ -265,9 +300,16 @@ func TestReadmeInstall(t *testing.T) {
 	if !ok || len(lines) < 4 {
 		t.Fatalf("README's section on installation has %d lines to run", len(lines))
 	}
-	c := bootBare(t, "--bind-ro="+tree+":/media/checkout", "--bind-ro="+goEnv(t, "GOROOT")+":/usr/local/go", "--bind-ro="+goEnv(t, "GOMODCACHE")+":/media/modules")
-	script := "set -eu\nexport PATH=$PATH:/usr/local/go/bin GOMODCACHE=/media/modules GOPROXY=off GOFLAGS=-buildvcs=false GOTOOLCHAIN=local\n" +
-		"mkdir checkout; cd /media/checkout; tar -cf - --exclude=./.git --exclude=./bin --exclude=./dist . | tar -C ~/checkout -xf -; cd ~/checkout\n"
+	c := bootBare(
+		t,
+		"--bind-ro="+tree+":/media/checkout",
+		"--bind-ro="+goEnv(t, "GOROOT")+":/usr/local/go",
+		"--bind-ro="+goEnv(t, "GOMODCACHE")+":/media/modules",
+	)
+	script := "set -eu\nexport PATH=$PATH:/usr/local/go/bin GOMODCACHE=/media/modules GOPROXY=off " +
+		"GOFLAGS=-buildvcs=false GOTOOLCHAIN=local\n" +
+		"mkdir checkout; cd /media/checkout; tar -cf - --exclude=./.git --exclude=./bin --exclude=./dist . | " +
+		"tar -C ~/checkout -xf -; cd ~/checkout\n"
 	for _, line := range lines {
 		script += "echo '# " + strings.ReplaceAll(line, "'", `'\''`) + "'\n" + line + "\n"
 	}
@@ -275,10 +317,12 @@ func TestReadmeInstall(t *testing.T) {
 	begun := time.Now()
 	out := c.must("sh install.sh 2>&1")
 	t.Logf("%d lines in %v:\n%s", len(lines), time.Since(begun).Round(time.Second), out)
-	if got := c.must("systemctl --user is-enabled ccagent.socket ccagent.service; systemctl --user is-active ccagent.socket"); got != "enabled\nenabled\nactive" {
+	got := c.must("systemctl --user is-enabled ccagent.socket ccagent.service; systemctl --user is-active ccagent.socket")
+	if got != "enabled\nenabled\nactive" {
 		t.Errorf("the units are %q", got)
 	}
-	if exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") + "/exe"); exe != "/home/alice/.local/bin/ccagent" {
+	exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") + "/exe")
+	if exe != "/home/alice/.local/bin/ccagent" {
 		t.Errorf("the agent is %s", exe)
 	}
 }

@@ -45,7 +45,15 @@ func (k *keePassXC) create(database string) {
 <KeePassFile><Meta><DatabaseName>secrets</DatabaseName><MemoryProtection><ProtectPassword>True</ProtectPassword></MemoryProtection>
 <CustomData><Item><Key>FDO_SECRETS_EXPOSED_GROUP</Key><Value>{00112233-4455-6677-8899-aabbccddeeff}</Value></Item></CustomData></Meta>
 <Root><Group><UUID>ABEiM0RVZneImaq7zN3u/w==</UUID><Name>Root</Name></Group></Root></KeePassFile>`)
-	cmd := h.command(need(h.t, "keepassxc-cli"), "import", "--set-password", "--decryption-time", "100", h.path("secrets.xml"), h.path(database))
+	cmd := h.command(
+		need(h.t, "keepassxc-cli"),
+		"import",
+		"--set-password",
+		"--decryption-time",
+		"100",
+		h.path("secrets.xml"),
+		h.path(database),
+	)
 	cmd.Stdin = strings.NewReader(keePassPassword + keePassPassword)
 	finish(h.t, cmd).must(h.t)
 }
@@ -303,7 +311,11 @@ func TestTwoKeyrings(t *testing.T) {
 
 	token := k.dieUnderSave(provider)
 	second.takeOver()
-	wait(t, "a save to fail before the other keyring", func() bool { return strings.Contains(h.profile("work").LastError, missing) })
+	wait(
+		t,
+		"a save to fail before the other keyring",
+		func() bool { return strings.Contains(h.profile("work").LastError, missing) },
+	)
 	if p := h.profile("work"); p.State != "unsaved" {
 		t.Errorf("status %+v", p)
 	}
@@ -334,7 +346,8 @@ func TestTwoKeyrings(t *testing.T) {
 	// And so is signing out of what is out of reach.
 	k.kill()
 	b.secrets()
-	if r := h.ccagent("logout", "work").must(t); !strings.Contains(r.stdout+r.stderr, missing) || !strings.Contains(r.stdout+r.stderr, "nothing was revoked") {
+	if r := h.ccagent("logout", "work").must(t); !strings.Contains(r.stdout+r.stderr, missing) ||
+		!strings.Contains(r.stdout+r.stderr, "nothing was revoked") {
 		t.Errorf("it says %q, %q", r.stdout, r.stderr)
 	}
 	h.helper("-p", "work").fails(t, 3, "nothing is stored")

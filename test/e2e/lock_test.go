@@ -45,7 +45,8 @@ func TestLockOnSuspendAndScreen(t *testing.T) {
 	h.vars = append(h.vars, "DBUS_SYSTEM_BUS_ADDRESS="+b.address)
 	l := &logind{b.connect(), make(chan [2]*os.File, 4)}
 	uid := uint32(os.Geteuid())
-	for path, object := range map[dbus.ObjectPath]any{"/org/freedesktop/login1/session/own": session{uid}, "/org/freedesktop/login1/session/other": session{uid + 1}} {
+	for path, object := range map[dbus.ObjectPath]any{"/org/freedesktop/login1/session/own": session{uid},
+		"/org/freedesktop/login1/session/other": session{uid + 1}} {
 		if err := l.conn.Export(object, path, "org.freedesktop.DBus.Properties"); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +57,9 @@ func TestLockOnSuspendAndScreen(t *testing.T) {
 	if reply, err := l.conn.RequestName("org.freedesktop.login1", 0); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
 		t.Fatal(reply, err)
 	}
-	h.config("lock_on = [\"suspend\", \"screen\"]\n[profiles.robot]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-access-1\"]\n")
+	h.config(
+		"lock_on = [\"suspend\", \"screen\"]\n[profiles.robot]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-access-1\"]\n",
+	)
 	h.serve()
 	inhibitor := <-l.inhibits
 	wait(t, "the agent to listen", func() bool { return strings.Contains(h.log(), "listening to logind") })

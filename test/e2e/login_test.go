@@ -23,11 +23,20 @@ import (
 // dialects are the ways to be signed in with a browser, each as a profile of config.toml named gateway at a provider.
 var dialects = map[string]func(*oauthtest.Server) string{
 	"claude": func(s *oauthtest.Server) string {
-		return fmt.Sprintf("provider = \"claude\"\nstore = \"file\"\nclient_id = \"fake-client\"\nauthorize_url = %q\ntoken_url = %q\nprofile_url = %q\npaste_url = %q\n",
-			s.AuthorizeURL(), s.TokenURL(), s.ProfileURL(), s.PasteURL())
+		return fmt.Sprintf(
+			"provider = \"claude\"\nstore = \"file\"\nclient_id = \"fake-client\"\nauthorize_url = %q\ntoken_url = %q\nprofile_url = "+
+				"%q\npaste_url = %q\n",
+			s.AuthorizeURL(),
+			s.TokenURL(),
+			s.ProfileURL(),
+			s.PasteURL(),
+		)
 	},
 	"oidc": func(s *oauthtest.Server) string {
-		return fmt.Sprintf("provider = \"oidc\"\nstore = \"file\"\nclient_id = \"fake-client\"\nissuer = %q\nscopes = [\"openid\", \"offline_access\"]\n", s.Issuer())
+		return fmt.Sprintf(
+			"provider = \"oidc\"\nstore = \"file\"\nclient_id = \"fake-client\"\nissuer = %q\nscopes = [\"openid\", \"offline_access\"]\n",
+			s.Issuer(),
+		)
 	},
 }
 
@@ -70,7 +79,10 @@ func (h *home) login(args ...string) *login {
 // browser is a program that leaves what it is started with in the file argv, and the page that it is to open in the file opened.
 func (h *home) browser() string {
 	path := h.root + "/browser"
-	script := fmt.Sprintf("#!/bin/sh\nprintf %%s \"$*\" >%[1]s/argv && cp -p \"${1#file://}\" %[1]s/opening && mv %[1]s/opening %[1]s/opened\n", h.root)
+	script := fmt.Sprintf(
+		"#!/bin/sh\nprintf %%s \"$*\" >%[1]s/argv && cp -p \"${1#file://}\" %[1]s/opening && mv %[1]s/opening %[1]s/opened\n",
+		h.root,
+	)
 	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
@@ -167,7 +179,10 @@ func (h *home) signInTo() {
 // answerTo is the address that the provider sends the browser to.
 func answerTo(t *testing.T, address string) string {
 	t.Helper()
-	client := http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := http.Client{
+		Timeout:       30 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	resp, err := client.Get(address)
 	if err != nil {
 		t.Fatal(err)

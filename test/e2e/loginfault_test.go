@@ -40,7 +40,13 @@ func TestLoginFaults(t *testing.T) {
 		why   string
 		early bool // before a browser is opened
 	}{
-		{"code spent", reply(oauthtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"code used"}`}), 9, "code used", false},
+		{
+			"code spent",
+			reply(oauthtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"code used"}`}),
+			9,
+			"code used",
+			false,
+		},
 		{"client refused", reply(oauthtest.Fault{Status: 401, Body: `{"error":"invalid_client"}`}), 2, "invalid_client", false},
 		{"rate limit", reply(oauthtest.Fault{Status: 429}), 9, "429", false},
 		{"server error", reply(oauthtest.Fault{Status: 500}), 9, "500", false},
@@ -78,7 +84,8 @@ func TestLoginFaults(t *testing.T) {
 			}
 			r := l.finish()
 			r.failed(t, test.exit, test.why)
-			if strings.Contains(r.stderr, "fake-") && !strings.Contains(r.stderr, "fake-client") || strings.Contains(r.stderr, "fake-secret-page") {
+			if strings.Contains(r.stderr, "fake-") && !strings.Contains(r.stderr, "fake-client") ||
+				strings.Contains(r.stderr, "fake-secret-page") {
 				t.Errorf("stderr holds what it should not:\n%s", r.stderr)
 			}
 			provider.SetFault(oauthtest.Fault{})
@@ -223,7 +230,16 @@ func TestLoginWithoutTheMeans(t *testing.T) {
 func TestLoginWhileTheStoreFails(t *testing.T) {
 	needRoot(t)
 	h, provider := newGatewayHome(t, "claude", oauthtest.Options{})
-	h.config(gateway + strings.Replace(dialects["claude"](provider), `"file"`, `"claude-code"`, 1) + "config_dir = " + strconv.Quote(h.path(".claude")) + "\n")
+	h.config(
+		gateway + strings.Replace(
+			dialects["claude"](provider),
+			`"file"`,
+			`"claude-code"`,
+			1,
+		) + "config_dir = " + strconv.Quote(
+			h.path(".claude"),
+		) + "\n",
+	)
 	fs := mountStore(t, h)
 	h.serve()
 	fs.fill()

@@ -30,7 +30,16 @@ type wiretap struct {
 	secrets map[string]string // the secret and its name
 }
 
-var secretNames = []string{"code", "code_verifier", "client_secret", "refresh_token", "access_token", "id_token", "device_code", "token"}
+var secretNames = []string{
+	"code",
+	"code_verifier",
+	"client_secret",
+	"refresh_token",
+	"access_token",
+	"id_token",
+	"device_code",
+	"token",
+}
 
 func newWiretap(t *testing.T, provider *oauthtest.Server) *wiretap {
 	t.Helper()
@@ -122,7 +131,20 @@ ccagent stop
 wait
 `, said, h.logFile())
 	h.write("script", script)
-	cmd := h.command(need(t, "strace"), "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve,execveat", "-o", trace, "/bin/sh", "script")
+	cmd := h.command(
+		need(t, "strace"),
+		"-f",
+		"-qq",
+		"-v",
+		"-s",
+		"100000",
+		"-e",
+		"trace=execve,execveat",
+		"-o",
+		trace,
+		"/bin/sh",
+		"script",
+	)
 	ended := make(chan result, 1)
 	go func() { ended <- finish(t, cmd) }()
 	text := func() string {
@@ -150,7 +172,13 @@ wait
 	visit(t, address())
 	step("its end", func() bool { return strings.Contains(text(), "signed-in-1") })
 	step("the second sign-in", opened)
-	provider.SetFault(oauthtest.Fault{Times: 1, Status: 400, Body: `{"error":"invalid_grant","error_description":"fake-secret-body","access_token":"fake-secret-body"}`})
+	provider.SetFault(
+		oauthtest.Fault{
+			Times:  1,
+			Status: 400,
+			Body:   `{"error":"invalid_grant","error_description":"fake-secret-body","access_token":"fake-secret-body"}`,
+		},
+	)
 	visit(t, address())
 	step("its end", func() bool { return strings.Contains(text(), "failed-2") })
 	code := ""
@@ -172,18 +200,22 @@ wait
 	processes := string(data)
 	wire.mu.Lock()
 	defer wire.mu.Unlock()
-	for _, name := range []string{"code", "code_verifier", "client_secret", "refresh_token", "access_token", "device_code", "token"} {
+	for _, name := range []string{"code", "code_verifier", "client_secret", "refresh_token", "access_token", "device_code",
+		"token"} {
 		if !slices.Contains(slices.Collect(maps.Values(wire.secrets)), name) {
 			t.Errorf("no %s crossed the wire: the test proves nothing of it", name)
 		}
 	}
-	if strings.Count(processes, "execve(") < 12 || !strings.Contains(processes, `"worker"`) || !strings.Contains(processes, "/open.html") || len(h.log()) < 300 {
+	if strings.Count(processes, "execve(") < 12 || !strings.Contains(processes, `"worker"`) ||
+		!strings.Contains(processes, "/open.html") ||
+		len(h.log()) < 300 {
 		t.Fatalf("too little to judge:\n%s\n%s", processes, h.log())
 	}
 	if strings.Contains(processes, "/authorize?") {
 		t.Error("the address with the state is among the processes' arguments")
 	}
-	for what, text := range map[string]string{"the processes' arguments and variables": processes, "what was printed": text(), "the log": h.log()} {
+	for what, text := range map[string]string{"the processes' arguments and variables": processes, "what was printed": text(),
+		"the log": h.log()} {
 		for secret, name := range wire.secrets {
 			// A whole word: fake-access-1 is no part of fake-access-12.
 			if m := regexp.MustCompile(`.{0,80}` + regexp.QuoteMeta(secret) + `($|[^0-9]).{0,80}`).FindString(text); m != "" {

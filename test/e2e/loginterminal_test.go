@@ -173,7 +173,8 @@ func TestLoginInterrupted(t *testing.T) {
 		{name: "paste", args: []string{"--force", "--paste"}, reached: "waiting for you"},
 		{name: "device", args: []string{"--force", "--device"}, reached: "waiting for you"},
 		{name: "browser", args: []string{"--force", "--browser"}, reached: "waiting for you"},
-		{name: "exchange", args: []string{"--force", "--browser"}, fault: oauthtest.Fault{Delay: 20 * time.Second}, reached: "waiting for you",
+		{name: "exchange", args: []string{"--force", "--browser"}, fault: oauthtest.Fault{Delay: 20 * time.Second},
+			reached: "waiting for you",
 			further: func(t *testing.T, provider *oauthtest.Server, tt *terminal) {
 				requests := provider.Counts().Requests
 				go visitQuietly(tt.address())
@@ -187,8 +188,18 @@ func TestLoginInterrupted(t *testing.T) {
 			provider.SetFault(test.fault)
 			h.vars = []string{"BROWSER=" + h.browser()}
 			// In a shell that shows afterwards whether the terminal is as it was.
-			tt := h.terminal(100, "/bin/sh", append([]string{"-c", `trap : INT; before=$(stty -g); "$@"; echo "exit $?"; [ "$before" = "$(stty -g)" ] && echo as it was`, "sh",
-				program("ccagent"), "login"}, test.args...)...)
+			tt := h.terminal(
+				100,
+				"/bin/sh",
+				append(
+					[]string{
+						"-c",
+						`trap : INT; before=$(stty -g); "$@"; echo "exit $?"; [ "$before" = "$(stty -g)" ] && echo as it was`,
+						"sh",
+						program("ccagent"),
+						"login",
+					},
+					test.args...)...)
 			tt.shows(test.reached)
 			if test.further != nil {
 				test.further(t, provider, tt)

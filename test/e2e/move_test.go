@@ -40,7 +40,13 @@ func TestKillWhileMoving(t *testing.T) {
 	if err := os.Chmod(h.path("key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.config(fmt.Sprintf("[profiles.work]\nprovider = \"claude\"\nstore = \"auto\"\nidentity = %q\ntoken_url = %q\n", h.path("key"), provider.TokenURL()))
+	h.config(
+		fmt.Sprintf(
+			"[profiles.work]\nprovider = \"claude\"\nstore = \"auto\"\nidentity = %q\ntoken_url = %q\n",
+			h.path("key"),
+			provider.TokenURL(),
+		),
+	)
 	h.write("sign-in", string(provider.Issue().CredentialsFile()))
 	h.ccagent("import", "-p", "work", h.path("sign-in")).must(t)
 	token := h.token("-p", "work")

@@ -30,7 +30,9 @@ func dist(t *testing.T, pattern string) string {
 func TestDeb(t *testing.T) {
 	deb := dist(t, "ccagent_*_amd64.deb")
 	next := filepath.Join(t.TempDir(), "next.deb")
-	if out, err := exec.Command("sh", "-c", `dpkg-deb -R "$1" "$2.d" && sed -i 's/^Version: .*/Version: 99-1/' "$2.d/DEBIAN/control" && dpkg-deb -b "$2.d" "$2"`, "sh", deb, next).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c",
+		`dpkg-deb -R "$1" "$2.d" && sed -i 's/^Version: .*/Version: 99-1/' "$2.d/DEBIAN/control" && dpkg-deb -b "$2.d" "$2"`, "sh", deb,
+		next).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	c := bootBare(t, "--bind-ro="+deb+":/media/ccagent.deb", "--bind-ro="+next+":/media/next.deb")
@@ -40,8 +42,10 @@ func TestDeb(t *testing.T) {
 	before := c.root("find /etc /usr /var/lib/systemd -newer /media 2>/dev/null | wc -l; dpkg -l | wc -l")
 
 	c.root("apt-get install -y -qq /media/ccagent.deb 2>&1")
-	if bad := c.root("dpkg --verify ccagent; dpkg --audit; dpkg -L ccagent | while read f; do [ -e $f ] || [ -L $f ] || echo missing $f; done"); strings.Contains(bad, "ccagent") &&
-		!strings.Contains(bad, "share/man") && !strings.Contains(bad, "share/doc") { // a minimal Debian leaves manuals and documents out
+	if bad := c.root("dpkg --verify ccagent; dpkg --audit; dpkg -L ccagent | while read f; do [ -e $f ] || [ -L $f ] || echo " +
+		"missing $f; done"); strings.Contains(bad, "ccagent") &&
+		!strings.Contains(bad, "share/man") &&
+		!strings.Contains(bad, "share/doc") { // a minimal Debian leaves manuals and documents out
 		t.Errorf("dpkg finds fault: %s", bad)
 	}
 	for _, name := range []string{"ccagent", "cchelper", "git-credential-ccagent", "docker-credential-ccagent"} {
@@ -51,17 +55,22 @@ func TestDeb(t *testing.T) {
 	if r := c.try("cat /usr/bin/ccagent /usr/bin/cchelper"); r.exit == 0 || r.stdout != "" {
 		t.Error("alice may read the programs, and so look into their memory before they close it")
 	}
-	if out := c.try("ccagent doctor").stdout; !strings.Contains(out, "ok    programs: /usr/bin/ccagent belongs to root, and you may only run it") {
+	if out := c.try("ccagent doctor").stdout; !strings.Contains(
+		out,
+		"ok    programs: /usr/bin/ccagent belongs to root, and you may only run it",
+	) {
 		t.Errorf("doctor says %s", out)
 	}
 	c.must("mkdir bin")
 	c.root("install -m 0755 /usr/bin/ccagent /home/alice/bin/") // she can't read the package's
 	c.must("bin/ccagent install")
 	out := c.must("ccagent install 2>&1")
-	if !strings.Contains(out, "the units of the package are used") || strings.Count(out, "removed /home/alice/.config/systemd/user/ccagent.") != 2 {
+	if !strings.Contains(out, "the units of the package are used") ||
+		strings.Count(out, "removed /home/alice/.config/systemd/user/ccagent.") != 2 {
 		t.Errorf("it said %s", out)
 	}
-	if exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") + "/exe"); exe != "/usr/bin/ccagent" {
+	if exe := c.root("readlink /proc/" + c.must("systemctl --user show -P MainPID ccagent.service") +
+		"/exe"); exe != "/usr/bin/ccagent" {
 		t.Errorf("the agent is %s", exe)
 	}
 	token := c.must("cchelper --no-start")
@@ -97,7 +106,8 @@ func TestDeb(t *testing.T) {
 	if r := c.try("command -v ccagent cchelper"); r.exit == 0 {
 		t.Errorf("still there: %s", r.stdout)
 	}
-	if left := c.root("find /usr /etc /lib /var/lib -name '*ccagent*' -o -name '*cchelper*' | grep -v '/var/lib/dpkg/info.*list-new' || true"); left != "" {
+	if left := c.root("find /usr /etc /lib /var/lib -name '*ccagent*' -o -name '*cchelper*' | grep -v " +
+		"'/var/lib/dpkg/info.*list-new' || true"); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
 	c.must("test -s .claude/.credentials.json && test -s .config/ccagent/config.toml")
@@ -121,7 +131,8 @@ func TestRPM(t *testing.T) {
 	rpm("--initdb")
 	rpm("--install", "--nodeps", dist(t, "ccagent-*.x86_64.rpm"))
 	for path, mode := range map[string]os.FileMode{
-		"usr/bin/ccagent": 0o711, "usr/bin/cchelper": 0o711, "usr/lib/systemd/user/ccagent.service": 0o644, "usr/share/man/man5/ccagent.toml.5.gz": 0o644,
+		"usr/bin/ccagent": 0o711, "usr/bin/cchelper": 0o711, "usr/lib/systemd/user/ccagent.service": 0o644,
+		"usr/share/man/man5/ccagent.toml.5.gz":          0o644,
 		"usr/share/bash-completion/completions/ccagent": 0o644, "usr/share/zsh/site-functions/_ccagent": 0o644,
 	} {
 		if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode().Perm() != mode {
@@ -153,7 +164,8 @@ func TestManualPages(t *testing.T) {
 		t.Fatalf("%d pages: %q", len(pages), pages)
 	}
 	for _, page := range pages {
-		for _, argv := range [][]string{{"sh", "-c", `zcat "$1" | groff -k -t -man -ww -z -Tutf8`, "sh", page}, {"man", "--warnings", "-l", page}} {
+		for _, argv := range [][]string{{"sh", "-c", `zcat "$1" | groff -k -t -man -ww -z -Tutf8`, "sh", page},
+			{"man", "--warnings", "-l", page}} {
 			cmd := exec.Command(need(t, argv[0]), argv[1:]...)
 			cmd.Env = append(os.Environ(), "MANPAGER=cat", "MANWIDTH=80", "LC_ALL=C.UTF-8")
 			var said strings.Builder
@@ -180,7 +192,8 @@ func TestManualPages(t *testing.T) {
 			t.Errorf("cchelper(1) is too wide: %s", line)
 		}
 	}
-	if len(options) == 0 || err != nil || !strings.Contains(page, "\nOPTIONS\n") || !strings.Contains(page, "\nFORMATS\n       token  the token and a newline\n") {
+	if len(options) == 0 || err != nil || !strings.Contains(page, "\nOPTIONS\n") ||
+		!strings.Contains(page, "\nFORMATS\n       token  the token and a newline\n") {
 		t.Errorf("%v\n%s", err, page)
 	}
 	for _, program := range []string{"ccagent", "cchelper"} {

@@ -20,7 +20,8 @@ func TestPredecessorKeyring(t *testing.T) {
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
 	signIn := provider.Issue()
 	if _, _, err := secrets.create(map[string]dbus.Variant{
-		"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"service": "claude-code-proxy", "username": "default"}),
+		"org.freedesktop.Secret.Item.Attributes": dbus.MakeVariant(map[string]string{"service": "claude-code-proxy",
+			"username": "default"}),
 	}, secretValue{Value: signIn.CredentialsFile()}, true); err != nil {
 		t.Fatal(err)
 	}

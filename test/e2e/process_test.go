@@ -55,7 +55,8 @@ func TestHelperNeedsNoRuntime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, helper := range [][]string{{program("cchelper")}, {program("cchelper"), "--on-reask=renew"}, {need(t, "qemu-aarch64-static"), arm64}} {
+	for _, helper := range [][]string{{program("cchelper")}, {program("cchelper"), "--on-reask=renew"},
+		{need(t, "qemu-aarch64-static"), arm64}} {
 		cmd := h.command(helper[0], helper[1:]...)
 		cmd.Env = append(cmd.Env, "GODEBUG=inittrace=1")
 		if r := finish(t, cmd); r.exit != 0 || r.stdout != h.token()+"\n" || r.stderr != "" {
@@ -147,8 +148,10 @@ func TestDetachedStart(t *testing.T) {
 		if target == "" {
 			continue
 		}
-		ours := strings.HasPrefix(target, "socket:") || strings.HasPrefix(target, "anon_inode:") || strings.HasPrefix(target, filepath.Dir(h.socket())) ||
-			strings.HasSuffix(target, ".log") || strings.HasPrefix(target, "/sys/fs/cgroup/") // Go's runtime watches its CPU limit
+		ours := strings.HasPrefix(target, "socket:") || strings.HasPrefix(target, "anon_inode:") ||
+			strings.HasPrefix(target, filepath.Dir(h.socket())) ||
+			strings.HasSuffix(target, ".log") ||
+			strings.HasPrefix(target, "/sys/fs/cgroup/") // Go's runtime watches its CPU limit
 		if standard := n <= 2; standard && target != "/dev/null" && !strings.HasSuffix(target, ".log") || !standard && !ours {
 			t.Errorf("descriptor %d is %s", n, target)
 		}
@@ -192,7 +195,9 @@ printf fake-static-key | ccagent add robot --provider static
 cchelper >/dev/null; ccagent refresh >/dev/null; cchelper -p robot >/dev/null; cchelper -p cmd >/dev/null
 printf '{"claudeAiOauth":{"accessToken":"fake-import","refreshToken":"fake-import-r","expiresAt":null}}' | ccagent import --force - >/dev/null
 ccagent token >/dev/null; ccagent validate >/dev/null; ccagent status >/dev/null; ccagent stop --force`
-	h.run(need(t, "strace"), "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve,execveat", "-o", trace, "/bin/sh", "-ec", script).must(t)
+	h.run(need(t, "strace"), "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve,execveat", "-o", trace, "/bin/sh", "-ec",
+		script).
+		must(t)
 	data, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
@@ -236,7 +241,11 @@ func TestNoSecretInLogsAndErrors(t *testing.T) {
 		signIn := provider.Issue()
 		fault.Body = strings.ReplaceAll(fault.Body, "REFRESH", signIn.RefreshToken)
 		h.signIn(signIn)
-		wait(t, "the new sign-in to be adopted, which ends what the last fault left", func() bool { return h.helper().stdout == signIn.AccessToken+"\n" })
+		wait(
+			t,
+			"the new sign-in to be adopted, which ends what the last fault left",
+			func() bool { return h.helper().stdout == signIn.AccessToken+"\n" },
+		)
 		requests := provider.Counts().Requests
 		provider.SetFault(fault)
 		note(h.ccagent("refresh"))

@@ -72,10 +72,17 @@ func TestProxyFromEnvironment(t *testing.T) {
 	profile, profileUsed := newProxy()
 
 	config := func(h *home, more string) {
-		h.config(fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"https://example.com:%s/v1/oauth/token\"\n%s", port, more))
+		h.config(
+			fmt.Sprintf(
+				"[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"https://example.com:%s/v1/oauth/token\"\n%s",
+				port,
+				more,
+			),
+		)
 		h.signIn(expired(provider.Issue()))
 		ca := h.path("ca.pem")
-		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: behind.Certificate().Raw}), 0o600); err != nil {
+		if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: behind.Certificate().Raw}),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		h.vars = append(h.vars, "SSL_CERT_FILE="+ca, "HTTPS_PROXY="+shell)
@@ -107,8 +114,15 @@ func TestOwnAuthorityAndCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ours := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, IsCA: true, BasicConstraintsValid: true}
+	ours := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
 	der, err := x509.CreateCertificate(rand.Reader, ours, ours, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -40,11 +40,12 @@ func TestReadme(t *testing.T) {
 		text string
 		mode os.FileMode
 	}{
-		".claude/.credentials.json":   {string(credentials), 0o600},
-		".config/ccagent/config.toml": {fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()), 0o600},
-		"stand-in/company-login":      {"#!/bin/sh\n[ \"$1\" = --print-token ] && echo fake-gateway-1\n", 0o700},
-		"stand-in/curl":               {"#!/bin/sh\nread -r header && echo \"curl got $header\"\n", 0o700},
-		"stand-in/claude":             {"#!/bin/sh\necho \"claude got $CLAUDE_CODE_OAUTH_TOKEN\"\n", 0o700},
+		".claude/.credentials.json": {string(credentials), 0o600},
+		".config/ccagent/config.toml": {fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()),
+			0o600},
+		"stand-in/company-login": {"#!/bin/sh\n[ \"$1\" = --print-token ] && echo fake-gateway-1\n", 0o700},
+		"stand-in/curl":          {"#!/bin/sh\nread -r header && echo \"curl got $header\"\n", 0o700},
+		"stand-in/claude":        {"#!/bin/sh\necho \"claude got $CLAUDE_CODE_OAUTH_TOKEN\"\n", 0o700},
 	} {
 		path = filepath.Join(home, path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

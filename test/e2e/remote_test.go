@@ -55,8 +55,14 @@ func sshd(t *testing.T, h *home, user string, settings ...string) (config string
 	port := ln.Addr().(*net.TCPAddr).Port
 	ln.Close()
 	mkdir(t, "/run/sshd", 0o755) // its own, for privilege separation
-	server := fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes no\nSetEnv PATH=%s:/usr/bin:/bin\n",
-		port, dir, dir, binDir)
+	server := fmt.Sprintf(
+		"Port %d\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/authorized\nPidFile none\nUsePAM no\nStrictModes "+
+			"no\nSetEnv PATH=%s:/usr/bin:/bin\n",
+		port,
+		dir,
+		dir,
+		binDir,
+	)
 	server += strings.Join(settings, "\n") + "\n"
 	if err := os.WriteFile(dir+"/sshd_config", []byte(server), 0o644); err != nil {
 		t.Fatal(err)
@@ -82,7 +88,14 @@ func sshd(t *testing.T, h *home, user string, settings ...string) (config string
 		return err == nil
 	})
 	config = dir + "/config"
-	client := fmt.Sprintf("Host remote\nHostName 127.0.0.1\nPort %d\nUser %s\nIdentityFile %s/alice\nUserKnownHostsFile %s/known\nStrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n", port, user, dir, dir)
+	client := fmt.Sprintf(
+		"Host remote\nHostName 127.0.0.1\nPort %d\nUser %s\nIdentityFile %s/alice\nUserKnownHostsFile %s/known\n"+
+			"StrictHostKeyChecking accept-new\nBatchMode yes\nLogLevel ERROR\n",
+		port,
+		user,
+		dir,
+		dir,
+	)
 	if err := os.WriteFile(config, []byte(client), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +107,13 @@ func newExporter(t *testing.T) (*home, *oauthtest.Server) {
 	t.Helper()
 	h := newHome(t)
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
-	h.config(claudeProfile("claude", h.path(".claude"), provider) + "[profiles.secret]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-secret-1\"]\n")
+	h.config(
+		claudeProfile(
+			"claude",
+			h.path(".claude"),
+			provider,
+		) + "[profiles.secret]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-secret-1\"]\n",
+	)
 	h.signIn(provider.Issue())
 	return h, provider
 }
@@ -109,7 +128,11 @@ func TestForward(t *testing.T) {
 		return h.ccagent("forward", "-F", config, "--profiles", "claude", "remote", "sh", "-c", command)
 	}
 	// pgrep -r: of the processes that live, for the first process of a container may bury nobody.
-	r := over("cchelper; cchelper -p secret; echo $?; cchelper -p claude; echo $CCAGENT_SOCK; stat -c '%U %a' $(dirname $CCAGENT_SOCK); find $HOME /tmp -user ccagent-alice -type f -newer $(dirname $CCAGENT_SOCK) 2>/dev/null; pgrep -r DRST -u ccagent-alice ccagent")
+	r := over(
+		"cchelper; cchelper -p secret; echo $?; cchelper -p claude; echo $CCAGENT_SOCK; stat -c '%U %a' $(dirname $CCAGENT_SOCK); " +
+			"find $HOME /tmp -user ccagent-alice -type f -newer $(dirname $CCAGENT_SOCK) 2>/dev/null; pgrep -r DRST -u ccagent-alice " +
+			"ccagent",
+	)
 	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
 	if len(lines) != 5 {
 		t.Fatalf("exit %d\n%s%s", r.exit, r.stdout, r.stderr)
@@ -130,7 +153,8 @@ func TestForward(t *testing.T) {
 	if r := over("exit 7"); r.exit != 7 {
 		t.Errorf("exit %d, want the command's 7\n%s", r.exit, r.stderr)
 	}
-	if r := h.ccagent("forward", "-F", config, "-o", "RemoteCommand=echo", "remote", "printf", "%s|", "a b", "it's \\'", "$HOME", "!x").must(t); r.stdout != "a b|it's \\'|$HOME|!x|" {
+	if r := h.ccagent("forward", "-F", config, "-o", "RemoteCommand=echo", "remote", "printf", "%s|", "a b", "it's \\'", "$HOME",
+		"!x").must(t); r.stdout != "a b|it's \\'|$HOME|!x|" {
 		t.Errorf("words over there: %q", r.stdout)
 	}
 	if n := provider.Counts().Requests; n != 0 {
@@ -176,7 +200,18 @@ func TestForwardEnds(t *testing.T) {
 	// begin opens a session that lives until its standard input ends, and returns its socket over there.
 	begin := func() (cmd *exec.Cmd, end func() error, socket string) {
 		t.Helper()
-		cmd = h.command(program("ccagent"), "forward", "-F", config, "--profiles", "claude", "remote", "sh", "-c", "cchelper >/dev/null && echo $CCAGENT_SOCK; cat")
+		cmd = h.command(
+			program("ccagent"),
+			"forward",
+			"-F",
+			config,
+			"--profiles",
+			"claude",
+			"remote",
+			"sh",
+			"-c",
+			"cchelper >/dev/null && echo $CCAGENT_SOCK; cat",
+		)
 		in, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -250,7 +285,10 @@ func TestForwardWholeSocket(t *testing.T) {
 		t.Helper()
 		return h.run("ssh", "-F", config, "remote", "CCAGENT_SOCK="+there+"/fwd/agent.sock; export CCAGENT_SOCK; "+command)
 	}
-	r := over("for i in 1 2 3; do env cchelper --on-reask=renew; done; ccagent status >/dev/null && echo told; find $HOME /tmp /var/tmp /run -user ccagent-alice -type f -exec grep -ls " + token + " {} + 2>/dev/null; pgrep -r DRST -u ccagent-alice ccagent")
+	r := over(
+		"for i in 1 2 3; do env cchelper --on-reask=renew; done; ccagent status >/dev/null && echo told; find $HOME /tmp /var/tmp " +
+			"/run -user ccagent-alice -type f -exec grep -ls " + token + " {} + 2>/dev/null; pgrep -r DRST -u ccagent-alice ccagent",
+	)
 	if r.stdout != strings.Repeat(token+"\n", 3)+"told\n" {
 		t.Errorf("over there: %q\n%s", r.stdout, r.stderr)
 	}
@@ -335,7 +373,9 @@ func TestRemoteDocs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	text = []byte(strings.NewReplacer("1001", strconv.Itoa(int(alice.Uid)), "=1000", "=0", "/home/alice", h.dir).Replace(string(text)))
+	text = []byte(
+		strings.NewReplacer("1001", strconv.Itoa(int(alice.Uid)), "=1000", "=0", "/home/alice", h.dir).Replace(string(text)),
+	)
 	other := "A container, or a program, of another user"
 	serve(other)
 	cmd := exec.Command("sh", "-c", shown(other, "CCAGENT_SOCK_UID="))
@@ -355,8 +395,31 @@ func TestExportToContainer(t *testing.T) {
 	exporting(t, h, box+"/agent.sock", "--profiles", "claude")
 	inside := func(args ...string) result {
 		t.Helper()
-		return h.run(need(t, "bwrap"), append([]string{"--ro-bind", "/", "/", "--tmpfs", h.root, "--tmpfs", "/run", "--perms", "0700", "--dir", "/run/ccagent", "--bind", box + "/agent.sock", "/run/ccagent/agent.sock",
-			"--setenv", "CCAGENT_SOCK", "/run/ccagent/agent.sock", "--chdir", "/"}, args...)...)
+		return h.run(
+			need(t, "bwrap"),
+			append(
+				[]string{
+					"--ro-bind",
+					"/",
+					"/",
+					"--tmpfs",
+					h.root,
+					"--tmpfs",
+					"/run",
+					"--perms",
+					"0700",
+					"--dir",
+					"/run/ccagent",
+					"--bind",
+					box + "/agent.sock",
+					"/run/ccagent/agent.sock",
+					"--setenv",
+					"CCAGENT_SOCK",
+					"/run/ccagent/agent.sock",
+					"--chdir",
+					"/",
+				},
+				args...)...)
 	}
 	token := h.token()
 	if r := inside(program("cchelper")); r.stdout != token+"\n" {

@@ -24,8 +24,11 @@ func (h *home) newBus() *bus {
 	h.t.Helper()
 	b := &bus{h: h, address: "unix:path=" + h.root + "/bus"}
 	config := h.root + "/bus.conf"
-	xml := fmt.Sprintf(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>%s</listen><policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`, b.address)
+	xml := fmt.Sprintf(
+		`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>session</type><listen>%s</listen><policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`,
+		b.address,
+	)
 	if err := os.WriteFile(config, []byte(xml), 0o600); err != nil {
 		h.t.Fatal(err)
 	}
@@ -178,7 +181,8 @@ func (b *bus) secrets() *secrets {
 			t.Fatal(err)
 		}
 	}
-	if reply, err := s.conn.RequestName(secretsName, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+	if reply, err := s.conn.RequestName(secretsName, dbus.NameFlagDoNotQueue); err != nil ||
+		reply != dbus.RequestNameReplyPrimaryOwner {
 		t.Fatalf("the name: %v, %v", reply, err)
 	}
 	return s
@@ -261,7 +265,11 @@ func (s *secrets) search(attributes map[string]string) ([]dbus.ObjectPath, *dbus
 	return s.find(attributes), nil
 }
 
-func (s *secrets) create(properties map[string]dbus.Variant, secret secretValue, _ bool) (dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
+func (s *secrets) create(
+	properties map[string]dbus.Variant,
+	secret secretValue,
+	_ bool,
+) (dbus.ObjectPath, dbus.ObjectPath, *dbus.Error) {
 	fault := s.enter(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -278,9 +286,15 @@ func (s *secrets) create(properties map[string]dbus.Variant, secret secretValue,
 		return path, "/", nil
 	}
 	s.next++
-	item := &secretItem{service: s, path: dbus.ObjectPath(fmt.Sprintf("%s/%d", loginPath, s.next)), attributes: attributes, value: value}
+	item := &secretItem{
+		service:    s,
+		path:       dbus.ObjectPath(fmt.Sprintf("%s/%d", loginPath, s.next)),
+		attributes: attributes,
+		value:      value,
+	}
 	s.items[item.path] = item
-	if err := s.conn.ExportMethodTable(map[string]any{"GetSecret": item.get, "Delete": item.delete}, item.path, "org.freedesktop.Secret.Item"); err != nil {
+	if err := s.conn.ExportMethodTable(map[string]any{"GetSecret": item.get, "Delete": item.delete}, item.path,
+		"org.freedesktop.Secret.Item"); err != nil {
 		return "", "", dbus.MakeFailedError(err)
 	}
 	return item.path, "/", nil

@@ -42,13 +42,23 @@ func TestSkopeo(t *testing.T) {
 	h.write(".docker/config.json", "{\n\t\"auths\": {}\n}\n")
 	h.ccagent("setup", "docker", "--host", address, "--yes").must(t)
 	list := func() result {
-		return h.run(skopeo, "--tmpdir", h.tmp, "list-tags", "--tls-verify=false", "--authfile", h.path(".docker/config.json"), "docker://"+address+"/fake")
+		return h.run(
+			skopeo,
+			"--tmpdir",
+			h.tmp,
+			"list-tags",
+			"--tls-verify=false",
+			"--authfile",
+			h.path(".docker/config.json"),
+			"docker://"+address+"/fake",
+		)
 	}
 	if r := list().must(t); !strings.Contains(r.stdout, `"two"`) || asked == 0 {
 		t.Errorf("%d requests with a token; it printed %s", asked, r.stdout)
 	}
 	h.ccagent("setup", "docker", "--host", address, "--undo", "--yes").must(t)
-	if settings := h.read(".docker/config.json"); settings != "{\n\t\"auths\": {}\n}\n" || exists(filepath.Join(binDir, "docker-credential-ccagent-claude")) {
+	if settings := h.read(".docker/config.json"); settings != "{\n\t\"auths\": {}\n}\n" ||
+		exists(filepath.Join(binDir, "docker-credential-ccagent-claude")) {
 		t.Errorf("what is left is %q", settings)
 	}
 	if r := list(); r.exit == 0 {
@@ -162,10 +172,19 @@ func TestKubectl(t *testing.T) {
 	}))
 	defer cluster.Close()
 	ca := h.path("ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cluster.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cluster.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.write(".kube/config", fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: fake\nclusters:\n- name: fake\n  cluster: {server: %q, certificate-authority: %q}\ncontexts:\n- name: fake\n  context: {cluster: fake, user: alice}\n", cluster.URL, ca))
+	h.write(
+		".kube/config",
+		fmt.Sprintf(
+			"apiVersion: v1\nkind: Config\ncurrent-context: fake\nclusters:\n- name: fake\n  cluster: {server: %q, "+
+				"certificate-authority: %q}\ncontexts:\n- name: fake\n  context: {cluster: fake, user: alice}\n",
+			cluster.URL,
+			ca,
+		),
+	)
 	h.ccagent("setup", "kubectl", "--name", "alice", "--yes").must(t)
 	get := func() result { return h.run(client, h.path(".kube/config")) }
 	if r := get().must(t); !strings.HasPrefix(r.stdout, "200 ") {

@@ -18,8 +18,12 @@ func TestZeroConfiguration(t *testing.T) {
 	for _, dir := range []string{".claude", "elsewhere/claude"} {
 		t.Run(dir, func(t *testing.T) {
 			h := newHome(t)
-			h.write(dir+"/.credentials.json",
-				`{"claudeAiOauth":{"accessToken":"fake-live","refreshToken":"fake-unused","expiresAt":`+fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())+`}}`)
+			h.write(
+				dir+"/.credentials.json",
+				`{"claudeAiOauth":{"accessToken":"fake-live","refreshToken":"fake-unused","expiresAt":`+fmt.Sprint(
+					time.Now().Add(time.Hour).UnixMilli(),
+				)+`}}`,
+			)
 			cmd := h.command(program("cchelper"))
 			if dir != ".claude" {
 				cmd.Env = append(cmd.Env, "CLAUDE_CONFIG_DIR="+h.path(dir))
@@ -52,7 +56,10 @@ func TestRenewalKeepsEverythingElse(t *testing.T) {
 		t.Run(fmt.Sprintf("symbolic link %v", link), func(t *testing.T) {
 			h, provider := newSignedIn(t, time.Hour)
 			signIn := provider.Issue()
-			const frame = "{ \"mcpOAuth\" : {\"a\":[1.0, 2e3,\"\\u00e9\"]},\n\t\"claudeAiOauth\":{\"unknown\": {\"b\" : null}, \"accessToken\":%q,\"refreshToken\":%q ,\"expiresAt\":%d,\"scopes\":[\"user:inference\",\"user:profile\"],\"subscriptionType\":\"max\",\"rateLimitTier\":\"x\"  },\r\n \"zz\":123456789012345678901234567890 }\n\n"
+			const frame = "{ \"mcpOAuth\" : {\"a\":[1.0, 2e3,\"\\u00e9\"]},\n\t\"claudeAiOauth\":{\"unknown\": {\"b\" : null}, " +
+				"\"accessToken\":%q,\"refreshToken\":%q " +
+				",\"expiresAt\":%d,\"scopes\":[\"user:inference\",\"user:profile\"],\"subscriptionType\":\"max\",\"rateLimitTier\":\"x\"  " +
+				"},\r\n \"zz\":123456789012345678901234567890 }\n\n"
 			file := ".claude/.credentials.json"
 			if link {
 				file = "dotfiles/credentials.json"
@@ -73,7 +80,8 @@ func TestRenewalKeepsEverythingElse(t *testing.T) {
 			if err := json.Unmarshal([]byte(got), &now); err != nil {
 				t.Fatalf("%v\n%s", err, got)
 			}
-			if want := fmt.Sprintf(frame, token, now.ClaudeAiOauth.RefreshToken, now.ClaudeAiOauth.ExpiresAt); got != want || token == signIn.AccessToken {
+			if want := fmt.Sprintf(frame, token, now.ClaudeAiOauth.RefreshToken, now.ClaudeAiOauth.ExpiresAt); got != want ||
+				token == signIn.AccessToken {
 				t.Errorf("token %s, file\n%q\nwant\n%q", token, got, want)
 			}
 			checkMode(t, h.path(file), 0o600)

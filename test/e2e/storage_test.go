@@ -104,7 +104,8 @@ func TestClaudeCodeFolderNotAbsolute(t *testing.T) {
 	h.config("")
 	for _, name := range []string{"CLAUDE_CONFIG_DIR", "CLAUDE_SECURESTORAGE_CONFIG_DIR"} {
 		for _, dir := range []string{"~/.claude-work", "work", "./work"} {
-			for _, args := range [][]string{{"cchelper"}, {"cchelper", "-f", "header"}, {"ccagent", "token"}, {"ccagent", "exec", "--", "true"}, {"ccagent", "serve"}} {
+			for _, args := range [][]string{{"cchelper"}, {"cchelper", "-f", "header"}, {"ccagent", "token"},
+				{"ccagent", "exec", "--", "true"}, {"ccagent", "serve"}} {
 				cmd := h.command(program(args[0]), args[1:]...)
 				cmd.Env = append(cmd.Env, name+"="+dir)
 				r := finish(t, cmd)

@@ -40,7 +40,8 @@ func TestAnotherAccountsFile(t *testing.T) {
 			h.write(".claude/.credentials.json", file)
 			for range 2 {
 				h.helper().fails(t, tt.exit, "")
-				if r := h.ccagent("exec", "--", "printenv", "CLAUDE_CODE_OAUTH_TOKEN"); r.exit != tt.exit || strings.Contains(r.stdout, b) {
+				if r := h.ccagent("exec", "--", "printenv", "CLAUDE_CODE_OAUTH_TOKEN"); r.exit != tt.exit ||
+					strings.Contains(r.stdout, b) {
 					t.Errorf("exec: exit %d, want %d; B's token: %v", r.exit, tt.exit, strings.Contains(r.stdout, b))
 				}
 			}

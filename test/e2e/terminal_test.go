@@ -29,8 +29,28 @@ set -g escape-time 0
 set -g default-terminal "tmux-256color"
 set -g update-environment ""
 `)
-	argv := append([]string{"-S", tt.socket, "-f", h.path("tmux.conf"), "new-session", "-d", "-s", "t", "-x", fmt.Sprint(columns), "-y", "40", "--",
-		"/bin/sh", "-c", `trap : INT; "$@"; printf '\n[exit %d]\n' $?; sleep 600`, "sh", name}, args...)
+	argv := append(
+		[]string{
+			"-S",
+			tt.socket,
+			"-f",
+			h.path("tmux.conf"),
+			"new-session",
+			"-d",
+			"-s",
+			"t",
+			"-x",
+			fmt.Sprint(columns),
+			"-y",
+			"40",
+			"--",
+			"/bin/sh",
+			"-c",
+			`trap : INT; "$@"; printf '\n[exit %d]\n' $?; sleep 600`,
+			"sh",
+			name,
+		},
+		args...)
 	cmd := h.command(need(h.t, "tmux"), argv...)
 	finish(h.t, cmd).must(h.t)
 	h.t.Cleanup(func() { tt.tmux("kill-server") })

@@ -29,8 +29,12 @@ func TestGit(t *testing.T) {
 	var mu sync.Mutex
 	refused, users := map[string]bool{}, map[string]bool{}
 	execPath := strings.TrimSpace(h.run(git, "--exec-path").must(t).stdout)
-	backend := &cgi.Handler{Path: execPath + "/git-http-backend", Env: []string{"GIT_PROJECT_ROOT=" + h.path("served"), "GIT_HTTP_EXPORT_ALL=1",
-		"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "GIT_CONFIG_KEY_1=http.receivepack", "GIT_CONFIG_VALUE_1=true", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir}}
+	backend := &cgi.Handler{
+		Path: execPath + "/git-http-backend",
+		Env: []string{"GIT_PROJECT_ROOT=" + h.path("served"), "GIT_HTTP_EXPORT_ALL=1",
+			"GIT_CONFIG_COUNT=2", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "GIT_CONFIG_KEY_1=http.receivepack",
+			"GIT_CONFIG_VALUE_1=true", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir},
+	}
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		user, token, ok := r.BasicAuth()
 		mu.Lock()
@@ -73,7 +77,17 @@ func TestGit(t *testing.T) {
 	}
 	h.run(git, "-C", h.path("three"), "commit", "-q", "--allow-empty", "-m", "second").must(t)
 	push := func() result {
-		cmd := h.command(git, "-C", h.path("three"), "-c", "credential.helper=ccagent", "push", "-q", "origin", "HEAD:refs/heads/second")
+		cmd := h.command(
+			git,
+			"-C",
+			h.path("three"),
+			"-c",
+			"credential.helper=ccagent",
+			"push",
+			"-q",
+			"origin",
+			"HEAD:refs/heads/second",
+		)
 		cmd.Env = append(cmd.Env, "PATH="+h.path("links")+":/usr/bin:/bin")
 		return finish(t, cmd)
 	}
@@ -85,7 +99,10 @@ func TestGit(t *testing.T) {
 	}
 	// A token is renewed on demand once in 2 s, and the last time was for the clone.
 	wait(t, "a push with another token", func() bool { return push().exit == 0 })
-	if there := h.run(git, "--git-dir", h.path("served/x.git"), "branch", "--list", "second").must(t); !strings.Contains(there.stdout, "second") {
+	if there := h.run(git, "--git-dir", h.path("served/x.git"), "branch", "--list", "second").must(t); !strings.Contains(
+		there.stdout,
+		"second",
+	) {
 		t.Errorf("what was pushed is not there: %q", there.stdout)
 	}
 
@@ -154,8 +171,18 @@ func TestGoModules(t *testing.T) {
 	defer proxy.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw})
 	h.write("ca.pem", string(ca))
-	h.vars = append(h.vars, "GOPROXY="+proxy.URL, "GONOSUMDB=*", "GOFLAGS=-mod=mod", "GOPATH="+h.path("go"), "GOCACHE="+h.path("cache"), "SSL_CERT_FILE="+h.path("ca.pem"),
-		"GO111MODULE=on", "GOTOOLCHAIN=local", "NO_PROXY=127.0.0.1")
+	h.vars = append(
+		h.vars,
+		"GOPROXY="+proxy.URL,
+		"GONOSUMDB=*",
+		"GOFLAGS=-mod=mod",
+		"GOPATH="+h.path("go"),
+		"GOCACHE="+h.path("cache"),
+		"SSL_CERT_FILE="+h.path("ca.pem"),
+		"GO111MODULE=on",
+		"GOTOOLCHAIN=local",
+		"NO_PROXY=127.0.0.1",
+	)
 	list := func() result { return h.run(need(t, "go"), "list", "-m", "-versions", "example.com/fake") }
 	if r := list(); r.exit == 0 {
 		t.Fatalf("without GOAUTH it listed %s", r.stdout)

@@ -31,7 +31,8 @@ func TestStatusWatch(t *testing.T) {
 	tt.until("a table of 40 columns, no line of it broken in two", func(screen string) bool {
 		screen = screen[max(0, strings.LastIndex(screen, "agent ")):] // what the terminal itself broke has scrolled away
 		lines := strings.Count(strings.TrimRight(screen, "\n"), "\n") + 1
-		return lines == 5 && strings.Contains(screen, "PROFILE") && !strings.ContainsRune(screen, '█') && strings.Contains(screen, "\nclaude *  live")
+		return lines == 5 && strings.Contains(screen, "PROFILE") && !strings.ContainsRune(screen, '█') &&
+			strings.Contains(screen, "\nclaude *  live")
 	})
 
 	tt.resize(100)

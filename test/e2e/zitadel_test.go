@@ -39,14 +39,27 @@ func newZitadel(t *testing.T) string {
 func TestBrowserLoginElsewhere(t *testing.T) {
 	issuer := newZitadel(t)
 	h := newHome(t)
-	h.config(gateway + fmt.Sprintf("provider = \"oidc\"\nstore = \"file\"\nclient_id = \"ccagent\"\nissuer = %q\nscopes = [\"openid\", \"profile\", \"email\", \"offline_access\"]\n", issuer))
+	h.config(
+		gateway + fmt.Sprintf(
+			"provider = \"oidc\"\nstore = \"file\"\nclient_id = \"ccagent\"\nissuer = %q\nscopes = [\"openid\", \"profile\", \"email\", "+
+				"\"offline_access\"]\n",
+			issuer,
+		),
+	)
 	h.serve()
 	b := newBrowser(t)
 
 	l := h.login("--browser")
-	b.do(chromedp.Navigate(l.address()), chromedp.WaitVisible(chromedp.CSS("#username")),
-		chromedp.SendKeys(chromedp.CSS("#username"), "test-user@localhost"), chromedp.SendKeys(chromedp.CSS("#password"), "verysecure"),
-		chromedp.Click(chromedp.CSS("button")))
+	b.do(
+		chromedp.Navigate(l.address()),
+		chromedp.WaitVisible(chromedp.CSS("#username")),
+		chromedp.SendKeys(
+			chromedp.CSS("#username"),
+			"test-user@localhost",
+		),
+		chromedp.SendKeys(chromedp.CSS("#password"), "verysecure"),
+		chromedp.Click(chromedp.CSS("button")),
+	)
 	b.last("elsewhere").check(t, "You are signed in")
 	if r := l.finish().must(t); !strings.Contains(r.stdout, "signed in to gateway as test-user@zitadel.ch") {
 		t.Errorf("login said %q", r.stdout)

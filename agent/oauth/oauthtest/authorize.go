@@ -68,8 +68,13 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 				fields += fmt.Sprintf(`<input type="hidden" name="%s" value="%s">`, html.EscapeString(name), html.EscapeString(value))
 			}
 		}
-		showPage(w, http.StatusOK, "Sign in to the example provider", `<p>May <b>`+html.EscapeString(q.Get("client_id"))+`</b> act as <b>alice@example.com</b>?</p>
-<form method="post" action="/authorize">`+fields+`<button name="decision" value="allow" id="allow">Allow</button> <button name="decision" value="deny" id="deny">Deny</button></form>`)
+		showPage(
+			w,
+			http.StatusOK,
+			"Sign in to the example provider",
+			`<p>May <b>`+html.EscapeString(q.Get("client_id"))+`</b> act as <b>alice@example.com</b>?</p>
+<form method="post" action="/authorize">`+fields+`<button name="decision" value="allow" id="allow">Allow</button> <button name="decision" value="deny" id="deny">Deny</button></form>`,
+		)
 	}
 }
 
@@ -145,5 +150,10 @@ func showPage(w http.ResponseWriter, status int, title, inner string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `<!doctype html><html lang="en"><meta charset="utf-8"><title>%s</title><body><h1>%[1]s</h1>%s</body></html>`, html.EscapeString(title), inner)
+	fmt.Fprintf(
+		w,
+		`<!doctype html><html lang="en"><meta charset="utf-8"><title>%s</title><body><h1>%[1]s</h1>%s</body></html>`,
+		html.EscapeString(title),
+		inner,
+	)
 }

@@ -53,14 +53,21 @@ func TestOAuth2(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret"})
 	config := oauth2.Config{ClientID: "fake-client", ClientSecret: "fake-secret", RedirectURL: callback, Scopes: []string{"jobs"},
-		Endpoint: oauth2.Endpoint{AuthURL: s.AuthorizeURL(), TokenURL: s.TokenURL(), DeviceAuthURL: s.DeviceURL(), AuthStyle: oauth2.AuthStyleInHeader}}
+		Endpoint: oauth2.Endpoint{
+			AuthURL:       s.AuthorizeURL(),
+			TokenURL:      s.TokenURL(),
+			DeviceAuthURL: s.DeviceURL(),
+			AuthStyle:     oauth2.AuthStyleInHeader,
+		}}
 	verifier := oauth2.GenerateVerifier()
 	address := config.AuthCodeURL("fake-state", oauth2.S256ChallengeOption(verifier))
 	got := answer(t, address, "")
 	if got.Get("state") != "fake-state" || got.Get("iss") != s.Issuer() {
 		t.Errorf("the answer is %v", got)
 	}
-	if _, err := config.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(oauth2.GenerateVerifier())); code(err) != "invalid_grant" {
+	if _, err := config.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(oauth2.GenerateVerifier())); code(
+		err,
+	) != "invalid_grant" {
 		t.Errorf("with another verifier: %v", err)
 	}
 	token, err := config.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(verifier))
@@ -71,14 +78,22 @@ func TestOAuth2(t *testing.T) {
 	if err != nil || renewed.RefreshToken == token.RefreshToken || !s.Live(renewed.AccessToken) {
 		t.Fatalf("renewal: %v", err)
 	}
-	if _, err := config.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(verifier)); code(err) != "invalid_grant" || s.Live(renewed.AccessToken) {
+	if _, err := config.Exchange(t.Context(), got.Get("code"), oauth2.VerifierOption(verifier)); code(err) != "invalid_grant" ||
+		s.Live(renewed.AccessToken) {
 		t.Errorf("a code used twice ends what it brought: %v", err)
 	}
 
-	machine := clientcredentials.Config{ClientID: "fake-client", ClientSecret: "fake-secret", TokenURL: s.TokenURL(), Scopes: []string{"jobs"}, AuthStyle: oauth2.AuthStyleInParams,
-		EndpointParams: url.Values{"audience": {"fake-audience"}, "resource": {"https://a.example", "https://b.example"}}}
+	machine := clientcredentials.Config{
+		ClientID:       "fake-client",
+		ClientSecret:   "fake-secret",
+		TokenURL:       s.TokenURL(),
+		Scopes:         []string{"jobs"},
+		AuthStyle:      oauth2.AuthStyleInParams,
+		EndpointParams: url.Values{"audience": {"fake-audience"}, "resource": {"https://a.example", "https://b.example"}},
+	}
 	token, err = machine.Token(t.Context())
-	if err != nil || token.RefreshToken != "" || !slices.Equal(s.Audience(token.AccessToken), []string{"fake-audience", "https://a.example", "https://b.example"}) {
+	if err != nil || token.RefreshToken != "" ||
+		!slices.Equal(s.Audience(token.AccessToken), []string{"fake-audience", "https://a.example", "https://b.example"}) {
 		t.Errorf("client credentials: %v, for %q", err, s.Audience(token.AccessToken))
 	}
 	machine.ClientSecret = "fake-other"
@@ -91,7 +106,10 @@ func TestOAuth2(t *testing.T) {
 func TestDevice(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
-	config := oauth2.Config{ClientID: "fake-client", Endpoint: oauth2.Endpoint{TokenURL: s.TokenURL(), DeviceAuthURL: s.DeviceURL(), AuthStyle: oauth2.AuthStyleInParams}}
+	config := oauth2.Config{
+		ClientID: "fake-client",
+		Endpoint: oauth2.Endpoint{TokenURL: s.TokenURL(), DeviceAuthURL: s.DeviceURL(), AuthStyle: oauth2.AuthStyleInParams},
+	}
 	for verdict, tt := range map[string]struct {
 		decide func(string) bool
 		want   string
@@ -156,7 +174,8 @@ func TestOpenID(t *testing.T) {
 	if err := rp.RevokeToken(t.Context(), party, tokens.RefreshToken, "refresh_token"); err != nil || s.Live(tokens.AccessToken) {
 		t.Errorf("revoked: %v", err)
 	}
-	if got, _ := authorize(t, "deny", "openid"); got.Get("error") != "access_denied" || got.Get("code") != "" || got.Get("state") != "fake-state" {
+	if got, _ := authorize(t, "deny", "openid"); got.Get("error") != "access_denied" || got.Get("code") != "" ||
+		got.Get("state") != "fake-state" {
 		t.Errorf("denied: %v", got)
 	}
 
@@ -167,7 +186,8 @@ func TestOpenID(t *testing.T) {
 	} {
 		s.ID = fault
 		got, verifier := authorize(t, "allow", "openid")
-		if _, err := rp.CodeExchange[*oidc.IDTokenClaims](t.Context(), got.Get("code"), party, rp.WithCodeVerifier(verifier)); err == nil {
+		if _, err := rp.CodeExchange[*oidc.IDTokenClaims](t.Context(), got.Get("code"), party,
+			rp.WithCodeVerifier(verifier)); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -182,13 +202,21 @@ func TestRedirects(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{})
 	query := func(redirect string) string {
-		return s.AuthorizeURL() + "?" + url.Values{"client_id": {"fake-client"}, "response_type": {"code"}, "state": {"fake-state"}, "redirect_uri": {redirect},
-			"code_challenge_method": {"S256"}, "code_challenge": {oauth2.S256ChallengeFromVerifier("fake")}}.Encode()
+		return s.AuthorizeURL() + "?" + url.Values{
+			"client_id":             {"fake-client"},
+			"response_type":         {"code"},
+			"state":                 {"fake-state"},
+			"redirect_uri":          {redirect},
+			"code_challenge_method": {"S256"},
+			"code_challenge":        {oauth2.S256ChallengeFromVerifier("fake")},
+		}.Encode()
 	}
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for redirect, want := range map[string]int{
-		"http://127.0.0.1:1/callback": 302, "http://127.0.0.1:65535/callback": 302, "http://localhost:2/callback": 302, "http://[::1]:3/callback": 302, s.PasteURL(): 302,
-		"https://evil.example.com/callback": 400, "http://127.0.0.1.example.com/callback": 400, "http://127.0.0.1:1/other": 400, "": 400,
+		"http://127.0.0.1:1/callback": 302, "http://127.0.0.1:65535/callback": 302, "http://localhost:2/callback": 302,
+		"http://[::1]:3/callback": 302, s.PasteURL(): 302,
+		"https://evil.example.com/callback": 400, "http://127.0.0.1.example.com/callback": 400, "http://127.0.0.1:1/other": 400,
+		"": 400,
 	} {
 		resp, err := browser.Get(query(redirect))
 		if err != nil {
@@ -215,7 +243,8 @@ func TestScopeAndFaultsAt(t *testing.T) {
 		resp.Body.Close()
 		return resp
 	}
-	if resp := ask(s.ProfileURL()); resp.StatusCode != 403 || !strings.Contains(resp.Header.Get("WWW-Authenticate"), `error="insufficient_scope", scope="user:other"`) {
+	if resp := ask(s.ProfileURL()); resp.StatusCode != 403 ||
+		!strings.Contains(resp.Header.Get("WWW-Authenticate"), `error="insufficient_scope", scope="user:other"`) {
 		t.Errorf("without the scope: %d, %s", resp.StatusCode, resp.Header.Get("WWW-Authenticate"))
 	}
 	s.SetFaultAt("/api/whoami", oauthtest.Fault{Times: 2, Status: 503})

@@ -100,7 +100,9 @@ func (s *Server) poll(code string) (SignIn, string) {
 
 func (s *Server) serveActivate(w http.ResponseWriter, r *http.Request) {
 	showPage(w, http.StatusOK, "Enter the code", `<form method="post" action="/activate"><input name="user_code" value="`+
-		html.EscapeString(r.URL.Query().Get("user_code"))+`"> <button name="decision" value="allow" id="allow">Allow</button> <button name="decision" value="deny" id="deny">Deny</button></form>`)
+		html.EscapeString(
+			r.URL.Query().Get("user_code"),
+		)+`"> <button name="decision" value="allow" id="allow">Allow</button> <button name="decision" value="deny" id="deny">Deny</button></form>`)
 }
 
 func (s *Server) serveActivation(w http.ResponseWriter, r *http.Request) {

@@ -107,7 +107,8 @@ func TestFaultTimes(t *testing.T) {
 			t.Errorf("status %d, want the fault's", status)
 		}
 	}
-	if status, _ := post(t, s, "application/json", `{"grant_type":"refresh_token","refresh_token":"`+signIn.RefreshToken+`"}`); status != 200 {
+	if status, _ := post(t, s, "application/json",
+		`{"grant_type":"refresh_token","refresh_token":"`+signIn.RefreshToken+`"}`); status != 200 {
 		t.Errorf("status %d after the faults", status)
 	}
 }

@@ -35,7 +35,8 @@ func (s *Server) idToken(client, nonce string) any {
 	at := time.Now().Add(f.Clock)
 	claims, err := json.Marshal(map[string]any{
 		"iss": cmp.Or(f.Issuer, s.URL()), "aud": cmp.Or(f.Audience, client), "nonce": cmp.Or(f.Nonce, nonce),
-		"iat": at.Unix(), "exp": at.Add(5 * time.Minute).Unix(), "sub": "alice-1", "email": "alice@example.com", "name": "Alice Example",
+		"iat": at.Unix(), "exp": at.Add(5 * time.Minute).Unix(), "sub": "alice-1", "email": "alice@example.com",
+		"name": "Alice Example",
 	})
 	if err != nil {
 		return nil // strings and numbers always encode
@@ -72,7 +73,11 @@ func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no key", http.StatusInternalServerError)
 		return
 	}
-	writeJSON(w, http.StatusOK, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: keyID, Algorithm: "RS256", Use: "sig"}}})
+	writeJSON(
+		w,
+		http.StatusOK,
+		jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: keyID, Algorithm: "RS256", Use: "sig"}}},
+	)
 }
 
 // Issuer describes itself by OpenID Connect Discovery and RFC 8414 alike.

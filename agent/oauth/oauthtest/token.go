@@ -118,7 +118,8 @@ func (s *Server) grantToken(params map[string]string) map[string]any {
 // reply is what every grant is answered with.
 func (s *Server) reply(signIn SignIn) map[string]any {
 	return map[string]any{
-		"token_type": "Bearer", "access_token": signIn.AccessToken, "expires_in": s.secondsOf(signIn), "scope": strings.Join(signIn.Scopes, " "),
+		"token_type": "Bearer", "access_token": signIn.AccessToken, "expires_in": s.secondsOf(signIn),
+		"scope": strings.Join(signIn.Scopes, " "),
 	}
 }
 
