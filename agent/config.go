@@ -17,7 +17,7 @@ type Config struct {
 type Profile struct {
 	Name      string
 	Provider  string
-	Store     string   // as configured: auto, claude-code, file, memory
+	Store     string   // as configured: a kind of store, or auto; docs/config.md lists them
 	Hosts     []string // where its token may go; none: anywhere
 	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
 	Identity  string   // the key file of store encrypted, where the record may rest there: names the key that CommandUnlock opens

@@ -122,7 +122,7 @@ type ProfileStatus struct {
 	Name         string
 	Provider     string
 	State        State
-	Store        string // the kind: claude-code, file, memory, none
+	Store        string // its kind of store: docs/protocol.md, section 4.3, lists them
 	Location     string // where the record rests, for a person to read
 	Kind         Kind
 	HasToken     bool      // a token is in hand

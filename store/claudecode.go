@@ -80,7 +80,7 @@ func (s *ClaudeCode) Place() Place {
 			watch = append(watch, chain.database)
 		}
 	}
-	return Place{Kind: "claude-code", Location: location, Watch: watch}
+	return Place{Kind: KindClaudeCode, Location: location, Watch: watch}
 }
 
 // spot is where Claude Code's JSON rests: the file, or an item of the Keychain.

@@ -26,7 +26,7 @@ func NewEncrypted(dataDir, profile string, identity Identity) *Encrypted {
 	path := base + ".age"
 	return &Encrypted{own{
 		medium:   sealed{file(path), identity},
-		place:    Place{Kind: "encrypted", Location: path, Watch: []string{path}},
+		place:    Place{Kind: KindEncrypted, Location: path, Watch: []string{path}},
 		lockPath: base + ".lock",
 	}}
 }

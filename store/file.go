@@ -24,7 +24,7 @@ func NewFile(dataDir, profile string) *File {
 	path := base + ".json"
 	return &File{own{
 		medium:   file(path),
-		place:    Place{Kind: "file", Location: path, Watch: []string{path}},
+		place:    Place{Kind: KindFile, Location: path, Watch: []string{path}},
 		lockPath: base + ".lock",
 	}}
 }

@@ -25,7 +25,7 @@ type Homes struct{ dir string }
 type Home struct {
 	Version   int      `json:"version"`
 	Profile   string   `json:"profile"`
-	Kind      string   `json:"kind"`
+	Kind      Kind     `json:"kind"`
 	Location  string   `json:"location"`
 	ConfigDir string   `json:"config_dir,omitempty"` // of kind claude-code
 	SignIn    string   `json:"sign_in,omitempty"`
@@ -71,7 +71,7 @@ func (me Home) Has(r Record) (here, spent bool) {
 // one profile's that has moved.
 func (me Home) same(other Home) bool {
 	return me.Kind == other.Kind && (me.Location == other.Location || me.ConfigDir != "" && me.ConfigDir == other.ConfigDir) ||
-		strings.EqualFold(me.Profile, other.Profile) && (me.Kind != "claude-code" || other.Kind != "claude-code")
+		strings.EqualFold(me.Profile, other.Profile) && !(me.Kind.Traits().Shared && other.Kind.Traits().Shared)
 }
 
 // Other returns another home that has the refresh token of r, or has spent it, and nil where there is none. What is remembered

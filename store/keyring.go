@@ -33,7 +33,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 		own: own{
 			medium: m,
 			place: Place{
-				Kind:     "keyring",
+				Kind:     KindKeyring,
 				Location: "the system's keyring, " + keyringService + " " + name,
 				Watch:    []string{m.witness}, // written at each save of ours; what others do there can't be watched
 			},

@@ -30,7 +30,7 @@ func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
 	default:
 		err = &protocol.Error{Code: protocol.CodeStorage, Message: st.Place().Location + " is not locked"}
 	}
-	if err != nil && (isShared(st) || !errors.Is(err, protocol.ErrStorage) || !spillable(stateDir)) {
+	if err != nil && (st.Place().Kind.Traits().Shared || !errors.Is(err, protocol.ErrStorage) || !spillable(stateDir)) {
 		return &protocol.Error{Code: protocol.CodeOf(err), Hint: protocol.HintOf(err),
 			Message: "not renewed, because the new token could not be saved: " + err.Error()}
 	}
@@ -39,9 +39,6 @@ func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
 	}
 	return lock.Check() // to make it ready may have taken a while
 }
-
-// isShared reports whether other programs keep their sign-in in st.
-func isShared(st Store) bool { return st.Place().Kind == "claude-code" }
 
 // spillable reports whether a record could be left in the state directory.
 func spillable(stateDir string) bool {

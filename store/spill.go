@@ -206,7 +206,7 @@ type spill struct {
 
 // spillKey names a place in file names.
 func spillKey(at Place) string {
-	sum := sha256.Sum256([]byte(at.Kind + "\x00" + at.Location))
+	sum := sha256.Sum256([]byte(string(at.Kind) + "\x00" + at.Location))
 	return hex.EncodeToString(sum[:8])
 }
 

@@ -1,8 +1,10 @@
 // Package store keeps records between runs.
 //
-// A [Store] holds one [Record]. [NewClaudeCode] opens the one that Claude Code itself uses, [NewFile] one of our own; every
-// implementation passes storetest.Run. What could not be saved is left in a spill file by [Spill], and [Recover] brings it
-// home at the next load.
+// A [Store] holds one [Record]. [ClaudeCode] is the one that Claude Code itself uses. [File], [Keyring] and [Encrypted] are ours
+// alone: a plain file, an item in the system's keyring, and a file encrypted with age. [NewCustom] makes one of whatever can
+// hold some bytes. [Kind] tells what differs between them, and every implementation passes storetest.Run.
+//
+// What could not be saved is left in a spill file by [Spill], and [Recover] saves it at the next load.
 //
 // The order for a renewal is [Store.Lock], [Recover], [Store.Load], [Reserve], then the provider, then [Store.Save], then
 // [Lock.Release]. Save is a compare-and-swap, so a writer that took no lock can be surprised but can't destroy.
@@ -82,7 +84,7 @@ type Lock interface {
 
 // Place is where a store keeps its record.
 type Place struct {
-	Kind     string   // claude-code, file
+	Kind     Kind
 	Location string   // for a person to read; with Kind it names the record for ever
 	Watch    []string // files whose change means that someone wrote the record
 }

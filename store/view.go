@@ -20,11 +20,12 @@ import (
 // somebody else makes of it is not fought over: [View.Write] tells it from what we wrote, by a digest kept in the state
 // directory. Its methods may be called concurrently and from several processes.
 type View struct {
-	kind, path string
-	watch      []string
-	sheet      sheet
-	mark       string // path of the digest
-	copy       *Copy
+	kind  Kind
+	path  string
+	watch []string
+	sheet sheet
+	mark  string // path of the digest
+	copy  *Copy
 }
 
 // sheet is where a view is written.
@@ -52,7 +53,7 @@ const (
 // left as they are, and Claude Code's write lock is taken. What is there if somebody else has written it can be read by
 // [ClaudeCode.Load].
 func (s *ClaudeCode) View(stateDir string) *View {
-	v := newView(stateDir, "claude-code", s.path(), s.Place().Watch, claudeSheet{s})
+	v := newView(stateDir, KindClaudeCode, s.path(), s.Place().Watch, claudeSheet{s})
 	v.copy = newCopy(stateDir, s.Place()) // of a broken view and of a broken record
 	return v
 }
@@ -70,7 +71,7 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 	return v
 }
 
-func newView(stateDir, kind, path string, watch []string, s sheet) *View {
+func newView(stateDir string, kind Kind, path string, watch []string, s sheet) *View {
 	key := spillKey(Place{Kind: "view " + kind, Location: path})
 	return &View{kind: kind, path: path, watch: watch, sheet: s, mark: filepath.Join(stateDir, "views", key+".json"),
 		copy: newCopy(stateDir, Place{Kind: "view " + kind, Location: path})}

@@ -40,7 +40,7 @@ func (e *errand) result(r store.Record, v store.Version) (job.Result, error) {
 	}
 	if e.Store != nil {
 		at := e.Store.Place()
-		result.Store, result.Location, result.Watch = at.Kind, at.Location, at.Watch
+		result.Store, result.Location, result.Watch = string(at.Kind), at.Location, at.Watch
 		return result, nil
 	}
 	if r.IsStub() {

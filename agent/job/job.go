@@ -133,7 +133,7 @@ type Result struct {
 	Saved bool // what Token belongs to rests in the store (or needs no store)
 
 	Provider     string
-	Store        string // claude-code, file, memory, none
+	Store        string // its kind of store as docs/protocol.md names it; "none" where a command keeps nothing
 	Location     string
 	Watch        []string // files whose change means that someone else wrote the record
 	Subscription string

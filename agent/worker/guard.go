@@ -35,7 +35,7 @@ func (e *errand) guard(ctx context.Context) outcome {
 		return fail("profile %s is kept in the agent's memory", e.job.Profile)
 	}
 	target := e.job.Target
-	if kind := from.Place().Kind; kind != "claude-code" {
+	if kind := string(from.Place().Kind); kind != "claude-code" {
 		if target != "" && target != kind {
 			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.job.Profile, kind, target)
 		}

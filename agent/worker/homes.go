@@ -68,7 +68,7 @@ func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) boo
 	return func(home store.Home) bool {
 		s := e.settings
 		s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
-		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(home.Kind)
+		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(string(home.Kind))
 		if err != nil || st == nil {
 			return true
 		}

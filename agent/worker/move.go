@@ -136,7 +136,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
-	if err = e.decide(to.Place().Kind); err == nil {
+	if err = e.decide(string(to.Place().Kind)); err == nil {
 		err = e.leave(ctx, s, moved, leave)
 	}
 	if err != nil {
@@ -205,7 +205,7 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 				return err
 			}
 		}
-		if err := e.decide(s.st.Place().Kind); err != nil {
+		if err := e.decide(string(s.st.Place().Kind)); err != nil {
 			return err
 		}
 		copied, version, loadErr := a.to.Load(ctx)
@@ -226,7 +226,7 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 	if undoErr == nil {
 		return err
 	}
-	again := "ccagent move " + e.job.Profile + " " + a.to.Place().Kind
+	again := "ccagent move " + e.job.Profile + " " + string(a.to.Place().Kind)
 	if e.job.Op == job.Guard {
 		again = "ccagent guard claude-code -p " + e.job.Profile
 	}
@@ -261,7 +261,7 @@ func (e *errand) leftBehind(home, other store.Store) error {
 	return &protocol.Error{
 		Code:    protocol.CodeNotFound,
 		Message: "nothing is stored in " + home.Place().Location + ": the record is still in " + other.Place().Location,
-		Hint:    "bring it along: ccagent move " + e.job.Profile + " " + home.Place().Kind,
+		Hint:    "bring it along: ccagent move " + e.job.Profile + " " + string(home.Place().Kind),
 	}
 }
 
@@ -271,7 +271,7 @@ func (e *errand) others(home store.Store) iter.Seq[store.Store] {
 	return func(yield func(store.Store) bool) {
 		for _, kind := range []string{"file", "keyring", "encrypted"} {
 			st, err := e.openKind(kind)
-			if err != nil || kind == home.Place().Kind {
+			if err != nil || kind == string(home.Place().Kind) {
 				continue
 			}
 			if ring, ok := st.(*store.Keyring); ok && !ring.Known() {

@@ -179,7 +179,7 @@ func (w *world) standing() map[string]string {
 		store.NewClaudeCode(w.settings.ConfigDir), store.NewFile(w.settings.DataDir, w.settings.Name),
 	} {
 		if r, _, err := st.Load(w.t.Context()); err == nil {
-			held[st.Place().Kind] = r.AccessToken.Reveal() + " " + r.RefreshToken.Reveal()
+			held[string(st.Place().Kind)] = r.AccessToken.Reveal() + " " + r.RefreshToken.Reveal()
 		}
 	}
 	choice, _ := os.ReadFile(filepath.Join(w.settings.StateDir, "auto", w.settings.Name+".json"))

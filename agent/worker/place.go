@@ -163,7 +163,7 @@ func (e *errand) remember(st store.Store) {
 	if e.settings.Store != "auto" && e.settings.Store != "" || st == nil {
 		return
 	}
-	kind := st.Place().Kind
+	kind := string(st.Place().Kind)
 	if known, err := e.recall(); err != nil || known == kind {
 		return
 	}

@@ -33,7 +33,7 @@ func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 	}
 	var home string
 	if st, err := e.open(ctx); err == nil && st != nil {
-		home = st.Place().Kind
+		home = string(st.Place().Kind)
 	}
 	var answers []Answer
 	for _, kind := range kinds {
@@ -57,7 +57,7 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	if err != nil || st == nil {
 		return Answer{Kind: s.Store, InForce: true, Err: err}
 	}
-	kind := st.Place().Kind
+	kind := string(st.Place().Kind)
 	return e.probe(ctx, kind, kind)
 }
 

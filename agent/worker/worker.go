@@ -241,7 +241,7 @@ func (e *errand) about(st store.Store) job.Result {
 	r := job.Result{Provider: e.settings.Provider, Store: "memory", Location: "the agent's memory"}
 	if st != nil {
 		place := st.Place()
-		r.Store, r.Location, r.Watch = place.Kind, place.Location, place.Watch
+		r.Store, r.Location, r.Watch = string(place.Kind), place.Location, place.Watch
 	}
 	for _, v := range e.views() {
 		r.Watch = append(r.Watch, v.Place().Watch...)
