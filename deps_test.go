@@ -97,6 +97,15 @@ var rooms = map[string]struct {
 			module + "/store": "a dialect returns what the provider said; the worker stores it",
 		},
 	},
+	"agent/provider": {
+		mayImport: []string{module + "/protocol"},
+		never: forbidden{
+			"net/http":               "it is a table",
+			module + "/agent":        "a table knows nothing of who reads it",
+			module + "/agent/worker": "a table knows nothing of who reads it",
+			module + "/agent/oauth":  "how a provider is spoken to is not what it is called",
+		},
+	},
 	"agent/embed": {
 		mayImport: []string{module + "/protocol", module + "/store", module + "/agent/job"},
 		never: forbidden{
@@ -119,6 +128,7 @@ var rooms = map[string]struct {
 			module + "/protocol",
 			module + "/store",
 			module + "/agent/oauth",
+			module + "/agent/provider",
 			module + "/agent/job",
 			"golang.org/x/sys/...",
 		},

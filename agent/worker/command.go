@@ -31,7 +31,7 @@ const (
 
 // ask runs the profile's command and takes the token that it prints. Nothing is stored: the command is its own store.
 func (e *errand) ask(ctx context.Context) outcome {
-	o := outcome{result: job.Result{Provider: "command", Store: "none", Kind: protocol.KindBearer, Saved: true}}
+	o := outcome{result: job.Result{Provider: string(e.settings.Provider), Store: "none", Kind: e.traits().Token, Saved: true}}
 	argv := e.settings.Command
 	if len(argv) == 0 {
 		return o.but(&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has no command"})

@@ -23,7 +23,7 @@ func (e *errand) guard(ctx context.Context) outcome {
 	fail := func(format string, args ...any) outcome {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
 	}
-	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" {
+	if !e.traits().ClaudeCode || e.settings.ConfigDir == "" {
 		return fail("profile %s has no record that Claude Code uses", e.job.Profile)
 	}
 	claude := store.NewClaudeCode(e.settings.ConfigDir)
@@ -117,7 +117,7 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 
 // guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
 func (e *errand) guardedView() (*store.ClaudeCode, *store.View) {
-	if e.settings.Provider != "claude" || e.settings.ConfigDir == "" || !slices.Contains(e.settings.Views, "claude-code") {
+	if !e.traits().ClaudeCode || e.settings.ConfigDir == "" || !slices.Contains(e.settings.Views, "claude-code") {
 		return nil, nil
 	}
 	claude := store.NewClaudeCode(e.settings.ConfigDir)

@@ -145,7 +145,7 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 // filesOf are the files that a profile's record may rest in, as far as anybody may look into them.
 func filesOf(s Settings) []store.Store {
 	var stores []store.Store
-	if s.Provider == "claude" && s.ConfigDir != "" && (s.Store == "auto" || s.Store == "claude-code") {
+	if s.Provider.Traits().ClaudeCode && s.ConfigDir != "" && (s.Store == "auto" || s.Store == "claude-code") {
 		stores = append(stores, store.NewClaudeCode(s.ConfigDir))
 	}
 	if s.Store == "auto" || s.Store == "file" {

@@ -44,13 +44,13 @@ func (e *errand) identify(ctx context.Context) outcome {
 func (e *errand) inForce(ctx context.Context) (state, error) {
 	var s state
 	var err error
-	if e.settings.Provider != "command" {
+	if e.traits().Stored {
 		if s.st, err = e.open(ctx); err != nil {
 			return s, err
 		}
 	}
 	switch {
-	case e.settings.Provider == "command":
+	case !e.traits().Stored:
 	case !e.job.Record.Empty():
 		s.record, err = e.held()
 		s.unsaved = true
@@ -79,10 +79,10 @@ func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity
 func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity, error) {
 	cannot := &protocol.Error{
 		Code:    protocol.CodeUnavailable,
-		Message: "provider " + e.settings.Provider + " can't be asked whether the token is good",
+		Message: "provider " + string(e.settings.Provider) + " can't be asked whether the token is good",
 		Hint:    "set introspect_url or profile_url in config.toml, where the provider has one",
 	}
-	if e.settings.Provider == "static" || e.settings.Provider == "command" {
+	if !e.traits().SignsIn {
 		if e.job.Check {
 			cannot.Hint = ""
 			return protocol.Identity{}, cannot

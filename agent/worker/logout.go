@@ -30,7 +30,7 @@ func (e *errand) logout(ctx context.Context) outcome {
 
 // remove is delete, with a last word about the record before it goes. What that returns is the result's notice.
 func (e *errand) remove(ctx context.Context, last func(store.Record) string) outcome {
-	if e.settings.Provider == "command" {
+	if !e.traits().Stored {
 		return outcome{}
 	}
 	st, err := e.open(ctx)
@@ -107,7 +107,7 @@ func unchanged(err error) error {
 // revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens at many a
 // provider. It returns what the person must know of that which was not revoked.
 func (e *errand) revoke(ctx context.Context, r store.Record) string {
-	if e.settings.Provider == "static" {
+	if !e.traits().SignsIn {
 		return ""
 	}
 	asking, cancel := context.WithTimeout(ctx, revokeTime)

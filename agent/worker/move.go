@@ -18,10 +18,10 @@ import (
 // read back, compare, write down where it is now, delete the old one. Killed before it is written down the old record is
 // in force, after that the new one, and each is whole; moving once more removes what was left.
 func (e *errand) move(ctx context.Context) outcome {
-	if e.settings.Provider == "command" {
+	if !e.traits().Stored {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}}
 	}
-	if !slices.Contains(remembered, e.job.Target) || e.job.Target == "claude-code" && e.settings.Provider != "claude" {
+	if !slices.Contains(remembered, e.job.Target) || e.job.Target == "claude-code" && !e.traits().ClaudeCode {
 		return outcome{
 			err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", e.job.Target),
 				Hint: "there are file, keyring and encrypted, and for provider claude claude-code"},

@@ -48,7 +48,7 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	switch _, view := e.guardedView(); {
 	case view != nil:
 		last = []string{"claude-code"}
-	case e.settings.Provider == "claude" && e.settings.ConfigDir != "":
+	case e.traits().ClaudeCode && e.settings.ConfigDir != "":
 		first = []string{"claude-code", "file", "encrypted"}
 	}
 	if st, err := holding(first...); st != nil || err != nil {

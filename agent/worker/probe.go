@@ -28,7 +28,7 @@ type Answer struct {
 func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name, Key: key}}
 	kinds := []string{"file", "keyring", "encrypted"}
-	if s.Provider == "claude" && s.ConfigDir != "" {
+	if s.Provider.Traits().ClaudeCode && s.ConfigDir != "" {
 		kinds = append([]string{"claude-code"}, kinds...)
 	}
 	var home string
@@ -92,7 +92,7 @@ func (e *errand) probe(ctx context.Context, kind, home string) Answer {
 		a.Kept = store.CountKept(e.settings.StateDir, st)
 	}
 	a.Err, a.Took = err, time.Since(began)
-	if err == nil && a.InForce && e.settings.Provider != "static" {
+	if err == nil && a.InForce && e.traits().Renewable {
 		a.Hindrance = hindered(st)
 	}
 	return a

@@ -36,7 +36,7 @@ func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 		Audience:      s.Audience,
 		Resource:      s.Resource,
 		Params:        s.Params,
-		JSON:          s.Provider == "claude",
+		JSON:          s.Provider.Traits().Defaults.JSON,
 		UserAgent:     s.UserAgent,
 		Headers:       s.Headers,
 		Timeout:       s.Timeout,
@@ -128,7 +128,8 @@ func (e *errand) boundTo(r store.Record, tokenURL string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	same := r.TokenOrigin == origin || slices.Contains(claudeOrigins, r.TokenOrigin) && slices.Contains(claudeOrigins, origin)
+	one := e.traits().Defaults.Origins
+	same := r.TokenOrigin == origin || slices.Contains(one, r.TokenOrigin) && slices.Contains(one, origin)
 	if r.TokenOrigin != "" && !same {
 		return "", &protocol.Error{
 			Code: protocol.CodeLoginRequired,
@@ -141,9 +142,6 @@ func (e *errand) boundTo(r store.Record, tokenURL string) (string, error) {
 	}
 	return origin, nil
 }
-
-// claudeOrigins are one and the same service: the documented homes of provider claude's token endpoint, newer and older.
-var claudeOrigins = []string{"https://platform.claude.com", "https://console.anthropic.com"}
 
 // asksAgain reports whether the profile's grant renews by asking anew, without a refresh token.
 func (e *errand) asksAgain() bool {

@@ -36,7 +36,7 @@ func (e *errand) save(ctx context.Context) outcome {
 // put stores a record from outside and binds it to the token endpoint that is configured now. A fresh sign-in is handed over
 // first, like a renewal, and kept by the agent where it can't be saved: nobody signs in twice because a disk is full.
 func (e *errand) put(ctx context.Context) outcome {
-	if e.settings.Provider == "command" {
+	if !e.traits().Stored {
 		return outcome{
 			err: &protocol.Error{
 				Code:    protocol.CodeConfig,
@@ -117,7 +117,7 @@ func (e *errand) put(ctx context.Context) outcome {
 	if copied != nil {
 		o.result.Notice = noteCopied(copied.Path())
 	}
-	if e.settings.Provider == "claude" && e.settings.Store != "file" && st.Place().Kind == "file" {
+	if e.traits().ClaudeCode && e.settings.Store != "file" && st.Place().Kind == "file" {
 		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o
@@ -207,7 +207,7 @@ func (e *errand) replacedBefore(ctx context.Context, st store.Store, r store.Rec
 // that the sign-in found there, or the one that the first renewal will find.
 func (e *errand) bind(r store.Record) (string, error) {
 	switch {
-	case e.settings.Provider == "static":
+	case !e.traits().SignsIn:
 		return "", nil
 	case e.settings.TokenURL == "" && e.settings.Issuer != "" && r.TokenOrigin == "":
 		return "", nil

@@ -12,7 +12,7 @@ import (
 // key is what opens store encrypted, empty for none. Besides the errors of [store.Store], store memory is ErrConfig.
 func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, error) {
 	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name, Key: key}}
-	if s.Provider == "command" {
+	if !s.Provider.Traits().Stored {
 		return store.Record{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}
 	}
 	st, err := e.open(ctx)

@@ -18,7 +18,7 @@ import (
 
 // renew brings a token that serves: the stored one, else a new one.
 func (e *errand) renew(ctx context.Context) outcome {
-	if e.settings.Provider == "command" {
+	if !e.traits().Stored {
 		return e.ask(ctx)
 	}
 	st, err := e.open(ctx)
@@ -292,13 +292,13 @@ func (e *errand) overtaken(ctx context.Context, s state) (outcome, bool) {
 // renewable fails if there is nothing to renew a record with.
 func (e *errand) renewable(r store.Record) error {
 	switch {
-	case e.settings.Provider == "static" && e.job.Force:
+	case !e.traits().Renewable && e.job.Force:
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "profile " + e.job.Profile + " has a static key, which can't be renewed",
-			Hint:    "replace it: ccagent add " + e.job.Profile + " --provider static --force",
+			Hint:    "replace it: " + e.traits().Obtain(e.job.Profile),
 		}
-	case e.settings.Provider != "static" && (e.asksAgain() || !r.RefreshToken.Empty()):
+	case e.traits().Renewable && (e.asksAgain() || !r.RefreshToken.Empty()):
 		return nil
 	case !alive(r):
 		return &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}

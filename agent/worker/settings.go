@@ -1,6 +1,10 @@
 package worker
 
-import "time"
+import (
+	"time"
+
+	"github.com/ccagent/ccagent/agent/provider"
+)
 
 // DefaultTTL is how long a command's token lives that comes without an expiry, where the profile does not say.
 const DefaultTTL = 5 * time.Minute
@@ -8,12 +12,12 @@ const DefaultTTL = 5 * time.Minute
 // Settings is what a worker needs to know of one profile: its table in config.toml with every default filled in and every
 // path resolved. It crosses the agent as JSON, which the agent never reads. It holds no secret.
 type Settings struct {
-	Name      string `json:"name"`
-	Provider  string `json:"provider"`             // claude, oidc, oauth2, static, command
-	Store     string `json:"store"`                // auto, claude-code, file, keyring, encrypted, memory
-	ConfigDir string `json:"config_dir,omitempty"` // the Claude Code directory, absolute, as it was spelled; "" when HOME is unknown
-	DataDir   string `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
-	StateDir  string `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
+	Name      string        `json:"name"`
+	Provider  provider.Kind `json:"provider"`
+	Store     string        `json:"store"`                // auto, claude-code, file, keyring, encrypted, memory
+	ConfigDir string        `json:"config_dir,omitempty"` // the Claude Code directory, absolute, as it was spelled; "" when HOME is unknown
+	DataDir   string        `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
+	StateDir  string        `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`
 	// of store encrypted: an age or SSH key file, absolute; "": the one that ccagent made
 	Identity string `json:"identity,omitempty"`
 

@@ -13,7 +13,7 @@ import (
 // unlock opens the identity of store encrypted, after it has made it or changed its passphrase where that is asked for.
 func (e *errand) unlock(ctx context.Context) outcome {
 	path := cmp.Or(e.settings.Identity, store.IdentityPath(e.settings.DataDir))
-	o := outcome{result: job.Result{Provider: e.settings.Provider}}
+	o := outcome{result: job.Result{Provider: string(e.settings.Provider)}}
 	create := e.job.Force && !e.job.NewPassphrase.Empty()
 	switch {
 	case create && e.settings.Identity != "":

@@ -77,8 +77,7 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 // hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it
 // while the token in hand is good.
 func (e *errand) hindrance(ctx context.Context, o *outcome) error {
-	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || e.settings.Provider == "static" ||
-		e.settings.Provider == "command" {
+	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || !e.traits().SignsIn {
 		return nil
 	}
 	st, err := e.open(ctx)

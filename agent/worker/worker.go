@@ -10,6 +10,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -110,7 +112,7 @@ func (e *errand) withhold(ctx context.Context, o *outcome) {
 	if !o.result.Token.Empty() {
 		served = o.result.Lineage
 	}
-	if o.err == nil || o.judged || o.result.Renewed || served == "" || e.settings.Provider == "command" {
+	if o.err == nil || o.judged || o.result.Renewed || served == "" || !e.traits().Stored {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
@@ -121,6 +123,9 @@ func (e *errand) withhold(ctx context.Context, o *outcome) {
 	}
 	o.result.Token, o.result.Gone, e.stranger = protocol.Secret{}, true, true
 }
+
+// traits are what the kind of the profile's provider is like.
+func (e *errand) traits() provider.Traits { return e.settings.Provider.Traits() }
 
 func (e *errand) readSettings() error {
 	if json.Unmarshal(e.job.Settings, &e.settings) != nil {
@@ -194,23 +199,12 @@ func (e *errand) explain(err error) *protocol.Error {
 	case protocol.CodeConfig:
 		if _, local := asked(err); !local { // the agent asks no more on its own
 			out.Hint = "mend it in config.toml or at the provider, then: ccagent refresh -p " + e.job.Profile
-			if e.settings.Provider == "oidc" || e.settings.Provider == "oauth2" { // a new client secret is given in this way too
+			if e.traits().OwnClient { // a new client secret is given in this way too
 				out.Hint += "\nif nothing is wrong there, sign in again: ccagent login " + e.job.Profile
 			}
 		}
 	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
-		switch e.settings.Provider {
-		case "claude":
-			out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import FILE"
-			if e.job.Profile != "" && !strings.EqualFold(e.job.Profile, "claude") {
-				out.Hint = "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: ccagent import -p " +
-					e.job.Profile + " FILE"
-			}
-		case "oidc", "oauth2":
-			out.Hint = "sign in: ccagent login " + e.job.Profile
-		case "static":
-			out.Hint = "store its key: ccagent add " + e.job.Profile + " --provider static --force"
-		}
+		out.Hint = e.traits().Hint(e.job.Profile)
 		if _, local := asked(err); !local && (!dead(err) || e.asksAgain()) && out.Code == protocol.CodeLoginRequired {
 			out.Hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + e.job.Profile
 		}
@@ -238,7 +232,7 @@ func (e *errand) result(st store.Store, r store.Record, v store.Version) job.Res
 
 // about is a result that says no more than where the record would rest.
 func (e *errand) about(st store.Store) job.Result {
-	r := job.Result{Provider: e.settings.Provider, Store: "memory", Location: "the agent's memory"}
+	r := job.Result{Provider: string(e.settings.Provider), Store: "memory", Location: "the agent's memory"}
 	if st != nil {
 		place := st.Place()
 		r.Store, r.Location, r.Watch = string(place.Kind), place.Location, place.Watch
@@ -254,15 +248,5 @@ func (e *errand) about(st store.Store) job.Result {
 
 // kind is what the token says itself that it is, else what the record says, else what its provider hands out.
 func (e *errand) kind(r store.Record) protocol.Kind {
-	kind := r.Kind
-	switch {
-	case kind != "":
-	case e.settings.Provider == "claude":
-		kind = protocol.KindOAuth
-	case e.settings.Provider == "static":
-		kind = protocol.KindAPIKey
-	default:
-		kind = protocol.KindBearer
-	}
-	return protocol.KindOf(r.AccessToken, kind)
+	return protocol.KindOf(r.AccessToken, cmp.Or(r.Kind, e.traits().Token))
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/agent/provider"
 )
 
 func completionCommand() *cli.Command {
@@ -118,7 +120,7 @@ var fixedWords = map[string]string{
 	"--provider":    "static command claude oidc oauth2",
 	"--grant":       strings.Join(grants, " "),
 	"--client-auth": strings.Join(clientAuths, " "),
-	"--store":       strings.Join(providers["claude"].stores, " "), // which has all of them
+	"--store":       strings.Join(provider.Claude.Traits().Stores, " "), // which has all of them
 	"--by":          "guard sdk exec",
 	"--log-level":   "debug info warn error",
 	"--log-format":  "text json",

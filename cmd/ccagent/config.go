@@ -32,17 +32,6 @@ const maxConfig = 1 << 20
 // defaultProfile is the profile that exists without being written down.
 const defaultProfile = "claude"
 
-// The claude provider's dialect, as far as config.toml does not say otherwise.
-const (
-	claudeAuthorizeURL = "https://claude.com/cai/oauth/authorize"
-	claudeTokenURL     = "https://platform.claude.com/v1/oauth/token"
-	claudeProfileURL   = "https://api.anthropic.com/api/oauth/profile"
-	claudePasteURL     = "https://platform.claude.com/oauth/code/callback"
-	claudeClientID     = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
-	claudeBeta         = "oauth-2025-04-20"
-	claudeScopes       = "org:create_api_key user:profile user:inference user:sessions:claude_code user:mcp_servers user:file_upload"
-)
-
 const (
 	defaultTimeout      = 30 * time.Second
 	defaultLoginTimeout = 5 * time.Minute
@@ -437,7 +426,7 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	return agent.Profile{
 		Shown:    len(s.Views) > 0,
 		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
-		Name:     s.Name, Provider: s.Provider, Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
+		Name:     s.Name, Provider: string(s.Provider), Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
 	}, err
 }
 

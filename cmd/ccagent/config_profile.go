@@ -12,38 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // hostName is what cchelper can read in a tool's question; a name that no question can match is a mistake.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
-
-// providers says which keys a provider's table may hold beyond those of every profile, and which stores it can use; the
-// first store is the default.
-var providers = map[string]struct{ keys, stores []string }{
-	"claude": {
-		keys:   slices.Concat(signInKeys, []string{"config_dir"}),
-		stores: []string{"auto", "claude-code", "file", "keyring", "encrypted", "memory"},
-	},
-	"oidc":    {keys: slices.Concat(signInKeys, []string{"issuer"}, clientKeys), stores: ownStores},
-	"oauth2":  {keys: slices.Concat(signInKeys, []string{"issuer"}, clientKeys), stores: ownStores},
-	"static":  {stores: ownStores},
-	"command": {keys: []string{"command", "ttl", "timeout"}, stores: []string{"auto"}},
-}
-
-const providerNames = "claude, oidc, oauth2, static or command"
-
-var (
-	// signInKeys belong to every provider that one signs in to.
-	signInKeys = []string{
-		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
-		"client_id", "scopes", "params", "user_agent", "headers", "redirect_host", "redirect_port", "login_timeout", "timeout",
-		"ca_file", "client_cert", "client_key", "proxy", "views",
-	}
-	clientKeys = []string{"grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command"}
-	ownStores  = []string{"auto", "file", "keyring", "encrypted", "memory"}
-)
 
 // settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
 func (d *document) settings(env environ, name string) (*profileSettings, error) {
@@ -54,20 +29,21 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	if t.Provider == "" && strings.EqualFold(name, defaultProfile) {
 		t.Provider = "claude"
 	}
-	provider, ok := providers[t.Provider]
+	kind := provider.Kind(t.Provider)
 	switch {
 	case t.Provider == "":
-		return nil, fault("provider", "provider is missing: %s", providerNames)
-	case !ok:
-		return nil, fault("provider", "unknown provider %q: %s", t.Provider, providerNames)
+		return nil, fault("provider", "provider is missing: %s", provider.Names())
+	case !kind.Known():
+		return nil, fault("provider", "unknown provider %q: %s", t.Provider, provider.Names())
 	}
-	t.Store = cmp.Or(t.Store, provider.stores[0])
-	if !slices.Contains(provider.stores, t.Store) {
-		return nil, fault("store", "store %q: provider %s has %s", t.Store, t.Provider, strings.Join(provider.stores, ", "))
+	traits := kind.Traits()
+	t.Store = cmp.Or(t.Store, traits.Stores[0])
+	if !slices.Contains(traits.Stores, t.Store) {
+		return nil, fault("store", "store %q: provider %s has %s", t.Store, t.Provider, strings.Join(traits.Stores, ", "))
 	}
 	for _, key := range d.index.below("profiles", name) {
 		switch {
-		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(provider.keys, key):
+		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(traits.Keys, key):
 		case key == "identity" && slices.Contains([]string{"auto", "encrypted"}, t.Store):
 		case key == "identity":
 			return nil, fault(key, "identity means nothing to store %s", t.Store)
@@ -81,7 +57,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		}
 	}
 
-	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: t.Provider, Store: t.Store}}
+	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: kind, Store: t.Store}}
 	for _, host := range t.Hosts {
 		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
 			host = addr.String() // as cchelper writes it
@@ -100,7 +76,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			}
 		case view != "claude-code":
 			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
-		case t.Provider != "claude":
+		case !traits.ClaudeCode:
 			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)
 		case t.Store == "claude-code":
 			return nil, fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
@@ -120,14 +96,14 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	if s.Timeout, err = duration(t.Timeout, defaultTimeout); err != nil {
 		return nil, fault("timeout", "timeout: %s", err)
 	}
-	switch t.Provider {
-	case "claude":
+	switch {
+	case traits.ClaudeCode:
 		if err = s.claude(env, t, fault); err == nil {
 			err = s.signIn(env, t, fault)
 		}
-	case "oidc", "oauth2":
+	case traits.SignsIn:
 		err = s.signIn(env, t, fault)
-	case "command":
+	case kind == provider.Command:
 		if len(t.Command) == 0 || t.Command[0] == "" {
 			return nil, fault("command", `command is missing: a list like ["vault", "print", "token"]`)
 		}
@@ -141,7 +117,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		if s.TTL, err = duration(t.TTL, 0); err != nil {
 			return nil, fault("ttl", "ttl: %s", err)
 		}
-	case "static":
+	case !traits.Renewable:
 		s.Timeout = 0 // nothing is asked
 	}
 	return s, err
@@ -161,10 +137,6 @@ func (s *profileSettings) claude(env environ, t profileTable, fault faulty) erro
 		settings != filepath.Clean(s.ConfigDir) {
 		s.AccountFile = env.claudeAccounts()
 	}
-	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = claudeAuthorizeURL, claudeTokenURL, claudeProfileURL, claudePasteURL
-	s.ClientID, s.RedirectHost = claudeClientID, "localhost"
-	s.Scopes = strings.Fields(claudeScopes)
-	s.Headers = map[string]string{"anthropic-beta": claudeBeta}
 	return nil
 }
 

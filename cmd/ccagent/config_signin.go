@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/ccagent/ccagent/agent/provider"
 )
 
 // faulty makes an error of config.toml at a key of the profile.
@@ -19,8 +21,12 @@ var (
 	loopbacks   = []string{"127.0.0.1", "localhost"}
 )
 
-// signIn reads what a provider that one signs in to is told, over the defaults that are in s already.
+// signIn reads what a provider that one signs in to is told, over the defaults of its kind.
 func (s *profileSettings) signIn(env environ, t profileTable, fault faulty) error {
+	known := s.Provider.Traits().Defaults
+	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = known.AuthorizeURL, known.TokenURL, known.ProfileURL, known.PasteURL
+	s.ClientID, s.RedirectHost = known.ClientID, known.RedirectHost
+	s.Scopes, s.Headers = slices.Clone(known.Scopes), maps.Clone(known.Headers)
 	for _, set := range []func(profileTable, faulty) error{s.endpoints, s.words, s.client} {
 		if err := set(t, fault); err != nil {
 			return err
@@ -107,7 +113,7 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 	}
 	if t.Scopes != nil {
 		s.Scopes = t.Scopes
-	} else if s.Scopes == nil && s.Provider == "oidc" && !s.machine() {
+	} else if s.Scopes == nil && s.Provider == provider.OIDC && !s.machine() {
 		s.Scopes = []string{"openid", "offline_access"}
 	}
 	for _, scope := range s.Scopes {
@@ -211,8 +217,8 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 func (s *profileSettings) complete(fault faulty) error {
 	grant := cmp.Or(s.Grant, "authorization_code")
 	switch {
-	case s.Provider == "oidc" && s.Issuer == "":
-		return fault("issuer", "issuer is missing: provider oidc asks it for everything else")
+	case s.Provider.Traits().NeedsIssuer && s.Issuer == "":
+		return fault("issuer", "issuer is missing: provider %s asks it for everything else", s.Provider)
 	case s.Issuer == "" && s.TokenURL == "":
 		return fault("token_url", "token_url is missing (or an issuer that describes itself)")
 	case s.Issuer == "" && grant == "authorization_code" && s.AuthorizeURL == "" && s.DeviceURL == "":

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -82,19 +83,19 @@ func importFrom(c *cli.Context) error {
 		}
 		profile, exists = findProfile(config, name)
 	}
-	switch provider := cmp.Or(from.Provider, "claude"); {
-	case exists && profile.Provider != provider:
+	switch kind := cmp.Or(from.Provider, string(provider.Claude)); {
+	case exists && profile.Provider != kind:
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf(
 				"profile %s is of provider %s; what is imported is for provider %s",
 				profile.Name,
 				profile.Provider,
-				provider,
+				kind,
 			),
 			Hint: "name another profile with -p"}
-	case !exists && provider != "claude":
+	case !exists && kind != string(provider.Claude):
 		return &protocol.Error{Code: protocol.CodeNotFound,
-			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, provider),
+			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, kind),
 			Hint:    "add its table to config.toml first, as it is where the export was made"}
 	}
 	if err := otherHome(c.Context, config, from, name); err != nil {
@@ -250,7 +251,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	var done steps
 	if profile.Name == "" {
 		table := profileTable{Provider: "claude", Store: "file"}
-		if from.client != "" && from.client != claudeClientID && !from.Record.RefreshToken.Empty() {
+		if from.client != "" && from.client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
 			table.ClientID = &from.client
 		}
 		edit, err := addProfile(conn.ctx, getenv, name, table, false)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -128,7 +129,7 @@ func (d *document) diverts(name string) error {
 	home := ""
 	switch {
 	case t.Provider == "claude":
-		home, _ = oauth.Origin(claudeAuthorizeURL)
+		home, _ = oauth.Origin(provider.Claude.Traits().Defaults.AuthorizeURL)
 	case t.Issuer == nil:
 		return nil
 	default:

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -162,7 +163,7 @@ func (s *signIn) flagTable() (*profileTable, error) {
 			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
 		}
 		if t.Provider == "claude" {
-			t.Scopes = append(strings.Fields(claudeScopes), scopes...)
+			t.Scopes = slices.Concat(provider.Claude.Traits().Defaults.Scopes, scopes)
 		}
 	}
 	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") {

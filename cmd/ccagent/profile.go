@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -52,9 +53,7 @@ func oneProfile(c *cli.Context, config agent.Config) (agent.Profile, error) {
 }
 
 // signsIn reports whether a provider's profiles begin with a sign-in.
-func signsIn(provider string) bool {
-	return provider == "claude" || provider == "oidc" || provider == "oauth2"
-}
+func signsIn(kind string) bool { return provider.Kind(kind).Traits().SignsIn }
 
 // workerSettings takes an agent's profile apart again.
 func workerSettings(p agent.Profile) (worker.Settings, error) {
