@@ -37,7 +37,7 @@ type entry struct {
 	showing   *retry          // a view is behind: when to write it again; nil: none is
 
 	failure     *failure
-	lastRenewal time.Time
+	lastRenewal time.Time // of the sign-in that is in force; zero: never
 	budget      budget
 	futile      retry     // renewals in a row that brought a dead token
 	renewAt     time.Time // when the background renews; zero: never

@@ -291,11 +291,12 @@ func (e *entry) handOver(f *flight, r job.Result) {
 
 // renewed puts a renewal's token in hand. e.mu is held.
 func (e *entry) renewed(f *flight, r job.Result) {
-	if !f.renewed {
+	switch {
+	case f.job.Op.SignsIn():
+		e.lastRenewal = time.Time{}
+	case f.job.Op == job.Renew && !f.renewed:
 		e.lastRenewal = e.agent.now()
-		if f.job.Op == job.Renew {
-			e.agent.renewals.Add(1)
-		}
+		e.agent.renewals.Add(1)
 	}
 	f.renewed, e.failure = true, nil
 	f.hand = e.take(r)
@@ -328,6 +329,9 @@ func (e *entry) land(f *flight, report job.Report, files *sight) {
 	put := f.job.Op.Stores() && (f.err == nil || f.renewed) // a sign-in that was handed over is in force, saved or not
 	if put {
 		e.identity = nil
+	}
+	if put && f.job.Op.SignsIn() {
+		e.lastRenewal = time.Time{} // it was another sign-in's
 	}
 
 	switch {

@@ -96,6 +96,76 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// TestForcedAfterSignIn asks for a renewal right after a sign-in has taken the place of one that was just renewed. The provider
+// is asked: the new sign-in has not been renewed, although the one before it has.
+func TestForcedAfterSignIn(t *testing.T) {
+	put := func(req protocol.PutRequest) func(context.Context, *Agent) error {
+		return func(ctx context.Context, a *Agent) error {
+			req.Record = protocol.NewSecret("fake-record")
+			_, err := a.Put(ctx, req)
+			return err
+		}
+	}
+	for name, signIn := range map[string]func(context.Context, *Agent) error{
+		"login":       put(protocol.PutRequest{SignIn: true}),
+		"slow store":  put(protocol.PutRequest{SignIn: true}),
+		"import, add": put(protocol.PutRequest{Force: true}),
+		"restore": func(ctx context.Context, a *Agent) error {
+			_, err := a.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepRestore, SignIn: "fake-id"})
+			return err
+		},
+		"unlock": func(ctx context.Context, a *Agent) error {
+			for _, command := range []protocol.Command{protocol.CommandLock, protocol.CommandUnlock} {
+				if _, err := a.Control(ctx, protocol.ControlRequest{Command: command}); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &provider{lifetime: 8 * time.Hour}
+				a := startRunner(t, func(j job.Job, handOver func(job.Result)) (job.Report, error) {
+					if !j.Op.SignsIn() {
+						return p.Run(context.Background(), j, handOver)
+					}
+					r := job.Result{Store: "file", Location: "a file", Token: protocol.NewSecret("fake-access-of-sign-in"),
+						Kind: protocol.KindOAuth, Issued: time.Now(), Expiry: time.Now().Add(8 * time.Hour)}
+					if r.Renewed = j.SignIn; j.SignIn {
+						handOver(r)
+					}
+					if name == "slow store" {
+						time.Sleep(settled / 2)
+					}
+					r.Saved = true
+					return job.Report{Kind: job.Done, Result: r}, nil
+				})
+				ask(t, a, protocol.TokenRequest{})
+				signing := make(chan error)
+				go func() { signing <- signIn(t.Context(), a) }()
+				synctest.Wait() // with a slow store it is handed over by now, and not saved
+				time.Sleep(time.Millisecond)
+				if name != "unlock" {
+					if s := profileOf(t, a); !s.LastRenewal.IsZero() {
+						t.Errorf("a sign-in that is new was last renewed at %v", s.LastRenewal)
+					}
+				}
+				got := ask(t, a, protocol.TokenRequest{Force: true, Since: time.Now()})
+				if err := <-signing; err != nil {
+					t.Fatal(err)
+				}
+				if got != "fake-access-2" || p.renewed() != 2 {
+					t.Errorf("got %s after %d renewals, want that of the second", got, p.renewed())
+				}
+				if s := profileOf(t, a); s.LastRenewal.IsZero() {
+					t.Error("the renewal is not shown")
+				}
+			})
+		})
+	}
+}
+
 // TestIdentifyStandsInNobodysWay asks a provider that is slow to say who is signed in, and renews meanwhile.
 func TestIdentifyStandsInNobodysWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

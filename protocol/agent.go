@@ -128,7 +128,7 @@ type ProfileStatus struct {
 	HasToken     bool      // a token is in hand
 	Expiry       time.Time // of the token in hand; zero with HasToken: never expires
 	Issued       time.Time // when the token in hand was issued
-	LastRenewal  time.Time
+	LastRenewal  time.Time // when the agent last renewed the sign-in that is in force
 	Retry        time.Time // backing off until
 	LastUsed     time.Time
 	LastError    string

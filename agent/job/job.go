@@ -49,6 +49,9 @@ const (
 // Stores reports whether the op, done, ends with another record in force, or elsewhere.
 func (op Op) Stores() bool { return op == Put || op == Move || op == Guard || op == Restore }
 
+// SignsIn reports whether the op, done, ends with a sign-in that was not renewed here yet in force.
+func (op Op) SignsIn() bool { return op == Put || op == Restore }
+
 // Removes reports whether the op ends with nothing stored.
 func (op Op) Removes() bool { return op == Delete || op == Logout }
 
