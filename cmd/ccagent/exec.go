@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -62,7 +63,7 @@ EXAMPLE:
 				warnHelper(c.App.ErrWriter, getenv)
 			}
 			environment := tokenEnvironment(os.Environ(), name, token.Value.Reveal())
-			err = asGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
+			err = process.AsGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
 			return cannotRun(argv[0], err)
 		},
 	}

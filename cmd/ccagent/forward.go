@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -117,7 +118,7 @@ func forward(c *cli.Context) error {
 	master.Stdin = strings.NewReader(script)
 	var out bytes.Buffer
 	master.Stdout = &out
-	if err := runAsGiven(master); err != nil {
+	if err := process.Run(master); err != nil {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,
 			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err),
@@ -127,7 +128,7 @@ func forward(c *cli.Context) error {
 	last := func(args ...string) { // whatever has become of the session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		runAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
+		process.Run(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
 	}
 	defer last("-O", "exit", host)
 	remote := string(
@@ -141,7 +142,7 @@ func forward(c *cli.Context) error {
 		}
 	}
 	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
-	if err := runAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
+	if err := process.Run(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
 			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
 	}
@@ -151,7 +152,7 @@ func forward(c *cli.Context) error {
 	}
 	session := ssh(args...)
 	session.Stdout = c.App.Writer.(*output).Writer
-	err = runAsGiven(session)
+	err = process.Run(session)
 	var exit *exec.ExitError
 	if ctx.Err() != nil && c.Context.Err() == nil {
 		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 )
 
 // TestEveryCommandIsHardened looks at commands that wait for a secret on standard input.
@@ -97,13 +99,13 @@ func givesBack() {
 		fmt.Fprintln(os.Stderr, "givesback:", err)
 		os.Exit(1)
 	}
-	if err := hardenProcess(os.Args); err != nil {
+	if err := process.Harden(os.Args); err != nil {
 		fail(err)
 	}
 	started := exec.Command(os.Args[1], os.Args[2:]...)
 	var out strings.Builder
 	started.Stdout = &out
-	if err := runAsGiven(started); err != nil {
+	if err := process.Run(started); err != nil {
 		fail(err)
 	}
 	if missing := unhardened(os.Getpid()); missing != "" {
@@ -114,5 +116,5 @@ func givesBack() {
 		fail(err)
 	}
 	os.Stdout.WriteString(out.String())
-	fail(asGiven(func() error { return syscall.Exec(path, os.Args[1:], os.Environ()) }))
+	fail(process.AsGiven(func() error { return syscall.Exec(path, os.Args[1:], os.Environ()) }))
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 )
 
 // hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
@@ -64,7 +66,7 @@ func openBrowser(env environ, address string) (close func(), err error) {
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Dir = "/"
-		if asGiven(cmd.Start) == nil {
+		if process.AsGiven(cmd.Start) == nil {
 			go cmd.Wait()
 			return close, nil
 		}

@@ -18,11 +18,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 func main() {
-	if err := hardenProcess(os.Args); err != nil {
+	if err := process.Harden(os.Args); err != nil {
 		printError(os.Stderr, err)
 		os.Exit(protocol.ExitCode(err))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -116,7 +117,7 @@ func pinentry(ctx context.Context, why, prompt string) (string, error) {
 			Hint:    "run it in a terminal, or give it with --passphrase-stdin",
 		}
 	}
-	if err := asGiven(cmd.Start); err != nil {
+	if err := process.AsGiven(cmd.Start); err != nil {
 		return "", failed("could not be started: " + err.Error())
 	}
 	defer cmd.Wait()

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -90,7 +91,7 @@ func serve(c *cli.Context) error {
 			return err
 		}
 	}
-	if err := forbidDumps(); err != nil {
+	if err := process.ForbidDumps(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)

@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -70,7 +71,7 @@ func serveExport(c *cli.Context) error {
 	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
 		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
 	}
-	if err := forbidDumps(); err != nil {
+	if err := process.ForbidDumps(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)

@@ -1,4 +1,6 @@
-package main
+// Package process keeps other programs out of this one: no core dumps, no debugger, files for the owner alone. It also gives
+// the programs that are started from here the limits that this one was started with.
+package process
 
 import (
 	"os/exec"
@@ -17,14 +19,14 @@ type surroundings struct {
 	core  syscall.Rlimit
 }
 
-// startedWith is what this process was given; nil before hardenProcess has changed it.
+// startedWith is what this process was given; nil before Harden has changed it.
 var startedWith *surroundings
 
-// hardenProcess keeps this process's memory and files from others: no core dumps, no debugger or /proc access by other processes
+// Harden keeps this process's memory and files from others: no core dumps, no debugger or /proc access by other processes
 // of the same user, files for the owner alone. main calls it for every command, before it looks at any option, because nearly
 // every command meets a secret. There is no mlockall: it would pin every page of a runtime that reserves far more than it uses,
 // and swap is the administrator's to encrypt (docs/security.md).
-func hardenProcess(args []string) error {
+func Harden(args []string) error {
 	// Memory comes first: every moment counts, and what is hidden is not dumped either. Where that can't be undone, exec does
 	// without: the program that it becomes is not ours to hide.
 	if becomesAnother := len(args) > 1 && args[1] == "exec"; !harden.Lasts || !becomesAnother {
@@ -41,9 +43,9 @@ func hardenProcess(args []string) error {
 	return limitDumps(was.core.Max)
 }
 
-// forbidDumps is for a process that starts no program of the person's: not even another program of the same user can switch core
+// ForbidDumps is for a process that starts no program of the person's: not even another program of the same user can switch core
 // dumps on again.
-func forbidDumps() error { return limitDumps(0) }
+func ForbidDumps() error { return limitDumps(0) }
 
 func limitDumps(hard uint64) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Max: hard}); err != nil {
@@ -58,9 +60,9 @@ func notHardened(what string, err error) error {
 
 var givingBack sync.Mutex
 
-// asGiven calls start, which starts a program of the person's or becomes it: that program gets umask and limit as this process
+// AsGiven calls start, which starts a program of the person's or becomes it: that program gets umask and limit as this process
 // was given them. Whether memory may be read is decided by the kernel anew for each program.
-func asGiven(start func() error) error {
+func AsGiven(start func() error) error {
 	if startedWith == nil {
 		return start()
 	}
@@ -73,9 +75,9 @@ func asGiven(start func() error) error {
 	return start()
 }
 
-// runAsGiven is [exec.Cmd.Run] for such a program.
-func runAsGiven(cmd *exec.Cmd) error {
-	if err := asGiven(cmd.Start); err != nil {
+// Run is [exec.Cmd.Run] for such a program.
+func Run(cmd *exec.Cmd) error {
+	if err := AsGiven(cmd.Start); err != nil {
 		return err
 	}
 	return cmd.Wait()
