@@ -30,6 +30,13 @@ var wire = forbidden{
 	"os/exec":    "the one program it starts is started by fork and exec, with nothing inherited",
 }
 
+// leaf is what must stay out of the rooms of ccagent that all its other rooms may use.
+var leaf = forbidden{
+	module + "/agent":       "a leaf knows no settings of the agent",
+	module + "/store":       "a leaf knows nothing of records",
+	"github.com/urfave/...": "flags are for the commands to parse",
+}
+
 // with is what a room must not link beyond what others must not.
 func (f forbidden) with(path, reason string) forbidden {
 	more := maps.Clone(f)
@@ -136,6 +143,17 @@ var rooms = map[string]struct {
 			module + "/agent": "a worker outlives its agent and must not share its state",
 		},
 	},
+	"cmd/ccagent/process": {
+		mayImport: []string{module + "/protocol", module + "/cmd/harden", "golang.org/x/sys/..."},
+		never:     leaf,
+	},
+	"cmd/ccagent/terminal": {
+		mayImport: []string{
+			module + "/protocol", module + "/cmd/ccagent/process", "golang.org/x/sys/...", "golang.org/x/term",
+			"github.com/rogpeppe/go-internal/diff",
+		},
+		never: leaf,
+	},
 	"cmd/harden": {
 		mayImport: []string{"golang.org/x/sys/..."},
 		never:     wire,
@@ -160,10 +178,13 @@ var fenced = map[string]struct {
 		"cmd/ccagent",
 		"activation ends where the program starts: the agent gets listeners",
 	},
-	"github.com/lmittmann/tint/...":     {"cmd/ccagent", "how a log looks is policy of one program"},
-	"go.yaml.in/yaml/...":               {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
-	"github.com/pelletier/go-toml/...":  {"cmd/ccagent", "config.toml is policy of one program"},
-	"golang.org/x/term/...":             {"cmd/ccagent", "only the command line has a terminal"},
+	"github.com/lmittmann/tint/...":    {"cmd/ccagent", "how a log looks is policy of one program"},
+	"go.yaml.in/yaml/...":              {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
+	"github.com/pelletier/go-toml/...": {"cmd/ccagent", "config.toml is policy of one program"},
+	"golang.org/x/term/...": {
+		"cmd/ccagent cmd/ccagent/terminal",
+		"only the command line has a terminal",
+	},
 	"github.com/zalando/go-keyring/...": {"store", "fenced by a time-out and a read-back there"},
 	"github.com/godbus/dbus/...": {
 		"store cmd/ccagent",
@@ -179,7 +200,7 @@ var fenced = map[string]struct {
 		"an ID token is judged in one place, and a foreign access token in one",
 	},
 	"github.com/fsnotify/fsnotify/...":           {"agent", "whether others have written is the clock's and the watch's to ask"},
-	"github.com/rogpeppe/go-internal/diff":       {"cmd/ccagent", "only the command line shows what it would change"},
+	"github.com/rogpeppe/go-internal/diff":       {"cmd/ccagent/terminal", "only the command line shows what it would change"},
 	"github.com/rogpeppe/go-internal/testscript": {"", "for tests alone"},
 	"go.uber.org/goleak/...":                     {"", "for tests alone"},
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -123,20 +124,20 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return done.failAt(conn, name, err)
 	}
-	notice(c.App.ErrWriter, reply.Notice)
+	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	what := "key"
 	if kind == protocol.KindOAuth {
 		what = "token"
-		notice(
+		terminal.Notice(
 			c.App.ErrWriter,
 			"it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper",
 		)
 	}
 	if kept {
-		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, sanitize(reply.Location))
+		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, terminal.Sanitize(reply.Location))
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.path, what, sanitize(reply.Location))
+	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.path, what, terminal.Sanitize(reply.Location))
 	return err
 }
 
@@ -199,8 +200,8 @@ func addTable(c *cli.Context) (profileTable, error) {
 // readKey reads a static key: from standard input, or where that is a terminal from a hidden prompt.
 func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 	var key string
-	if terminal(c.App.Reader) != nil {
-		line, err := ask(c.Context, "key of "+name+" (not shown):", true)
+	if terminal.Of(c.App.Reader) != nil {
+		line, err := terminal.Ask(c.Context, "key of "+name+" (not shown):", true)
 		if err != nil {
 			return protocol.Secret{}, err
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -304,7 +305,7 @@ func (d *document) fault(line int, format string, args ...any) error {
 	if line > 0 {
 		where += fmt.Sprintf(":%d", line)
 	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: sanitize(where + ": " + fmt.Sprintf(format, args...)),
+	return &protocol.Error{Code: protocol.CodeConfig, Message: terminal.Sanitize(where + ": " + fmt.Sprintf(format, args...)),
 		Hint: "correct that; what may be there is told by: ccagent help config"}
 }
 

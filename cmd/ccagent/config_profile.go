@@ -14,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -88,7 +89,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	}
 	if t.Identity != nil {
 		s.Identity = env.expand(*t.Identity)
-		if s.Identity == "" || !printable(s.Identity) {
+		if s.Identity == "" || !terminal.Printable(s.Identity) {
 			return nil, fault("identity", "identity is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.Identity)
 		}
 	}
@@ -127,7 +128,7 @@ func (s *profileSettings) claude(env environ, t profileTable, fault faulty) erro
 	s.ConfigDir = env.claudeDir()
 	if t.ConfigDir != nil {
 		s.configDir = env.spell(*t.ConfigDir)
-		if s.configDir == "" || !printable(s.configDir) {
+		if s.configDir == "" || !terminal.Printable(s.configDir) {
 			return fault("config_dir", "config_dir is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.ConfigDir)
 		}
 		s.ConfigDir = s.configDir

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
 // faulty makes an error of config.toml at a key of the profile.
@@ -107,7 +108,7 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 	s.UserAgent = text(t.UserAgent, "ccagent/"+buildVersion())
 	s.Audience = text(t.Audience, "")
 	for key, value := range map[string]string{"client_id": s.ClientID, "user_agent": s.UserAgent, "audience": s.Audience} {
-		if !printable(value) {
+		if !terminal.Printable(value) {
 			return fault(key, "%s holds control characters", key)
 		}
 	}
@@ -123,14 +124,14 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 	}
 	s.Resource = t.Resource
 	for _, resource := range s.Resource {
-		if !strings.Contains(resource, ":") || strings.Contains(resource, "#") || !printable(resource) { // RFC 8707 section 2
+		if !strings.Contains(resource, ":") || strings.Contains(resource, "#") || !terminal.Printable(resource) { // RFC 8707 section 2
 			return fault("resource", "resource: %q is not an absolute URI without a fragment", resource)
 		}
 	}
 	s.Params = t.Params
 	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
 		switch {
-		case name == "" || !printable(name) || !printable(s.Params[name]):
+		case name == "" || !terminal.Printable(name) || !terminal.Printable(s.Params[name]):
 			return fault("params", "params: %q is not a parameter", name)
 		case secretParam(name):
 			return fault("params", "params: %s is a secret, and this file is not for secrets", name)
@@ -142,7 +143,7 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 		s.Headers = t.Headers
 	}
 	for key, value := range s.Headers {
-		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !printable(key) || !printable(value) {
+		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !terminal.Printable(key) || !terminal.Printable(value) {
 			return fault("headers", "headers: %q is not a header", key)
 		}
 	}
@@ -184,7 +185,7 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 		if f.value == nil {
 			continue
 		}
-		if *f.to = env.expand(*f.value); *f.to == "" || !printable(*f.to) {
+		if *f.to = env.expand(*f.value); *f.to == "" || !terminal.Printable(*f.to) {
 			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
 		}
 	}

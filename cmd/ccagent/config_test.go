@@ -12,6 +12,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -241,7 +242,7 @@ func TestConfigErrors(t *testing.T) {
 			if !errors.Is(err, protocol.ErrConfig) {
 				t.Fatalf("got %v, want ErrConfig", err)
 			}
-			if !strings.HasPrefix(err.Error(), path) || !strings.Contains(err.Error(), test.want) || !printable(err.Error()) {
+			if !strings.HasPrefix(err.Error(), path) || !strings.Contains(err.Error(), test.want) || !terminal.Printable(err.Error()) {
 				t.Errorf("got %q, want %q in it", err, test.want)
 			}
 		})

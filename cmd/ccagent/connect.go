@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -110,14 +111,14 @@ func silent() error {
 	if pid == 0 {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,
-			Message: "something listens at " + sanitize(path) + " and does not answer",
+			Message: "something listens at " + terminal.Sanitize(path) + " and does not answer",
 			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user " +
 				"status ccagent.service",
 		}
 	}
 	return &protocol.Error{
 		Code:    protocol.CodeUnavailable,
-		Message: fmt.Sprintf("agent %d at %s does not answer", pid, sanitize(path)),
+		Message: fmt.Sprintf("agent %d at %s does not answer", pid, terminal.Sanitize(path)),
 		Hint: fmt.Sprintf(
 			"end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved",
 			endSilent(pid),

@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -82,7 +83,7 @@ func runDemo(ctx context.Context, out io.Writer, clicks bool) (err error) {
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
-	d := &demo{ctx: ctx, out: out, paint: coloured(out, getenv), clicks: clicks}
+	d := &demo{ctx: ctx, out: out, paint: terminal.Coloured(out, getenv), clicks: clicks}
 	if err := d.open(); err != nil {
 		return errors.Join(err, d.close())
 	}

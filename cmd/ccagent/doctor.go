@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -114,7 +115,7 @@ func examine(parent context.Context, env environ, online bool) []finding {
 func report(c *cli.Context, found []finding) error {
 	failed := 0
 	for i, f := range found {
-		found[i].What = sanitize(f.What)
+		found[i].What = terminal.Sanitize(f.What)
 		if f.State == "fail" {
 			failed++
 		}

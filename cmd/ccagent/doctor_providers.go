@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -139,7 +140,7 @@ func checkOnline(ctx context.Context, config agent.Config) []finding {
 			if runtime.GOOS == "darwin" {
 				mend = "sudo sntp -sS time.apple.com"
 			}
-			found = append(found, finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", span(skew)), mend})
+			found = append(found, finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", terminal.Span(skew)), mend})
 		default:
 			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and the clocks agree", took.Milliseconds()), ""})
 		}

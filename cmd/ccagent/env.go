@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -61,10 +62,10 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			if !printable(path) {
+			if !terminal.Printable(path) {
 				return &protocol.Error{
 					Code:    protocol.CodeConfig,
-					Message: "the socket's path holds control characters: " + sanitize(path),
+					Message: "the socket's path holds control characters: " + terminal.Sanitize(path),
 					Hint:    "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK",
 				}
 			}

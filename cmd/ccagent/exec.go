@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -108,6 +109,6 @@ func tokenEnvironment(environment []string, name, token string) []string {
 // warnHelper warns if Claude Code is set up to ask a helper: that outranks an OAuth token in the environment.
 func warnHelper(stderr io.Writer, env environ) {
 	if settings, err := readClaudeSettings(env); err == nil && settings.Helper != "" {
-		warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.path)
+		terminal.Warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.path)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -55,7 +56,7 @@ func export(c *cli.Context) error {
 		return noArgs(c)
 	case c.Bool("plain") == (len(recipients) > 0):
 		return usagef(c, "say either --to-age RECIPIENT or --plain")
-	case file == "" && terminal(c.App.Writer) != nil:
+	case file == "" && terminal.Of(c.App.Writer) != nil:
 		return usagef(c, "a sign-in is not printed on a terminal: name a file with -o, or redirect standard output")
 	}
 	config, _, err := loadConfig(getenv)
@@ -77,9 +78,9 @@ func export(c *cli.Context) error {
 	if protocol.CodeOf(err) == protocol.CodeLocked {
 		var passphrase, key protocol.Secret
 		if c.Bool("passphrase-stdin") {
-			passphrase, err = readSecret(c.App.Reader, "passphrase")
+			passphrase, err = terminal.ReadSecret(c.App.Reader, "passphrase")
 		} else {
-			passphrase, err = askPassphrase(c, err.Error())
+			passphrase, err = terminal.AskPassphrase(c.Context, err.Error())
 		}
 		if err != nil {
 			return err

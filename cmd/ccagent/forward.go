@@ -19,6 +19,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -121,7 +122,7 @@ func forward(c *cli.Context) error {
 	if err := process.Run(master); err != nil {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,
-			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", sanitize(host), err),
+			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", terminal.Sanitize(host), err),
 			Hint:    "what ssh says is above",
 		}
 	}
@@ -151,7 +152,7 @@ func forward(c *cli.Context) error {
 		args = append([]string{"-t"}, args...)
 	}
 	session := ssh(args...)
-	session.Stdout = c.App.Writer.(*output).Writer
+	session.Stdout = c.App.Writer.(*terminal.Output).Writer
 	err = process.Run(session)
 	var exit *exec.ExitError
 	if ctx.Err() != nil && c.Context.Err() == nil {

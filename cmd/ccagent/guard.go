@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -129,11 +130,11 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 	if err != nil {
 		return done.failMove(conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
 	}
-	notice(c.App.ErrWriter, reply.Notice)
+	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token
 	// starts the agent. In a container there is nothing to start it with.
 	startAtLogin(c)
-	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, sanitize(reply.Location))
+	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, terminal.Sanitize(reply.Location))
 	return err
 }
 
@@ -154,7 +155,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
-		notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
+		terminal.Notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
 		if err := decide(profile, "claude-code"); err != nil {
 			return done.fail(c.Context, err)
 		}
@@ -170,7 +171,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 				_, err := conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: was})
 				return err
 			},
-			left: "the sign-in is in " + sanitize(reply.Location) + " again", mend: again,
+			left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", mend: again,
 		})
 	}
 	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
@@ -187,7 +188,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 		c.App.Writer,
 		"%s: not guarded any more; the sign-in rests in %s\n",
 		profile.Name,
-		sanitize(cmp.Or(reply.Location, "Claude Code's own file")),
+		terminal.Sanitize(cmp.Or(reply.Location, "Claude Code's own file")),
 	)
 	return err
 }

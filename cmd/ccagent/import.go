@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -205,7 +206,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
 	}
 	if tokenErr != nil {
-		warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
+		terminal.Warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.Record))
 	return err
@@ -275,14 +276,15 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	}
 	done.did(deed{
 		back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
-		left: "the sign-in is in " + sanitize(reply.Location) + " as well", mend: "ccagent remove " + name + " --yes",
+		left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " as well", mend: "ccagent remove " + name + " --yes",
 	})
 	retired, err := from.retire(c)
 	if err != nil {
 		return done.fail(c.Context, err)
 	}
-	notice(c.App.ErrWriter, reply.Notice)
-	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from, sanitize(reply.Location),
+	terminal.Notice(c.App.ErrWriter, reply.Notice)
+	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from,
+		terminal.Sanitize(reply.Location),
 		describe(from.Record)); err != nil {
 		return err
 	}
@@ -319,7 +321,7 @@ func putBack(ctx context.Context, conn *connection, name, before string) error {
 
 // describe says what a sign-in is, without its tokens.
 func describe(r store.Record) string {
-	parts := []string{expires(time.Now(), r.Expiry)}
+	parts := []string{terminal.Expires(time.Now(), r.Expiry)}
 	if r.Subscription != "" {
 		parts = append(parts, "subscription "+r.Subscription)
 	}
@@ -329,7 +331,7 @@ func describe(r store.Record) string {
 	if r.RefreshToken.Empty() {
 		parts = append(parts, "without a refresh token")
 	}
-	return sanitize(strings.Join(parts, ", "))
+	return terminal.Sanitize(strings.Join(parts, ", "))
 }
 
 func sameTokens(a, b store.Record) bool {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -177,7 +178,7 @@ func importIdentity(c *cli.Context) (store.Identity, error) {
 	key, err := store.UnlockIdentity(path, protocol.Secret{})
 	if errors.Is(err, protocol.ErrLocked) {
 		var passphrase protocol.Secret
-		if passphrase, err = askPassphrase(c, err.Error()); err != nil {
+		if passphrase, err = terminal.AskPassphrase(c.Context, err.Error()); err != nil {
 			return store.Identity{}, err
 		}
 		key, err = store.UnlockIdentity(path, passphrase)
@@ -272,7 +273,7 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 		err = store.DeletePredecessorKeyring(c.Context, s.Record)
 		said = fmt.Sprintf("%s is deleted, so that the sign-in has one home", s)
 	case !s.retires(): // it may lie where nothing of ours may write, as on a stick
-		warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
+		terminal.Warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
 		return "", nil
 	default:
 		var retired string

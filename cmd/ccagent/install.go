@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -132,7 +133,7 @@ func install(c *cli.Context) error {
 	}
 	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
 	for _, name := range differing(s) {
-		warn(
+		terminal.Warn(
 			c.App.ErrWriter,
 			"%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s",
 			name,
@@ -141,7 +142,7 @@ func install(c *cli.Context) error {
 		)
 	}
 	for _, f := range offPath(s, config) {
-		warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
+		terminal.Warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
 	}
 	if c.Bool("at-login") {
 		fmt.Fprintln(w, "it starts at login")
@@ -225,7 +226,7 @@ func refuseForeign(c *cli.Context, s service, foreign []serviceFile) error {
 				Hint: "unmask it with: systemctl --user unmask " + filepath.Base(f.path)}
 		}
 		i := slices.IndexFunc(s.files, func(ours serviceFile) bool { return ours.path == f.path })
-		showDiff(c.App.ErrWriter, f.path, f.content, s.files[i].content)
+		terminal.ShowDiff(c.App.ErrWriter, f.path, f.content, s.files[i].content)
 	}
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
@@ -242,7 +243,7 @@ func mayEnd(c *cli.Context) (force bool, err error) {
 	}
 	err = stopAgent(c, false)
 	if errors.Is(err, protocol.ErrStorage) || errors.Is(err, protocol.ErrLocked) {
-		return true, confirm(c.Context, err.Error()+"; end it nevertheless?", "--yes")
+		return true, terminal.Confirm(c.Context, err.Error()+"; end it nevertheless?", "--yes")
 	}
 	return false, err
 }
@@ -366,7 +367,7 @@ func lingers(c *cli.Context) {
 		return
 	}
 	if _, err := os.Stat("/var/lib/systemd/linger/" + user); err != nil {
-		warn(c.App.ErrWriter, "it runs while you are logged in; to have it run on after that: loginctl enable-linger")
+		terminal.Warn(c.App.ErrWriter, "it runs while you are logged in; to have it run on after that: loginctl enable-linger")
 	}
 }
 
@@ -384,7 +385,7 @@ func warnNotAtLogin(c *cli.Context, s service) {
 		lingers(c)
 		return
 	}
-	warn(c.App.ErrWriter, "%s; %s", notAtLogin, mendAtLogin())
+	terminal.Warn(c.App.ErrWriter, "%s; %s", notAtLogin, mendAtLogin())
 }
 
 // startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
@@ -394,11 +395,11 @@ func startAtLogin(c *cli.Context) {
 		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
 			conn.close()
 		}
-		warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
+		terminal.Warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
 		return
 	}
 	if done {
-		notice(c.App.ErrWriter, "from now on the agent starts at login; undo that with: ccagent uninstall")
+		terminal.Notice(c.App.ErrWriter, "from now on the agent starts at login; undo that with: ccagent uninstall")
 	}
 	lingers(c)
 }
@@ -471,7 +472,7 @@ func uninstall(c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, "removed "+path)
 	}
 	for _, path := range kept {
-		warn(c.App.ErrWriter, "%s was changed since it was installed, and stays", path)
+		terminal.Warn(c.App.ErrWriter, "%s was changed since it was installed, and stays", path)
 	}
 	if err := errors.Join(err, disabled); err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
 // listJSON is the output of `ccagent list --json` (docs/json.md).
@@ -47,7 +49,7 @@ EXAMPLE:
 				}
 				return printJSON(c.App.Writer, list)
 			}
-			t := table{{"PROFILE", "PROVIDER", "STORE", "DEFAULT"}}
+			t := terminal.Table{{"PROFILE", "PROVIDER", "STORE", "DEFAULT"}}
 			for _, p := range config.Profiles {
 				if c.Bool("names") {
 					if _, err := fmt.Fprintln(c.App.Writer, p.Name); err != nil {
@@ -64,7 +66,7 @@ EXAMPLE:
 			if c.Bool("names") {
 				return nil
 			}
-			return t.write(c.App.Writer, 0)
+			return t.Write(c.App.Writer, 0)
 		},
 	}
 }

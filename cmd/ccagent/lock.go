@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -46,7 +47,7 @@ EXAMPLE:
 			}
 			defer conn.close()
 			reply, err := conn.Control(conn.ctx, req)
-			notice(c.App.ErrWriter, reply.Notice)
+			terminal.Notice(c.App.ErrWriter, reply.Notice)
 			return err
 		},
 	}
@@ -101,19 +102,19 @@ func unlock(c *cli.Context) error {
 	case c.Bool("create"):
 		req.NewPassphrase, err = newPassphrase(c, "passphrase for store encrypted")
 	case c.Bool("passphrase-stdin"):
-		req.Passphrase, err = readSecret(c.App.Reader, "passphrase")
+		req.Passphrase, err = terminal.ReadSecret(c.App.Reader, "passphrase")
 	}
 	if err != nil {
 		return err
 	}
 	reply, err := control(c, req)
 	if protocol.CodeOf(err) == protocol.CodeLocked && req.Passphrase.Empty() {
-		if req.Passphrase, err = askPassphrase(c, err.Error()); err != nil {
+		if req.Passphrase, err = terminal.AskPassphrase(c.Context, err.Error()); err != nil {
 			return err
 		}
 		reply, err = control(c, req)
 	}
-	notice(c.App.ErrWriter, reply.Notice)
+	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	return err
 }
 

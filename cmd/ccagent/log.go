@@ -11,6 +11,8 @@ import (
 
 	"github.com/lmittmann/tint"
 	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
 func logFlags() []cli.Flag {
@@ -53,7 +55,7 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	switch format := c.String("log-format"); {
 	case format == "json":
 		h = slog.NewJSONHandler(out, options)
-	case format == "text", format == "" && terminal(out) == nil:
+	case format == "text", format == "" && terminal.Of(out) == nil:
 		h = slog.NewTextHandler(out, options)
 	case format == "":
 		h = tint.NewTextHandler(out, &tint.Options{

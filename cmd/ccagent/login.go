@@ -14,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -157,7 +158,8 @@ func (s *signIn) run(ctx context.Context) error {
 	reply, finish, err := s.obtain(waiting)
 	if err != nil {
 		if ctx.Err() == nil && waiting.Err() != nil {
-			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s", span(wait)),
+			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
+				terminal.Span(wait)),
 				Hint: "start it again: ccagent login " + s.settings.Name + "; --timeout gives it longer"}
 		}
 		finish(err)
@@ -171,7 +173,7 @@ func (s *signIn) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	notice(s.c.App.ErrWriter, saved.Notice)
+	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
 	who := ""
 	if s.client.ProfileURL != "" && !machineGrant(s.settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
@@ -186,14 +188,14 @@ func (s *signIn) run(ctx context.Context) error {
 		who = cmp.Or(reply.Identity.Email, reply.Identity.Name)
 	}
 	if who != "" {
-		who = " as " + sanitize(who)
+		who = " as " + terminal.Sanitize(who)
 	}
 	_, err = fmt.Fprintf(
 		s.c.App.Writer,
 		"signed in to %s%s; kept in %s\n",
 		s.settings.Name,
 		who,
-		sanitize(cmp.Or(saved.Location, "memory")),
+		terminal.Sanitize(cmp.Or(saved.Location, "memory")),
 	)
 	return err
 }
@@ -244,9 +246,9 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	case err != nil:
 		return nil // nothing lives
 	}
-	err = confirm(
+	err = terminal.Confirm(
 		ctx,
-		fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, expires(time.Now(), token.Expiry)),
+		fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, terminal.Expires(time.Now(), token.Expiry)),
 		"--force",
 	)
 	if err != nil && protocol.CodeOf(err) == protocol.CodeConfig {
@@ -266,14 +268,14 @@ func (s *signIn) secrets(ctx context.Context) error {
 	case fromStdin && !wantsSecret(s.settings.ClientAuth):
 		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.settings.Name)
 	case fromStdin:
-		secret, err := readSecret(s.c.App.Reader, "client secret")
+		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
 		if err != nil {
 			return err
 		}
 		s.secret = secret
 	case wantsSecret(s.settings.ClientAuth):
-		line, err := ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
-		if errors.Is(err, errNoTerminal) {
+		line, err := terminal.Ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
+		if errors.Is(err, terminal.ErrNone) {
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: "this needs a client secret, and there is no terminal to ask on",
@@ -283,7 +285,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if s.secret, err = checkSecret(line, "client secret"); err != nil {
+		if s.secret, err = terminal.CheckSecret(line, "client secret"); err != nil {
 			return err
 		}
 	}
@@ -302,7 +304,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 	}
 	defer f.Close()
 	var err error
-	s.assertion, err = readSecret(f, "assertion")
+	s.assertion, err = terminal.ReadSecret(f, "assertion")
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -127,7 +128,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 		closePage, err := openBrowser(getenv, attempt.URL)
 		defer closePage()
 		if err != nil {
-			notice(s.c.App.ErrWriter, err.Error()+": open the address yourself")
+			terminal.Notice(s.c.App.ErrWriter, err.Error()+": open the address yourself")
 		}
 	}
 	arrived := make(chan oauth.Callback, 1)
@@ -156,7 +157,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	}
 	stop()
 	restore() // the terminal, for a question
-	if cb.Unproven && !canAsk() {
+	if cb.Unproven && !terminal.CanAsk() {
 		return reply, finish, &protocol.Error{
 			Code:    protocol.CodeCallback,
 			Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
@@ -191,9 +192,9 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	account := "an account that the provider does not name"
 	who := s.who(ctx, reply)
 	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
-		account = sanitize(name)
+		account = terminal.Sanitize(name)
 	}
-	err := confirm(
+	err := terminal.Confirm(
 		ctx,
 		"this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?",
 		"--paste",

@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -68,7 +69,7 @@ func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned 
 		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do",
-					sanitize(from), old.Name),
+					terminal.Sanitize(from), old.Name),
 				Hint: "sign in to yours without --profile-from: " + protocol.ShellLine("ccagent", "login", old.Name) +
 					"\nfor the other one, have the fragment give it a name and a store of its own (store = \"file\")"}
 		}
@@ -78,10 +79,10 @@ func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned 
 	}
 	var b strings.Builder
 	for line := range strings.Lines(string(appendTable(nil, name, *s.table))) {
-		b.WriteString("  " + sanitize(strings.TrimSuffix(line, "\n")) + "\n")
+		b.WriteString("  " + terminal.Sanitize(strings.TrimSuffix(line, "\n")) + "\n")
 	}
-	s.screen.say(sanitize(from) + " says:\n\n" + b.String())
-	return confirm(ctx, "add this profile, and sign in to it?", "--yes")
+	s.screen.say(terminal.Sanitize(from) + " says:\n\n" + b.String())
+	return terminal.Confirm(ctx, "add this profile, and sign in to it?", "--yes")
 }
 
 // shared returns the profile that is meant, and refuses what a fragment may not hold.
@@ -163,7 +164,7 @@ func (d *document) diverts(name string) error {
 // fetchFragment reads a fragment from a file, or over https (plain http from this machine alone).
 func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	failed := func(code protocol.Code, format string, args ...any) error {
-		return &protocol.Error{Code: code, Message: sanitize(from + ": " + fmt.Sprintf(format, args...))}
+		return &protocol.Error{Code: code, Message: terminal.Sanitize(from + ": " + fmt.Sprintf(format, args...))}
 	}
 	var body io.ReadCloser
 	if strings.Contains(from, "://") {
@@ -204,7 +205,7 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	} else {
 		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 		if err != nil {
-			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: sanitize(err.Error()),
+			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: terminal.Sanitize(err.Error()),
 				Hint: "name a file, or an address that begins with https://"}
 		}
 		defer f.Close()

@@ -6,16 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -32,12 +31,12 @@ type prompter struct {
 
 func newPrompter(c *cli.Context) *prompter {
 	p := &prompter{out: c.App.ErrWriter}
-	if f := terminal(c.App.ErrWriter); f != nil {
+	if f := terminal.Of(c.App.ErrWriter); f != nil {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			p.width = width
 		}
-		p.moves, p.colour = capable(getenv), coloured(c.App.ErrWriter, getenv)
-		p.blocks = p.moves && utf8Locale(getenv)
+		p.moves, p.colour = terminal.Capable(getenv), terminal.Coloured(c.App.ErrWriter, getenv)
+		p.blocks = p.moves && terminal.UTF8(getenv)
 	}
 	return p
 }
@@ -69,9 +68,9 @@ func (p *prompter) showSites(sites []oauth.Site) {
 	if len(sites) < 2 {
 		return
 	}
-	text := sanitize(sites[0].Origin) + " leads to other places too, and this sign-in is bound to them:\n"
+	text := terminal.Sanitize(sites[0].Origin) + " leads to other places too, and this sign-in is bound to them:\n"
 	for _, s := range sites[1:] {
-		text += "\n  " + sanitize(s.Origin) + " (" + strings.Join(s.Endpoints, ", ") + ")"
+		text += "\n  " + terminal.Sanitize(s.Origin) + " (" + strings.Join(s.Endpoints, ", ") + ")"
 	}
 	p.say(text + "\n")
 }
@@ -82,7 +81,7 @@ func (p *prompter) showAddress(address string, opens, listens, pastes bool) {
 	if opens {
 		text = "opening your browser; if it does not show, sign in at:\n\n"
 	}
-	text += sanitize(address) + "\n"
+	text += terminal.Sanitize(address) + "\n"
 	if pastes {
 		text += "\nthen paste here the code that is shown, or the address that the browser ends at"
 		if listens {
@@ -105,7 +104,7 @@ func (p *prompter) showDevice(d *oauth.Device) {
 			b.WriteString(code + "\n")
 		}
 	}
-	fmt.Fprintf(&b, "on any device, open\n\n  %s\n\nand enter the code\n\n", sanitize(d.VerificationURI))
+	fmt.Fprintf(&b, "on any device, open\n\n  %s\n\nand enter the code\n\n", terminal.Sanitize(d.VerificationURI))
 	if p.blocks {
 		if large := largeText(d.UserCode, p.width-2); large != "" {
 			for line := range strings.Lines(large) {
@@ -114,7 +113,7 @@ func (p *prompter) showDevice(d *oauth.Device) {
 			b.WriteByte('\n')
 		}
 	}
-	fmt.Fprintf(&b, "  %s\n", p.bold(sanitize(d.UserCode)))
+	fmt.Fprintf(&b, "  %s\n", p.bold(terminal.Sanitize(d.UserCode)))
 	p.say(b.String())
 }
 
@@ -122,7 +121,7 @@ func (p *prompter) showDevice(d *oauth.Device) {
 func (p *prompter) wait(ctx context.Context, what string) (stop func()) {
 	deadline, _ := ctx.Deadline()
 	if !p.moves || p.width == 0 {
-		p.say(what + " (" + span(time.Until(deadline)) + " at most)")
+		p.say(what + " (" + terminal.Span(time.Until(deadline)) + " at most)")
 		return func() {}
 	}
 	frames := []string{"|", "/", "-", `\`}
@@ -136,7 +135,8 @@ func (p *prompter) wait(ctx context.Context, what string) (stop func()) {
 		defer tick.Stop()
 		for i := 0; ; i++ {
 			p.mu.Lock()
-			fmt.Fprint(p.out, "\r\x1b[K"+cut(frames[i%len(frames)]+" "+span(time.Until(deadline))+" left, "+what, p.width-1))
+			fmt.Fprint(p.out, "\r\x1b[K"+terminal.Cut(frames[i%len(frames)]+" "+terminal.Span(time.Until(deadline))+" left, "+what,
+				p.width-1))
 			p.line = true
 			p.mu.Unlock()
 			select {
@@ -171,18 +171,18 @@ func (p *prompter) readPasted(
 	pipe bool,
 ) (_ <-chan pasting, restore func()) {
 	restore = func() {}
-	tty := terminal(in)
+	tty := terminal.Of(in)
 	if tty == nil && !pipe {
 		return nil, restore
 	}
 	ended := make(chan struct{})
 	if tty != nil {
-		giveBack, err := unbuffered(int(tty.Fd()))
+		giveBack, err := terminal.Unbuffered(int(tty.Fd()))
 		if err != nil {
 			return nil, restore
 		}
 		reading, cancel := context.WithCancel(ctx)
-		ctx, in = reading, typing{reading, tty}
+		ctx, in = reading, terminal.Typed(reading, tty)
 		restore = sync.OnceFunc(func() { cancel(); <-ended; giveBack() })
 	}
 	results := make(chan pasting, 1)
@@ -192,7 +192,7 @@ func (p *prompter) readPasted(
 		lines := bufio.NewReaderSize(in, maxPaste)
 		for {
 			line, err := lines.ReadSlice('\n')
-			if text := strings.TrimSpace(edited(line)); text != "" && ctx.Err() == nil {
+			if text := strings.TrimSpace(terminal.Edited(line)); text != "" && ctx.Err() == nil {
 				cb, bad := attempt.ParsePasted(text)
 				if bad == nil {
 					results <- pasting{callback: cb}
@@ -202,7 +202,7 @@ func (p *prompter) readPasted(
 					results <- pasting{err: bad}
 					return
 				}
-				p.say("ccagent: " + sanitize(bad.Error()) + "\nhint: " + sanitize(protocol.HintOf(bad)))
+				p.say("ccagent: " + terminal.Sanitize(bad.Error()) + "\nhint: " + terminal.Sanitize(protocol.HintOf(bad)))
 			}
 			if errors.Is(err, bufio.ErrBufferFull) {
 				continue
@@ -213,63 +213,4 @@ func (p *prompter) readPasted(
 		}
 	}()
 	return results, restore
-}
-
-// typing reads a terminal until ctx ends. A read alone can't be interrupted, and would take the answer to the next question.
-type typing struct {
-	ctx context.Context
-	tty *os.File
-}
-
-// typingTick is how long ctx may have ended before that is noticed.
-const typingTick = 100 * time.Millisecond
-
-func (t typing) Read(p []byte) (int, error) {
-	for t.ctx.Err() == nil {
-		var ready unix.FdSet
-		ready.Set(int(t.tty.Fd()))
-		wait := unix.NsecToTimeval(typingTick.Nanoseconds())
-		switch n, err := unix.Select(int(t.tty.Fd())+1, &ready, nil, nil, &wait); { // poll(2) knows no terminals on macOS
-		case n > 0:
-			return t.tty.Read(p)
-		case err != nil && err != unix.EINTR:
-			return 0, err
-		}
-	}
-	return 0, t.ctx.Err()
-}
-
-// edited applies the backspaces and line erasures of a line that was typed without the terminal's own editing, and drops what
-// a terminal puts around a paste.
-func edited(line []byte) string {
-	text := strings.NewReplacer("\x1b[200~", "", "\x1b[201~", "").Replace(string(line))
-	var out []rune
-	for _, r := range text {
-		switch {
-		case r == 0x7f || r == '\b':
-			out = out[:max(0, len(out)-1)]
-		case r == 0x15:
-			out = out[:0]
-		default:
-			out = append(out, r)
-		}
-	}
-	return string(out)
-}
-
-// unbuffered lets a terminal pass on what is typed as it comes and unseen: a line may then be longer than the 4096 (macOS: 1024)
-// characters of its own editing, and does not get in the way of the spinner. Ctrl-C still interrupts.
-func unbuffered(fd int) (restore func(), err error) {
-	before, err := unix.IoctlGetTermios(fd, getTermios)
-	if err != nil {
-		return nil, err
-	}
-	raw := *before
-	raw.Lflag &^= unix.ICANON | unix.ECHO
-	raw.Iflag |= unix.ICRNL
-	raw.Cc[unix.VMIN], raw.Cc[unix.VTIME] = 1, 0
-	if err := unix.IoctlSetTermios(fd, setTermios, &raw); err != nil {
-		return nil, err
-	}
-	return sync.OnceFunc(func() { unix.IoctlSetTermios(fd, setTermios, before) }), nil
 }

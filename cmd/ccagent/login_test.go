@@ -365,31 +365,6 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-func TestEdited(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"code#state\n": "code#state\n", "cod\x7fde": "code", "wrong\x15right": "right", "\x1b[200~code\x1b[201~": "code",
-		"\x7f\x7fa": "a",
-	} {
-		if got := edited([]byte(in)); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestUTF8Locale(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		all, lang string
-		want      bool
-	}{{"", "C.UTF-8", true}, {"C", "en_US.UTF-8", false}, {"", "de_DE.utf8", true}, {"", "", false}} {
-		got := utf8Locale(func(name string) string { return map[string]string{"LC_ALL": test.all, "LANG": test.lang}[name] })
-		if got != test.want {
-			t.Errorf("LC_ALL=%q LANG=%q: %v", test.all, test.lang, got)
-		}
-	}
-}
-
 // Who is asked to confirm a sign-in is shown nobody else's name for it.
 func TestWhoSignedIn(t *testing.T) {
 	t.Parallel()

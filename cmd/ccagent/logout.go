@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -55,8 +56,8 @@ func logout(c *cli.Context) error {
 			if shared == "" {
 				continue
 			}
-			question := fmt.Sprintf("sign out of %s, and sign Claude Code out as well? (%s)", profile.Name, sanitize(shared))
-			if err := confirm(c.Context, question, "--yes"); err != nil {
+			question := fmt.Sprintf("sign out of %s, and sign Claude Code out as well? (%s)", profile.Name, terminal.Sanitize(shared))
+			if err := terminal.Confirm(c.Context, question, "--yes"); err != nil {
 				return err
 			}
 		}
@@ -68,13 +69,13 @@ func logout(c *cli.Context) error {
 		})
 		if err != nil {
 			if failed != nil {
-				printError(c.App.ErrWriter, failed)
+				terminal.PrintError(c.App.ErrWriter, failed)
 			}
 			failed = err
 			continue
 		}
 		if reply.Notice != "" {
-			notice(c.App.ErrWriter, profile.Name+": "+reply.Notice)
+			terminal.Notice(c.App.ErrWriter, profile.Name+": "+reply.Notice)
 		}
 		if _, err := fmt.Fprintf(c.App.Writer, "signed out of %s\n", profile.Name); err != nil {
 			return err

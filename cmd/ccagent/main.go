@@ -19,12 +19,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 func main() {
 	if err := process.Harden(os.Args); err != nil {
-		printError(os.Stderr, err)
+		terminal.PrintError(os.Stderr, err)
 		os.Exit(protocol.ExitCode(err))
 	}
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
@@ -39,11 +40,11 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	ctx, stop := signal.NotifyContext(parent, os.Interrupt)
 	defer stop()
 
-	out := &output{Writer: stdout}
+	out := &terminal.Output{Writer: stdout}
 	app := newApp(stdin, out, stderr)
 	err := app.RunContext(ctx, permute(app, args))
-	if err == nil && out.err != nil || errors.Is(err, out.err) && err != nil {
-		err = fmt.Errorf("standard output could not be written: %w", out.err)
+	if err == nil && out.Err != nil || errors.Is(err, out.Err) && err != nil {
+		err = fmt.Errorf("standard output could not be written: %w", out.Err)
 	}
 	if err == nil {
 		return 0
@@ -53,7 +54,7 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	}
 	var own *exitError
 	if errors.As(err, &own) {
-		printError(stderr, own.error)
+		terminal.PrintError(stderr, own.error)
 		return own.code
 	}
 	// What the cli package itself has to say is about usage. A program that failed has an exit code as well.
@@ -62,7 +63,7 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	if errors.As(err, &usage) && !errors.As(err, &program) {
 		err = usageError(app.Name, err)
 	}
-	printError(stderr, err)
+	terminal.PrintError(stderr, err)
 	return protocol.ExitCode(err)
 }
 

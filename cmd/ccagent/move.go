@@ -7,6 +7,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -85,7 +86,7 @@ func move(c *cli.Context) (err error) {
 	if profile.Store != "auto" && profile.Store != to {
 		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
 		if err := setStore(conn, profile.Name, to); err != nil {
-			warn(
+			terminal.Warn(
 				c.App.ErrWriter,
 				"store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is",
 				profile.Name,
@@ -93,8 +94,8 @@ func move(c *cli.Context) (err error) {
 			)
 		}
 	}
-	notice(c.App.ErrWriter, reply.Notice)
-	_, err = fmt.Fprintf(c.App.Writer, "%s: rests in %s\n", profile.Name, sanitize(reply.Location))
+	terminal.Notice(c.App.ErrWriter, reply.Notice)
+	_, err = fmt.Fprintf(c.App.Writer, "%s: rests in %s\n", profile.Name, terminal.Sanitize(reply.Location))
 	return err
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
 // environ looks a variable of the environment up: os.Getenv, or what a test says.
@@ -41,11 +43,11 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 		err := *noHome
 		switch {
 		case home != "":
-			err.Message = fmt.Sprintf("HOME is not an absolute path: %q", sanitize(home))
+			err.Message = fmt.Sprintf("HOME is not an absolute path: %q", terminal.Sanitize(home))
 		case e(xdg) == "":
 			err.Message = "HOME is not set, and neither is " + xdg
 		default:
-			err.Message = fmt.Sprintf("HOME is not set, and %s is not an absolute path: %q", xdg, sanitize(e(xdg)))
+			err.Message = fmt.Sprintf("HOME is not set, and %s is not an absolute path: %q", xdg, terminal.Sanitize(e(xdg)))
 		}
 		return "", &err
 	}
@@ -63,7 +65,7 @@ func (e environ) sdkDir() (string, error) {
 	case filepath.IsAbs(dir):
 		return filepath.Clean(dir), nil
 	case dir != "":
-		return "", fmt.Errorf("ANTHROPIC_CONFIG_DIR is not an absolute path: %q", sanitize(dir))
+		return "", fmt.Errorf("ANTHROPIC_CONFIG_DIR is not an absolute path: %q", terminal.Sanitize(dir))
 	case filepath.IsAbs(home):
 		return filepath.Join(home, ".config/anthropic"), nil
 	}

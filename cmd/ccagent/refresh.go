@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -38,7 +39,7 @@ EXAMPLE:
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, refreshJSON{token.Profile, string(token.Kind), jsonTime(token.Expiry)})
 			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s: renewed, %s\n", token.Profile, expires(time.Now(), token.Expiry))
+			_, err = fmt.Fprintf(c.App.Writer, "%s: renewed, %s\n", token.Profile, terminal.Expires(time.Now(), token.Expiry))
 			return err
 		},
 	}

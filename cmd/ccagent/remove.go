@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -66,7 +67,7 @@ func remove(c *cli.Context) error {
 		if showsClaude(profile) {
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
-				Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, sanitize(shared)),
+				Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, terminal.Sanitize(shared)),
 				Hint: "give it back first: ccagent guard claude-code --undo -p " + profile.Name +
 					"\nor sign Claude Code out as well with --delete-credentials",
 			}
@@ -74,14 +75,15 @@ func remove(c *cli.Context) error {
 		stored = false
 	}
 	if stored && signsIn(profile.Provider) {
-		notice(c.App.ErrWriter, "the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
+		terminal.Notice(c.App.ErrWriter,
+			"the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
 	}
 	if stored && !c.Bool("yes") {
 		question := fmt.Sprintf("delete the credentials of %s?", profile.Name)
 		if shared != "" {
-			question = fmt.Sprintf("delete the sign-in in %s, and sign Claude Code out?", sanitize(shared))
+			question = fmt.Sprintf("delete the sign-in in %s, and sign Claude Code out?", terminal.Sanitize(shared))
 		}
-		if err := confirm(c.Context, question, "--yes"); err != nil {
+		if err := terminal.Confirm(c.Context, question, "--yes"); err != nil {
 			return err
 		}
 	}
@@ -116,7 +118,7 @@ func remove(c *cli.Context) error {
 		return done.fail(conn.ctx, err)
 	}
 	if err := reload(conn); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
-		warn(c.App.ErrWriter, "the agent was not told: %s", err)
+		terminal.Warn(c.App.ErrWriter, "the agent was not told: %s", err)
 	}
 	if settings, err := workerSettings(profile); err == nil {
 		worker.LeaveHome(settings) // a profile that is gone has no home, whatever lies there
@@ -125,7 +127,7 @@ func remove(c *cli.Context) error {
 		return err
 	}
 	if shared != "" && !stored {
-		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays: Claude Code uses it\n", sanitize(shared))
+		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays: Claude Code uses it\n", terminal.Sanitize(shared))
 	}
 	return err
 }

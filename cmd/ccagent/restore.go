@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -42,7 +43,7 @@ EXAMPLE:
 				}
 				reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepShow, Profile: c.String("profile")})
 				if err == nil {
-					_, err = fmt.Fprintf(c.App.Writer, "written: %s\n", sanitize(reply.Notice))
+					_, err = fmt.Fprintf(c.App.Writer, "written: %s\n", terminal.Sanitize(reply.Notice))
 				}
 				return err
 			}
@@ -54,8 +55,8 @@ EXAMPLE:
 				if err != nil {
 					return err
 				}
-				notice(c.App.ErrWriter, reply.Notice)
-				_, err = fmt.Fprintf(c.App.Writer, "%s is in force, in %s\n", sanitize(id), sanitize(reply.Location))
+				terminal.Notice(c.App.ErrWriter, reply.Notice)
+				_, err = fmt.Fprintf(c.App.Writer, "%s is in force, in %s\n", terminal.Sanitize(id), terminal.Sanitize(reply.Location))
 				return err
 			}
 			reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: c.String("profile")})
@@ -63,14 +64,15 @@ EXAMPLE:
 				return err
 			}
 			if len(reply.Past) == 0 {
-				notice(c.App.ErrWriter, "nothing is kept of earlier sign-ins")
+				terminal.Notice(c.App.ErrWriter, "nothing is kept of earlier sign-ins")
 				return nil
 			}
-			t := table{{"ID", "SAVED", "ACCOUNT", "TOKEN", ""}}
+			t := terminal.Table{{"ID", "SAVED", "ACCOUNT", "TOKEN", ""}}
 			for _, p := range reply.Past {
-				t = append(t, []string{p.ID, localTime(p.Saved), dash(p.Account), expires(time.Now(), p.Expiry), judged(p)})
+				t = append(t, []string{p.ID, terminal.LocalTime(p.Saved), terminal.Dash(p.Account), terminal.Expires(time.Now(), p.Expiry),
+					judged(p)})
 			}
-			return t.write(c.App.Writer, 0)
+			return t.Write(c.App.Writer, 0)
 		},
 	}
 }
@@ -81,7 +83,7 @@ func judged(p protocol.PastSignIn) string {
 	case p.Current:
 		return "in force"
 	case p.Problem != "":
-		return sanitize(p.Problem)
+		return terminal.Sanitize(p.Problem)
 	case !p.Renewable:
 		return "until it expires"
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/packaging"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -64,7 +65,7 @@ func showUnit(ctx context.Context, property string, unit ...string) (string, err
 
 // systemdService describes the program at exe to systemd's user manager.
 func systemdService(env environ, exe string, m userManager) (service, error) {
-	if !printable(exe) || strings.ContainsAny(exe, `"'\`) { // systemd refuses them, escaped too
+	if !terminal.Printable(exe) || strings.ContainsAny(exe, `"'\`) { // systemd refuses them, escaped too
 		return service{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a unit can't name this program: " + exe,
 			Hint: "move it to a path without quotes, backslashes and control characters"}
 	}

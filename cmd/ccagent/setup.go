@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -183,9 +184,10 @@ func setup(c *cli.Context) error {
 	for _, host := range w.hosts {
 		if !slices.Contains(hostsOf(profile.Hosts), withoutPort(host)) {
 			return &protocol.Error{
-				Code:    protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name, sanitize(host)),
-				Hint:    fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name),
+				Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name,
+					terminal.Sanitize(host)),
+				Hint: fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name),
 			}
 		}
 	}
@@ -337,7 +339,7 @@ func agreed(c *cli.Context) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	return confirm(c.Context, "change that?", "--yes")
+	return terminal.Confirm(c.Context, "change that?", "--yes")
 }
 
 // unsetup takes back what the journals say, the latest first; all are those of the tool. Of profile no more than its name is

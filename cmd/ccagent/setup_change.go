@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -56,10 +57,10 @@ type fileChange struct {
 
 func (ch fileChange) show(c *cli.Context) {
 	if ch.after == nil {
-		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", sanitize(ch.path))
+		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", terminal.Sanitize(ch.path))
 		return
 	}
-	showDiff(c.App.ErrWriter, ch.path, ch.before, ch.after)
+	terminal.ShowDiff(c.App.ErrWriter, ch.path, ch.before, ch.after)
 }
 
 func (ch fileChange) make(*cli.Context) error {
@@ -101,10 +102,10 @@ type linkChange struct{ path, from, to string }
 
 func (ch linkChange) show(c *cli.Context) {
 	if ch.to == "" {
-		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", sanitize(ch.path))
+		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", terminal.Sanitize(ch.path))
 		return
 	}
-	fmt.Fprintf(c.App.ErrWriter, "link %s to %s\n", sanitize(ch.path), sanitize(ch.to))
+	fmt.Fprintf(c.App.ErrWriter, "link %s to %s\n", terminal.Sanitize(ch.path), terminal.Sanitize(ch.to))
 }
 
 func (ch linkChange) make(*cli.Context) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -68,7 +69,7 @@ func (w wish) named(variable, path, below string) (string, error) {
 	}
 	return "", &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: fmt.Sprintf("%s is not an absolute path: %q", variable, sanitize(path)),
+		Message: fmt.Sprintf("%s is not an absolute path: %q", variable, terminal.Sanitize(path)),
 		Hint:    "set it to an absolute path, or unset it",
 	}
 }

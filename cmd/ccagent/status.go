@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -89,7 +90,7 @@ func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 func watch(c *cli.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	inPlace := terminal(c.App.Writer) != nil && capable(getenv)
+	inPlace := terminal.Of(c.App.Writer) != nil && terminal.Capable(getenv)
 	for first := true; ; first = false {
 		status, err := askStatus(c, answerTime)
 		if c.Context.Err() != nil {
@@ -106,7 +107,7 @@ func watch(c *cli.Context) error {
 		case first || !errors.Is(err, protocol.ErrNoAgent) && !errors.Is(err, protocol.ErrUnavailable):
 			return err
 		default:
-			text = s.wrap(time.Now().Format("15:04:05 ") + sanitize(err.Error()))
+			text = s.wrap(time.Now().Format("15:04:05 ") + terminal.Sanitize(err.Error()))
 		}
 		if inPlace { // home, each line cleared to its end, then what is below
 			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
@@ -138,7 +139,7 @@ type screen struct {
 }
 
 func newScreen(c *cli.Context) screen {
-	tty := terminal(c.App.Writer)
+	tty := terminal.Of(c.App.Writer)
 	if tty == nil {
 		return screen{program: buildVersion()}
 	}
@@ -149,7 +150,8 @@ func newScreen(c *cli.Context) screen {
 	if !c.Bool("watch") {
 		height = 0
 	}
-	return screen{width, height, (width == 0 || width >= 60) && utf8Locale(getenv), coloured(c.App.Writer, getenv), buildVersion()}
+	return screen{width, height, (width == 0 || width >= 60) && terminal.UTF8(getenv), terminal.Coloured(c.App.Writer, getenv),
+		buildVersion()}
 }
 
 // render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
@@ -159,8 +161,9 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	a := status.Agent
 	fmt.Fprintln(
 		&head,
-		cut(
-			sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, span(now.Sub(a.Started)), a.Socket)),
+		terminal.Cut(
+			terminal.Sanitize(fmt.Sprintf("agent %d, version %s, up %s, at %s", a.PID, a.Version, terminal.Span(now.Sub(a.Started)),
+				a.Socket)),
 			s.width,
 		),
 	)
@@ -170,7 +173,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	}
 	fmt.Fprintln(
 		&head,
-		cut(
+		terminal.Cut(
 			fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory),
 			s.width,
 		),
@@ -184,7 +187,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		head.WriteString(s.wrap("it is locked, and serves nothing: ccagent unlock"))
 	}
 	if a.ConfigError != "" {
-		head.WriteString(s.wrap(sanitize("config.toml was not taken: " + a.ConfigError)))
+		head.WriteString(s.wrap(terminal.Sanitize("config.toml was not taken: " + a.ConfigError)))
 	}
 	head.WriteByte('\n')
 
@@ -192,7 +195,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	for _, p := range status.Profiles {
 		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note} {
 			if text != "" {
-				remarks.WriteString(s.wrap(sanitize(p.Name + ": " + text)))
+				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name + ": " + text)))
 			}
 		}
 	}
@@ -211,11 +214,11 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		if len(profiles) > room+1 {
 			profiles = slices.Clone(profiles)
 			slices.SortStableFunc(profiles, func(p, q protocol.ProfileStatus) int { return cmp.Compare(idle(p), idle(q)) })
-			more = cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
+			more = terminal.Cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
 			profiles = profiles[:room]
 		}
 	}
-	t := table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
+	t := terminal.Table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
 	for _, p := range profiles {
 		name := p.Name
 		if strings.EqualFold(name, a.DefaultProfile) {
@@ -223,13 +226,14 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 		}
 		renewed := "-"
 		if !p.LastRenewal.IsZero() {
-			renewed = span(now.Sub(p.LastRenewal)) + " ago"
+			renewed = terminal.Span(now.Sub(p.LastRenewal)) + " ago"
 		}
-		t = append(t, []string{sanitize(name), s.state(now, p), s.left(now, p), renewed, dash(cmp.Or(p.Location, p.Store))})
+		t = append(t, []string{terminal.Sanitize(name), s.state(now, p), s.left(now, p), renewed,
+			terminal.Dash(cmp.Or(p.Location, p.Store))})
 	}
 	var picture strings.Builder
 	picture.WriteString(head.String())
-	t.write(&picture, s.width)
+	t.Write(&picture, s.width)
 	picture.WriteString(more + below)
 	return s.fit(picture.String())
 }
@@ -280,7 +284,7 @@ func (s screen) wrap(line string) string {
 
 // state is a profile's state, with the time that a back-off ends.
 func (s screen) state(now time.Time, p protocol.ProfileStatus) string {
-	text := sanitize(string(p.State))
+	text := terminal.Sanitize(string(p.State))
 	if p.State == protocol.StateBackoff && p.Retry.After(now) {
 		text += " until " + p.Retry.Local().Format("15:04:05")
 	}
@@ -310,7 +314,7 @@ func (s screen) left(now time.Time, p protocol.ProfileStatus) string {
 	case !p.Expiry.After(now):
 		return "expired"
 	}
-	text := span(p.Expiry.Sub(now))
+	text := terminal.Span(p.Expiry.Sub(now))
 	life := p.Expiry.Sub(p.Issued)
 	if !s.bars || p.Issued.IsZero() || life <= 0 {
 		return text

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -67,7 +68,7 @@ func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error)
 	req.Profile = c.String("profile")
 	token, err := conn.Token(conn.ctx, req)
 	if err == nil {
-		notice(c.App.ErrWriter, token.Notice)
+		terminal.Notice(c.App.ErrWriter, token.Notice)
 	}
 	return token, err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -57,30 +58,6 @@ func TestOutputFails(t *testing.T) {
 		}
 		if got := stderr.String(); got != "ccagent: standard output could not be written: disk full\n" {
 			t.Errorf("%v: stderr %q", args, got)
-		}
-	}
-}
-
-func TestPrintError(t *testing.T) {
-	t.Parallel()
-	var b bytes.Buffer
-	printError(
-		&b,
-		fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}),
-	)
-	if want := "ccagent: asking: bad\\x1b[31m\\nthing\nhint: one\nhint: two\\u202e\n"; b.String() != want {
-		t.Errorf("got %q, want %q", b.String(), want)
-	}
-}
-
-func TestSanitize(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain é 日本": "plain é 日本", "a\tb": `a\tb`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff": `\xff`, "\u009b": `\u009b`,
-		"a\u2028b": `a\u2028b`, "\x00": `\x00`,
-	} {
-		if got := sanitize(in); got != want {
-			t.Errorf("sanitize(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -213,12 +190,12 @@ down: no\nroute
 	if got := (screen{program: "v2"}).render(now, status); !strings.Contains(got, upgraded) {
 		t.Errorf("an agent from before an upgrade is not told:\n%s", got)
 	}
-	terminal := screen{width: 60, bars: true, colour: true, program: "v1"}.render(now, status)
-	if !strings.Contains(terminal, "███████░░░ 6h00m") {
-		t.Errorf("no bar in\n%s", terminal)
+	tty := screen{width: 60, bars: true, colour: true, program: "v1"}.render(now, status)
+	if !strings.Contains(tty, "███████░░░ 6h00m") {
+		t.Errorf("no bar in\n%s", tty)
 	}
-	for line := range strings.Lines(terminal) {
-		if n := cellWidth(strings.TrimSuffix(line, "\n")); n > 60 {
+	for line := range strings.Lines(tty) {
+		if n := terminal.CellWidth(strings.TrimSuffix(line, "\n")); n > 60 {
 			t.Errorf("%d characters in %q", n, line)
 		}
 	}
@@ -263,18 +240,6 @@ func TestWrap(t *testing.T) {
 	}
 	if got := (screen{}).wrap("as long as it is"); got != "as long as it is\n" {
 		t.Errorf("without a limit: %q", got)
-	}
-}
-
-func TestSpan(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[time.Duration]string{
-		0: "0s", 42 * time.Second: "42s", -90 * time.Second: "1m30s", 7*time.Hour + 12*time.Minute: "7h12m", 76 * time.Hour: "3d4h",
-		1<<63 - 1: "over 100 years",
-	} {
-		if got := span(in); got != want {
-			t.Errorf("span(%d) = %s, want %s", in, got, want)
-		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -54,7 +55,7 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			notice(c.App.ErrWriter, token.Notice)
+			terminal.Notice(c.App.ErrWriter, token.Notice)
 			if c.Bool("online") {
 				if _, err := conn.Identify(conn.ctx, protocol.IdentifyRequest{Profile: token.Profile, Check: true}); err != nil {
 					return err
@@ -75,10 +76,10 @@ EXAMPLE:
 					LastError: p.LastError,
 				})
 			}
-			t := table{
+			t := terminal.Table{
 				{"profile", token.Profile},
 				{"status", string(p.State)},
-				{"expiry", expires(time.Now(), token.Expiry)},
+				{"expiry", terminal.Expires(time.Now(), token.Expiry)},
 				{"provider", p.Provider},
 				{"stored in", cmp.Or(p.Location, p.Store)},
 				{"subscription", p.Subscription},
@@ -87,7 +88,7 @@ EXAMPLE:
 			if p.LastError != "" {
 				t = append(t, []string{"last error", p.LastError})
 			}
-			return t.writePairs(c.App.Writer)
+			return t.WritePairs(c.App.Writer)
 		},
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -67,9 +68,9 @@ EXAMPLE:
 			}
 			asked := "never"
 			if !id.Fetched.IsZero() {
-				asked = localTime(id.Fetched)
+				asked = terminal.LocalTime(id.Fetched)
 			}
-			rows := table{
+			rows := terminal.Table{
 				{"profile", id.Profile},
 				{"account", cmp.Or(strings.TrimSpace(id.Name+" "+bracketed(id.Email)), id.Account)},
 				{"organization", cmp.Or(id.Organization, id.OrganizationID)},
@@ -77,7 +78,7 @@ EXAMPLE:
 				{"scopes", strings.Join(id.Scopes, " ")},
 				{"asked", asked},
 			}
-			return rows.writePairs(c.App.Writer)
+			return rows.WritePairs(c.App.Writer)
 		},
 	}
 }

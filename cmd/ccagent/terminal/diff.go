@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// showDiff shows what would be changed in a file, and nothing else of it: settings may hold secrets. Nothing in it can move the
+// ShowDiff shows what would be changed in a file, and nothing else of it: settings may hold secrets. Nothing in it can move the
 // terminal's cursor.
-func showDiff(w io.Writer, path string, before, after []byte) {
+func ShowDiff(w io.Writer, path string, before, after []byte) {
 	for _, line := range changedLines(diff.Diff(path, before, path+" (new)", after)) {
-		fmt.Fprintln(w, sanitize(string(bytes.ReplaceAll(line, []byte("\t"), []byte("    ")))))
+		fmt.Fprintln(w, Sanitize(string(bytes.ReplaceAll(line, []byte("\t"), []byte("    ")))))
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -8,30 +8,30 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxSecret bounds a client secret or an assertion, in bytes.
-const maxSecret = 64 << 10
+// MaxSecret bounds a client secret or an assertion, in bytes.
+const MaxSecret = 64 << 10
 
-// readSecret reads a secret to the end of a file.
-func readSecret(r io.Reader, what string) (protocol.Secret, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxSecret+1))
+// ReadSecret reads a secret to the end of a file.
+func ReadSecret(r io.Reader, what string) (protocol.Secret, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxSecret+1))
 	if err != nil {
 		return protocol.Secret{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "the " + what + " could not be read: " + err.Error(),
 		}
 	}
-	return checkSecret(string(text), what)
+	return CheckSecret(string(text), what)
 }
 
-func checkSecret(text, what string) (protocol.Secret, error) {
+func CheckSecret(text, what string) (protocol.Secret, error) {
 	text = strings.TrimSpace(text)
 	problem := ""
 	switch {
 	case text == "":
 		problem = "is empty"
-	case len(text) > maxSecret:
-		problem = fmt.Sprintf("is longer than %d characters", maxSecret)
-	case !printable(text):
+	case len(text) > MaxSecret:
+		problem = fmt.Sprintf("is longer than %d characters", MaxSecret)
+	case !Printable(text):
 		problem = "is more than one line, or holds control characters"
 	default:
 		return protocol.NewSecret(text), nil

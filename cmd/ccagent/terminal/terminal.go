@@ -1,14 +1,13 @@
-package main
-
-// The rules of the terminal UI:
+// Package terminal is how ccagent speaks with a person: text, tables, differences, questions and secrets. Its rules:
 //
 //   - stdout belongs to the answer, and holds all of it or nothing. Everything else goes to stderr.
 //   - An error is one line, `ccagent: what happened`, lower-case and without a full stop, then `hint: what to do` lines.
 //   - A warning is one line, `ccagent: warning: ...`. What went well is said in one line on stdout, or not at all.
 //   - A question is asked on the terminal itself, never on a pipe: without a terminal there is a flag that answers it.
 //   - Colour, bars and redrawing are for terminals that can, and never carry meaning alone (NO_COLOR, TERM=dumb).
-//   - Text from outside (a provider, a file, the agent) passes through sanitize before it is shown. A token is printed by
+//   - Text from outside (a provider, a file, the agent) passes through Sanitize before it is shown. A token is printed by
 //     the commands whose purpose that is.
+package terminal
 
 import (
 	"bufio"
@@ -29,10 +28,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// sanitize makes text fit for one line of a terminal: what is not printable is shown as its escape, invisible controls of
+// Sanitize makes text fit for one line of a terminal: what is not printable is shown as its escape, invisible controls of
 // the writing direction among it.
-func sanitize(text string) string {
-	if printable(text) {
+func Sanitize(text string) string {
+	if Printable(text) {
 		return text
 	}
 	var b strings.Builder
@@ -52,47 +51,47 @@ func sanitize(text string) string {
 	return b.String()
 }
 
-// printable reports whether text is valid UTF-8 without control or formatting characters.
-func printable(text string) bool {
+// Printable reports whether text is valid UTF-8 without control or formatting characters.
+func Printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// printError tells a person what happened, and what to do.
-func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "ccagent: %s\n", sanitize(protocol.Says(err)))
+// PrintError tells a person what happened, and what to do.
+func PrintError(w io.Writer, err error) {
+	fmt.Fprintf(w, "ccagent: %s\n", Sanitize(protocol.Says(err)))
 	for hint := range strings.Lines(protocol.HintOf(err)) {
-		fmt.Fprintf(w, "hint: %s\n", sanitize(strings.TrimSuffix(hint, "\n")))
+		fmt.Fprintf(w, "hint: %s\n", Sanitize(strings.TrimSuffix(hint, "\n")))
 	}
 }
 
-func warn(w io.Writer, format string, args ...any) {
-	fmt.Fprintf(w, "ccagent: warning: %s\n", sanitize(fmt.Sprintf(format, args...)))
+func Warn(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, "ccagent: warning: %s\n", Sanitize(fmt.Sprintf(format, args...)))
 }
 
-// notice passes on what the agent wants a person to know; "" is nothing.
-func notice(w io.Writer, text string) {
+// Notice passes on what the agent wants a person to know; "" is nothing.
+func Notice(w io.Writer, text string) {
 	if text != "" {
-		fmt.Fprintf(w, "ccagent: %s\n", sanitize(text))
+		fmt.Fprintf(w, "ccagent: %s\n", Sanitize(text))
 	}
 }
 
-// output is stdout. It keeps the first failure to write, because not everything that writes looks.
-type output struct {
+// Output is stdout. It keeps the first failure to write, because not everything that writes looks.
+type Output struct {
 	io.Writer
-	err error
+	Err error
 }
 
-func (o *output) Write(p []byte) (int, error) {
+func (o *Output) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
-	if err != nil && o.err == nil {
-		o.err = err
+	if err != nil && o.Err == nil {
+		o.Err = err
 	}
 	return n, err
 }
 
-// terminal returns the file that a stream is if that is a terminal, else nil.
-func terminal(stream any) *os.File {
-	if o, ok := stream.(*output); ok {
+// Of returns the file that a stream is if that is a terminal, else nil.
+func Of(stream any) *os.File {
+	if o, ok := stream.(*Output); ok {
 		stream = o.Writer
 	}
 	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
@@ -101,16 +100,18 @@ func terminal(stream any) *os.File {
 	return nil
 }
 
-// capable reports whether the terminal understands cursor movement.
-func capable(getenv environ) bool { return getenv("TERM") != "dumb" && getenv("TERM") != "" }
-
-// coloured reports whether colours may be used on w (no-color.org).
-func coloured(w any, getenv environ) bool {
-	return terminal(w) != nil && capable(getenv) && getenv("NO_COLOR") == ""
+// Capable reports whether the terminal understands cursor movement.
+func Capable(getenv func(string) string) bool {
+	return getenv("TERM") != "dumb" && getenv("TERM") != ""
 }
 
-// utf8Locale reports whether the terminal is told to expect UTF-8, by the order of setlocale(3).
-func utf8Locale(env environ) bool {
+// Coloured reports whether colours may be used on w (no-color.org).
+func Coloured(w any, getenv func(string) string) bool {
+	return Of(w) != nil && Capable(getenv) && getenv("NO_COLOR") == ""
+}
+
+// UTF8 reports whether the terminal is told to expect UTF-8, by the order of setlocale(3).
+func UTF8(env func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if value := env(name); value != "" {
 			value = strings.ToLower(value)
@@ -120,20 +121,20 @@ func utf8Locale(env environ) bool {
 	return false
 }
 
-var errNoTerminal = errors.New("no terminal")
+var ErrNone = errors.New("no terminal")
 
-// ask puts a question on the controlling terminal and returns the line that is typed, hidden for a secret. Without a
-// terminal it returns errNoTerminal. The terminal is as it was afterwards, also when ctx ends first.
-func ask(ctx context.Context, question string, hidden bool) (string, error) {
+// Ask puts a question on the controlling terminal and returns the line that is typed, hidden for a secret. Without a
+// terminal it returns ErrNone. The terminal is as it was afterwards, also when ctx ends first.
+func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", errNoTerminal
+		return "", ErrNone
 	}
 	fd := int(tty.Fd())
 	before, err := term.GetState(fd)
 	if err != nil {
 		tty.Close()
-		return "", errNoTerminal
+		return "", ErrNone
 	}
 	fmt.Fprintf(tty, "%s ", question)
 	type answer struct {
@@ -165,8 +166,8 @@ func ask(ctx context.Context, question string, hidden bool) (string, error) {
 	}
 }
 
-// canAsk reports whether there is a terminal to ask on.
-func canAsk() bool {
+// CanAsk reports whether there is a terminal to ask on.
+func CanAsk() bool {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
@@ -175,11 +176,11 @@ func canAsk() bool {
 	return term.IsTerminal(int(tty.Fd()))
 }
 
-// confirm asks a yes-or-no question. flag is what answers it where there is no terminal.
-func confirm(ctx context.Context, question, flag string) error {
-	answer, err := ask(ctx, question+" [y/N]", false)
+// Confirm asks a yes-or-no question. flag is what answers it where there is no terminal.
+func Confirm(ctx context.Context, question, flag string) error {
+	answer, err := Ask(ctx, question+" [y/N]", false)
 	switch {
-	case errors.Is(err, errNoTerminal):
+	case errors.Is(err, ErrNone):
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "this needs a yes, and there is no terminal to ask on: " + question,
@@ -193,8 +194,8 @@ func confirm(ctx context.Context, question, flag string) error {
 	return &protocol.Error{Code: protocol.CodeInternal, Message: "nothing was changed"}
 }
 
-// span shows a duration to its two largest units: 7h12m, 3d4h, 42s.
-func span(d time.Duration) string {
+// Span shows a duration to its two largest units: 7h12m, 3d4h, 42s.
+func Span(d time.Duration) string {
 	d = d.Round(time.Second)
 	if d < 0 {
 		d = -d
@@ -221,21 +222,21 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-// localTime shows a time the way people at this machine read it.
-func localTime(t time.Time) string {
+// LocalTime shows a time the way people at this machine read it.
+func LocalTime(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
 	return t.Local().Format("2006-01-02 15:04:05 MST")
 }
 
-// expires says when, and how long that is.
-func expires(now, expiry time.Time) string {
+// Expires says when, and how long that is.
+func Expires(now, expiry time.Time) string {
 	if expiry.IsZero() {
 		return "never expires"
 	}
 	if !expiry.After(now) {
-		return fmt.Sprintf("expired %s (%s ago)", localTime(expiry), span(now.Sub(expiry)))
+		return fmt.Sprintf("expired %s (%s ago)", LocalTime(expiry), Span(now.Sub(expiry)))
 	}
-	return fmt.Sprintf("expires %s (in %s)", localTime(expiry), span(expiry.Sub(now)))
+	return fmt.Sprintf("expires %s (in %s)", LocalTime(expiry), Span(expiry.Sub(now)))
 }

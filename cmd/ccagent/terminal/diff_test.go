@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ func TestDiffShowsNoNeighbour(t *testing.T) {
 	after := "{\n  \"a\": 1,\n  \"token\": \"fake-secret-1\",\n  \"apiKeyHelper\": \"cchelper\"\n}\n"
 	for _, way := range [][2]string{{before, after}, {after, before}} {
 		var out bytes.Buffer
-		showDiff(&out, "settings.json", []byte(way[0]), []byte(way[1]))
+		ShowDiff(&out, "settings.json", []byte(way[0]), []byte(way[1]))
 		if !bytes.Contains(out.Bytes(), []byte(`"apiKeyHelper": "cchelper"`)) || bytes.Contains(out.Bytes(), []byte("fake-secret")) {
 			t.Errorf("it shows %s", out.Bytes())
 		}
@@ -22,19 +22,19 @@ func TestDiffShowsNoNeighbour(t *testing.T) {
 	after = `{"auths":{"r":{"auth":"fake-secret-1"}},"helper":"cchelper","x":"fake-secret-2"}`
 	for sign, way := range map[string][2]string{"+": {before, after}, "-": {after, before}} {
 		var out bytes.Buffer
-		showDiff(&out, "config.json", []byte(way[0]), []byte(way[1]))
+		ShowDiff(&out, "config.json", []byte(way[0]), []byte(way[1]))
 		if want := "\n" + sign + `…,"helper":"cchelper"…` + "\n"; !bytes.Contains(out.Bytes(), []byte(want)) ||
 			bytes.Contains(out.Bytes(), []byte("fake-secret")) {
 			t.Errorf("it shows %s", out.Bytes())
 		}
 	}
 	var changed bytes.Buffer
-	showDiff(&changed, "config.json", []byte(after), []byte(strings.Replace(after, "cchelper", "theirs", 1)))
+	ShowDiff(&changed, "config.json", []byte(after), []byte(strings.Replace(after, "cchelper", "theirs", 1)))
 	if want := "\n-…\"helper\":\"cchelper…\n+…\"helper\":\"theirs…\n"; !strings.Contains(changed.String(), want) {
 		t.Errorf("it shows %s", changed.String())
 	}
 	var out bytes.Buffer
-	showDiff(&out, "x", []byte("a\n"), []byte("b\x1b[2J\n"))
+	ShowDiff(&out, "x", []byte("a\n"), []byte("b\x1b[2J\n"))
 	if got := out.String(); !bytes.Contains(out.Bytes(), []byte("-a\n+b\\x1b[2J\n")) {
 		t.Errorf("it shows %q", got)
 	}
