@@ -77,7 +77,10 @@ var rooms = map[string]struct {
 		mayImport: []string{module + "/store", module + "/protocol"},
 	},
 	"agent": {
-		mayImport: []string{module + "/protocol", module + "/agent/job", "golang.org/x/sys/...", "github.com/fsnotify/fsnotify"},
+		mayImport: []string{
+			module + "/protocol", module + "/process", module + "/agent/job", module + "/agent/socket",
+			"golang.org/x/sys/...", "github.com/fsnotify/fsnotify",
+		},
 		never: forbidden{
 			"net/http":                      "whatever touches the network runs in a worker",
 			module + "/store":               "to the agent a record is an opaque blob: a worker reads it",
@@ -85,6 +88,17 @@ var rooms = map[string]struct {
 			module + "/agent/worker":        "the two share agent/job alone, so that neither can lean on the other's memory",
 			"github.com/zalando/go-keyring": "a keyring can hang for minutes: only a worker may wait for it",
 		},
+	},
+	"agent/socket": {
+		mayImport: []string{module + "/protocol", module + "/process", "golang.org/x/sys/..."},
+		never: forbidden{
+			module + "/agent": "a socket knows nothing of who answers on it",
+			"net/http":        "it is linked into the agent",
+		},
+	},
+	"process": {
+		mayImport: []string{"golang.org/x/sys/..."},
+		never:     wire,
 	},
 	"agent/job": {
 		mayImport: []string{module + "/protocol"},

@@ -1,9 +1,9 @@
 // Package agent holds a person's tokens in memory, renews them one at a time per profile before they run out, and serves them
 // over a Unix socket.
 //
-// [New] makes an agent from [Options]; [Agent.Serve] answers on a listener (see [Listen]) until [Agent.Stop], and [Agent.Close]
-// waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a time for it, in a
-// process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
+// [New] makes an agent from [Options]. [Agent.Serve] answers on a socket (see package socket) until [Agent.Stop], and
+// [Agent.Close] waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a time
+// for it, in a process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
 //
 // # Within a program
 //

@@ -9,6 +9,7 @@ import (
 	"unique"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -48,8 +49,8 @@ type entry struct {
 	asking   *flight            // the question under way who is signed in, nil when there is none
 	identity *protocol.Identity // its last answer, kept here while record is; nil: none
 
-	given     map[consumer]given // what programs got that want a re-ask noticed
-	reaskedAt time.Time          // when one was last taken for a refusal
+	given     map[process.ID]given // what programs got that want a re-ask noticed
+	reaskedAt time.Time            // when one was last taken for a refusal
 
 	version uint64        // of what a request would be answered with; see Watch
 	changed chan struct{} // closed when version changes; nil: nobody waits

@@ -2,21 +2,15 @@ package agent
 
 import (
 	"context"
-	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // A tool whose token was refused runs its helper again at once, and says nothing of why. So who asks again while its own cache
 // should still hold what it was given is taken to have been refused, and gets a renewed token. That is a guess, so for one
 // profile it is made once in a while: how long that is is not for those who ask to say.
-
-// consumer is the program that a helper runs for. A pid alone is reused.
-type consumer struct {
-	pid   int32
-	start uint64 // in the kernel's own unit
-}
 
 // given is what a consumer got last.
 type given struct {
@@ -30,64 +24,16 @@ const reaskWindow = 4 * time.Minute
 // maxConsumers bounds what is remembered of one profile.
 const maxConsumers = 64
 
-// shells are the programs between a tool and its helper, by the kernel's name for them (15 bytes at most).
-var shells = []string{
-	"sh",
-	"bash",
-	"dash",
-	"zsh",
-	"fish",
-	"ksh",
-	"mksh",
-	"ash",
-	"busybox",
-	"csh",
-	"tcsh",
-	"env",
-	"timeout",
-	"nice",
-	"setsid",
-}
-
-// inits take in whose parent has ended, and start what belongs to nobody: below one, programs have nothing in common. In a
-// container the first process may as well be the tool itself.
-var inits = []string{"systemd", "init", "launchd", "tini", "docker-init", "dumb-init", "catatonit", "podman-init"}
-
-// process is one of them, as the kernel describes it.
-type process struct {
-	consumer
-	parent int32
-	name   string
-}
-
-// consumerOf is the nearest ancestor of a helper that is not a shell; ok is false where that can't be told, as of whoever asks on
-// another machine by way of an ssh here.
-func consumerOf(helper int32) (c consumer, ok bool) {
-	p, ok := processOf(helper)
-	if p.name == "ssh" {
-		return consumer{}, false
-	}
-	for range 16 {
-		if !ok || p.parent <= 0 {
-			return consumer{}, false
-		}
-		if p, ok = processOf(p.parent); ok && !slices.Contains(shells, p.name) {
-			return p.consumer, !slices.Contains(inits, p.name)
-		}
-	}
-	return consumer{}, false
-}
-
 // peerKey is the key of the peer in a request's context.
 type peerKey struct{}
 
 // reasked is token for a request that wants a re-ask noticed.
 func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	peer, _ := ctx.Value(peerKey{}).(protocol.Peer)
-	who, known := consumerOf(peer.PID)
+	who, known := process.Consumer(peer.PID)
 	now := e.agent.now()
 	if known && e.refused(who, req.ReaskWindow, now) {
-		e.agent.log.Info("asked again for a token that was just given: renewing it", "profile", e.name(), "pid", who.pid)
+		e.agent.log.Info("asked again for a token that was just given: renewing it", "profile", e.name(), "pid", who.PID)
 		forced := req
 		forced.Force, forced.Since = true, now
 		h, err := e.token(ctx, forced)
@@ -114,7 +60,7 @@ func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protoco
 }
 
 // give notes what a consumer gets.
-func (e *entry) give(who consumer, h *hand) (protocol.Token, error) {
+func (e *entry) give(who process.ID, h *hand) (protocol.Token, error) {
 	t, err := h.token()
 	if err != nil {
 		return t, err
@@ -122,10 +68,10 @@ func (e *entry) give(who consumer, h *hand) (protocol.Token, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.given == nil {
-		e.given = map[consumer]given{}
+		e.given = map[process.ID]given{}
 	}
 	if len(e.given) >= maxConsumers {
-		var oldest consumer
+		var oldest process.ID
 		for c, g := range e.given {
 			if o, ok := e.given[oldest]; !ok || g.at.Before(o.at) {
 				oldest = c
@@ -138,7 +84,7 @@ func (e *entry) give(who consumer, h *hand) (protocol.Token, error) {
 }
 
 // refused reports whether a consumer's token is to be taken as refused, and notes that it was.
-func (e *entry) refused(who consumer, window time.Duration, now time.Time) bool {
+func (e *entry) refused(who process.ID, window time.Duration, now time.Time) bool {
 	h := e.hand.Load()
 	if h == nil {
 		return false

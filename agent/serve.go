@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -29,7 +30,7 @@ func OnlyUser(uid uint32) Policy {
 
 // Serve answers on l until Stop, then answers whoever came before it, and returns nil. It may be called for several
 // listeners. The caller releases l.
-func (a *Agent) Serve(l *Listener, admit Policy) error {
+func (a *Agent) Serve(l *socket.Listener, admit Policy) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	stopped := make(chan struct{})
@@ -44,7 +45,7 @@ func (a *Agent) Serve(l *Listener, admit Policy) error {
 	first := make([]byte, bufferKept)
 	delay := time.Duration(0)
 	for {
-		fd, err := l.accept()
+		fd, err := l.Accept()
 		switch {
 		case err == nil:
 			delay = 0
@@ -76,15 +77,14 @@ func (a *Agent) ending() bool {
 }
 
 // drain answers those whose connections wait in the backlog of a socket of ours. A service manager's keeps them for the next.
-func (a *Agent) drain(l *Listener, first []byte, conns *sync.WaitGroup, admit Policy) {
+func (a *Agent) drain(l *socket.Listener, first []byte, conns *sync.WaitGroup, admit Policy) {
 	defer a.conns.closeIdle()
-	if l.inode == 0 {
+	if !l.Retire() {
 		return
 	}
-	l.retire()
 	l.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
 	for {
-		fd, err := l.accept()
+		fd, err := l.Accept()
 		if err != nil {
 			return
 		}

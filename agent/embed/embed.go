@@ -12,7 +12,7 @@
 // back-off, a rotated record handed over before it is saved and saved again until it is. What is given up is the wall
 // between the two: the provider's code and its secrets are in the program's own process, and a provider that crashes takes
 // the program with it. Nor does the agent hide that process's memory from the user's other programs: begin main with
-// harden.Memory of cmd/harden for that. agent.Listen and agent.Agent.Serve put such an agent on a socket for other programs.
+// harden.Memory of cmd/harden for that. socket.Listen and agent.Agent.Serve put such an agent on a socket for other programs.
 //
 // A [Provider] brings new tokens; store.Store keeps records, and storetest.Run tests an implementation of it.
 package embed

@@ -17,6 +17,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/embed"
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 	"github.com/ccagent/ccagent/store"
@@ -534,7 +535,7 @@ func TestPut(t *testing.T) {
 func TestServe(t *testing.T) {
 	t.Parallel()
 	a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: &rotating{lifetime: time.Hour}}}})
-	l, err := agent.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
+	l, err := socket.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/embed"
 	"github.com/ccagent/ccagent/agent/httpauth"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 	"github.com/ccagent/ccagent/store"
@@ -152,7 +153,7 @@ func TestHerdOverSocket(t *testing.T) {
 	m := &mint{ends: map[string]time.Time{}}
 	a := start(m)
 	defer a.Close(context.Background())
-	l, err := agent.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
+	l, err := socket.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -107,7 +107,7 @@ func silent() error {
 	if err != nil {
 		return err
 	}
-	pid := agent.Holder(path)
+	pid := socket.Holder(path)
 	if pid == 0 {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -97,7 +98,7 @@ func checkAgent(ctx context.Context, env environ, config agent.Config) (found []
 
 // checkHolder looks for an agent that has the socket's place and does not answer.
 func checkHolder(path string) []finding {
-	pid := agent.Holder(path)
+	pid := socket.Holder(path)
 	if pid == 0 {
 		return nil
 	}

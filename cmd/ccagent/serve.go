@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -111,7 +112,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(c.Context, patience)
 	listener, activated, err := listen(ctx)
 	cancel()
-	if errors.Is(err, agent.ErrRunning) {
+	if errors.Is(err, socket.ErrRunning) {
 		log.Info("not started: another agent answers on this socket")
 		return nil
 	}
@@ -179,7 +180,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 }
 
 // listen returns the socket that a service manager made, or one of our own.
-func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
+func listen(ctx context.Context) (_ *socket.Listener, activated bool, _ error) {
 	ln, err := activationListener()
 	if err != nil {
 		return nil, false, &protocol.Error{
@@ -189,14 +190,14 @@ func listen(ctx context.Context) (_ *agent.Listener, activated bool, _ error) {
 		}
 	}
 	if ln != nil {
-		l, err := agent.Adopt(ctx, ln)
+		l, err := socket.Adopt(ctx, ln)
 		return l, true, err
 	}
 	path, _, err := protocol.SocketPath()
 	if err != nil {
 		return nil, false, err
 	}
-	l, err := agent.Listen(ctx, path)
+	l, err := socket.Listen(ctx, path)
 	return l, false, err
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/embed"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -43,16 +44,15 @@ func (s signer) Renew(_ context.Context, r store.Record) (store.Record, error) {
 	return r, nil
 }
 
-func run(ctx context.Context, socket string, p embed.Provider) error {
-	l, err := agent.Listen(ctx, socket)
+func run(ctx context.Context, path string, p embed.Provider) error {
+	l, err := socket.Listen(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer l.Release()
 	config := agent.Config{Default: "main", Profiles: []agent.Profile{{Name: "main"}}}
-	a := agent.New(agent.Options{
-		Runner: &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p}}},
-		Load:   func() (agent.Config, error) { return config, nil }})
+	runner := &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p}}}
+	a := agent.New(agent.Options{Runner: runner, Load: func() (agent.Config, error) { return config, nil }})
 	defer a.Close(context.Background())
 	defer context.AfterFunc(ctx, a.Stop)()
 	return a.Serve(l, agent.OnlyUser(uint32(os.Geteuid())))

@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package agent
+package socket
 
 import (
 	"syscall"
@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptOn is accept(2). The flags come after the connection here, so a fork in between is held off.
+// acceptOn is accept(2). This system sets the flags after it has made the connection, so no fork may happen in between.
 func acceptOn(fd int) (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -23,6 +23,3 @@ func acceptOn(fd int) (int, error) {
 	}
 	return conn, nil
 }
-
-// readSoon leaves it to the caller to wait: there is no raw system call here.
-func readSoon(fd int, b []byte) (int, error) { return unix.Read(fd, b) }

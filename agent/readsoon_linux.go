@@ -2,15 +2,6 @@ package agent
 
 import "golang.org/x/sys/unix"
 
-// acceptOn is accept(2) without the address of the peer, which has none.
-func acceptOn(fd int) (int, error) {
-	conn, _, errno := unix.Syscall6(unix.SYS_ACCEPT4, uintptr(fd), 0, 0, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
-	if errno != 0 {
-		return -1, errno
-	}
-	return int(conn), nil
-}
-
 // readSoon reads what arrives within the microseconds that a client takes from its connection to its request. In between it gives
 // way, which lets the client run where there is one processor.
 func readSoon(fd int, b []byte) (n int, err error) {

@@ -1,4 +1,6 @@
-package agent
+// Package socket makes the socket that an agent listens on, and sees to it that one agent alone has its place
+// (docs/protocol.md §2). It knows nothing of what is said over the socket: package server does that.
+package socket
 
 import (
 	"context"
@@ -15,31 +17,33 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// ErrRunning says that another agent answers on the socket already.
+// ErrRunning is the error of [Listen] where another agent answers on the socket already.
 var ErrRunning = errors.New("another agent answers on this socket")
 
-// Listener is an agent's socket (docs/protocol.md, "socket"). One agent holds it at a time, by an flock on a lock file beside
-// the socket; the lock file is never deleted.
+// Listener is an agent's socket (docs/protocol.md §2.1). One agent has it at a time, by an flock on a lock file beside the
+// socket; the lock file is never deleted. [Listen] and [Adopt] make one.
 type Listener struct {
-	socket
-	path  string
-	lock  *os.File
-	inode uint64 // of the socket file we made; 0: a service manager made it
+	Socket
+	path string
+	lock *os.File
+	file fs.FileInfo // the socket file that we made; nil: a service manager made it, or it is removed
 }
 
 // Path is the socket's path.
 func (l *Listener) Path() string { return l.path }
 
-// lingering is how long the socket and the lock of an agent that was killed may outlive it, in a worker of its that has not come
-// as far as to run its program.
+// lingering is how long the socket and the lock of an agent that was killed may outlive it: a child that it has just forked has
+// both open until it runs its own program.
 const lingering = time.Second
 
-// Listen makes the socket at path, 0600 in a folder that is its owner's alone (made when absent). It takes over the socket of
-// an agent that is gone, waits until ctx ends for one that is just starting or stopping, and returns ErrRunning for one that
-// answers. Everything else found at path or in its way is refused with an error that names it.
+// Listen makes the socket at path, with mode 0600 in a folder that is its owner's alone. It makes the folder where there is none.
+// It takes over the socket of an agent that is gone. It waits until ctx ends for an agent that is just starting or stopping
+// (ErrUnavailable), and returns ErrRunning for one that answers. Anything else that is at path or in its way is refused
+// (ErrConfig) with an error that names it.
 func Listen(ctx context.Context, path string) (*Listener, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
@@ -67,8 +71,8 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 	return l, nil
 }
 
-// Adopt takes a listener that a service manager made at its path. An agent that holds the place (a helper started it) is asked
-// to end and waited for until ctx ends; its workers and its unsaved records outlive it.
+// Adopt takes over a listener that a service manager made. An agent that has the place already, because a helper started it, is
+// asked to end and waited for until ctx ends (ErrUnavailable). Its workers outlive it, and it leaves unsaved records on disk.
 func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
 	path := ln.Addr().String()
 	if err := protocol.CheckDir(filepath.Dir(path)); err != nil {
@@ -86,12 +90,12 @@ func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := listening(ln)
+	s, err := Take(ln)
 	if err != nil {
 		lock.Close()
 		return nil, socketError(cause(err), "")
 	}
-	return &Listener{socket: s, path: path, lock: lock}, nil
+	return &Listener{Socket: s, path: path, lock: lock}, nil
 }
 
 func makeDir(dir string) error {
@@ -104,7 +108,8 @@ func makeDir(dir string) error {
 	return protocol.CheckDir(dir)
 }
 
-// takeLock waits for the lock beside path. held is called whenever someone else has it; its error ends the wait.
+// takeLock waits for the lock beside path. It calls held each time it finds that someone else has it; an error of held ends the
+// wait.
 func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.File, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
@@ -127,7 +132,7 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 			f.Close()
 			return nil, err
 		}
-		if !lookAgain(ctx) {
+		if !waitToRetry(ctx) {
 			pid := holder(f)
 			f.Close()
 			return nil, &protocol.Error{
@@ -138,25 +143,26 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 		}
 	}
 	f.Truncate(0)
-	fmt.Fprintf(f, "%d %d\n", os.Getpid(), startTime(os.Getpid()))
+	self, _ := process.Of(int32(os.Getpid()))
+	fmt.Fprintf(f, "%d %d\n", os.Getpid(), self.Start)
 	return f, nil
 }
 
-// Holder is the agent that has the place of the socket at path, by its pid: 0 where that is nobody, or not known. The peer of a
-// connection does not tell: where a service manager made the socket, that is the manager.
+// Holder returns the process id of the agent that has the socket at path, 0 where there is none or it is not known. The peer of a
+// connection would not tell: where a service manager made the socket, the peer is the manager.
 func Holder(path string) int {
 	f, err := os.OpenFile(path+".lock", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { // what it names has ended, and may not be reaped yet
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { // nobody has it; the process that it names has ended
 		return 0
 	}
 	return holder(f)
 }
 
-// holder is the process that the lock file names, 0 when that is unknown or gone.
+// holder returns the process that the lock file names, 0 when it names none or that one has ended.
 func holder(f *os.File) int {
 	b := make([]byte, 64)
 	n, _ := f.ReadAt(b, 0)
@@ -168,7 +174,7 @@ func holder(f *os.File) int {
 	if err != nil || pid <= 1 {
 		return 0
 	}
-	if strconv.FormatUint(startTime(pid), 10) != fields[1] {
+	if p, _ := process.Of(int32(pid)); strconv.FormatUint(p.Start, 10) != fields[1] {
 		return 0
 	}
 	return pid
@@ -184,20 +190,20 @@ func answers(path string) bool {
 	return true
 }
 
-// answersOn reports whether somebody goes on to listen at path.
-func answersOn(ctx context.Context, path string) bool {
+// keepsAnswering reports whether somebody listens at path for longer than what a killed agent leaves behind could.
+func keepsAnswering(ctx context.Context, path string) bool {
 	ctx, cancel := context.WithTimeout(ctx, lingering)
 	defer cancel()
 	for answers(path) {
-		if !lookAgain(ctx) {
+		if !waitToRetry(ctx) {
 			return true
 		}
 	}
 	return false
 }
 
-// lookAgain waits until it is time to look again, and reports false where ctx ends before.
-func lookAgain(ctx context.Context) bool {
+// waitToRetry waits a moment before the next try, and reports false when ctx ends first.
+func waitToRetry(ctx context.Context) bool {
 	wait := time.NewTimer(20 * time.Millisecond)
 	defer wait.Stop()
 	select {
@@ -208,34 +214,21 @@ func lookAgain(ctx context.Context) bool {
 	}
 }
 
-// bind makes the socket. The lock is held.
+// bind makes the socket. The caller has the lock.
 func (l *Listener) bind(ctx context.Context) error {
-	switch info, err := os.Lstat(l.path); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return socketError(cause(err), "")
-	case info.Mode().Type() != fs.ModeSocket:
-		return socketError(
-			fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())),
-			"move it away, or set CCAGENT_SOCK",
-		)
-	case answersOn(ctx, l.path):
-		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
-	default:
-		if err := os.Remove(l.path); err != nil {
-			return socketError("a dead socket can't be removed: "+cause(err), "")
-		}
+	if err := l.clear(ctx); err != nil {
+		return err
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		// Linux takes a socket file's mode from the unbound socket: 0600 from birth. Elsewhere this does nothing, and the
-		// folder is what keeps others out.
+		// Linux takes a socket file's mode from the unbound socket, so it is 0600 from the start. Elsewhere this does nothing, and
+		// the folder is what keeps others out.
 		return c.Control(func(fd uintptr) { unix.Fchmod(int(fd), 0o600) })
 	}}
 	ln, err := config.Listen(context.Background(), "unix", l.path)
 	if err != nil {
 		return socketError("cannot listen on "+l.path+": "+cause(err), "")
 	}
-	if l.socket, err = listening(ln.(*net.UnixListener)); err != nil {
+	if l.Socket, err = Take(ln.(*net.UnixListener)); err != nil {
 		return socketError(cause(err), "")
 	}
 	info, err := os.Lstat(l.path)
@@ -243,31 +236,53 @@ func (l *Listener) bind(ctx context.Context) error {
 		err = unix.Fchmodat(unix.AT_FDCWD, l.path, 0o600, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err != nil {
-		l.socket.Close()
+		l.Socket.Close()
 		return socketError(cause(err), "")
 	}
-	l.inode, _ = identity(info)
+	l.file = info
 	return nil
 }
 
-// retire takes the socket file away, if it is still the one we made: whoever comes now starts another agent. Those who came
-// before are still in the backlog.
-func (l *Listener) retire() {
-	if l.inode == 0 {
-		return
+// clear removes a socket at the path that nobody listens on. It refuses whatever else is there.
+func (l *Listener) clear(ctx context.Context) error {
+	info, err := os.Lstat(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if info, err := os.Lstat(l.path); err == nil {
-		if inode, _ := identity(info); inode == l.inode {
-			os.Remove(l.path)
-		}
+	switch {
+	case err != nil:
+		return socketError(cause(err), "")
+	case info.Mode().Type() != fs.ModeSocket:
+		return socketError(
+			fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())),
+			"move it away, or set CCAGENT_SOCK",
+		)
+	case keepsAnswering(ctx, l.path):
+		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
 	}
-	l.inode = 0
+	if err := os.Remove(l.path); err != nil {
+		return socketError("a dead socket can't be removed: "+cause(err), "")
+	}
+	return nil
 }
 
-// Release gives the place up: the socket file, where it is ours, and the lock.
+// Retire removes the socket file if it is still the one that we made: whoever comes now starts another agent. Connections that
+// were made before can still be accepted. It reports false for a socket of a service manager, which goes on without us.
+func (l *Listener) Retire() bool {
+	if l.file == nil {
+		return false
+	}
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+		os.Remove(l.path)
+	}
+	l.file = nil
+	return true
+}
+
+// Release gives the place up: the socket file where it is ours, the socket and the lock.
 func (l *Listener) Release() error {
-	l.retire()
-	return errors.Join(l.socket.Close(), l.lock.Close())
+	l.Retire()
+	return errors.Join(l.Socket.Close(), l.lock.Close())
 }
 
 func kindOf(m fs.FileMode) string {
