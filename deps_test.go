@@ -119,7 +119,7 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/provider": {
-		mayImport: []string{module + "/protocol"},
+		mayImport: []string{module + "/protocol", module + "/store"},
 		never: forbidden{
 			"net/http":               "it is a table",
 			module + "/agent":        "a table knows nothing of who reads it",

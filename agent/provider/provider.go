@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // Kind is the name of a kind of provider, as config.toml has it.
@@ -44,7 +45,7 @@ type Traits struct {
 	// Keys are the keys of a profile's table in config.toml, beyond those of every profile.
 	Keys []string
 	// Stores are where the record can rest; the first one is the default.
-	Stores []string
+	Stores []store.Kind
 	// Defaults are the settings that a profile has where config.toml does not say otherwise.
 	Defaults Defaults
 
@@ -75,7 +76,8 @@ var (
 	clientKeys = []string{
 		"issuer", "grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command",
 	}
-	ownStores = []string{"auto", "file", "keyring", "encrypted", "memory"}
+	// privateStores are those that no other program uses.
+	privateStores = append([]store.Kind{store.KindAuto}, store.Kinds(store.Traits.Private)...)
 )
 
 // table has a row for each kind.
@@ -85,7 +87,7 @@ var table = []Traits{
 		SignsIn: true, Stored: true, Renewable: true, ClaudeCode: true,
 		Token:  protocol.KindOAuth,
 		Keys:   slices.Concat(signInKeys, []string{"config_dir"}),
-		Stores: []string{"auto", "claude-code", "file", "keyring", "encrypted", "memory"},
+		Stores: append([]store.Kind{store.KindAuto}, store.Kinds(nil)...),
 		Defaults: Defaults{
 			AuthorizeURL: "https://claude.com/cai/oauth/authorize",
 			TokenURL:     "https://platform.claude.com/v1/oauth/token",
@@ -108,7 +110,7 @@ var table = []Traits{
 		SignsIn: true, Stored: true, Renewable: true, OwnClient: true, NeedsIssuer: true,
 		Token:  protocol.KindBearer,
 		Keys:   slices.Concat(signInKeys, clientKeys),
-		Stores: ownStores,
+		Stores: privateStores,
 		task:   "sign in", obtain: "ccagent login %s",
 	},
 	{
@@ -116,14 +118,14 @@ var table = []Traits{
 		SignsIn: true, Stored: true, Renewable: true, OwnClient: true,
 		Token:  protocol.KindBearer,
 		Keys:   slices.Concat(signInKeys, clientKeys),
-		Stores: ownStores,
+		Stores: privateStores,
 		task:   "sign in", obtain: "ccagent login %s",
 	},
 	{
 		Kind:   Static,
 		Stored: true,
 		Token:  protocol.KindAPIKey,
-		Stores: ownStores,
+		Stores: privateStores,
 		task:   "store its key", obtain: "ccagent add %s --provider static --force",
 	},
 	{
@@ -131,7 +133,7 @@ var table = []Traits{
 		Renewable: true,
 		Token:     protocol.KindBearer,
 		Keys:      []string{"command", "ttl", "timeout"},
-		Stores:    []string{"auto"},
+		Stores:    []store.Kind{store.KindAuto},
 		task:      "run it", obtain: "ccagent validate -p %s",
 	},
 }

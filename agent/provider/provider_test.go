@@ -4,6 +4,8 @@ import (
 	"net/url"
 	"slices"
 	"testing"
+
+	"github.com/ccagent/ccagent/store"
 )
 
 // TestTable holds each row to what the others rely on.
@@ -16,7 +18,7 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: found as %q, seen before: %v", k, row.Kind, seen[k])
 		}
 		seen[k] = true
-		if row.Token == "" || len(row.Stores) == 0 || row.Stores[0] != "auto" || row.Obtain("main") == "" {
+		if row.Token == "" || len(row.Stores) == 0 || row.Stores[0] != store.KindAuto || row.Obtain("main") == "" {
 			t.Errorf("%s: a column is empty: %+v", k, row)
 		}
 		if row.SignsIn && !(row.Stored && row.Renewable) {
@@ -25,7 +27,7 @@ func TestTable(t *testing.T) {
 		if row.Stored != (row.Hint("main") != "") {
 			t.Errorf("%s: hint %q", k, row.Hint("main"))
 		}
-		if row.ClaudeCode != slices.Contains(row.Stores, "claude-code") {
+		if row.ClaudeCode != slices.Contains(row.Stores, store.KindClaudeCode) {
 			t.Errorf("%s: stores %q, though ClaudeCode is %v", k, row.Stores, row.ClaudeCode)
 		}
 		if d := row.Defaults; d.TokenURL != "" && len(d.Origins) > 0 {

@@ -23,7 +23,7 @@ func (e *errand) guard(ctx context.Context) outcome {
 	fail := func(format string, args ...any) outcome {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
 	}
-	if !e.traits().ClaudeCode || e.settings.ConfigDir == "" {
+	if !e.usesClaudeCode() {
 		return fail("profile %s has no record that Claude Code uses", e.job.Profile)
 	}
 	claude := store.NewClaudeCode(e.settings.ConfigDir)
@@ -34,21 +34,20 @@ func (e *errand) guard(ctx context.Context) outcome {
 	case from == nil:
 		return fail("profile %s is kept in the agent's memory", e.job.Profile)
 	}
-	target := e.job.Target
-	if kind := string(from.Place().Kind); kind != "claude-code" {
+	target := store.Kind(e.job.Target)
+	if kind := from.Place().Kind; !kind.Traits().Shared {
 		if target != "" && target != kind {
 			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.job.Profile, kind, target)
 		}
 		return e.guardHere(ctx, from, claude)
 	}
 	if target == "" {
-		target = "keyring"
-		if err := store.ProbeKeyring(ctx); err != nil {
-			target, e.notice = "file", "it is kept in a file: "+err.Error()
+		if target, err = store.DefaultKind(ctx); err != nil {
+			e.notice = "it is kept in a file: " + err.Error()
 		}
 	}
-	if !slices.Contains([]string{"file", "keyring", "encrypted"}, target) {
-		return fail("a record can't be guarded in store %q: there are file, keyring and encrypted", target)
+	if own := store.Kinds(store.Traits.Ours); !slices.Contains(own, target) {
+		return fail("a record can't be guarded in store %q: there are %s", target, store.ListKinds(own))
 	}
 	to, err := e.openKind(target)
 	if err != nil {
@@ -117,7 +116,7 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 
 // guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
 func (e *errand) guardedView() (*store.ClaudeCode, *store.View) {
-	if !e.traits().ClaudeCode || e.settings.ConfigDir == "" || !slices.Contains(e.settings.Views, "claude-code") {
+	if !e.usesClaudeCode() || !slices.Contains(e.settings.Views, "claude-code") {
 		return nil, nil
 	}
 	claude := store.NewClaudeCode(e.settings.ConfigDir)
@@ -131,12 +130,12 @@ func (e *errand) guarded(ctx context.Context) outcome {
 		return outcome{err: err}
 	}
 	claude, view := e.guardedView()
-	back := e.job.Op == job.Move && e.job.Target == "claude-code"
+	back := e.job.Op == job.Move && store.Kind(e.job.Target).Traits().Shared
 	if view == nil || e.job.Op != job.Renew && e.job.Op != job.Show && !back {
 		return e.do(ctx)
 	}
 	home, err := e.open(ctx)
-	if err != nil || home == nil || home.Place().Kind == "claude-code" {
+	if err != nil || home == nil || home.Place().Kind.Traits().Shared {
 		return e.do(ctx)
 	}
 	state, err := view.Look(ctx)

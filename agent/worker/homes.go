@@ -68,7 +68,7 @@ func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) boo
 	return func(home store.Home) bool {
 		s := e.settings
 		s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
-		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(string(home.Kind))
+		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(home.Kind)
 		if err != nil || st == nil {
 			return true
 		}
@@ -83,7 +83,7 @@ func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) boo
 // anotherHome is the error that home has a sign-in already which another profile is to have.
 func anotherHome(home store.Home) *protocol.Error {
 	who, hint := "profile "+home.Profile+" has", "use that profile, or first do: ccagent remove "+home.Profile
-	if home.Kind == "claude-code" {
+	if home.Kind.Traits().Shared {
 		who = "Claude Code uses"
 		hint = "use it together with Claude Code: " + protocol.ShellLine("ccagent", "import", home.Location)
 	}
@@ -101,7 +101,7 @@ func copyOf(home, me store.Home) *protocol.Error {
 	err.Hint = "sign in anew for profile " + me.Profile +
 		", so that it has a sign-in of its own, or do without it: ccagent remove " +
 		me.Profile
-	if home.Kind == "file" && me.Kind == "file" { // a profile that was renamed in config.toml, and its record copied
+	if home.Kind == store.KindFile && me.Kind == store.KindFile { // a profile that was renamed in config.toml, and its record copied
 		move := protocol.ShellLine("mv", home.Location, me.Location)
 		err.Hint += "\nor, if " + me.Profile + " is the new name of " + home.Profile + ": " + move
 	}
@@ -145,11 +145,14 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 // filesOf are the files that a profile's record may rest in, as far as anybody may look into them.
 func filesOf(s Settings) []store.Store {
 	var stores []store.Store
-	if s.Provider.Traits().ClaudeCode && s.ConfigDir != "" && (s.Store == "auto" || s.Store == "claude-code") {
-		stores = append(stores, store.NewClaudeCode(s.ConfigDir))
-	}
-	if s.Store == "auto" || s.Store == "file" {
-		stores = append(stores, store.NewFile(s.DataDir, s.Name))
+	e := &errand{settings: s}
+	for _, kind := range store.Kinds(func(t store.Traits) bool { return t.Plain }) {
+		if !s.Store.MayBe(kind) || kind.Traits().Shared && !e.usesClaudeCode() {
+			continue
+		}
+		if st, err := e.openKind(kind); err == nil {
+			stores = append(stores, st)
+		}
 	}
 	return stores
 }

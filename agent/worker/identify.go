@@ -141,7 +141,7 @@ func (e *errand) identityPath() string {
 }
 
 // roomless reports whether st's records have no room for who is signed in.
-func roomless(st store.Store) bool { return st != nil && st.Place().Kind == "claude-code" }
+func roomless(st store.Store) bool { return st != nil && st.Place().Kind.Traits().Shared }
 
 // kept is who is signed in as far as it is kept, the zero Identity where it is not.
 func (e *errand) kept(s state) protocol.Identity {

@@ -21,15 +21,16 @@ func (e *errand) move(ctx context.Context) outcome {
 	if !e.traits().Stored {
 		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}}
 	}
-	if !slices.Contains(remembered, e.job.Target) || e.job.Target == "claude-code" && !e.traits().ClaudeCode {
+	target := store.Kind(e.job.Target)
+	if !slices.Contains(store.Kinds(store.Traits.Rests), target) || target.Traits().Shared && !e.traits().ClaudeCode {
 		return outcome{
-			err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", e.job.Target),
-				Hint: "there are file, keyring and encrypted, and for provider claude claude-code"},
+			err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", target),
+				Hint: "there are " + store.ListKinds(store.Kinds(store.Traits.Ours)) + ", and for provider claude claude-code"},
 		}
 	}
-	if e.settings.Store != "auto" && e.settings.Store != "" && e.settings.Store != e.job.Target {
+	if !e.settings.Store.MayBe(target) {
 		return outcome{
-			err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + e.settings.Store + "\"",
+			err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + string(e.settings.Store) + "\"",
 				Hint: "ccagent move changes that too"},
 		}
 	}
@@ -37,7 +38,7 @@ func (e *errand) move(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	to, err := e.openKind(e.job.Target)
+	to, err := e.openKind(target)
 	if err != nil {
 		return outcome{result: e.about(from), err: err}
 	}
@@ -51,7 +52,7 @@ func (e *errand) move(ctx context.Context) outcome {
 		}
 	}
 	if errors.Is(err, protocol.ErrNotFound) &&
-		to.Place().Kind == "claude-code" { // guarded no more, and signed out: what can be brought back still can
+		to.Place().Kind.Traits().Shared { // guarded no more, and signed out: what can be brought back still can
 		store.NewHistory(e.settings.StateDir, to).Take(ctx, store.NewHistory(e.settings.StateDir, from))
 	}
 	if err != nil {
@@ -85,7 +86,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		}
 		return outcome{result: e.about(s.st), err: err}
 	}
-	if e.job.Op == job.Move && s.st.Place().Kind == "claude-code" && !e.job.Force {
+	if e.job.Op == job.Move && s.st.Place().Kind.Traits().Shared && !e.job.Force {
 		return failed(
 			&protocol.Error{
 				Code:    protocol.CodeConfig,
@@ -136,7 +137,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
-	if err = e.decide(string(to.Place().Kind)); err == nil {
+	if err = e.decide(to.Place().Kind); err == nil {
 		err = e.leave(ctx, s, moved, leave)
 	}
 	if err != nil {
@@ -205,7 +206,7 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 				return err
 			}
 		}
-		if err := e.decide(string(s.st.Place().Kind)); err != nil {
+		if err := e.decide(s.st.Place().Kind); err != nil {
 			return err
 		}
 		copied, version, loadErr := a.to.Load(ctx)
@@ -269,9 +270,9 @@ func (e *errand) leftBehind(home, other store.Store) error {
 // asked.
 func (e *errand) others(home store.Store) iter.Seq[store.Store] {
 	return func(yield func(store.Store) bool) {
-		for _, kind := range []string{"file", "keyring", "encrypted"} {
+		for _, kind := range store.Kinds(store.Traits.Ours) {
 			st, err := e.openKind(kind)
-			if err != nil || kind == string(home.Place().Kind) {
+			if err != nil || kind == home.Place().Kind {
 				continue
 			}
 			if ring, ok := st.(*store.Keyring); ok && !ring.Known() {

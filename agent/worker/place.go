@@ -22,7 +22,7 @@ import (
 // a reason to look elsewhere.
 func (e *errand) open(ctx context.Context) (store.Store, error) {
 	kind := e.settings.Store
-	if kind == "auto" || kind == "" {
+	if kind.Auto() {
 		var err error
 		if kind, err = e.recall(); err != nil {
 			return nil, err
@@ -31,27 +31,9 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if kind != "" {
 		return e.openKind(kind)
 	}
-	holding := func(kinds ...string) (store.Store, error) {
-		for _, kind := range kinds {
-			st, err := e.openKind(kind)
-			if err != nil {
-				return nil, err
-			}
-			if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
-				return st, nil
-			}
-		}
-		return nil, nil
-	}
-	// What Claude Code's file holds may be the view of a record that is elsewhere: then that comes first.
-	first, last := []string{"file", "encrypted"}, []string(nil)
-	switch _, view := e.guardedView(); {
-	case view != nil:
-		last = []string{"claude-code"}
-	case e.traits().ClaudeCode && e.settings.ConfigDir != "":
-		first = []string{"claude-code", "file", "encrypted"}
-	}
-	if st, err := holding(first...); st != nil || err != nil {
+	storing := e.job.Op == job.Put
+	first, last := e.searched()
+	if st, err := e.firstHolding(ctx, first); st != nil || err != nil {
 		return st, err
 	}
 	// A keyring that does not answer says nothing about this profile, unless something of it is known to be there.
@@ -59,46 +41,60 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if keyring.Known() {
 		return keyring, nil
 	}
-	if e.job.Op != job.Put || last != nil {
+	if !storing || len(last) > 0 {
 		if _, _, err := keyring.Load(ctx); err == nil {
 			return keyring, nil
 		}
 	}
-	if st, err := holding(last...); st != nil || err != nil {
+	if st, err := e.firstHolding(ctx, last); st != nil || err != nil {
 		return st, err
 	}
-	if e.job.Op != job.Put {
-		return e.openKind("file")
+	if !storing {
+		return e.openKind(store.KindFile)
 	}
-	if err := store.ProbeKeyring(ctx); err != nil {
+	kind, err := store.DefaultKind(ctx)
+	if err != nil {
 		e.notice = "it is kept in a file: " + err.Error()
-		return e.openKind("file")
 	}
-	return keyring, nil
+	return e.openKind(kind)
 }
 
-func (e *errand) openKind(kind string) (store.Store, error) {
-	switch kind {
-	case "memory":
-		return nil, nil
-	case "file":
-		return store.NewFile(e.settings.DataDir, e.settings.Name), nil
-	case "keyring":
-		return store.NewKeyring(e.settings.StateDir, e.settings.Name), nil
-	case "encrypted":
-		identity, err := e.identity()
-		return store.NewEncrypted(e.settings.DataDir, e.settings.Name, identity), err
-	case "claude-code":
-		if e.settings.ConfigDir == "" {
-			return nil, &protocol.Error{
-				Code:    protocol.CodeConfig,
-				Message: "HOME is not set to an absolute path, so Claude Code's directory is not known",
-				Hint:    "set HOME, or config_dir in config.toml",
-			}
-		}
-		return store.NewClaudeCode(e.settings.ConfigDir), nil
+// searched are the kinds of store in which store `auto` looks for a record before it asks the keyring, and after that. What
+// Claude Code's file holds may be the view of a record that is elsewhere: then that comes first.
+func (e *errand) searched() (first, last []store.Kind) {
+	own := store.Kinds(func(t store.Traits) bool { return t.Ours() && !t.Service })
+	shared := store.Kinds(func(t store.Traits) bool { return t.Shared })
+	switch _, view := e.guardedView(); {
+	case view != nil:
+		return own, shared
+	case e.usesClaudeCode():
+		return append(shared, own...), nil
 	}
-	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown store %q", kind)}
+	return own, nil
+}
+
+// usesClaudeCode reports whether Claude Code's own file may hold the profile's record.
+func (e *errand) usesClaudeCode() bool { return e.traits().ClaudeCode && e.settings.ConfigDir != "" }
+
+// firstHolding returns the first of the stores that holds something, nil where none does.
+func (e *errand) firstHolding(ctx context.Context, kinds []store.Kind) (store.Store, error) {
+	for _, kind := range kinds {
+		st, err := e.openKind(kind)
+		if err != nil {
+			return nil, err
+		}
+		if _, _, err := st.Load(ctx); !errors.Is(err, protocol.ErrNotFound) {
+			return st, nil
+		}
+	}
+	return nil, nil
+}
+
+func (e *errand) openKind(kind store.Kind) (store.Store, error) {
+	return kind.Open(store.Where{
+		Profile: e.settings.Name, DataDir: e.settings.DataDir, StateDir: e.settings.StateDir, ClaudeDir: e.settings.ConfigDir,
+		Identity: e.identity,
+	})
 }
 
 // identity is what opens the encrypted store: what the agent has unlocked, or a key file without a passphrase. Else, and while
@@ -121,13 +117,10 @@ func (e *errand) identity() (store.Identity, error) {
 	return store.ParseIdentity(key)
 }
 
-// remembered are the stores that `auto` may have been decided to be.
-var remembered = []string{"file", "claude-code", "keyring", "encrypted"}
-
 // choice is the file in which the decision of store `auto` is kept.
 type choice struct {
-	Version int    `json:"version"`
-	Store   string `json:"store"`
+	Version int        `json:"version"`
+	Store   store.Kind `json:"store"`
 }
 
 func (e *errand) choicePath() string {
@@ -135,7 +128,7 @@ func (e *errand) choicePath() string {
 }
 
 // recall returns what `auto` was decided to be, "" when it is not decided yet.
-func (e *errand) recall() (string, error) {
+func (e *errand) recall() (store.Kind, error) {
 	data, err := os.ReadFile(e.choicePath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -144,7 +137,7 @@ func (e *errand) recall() (string, error) {
 	if err == nil {
 		err = json.Unmarshal(data, &c)
 	}
-	if err == nil && (c.Version != 1 || !slices.Contains(remembered, c.Store)) {
+	if err == nil && (c.Version != 1 || !slices.Contains(store.Kinds(store.Traits.Rests), c.Store)) {
 		err = errors.New("it is of another version")
 	}
 	if err != nil {
@@ -160,10 +153,10 @@ func (e *errand) recall() (string, error) {
 // remember keeps what `auto` was decided to be, now that a record rests there. Failing at it costs nothing but another
 // decision, which the record itself will settle the same way.
 func (e *errand) remember(st store.Store) {
-	if e.settings.Store != "auto" && e.settings.Store != "" || st == nil {
+	if !e.settings.Store.Auto() || st == nil {
 		return
 	}
-	kind := string(st.Place().Kind)
+	kind := st.Place().Kind
 	if known, err := e.recall(); err != nil || known == kind {
 		return
 	}
@@ -171,7 +164,7 @@ func (e *errand) remember(st store.Store) {
 }
 
 // decide makes kind what store `auto` is from now on.
-func (e *errand) decide(kind string) error {
+func (e *errand) decide(kind store.Kind) error {
 	data, err := json.Marshal(choice{Version: 1, Store: kind})
 	if err == nil {
 		err = store.ReplaceFile(e.choicePath(), append(data, '\n'))
@@ -187,10 +180,10 @@ func (e *errand) decide(kind string) error {
 }
 
 // Decide makes kind what store `auto` of a profile is, as a job that stores its record there would.
-func Decide(s Settings, kind string) error { return (&errand{settings: s}).decide(kind) }
+func Decide(s Settings, kind store.Kind) error { return (&errand{settings: s}).decide(kind) }
 
 // Decided returns what store `auto` of a profile is, "" while that is not decided.
-func Decided(s Settings) (string, error) { return (&errand{settings: s}).recall() }
+func Decided(s Settings) (store.Kind, error) { return (&errand{settings: s}).recall() }
 
 // forget undoes remember.
 func (e *errand) forget() { os.Remove(e.choicePath()) }

@@ -12,7 +12,8 @@ import (
 
 // Answer is what one store said about a profile.
 type Answer struct {
-	Kind, Location string
+	Kind     store.Kind
+	Location string
 	// Err is nil where the store holds the profile's record. ErrNotFound: it answers, and holds none.
 	Err error
 	// Hindrance is what a look tells that will keep that record from being renewed, nil for nothing.
@@ -27,20 +28,19 @@ type Answer struct {
 // asked to take a test value and to forget it. key is what opens store encrypted, empty for none.
 func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name, Key: key}}
-	kinds := []string{"file", "keyring", "encrypted"}
-	if s.Provider.Traits().ClaudeCode && s.ConfigDir != "" {
-		kinds = append([]string{"claude-code"}, kinds...)
-	}
-	var home string
+	var home store.Kind
 	if st, err := e.open(ctx); err == nil && st != nil {
-		home = string(st.Place().Kind)
+		home = st.Place().Kind
 	}
 	var answers []Answer
-	for _, kind := range kinds {
+	for _, kind := range store.Kinds(store.Traits.Rests) {
+		if kind.Traits().Shared && !e.usesClaudeCode() {
+			continue
+		}
 		a := e.probe(ctx, kind, home)
-		if kind == "keyring" && errors.Is(a.Err, protocol.ErrNotFound) {
+		if errors.Is(a.Err, protocol.ErrNotFound) {
 			began := time.Now()
-			if probed := store.ProbeKeyring(ctx); probed != nil {
+			if probed := kind.Probe(ctx); probed != nil {
 				a.Err = probed
 			}
 			a.Took += time.Since(began)
@@ -57,7 +57,7 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	if err != nil || st == nil {
 		return Answer{Kind: s.Store, InForce: true, Err: err}
 	}
-	kind := string(st.Place().Kind)
+	kind := st.Place().Kind
 	return e.probe(ctx, kind, kind)
 }
 
@@ -68,7 +68,7 @@ func ChangedViews(ctx context.Context, s Settings) []string {
 	var changed []string
 	for _, v := range e.views() {
 		state, err := v.Look(ctx)
-		if err == nil && v.Place().Kind != "claude-code" && (state == store.ViewForeign || state == store.ViewGone) {
+		if err == nil && !v.Place().Kind.Traits().Shared && (state == store.ViewForeign || state == store.ViewGone) {
 			changed = append(changed, v.Place().Location)
 		}
 	}
@@ -76,7 +76,7 @@ func ChangedViews(ctx context.Context, s Settings) []string {
 }
 
 // probe asks one kind of store; home is the kind that is in force.
-func (e *errand) probe(ctx context.Context, kind, home string) Answer {
+func (e *errand) probe(ctx context.Context, kind, home store.Kind) Answer {
 	began := time.Now()
 	a := Answer{Kind: kind, InForce: kind == home}
 	st, err := e.openKind(kind)

@@ -117,7 +117,7 @@ func (e *errand) put(ctx context.Context) outcome {
 	if copied != nil {
 		o.result.Notice = noteCopied(copied.Path())
 	}
-	if e.traits().ClaudeCode && e.settings.Store != "file" && st.Place().Kind == "file" {
+	if e.traits().ClaudeCode && e.settings.Store != store.KindFile && st.Place().Kind == store.KindFile {
 		o.result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o

@@ -51,7 +51,7 @@ func (e *errand) glance(ctx context.Context, st store.Store) (outcome, bool) {
 	record, version, err := st.Load(ctx)
 	s := state{st: st, record: record, version: version}
 	switch {
-	case st.Place().Kind == "claude-code" && errors.Is(err, protocol.ErrLoginRequired):
+	case st.Place().Kind.Traits().Shared && errors.Is(err, protocol.ErrLoginRequired):
 		return e.mend(ctx, st, err), true
 	case e.lost(st) && errors.Is(err, protocol.ErrNotFound):
 		return e.vanished(ctx, st)

@@ -179,7 +179,7 @@ func TestRestoreOverBroken(t *testing.T) {
 			t.Run(kind+" "+name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t)
-				w.settings.Store = kind
+				w.settings.Store = store.Kind(kind)
 				s := w.server.Issue()
 				if _, _, done := w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(s, time.Now().Add(time.Hour)))}); done.Err != nil {
 					t.Fatal(done.Err)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/store"
 )
 
 // DefaultTTL is how long a command's token lives that comes without an expiry, where the profile does not say.
@@ -14,7 +15,7 @@ const DefaultTTL = 5 * time.Minute
 type Settings struct {
 	Name      string        `json:"name"`
 	Provider  provider.Kind `json:"provider"`
-	Store     string        `json:"store"`                // auto, claude-code, file, keyring, encrypted, memory
+	Store     store.Kind    `json:"store"`
 	ConfigDir string        `json:"config_dir,omitempty"` // the Claude Code directory, absolute, as it was spelled; "" when HOME is unknown
 	DataDir   string        `json:"data_dir"`             // $XDG_DATA_HOME/ccagent, absolute
 	StateDir  string        `json:"state_dir"`            // $XDG_STATE_HOME/ccagent, absolute: spill files, the remembered `auto`

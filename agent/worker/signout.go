@@ -30,7 +30,7 @@ const (
 
 // lost reports whether a record that is not in st any more is one that the agent knew, of those that another program may remove.
 func (e *errand) lost(st store.Store) bool {
-	return st.Place().Kind == "claude-code" && e.job.Base != job.Version{}
+	return st.Place().Kind.Traits().Shared && e.job.Base != job.Version{}
 }
 
 // restored waits for a record that fails to load to come back, and reports whether it has.
@@ -71,7 +71,7 @@ func (e *errand) signedOut(where string) error {
 // wasSignedIn reports whether somebody signed in with Claude Code was here, and has not told us to forget that: then nothing
 // stored means signed out.
 func (e *errand) wasSignedIn(ctx context.Context, st store.Store) bool {
-	if _, view := e.guardedView(); st.Place().Kind != "claude-code" && view == nil || store.FolderThere(st.Place()) != nil {
+	if _, view := e.guardedView(); !st.Place().Kind.Traits().Shared && view == nil || store.FolderThere(st.Place()) != nil {
 		return false
 	}
 	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)

@@ -54,7 +54,7 @@ func (w *world) agent() *agent.Agent {
 	}
 	a := agent.New(agent.Options{Runner: inProcess{}, Build: "test", Load: func() (agent.Config, error) {
 		return agent.Config{Default: w.settings.Name, Profiles: []agent.Profile{{
-			Name: w.settings.Name, Provider: string(w.settings.Provider), Store: w.settings.Store, Settings: settings,
+			Name: w.settings.Name, Provider: string(w.settings.Provider), Store: string(w.settings.Store), Settings: settings,
 			Shown: len(w.settings.Views) > 0,
 		}}}, nil
 	}})

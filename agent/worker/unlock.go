@@ -30,7 +30,7 @@ func (e *errand) unlock(ctx context.Context) outcome {
 	case err == nil && !e.job.NewPassphrase.Empty():
 		o.err = &protocol.Error{Code: protocol.CodeConfig, Message: path + " has no passphrase that could be changed"}
 	case err == nil:
-	case errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "" && e.settings.Store != "encrypted" &&
+	case errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "" && !e.settings.Store.Traits().Sealed &&
 		e.job.NewPassphrase.Empty():
 	case errors.Is(err, protocol.ErrNotFound) && e.settings.Identity == "":
 		o.err = &protocol.Error{Code: protocol.CodeConfig, Message: "store encrypted has no identity yet",

@@ -93,20 +93,20 @@ func hindered(st store.Store) error {
 		return nil
 	}
 	message := "the next token can't be saved: " + err.Error() // a spill takes it
-	if st.Place().Kind == "claude-code" {
+	if st.Place().Kind.Traits().Shared {
 		message = "the next token can't be saved, so the one in hand is the last: " + err.Error()
 	}
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
 func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
-	guarded := v.Place().Kind == "claude-code"
+	guarded, shared := v.Place().Kind.Traits().Shared, store.Kind(o.result.Store).Traits().Shared
 	switch {
 	case e.job.Op == job.Show, e.job.Op == job.Guard:
 		return nil
-	case guarded && o.result.Store == "claude-code" && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
+	case guarded && shared && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
 		return nil
-	case guarded && o.result.Store == "claude-code":
+	case guarded && shared:
 		return e.ownPlace()
 	case e.job.Op.Removes() && o.err == nil,
 		o.result.Gone && !guarded,
@@ -151,7 +151,7 @@ func (e *errand) restoreViews(ctx context.Context) outcome {
 	}
 	var written []string
 	for _, v := range views {
-		if v.Place().Kind == "claude-code" && o.result.Store == "claude-code" {
+		if v.Place().Kind.Traits().Shared && store.Kind(o.result.Store).Traits().Shared {
 			return o.but(e.ownPlace())
 		}
 		if err := v.Restore(ctx, visible(o.result)); err != nil {

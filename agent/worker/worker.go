@@ -232,7 +232,7 @@ func (e *errand) result(st store.Store, r store.Record, v store.Version) job.Res
 
 // about is a result that says no more than where the record would rest.
 func (e *errand) about(st store.Store) job.Result {
-	r := job.Result{Provider: string(e.settings.Provider), Store: "memory", Location: "the agent's memory"}
+	r := job.Result{Provider: string(e.settings.Provider), Store: string(store.KindMemory), Location: "the agent's memory"}
 	if st != nil {
 		place := st.Place()
 		r.Store, r.Location, r.Watch = string(place.Kind), place.Location, place.Watch

@@ -107,6 +107,15 @@ func dashedNames(flag cli.Flag) []string {
 	return words
 }
 
+// joined lists the names of kinds.
+func joined[K ~string](kinds []K, separator string) string {
+	names := make([]string, len(kinds))
+	for i, kind := range kinds {
+		names[i] = string(kind)
+	}
+	return strings.Join(names, separator)
+}
+
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -117,10 +126,10 @@ func dashed(name string) string {
 // fixedWords are the arguments and values that are always the same.
 var fixedWords = map[string]string{
 	"--shell":       "sh bash zsh fish csh tcsh powershell",
-	"--provider":    "static command claude oidc oauth2",
+	"--provider":    joined(provider.All(), " "),
 	"--grant":       strings.Join(grants, " "),
 	"--client-auth": strings.Join(clientAuths, " "),
-	"--store":       strings.Join(provider.Claude.Traits().Stores, " "), // which has all of them
+	"--store":       joined(provider.Claude.Traits().Stores, " "), // which has all of them
 	"--by":          "guard sdk exec",
 	"--log-level":   "debug info warn error",
 	"--log-format":  "text json",

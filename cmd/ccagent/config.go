@@ -427,7 +427,7 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	return agent.Profile{
 		Shown:    len(s.Views) > 0,
 		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
-		Name:     s.Name, Provider: string(s.Provider), Store: s.Store, Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
+		Name:     s.Name, Provider: string(s.Provider), Store: string(s.Store), Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
 	}, err
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // hostName is what cchelper can read in a tool's question; a name that no question can match is a mistake.
@@ -38,16 +39,16 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		return nil, fault("provider", "unknown provider %q: %s", t.Provider, provider.Names())
 	}
 	traits := kind.Traits()
-	t.Store = cmp.Or(t.Store, traits.Stores[0])
-	if !slices.Contains(traits.Stores, t.Store) {
-		return nil, fault("store", "store %q: provider %s has %s", t.Store, t.Provider, strings.Join(traits.Stores, ", "))
+	rests := cmp.Or(store.Kind(t.Store), traits.Stores[0])
+	if !slices.Contains(traits.Stores, rests) {
+		return nil, fault("store", "store %q: provider %s has %s", rests, kind, joined(traits.Stores, ", "))
 	}
 	for _, key := range d.index.below("profiles", name) {
 		switch {
 		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(traits.Keys, key):
-		case key == "identity" && slices.Contains([]string{"auto", "encrypted"}, t.Store):
+		case key == "identity" && rests.MayBe(store.KindEncrypted):
 		case key == "identity":
-			return nil, fault(key, "identity means nothing to store %s", t.Store)
+			return nil, fault(key, "identity means nothing to store %s", rests)
 		case key == "client_secret":
 			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets",
 				name).(*protocol.Error)
@@ -58,7 +59,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		}
 	}
 
-	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: kind, Store: t.Store}}
+	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: kind, Store: rests}}
 	for _, host := range t.Hosts {
 		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
 			host = addr.String() // as cchelper writes it
@@ -79,7 +80,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
 		case !traits.ClaudeCode:
 			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)
-		case t.Store == "claude-code":
+		case rests.Traits().Shared:
 			return nil, fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
 		}
 		if slices.Contains(s.Views, view) {

@@ -43,10 +43,10 @@ func doctorStore(c *cli.Context) error {
 func checkStores(ctx context.Context, config agent.Config) []finding {
 	var found []finding
 	held := 0
-	silent := map[string]bool{} // kinds that don't answer: once is enough
+	silent := map[store.Kind]bool{} // kinds that don't answer: once is enough
 	for _, profile := range config.Profiles {
 		settings, err := workerSettings(profile)
-		if err != nil || profile.Provider == "command" || profile.Store == "memory" { // nothing rests anywhere
+		if err != nil || !settings.Provider.Traits().Stored || settings.Store.Traits().Memory { // nothing rests anywhere
 			continue
 		}
 		a := worker.ProbeHome(ctx, settings)
@@ -74,14 +74,14 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 				"ccagent restore -p "+profile.Name
 		case errors.Is(a.Err, protocol.ErrNotFound):
 			continue // not signed in yet: nothing is wrong, and asking for a token says what to do
-		case a.Kind == "encrypted" && errors.Is(a.Err, protocol.ErrLocked):
+		case a.Kind.Traits().Sealed && errors.Is(a.Err, protocol.ErrLocked):
 			f.State, f.What = "skip", "it is encrypted; ccagent unlock opens it to the agent"
 		case silent[a.Kind]:
 			continue
 		case store.Broken(a.Err) && a.Earlier > 0:
 			f.What, f.Mend = a.Err.Error(), "ccagent restore -p "+profile.Name
 		default:
-			silent[a.Kind] = a.Kind == "keyring"
+			silent[a.Kind] = a.Kind.Traits().Service
 			f.What, f.Mend = a.Err.Error(), cmp.Or(mendOf(a.Err), "ccagent doctor store -p "+profile.Name)
 		}
 		found = append(found, f)
@@ -124,14 +124,14 @@ func checkViews(ctx context.Context, config agent.Config, known []finding) []fin
 func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 	var found []finding
 	for _, a := range answers {
-		f := finding{ID: "store " + a.Kind, State: "ok"}
+		f := finding{ID: "store " + string(a.Kind), State: "ok"}
 		took := a.Took.Round(time.Millisecond)
 		switch {
 		case a.Hindrance != nil:
 			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Hindrance, took), mendOf(a.Hindrance)
 		case a.Err == nil && a.InForce:
 			f.What = fmt.Sprintf("holds the record of profile %s, in %s (%s)", s.Name, a.Location, took)
-		case a.Err == nil && a.Kind == "claude-code":
+		case a.Err == nil && a.Kind.Traits().Shared:
 			f.State, f.What = "skip", fmt.Sprintf("holds a sign-in of Claude Code's own, in %s (%s)", a.Location, took)
 		case a.Err == nil:
 			f.State, f.What = "warn", fmt.Sprintf(
@@ -140,7 +140,7 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 				a.Location,
 				took,
 			)
-			f.Mend = "ccagent move " + s.Name + " " + storeInForce(answers)
+			f.Mend = "ccagent move " + s.Name + " " + string(storeInForce(answers))
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
 			f.State, f.What = "warn", fmt.Sprintf("is where profile %s rests, and holds nothing of it (%s)", s.Name, took)
 			f.Mend = "ccagent restore -p " + s.Name
@@ -157,11 +157,11 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
 }
 
 // storeInForce is the store in force, file where none is known.
-func storeInForce(answers []worker.Answer) string {
+func storeInForce(answers []worker.Answer) store.Kind {
 	for _, a := range answers {
 		if a.InForce {
 			return a.Kind
 		}
 	}
-	return "file"
+	return store.KindFile
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/store"
 )
@@ -37,7 +38,9 @@ func homesOf(config agent.Config, name string) (own worker.Settings, others []wo
 	if dir := getenv.claudeDir(); dir != "" && !known {
 		others = append(
 			others,
-			worker.Settings{Provider: "claude", Store: "claude-code", ConfigDir: dir, DataDir: own.DataDir, StateDir: own.StateDir},
+			worker.Settings{
+				Provider: provider.Claude, Store: store.KindClaudeCode, ConfigDir: dir, DataDir: own.DataDir, StateDir: own.StateDir,
+			},
 		)
 	}
 	return own, others, nil

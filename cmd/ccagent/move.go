@@ -9,6 +9,7 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 func moveCommand() *cli.Command {
@@ -144,7 +145,7 @@ func decide(profile agent.Profile, kind string) error {
 	if err != nil {
 		return err
 	}
-	return worker.Decide(settings, kind)
+	return worker.Decide(settings, store.Kind(kind))
 }
 
 // decided is where the record of a profile with store "auto" rests, "" while that is not decided.
@@ -153,5 +154,6 @@ func decided(profile agent.Profile) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return worker.Decided(settings)
+	kind, err := worker.Decided(settings)
+	return string(kind), err
 }
