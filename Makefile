@@ -48,6 +48,10 @@ test: ## unit tests: need Go alone, no C compiler and no network
 demo: build ## see it work: a sign-in, a herd, an outage and a crash, in a temporary home
 	'$(BIN)/ccagent' demo
 
+.PHONY: recording
+recording: build ## draw what the demo prints into docs/demo.svg, which README shows (Linux)
+	$(GO) run ./test/recording -o docs/demo.svg '$(BIN)/ccagent' demo
+
 .PHONY: lint
 lint: ## gofmt, vet for Linux and macOS, staticcheck, the width of lines
 	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')) || exit 1; \
@@ -77,6 +81,11 @@ fuzz: ## every fuzz target for FUZZTIME (50000 inputs) each
 e2e: dist ## the proof with real parts (installs them first, as root; Linux)
 	test/e2e/setup.sh
 	$(GO) test -tags e2e -count=1 -v -timeout 40m $(TESTFLAGS) ./test/e2e/...
+
+.PHONY: mac-check
+mac-check: ## on a Mac: launchd, the Keychain and the socket's peers, each tried and reported
+	@if [ "$$(uname -s)" = Darwin ]; then $(MAKE) -s build BIN=bin; fi
+	@test/mac/check.sh
 
 .PHONY: bench
 bench: build ## speed and size against other agents, as a table (docs/performance.md)
