@@ -161,6 +161,14 @@ var rooms = map[string]struct {
 		mayImport: []string{module + "/protocol", module + "/cmd/harden", "golang.org/x/sys/..."},
 		never:     leaf,
 	},
+	"cmd/ccagent/files": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		never:     leaf,
+	},
+	"cmd/ccagent/environ": {
+		mayImport: []string{module + "/protocol", module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal"},
+		never:     leaf,
+	},
 	"cmd/ccagent/terminal": {
 		mayImport: []string{
 			module + "/protocol", module + "/cmd/ccagent/process", "golang.org/x/sys/...", "golang.org/x/term",

@@ -88,7 +88,7 @@ func add(c *cli.Context) error {
 			return err
 		}
 		profile, _ := findProfile(config, name)
-		if dir := claudeDirOf(profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
+		if dir := claudeDirOf(getenv, profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
 			if err := soleClaude(c.Context, config, name, dir); err != nil {
 				return err
 			}

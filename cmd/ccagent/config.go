@@ -22,6 +22,8 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -96,8 +98,8 @@ type profileTable struct {
 
 // loadConfig reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
 // The path is returned also with an error. Errors are of condition ErrConfig and name the file, the line and the key.
-func loadConfig(env environ) (agent.Config, string, error) {
-	path, err := env.configFile()
+func loadConfig(env environ.Vars) (agent.Config, string, error) {
+	path, err := env.ConfigFile()
 	if err != nil {
 		return agent.Config{}, "", err
 	}
@@ -119,8 +121,8 @@ func loadConfig(env environ) (agent.Config, string, error) {
 // checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this
 // user's, or for what setup is to write back into any file. It is looked at here because nothing is lost here: what runs goes on
 // by the settings that it has.
-func checkOwnFolders(env environ) error {
-	for _, place := range []func() (string, error){env.dataDir, env.stateDir} {
+func checkOwnFolders(env environ.Vars) error {
+	for _, place := range []func() (string, error){env.DataDir, env.StateDir} {
 		dir, err := place()
 		if err != nil { // there is no HOME, and no such folder
 			continue
@@ -219,7 +221,7 @@ func checkDirs(dir, home string) error {
 
 // checkOurs refuses what belongs to somebody else, or what a group or everybody may write.
 func checkOurs(path string, info fs.FileInfo) error {
-	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) && owner != 0 {
+	if owner, ok := files.Owner(info); ok && owner != uint32(os.Geteuid()) && owner != 0 {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("%s belongs to user id %d, so it is not trusted", path, owner),
@@ -310,8 +312,8 @@ func (d *document) fault(line int, format string, args ...any) error {
 }
 
 // resolve checks what the document says and fills in what it does not.
-func (d *document) resolve(env environ) (agent.Config, error) {
-	claude, err := env.claudeFolder()
+func (d *document) resolve(env environ.Vars) (agent.Config, error) {
+	claude, err := env.ClaudeFolder()
 	config := agent.Config{
 		Default: d.DefaultProfile,
 		Home: protocol.Home{
@@ -335,11 +337,11 @@ func (d *document) resolve(env environ) (agent.Config, error) {
 	if len(d.Profiles) > agent.MaxProfiles {
 		return config, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
 	}
-	data, err := env.dataDir()
+	data, err := env.DataDir()
 	if err != nil {
 		return config, err
 	}
-	state, err := env.stateDir()
+	state, err := env.StateDir()
 	if err != nil {
 		return config, err
 	}
@@ -439,7 +441,7 @@ func (s *profileSettings) shared() []string {
 		return nil
 	}
 	names := []string{dir}
-	for _, path := range []string{dir, claudeFile(dir)} {
+	for _, path := range []string{dir, environ.ClaudeFile(dir)} {
 		if info, err := os.Stat(path); err == nil {
 			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 				names = append(names, fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))

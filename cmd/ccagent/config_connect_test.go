@@ -3,12 +3,14 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 )
 
 func TestConnectionSettings(t *testing.T) {
 	t.Parallel()
 	const head = "[profiles.gate]\nprovider = \"oidc\"\nissuer = \"https://sso.example.com\"\nclient_id = \"x\"\n"
-	env := environ(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
+	env := environ.Vars(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
 	for _, test := range []struct{ name, text, want string }{
 		{"whole", "ca_file = \"~/ca.pem\"\nclient_cert = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = " +
 			"\"http://proxy.example.com:3128\"\n", ""},

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,27 +15,31 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // configEdit is a change of config.toml that was made, and can be undone.
 type configEdit struct {
-	env           environ
+	env           environ.Vars
 	path          string
 	before, after []byte // before is nil when there was no file
 }
 
 // addProfile appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
 // The file is left alone unless the result says exactly what was meant, and is valid as a whole.
-func addProfile(ctx context.Context, env environ, name string, table profileTable, replace bool) (*configEdit, error) {
+func addProfile(ctx context.Context, env environ.Vars, name string, table profileTable, replace bool) (*configEdit, error) {
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
 // planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that
 // could not be written either.
-func planProfile(env environ, name string, table profileTable, replace bool) (agent.Config, error) {
-	path, err := env.configFile()
+func planProfile(env environ.Vars, name string, table profileTable, replace bool) (agent.Config, error) {
+	path, err := env.ConfigFile()
 	if err != nil {
 		return agent.Config{}, err
 	}
@@ -44,11 +50,11 @@ func planProfile(env environ, name string, table profileTable, replace bool) (ag
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return config, unwritten(err)
 	}
-	staged, err := stageFile(path, edit.after, 0o600)
+	staged, err := files.Stage(path, edit.after, 0o600)
 	if err != nil {
 		return config, unwritten(err)
 	}
-	staged.remove()
+	staged.Remove()
 	return config, nil
 }
 
@@ -74,7 +80,7 @@ func adding(name string, table profileTable, replace bool) func(*document, []byt
 }
 
 // removeProfile deletes a profile's table from config.toml. What is not written there is ErrNotFound.
-func removeProfile(ctx context.Context, env environ, name string) (*configEdit, error) {
+func removeProfile(ctx context.Context, env environ.Vars, name string) (*configEdit, error) {
 	return editConfig(ctx, env, removing(name))
 }
 
@@ -90,7 +96,7 @@ func removing(name string) func(*document, []byte) ([]byte, error) {
 }
 
 // editStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
-func editStore(ctx context.Context, env environ, name, kind string) (*configEdit, error) {
+func editStore(ctx context.Context, env environ.Vars, name, kind string) (*configEdit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
 		if name == "" {
@@ -105,7 +111,8 @@ func editStore(ctx context.Context, env environ, name, kind string) (*configEdit
 
 // setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no
 // config_dir gets that.
-func setViews(ctx context.Context, env environ, name, provider, dir string, change func([]string) []string) (*configEdit, error) {
+func setViews(ctx context.Context, env environ.Vars, name, provider, dir string, change func([]string) []string) (*configEdit,
+	error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		written := d.written(name)
 		if written == "" {
@@ -182,8 +189,8 @@ func (d *document) written(name string) string {
 }
 
 // editConfig lets change rewrite the text, and the document to what the new text has to say.
-func editConfig(ctx context.Context, env environ, change func(*document, []byte) ([]byte, error)) (*configEdit, error) {
-	path, err := env.configFile()
+func editConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) (*configEdit, error) {
+	path, err := env.ConfigFile()
 	if err != nil {
 		return nil, err
 	}
@@ -201,8 +208,8 @@ func editConfig(ctx context.Context, env environ, change func(*document, []byte)
 
 // readyConfig sees to it that an edit can be made, before that which it goes with is done: what keeps config.toml from being
 // written is found out here.
-func readyConfig(ctx context.Context, env environ, change func(*document, []byte) ([]byte, error)) error {
-	path, err := env.configFile()
+func readyConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) error {
+	path, err := env.ConfigFile()
 	if err != nil {
 		return err
 	}
@@ -215,11 +222,11 @@ func readyConfig(ctx context.Context, env environ, change func(*document, []byte
 	if err != nil {
 		return err
 	}
-	staged, err := stageFile(path, edit.after, 0o600)
+	staged, err := files.Stage(path, edit.after, 0o600)
 	if err != nil {
 		return unwritten(err)
 	}
-	staged.remove()
+	staged.Remove()
 	return nil
 }
 
@@ -227,7 +234,7 @@ func readyConfig(ctx context.Context, env environ, change func(*document, []byte
 var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
 
 // planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
-func planEdit(env environ, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
+func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
 	var none agent.Config
 	text, err := readConfig(path, env("HOME"))
 	if err != nil {
@@ -298,12 +305,22 @@ func (e *configEdit) undo(ctx context.Context) error {
 
 // lockConfig keeps other editors out.
 func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
-	return lockFile(ctx, path, "another program is editing "+path)
+	return lockBeside(ctx, path, "another program is editing "+path)
+}
+
+// lockBeside takes the lock on path, which is config.toml or what lies beside it. Where somebody else has it for longer than
+// ctx allows, the message busy says so.
+func lockBeside(ctx context.Context, path, busy string) (unlock func(), err error) {
+	unlock, err = files.Lock(ctx, path, busy)
+	if coded := (*protocol.Error)(nil); err != nil && !errors.As(err, &coded) {
+		err = unwritten(err)
+	}
+	return unlock, err
 }
 
 // writeConfig replaces the file whole, durably, 0600.
 func writeConfig(path string, text []byte) error {
-	if err := replaceFile(path, text, 0o600); err != nil {
+	if err := files.Replace(path, text, 0o600); err != nil {
 		return unwritten(err)
 	}
 	return nil
@@ -433,4 +450,13 @@ func tomlList(values []string) string {
 // encodable reports whether config.toml can hold all of the strings.
 func encodable(list ...string) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) })
+}
+
+// unwritten is the error that kept config.toml, or what lies beside it, from being written.
+func unwritten(err error) error {
+	hint := files.StorageHint(err)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -127,19 +128,19 @@ func TestRemoveProfile(t *testing.T) {
 
 func TestEditRefused(t *testing.T) {
 	t.Parallel()
-	add := func(name string, table profileTable) func(environ) error {
-		return func(env environ) error {
+	add := func(name string, table profileTable) func(environ.Vars) error {
+		return func(env environ.Vars) error {
 			_, err := addProfile(context.Background(), env, name, table, false)
 			return err
 		}
 	}
-	remove := func(env environ) error {
+	remove := func(env environ.Vars) error {
 		_, err := removeProfile(context.Background(), env, "x")
 		return err
 	}
 	for _, test := range []struct {
 		name, text string
-		edit       func(environ) error
+		edit       func(environ.Vars) error
 		want       error
 	}{
 		{"add to what is broken", "a = 1\n", add("x", static), protocol.ErrConfig},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -23,7 +24,7 @@ import (
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 // settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
-func (d *document) settings(env environ, name string) (*profileSettings, error) {
+func (d *document) settings(env environ.Vars, name string) (*profileSettings, error) {
 	t := d.Profiles[name]
 	fault := func(key, format string, args ...any) error {
 		return d.fault(d.index.line("profiles", name, key), "profiles."+name+": "+format, args...)
@@ -73,7 +74,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		switch {
 		case view == "anthropic-sdk":
 			var err error
-			if s.SDKDir, err = env.sdkDir(); err != nil {
+			if s.SDKDir, err = env.SDKDir(); err != nil {
 				return nil, fault("views", "views: %s", err)
 			}
 		case view != "claude-code":
@@ -89,7 +90,7 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 		s.Views = append(s.Views, view)
 	}
 	if t.Identity != nil {
-		s.Identity = env.expand(*t.Identity)
+		s.Identity = env.Expand(*t.Identity)
 		if s.Identity == "" || !terminal.Printable(s.Identity) {
 			return nil, fault("identity", "identity is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.Identity)
 		}
@@ -113,8 +114,8 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 			return nil, fault("command", "command holds a NUL character")
 		}
 		s.Command = slices.Clone(t.Command)
-		if s.Command[0] = env.program(t.Command[0]); s.Command[0] == "" {
-			return nil, fault("command", notProgram, "command", t.Command[0])
+		if s.Command[0] = env.Program(t.Command[0]); s.Command[0] == "" {
+			return nil, fault("command", environ.NotProgram, "command", t.Command[0])
 		}
 		if s.TTL, err = duration(t.TTL, 0); err != nil {
 			return nil, fault("ttl", "ttl: %s", err)
@@ -125,19 +126,19 @@ func (d *document) settings(env environ, name string) (*profileSettings, error) 
 	return s, err
 }
 
-func (s *profileSettings) claude(env environ, t profileTable, fault faulty) error {
-	s.ConfigDir = env.claudeDir()
+func (s *profileSettings) claude(env environ.Vars, t profileTable, fault faulty) error {
+	s.ConfigDir = env.ClaudeDir()
 	if t.ConfigDir != nil {
-		s.configDir = env.spell(*t.ConfigDir)
+		s.configDir = env.Spell(*t.ConfigDir)
 		if s.configDir == "" || !terminal.Printable(s.configDir) {
 			return fault("config_dir", "config_dir is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.ConfigDir)
 		}
 		s.ConfigDir = s.configDir
 	}
-	if settings, err := env.claudeSettingsDir(); err == nil && s.ConfigDir != "" &&
-		filepath.Clean(s.ConfigDir) == filepath.Clean(env.claudeDir()) &&
+	if settings, err := env.ClaudeSettingsDir(); err == nil && s.ConfigDir != "" &&
+		filepath.Clean(s.ConfigDir) == filepath.Clean(env.ClaudeDir()) &&
 		settings != filepath.Clean(s.ConfigDir) {
-		s.AccountFile = env.claudeAccounts()
+		s.AccountFile = env.ClaudeAccounts()
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
@@ -23,7 +24,7 @@ var (
 )
 
 // signIn reads what a provider that one signs in to is told, over the defaults of its kind.
-func (s *profileSettings) signIn(env environ, t profileTable, fault faulty) error {
+func (s *profileSettings) signIn(env environ.Vars, t profileTable, fault faulty) error {
 	known := s.Provider.Traits().Defaults
 	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = known.AuthorizeURL, known.TokenURL, known.ProfileURL, known.PasteURL
 	s.ClientID, s.RedirectHost = known.ClientID, known.RedirectHost
@@ -170,7 +171,7 @@ func scopeToken(s string) bool {
 }
 
 // files are the paths and the command.
-func (s *profileSettings) files(env environ, t profileTable, fault faulty) error {
+func (s *profileSettings) files(env environ.Vars, t profileTable, fault faulty) error {
 	for _, f := range []struct {
 		key   string
 		value *string
@@ -185,7 +186,7 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 		if f.value == nil {
 			continue
 		}
-		if *f.to = env.expand(*f.value); *f.to == "" || !terminal.Printable(*f.to) {
+		if *f.to = env.Expand(*f.value); *f.to == "" || !terminal.Printable(*f.to) {
 			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
 		}
 	}
@@ -207,8 +208,8 @@ func (s *profileSettings) files(env environ, t profileTable, fault faulty) error
 			return fault("assertion_command", `assertion_command is not a list like ["vault", "print", "token"]`)
 		}
 		s.AssertionCommand = slices.Clone(t.AssertionCommand)
-		if s.AssertionCommand[0] = env.program(t.AssertionCommand[0]); s.AssertionCommand[0] == "" {
-			return fault("assertion_command", notProgram, "assertion_command", t.AssertionCommand[0])
+		if s.AssertionCommand[0] = env.Program(t.AssertionCommand[0]); s.AssertionCommand[0] == "" {
+			return fault("assertion_command", environ.NotProgram, "assertion_command", t.AssertionCommand[0])
 		}
 	}
 	return nil

@@ -12,12 +12,13 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // home makes a home with that config.toml ("" for none), and its environment.
-func home(t *testing.T, config string) (environ, string) {
+func home(t *testing.T, config string) (environ.Vars, string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config", "ccagent", "config.toml")
@@ -32,7 +33,7 @@ func home(t *testing.T, config string) (environ, string) {
 	return environment(map[string]string{"HOME": dir, "XDG_CONFIG_HOME": filepath.Join(dir, "config")}), path
 }
 
-func environment(variables map[string]string) environ {
+func environment(variables map[string]string) environ.Vars {
 	return func(name string) string { return variables[name] }
 }
 

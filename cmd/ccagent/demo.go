@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -126,7 +127,7 @@ func (d *demo) open() (err error) {
 		return err
 	}
 	d.helper = []string{d.self, "token"}
-	if beside := filepath.Join(filepath.Dir(d.self), "cchelper"); isProgram(beside) {
+	if beside := filepath.Join(filepath.Dir(d.self), "cchelper"); files.IsProgram(beside) {
 		d.helper = []string{beside}
 	}
 	if d.server, err = oauthtest.Start(oauthtest.Options{Ask: d.clicks}); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -75,14 +76,14 @@ EXAMPLE:
 }
 
 // examine makes all checks. Each kind has its own time, so that one that hangs costs no other its answer.
-func examine(parent context.Context, env environ, online bool) []finding {
+func examine(parent context.Context, env environ.Vars, online bool) []finding {
 	bounded := func(time time.Duration, check func(context.Context) []finding) []finding {
 		ctx, cancel := context.WithTimeout(parent, time)
 		defer cancel()
 		return check(ctx)
 	}
 	config, first := checkConfig(env)
-	settings, settingsErr := readClaudeSettings(env)
+	settings, settingsErr := env.ClaudeSettings()
 	var said protocol.Status
 	found := []finding{first}
 	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []finding) {

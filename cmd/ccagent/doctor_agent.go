@@ -16,11 +16,12 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkConfig reads config.toml as the agent does.
-func checkConfig(env environ) (agent.Config, finding) {
+func checkConfig(env environ.Vars) (agent.Config, finding) {
 	config, path, err := loadConfig(env)
 	if err != nil {
 		return config, finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
@@ -46,7 +47,7 @@ func placeForLog(file string) error {
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
-func checkAgent(ctx context.Context, env environ, config agent.Config) (found []finding, said protocol.Status) {
+func checkAgent(ctx context.Context, env environ.Vars, config agent.Config) (found []finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
 		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
@@ -148,7 +149,7 @@ func furtherStill(found []finding) {
 }
 
 // judgeProfile says what is wrong with a profile, if anything is.
-func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
+func judgeProfile(env environ.Vars, config agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
 	id := "profile " + p.Name
 	said := strings.TrimPrefix(p.LastError, id+": ")
 	switch p.State {
@@ -182,7 +183,7 @@ func judgeProfile(env environ, config agent.Config, p protocol.ProfileStatus) (f
 
 // signInAgain is the command that brings a profile's credential back, by where that comes from. Claude Code's own sign-in is for
 // Claude Code to make.
-func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) string {
+func signInAgain(env environ.Vars, config agent.Config, p protocol.ProfileStatus) string {
 	switch p.Provider {
 	case "static":
 		return "ccagent add " + p.Name + " --provider static --force"
@@ -193,7 +194,7 @@ func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) str
 	if p.Provider != "claude" || !ok || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "ccagent login " + p.Name
 	}
-	if profile.ConfigDir != "" && claudeFile(profile.ConfigDir) != claudeFile(env.claudeDir()) {
+	if profile.ConfigDir != "" && environ.ClaudeFile(profile.ConfigDir) != environ.ClaudeFile(env.ClaudeDir()) {
 		name := "CLAUDE_CONFIG_DIR"
 		if env("CLAUDE_SECURESTORAGE_CONFIG_DIR") != "" { // which would win
 			name = "CLAUDE_SECURESTORAGE_CONFIG_DIR"
@@ -205,7 +206,7 @@ func signInAgain(env environ, config agent.Config, p protocol.ProfileStatus) str
 
 // checkOthers looks for agents at the other addresses that a program of this person could take for the default one, as one that
 // cron starts without XDG_RUNTIME_DIR does.
-func checkOthers(ctx context.Context, env environ, pid int) []finding {
+func checkOthers(ctx context.Context, env environ.Vars, pid int) []finding {
 	here, _, err := protocol.SocketPath()
 	if err != nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -22,7 +23,7 @@ func checkPrograms() []finding {
 		return []finding{{"programs", "skip", "this program does not know where it lies: " + err.Error(), ""}}
 	}
 	paths := []string{self}
-	if helper, err := helperPath(); err == nil { // one that is missing is checkHelper's
+	if helper, err := getenv.Helper(); err == nil { // one that is missing is checkHelper's
 		paths = append(paths, helper)
 	}
 	var found []finding
@@ -69,7 +70,7 @@ func judgeProgram(path string, user int, k kernel) finding {
 		if err != nil {
 			return finding{"programs", "fail", err.Error(), bothAnew}
 		}
-		owner, known := ownerOf(info)
+		owner, known := files.Owner(info)
 		if f := judgeWriters(name, info.Mode(), owner, user); known && f.State != "" {
 			f.What += ": another program could be put in the place of " + path
 			return f

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -42,7 +43,7 @@ func ways(config agent.Config) []worker.Settings {
 
 // checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends
 // nothing.
-func checkConnections(env environ, config agent.Config) []finding {
+func checkConnections(env environ.Vars, config agent.Config) []finding {
 	var found []finding
 	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then
 		if data, err := os.ReadFile(path); err != nil {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -23,7 +25,7 @@ const bothAnew = "install both programs from one package, or with: make install"
 
 // checkHelper compares the versions of the two programs.
 func checkHelper(ctx context.Context) finding {
-	path, err := helperPath()
+	path, err := getenv.Helper()
 	if err != nil {
 		return finding{"cchelper", "fail", err.Error(), mendOf(err)}
 	}
@@ -139,7 +141,7 @@ func judgeVariable(name string, config agent.Config) finding {
 }
 
 // checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
-func checkFiles(env environ, config agent.Config) []finding {
+func checkFiles(env environ.Vars, config agent.Config) []finding {
 	var found []finding
 	looked := 0
 	look := func(path string, info fs.FileInfo) {
@@ -150,7 +152,7 @@ func checkFiles(env environ, config agent.Config) []finding {
 		} else {
 			looked++
 		}
-		if owner, ok := ownerOf(info); ok && int(owner) != os.Geteuid() {
+		if owner, ok := files.Owner(info); ok && int(owner) != os.Geteuid() {
 			found = append(
 				found,
 				finding{
@@ -168,9 +170,9 @@ func checkFiles(env environ, config agent.Config) []finding {
 	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
 
 	var claude []string
-	for _, dir := range append([]string{env.claudeDir()}, configDirsOf(config)...) {
+	for _, dir := range append([]string{env.ClaudeDir()}, configDirsOf(config)...) {
 		if dir != "" {
-			claude = append(claude, claudeFile(dir))
+			claude = append(claude, environ.ClaudeFile(dir))
 		}
 	}
 	slices.Sort(claude)
@@ -181,8 +183,8 @@ func checkFiles(env environ, config agent.Config) []finding {
 			failed(err)
 		}
 	}
-	data, _ := env.dataDir() // without a HOME there is nothing to look at
-	state, _ := env.stateDir()
+	data, _ := env.DataDir() // without a HOME there is nothing to look at
+	state, _ := env.StateDir()
 	for _, dir := range []string{data, state} {
 		if dir == "" || dir == data && strings.HasPrefix(data, state+"/") { // as on macOS: the other is above it
 			continue
@@ -240,7 +242,7 @@ func judgeDumps(proc string, pid int) []finding {
 	if err != nil {
 		return nil
 	}
-	if owner, ok := ownerOf(info); ok && owner != 0 {
+	if owner, ok := files.Owner(info); ok && owner != 0 {
 		return []finding{
 			{"core dumps", "warn", fmt.Sprintf("agent %d can be dumped: it was not started by ccagent as it is", pid), "ccagent stop"},
 		}

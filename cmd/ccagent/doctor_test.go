@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
@@ -29,7 +31,7 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 		}
 	}
 
-	env := environ(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
+	env := environ.Vars(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
 	config := agent.Config{Profiles: []agent.Profile{
 		{Name: "claude", Store: "auto"}, {Name: "work", Store: "auto", ConfigDir: "/home/x/a b"}, {Name: "own", Store: "file"},
 	}}
@@ -206,7 +208,7 @@ func TestDoctorJudgesPrograms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		owner, _ := ownerOf(info)
+		owner, _ := files.Owner(info)
 		if f := judgeWriters(name, info.Mode(), owner, user); f.State != "" {
 			t.Skip("nothing is safe below the folder of temporary files: ", f.What)
 		}

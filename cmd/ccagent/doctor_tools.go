@@ -12,32 +12,33 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
-func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeSettings, err error) finding {
+func checkClaudeCode(config agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) finding {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return finding{"claude-code", "skip", "there is no " + settings.path, ""}
+		return finding{"claude-code", "skip", "there is no " + settings.Path, ""}
 	case errors.Is(err, protocol.ErrConfig): // it can't be told where they are
 		return finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
 		return finding{
 			"claude-code",
 			"warn",
-			settings.path + " can't be read, or is not valid JSON: " + err.Error(),
-			"correct " + settings.path,
+			settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
+			"correct " + settings.Path,
 		}
 	case settings.Helper == "":
-		return finding{"claude-code", "skip", settings.path + " names no apiKeyHelper", ""}
+		return finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
 	}
 	// A shell runs it; its words are enough for us, if they mean nothing else to one.
 	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
 		return finding{
 			"claude-code",
 			"ok",
-			"the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at",
+			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
 			"",
 		}
 	}
@@ -46,7 +47,7 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 		return finding{
 			"claude-code",
 			"ok",
-			"the apiKeyHelper of " + settings.path + " is a shell's command, and was not looked at",
+			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
 			"",
 		}
 	}
@@ -54,7 +55,7 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 		return finding{
 			"claude-code",
 			"fail",
-			"the apiKeyHelper of " + settings.path + " names a program that is not there: " + words[0],
+			"the apiKeyHelper of " + settings.Path + " names a program that is not there: " + words[0],
 			"ccagent setup claude-code",
 		}
 	}
@@ -68,7 +69,7 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 			return finding{
 				"claude-code",
 				"fail",
-				"the apiKeyHelper of " + settings.path + " asks for a profile that there is not: " + name,
+				"the apiKeyHelper of " + settings.Path + " asks for a profile that there is not: " + name,
 				"ccagent setup claude-code",
 			}
 		}
@@ -78,17 +79,17 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings claudeS
 			return finding{
 				"claude-code",
 				"fail",
-				"the apiKeyHelper of " + settings.path + " asks for profile " + profile.Name +
+				"the apiKeyHelper of " + settings.Path + " asks for profile " + profile.Name +
 					", whose OAuth token (a setup token) does not work that way",
 				"take apiKeyHelper out there, then: ccagent setup claude-code -p " + profile.Name + " --by exec",
 			}
 		}
 	}
-	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.path + " is there: " + words[0], ""}
+	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " is there: " + words[0], ""}
 }
 
 // checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
-func checkTools(env environ) []finding {
+func checkTools(env environ.Vars) []finding {
 	dir, err := journalDir(env)
 	if err != nil {
 		return nil
@@ -124,13 +125,13 @@ func checkTools(env environ) []finding {
 
 // checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints, or before the sign-in that it has
 // stored. It names them alone.
-func checkEnvironment(env environ, settings claudeSettings) []finding {
+func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []finding {
 	outranked := "what its apiKeyHelper prints"
 	if settings.Helper == "" {
 		outranked = "its own sign-in"
 	}
 	var found []finding
-	for _, name := range tokenVariables {
+	for _, name := range environ.TokenVariables {
 		if name == "CLAUDE_CODE_OAUTH_TOKEN" && settings.Helper != "" { // the helper outranks it
 			continue
 		}
@@ -143,8 +144,8 @@ func checkEnvironment(env environ, settings claudeSettings) []finding {
 		if value := settings.Env[name]; value != nil && value != "" {
 			found = append(
 				found,
-				finding{"environment", "warn", name + " is set in " + settings.path + ": Claude Code takes it before " + outranked,
-					"take " + name + " out of " + settings.path},
+				finding{"environment", "warn", name + " is set in " + settings.Path + ": Claude Code takes it before " + outranked,
+					"take " + name + " out of " + settings.Path},
 			)
 		}
 	}
@@ -155,7 +156,7 @@ func checkEnvironment(env environ, settings claudeSettings) []finding {
 }
 
 // checkPaths looks for paths in the environment that count for nothing.
-func checkPaths(env environ) []finding {
+func checkPaths(env environ.Vars) []finding {
 	var found []finding
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
 		if dir := env(name); dir != "" && !filepath.IsAbs(dir) {

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -45,9 +44,9 @@ EXAMPLE:
 			}
 			name := c.String("shell")
 			if name == "" {
-				name = guessShell(getenv("SHELL"))
+				name = environ.GuessShell(getenv("SHELL"))
 			}
-			shell, ok := shells[name]
+			shell, ok := environ.Shells[name]
 			if !ok {
 				return usagef(c, "unknown shell %q: sh, bash, zsh, fish, csh, tcsh or powershell", name)
 			}
@@ -55,7 +54,7 @@ EXAMPLE:
 				if err := stopAgent(c, false); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(c.App.Writer, shell.unset+"\n", "CCAGENT_SOCK")
+				_, err := fmt.Fprintf(c.App.Writer, shell.Unset+"\n", "CCAGENT_SOCK")
 				return err
 			}
 			path, isDefault, err := protocol.SocketPath()
@@ -79,7 +78,7 @@ EXAMPLE:
 					return err
 				}
 			}
-			_, err = fmt.Fprintf(c.App.Writer, shell.set+"\n", "CCAGENT_SOCK", shell.quote(path))
+			_, err = fmt.Fprintf(c.App.Writer, shell.Set+"\n", "CCAGENT_SOCK", shell.Quote(path))
 			return err
 		},
 	}
@@ -92,55 +91,4 @@ func probe(ctx context.Context, agent protocol.Agent) error {
 		return nil // it lives, and has no profile of that name
 	}
 	return err
-}
-
-// shell is how a shell sets, unsets and quotes, and takes what `ccagent env` prints.
-type shell struct {
-	set, unset string
-	quote      func(string) string
-	load       string
-}
-
-var shells = map[string]shell{
-	"sh":         posix,
-	"bash":       posix,
-	"zsh":        posix,
-	"fish":       {"set -gx %s %s;", "set -e %s;", quoteWith(`\`, `\\`, `'`, `\'`), "ccagent env | source"},
-	"csh":        csh,
-	"tcsh":       csh,
-	"powershell": powershell,
-	"pwsh":       powershell,
-}
-
-var (
-	posix      = shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`), `eval "$(ccagent env)"`}
-	csh        = shell{"setenv %s %s;", "unsetenv %s;", quoteCsh, "eval `ccagent env`"}
-	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // history is expanded even between single quotes
-	powershell = shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
-		`'`,
-		`''`,
-		`‘`,
-		`‘‘`,
-		`’`,
-		`’’`,
-		`‚`,
-		`‚‚`,
-		`‛`,
-		`‛‛`,
-	), "ccagent env | Out-String | Invoke-Expression"} // it takes the typographic ones for quotes as well
-)
-
-// quoteWith puts a string into single quotes, with the pairs of what is replaced inside.
-func quoteWith(pairs ...string) func(string) string {
-	replace := strings.NewReplacer(pairs...)
-	return func(s string) string { return "'" + replace.Replace(s) + "'" }
-}
-
-// guessShell names the dialect of the login shell at path; any that is not known is taken for a Bourne shell.
-func guessShell(path string) string {
-	name := strings.TrimPrefix(filepath.Base(path), "-")
-	if _, ok := shells[name]; ok {
-		return name
-	}
-	return "sh"
 }

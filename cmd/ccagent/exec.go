@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -96,8 +97,8 @@ func variableName(name string) bool {
 // tokenEnvironment returns the environment with the token in it, and without what would outrank it.
 func tokenEnvironment(environment []string, name, token string) []string {
 	drop := []string{name}
-	if rank := slices.Index(tokenVariables, name); rank > 0 {
-		drop = append(drop, tokenVariables[:rank]...)
+	if rank := slices.Index(environ.TokenVariables, name); rank > 0 {
+		drop = append(drop, environ.TokenVariables[:rank]...)
 	}
 	kept := slices.DeleteFunc(slices.Clone(environment), func(pair string) bool {
 		variable, _, _ := strings.Cut(pair, "=")
@@ -107,8 +108,8 @@ func tokenEnvironment(environment []string, name, token string) []string {
 }
 
 // warnHelper warns if Claude Code is set up to ask a helper: that outranks an OAuth token in the environment.
-func warnHelper(stderr io.Writer, env environ) {
-	if settings, err := readClaudeSettings(env); err == nil && settings.Helper != "" {
-		terminal.Warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.path)
+func warnHelper(stderr io.Writer, env environ.Vars) {
+	if settings, err := env.ClaudeSettings(); err == nil && settings.Helper != "" {
+		terminal.Warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.Path)
 	}
 }

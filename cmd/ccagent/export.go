@@ -3,8 +3,11 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"os"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
@@ -137,6 +140,32 @@ func mayExport(c *cli.Context, name string) error {
 			Code:    protocol.CodeStorage,
 			Message: "the newest record of profile " + name + " is not saved yet: what is stored is spent",
 			Hint:    "see why: ccagent status -p " + name,
+		}
+	}
+	return nil
+}
+
+// writeNew writes a file that was not there, of mode 0600, and takes it back unless it is whole.
+func writeNew(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already", Hint: "name a new file"}
+	}
+	if err == nil {
+		_, err = f.Write(data)
+		if err == nil {
+			err = f.Sync()
+		}
+		err = errors.Join(err, f.Close())
+		if err != nil {
+			os.Remove(path)
+		}
+	}
+	if err != nil {
+		return &protocol.Error{
+			Code:    protocol.CodeStorage,
+			Message: fmt.Sprintf("the copy could not be written: %v", err),
+			Hint:    "nothing is left of it: name another place with -o",
 		}
 	}
 	return nil

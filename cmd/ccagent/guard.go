@@ -73,7 +73,7 @@ func guard(c *cli.Context) error {
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
 	if !c.Bool("undo") && !showsClaude(profile) {
-		if err := soleClaude(c.Context, config, profile.Name, claudeDirOf(profile)); err != nil {
+		if err := soleClaude(c.Context, config, profile.Name, claudeDirOf(getenv, profile)); err != nil {
 			return err
 		}
 	}
@@ -104,7 +104,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		getenv,
 		profile.Name,
 		profile.Provider,
-		getenv.belowHome(getenv.claudeDir()),
+		getenv.BelowHome(getenv.ClaudeDir()),
 		func(views []string) []string {
 			if slices.Contains(views, "claude-code") {
 				return views

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 )
 
@@ -61,7 +62,7 @@ func unhardened(pid int) string {
 	case !strings.Contains(string(status), "\nUmask:\t0077\n"):
 		return "its files are open to others"
 	}
-	if owner, ok := ownerOf(memory); ok && owner != 0 {
+	if owner, ok := files.Owner(memory); ok && owner != 0 {
 		return "its memory is open to others"
 	}
 	return ""

@@ -82,7 +82,7 @@ var pages = map[string]string{"ccagent.toml": "config", "config.toml": "config",
 
 // helperHelp has cchelper explain itself.
 func helperHelp(c *cli.Context) error {
-	path, err := helperPath()
+	path, err := getenv.Helper()
 	if err != nil {
 		return err
 	}

@@ -16,10 +16,10 @@ import (
 // Claude Code in this environment is one of them, whether or not a profile uses it.
 func homesOf(config agent.Config, name string) (own worker.Settings, others []worker.Settings, err error) {
 	own.Name = name
-	if own.DataDir, err = getenv.dataDir(); err != nil {
+	if own.DataDir, err = getenv.DataDir(); err != nil {
 		return own, nil, err
 	}
-	if own.StateDir, err = getenv.stateDir(); err != nil {
+	if own.StateDir, err = getenv.StateDir(); err != nil {
 		return own, nil, err
 	}
 	known := false
@@ -28,14 +28,15 @@ func homesOf(config agent.Config, name string) (own worker.Settings, others []wo
 		if err != nil {
 			return own, nil, err
 		}
-		known = known || claudeDirOf(profile) != "" && sameDir(claudeDirOf(profile), getenv.claudeDir()) && settings.Store != "file"
+		known = known || claudeDirOf(getenv, profile) != "" && sameDir(claudeDirOf(getenv, profile), getenv.ClaudeDir()) &&
+			settings.Store != "file"
 		if strings.EqualFold(profile.Name, name) {
 			own = settings
 		} else {
 			others = append(others, settings)
 		}
 	}
-	if dir := getenv.claudeDir(); dir != "" && !known {
+	if dir := getenv.ClaudeDir(); dir != "" && !known {
 		others = append(
 			others,
 			worker.Settings{

@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -165,13 +166,13 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	}
 	defer conn.close()
 	var done steps
-	if !sameDir(dir, claudeDirOf(profile)) {
+	if !sameDir(dir, claudeDirOf(getenv, profile)) {
 		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf(
 					"profile %s in config.toml means the Claude Code directory %s, and not %s",
 					profile.Name,
-					claudeDirOf(profile),
+					claudeDirOf(getenv, profile),
 					dir,
 				),
 				Hint: fmt.Sprintf(
@@ -180,9 +181,9 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 					protocol.ShellLine(from.argument()),
 				)}
 		}
-		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(profile)) && !c.Bool("force") {
+		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(getenv, profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(profile)),
+				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(getenv, profile)),
 				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
 		}
 		edit, err := addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", ConfigDir: &dir}, false)
@@ -214,7 +215,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 
 // writtenProfile reports whether config.toml has a table for a profile, which is not for import to change.
 func writtenProfile(name string) bool {
-	path, err := getenv.configFile()
+	path, err := getenv.ConfigFile()
 	if err != nil {
 		return false
 	}
@@ -228,9 +229,9 @@ func writtenProfile(name string) bool {
 
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source, name string, profile agent.Profile) error {
-	if dir := claudeDirOf(profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
+	if dir := claudeDirOf(getenv, profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
 		!c.Bool("force") {
-		if other, err := readSource(claudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
+		if other, err := readSource(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf(

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -45,7 +47,7 @@ func (s source) argument() string {
 }
 
 // findSource reads what the arguments name, or the first file of the search order that exists.
-func findSource(c *cli.Context, env environ, profile agent.Profile) (source, error) {
+func findSource(c *cli.Context, env environ.Vars, profile agent.Profile) (source, error) {
 	identity := func() (store.Identity, error) { return importIdentity(c) }
 	switch file := c.Args().First(); {
 	case c.Bool("keyring") && file != "":
@@ -116,13 +118,13 @@ func sdkSource(path string) (credentials, client string, err error) {
 	return profile.Credentials, profile.ClientID, nil
 }
 
-func searchOrder(env environ, profile agent.Profile) []string {
+func searchOrder(env environ.Vars, profile agent.Profile) []string {
 	var places []string
 	if path := predecessorFile(env); path != "" {
 		places = append(places, path)
 	}
-	if dir := cmp.Or(claudeDirOf(profile), env.claudeDir()); dir != "" {
-		places = append(places, claudeFile(dir))
+	if dir := cmp.Or(claudeDirOf(getenv, profile), env.ClaudeDir()); dir != "" {
+		places = append(places, environ.ClaudeFile(dir))
 	}
 	if home := env("HOME"); filepath.IsAbs(home) {
 		places = append(places, filepath.Join(home, ".config/claude/.credentials.json"))
@@ -131,7 +133,7 @@ func searchOrder(env environ, profile agent.Profile) []string {
 }
 
 // predecessorFile is where the Python predecessor keeps its sign-in, "" without a home.
-func predecessorFile(env environ) string {
+func predecessorFile(env environ.Vars) string {
 	home := env("HOME")
 	if !filepath.IsAbs(home) {
 		return ""
@@ -199,12 +201,12 @@ func readSource(path string, identity func() (store.Identity, error)) (source, e
 		}
 	}
 	if err != nil {
-		return source{}, storageError(err)
+		return source{}, files.StorageError(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return source{}, storageError(err)
+		return source{}, files.StorageError(err)
 	}
 	if !info.Mode().IsRegular() {
 		return source{}, &protocol.Error{
@@ -231,7 +233,7 @@ func claudeDirFor(from source, profile agent.Profile) string {
 	if from.info == nil {
 		return ""
 	}
-	if dir := claudeDirOf(profile); dir != "" && from.is(claudeFile(dir)) {
+	if dir := claudeDirOf(getenv, profile); dir != "" && from.is(environ.ClaudeFile(dir)) {
 		return dir // by whatever path or link
 	}
 	if filepath.Base(from.path) == ".credentials.json" {
@@ -254,7 +256,7 @@ func hasSignIn(dir string) bool {
 	if dir == "" {
 		return false
 	}
-	_, err := readSource(claudeFile(dir), nil)
+	_, err := readSource(environ.ClaudeFile(dir), nil)
 	return err == nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -198,7 +199,7 @@ func noManager(s service) error {
 		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.absent.Error() +
 			")",
 		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\n" +
-			shells[guessShell(getenv("SHELL"))].load}
+			environ.Shells[environ.GuessShell(getenv("SHELL"))].Load}
 }
 
 // asksThere fails where programs that are started from here would not ask at the socket on which the manager listens.
@@ -343,7 +344,7 @@ func offPath(s service, config agent.Config) []finding {
 		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
 			continue
 		}
-		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.onPath(settings.Command[0]) {
+		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.OnPath(settings.Command[0]) {
 			found = append(found, finding{"unit environment", "warn",
 				fmt.Sprintf(
 					"the command of profile %s, %s, is on your PATH, and not on that of what %s starts",
@@ -375,7 +376,8 @@ const notAtLogin = "nothing starts the agent at login, and without it the token 
 
 // mendAtLogin is what to do about that.
 func mendAtLogin() string {
-	return "mend it with: ccagent install --at-login (without a service manager: " + shells[guessShell(getenv("SHELL"))].load +
+	return "mend it with: ccagent install --at-login (without a service manager: " +
+		environ.Shells[environ.GuessShell(getenv("SHELL"))].Load +
 		" in the shell's profile)"
 }
 

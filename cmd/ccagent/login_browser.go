@@ -14,11 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 )
 
 // hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
-func hasBrowser(env environ) bool {
+func hasBrowser(env environ.Vars) bool {
 	if env("SSH_CONNECTION") != "" || env("SSH_TTY") != "" {
 		return false
 	}
@@ -27,7 +28,7 @@ func hasBrowser(env environ) bool {
 
 // browsers are the programs that may open an address, each as its arguments: $BROWSER, a list with colons in which %s is the
 // address, as Debian's sensible-browser reads it; else what the system has. No shell sees the address.
-func browsers(env environ, address string) [][]string {
+func browsers(env environ.Vars, address string) [][]string {
 	var list [][]string
 	for _, entry := range strings.Split(env("BROWSER"), ":") {
 		words := strings.Fields(entry)
@@ -54,7 +55,7 @@ func browsers(env environ, address string) [][]string {
 // openBrowser starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
 // for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see,
 // and the address holds what a sign-in is known by. close takes the page away.
-func openBrowser(env environ, address string) (close func(), err error) {
+func openBrowser(env environ.Vars, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return func() {}, errors.New("it is no web address") // but one that a browser would take for something else
 	}
@@ -76,7 +77,7 @@ func openBrowser(env environ, address string) (close func(), err error) {
 }
 
 // leadingPage writes a page that only the person can read, which leads to the address, and returns its URL. close deletes it.
-func leadingPage(env environ, address string) (page string, close func(), err error) {
+func leadingPage(env environ.Vars, address string) (page string, close func(), err error) {
 	for _, parent := range pageFolders(env, snaps) {
 		sweepPages(parent)
 		var dir string
@@ -111,12 +112,12 @@ var snaps = []string{"/snap/bin", "/var/lib/snapd/snap/bin"}
 
 // pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that
 // folder nor any hidden one, but the home itself.
-func pageFolders(env environ, snaps []string) []string {
+func pageFolders(env environ.Vars, snaps []string) []string {
 	var list []string
 	if dir := env("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
 		list = append(list, dir)
 	}
-	if dir, err := env.stateDir(); err == nil && os.MkdirAll(dir, 0o700) == nil {
+	if dir, err := env.StateDir(); err == nil && os.MkdirAll(dir, 0o700) == nil {
 		list = append(list, dir)
 	}
 	if home := env("HOME"); filepath.IsAbs(home) {

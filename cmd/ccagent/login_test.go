@@ -22,6 +22,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -215,7 +216,7 @@ func ledTo(page string) string {
 
 func TestBrowsers(t *testing.T) {
 	t.Parallel()
-	env := func(value string) environ {
+	env := func(value string) environ.Vars {
 		return func(name string) string {
 			if name == "BROWSER" {
 				return value
@@ -242,7 +243,7 @@ func TestBrowsers(t *testing.T) {
 func TestOpenBrowser(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	env := func(browser string) environ {
+	env := func(browser string) environ.Vars {
 		return func(name string) string {
 			return map[string]string{"BROWSER": browser, "HOME": root, "XDG_RUNTIME_DIR": root + "/run 'x%20"}[name]
 		}
@@ -298,7 +299,7 @@ func TestOpenBrowser(t *testing.T) {
 func TestPageFolders(t *testing.T) {
 	t.Parallel()
 	root, snaps := t.TempDir(), []string{t.TempDir() + "/none", t.TempDir()}
-	env := environ(func(name string) string {
+	env := environ.Vars(func(name string) string {
 		return map[string]string{"HOME": root, "XDG_RUNTIME_DIR": "/run/user/1", "XDG_STATE_HOME": root + "/state"}[name]
 	})
 	if got := strings.Join(pageFolders(env, snaps), " "); got != "/run/user/1 "+root+"/state/ccagent" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -226,3 +227,6 @@ func atMost(c *cli.Context, n int) error {
 
 // noArgs refuses arguments of a command that has none.
 func noArgs(c *cli.Context) error { return atMost(c, 0) }
+
+// getenv is the environment of this process.
+var getenv environ.Vars = os.Getenv

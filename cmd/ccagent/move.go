@@ -54,7 +54,7 @@ func move(c *cli.Context) (err error) {
 	}
 	defer conn.close()
 	// One after the other: of two at once the slower would write down in config.toml where the record was in between.
-	unlock, err := lockFile(conn.ctx, path+".move", "another ccagent is moving a record")
+	unlock, err := lockBeside(conn.ctx, path+".move", "another ccagent is moving a record")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -81,12 +82,12 @@ func showsClaude(profile agent.Profile) bool {
 // sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
 func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
 	if showsClaude(profile) {
-		return claudeFile(claudeDirOf(profile)), nil
+		return environ.ClaudeFile(claudeDirOf(getenv, profile)), nil
 	}
 	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "", nil
 	}
-	file := claudeFile(claudeDirOf(profile))
+	file := environ.ClaudeFile(claudeDirOf(getenv, profile))
 	if profile.Store == "claude-code" {
 		return file, nil
 	}

@@ -87,7 +87,7 @@ EXAMPLE:
 func serve(c *cli.Context) error {
 	// An agent has the environment that it was started in until it is ended, and serves people who come from better ones. So one
 	// that can never find its settings does not begin.
-	for _, find := range []func() (string, error){getenv.claudeFolder, getenv.configFile, getenv.dataDir, getenv.stateDir} {
+	for _, find := range []func() (string, error){getenv.ClaudeFolder, getenv.ConfigFile, getenv.DataDir, getenv.StateDir} {
 		if _, err := find(); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 
 	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
 	env := getenv
-	file, _ := env.configFile()
+	file, _ := env.ConfigFile()
 	sessions := newLockOn(log)
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {

@@ -18,6 +18,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/packaging"
 	"github.com/ccagent/ccagent/protocol"
@@ -29,14 +31,14 @@ type service struct {
 	manager     string // for a person
 	absent      error  // why it can't be talked to
 	files       []serviceFile
-	links       []string   // what enabling makes beside the files
-	enable      [][]string // begins to listen
-	disable     [][]string // stops listening, and ends the agent
-	forget      [][]string // once the files are gone
-	atLogin     []string   // has it started at login too; nil: its file says so
-	elsewhere   []string   // folders where a package may have put the same files, the one that wins first
-	socket      string     // where the manager listens; "": not known before
-	environment environ    // what the agent finds in its environment; nil: not known
+	links       []string     // what enabling makes beside the files
+	enable      [][]string   // begins to listen
+	disable     [][]string   // stops listening, and ends the agent
+	forget      [][]string   // once the files are gone
+	atLogin     []string     // has it started at login too; nil: its file says so
+	elsewhere   []string     // folders where a package may have put the same files, the one that wins first
+	socket      string       // where the manager listens; "": not known before
+	environment environ.Vars // what the agent finds in its environment; nil: not known
 }
 
 type serviceFile struct {
@@ -64,14 +66,14 @@ func showUnit(ctx context.Context, property string, unit ...string) (string, err
 }
 
 // systemdService describes the program at exe to systemd's user manager.
-func systemdService(env environ, exe string, m userManager) (service, error) {
+func systemdService(env environ.Vars, exe string, m userManager) (service, error) {
 	if !terminal.Printable(exe) || strings.ContainsAny(exe, `"'\`) { // systemd refuses them, escaped too
 		return service{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a unit can't name this program: " + exe,
 			Hint: "move it to a path without quotes, backslashes and control characters"}
 	}
 	home := env("HOME")
 	if !filepath.IsAbs(home) {
-		return service{}, noHome
+		return service{}, environ.NoHome
 	}
 	dir := env("XDG_CONFIG_HOME")
 	if !filepath.IsAbs(dir) {
@@ -120,8 +122,6 @@ func systemdService(env environ, exe string, m userManager) (service, error) {
 	}, nil
 }
 
-var noHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}
-
 // shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
 // the star of NO_PROXY, comes as $'...'.
 func shownEnvironment(text string) map[string]string {
@@ -143,9 +143,9 @@ func shownEnvironment(text string) map[string]string {
 const runAtLoad = "\t<key>RunAtLoad</key>\n\t<true/>\n"
 
 // launchdService describes the program at exe to launchd, which starts it at login too if that is asked for or was so already.
-func launchdService(env environ, exe string, uid int, atLogin bool) (service, error) {
+func launchdService(env environ.Vars, exe string, uid int, atLogin bool) (service, error) {
 	if !filepath.IsAbs(env("HOME")) {
-		return service{}, noHome
+		return service{}, environ.NoHome
 	}
 	var program bytes.Buffer
 	xml.EscapeText(&program, []byte(exe))
@@ -234,7 +234,7 @@ func (s service) foreign() ([]serviceFile, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return nil, storageError(err)
+			return nil, files.StorageError(err)
 		case !bytes.Equal(there, f.content) && !isMarked(there):
 			found = append(found, serviceFile{f.path, there})
 		}
@@ -255,10 +255,10 @@ func (s service) write() (written []string, err error) {
 			err = os.MkdirAll(filepath.Dir(f.path), 0o755)
 		}
 		if err == nil {
-			err = replaceFile(f.path, f.content, 0o644)
+			err = files.Replace(f.path, f.content, 0o644)
 		}
 		if err != nil {
-			return written, storageError(err)
+			return written, files.StorageError(err)
 		}
 		written = append(written, f.path)
 	}
@@ -272,7 +272,7 @@ func (s service) putBack(ctx context.Context) (func(context.Context) error, erro
 	for i, f := range s.files {
 		there, err := os.ReadFile(f.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, storageError(err)
+			return nil, files.StorageError(err)
 		}
 		before[i] = there
 		loaded = loaded || there != nil
@@ -292,10 +292,10 @@ func (s service) putBack(ctx context.Context) (func(context.Context) error, erro
 			case before[i] == nil:
 				err = os.Remove(f.path)
 			default:
-				err = replaceFile(f.path, before[i], 0o644)
+				err = files.Replace(f.path, before[i], 0o644)
 			}
 			if err != nil {
-				return storageError(err)
+				return files.StorageError(err)
 			}
 		}
 		if err := runAll(ctx, s.forget); err != nil || !loaded {
@@ -328,7 +328,7 @@ func (s service) remove(all bool) (removed, kept []string, err error) {
 			err = os.Remove(f.path)
 		}
 		if err != nil {
-			return removed, kept, storageError(err)
+			return removed, kept, files.StorageError(err)
 		}
 		removed = append(removed, f.path)
 	}

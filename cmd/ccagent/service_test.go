@@ -8,11 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 )
 
-func fakeHome(t *testing.T) environ {
+func fakeHome(t *testing.T) environ.Vars {
 	home := t.TempDir()
 	return func(name string) string {
 		if name == "HOME" {
@@ -205,19 +206,5 @@ func TestManagerOfOtherEnvironment(t *testing.T) {
 		if _, err := systemdService(env, exe, m); err == nil {
 			t.Errorf("a unit names %q", exe)
 		}
-	}
-}
-
-// TestReplaceFileLeavesDevices has a pipe for what could be /dev/null.
-func TestReplaceFileLeavesDevices(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	os.Symlink("pipe", filepath.Join(dir, "link"))
-	if err := replaceFile(filepath.Join(dir, "link"), []byte("x"), 0o644); err == nil ||
-		!strings.Contains(err.Error(), "not a regular file") {
-		t.Errorf("%v", err)
 	}
 }

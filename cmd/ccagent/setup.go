@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -70,7 +71,7 @@ type wish struct {
 	hosts   []string
 	name    string
 	by      string
-	env     environ
+	env     environ.Vars
 	// kind says what the profile's token is, "" where it gives none at present.
 	kind func() protocol.Kind
 }
@@ -175,7 +176,7 @@ func setup(c *cli.Context) error {
 			return token.Kind
 		},
 	}
-	if w.helper, err = helperPath(); err != nil {
+	if w.helper, err = getenv.Helper(); err != nil {
 		return err
 	}
 	if len(w.hosts) == 0 {
@@ -211,7 +212,7 @@ func setup(c *cli.Context) error {
 			j = d
 		}
 	}
-	if len(tools[i].programs) > 0 && !slices.ContainsFunc(tools[i].programs, w.env.onPath) {
+	if len(tools[i].programs) > 0 && !slices.ContainsFunc(tools[i].programs, w.env.OnPath) {
 		p.says = append(p.says, "note: there is no "+tools[i].programs[0]+" on PATH; it will find this once it is installed")
 	}
 	return doSetup(c, j, p, w)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -39,7 +40,7 @@ func (s *steps) makeAll(c *cli.Context, changes []change, again string) error {
 		back := ch.back() // before: it may have to know what is there now
 		if err := ch.make(c); err != nil {
 			if coded := (*protocol.Error)(nil); !errors.As(err, &coded) {
-				err = storageError(err)
+				err = files.StorageError(err)
 			}
 			return err
 		}
@@ -80,7 +81,7 @@ func (ch fileChange) make(*cli.Context) error {
 	if err := os.MkdirAll(filepath.Dir(ch.path), 0o700); err != nil {
 		return err
 	}
-	if err := replaceFile(ch.path, ch.after, mode); err != nil {
+	if err := files.Replace(ch.path, ch.after, mode); err != nil {
 		return fmt.Errorf("%s can't be written: %w", ch.path, reasonOf(err))
 	}
 	return nil
@@ -212,7 +213,7 @@ func readSettings(path string) ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, storageError(err)
+		return nil, files.StorageError(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -224,11 +225,11 @@ func readSettings(path string) ([]byte, error) {
 		err = errors.New(path + " is larger than 16 MiB, and is left alone")
 	}
 	if err != nil {
-		return nil, storageError(err)
+		return nil, files.StorageError(err)
 	}
 	src := []byte{} // of an empty file, which is not the same as none
 	if read, err := io.ReadAll(io.LimitReader(f, maxSettings)); err != nil {
-		return nil, storageError(err)
+		return nil, files.StorageError(err)
 	} else if len(read) > 0 {
 		src = read
 	}
@@ -249,4 +250,17 @@ func linkThere(path, helper string) (string, error) {
 		Message: path + " is there already, and is not ours",
 		Hint:    "move it away",
 	}
+}
+
+// reasonOf is the system's reason, without the paths that err repeats.
+func reasonOf(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -74,8 +76,8 @@ func (e entry) takeOut(src []byte) ([]byte, error) {
 }
 
 // journalDir is where journals are.
-func journalDir(env environ) (string, error) {
-	state, err := env.stateDir()
+func journalDir(env environ.Vars) (string, error) {
+	state, err := env.StateDir()
 	return filepath.Join(state, "setup"), err
 }
 
@@ -145,10 +147,10 @@ func (j journal) write() error {
 		err = os.MkdirAll(filepath.Dir(j.file), 0o700)
 	}
 	if err == nil {
-		err = replaceFile(j.file, append(data, '\n'), 0o600)
+		err = files.Replace(j.file, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return storageError(fmt.Errorf("no copy of the settings could be kept: %w", err))
+		return files.StorageError(fmt.Errorf("no copy of the settings could be kept: %w", err))
 	}
 	return nil
 }
@@ -169,7 +171,7 @@ func (s *steps) forget(j journal) error { return s.journal(j, j.forget) }
 func (s *steps) journal(j journal, do func() error) error {
 	was, err := os.ReadFile(j.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return storageError(err)
+		return files.StorageError(err)
 	}
 	absent := err != nil
 	if err := do(); err != nil {
@@ -180,7 +182,7 @@ func (s *steps) journal(j journal, do func() error) error {
 			if absent {
 				return os.Remove(j.file)
 			}
-			return replaceFile(j.file, was, 0o600)
+			return files.Replace(j.file, was, 0o600)
 		},
 		left: "what is to be taken back is written down in " + j.file, mend: j.command() + " --undo",
 	})

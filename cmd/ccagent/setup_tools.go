@@ -106,13 +106,13 @@ func (w wish) findable(dir string) []string {
 }
 
 func claudeCodePlan(w wish) (plan, error) {
-	dir, err := w.env.claudeSettingsDir()
+	dir, err := w.env.ClaudeSettingsDir()
 	if err != nil {
 		return plan{}, err
 	}
 	settings := filepath.Join(dir, "settings.json")
 	if w.name != "" {
-		path := w.env.claudeAccounts()
+		path := w.env.ClaudeAccounts()
 		src, err := readSettings(path)
 		if err != nil {
 			return plan{}, err
@@ -202,7 +202,7 @@ func reask(w wish, settings string) string {
 
 // outranked names what Claude Code takes before what it is told here, which is the helper, or a sign-in if that is empty.
 func outranked(w wish, helper string) []string {
-	settings, _ := readClaudeSettings(w.env)
+	settings, _ := w.env.ClaudeSettings()
 	settings.Helper = helper
 	var says []string
 	for _, f := range checkEnvironment(w.env, settings) {
@@ -281,7 +281,7 @@ func gitPlan(w wish) (plan, error) {
 		)
 	}
 	e.check = func(before, _ []byte) error {
-		if git := w.env.lookPath("git"); git != "" {
+		if git := w.env.LookPath("git"); git != "" {
 			cmd := exec.Command(git, "config", "--file", "-", "--list")
 			cmd.Stdin = bytes.NewReader(before)
 			if exit := (*exec.ExitError)(nil); errors.As(cmd.Run(), &exit) {
@@ -526,4 +526,9 @@ func curlPlan(w wish) (plan, error) {
 			w.ask("header") + " | curl -H @- https://...",
 		},
 	}, nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -225,7 +226,7 @@ func checkExportFolder(folder *os.Root, named fs.FileInfo, dir string) error {
 	if !os.SameFile(info, named) {
 		return exportError("", "%s was replaced meanwhile", dir)
 	}
-	if owner, ok := ownerOf(info); ok && owner != uint32(os.Geteuid()) {
+	if owner, ok := files.Owner(info); ok && owner != uint32(os.Geteuid()) {
 		return exportError("choose a folder of your own: mkdir -m 700 ~/box", "%s belongs to user id %d", dir, owner)
 	}
 	if info.Mode().Perm()&0o022 != 0 {

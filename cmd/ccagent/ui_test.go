@@ -97,27 +97,6 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-func TestShellQuotes(t *testing.T) {
-	t.Parallel()
-	const path = `/a b/$x'y\z!"q`
-	for name, want := range map[string]string{
-		"sh": `'/a b/$x'\''y\z!"q'`, "fish": `'/a b/$x\'y\\z!"q'`, "csh": `'/a b/$x'\''y\z\!"q'`, "powershell": `'/a b/$x''y\z!"q'`,
-	} {
-		if got := shells[name].quote(path); got != want {
-			t.Errorf("%s: got %s, want %s", name, got, want)
-		}
-	}
-	if got := shells["powershell"].quote("’"); got != "'’’'" {
-		t.Errorf("powershell: got %s", got)
-	}
-	for in, want := range map[string]string{"/bin/bash": "bash", "-zsh": "zsh", "/usr/bin/dash": "sh", "": "sh",
-		"/opt/fish": "fish"} {
-		if got := guessShell(in); got != want {
-			t.Errorf("guessShell(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
 func TestTokenEnvironment(t *testing.T) {
 	t.Parallel()
 	all := []string{

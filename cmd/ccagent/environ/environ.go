@@ -1,46 +1,45 @@
-package main
+// Package environ is what the environment of a command says: where its files are, which programs there are, what Claude Code
+// reads, and which shell is in use. It is asked through [Vars], so that a test can say something else.
+package environ
 
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/protocol"
 )
 
-// environ looks a variable of the environment up: os.Getenv, or what a test says.
-type environ func(name string) string
+// Vars looks a variable of the environment up: os.Getenv, or what a test says.
+type Vars func(name string) string
 
-// getenv is the environment of this process.
-var getenv environ = os.Getenv
-
-// configFile is where config.toml is, whether or not it exists.
-func (e environ) configFile() (string, error) {
+// ConfigFile is where config.toml is, whether or not it exists.
+func (e Vars) ConfigFile() (string, error) {
 	return e.place("XDG_CONFIG_HOME", ".config", "", "config.toml")
 }
 
-// dataDir is where the file store keeps records.
-func (e environ) dataDir() (string, error) {
+// DataDir is where the file store keeps records.
+func (e Vars) DataDir() (string, error) {
 	return e.place("XDG_DATA_HOME", ".local/share", "data", "")
 }
 
-// stateDir is where spill files and what `auto` decided are kept.
-func (e environ) stateDir() (string, error) {
+// StateDir is where spill files and what `auto` decided are kept.
+func (e Vars) StateDir() (string, error) {
 	return e.place("XDG_STATE_HOME", ".local/state", "", "")
 }
 
 // place resolves one of our places: ccagent/file in the folder that xdg names, else in the one below the home that the
 // operating system means for it. The XDG specification says that a relative path is to be taken as unset.
-func (e environ) place(xdg, below, darwin, file string) (string, error) {
+func (e Vars) place(xdg, below, darwin, file string) (string, error) {
 	if dir := e(xdg); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "ccagent", file), nil
 	}
 	home := e("HOME")
 	if !filepath.IsAbs(home) {
-		err := *noHome
+		err := *NoHome
 		switch {
 		case home != "":
 			err.Message = fmt.Sprintf("HOME is not an absolute path: %q", terminal.Sanitize(home))
@@ -57,9 +56,9 @@ func (e environ) place(xdg, below, darwin, file string) (string, error) {
 	return filepath.Join(home, below, "ccagent", file), nil
 }
 
-// sdkDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are
+// SDKDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are
 // started in: then nobody can tell which is meant.
-func (e environ) sdkDir() (string, error) {
+func (e Vars) SDKDir() (string, error) {
 	dir := e("ANTHROPIC_CONFIG_DIR")
 	switch home := e("HOME"); {
 	case filepath.IsAbs(dir):
@@ -72,28 +71,28 @@ func (e environ) sdkDir() (string, error) {
 	return "", errors.New("HOME is not set, so the SDKs' directory is not known")
 }
 
-// program resolves the first word of a command of config.toml, which runs in another folder than whoever wrote it was in: a
+// Program resolves the first word of a command of config.toml, which runs in another folder than whoever wrote it was in: a
 // name on PATH stays as it is, and "" is none that can be run.
-func (e environ) program(name string) string {
+func (e Vars) Program(name string) string {
 	if !strings.Contains(name, "/") {
 		return name
 	}
-	return e.expand(name)
+	return e.Expand(name)
 }
 
-// notProgram is what is wrong with a command whose program is none.
-const notProgram = "%s: %q is neither a name on PATH nor an absolute path, nor one below ~/ where HOME is set"
+// NotProgram says what is wrong with a command that names no program: a format for the setting and the name.
+const NotProgram = "%s: %q is neither a name on PATH nor an absolute path, nor one below ~/ where HOME is set"
 
-// expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
-func (e environ) expand(path string) string {
-	if path = e.spell(path); path == "" {
+// Expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
+func (e Vars) Expand(path string) string {
+	if path = e.Spell(path); path == "" {
 		return ""
 	}
 	return filepath.Clean(path)
 }
 
-// spell is expand that leaves the path spelled as it is.
-func (e environ) spell(path string) string {
+// Spell is Expand that leaves the path spelled as it is.
+func (e Vars) Spell(path string) string {
 	if path == "~" || strings.HasPrefix(path, "~/") {
 		path = e("HOME") + path[1:]
 	}
@@ -103,10 +102,12 @@ func (e environ) spell(path string) string {
 	return path
 }
 
-// belowHome is what expand makes path of, written with ~/ where it is below the home.
-func (e environ) belowHome(path string) string {
+// BelowHome is what Expand makes path of, written with ~/ where it is below the home.
+func (e Vars) BelowHome(path string) string {
 	if below, ok := strings.CutPrefix(path, filepath.Clean(e("HOME"))+"/"); ok && filepath.IsAbs(e("HOME")) {
 		return "~/" + below
 	}
 	return path
 }
+
+var NoHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}

@@ -1,0 +1,38 @@
+package environ
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/files"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Helper is cchelper beside this program, else on PATH.
+func (e Vars) Helper() (string, error) {
+	if exe, err := os.Executable(); err == nil {
+		if beside := filepath.Join(filepath.Dir(exe), "cchelper"); files.IsProgram(beside) {
+			return beside, nil
+		}
+	}
+	if path := e.LookPath("cchelper"); path != "" {
+		return path, nil
+	}
+	return "", &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "cchelper is neither beside ccagent nor on PATH",
+		Hint:    "install both: make install PREFIX=~/.local",
+	}
+}
+
+// LookPath is the program of that name on PATH, "" if there is none.
+func (e Vars) LookPath(name string) string {
+	for _, dir := range filepath.SplitList(e("PATH")) {
+		if path := filepath.Join(dir, name); filepath.IsAbs(dir) && files.IsProgram(path) {
+			return path
+		}
+	}
+	return ""
+}
+
+func (e Vars) OnPath(name string) bool { return e.LookPath(name) != "" }
