@@ -26,8 +26,8 @@ PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 BUILDVCS   := $(shell git rev-parse --verify -q HEAD >/dev/null 2>&1 && echo true || echo false)
 BUILDFLAGS  = -trimpath -buildvcs=$(BUILDVCS) -tags urfave_cli_no_docs -ldflags '-s -w'
 
-# Where cchelper can ask before Go's runtime starts, it does (cmd/cchelper/early_linux.go): $(call entry,linux/amd64).
-entry = $(if $(filter linux/amd64 linux/arm64,$(1)),-ldflags './cmd/cchelper=-s -w -E main.early')
+# Where cchelper can ask before Go's runtime starts, it does (cmd/cchelper/early/README.md): $(call entry,linux/amd64).
+entry = $(if $(filter linux/amd64 linux/arm64,$(1)),-ldflags './cmd/cchelper=-s -w -E github.com/ccagent/ccagent/cmd/cchelper/early.entry')
 
 export CGO_ENABLED = 0
 

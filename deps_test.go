@@ -180,8 +180,12 @@ var rooms = map[string]struct {
 		mayImport: []string{"golang.org/x/sys/..."},
 		never:     wire,
 	},
+	"cmd/cchelper/early": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/unix"},
+		never:     wire.with("encoding/json", "nearly all of it runs without Go's runtime"),
+	},
 	"cmd/cchelper": {
-		mayImport: []string{module + "/protocol", module + "/cmd/harden", "golang.org/x/sys/..."},
+		mayImport: []string{module + "/protocol", module + "/cmd/cchelper/early", module + "/cmd/harden"},
 		never:     wire,
 	},
 }

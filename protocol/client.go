@@ -68,13 +68,6 @@ func ClientFromEnv(start bool) (*Client, error) {
 	return c, nil
 }
 
-// Resume gives c a connection, as fd, on which request is written already, and of whose reply the bytes of received have come. It
-// serves the next request if that is the very same, and is closed else. Call it before the first request.
-func (c *Client) Resume(fd int, request, received []byte) {
-	buf := make([]byte, max(replyRoom, len(received)))
-	c.give(&conn{fd: fd, written: request, buf: buf, have: copy(buf, received)})
-}
-
 // Close closes the connections that are kept. Requests under way are not touched.
 func (c *Client) Close() error {
 	c.mu.Lock()
@@ -261,10 +254,6 @@ func (c *Client) try(ctx context.Context, op Op, request []byte, decode func(*De
 	conn, err := c.take(ctx)
 	if err != nil {
 		return false, err
-	}
-	if conn.written != nil && string(conn.written) != string(request) {
-		conn.close()
-		return c.try(ctx, op, request, decode)
 	}
 	used = conn.served
 	payload, err := conn.roundTrip(ctx, request)

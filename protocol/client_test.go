@@ -116,37 +116,6 @@ func TestClientReusesAndReconnects(t *testing.T) {
 	}
 }
 
-// A connection that is resumed answers the request that was written there, however much of the reply had come, and no other
-// request.
-func TestClientResumes(t *testing.T) {
-	t.Parallel()
-	dialled := peer(t, func(_ int, conn *net.UnixConn) { exchange(conn, tokenReply("fake-dialled")) })
-	written, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	reply := tokenReply("fake-resumed")
-	for received := 0; received <= len(reply); received++ {
-		for profile, want := range map[string]string{"claude": "fake-resumed", "other": "fake-dialled"} {
-			fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := unix.Write(fds[1], reply[received:]); err != nil {
-				t.Fatal(err)
-			}
-			c := protocol.NewClient(dialled)
-			c.Resume(fds[0], written, reply[:received])
-			token, err := c.Token(t.Context(), protocol.TokenRequest{Profile: profile})
-			if err != nil || token.Value.Reveal() != want {
-				t.Errorf("%s with %d bytes of the reply: %q, %v", profile, received, token.Value.Reveal(), err)
-			}
-			c.Close()
-			unix.Close(fds[1])
-		}
-	}
-}
-
 func TestClientRefusesReplies(t *testing.T) {
 	t.Parallel()
 	raw := func(value string) []byte { // what AppendToken would not send

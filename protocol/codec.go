@@ -11,10 +11,11 @@ import (
 // The fields of a frame are those of RFC 4251 §5 (byte, boolean, uint32, uint64, string) and, made of them, what
 // docs/protocol.md §3.2 adds: uint16, time, duration, list and struct.
 
+// Times and durations on the wire, in milliseconds (§3.2).
 const (
-	noTime  = math.MaxInt64              // §3.2: never, or not known
-	maxTime = 253402300799999            // §3.2: the last millisecond of the year 9999
-	maxSpan = math.MaxInt64 / int64(1e6) // §3.2: the longest duration in milliseconds
+	NoTime  = math.MaxInt64              // never, or not known
+	MaxTime = 253402300799999            // the last millisecond of the year 9999
+	maxSpan = math.MaxInt64 / int64(1e6) // the longest duration
 )
 
 // Encoder appends frames to a slice. Its methods never fail; [Encoder.Close] looks at the size.
@@ -66,10 +67,10 @@ func (e *Encoder) Bytes(v []byte) {
 // Time appends t with millisecond precision, cut to the years 1970 to 9999; the zero t is "never, or not known".
 func (e *Encoder) Time(t time.Time) {
 	if t.IsZero() {
-		e.Uint64(noTime)
+		e.Uint64(NoTime)
 		return
 	}
-	e.Uint64(uint64(min(max(t.UnixMilli(), 0), maxTime)))
+	e.Uint64(uint64(min(max(t.UnixMilli(), 0), MaxTime)))
 }
 
 // Duration appends d in milliseconds, rounded up: what must last d lasts no less. A negative d is 0.
@@ -185,9 +186,9 @@ func (d *Decoder) alias() string {
 func (d *Decoder) Time() time.Time {
 	ms := d.Uint64()
 	switch {
-	case d.err != nil || ms == noTime:
+	case d.err != nil || ms == NoTime:
 		return time.Time{}
-	case ms > maxTime:
+	case ms > MaxTime:
 		d.Fail()
 		return time.Time{}
 	}

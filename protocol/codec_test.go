@@ -144,8 +144,8 @@ func TestTimes(t *testing.T) {
 		{time.Unix(1767225600, 123456789), at(1767225600123)},
 		{at(0), at(0)},
 		{at(-1), at(0)},
-		{at(maxTime), at(maxTime)},
-		{at(maxTime + 1), at(maxTime)},
+		{at(MaxTime), at(MaxTime)},
+		{at(MaxTime + 1), at(MaxTime)},
 	} {
 		e := NewFrame(nil, 1)
 		e.Time(test.in)
@@ -154,7 +154,7 @@ func TestTimes(t *testing.T) {
 			t.Errorf("%v came out as %v, %v; want %v", test.in, got, d.Err(), test.out)
 		}
 	}
-	for _, ms := range []uint64{maxTime + 1, 1 << 63, 1<<64 - 1} {
+	for _, ms := range []uint64{MaxTime + 1, 1 << 63, 1<<64 - 1} {
 		e := NewFrame(nil, 1)
 		e.Uint64(ms)
 		d := NewDecoder(e.b[6:])

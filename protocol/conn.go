@@ -17,9 +17,6 @@ type conn struct {
 	fd     int // -1 once closed; changed under mu, so that an interrupt never hits a descriptor used anew
 	buf    []byte
 	served bool // it has brought a reply before
-
-	written []byte // a request that the peer has already, and how much of its reply is in buf; see Resume
-	have    int
 }
 
 // dial connects to the socket at path. It fails with the system's errno: EAGAIN where the listener's queue is full.
@@ -54,10 +51,6 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 	stop := c.watch(ctx)
 	defer stop()
 	have, want := 0, headerSize
-	if c.written != nil {
-		request, have = nil, c.have
-		c.written = nil
-	}
 	for len(request) > 0 {
 		n, err := unix.Write(c.fd, request)
 		switch err {

@@ -77,6 +77,30 @@ func AppendToken(dst []byte, t Token) []byte {
 	return e.reply()
 }
 
+// OpenToken reads a frame that [AppendToken] made: see [DecodeToken].
+func OpenToken(frame []byte) (Token, error) {
+	if len(frame) < headerSize {
+		return Token{}, ErrMalformed
+	}
+	return DecodeToken(frame[headerSize:])
+}
+
+// DecodeToken reads the payload of a reply to a request for a token: the token, or the [*Error] that came in its place. A token
+// that could not be put on a line safely is one too (ErrInvalid; see [CheckToken]). What is no such reply is ErrFrame, ErrVersion
+// or ErrMalformed.
+func DecodeToken(payload []byte) (Token, error) {
+	op, d, err := OpenFrame(payload)
+	switch {
+	case err != nil:
+		return Token{}, err
+	case op == OpToken.Reply():
+		return decodeToken(&d)
+	case op == OpError:
+		return Token{}, decodeError(&d)
+	}
+	return Token{}, ErrMalformed
+}
+
 func decodeToken(d *Decoder) (Token, error) {
 	t := Token{
 		Profile: oneLine(d.String(), maxText),

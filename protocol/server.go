@@ -95,20 +95,5 @@ func refuse(dst []byte, err error) ([]byte, error) {
 	return AppendError(dst, err), err
 }
 
-// OpenToken reads a frame that [AppendToken] made: the token, or the error that is in its place.
-func OpenToken(frame []byte) (Token, error) {
-	if len(frame) < headerSize {
-		return Token{}, ErrMalformed
-	}
-	op, d, err := OpenFrame(frame[headerSize:])
-	switch {
-	case err != nil:
-		return Token{}, err
-	case op == OpError:
-		return Token{}, decodeError(&d)
-	}
-	return decodeToken(&d)
-}
-
 // quote makes a name fit to be shown.
 func quote(s string) string { return strconv.Quote(oneLine(s, 80)) }

@@ -4,46 +4,31 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/ccagent/ccagent/cmd/cchelper/early"
 	"github.com/ccagent/ccagent/protocol"
-	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// early are the linker's flags of a helper that begins early, as in the Makefile.
-const early = "-E main.early"
-
-// build builds the helper, and returns its path.
-func build(t *testing.T, ldflags string, flags ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "cchelper")
-	cmd := exec.Command("go", append(append([]string{"build", "-o", path, "-ldflags", ldflags}, flags...), ".")...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
+// The scripts hold for the helper that asks before Go's runtime starts as well.
+func TestScriptsEarly(t *testing.T) {
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	helper := filepath.Join(t.TempDir(), "cchelper")
+	build := exec.Command("go", "build", "-o", helper, "-ldflags", string(regexp.MustCompile(`-E [^\s']+`).Find(makefile)), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return path
-}
-
-// What the scripts say of the program holds however it starts.
-func TestScriptsEarly(t *testing.T) {
-	helper := build(t, early)
 	for _, link := range []string{"git-credential-ccagent", "docker-credential-ccagent", "terraform-credentials-ccagent",
 		"kubectl-ccagent"} {
 		if err := os.Symlink("cchelper", filepath.Join(filepath.Dir(helper), link)); err != nil {
@@ -53,358 +38,8 @@ func TestScriptsEarly(t *testing.T) {
 	scripts(t, filepath.Dir(helper))
 }
 
-// A token is printed before the runtime starts, and whatever else an agent says once it has; in either case it is asked once.
-func TestEarlyAsksOnce(t *testing.T) {
-	helper, usual := build(t, early), build(t, "")
-	answers := map[string]func(context.Context) (protocol.Token, error){
-		"plain": func(context.Context) (protocol.Token, error) {
-			return protocol.Token{Value: protocol.NewSecret("fake-access-1")}, nil
-		},
-		"error": func(context.Context) (protocol.Token, error) { return protocol.Token{}, protocol.ErrExpired },
-		"unsafe": func(context.Context) (protocol.Token, error) {
-			return protocol.Token{Value: protocol.NewSecret("fake 1")}, nil
-		},
-		"empty": func(context.Context) (protocol.Token, error) { return protocol.Token{}, nil },
-		"huge": func(context.Context) (protocol.Token, error) {
-			return protocol.Token{Value: protocol.NewSecret(strings.Repeat("f", 16384))}, nil
-		},
-		"noticed": func(context.Context) (protocol.Token, error) {
-			return protocol.Token{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"}, nil
-		},
-		"too-long": func(context.Context) (protocol.Token, error) {
-			return protocol.Token{Value: protocol.NewSecret(strings.Repeat("f", 16385))}, nil
-		},
-		"slow": func(ctx context.Context) (protocol.Token, error) {
-			select { // longer than anybody waits without a runtime
-			case <-ctx.Done():
-			case <-time.After(300 * time.Millisecond):
-			}
-			return protocol.Token{Value: protocol.NewSecret("fake-access-1")}, nil
-		},
-	}
-	fake := protocoltest.NewFake()
-	fake.Answer = func(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
-		return answers[req.Profile](ctx)
-	}
-	sock := protocoltest.Serve(t, fake)
-	asked := 0
-	for name := range answers {
-		for _, args := range [][]string{{"-p", name}, {"--profile", name, "--on-reask=renew"}} {
-			var got [2]string
-			for i, path := range []string{helper, usual} {
-				cmd := exec.Command(path, args...)
-				var stdout, stderr bytes.Buffer
-				cmd.Env = []string{"CCAGENT_SOCK=" + sock, "HOME=/nonexistent"}
-				cmd.Stdout, cmd.Stderr = &stdout, &stderr
-				err := cmd.Run()
-				got[i] = fmt.Sprintf("%s%s%v", &stdout, &stderr, err)
-				asked++
-				requests := fake.Requests()
-				if len(requests) != asked {
-					t.Fatalf("%s: %d requests", name, len(requests)-asked+1)
-				}
-				if last := requests[asked-1]; last.ReaskWindow != 0 != (len(args) > 2) || last.Home != (protocol.Home{}) {
-					t.Errorf("%s: %+v", args, last)
-				}
-			}
-			if got[0] != got[1] {
-				t.Errorf("%s: %q, and with the runtime first %q", args, got[0], got[1])
-			}
-		}
-	}
-}
-
-// The runtime, told to by GODEBUG, speaks when it starts: for a token it never does, be it built for a debugger.
-func TestEarlyIsEarly(t *testing.T) {
-	sock := protocoltest.Serve(t, protocoltest.NewFake(
-		protocoltest.Profile{
-			Name:  "claude",
-			Token: "fake-access-1",
-		},
-		protocoltest.Profile{Name: "robot", Token: "fake-key-1", Notice: "not saved yet"},
-	))
-	for _, helper := range []string{build(t, early), build(t, early, "-gcflags=-N -l")} {
-		for args, late := range map[string]bool{"": false, "-p claude": false, "--on-reask=renew": false, "-p robot": true,
-			"-f token": true} {
-			cmd := exec.Command(helper, strings.Fields(args)...)
-			cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), "fake-") {
-				t.Errorf("%q: %q, %v", args, out, err)
-			}
-			if started := strings.Contains(stderr.String(), "init runtime"); started != late {
-				t.Errorf("%q: the runtime started: %v", args, started)
-			}
-		}
-	}
-}
-
-// Where the system does not let it hide its memory, it asks for no token, with the runtime or without.
-func TestEarlyIsHidden(t *testing.T) {
-	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"})
-	sock := protocoltest.Serve(t, fake)
-	for _, ldflags := range []string{early, ""} {
-		cmd := exec.Command(build(t, ldflags))
-		cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-		var stdout, stderr bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		var refused error
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread() // and never again unlock: the thread ends with its rules
-			if refused = refuseToHide(); refused == nil {
-				cmd.Run()
-			}
-		}()
-		if <-done; refused != nil {
-			t.Skip("no system call can be refused here: ", refused)
-		}
-		const says = "ccagent: this process's memory can't be hidden from debuggers: operation not permitted\n"
-		if cmd.ProcessState.ExitCode() != 1 || stdout.Len() > 0 || stderr.String() != says || len(fake.Requests()) > 0 {
-			t.Errorf("%q: %q, %q, %v, %d requests", ldflags, &stdout, &stderr, cmd.ProcessState, len(fake.Requests()))
-		}
-	}
-}
-
-// refuseToHide has the kernel refuse prctl(PR_SET_DUMPABLE) to this thread and to what it starts.
-func refuseToHide() error {
-	const number, firstArgument = 0, 16 // where seccomp_data has them (seccomp(2)); the lower half comes first
-	load := func(k uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: k}
-	}
-	skipUnless := func(k uint32, n uint8) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jf: n}
-	}
-	answer := func(k uint32) unix.SockFilter { return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: k} }
-	rules := []unix.SockFilter{
-		load(number), skipUnless(unix.SYS_PRCTL, 3), load(firstArgument), skipUnless(unix.PR_SET_DUMPABLE, 1),
-		answer(unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)), answer(unix.SECCOMP_RET_ALLOW),
-	}
-	program := unix.SockFprog{Len: uint16(len(rules)), Filter: &rules[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
-}
-
-// Standard streams that are closed are not mistaken for the connection, nor the other way round.
-func TestEarlyClosedStreams(t *testing.T) {
-	helper := build(t, early)
-	fake := protocoltest.NewFake(
-		protocoltest.Profile{Name: "claude", Token: "fake-access-1"},
-		protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"},
-	)
-	sock := protocoltest.Serve(t, fake)
-	asked := 0
-	for _, streams := range []string{"<&-", "2>&-", "<&- 2>&-"} {
-		for _, profile := range []string{"claude", "told"} {
-			cmd := exec.Command("sh", "-c", helper+" -p "+profile+" "+streams)
-			cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-			out, err := cmd.Output()
-			if asked++; err != nil || string(out) != "fake-access-1\n" || len(fake.Requests()) != asked {
-				t.Errorf("%s %s: %q, %v, %d requests, want %d", profile, streams, out, err, len(fake.Requests()), asked)
-			}
-		}
-	}
-	// The runtime would open /dev/null in its place, and the token be gone without a word.
-	cmd := exec.Command("sh", "-c", helper+" >&-")
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 ||
-		string(out) != "ccagent: can't write the answer: standard output is closed\n" {
-		t.Errorf("%q, %v", out, err)
-	}
-	cmd = exec.Command("sh", "-c", helper+" >/dev/full")
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 || !strings.Contains(stderr.String(), "can't write the answer") {
-		t.Errorf("%v %s", err, &stderr)
-	}
-}
-
-// What did not fit is main's to write, or to say why it can't.
-func TestEarlyPartialWrite(t *testing.T) {
-	helper := build(t, early)
-	long := strings.Repeat("f", 4000)
-	sock := protocoltest.Serve(t, protocoltest.NewFake(
-		protocoltest.Profile{Name: "claude", Token: "fake-access-1"}, protocoltest.Profile{Name: "long", Token: long}))
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, make([]byte, 512-len("fake-")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sh", "-c", `ulimit -f 1; exec "$0" >>"$1"`, helper, file) // POSIX: of 512 bytes
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 1 || string(out) != "ccagent: can't write the answer: write /dev/stdout: file too large\n" {
-		t.Errorf("%q, %v", out, err)
-	}
-	if content, err := os.ReadFile(file); err != nil || !bytes.HasSuffix(content, []byte("\x00fake-")) {
-		t.Errorf("%q, %v", content, err)
-	}
-
-	// A socket that does not block, with room for a part.
-	theirs, ours := socketPair(t)
-	defer syscall.Close(ours)
-	stdout := os.NewFile(uintptr(theirs), "stdout")
-	defer stdout.Close()
-	if err := errors.Join(syscall.SetNonblock(theirs, true), syscall.SetsockoptInt(theirs, syscall.SOL_SOCKET, syscall.SO_SNDBUF,
-		1)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := syscall.Write(theirs, []byte(">")); err != nil {
-		t.Fatal(err)
-	}
-	cmd = exec.Command(helper, "-p", "long")
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock, "GODEBUG=inittrace=1"}
-	cmd.Stdout = stdout
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	stdout.Close()
-	if n, err := stderr.Read(make([]byte, 512)); n == 0 { // the runtime starts: nothing is read from the socket before
-		t.Logf("this kernel has room for all of it: %v", err)
-	}
-	var got []byte
-	for buf := make([]byte, 8192); ; {
-		n, err := syscall.Read(ours, buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n == 0 {
-			break
-		}
-		got = append(got, buf[:n]...)
-	}
-	io.Copy(io.Discard, stderr)
-	if err := cmd.Wait(); err != nil || string(got) != ">"+long+"\n" {
-		t.Errorf("%d bytes, %v", len(got), err)
-	}
-}
-
-// That a request is the only one is said to the default socket, and to none that something may relay.
-func TestEarlyOnlyRequest(t *testing.T) {
-	helper := build(t, early)
-	dir := protocoltest.SocketDir(t)
-	if err := os.Mkdir(filepath.Join(dir, "ccagent"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	sock := filepath.Join(dir, "ccagent", "agent.sock")
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: sock, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	for env, want := range map[string]error{"XDG_RUNTIME_DIR=" + dir: nil, "CCAGENT_SOCK=" + sock: syscall.EAGAIN} {
-		cmd := exec.Command(helper)
-		cmd.Env = []string{env, "GODEBUG=inittrace=1"}
-		var stdout bytes.Buffer
-		cmd.Stdout = &stdout
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		conn, err := listener.AcceptUnix()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame); err != nil {
-			t.Fatal(err)
-		}
-		stderr.Read(make([]byte, 1)) // the runtime starts: all that comes early is over
-		raw, err := conn.SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw.Read(func(fd uintptr) bool {
-			if n, err := syscall.Read(int(fd), make([]byte, 1)); n > 0 || err != want {
-				t.Errorf("%s: read %d, %v; want %v", env, n, err, want)
-			}
-			return true
-		})
-		conn.Write(protocol.AppendToken(nil, protocol.Token{Profile: "claude", Value: protocol.NewSecret("fake-access-1")}))
-		conn.Close()
-		io.Copy(io.Discard, stderr)
-		if err := cmd.Wait(); err != nil || stdout.String() != "fake-access-1\n" {
-			t.Errorf("%s: %q, %v", env, &stdout, err)
-		}
-	}
-}
-
-// A connection that ends before the request is written (its agent stops, or is one that ssh forwards to nobody) is tried again,
-// as any other that breaks: no signal ends the helper.
-func TestEarlyConnectionEnds(t *testing.T) {
-	helper := build(t, early)
-	sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
-	listener, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(syscall.Bind(listener, &syscall.SockaddrUnix{Name: sock}), syscall.Listen(listener, 1)); err != nil {
-		t.Fatal(err)
-	}
-
-	runtime.LockOSThread() // the one that may trace
-	defer runtime.UnlockOSThread()
-	cmd := exec.Command(helper)
-	cmd.Env = []string{"CCAGENT_SOCK=" + sock}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Start(); errors.Is(err, syscall.EPERM) {
-		t.Skip("no process may be traced here")
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Process.Kill()
-	pid := cmd.Process.Pid
-	for { // it stands still before and after each system call
-		var status syscall.WaitStatus
-		if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil || status.StopSignal() != syscall.SIGTRAP {
-			t.Fatalf("it never connected: %v, %x", err, status)
-		}
-		if conn, _, err := syscall.Accept(listener); err == nil {
-			syscall.Close(conn)
-			break
-		}
-		if err := syscall.PtraceSyscall(pid, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	syscall.Close(listener)
-	os.Remove(sock)
-	protocoltest.ServeAt(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}), sock)
-	if err := syscall.PtraceDetach(pid); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil || stdout.String() != "fake-access-1\n" || stderr.Len() > 0 {
-		t.Errorf("%q, %q, %v", &stdout, &stderr, err)
-	}
-}
-
-// start lays out command line and environment as the kernel does for a new process.
-func start(args, env []string) (block []uintptr, keep [][]byte) {
-	block = append(block, uintptr(len(args)))
-	for _, list := range [][]string{args, env} {
-		for _, s := range list {
-			b := append([]byte(s), 0)
-			keep = append(keep, b)
-			block = append(block, uintptr(unsafe.Pointer(&b[0])))
-		}
-		block = append(block, 0)
-	}
-	return block, keep
-}
-
-// What is asked early is what main would ask, at the same socket; what main would refuse, or ask in another way, is left to main.
+// What the helper asks before the runtime starts is what main would ask, at the same socket. What main would refuse, or ask in
+// another way, is not asked early.
 func FuzzEarly(f *testing.F) {
 	for _, args := range []string{"", "-p\x00work", "--profile\x00a.b", "--profile\x00a-b", "--on-reask=renew\x00-p\x00x", "-p",
 		"-p\x00", "-f\x00json", "--help", "x", "--on-reask=renew\x00--on-reask=renew", "-p\x00a\x00-p\x00b"} {
@@ -434,9 +69,7 @@ func FuzzEarly(f *testing.F) {
 			args = append(args, strings.Split(rest, "\x00")...)
 		}
 		env := strings.Split(environment, "\x00")
-		block, keep := start(args, env)
-		ok := compose(&block[0])
-		runtime.KeepAlive(keep)
+		socket, request, ok := early.Request(args, env)
 		if !ok {
 			return
 		}
@@ -454,8 +87,8 @@ func FuzzEarly(f *testing.F) {
 			t.Fatalf("%q was composed: %+v, %v", args, o, err)
 		}
 		path, isDefault, err := protocol.SocketPath()
-		if got := string(socket.path[:socket.size]); err != nil || got != path || socket.path[socket.size] != 0 {
-			t.Fatalf("%q: socket %q, not %q, %v", env, got, path, err)
+		if err != nil || socket != path {
+			t.Fatalf("%q: socket %q, not %q, %v", env, socket, path, err)
 		}
 		if _, err := protocol.ClaudeDir(os.LookupEnv); err != nil {
 			t.Fatalf("%q was composed: %v", env, err)
@@ -465,8 +98,8 @@ func FuzzEarly(f *testing.F) {
 			want.Home = protocol.HomeFromEnv()
 		}
 		frame, err := protocol.AppendTokenRequest(nil, want)
-		if got := asked.request[:asked.sent]; err != nil || !bytes.Equal(got, frame) {
-			t.Fatalf("%q %q: %q, not %q, %v", args, env, got, frame, err)
+		if err != nil || !bytes.Equal(request, frame) {
+			t.Fatalf("%q %q: %q, not %q, %v", args, env, request, frame, err)
 		}
 	})
 }
@@ -475,97 +108,4 @@ func FuzzEarly(f *testing.F) {
 func plain(format func(protocol.Token) (string, error)) bool {
 	text, err := format(protocol.Token{Value: protocol.NewSecret("x")})
 	return text == "x\n" && err == nil
-}
-
-// A reply that is taken for a token without words is one to the client as well.
-func FuzzEarlyReply(f *testing.F) {
-	for _, token := range []protocol.Token{
-		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth},
-		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Expiry: time.Unix(4e9, 0), Kind: "new"},
-		{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"},
-		{},
-	} {
-		f.Add(protocol.AppendToken(nil, token))
-	}
-	f.Add(protocol.AppendError(nil, protocol.ErrExpired))
-	f.Add([]byte{})
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		token := tokenIn(frame)
-		if len(token) == 0 {
-			return
-		}
-		payload := frame[4:]
-		server, client := socketPair(t)
-		c := protocol.NewClient("/nonexistent")
-		defer c.Close()
-		request, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer syscall.Close(server)
-		c.Resume(client, request, append([]byte{0, 0, byte(len(payload) >> 8), byte(len(payload))}, payload...))
-		got, err := c.Token(deadline{time.Now().Add(time.Minute)}, protocol.TokenRequest{})
-		if err != nil || got.Value.Reveal() != string(token) || got.Notice != "" {
-			t.Fatalf("%q: %q, and to the client %q, %v", frame, token, got.Value.Reveal(), err)
-		}
-	})
-}
-
-func socketPair(t *testing.T) (server, client int) {
-	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fds[0], fds[1]
-}
-
-// The compiler knows nothing of a program without a runtime: see what it made of all that is called there.
-func TestEarlyMachineCode(t *testing.T) {
-	// Package strings is inlined. memequal is a leaf in assembly. morestack is what no check of the stack comes to: see
-	// goroutine.
-	known := regexp.MustCompile(`^(main\..*|syscall\.RawSyscall6?|internal/runtime/syscall/linux\.Syscall6)(\.abi0)?$`)
-	leaf := regexp.MustCompile(`^(runtime\.memequal|runtime\.morestack_noctxt(\.abi0)?|_rt0_.*_linux|go:string\.\*)$`)
-	symbol := regexp.MustCompile(`([^\s,(]+?)(\+\d+)?\(SB\)`)
-	call := regexp.MustCompile(`\bCALL\s`)
-	for _, arch := range []string{"amd64", "arm64"} {
-		t.Setenv("GOARCH", arch)
-		listing, err := exec.Command("go", "tool", "objdump", "-s", known.String(), build(t, early)).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		refers := map[string][]string{} // to what each function does: calls, jumps, variables
-		var fn string
-		for line := range strings.Lines(string(listing)) {
-			names := symbol.FindAllStringSubmatch(line, -1)
-			if strings.HasPrefix(line, "TEXT ") {
-				fn = names[0][1]
-				continue
-			}
-			for _, name := range names {
-				refers[fn] = append(refers[fn], name[1])
-			}
-			if names == nil && call.MatchString(line) { // by a pointer
-				refers[fn] = append(refers[fn], strings.TrimSpace(line))
-			}
-		}
-		seen := map[string]bool{"main.early": true}
-		for next := []string{"main.early"}; len(next) > 0; next = next[1:] {
-			for _, name := range refers[next[0]] {
-				switch {
-				case leaf.MatchString(name):
-				case !known.MatchString(name):
-					t.Errorf("%s: %s comes to %s", arch, next[0], name)
-				case !seen[name]:
-					seen[name] = true
-					next = append(next, name)
-				}
-			}
-		}
-		for _, name := range []string{"main.compose", "main.printAndExit", "syscall.RawSyscall6"} {
-			if !seen[name] || refers[name] == nil {
-				t.Errorf("%s: the listing does not lead to %s", arch, name)
-			}
-		}
-	}
 }

@@ -1,7 +1,8 @@
 // Command cchelper prints a live token: it asks the agent for one over its socket, and starts the agent if none answers.
 //
-// It is run for every token that a tool needs, so it is short: no config file, no package that costs anything to initialise, a
-// handful of system calls. On Linux it mostly ends before Go's runtime has started (see early_linux.go).
+// It is run for every token that a tool needs, so it does little: it reads no config file, links no package that costs much to
+// initialise, and makes a handful of system calls. On Linux it asks before Go's runtime has started, where it can: see package
+// early.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/cchelper/early"
 	"github.com/ccagent/ccagent/cmd/harden"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -61,18 +63,7 @@ func main() {
 		io.WriteString(os.Stderr, protocol.Explain(err))
 		os.Exit(protocol.ExitCode(err))
 	}
-	os.Exit(run(os.Args, os.Getenv, os.Stdin, output{}, os.Stderr))
-}
-
-// output is standard output, less what of the answer is there already.
-type output struct{}
-
-func (output) Write(answer []byte) (int, error) {
-	if asked.mute {
-		return 0, errors.New("standard output is closed")
-	}
-	n, err := os.Stdout.Write(answer[asked.printed:])
-	return int(asked.printed) + n, err
+	os.Exit(run(os.Args, os.Getenv, os.Stdin, early.Stdout(), os.Stderr))
 }
 
 // run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
@@ -118,11 +109,8 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	if err != nil {
 		return "", "", err
 	}
-	if asked.fd != 0 {
-		client.Resume(asked.fd, asked.request[:asked.sent], asked.reply[:asked.received])
-	}
 	until := deadline{time.Now().Add(o.timeout)}
-	token, err := client.Token(until, req)
+	token, err := early.Token(until, client, req)
 	if err == nil && q.rejected != "" {
 		if q.rejected != token.Value.Reveal() {
 			return "", "", nil // an older one: the next answer is another already

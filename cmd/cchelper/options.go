@@ -21,9 +21,6 @@ type options struct {
 	brief           bool // the profile in a few words, for a shell's prompt
 }
 
-// defaultReask is less than the five minutes that Claude Code keeps a token for.
-const defaultReask = 4 * time.Minute
-
 // parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
 // place in a program of two milliseconds.
 func parse(args []string, getenv func(string) string, link string) (options, error) {
@@ -119,7 +116,7 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	if o.reask, err = duration(window, from); err != nil {
 		return o, err
 	} else if window == "" {
-		o.reask = defaultReask
+		o.reask = protocol.DefaultReask
 	}
 	switch does, from := setting("--on-reask", "CCAGENT_ON_REASK"); does {
 	case "renew":

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
 func TestQuantile(t *testing.T) {
@@ -26,8 +29,12 @@ func TestQuantile(t *testing.T) {
 func TestTableCountsWhatMissed(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	missed := printTable(&b, []row{{"size", "≤ 2", "1", true}, {"speed", "≤ 2", "3", false}})
-	if missed != 1 || !strings.Contains(b.String(), "| speed | ≤ 2 | 3 | **missed** |") {
+	missed := printTable(&b, []row{
+		{what: "size", must: "≤ 2", measured: "1", ok: true}, {what: "speed", must: "≤ 2", measured: "3"},
+		{what: "weight", must: "≤ 2", measured: "there are no scales", skipped: true},
+	})
+	if missed != 1 || !strings.Contains(b.String(), "| speed | ≤ 2 | 3 | **missed** |") ||
+		!strings.Contains(b.String(), "| weight | ≤ 2 | there are no scales | skipped |") {
 		t.Errorf("missed = %d, table:\n%s", missed, &b)
 	}
 }
@@ -43,6 +50,30 @@ func TestMemoryOf(t *testing.T) {
 	}
 	if _, _, err := memoryOf(0); err == nil {
 		t.Error("process 0 has memory")
+	}
+}
+
+// TestFloor: the C program asks the agent and prints the token.
+func TestFloor(t *testing.T) {
+	t.Parallel()
+	dir := protocoltest.SocketDir(t)
+	if err := os.Mkdir(filepath.Join(dir, "ccagent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "ccagent", "agent.sock")
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "hot", Token: fakeToken})
+	fake.Home = protocol.Home{Home: "/home/fake"}
+	protocoltest.ServeAt(t, fake, socket)
+	b := &bench{dir: dir, agent: &agentProcess{env: []string{"HOME=/home/fake"}, socket: socket}}
+	floor, err := b.buildFloor(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if floor.missing != "" {
+		t.Skip(floor.missing)
+	}
+	if n := len(fake.Requests()); n != 1 {
+		t.Errorf("it asked %d times", n)
 	}
 }
 

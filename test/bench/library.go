@@ -65,8 +65,12 @@ func (b *bench) library(ctx context.Context) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, row{part.what, fmt.Sprintf("≤ 1 µs, %d allocations", part.allocs),
-			fmt.Sprintf("%.0f ns, %d allocations", m.nanoseconds, m.allocs), m.nanoseconds <= 1000 && m.allocs <= part.allocs})
+		rows = append(rows, row{
+			what:     part.what,
+			must:     fmt.Sprintf("≤ 1 µs, %d allocations", part.allocs),
+			measured: fmt.Sprintf("%.0f ns, %d allocations", m.nanoseconds, m.allocs),
+			ok:       m.nanoseconds <= 1000 && m.allocs <= part.allocs,
+		})
 	}
 	plain, err := of("Transport/plain")
 	if err != nil {
@@ -77,10 +81,12 @@ func (b *bench) library(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	added := token.nanoseconds - plain.nanoseconds
-	return append(
-		rows,
-		row{"httpauth.Transport, beyond a RoundTripper without a token", "≤ 300 ns", fmt.Sprintf("%.0f ns", added), added <= 300},
-	), nil
+	return append(rows, row{
+		what:     "httpauth.Transport, beyond a RoundTripper without a token",
+		must:     "≤ 300 ns",
+		measured: fmt.Sprintf("%.0f ns", added),
+		ok:       added <= 300,
+	}), nil
 }
 
 // parseBenchmarks returns the fastest round of each benchmark by its name without "Benchmark".

@@ -60,10 +60,10 @@ func (b *bench) memory(ctx context.Context) ([]row, error) {
 		memoryRow("agent memory, idle, after all of the above: anonymous", 9*mib/2, anonymous),
 		memoryRow("the same, resident", 9*mib, resident),
 		{
-			fmt.Sprintf("%d profiles loaded, each beyond its token", b.profiles),
-			"≤ 3 KiB",
-			fmt.Sprintf("%.2f KiB", float64(each)/1024),
-			each <= 3072,
+			what:     fmt.Sprintf("%d profiles loaded, each beyond its token", b.profiles),
+			must:     "≤ 3 KiB",
+			measured: fmt.Sprintf("%.2f KiB", float64(each)/1024),
+			ok:       each <= 3072,
 		},
 	}, nil
 }
@@ -71,7 +71,12 @@ func (b *bench) memory(ctx context.Context) ([]row, error) {
 const mib = 1 << 20
 
 func memoryRow(what string, must, measured int64) row {
-	return row{what, fmt.Sprintf("≤ %g MiB", float64(must)/mib), fmt.Sprintf("%.2f MiB", float64(measured)/mib), measured <= must}
+	return row{
+		what:     what,
+		must:     fmt.Sprintf("≤ %g MiB", float64(must)/mib),
+		measured: fmt.Sprintf("%.2f MiB", float64(measured)/mib),
+		ok:       measured <= must,
+	}
 }
 
 const lightRequests, lightRenewals = 1008, 24
@@ -172,5 +177,5 @@ func (b *bench) allocations(ctx context.Context) ([]row, error) {
 	if match == nil {
 		return nil, fmt.Errorf("BenchmarkHotPath of package agent reports no allocations")
 	}
-	return []row{{"allocations per hot request in the server", "0", match[1], match[1] == "0"}}, nil
+	return []row{{what: "allocations per hot request in the server", must: "0", measured: match[1], ok: match[1] == "0"}}, nil
 }

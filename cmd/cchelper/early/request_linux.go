@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-package main
+package early
 
 import (
 	"strings"
@@ -11,14 +11,14 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// socket is where the agent listens: a sockaddr_un, whose path ends with a NUL.
+// socket is where the agent listens. It begins as a sockaddr_un does; path ends with a NUL.
 var socket struct {
 	family uint16
 	path   [unix.SizeofSockaddrUnix - 2]byte
-	size   uint // of path, less the NUL
+	size   uint // bytes of path without the NUL
 }
 
-// variables are the ones that are known here. Any other of ours is main's to read.
+// variables are those of the environment that are understood here. If any other CCAGENT_ variable is set, main asks.
 var variables = [...]string{
 	"HOME=", "XDG_CONFIG_HOME=", "CLAUDE_CONFIG_DIR=", "CLAUDE_SECURESTORAGE_CONFIG_DIR=", "XDG_RUNTIME_DIR=", "TMPDIR=",
 	"CCAGENT_SOCK=",
@@ -34,12 +34,8 @@ const (
 	sock
 )
 
-const (
-	never   = 1<<63 - 1       // docs/protocol.md §3.2
-	maxTime = 253402300799999 // §3.2
-)
-
-// compose writes the request and the address of the socket. It is false if anything is out of the ordinary, right or wrong.
+// compose writes the request and the address of the socket. It is false, and main asks instead, for every command line and
+// environment that is out of the ordinary, whether it is right or wrong.
 func compose(block *uintptr) bool {
 	profile, renew, ok := arguments(block)
 	if !ok {
@@ -57,10 +53,11 @@ func compose(block *uintptr) bool {
 	return ok && request(profile, renew, env[home], env[configHome], env[claudeDir])
 }
 
+// arguments reads the command line. It is false for anything but a profile and --on-reask=renew.
 func arguments(block *uintptr) (profile string, renew, ok bool) {
 	argc := int(*block)
 	if arg0 := word(block, 1); argc < 1 ||
-		arg0 != "cchelper" && !strings.HasSuffix(arg0, "/cchelper") { // the name of a link means more
+		arg0 != "cchelper" && !strings.HasSuffix(arg0, "/cchelper") { // the name of a link chooses a tool's format
 		return "", false, false
 	}
 	for i := 2; i <= argc; i++ {
@@ -79,12 +76,14 @@ func arguments(block *uintptr) (profile string, renew, ok bool) {
 	return profile, renew, true
 }
 
+// environment returns the values of variables, in their order. It is false where one is set twice, where there is another
+// CCAGENT_ variable, and where the folder of Claude Code is not an absolute path.
 func environment(block *uintptr) (env [len(variables)]string, ok bool) {
-	for i := int(*block) + 2; *entry(block, i) != 0; i++ {
+	for i := int(*block) + 2; *at(block, i) != 0; i++ {
 		v, known := word(block, i), false
 		for n := range variables {
 			if strings.HasPrefix(v, variables[n]) {
-				if env[n] != "" { // twice: main knows which one counts
+				if env[n] != "" { // set twice: main knows which one counts
 					return env, false
 				}
 				env[n], known = v, true
@@ -94,7 +93,7 @@ func environment(block *uintptr) (env [len(variables)]string, ok bool) {
 			return env, false
 		}
 	}
-	secure := env[secureDir] != "" // set, be it to nothing
+	secure := env[secureDir] != "" // true for an empty value too: env still holds NAME=value here
 	for n := range variables {
 		if len(env[n]) >= len(variables[n]) {
 			env[n] = env[n][len(variables[n]):]
@@ -106,7 +105,8 @@ func environment(block *uintptr) (env [len(variables)]string, ok bool) {
 	return env, whole(env[claudeDir])
 }
 
-// whole reports whether a folder of Claude Code's is an absolute path, or none. What is wrong with another is main's to say.
+// whole reports whether dir is empty or an absolute path without control characters, as protocol.CheckClaudeDir wants a folder of
+// Claude Code's to be.
 func whole(dir string) bool {
 	for i := range len(dir) {
 		if dir[i] < ' ' || dir[i] == 0x7f {
@@ -116,7 +116,8 @@ func whole(dir string) bool {
 	return dir == "" || dir[0] == '/'
 }
 
-// address writes the path that the environment names. To another agent than the default one no home is told (§4.1).
+// address writes the path of the socket that the environment names. isDefault says that it is the default one (docs/protocol.md
+// §2.1), the only one to which a request carries its home (§4.1).
 func address(runtime, tmp, other string) (isDefault, ok bool) {
 	socket.family, socket.size = unix.AF_UNIX, 0
 	locate(runtime, tmp)
@@ -132,7 +133,7 @@ func address(runtime, tmp, other string) (isDefault, ok bool) {
 	return isDefault, true
 }
 
-// request is a frame (§3.1) of op token (§4.2).
+// request writes the request for a token: a frame (docs/protocol.md §3.1) of op token (§4.2). It is false if that does not fit.
 func request(profile string, renew bool, home, configHome, claudeDir string) bool {
 	asked.sent = 0
 	number(0, 4) // the length, once it is known
@@ -146,10 +147,10 @@ func request(profile string, renew bool, home, configHome, claudeDir string) boo
 	text(home)
 	text(configHome)
 	text(claudeDir)
-	number(never, 8) // since
+	number(protocol.NoTime, 8) // since
 	if renew {
 		number(0, 1) // listed
-		number(uint64(defaultReask.Milliseconds()), 8)
+		number(uint64(protocol.DefaultReask.Milliseconds()), 8)
 	}
 	size := asked.sent
 	if size > uint(len(asked.request)) {
@@ -161,13 +162,14 @@ func request(profile string, renew bool, home, configHome, claudeDir string) boo
 	return true
 }
 
-// entry is a word of block, and word the string that it points to, "" where it points to none.
-func entry(block *uintptr, i int) *uintptr {
+// at returns the address of the ith word of block.
+func at(block *uintptr, i int) *uintptr {
 	return (*uintptr)(unsafe.Add(unsafe.Pointer(block), i*int(unsafe.Sizeof(*block))))
 }
 
+// word returns the string that the ith word of block points to, "" where that is NULL.
 func word(block *uintptr, i int) string {
-	s := *(**byte)(unsafe.Pointer(entry(block, i)))
+	s := *(**byte)(unsafe.Pointer(at(block, i)))
 	if s == nil {
 		return ""
 	}
@@ -178,7 +180,7 @@ func word(block *uintptr, i int) string {
 	return str(s, n)
 }
 
-// str is unsafe.String, which panics.
+// str is unsafe.String without its checks, which may panic.
 func str(p *byte, n uint) string {
 	return *(*string)(unsafe.Pointer(&struct {
 		p *byte
@@ -186,7 +188,7 @@ func str(p *byte, n uint) string {
 	}{p, n}))
 }
 
-// named reports whether a profile can have that name. What is wrong with another is main's to say.
+// named reports whether profile is certainly a profile's name. A name with a dot may be one too; main looks at that.
 func named(profile string) bool {
 	for i := range len(profile) {
 		c := profile[i]
@@ -198,7 +200,7 @@ func named(profile string) bool {
 	return profile != "" && len(profile) <= protocol.MaxProfile
 }
 
-// locate writes the default path (§2.1).
+// locate writes the default path of the socket (docs/protocol.md §2.1).
 func locate(runtime, tmp string) {
 	if runtime != "" && runtime[0] == '/' {
 		path(trim(runtime))
@@ -219,6 +221,7 @@ func locate(runtime, tmp string) {
 	path("/agent.sock")
 }
 
+// trim returns s without the slashes at its end.
 func trim(s string) string {
 	for s != "" && s[len(s)-1] == '/' {
 		s = s[:len(s)-1]
@@ -226,6 +229,7 @@ func trim(s string) string {
 	return s
 }
 
+// path and letter append to the path of the socket. What does not fit is counted and not written.
 func path(s string) {
 	for i := range len(s) {
 		letter(s[i])
@@ -239,7 +243,8 @@ func letter(c byte) {
 	socket.size++
 }
 
-// number and text append a field to the request, octet a byte.
+// number, text and octet append a field to the request: an integer of size bytes, a string, a byte. What does not fit is counted
+// and not written.
 func number(v uint64, size uint) {
 	for size > 0 {
 		size--

@@ -1,8 +1,8 @@
 #include "textflag.h"
 
-// The entry point, with argc at the top of the stack (System V ABI, AMD64 supplement, §3.4.1). A call of a Go function from here loads the
-// goroutine by the thread pointer.
-TEXT ·early(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
+// entry is where the process begins, with argc at the top of the stack (System V ABI, AMD64 supplement, §3.4.1). The call of ask
+// loads the goroutine through the thread pointer, so that is set first. If that fails, or if ask returns, the runtime starts.
+TEXT ·entry(SB), NOSPLIT|NOFRAME|TOPFRAME, $0
 	LEAQ ·goroutine(SB), AX
 	MOVQ AX, ·thread(SB)
 	LEAQ ·thread+8(SB), SI         // the goroutine is at -8

@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-package main
+package early
 
 import (
 	"encoding/binary"
@@ -12,29 +12,25 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Go's runtime takes a millisecond to start, the agent's answer a tenth of one. So where the linker is told to (-E main.early,
-// see Makefile) this program begins here: it asks, and if the answer is a token, as it nearly always is, prints it and is gone.
-// Else the runtime starts as ever, and main goes on where this ended: with the connection on which the request is sent already
-// or, if anything was out of the ordinary before that, from the beginning.
-//
-// The code is compiled like all Go code, and has nothing that Go code has otherwise: no goroutine, no stack that grows, no heap,
-// no signal handlers. So its functions call nothing but each other and plain system calls, keep what is large in variables, write
-// no pointer there, and never panic. TestEarlyMachineCode holds the compiler to that, FuzzEarly compares what is asked with what
-// main would ask.
+// What is in this file and in request_linux.go runs before Go's runtime has started. README.md says what that forbids, and
+// TestMachineCode holds the compiler to it.
 
-// asked is a request that was sent, for main to take over.
+// asked is what was done early, for the rest of the program to go on from.
 var asked struct {
-	mute           bool // standard output is closed, in whose place the runtime opens /dev/null
-	direct         bool // nothing lies between this socket and its agent
-	fd             int  // the connection; 0: nothing was sent
-	sent, received uint
-	printed        uint // of the answer
-	request        [1024]byte
-	reply          [4096]byte
+	mute     bool // standard output is closed; the runtime opens /dev/null in its place
+	direct   bool // the socket is the default one, so nothing relays what is sent there
+	fd       int  // the connection on which the request was sent; 0: none was
+	sent     uint // bytes of the request
+	received uint // bytes of the reply so far
+	printed  uint // bytes of the answer that are on standard output already
+	request  [1024]byte
+	reply    [4096]byte
 }
 
-// goroutine is what this code takes for its own. All that it ever reads there is the limit of the stack, which is 0: no stack has
-// to grow. thread has its address where the thread pointer of amd64 says that it is.
+// goroutine stands in for the structure that compiled code expects to describe the running goroutine. The code here reads one
+// field of it, the limit of the stack. That is 0, so the stack never counts as full. On amd64, compiled code finds the structure
+// through the thread pointer: its address lies in the word before the one that the thread pointer names, which is what thread is
+// for.
 var (
 	goroutine [8]uintptr
 	thread    [2]uintptr
@@ -43,12 +39,13 @@ var (
 // found is what lstat found.
 var found unix.Stat_t
 
-var _, _, _ = ask, &goroutine, &thread // early_linux_*.s use them
+var _, _, _ = ask, &goroutine, &thread // entry_linux_*.s use them
 
-// ask is all of it. block is what the kernel puts on the stack of a new process: argc, argv, NULL, environment, NULL.
+// ask asks for the token and, if it gets one, prints it and ends the process. Otherwise it returns, and the runtime starts. block
+// is what the kernel puts on the stack of a new process: argc, argv, NULL, environment, NULL.
 func ask(block *uintptr) {
 	if _, _, errno := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0); errno != 0 {
-		return // there is nowhere to hide a token: main says so
+		return // a token could not be hidden here: main says so
 	}
 	if _, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, 1, unix.F_GETFD, 0); errno == unix.EBADF {
 		asked.mute = true
@@ -61,7 +58,7 @@ func ask(block *uintptr) {
 	}
 }
 
-// private looks at the socket and its folder (docs/protocol.md §2.2).
+// private reports whether the socket and its folder pass the checks of docs/protocol.md §2.2. What is wrong is main's to say.
 func private() bool {
 	slash := uint(0)
 	for i := range min(socket.size, uint(len(socket.path))) {
@@ -80,8 +77,9 @@ func private() bool {
 		lstat() && found.Mode&unix.S_IFMT == unix.S_IFSOCK && uint(found.Uid) == uid
 }
 
+// lstat fills in found for the path in socket. It is false if the system refuses.
 func lstat() bool {
-	at := unix.AT_FDCWD // of which an absolute path makes no use
+	at := unix.AT_FDCWD // has no effect on an absolute path; a variable, because a negative constant does not convert to uintptr
 	_, _, errno := syscall.RawSyscall6(unix.SYS_NEWFSTATAT, uintptr(at), uintptr(unsafe.Pointer(&socket.path[0])),
 		uintptr(unsafe.Pointer(&found)), unix.AT_SYMLINK_NOFOLLOW, 0, 0)
 	return errno == 0
@@ -92,27 +90,20 @@ func geteuid() uint {
 	return uint(uid)
 }
 
-// send connects, and writes the request.
+// send connects and writes the request. What went wrong is main's to find out: it tries again from the beginning.
 func send() bool {
 	fd, _, errno := syscall.RawSyscall(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if errno != 0 {
 		return false
 	}
-	if fd > 2 { // else it is in the place of a standard stream that is closed
+	if fd > 2 { // a lower number would be that of a standard stream that is closed
 		_, _, errno = syscall.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&socket)), unix.SizeofSockaddrUnix)
 		if errno == 0 {
-			n, _, errno := syscall.RawSyscall6(
-				unix.SYS_SENDTO,
-				fd,
-				uintptr(unsafe.Pointer(&asked.request)),
-				uintptr(asked.sent),
-				unix.MSG_NOSIGNAL,
-				0,
-				0,
-			)
+			n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&asked.request)), uintptr(asked.sent),
+				unix.MSG_NOSIGNAL, 0, 0)
 			if errno == 0 && uint(n) == asked.sent {
-				if asked.direct { // a relay may take it for the end of the reply as well
-					syscall.RawSyscall(unix.SYS_SHUTDOWN, fd, unix.SHUT_WR, 0) // the only request (docs/protocol.md §2.3)
+				if asked.direct { // tells the agent that no other request follows (docs/protocol.md §2.3)
+					syscall.RawSyscall(unix.SYS_SHUTDOWN, fd, unix.SHUT_WR, 0)
 				}
 				asked.fd = int(fd)
 				return true
@@ -123,28 +114,22 @@ func send() bool {
 	return false
 }
 
-// receive waits for the reply. One that takes longer than this does not come from memory, and leaves time to start the runtime.
+// receive waits for the whole reply, for a tenth of a second at most. A reply that takes longer is no token from the agent's
+// memory, and there is time to start the runtime meanwhile.
 func receive() bool {
 	wait := unix.PollFd{Fd: int32(asked.fd), Events: unix.POLLIN}
-	patience := unix.Timespec{Nsec: 100e6} // in all: ppoll leaves in it what is left
+	patience := unix.Timespec{Nsec: 100e6} // for all calls together: Linux's ppoll subtracts the time that it has waited
 	for asked.received < uint(len(asked.reply)) {
 		rest := asked.reply[asked.received:]
 		n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(asked.fd), uintptr(unsafe.Pointer(&rest[0])), uintptr(len(rest)))
 		switch {
 		case errno == unix.EAGAIN:
-			n, _, errno := syscall.RawSyscall6(
-				unix.SYS_PPOLL,
-				uintptr(unsafe.Pointer(&wait)),
-				1,
-				uintptr(unsafe.Pointer(&patience)),
-				0,
-				0,
-				0,
-			)
+			n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&wait)), 1, uintptr(unsafe.Pointer(&patience)),
+				0, 0, 0)
 			if errno != 0 || n == 0 {
 				return false
 			}
-		case errno != 0 || n == 0: // main finds it ended as well, and tries again
+		case errno != 0 || n == 0: // main finds the connection broken as well, and asks again
 			return false
 		default:
 			asked.received += uint(n)
@@ -159,7 +144,8 @@ func receive() bool {
 	return false
 }
 
-// tokenIn returns the token of a reply (§4.2) that needs no words to the person, empty for any other.
+// tokenIn returns the token in a reply frame (docs/protocol.md §4.2). It is empty where main has more to do than to print a
+// token: for a malformed token, a reply with a notice, and any other reply.
 func tokenIn(frame []byte) (token []byte) {
 	if len(frame) < 6 || frame[4] != protocol.Version || frame[5] != byte(protocol.OpToken.Reply()) {
 		return nil
@@ -173,11 +159,11 @@ func tokenIn(frame []byte) (token []byte) {
 		return nil
 	}
 	for _, c := range token {
-		if c <= ' ' || c > '~' {
+		if !protocol.TokenByte(c) {
 			return nil
 		}
 	}
-	if expiry := binary.BigEndian.Uint64(rest); expiry > maxTime && expiry != never {
+	if expiry := binary.BigEndian.Uint64(rest); expiry > protocol.MaxTime && expiry != protocol.NoTime {
 		return nil
 	}
 	_, rest, ok = field(rest[8:]) // kind
@@ -191,7 +177,7 @@ func tokenIn(frame []byte) (token []byte) {
 	return token
 }
 
-// field cuts off a string (§3.2).
+// field takes a string (docs/protocol.md §3.2) off b. It is false if b does not hold all of it.
 func field(b []byte) (s, rest []byte, ok bool) {
 	if len(b) < 4 {
 		return nil, nil, false
@@ -203,7 +189,8 @@ func field(b []byte) (s, rest []byte, ok bool) {
 	return b[:n], b[n:], true
 }
 
-// printAndExit returns if not all could be written: main writes the rest, or says why not.
+// printAndExit writes the token and a newline to standard output, and ends the process. It returns if not all could be written:
+// main then writes the rest, or says why it can't.
 func printAndExit(token []byte) {
 	const newline = "\n"
 	line := [2]unix.Iovec{
