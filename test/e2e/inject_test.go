@@ -41,7 +41,7 @@ func newWorkshop(t *testing.T, kind string) *workshop {
 	mkdir(t, h.path(".claude"), 0o700)
 	version := strings.Fields(h.ccagent("version").must(t).stdout)
 	return &workshop{h: h, provider: provider, build: version[1], settings: worker.Settings{
-		Name: "claude", Provider: "claude", Store: kind, ConfigDir: h.path(".claude"), DataDir: h.path("data"),
+		Name: "claude", Provider: "claude", Store: store.Kind(kind), ConfigDir: h.path(".claude"), DataDir: h.path("data"),
 		StateDir: h.path("state"),
 		TokenURL: provider.TokenURL(), Timeout: 20 * time.Second,
 	}}
