@@ -60,7 +60,8 @@ var rooms = map[string]struct {
 	},
 	"store": {
 		mayImport: []string{
-			module + "/protocol", module + "/store/splice", "golang.org/x/sys/...", "github.com/zalando/go-keyring",
+			module + "/protocol", module + "/disk", module + "/process", module + "/store/splice", "golang.org/x/sys/...",
+			"github.com/zalando/go-keyring",
 			"github.com/godbus/dbus/...",
 			"filippo.io/age/...", "golang.org/x/crypto/ssh",
 		},
@@ -90,10 +91,18 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/socket": {
-		mayImport: []string{module + "/protocol", module + "/process", "golang.org/x/sys/..."},
+		mayImport: []string{module + "/protocol", module + "/disk", module + "/process", "golang.org/x/sys/..."},
 		never: forbidden{
 			module + "/agent": "a socket knows nothing of who answers on it",
 			"net/http":        "it is linked into the agent",
+		},
+	},
+	"disk": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		never: forbidden{
+			"net/http":        "it is linked into the agent",
+			module + "/store": "a leaf that knows nothing of what is in a file",
+			module + "/agent": "a leaf that knows nothing of who writes a file",
 		},
 	},
 	"process": {
@@ -162,7 +171,7 @@ var rooms = map[string]struct {
 		never:     leaf,
 	},
 	"cmd/ccagent/files": {
-		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		mayImport: []string{module + "/protocol", module + "/disk", "golang.org/x/sys/..."},
 		never:     leaf,
 	},
 	"cmd/ccagent/environ": {

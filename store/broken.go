@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -39,12 +40,12 @@ func (c *Copy) keep(src []byte) error {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return nil
 	}
-	if err := makeFolder(c.dir); err != nil {
+	if err := disk.MakeFolder(c.dir); err != nil {
 		return err
 	}
 	sum := sha256.Sum256(src)
 	path := filepath.Join(c.dir, c.key+"."+hex.EncodeToString(sum[:4])+".copy")
-	if err := writeFile(path, src, func() error { return nil }); err != nil {
+	if err := writeFile(path, src, disk.Always); err != nil {
 		return err
 	}
 	c.path = path
@@ -60,7 +61,7 @@ func (c *Copy) clear() error {
 	for _, e := range entries {
 		if path := filepath.Join(c.dir, e.Name()); strings.HasPrefix(e.Name(), c.key+".") {
 			if err := os.Remove(path); err != nil {
-				return storageError("removing", path, err)
+				return disk.Error("removing", path, err)
 			}
 		}
 	}

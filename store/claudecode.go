@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -54,7 +55,7 @@ func (s *ClaudeCode) paths() (file, lock string, err error) {
 	if err := s.placed(); err != nil {
 		return "", "", err
 	}
-	file, err = target(s.path())
+	file, err = disk.Target(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", "", &protocol.Error{
 			Code:    protocol.CodeNotFound,
@@ -62,7 +63,7 @@ func (s *ClaudeCode) paths() (file, lock string, err error) {
 		}
 	}
 	if err != nil {
-		return "", "", storageError("finding", s.path(), err)
+		return "", "", disk.Error("finding", s.path(), err)
 	}
 	return file, filepath.Join(filepath.Dir(file), ".ccagent.lock"), nil
 }
@@ -86,8 +87,8 @@ func (s *ClaudeCode) Place() Place {
 // spot is where Claude Code's JSON rests: the file, or an item of the Keychain.
 type spot struct {
 	file    string
-	draft   *draft    // of the file, nil: none is ready
-	chain   *keychain // nil: the file
+	draft   *disk.Draft // of the file, nil: none is ready
+	chain   *keychain   // nil: the file
 	service string
 }
 
@@ -113,8 +114,8 @@ func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error
 
 func (at spot) write(ctx context.Context, data []byte, check func() error) error {
 	switch {
-	case at.chain == nil && at.draft != nil && at.draft.path == at.file:
-		return at.draft.write(data, check)
+	case at.chain == nil && at.draft != nil && at.draft.Path() == at.file:
+		return fileError("writing", at.file, at.draft.Write(data, check))
 	case at.chain == nil:
 		return writeFile(at.file, data, check)
 	}
@@ -125,7 +126,7 @@ func (at spot) write(ctx context.Context, data []byte, check func() error) error
 }
 
 func (at spot) remove(ctx context.Context, check func() error) error {
-	if at.chain == nil && isMount(at.file) {
+	if at.chain == nil && disk.IsMount(at.file) {
 		return at.write(ctx, []byte("{}\n"), check) // for Claude Code an empty file is no JSON
 	}
 	if err := check(); err != nil {
@@ -176,11 +177,11 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 		return saved, err
 	}
 	if base == (Version{}) {
-		if err := makeFolder(s.dir); err != nil {
+		if err := disk.MakeFolder(s.dir); err != nil {
 			return saved, err
 		}
 	}
-	err := s.change(ctx, s.copy, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
+	err := s.change(ctx, s.copy, func(at spot, l *disk.Lock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.path(), src, r)
 		if err != nil {
 			return err
@@ -206,8 +207,8 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 		if !r.Issued.IsZero() {
 			n.Issued = r.Issued.UnixMilli()
 		}
-		if err := l.writeNote(n); err != nil {
-			return storageError("writing", l.f.Name(), err)
+		if err := writeNote(l, n); err != nil {
+			return disk.Error("writing", l.Name(), err)
 		}
 		return confirm(s, ctx, saved)
 	})
@@ -218,7 +219,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 }
 
 func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
-	return s.change(ctx, nil, func(at spot, l *flock, src []byte, stored Version, check func() error) error {
+	return s.change(ctx, nil, func(at spot, l *disk.Lock, src []byte, stored Version, check func() error) error {
 		switch {
 		case stored == Version{}:
 			_, _, err := s.Load(ctx)
@@ -239,8 +240,8 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 			return err
 		}
 		// What the note says was about this sign-in. The next one is bound anew.
-		if err := l.writeNote(note{}); err != nil {
-			return storageError("writing", l.f.Name(), err)
+		if err := writeNote(l, note{}); err != nil {
+			return disk.Error("writing", l.Name(), err)
 		}
 		return nil
 	})
@@ -252,13 +253,13 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 func (s *ClaudeCode) change(
 	ctx context.Context,
 	copy *Copy,
-	do func(at spot, l *flock, src []byte, stored Version, check func() error) error,
+	do func(at spot, l *disk.Lock, src []byte, stored Version, check func() error) error,
 ) error {
 	file, lock, err := s.paths()
 	if err != nil {
 		return err
 	}
-	return s.guard.write(ctx, lock, func(l *flock, ready reserved) error {
+	return s.guard.write(ctx, lock, func(l *disk.Lock, ready reserved) error {
 		w := ready.write
 		if !w.hold() {
 			if w, err = s.lockWrite(ctx); err != nil {
@@ -323,13 +324,13 @@ func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
 // claudeCodeLock is our flock and, inside it, Claude Code's lock.
 type claudeCodeLock struct {
 	store     *ClaudeCode
-	flock     *flock
+	flock     *disk.Lock
 	flockPath string
 	claude    *claudeLock
 }
 
 func (l *claudeCodeLock) Check() error {
-	if !l.flock.stillThere(l.flockPath) {
+	if !l.flock.StillAt(l.flockPath) {
 		return lost(l.flockPath)
 	}
 	return l.claude.check()
@@ -353,7 +354,7 @@ func (l *claudeCodeLock) Reserve(ctx context.Context) error {
 }
 
 // ready makes ready what is written besides the locks: the JSON, and the note.
-func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*draft, error) {
+func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft, error) {
 	file, _, err := s.paths()
 	if err != nil {
 		return nil, err
@@ -368,8 +369,8 @@ func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*draft, erro
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return nil, err
 	}
-	if err := l.flock.writeNote(readNote(l.flockPath)); err != nil {
-		return nil, storageError("writing", l.flockPath, err)
+	if err := writeNote(l.flock, readNote(l.flockPath)); err != nil {
+		return nil, disk.Error("writing", l.flockPath, err)
 	}
 	if at.chain != nil {
 		return nil, at.chain.ready(ctx, at.service, len(src)+growth)

@@ -13,9 +13,6 @@ import (
 // claudeKey is the member of Claude Code's credentials file that is the sign-in.
 const claudeKey = "claudeAiOauth"
 
-// MaxFile is how large a credentials file may be. Anything larger is refused, and no more than this is read of it.
-const MaxFile = 4 << 20
-
 // ReadClaude reads a record in Claude Code's format, which the Python predecessor's files share. It fails with ErrInvalid,
 // with ErrNotFound when the sign-in's key is absent, and with ErrLoginRequired when it is a logged-out stub.
 func ReadClaude(r io.Reader) (Record, error) {

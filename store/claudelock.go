@@ -8,11 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
+	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/store/splice"
 )
 
@@ -63,7 +66,7 @@ type dirLock struct {
 // the same time again and again; that it did is seen by when the file system last changed the entry.
 func (l *dirLock) observe(info os.FileInfo) {
 	if l.seen == nil || !os.SameFile(l.seen, info) ||
-		!l.seen.ModTime().Equal(info.ModTime()) || changed(l.seen) != changed(info) {
+		!l.seen.ModTime().Equal(info.ModTime()) || disk.Changed(l.seen) != disk.Changed(info) {
 		l.seen, l.since = info, time.Now()
 	}
 }
@@ -93,10 +96,10 @@ func clockBeside(path string) time.Time {
 // take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he
 // is.
 func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) error {
-	if err := changeable(filepath.Dir(l.path)); err != nil {
+	if err := disk.Changeable(filepath.Dir(l.path)); err != nil {
 		return &lockError{err, true}
 	}
-	err := poll(ctx, p.first, p.last, func() (bool, error) {
+	err := disk.Poll(ctx, p.first, p.last, func() (bool, error) {
 		err := os.Mkdir(l.path, 0o700)
 		if err == nil {
 			err = l.open()
@@ -127,7 +130,7 @@ func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) er
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return busy(l.path, "Claude Code")
 	}
-	return &lockError{storageError("locking", l.path, err), unwritable(err)}
+	return &lockError{disk.Error("locking", l.path, err), disk.Unwritable(err)}
 }
 
 // lookAt opens the directory of a holder, so that its inode number can't be given to another while it is judged. Another user's
@@ -180,7 +183,7 @@ func takeAway(path string, abandoned os.FileInfo) error {
 		return err
 	}
 	if moved, err := os.Lstat(aside); err == nil && !os.SameFile(moved, abandoned) {
-		if renameNoReplace(aside, path) == nil {
+		if disk.RenameNew(aside, path) == nil {
 			return nil
 		}
 	}
@@ -222,7 +225,7 @@ func (l *dirLock) release() error {
 		return nil
 	}
 	if err := os.Remove(l.path); err != nil {
-		return storageError("unlocking", l.path, err)
+		return disk.Error("unlocking", l.path, err)
 	}
 	return nil
 }
@@ -323,9 +326,12 @@ func (o owner) gone() bool {
 	if errors.Is(unix.Kill(o.PID, 0), unix.ESRCH) {
 		return true
 	}
-	start, ok := startOf(o.PID)
-	return ok && start != o.ProcStart
+	p, ok := process.Of(int32(o.PID))
+	return ok && procStart(p) != o.ProcStart
 }
+
+// procStart is when a process started, as Claude Code writes it.
+func procStart(p process.Info) string { return strconv.FormatUint(p.Start, 10) }
 
 // claudeLock is Claude Code's refresh lock, held as it would hold it.
 type claudeLock struct {
@@ -350,7 +356,7 @@ func refreshLocks(configDir string) (refresh, legacy string, err error) {
 func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, error) {
 	refresh, legacy, err := refreshLocks(configDir)
 	if err != nil {
-		return nil, storageError("locking", configDir, err)
+		return nil, disk.Error("locking", configDir, err)
 	}
 	c := &claudeLock{
 		ownerPath: filepath.Join(configDir, ".oauth_refresh.lock.owner"),
@@ -473,4 +479,20 @@ func (c *claudeLock) release() error {
 		os.Remove(c.ownerPath)
 	}
 	return errors.Join(c.legacy.release(), c.refresh.release())
+}
+
+// replaceNew writes a new file in place of the one that may have been left at path. A link there is removed, not followed.
+func replaceNew(path string, data []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err != nil {
+		os.Remove(path)
+	}
+	return err
 }

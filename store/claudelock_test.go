@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -128,50 +129,6 @@ func TestOwnerFileFollowsNoLink(t *testing.T) {
 	}
 }
 
-// TestRootGivesAwayItsOwnAlone: what root makes in somebody's folder becomes the somebody's, and what he has linked to does not.
-func TestRootGivesAwayItsOwnAlone(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("root alone gives files away")
-	}
-	t.Parallel()
-	dir := t.TempDir()
-	roots := filepath.Join(dir, "roots")
-	check(t, os.WriteFile(roots, nil, 0o600))
-	home := filepath.Join(dir, "home")
-	check(t, os.Mkdir(home, 0o700))
-	check(t, os.Chown(home, 1, 1))
-	ours, link := filepath.Join(home, "ours"), filepath.Join(home, "link")
-	check(t, os.Link(roots, link))
-	moved := filepath.Join(home, "moved") // here by root, and given this name by the somebody
-	check(t, os.WriteFile(moved, []byte("root's"), 0o600))
-	for path, want := range map[string]uint32{ours: 1, link: 0, moved: 0} {
-		l, err := lockFile(context.Background(), path)
-		check(t, err)
-		var st unix.Stat_t
-		check(t, unix.Stat(path, &st))
-		check(t, l.release())
-		if st.Uid != want {
-			t.Errorf("%s belongs to %d, want %d", filepath.Base(path), st.Uid, want)
-		}
-	}
-	for name, want := range map[string]uint32{"empty": 1, "full": 0} {
-		path := filepath.Join(home, name)
-		check(t, os.Mkdir(path, 0o700))
-		if name == "full" {
-			check(t, os.WriteFile(filepath.Join(path, "root's"), nil, 0o644))
-		}
-		d, err := os.Open(path)
-		check(t, err)
-		giveToOwner(d, home)
-		check(t, d.Close())
-		var st unix.Stat_t
-		check(t, unix.Stat(path, &st))
-		if st.Uid != want {
-			t.Errorf("the folder %s belongs to %d, want %d", name, st.Uid, want)
-		}
-	}
-}
-
 // A holder on another machine, whose clock is slow, or who has just woken from a suspend with us, still touches its lock: it
 // lives.
 func TestHeldByASlowClock(t *testing.T) {
@@ -256,7 +213,7 @@ func TestLockDatedInTheFuture(t *testing.T) {
 							path := filepath.Join(filepath.Dir(dir), l)
 							before, err := os.Stat(path)
 							check(t, err)
-							for after := before; changed(after) == changed(before); { // whose clock is real, and ticks slowly
+							for after := before; disk.Changed(after) == disk.Changed(before); { // whose clock is real, and ticks slowly
 								check(t, os.Chtimes(path, ahead, ahead))
 								after, err = os.Stat(path)
 								check(t, err)
@@ -357,7 +314,7 @@ func TestHeartbeat(t *testing.T) {
 		old := time.Now().Add(-time.Hour)
 		check(t, os.Chtimes(d, old, old))
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+		err := disk.Poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
 			info, err := os.Stat(d)
 			return err == nil && time.Since(info.ModTime()) < time.Minute, err
 		})

@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -67,14 +68,14 @@ func (m sealed) read(ctx context.Context) ([]byte, error) {
 // sealing is how much longer a form becomes that is encrypted to a few recipients, whatever its length.
 const sealing = 4 << 10
 
-func (m sealed) ready(_ context.Context, src []byte) (*draft, error) {
+func (m sealed) ready(_ context.Context, src []byte) (*disk.Draft, error) {
 	if len(m.identity.recipients) == 0 {
 		return nil, m.locked()
 	}
 	return m.file.prepare(len(src) + spare + sealing)
 }
 
-func (m sealed) write(ctx context.Context, data []byte, d *draft) error {
+func (m sealed) write(ctx context.Context, data []byte, d *disk.Draft) error {
 	if len(m.identity.recipients) == 0 {
 		return m.locked()
 	}

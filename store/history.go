@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -317,14 +318,14 @@ func (h *History) copy() *Copy {
 }
 
 func (h *History) locked(ctx context.Context, do func() error) error {
-	if err := makeFolder(filepath.Dir(h.lockPath)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(h.lockPath)); err != nil {
 		return err
 	}
 	l, err := lockFile(ctx, h.lockPath)
 	if err != nil {
 		return err
 	}
-	defer l.release()
+	defer l.Release()
 	return do()
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -127,7 +128,7 @@ func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) b
 		return nil
 	}
 	if l, err := h.lock(ctx); err == nil {
-		defer l.release()
+		defer l.Release()
 	}
 	all := h.All()
 	if other := me.Other(all, r, holds); other != nil {
@@ -150,7 +151,7 @@ func (h *Homes) Renewed(ctx context.Context, me Home, old Record) {
 		return
 	}
 	if l, err := h.lock(ctx); err == nil {
-		defer l.release()
+		defer l.Release()
 	}
 	if !me.Reusable {
 		me.Spent = appendDigest(nil, before)
@@ -176,8 +177,8 @@ func (h *Homes) write(me Home, all []Home) {
 	spent = append(spent, me.Spent...)
 	spent = slices.DeleteFunc(spent, func(digest string) bool { return digest == me.Digest })
 	me.Spent = spent[max(0, len(spent)-maxSpentHere):]
-	if makeFolder(h.dir) == nil {
-		writeFile(h.path(me), append(splice.Encode(me), '\n'), func() error { return nil })
+	if disk.MakeFolder(h.dir) == nil {
+		writeFile(h.path(me), append(splice.Encode(me), '\n'), disk.Always)
 	}
 }
 
@@ -188,7 +189,7 @@ func (h *Homes) Leave(profile string) error {
 			continue
 		}
 		if err := os.Remove(h.path(home)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return storageError("removing", h.path(home), err)
+			return disk.Error("removing", h.path(home), err)
 		}
 	}
 	return nil
@@ -197,8 +198,8 @@ func (h *Homes) Leave(profile string) error {
 // homesWait bounds the wait for another job that looks something up.
 const homesWait = 5 * time.Second
 
-func (h *Homes) lock(ctx context.Context) (*flock, error) {
-	if err := makeFolder(h.dir); err != nil {
+func (h *Homes) lock(ctx context.Context) (*disk.Lock, error) {
+	if err := disk.MakeFolder(h.dir); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, homesWait)

@@ -19,6 +19,7 @@ import (
 	"filippo.io/age/armor"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -232,14 +233,14 @@ func changePassphrase(
 }
 
 func changeIdentity(ctx context.Context, path string, do func() error) error {
-	if err := makeFolder(filepath.Dir(path)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	l, err := lockFile(ctx, path+".lock")
 	if err != nil {
 		return err
 	}
-	defer l.release()
+	defer l.Release()
 	return do()
 }
 
@@ -258,7 +259,7 @@ func writeIdentity(path string, key, passphrase protocol.Secret, factor int) err
 		strings.TrimSpace(again.Reveal()) != strings.TrimSpace(key.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the identity could not be encrypted"}
 	}
-	return writeFile(path, data, func() error { return nil })
+	return writeFile(path, data, disk.Always)
 }
 
 // The bounds of the work factor, the power of two that is scrypt's N: the lower takes 32 MiB of memory, the upper 1 GiB.

@@ -1,6 +1,10 @@
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/ccagent/ccagent/disk"
+)
 
 // Medium is where a program of its own mind keeps one record: a row of a database, a secret of a cluster. [NewCustom] makes a
 // Store of it. Methods are called from several goroutines; Write and Remove under a lock. Errors should be ErrStorage or
@@ -27,10 +31,12 @@ type custom struct{ Medium }
 func (c custom) read(ctx context.Context) ([]byte, error) { return c.Read(ctx) }
 func (c custom) remove(ctx context.Context) error         { return c.Remove(ctx) }
 
-func (c custom) write(ctx context.Context, data []byte, _ *draft) error { return c.Write(ctx, data) }
+func (c custom) write(ctx context.Context, data []byte, _ *disk.Draft) error {
+	return c.Write(ctx, data)
+}
 
 // ready writes what is there once more: nothing else tells whether the medium takes it.
-func (c custom) ready(ctx context.Context, src []byte) (*draft, error) {
+func (c custom) ready(ctx context.Context, src []byte) (*disk.Draft, error) {
 	if src == nil {
 		return nil, nil
 	}

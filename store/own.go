@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -16,9 +17,9 @@ type medium interface {
 	read(ctx context.Context) ([]byte, error)
 	// ready fails if a form as long as src, which is what is there now (nil: nothing), or a little longer could not be written.
 	// The draft, nil for a medium that has none, is for the write.
-	ready(ctx context.Context, src []byte) (*draft, error)
+	ready(ctx context.Context, src []byte) (*disk.Draft, error)
 	// write uses d, or makes one where that is nil.
-	write(ctx context.Context, data []byte, d *draft) error
+	write(ctx context.Context, data []byte, d *disk.Draft) error
 	remove(ctx context.Context) error
 }
 
@@ -57,10 +58,10 @@ func (s *own) read(ctx context.Context) (Record, []byte, error) {
 
 func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error) {
 	var saved Version
-	if err := makeFolder(filepath.Dir(s.lockPath)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(s.lockPath)); err != nil {
 		return saved, err
 	}
-	err := s.guard.write(ctx, s.lockPath, func(_ *flock, ready reserved) error {
+	err := s.guard.write(ctx, s.lockPath, func(_ *disk.Lock, ready reserved) error {
 		old, src, err := s.read(ctx)
 		stored := old.version()
 		switch {
@@ -102,7 +103,7 @@ func (s *own) Delete(ctx context.Context, base Version) error {
 	if _, _, err := s.Load(ctx); !deletable(err) {
 		return err
 	}
-	return s.guard.write(ctx, s.lockPath, func(*flock, reserved) error {
+	return s.guard.write(ctx, s.lockPath, func(*disk.Lock, reserved) error {
 		_, stored, err := s.Load(ctx)
 		if !deletable(err) {
 			return err
@@ -115,7 +116,7 @@ func (s *own) Delete(ctx context.Context, base Version) error {
 }
 
 func (s *own) Lock(ctx context.Context) (Lock, error) {
-	if err := makeFolder(filepath.Dir(s.lockPath)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(s.lockPath)); err != nil {
 		return nil, err
 	}
 	l, err := s.guard.lock(ctx, s.lockPath)
@@ -127,11 +128,11 @@ func (s *own) Lock(ctx context.Context) (Lock, error) {
 
 type ownLock struct {
 	store *own
-	flock *flock
+	flock *disk.Lock
 }
 
 func (l *ownLock) Check() error {
-	if !l.flock.stillThere(l.store.lockPath) {
+	if !l.flock.StillAt(l.store.lockPath) {
 		return lost(l.store.lockPath)
 	}
 	return nil

@@ -1,14 +1,13 @@
 package store
 
 import (
-	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/process"
 )
 
 // self says who we are in Claude Code's words; ok is false where its words for this machine are not known.
@@ -25,28 +24,14 @@ var self = sync.OnceValues(func() (owner, bool) {
 	if err != nil {
 		return owner{}, false
 	}
-	start, ok := startOf(os.Getpid())
+	me, ok := process.Of(int32(os.Getpid()))
 	return owner{
 		PID:       os.Getpid(),
-		ProcStart: start,
+		ProcStart: procStart(me),
 		PIDDomain: "linux:" + strings.TrimSpace(string(machine)) + ":" + space,
 		PIDSpace:  host + "#" + space,
 	}, ok
 })
-
-// startOf returns when a process started, in clock ticks since boot: with the pid it names a process for good (proc(5),
-// field 22; the second field may hold anything, parentheses too).
-func startOf(pid int) (string, bool) {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return "", false
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(fields) < 20 {
-		return "", false
-	}
-	return fields[19], true
-}
 
 // birthtime returns when f was made, in milliseconds, where the file system knows.
 func birthtime(f *os.File) (float64, bool) {
@@ -56,17 +41,4 @@ func birthtime(f *os.File) (float64, bool) {
 		return 0, false
 	}
 	return float64(st.Btime.Sec)*1e3 + float64(st.Btime.Nsec)/1e6, true
-}
-
-// changed is when the file system last changed what it knows of a file (ctime), in nanoseconds. No program can set it.
-func changed(info fs.FileInfo) int64 {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0
-	}
-	return st.Ctim.Nano()
-}
-
-func renameNoReplace(from, to string) error {
-	return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -235,7 +236,7 @@ func TestKilledAnywhere(t *testing.T) {
 				cmd := play(t, "ccagent", dir, "1000000")
 				// Once it has begun, at any moment.
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-				err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+				err := disk.Poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
 					r, _, err := s.Load(ctx)
 					return err == nil && count(r) > last, err
 				})
@@ -287,7 +288,7 @@ func TestPassphraseKilledAnywhere(t *testing.T) {
 		}
 		// Once it has begun, at any moment.
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		err := poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
+		err := disk.Poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
 			opened()
 			return next > began, nil
 		})

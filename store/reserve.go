@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -46,17 +47,24 @@ func spillable(stateDir string) bool {
 		return false
 	}
 	dir := filepath.Join(stateDir, "spill")
-	if makeFolder(dir) != nil {
+	if disk.MakeFolder(dir) != nil {
 		return false
 	}
-	d, err := makeDraft(filepath.Join(dir, "trial"), rand.Text(), spare)
+	trial := filepath.Join(dir, "trial")
+	if replaceable(trial) != nil {
+		return false
+	}
+	d, err := disk.NewDraft(trial, rand.Text(), 0o600)
 	if err != nil {
 		return false
 	}
-	defer d.discard()
-	link := strings.TrimSuffix(d.temp.Name(), ".tmp") + "-link.tmp"
+	defer d.Discard()
+	if d.Reserve(spare) != nil {
+		return false
+	}
+	link := strings.TrimSuffix(d.Temp(), ".tmp") + "-link.tmp"
 	defer os.Remove(link)
-	return linkNew(d.temp.Name(), link) == nil
+	return disk.LinkNew(d.Temp(), link) == nil
 }
 
 // Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It
@@ -75,7 +83,7 @@ func Hindrance(st Store) error {
 		return err
 	}
 	if full(filepath.Dir(path)) || full(path) { // another file system's, if it is mounted
-		return storageError("writing", path, unix.ENOSPC)
+		return disk.Error("writing", path, unix.ENOSPC)
 	}
 	return nil
 }
@@ -85,23 +93,28 @@ func (s *ClaudeCode) lockable() error {
 	refresh, legacy, _ := refreshLocks(s.dir)
 	for _, path := range []string{refresh, legacy, s.writeLock()} {
 		if info, err := os.Lstat(path); err == nil && !info.IsDir() {
-			return storageError("locking", path, unix.ENOTDIR)
+			return disk.Error("locking", path, unix.ENOTDIR)
 		}
 	}
 	_, path, err := s.paths()
 	if err != nil {
 		return nil // the job has said so
 	}
-	if err := lockable(path); err != nil {
-		return err
+	if err := disk.Lockable(path); err != nil {
+		return disk.Error("locking", path, err)
 	}
 	if err := unix.Access(path, unix.W_OK); err != nil && !errors.Is(err, unix.ENOENT) {
-		return storageError("writing", path, err)
+		return disk.Error("writing", path, err)
 	}
 	return nil
 }
 
-func (s *own) lockable() error { return lockable(s.lockPath) }
+func (s *own) lockable() error {
+	if err := disk.Lockable(s.lockPath); err != nil {
+		return disk.Error("locking", s.lockPath, err)
+	}
+	return nil
+}
 
 // full reports whether the file system that path is on has no room for a draft, as far as it tells.
 func full(path string) bool {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -262,7 +263,7 @@ func (m *ring) nothing() error {
 }
 
 // ready has the keyring keep an item as large as those of a form, and forget it.
-func (m *ring) ready(ctx context.Context, src []byte) (*draft, error) {
+func (m *ring) ready(ctx context.Context, src []byte) (*disk.Draft, error) {
 	w, err := readWitness(m.witness)
 	if err == nil {
 		err = w.write(m.witness) // as it is
@@ -289,7 +290,7 @@ func (m *ring) try(ctx context.Context, account string) error {
 	return err
 }
 
-func (m *ring) write(ctx context.Context, form []byte, _ *draft) error {
+func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 	if len(form) > MaxFile {
 		return invalid("the record", "is larger than 4 MiB")
 	}
@@ -452,11 +453,11 @@ func parseWitness(name string, src []byte) (witness, error) {
 }
 
 func (w witness) write(path string) error {
-	if err := makeFolder(filepath.Dir(path)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	w.Version = 1
-	return writeFile(path, append(splice.Encode(w), '\n'), func() error { return nil })
+	return writeFile(path, append(splice.Encode(w), '\n'), disk.Always)
 }
 
 // missingError is an [ErrMissing].

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -45,13 +46,13 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 		return err
 	}
 	dir := filepath.Join(stateDir, "spill")
-	if err := makeFolder(dir); err != nil {
+	if err := disk.MakeFolder(dir); err != nil {
 		return err
 	}
 	// Written whole under another name first, and linked, which unlike a rename never replaces another worker's spill.
 	temp := filepath.Join(dir, rand.Text()+".tmp")
 	defer os.Remove(temp)
-	if err := writeFile(temp, form, func() error { return nil }); err != nil {
+	if err := writeFile(temp, form, disk.Always); err != nil {
 		return err
 	}
 	for {
@@ -67,15 +68,15 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 			number = sp.number + 1
 		}
 		path := filepath.Join(dir, spillKey(st.Place())+"."+strconv.Itoa(number)+".json")
-		err = linkNew(temp, path)
+		err = disk.LinkNew(temp, path)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
 		if err == nil {
-			err = syncDir(dir)
+			err = disk.SyncFolder(dir)
 		}
 		if err != nil {
-			return storageError("writing", path, err)
+			return disk.Error("writing", path, err)
 		}
 		return nil
 	}
@@ -88,17 +89,6 @@ func spillForm(base Version, r Record, seal sealer) ([]byte, error) {
 		form, err = seal.seal(form)
 	}
 	return form, err
-}
-
-// linkNew gives temp the name path as well, or instead where the file system knows no links, unless something has that name.
-func linkNew(temp, path string) error {
-	err := os.Link(temp, path)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		if renameNoReplace(temp, path) == nil {
-			return nil
-		}
-	}
-	return err
 }
 
 // Recover brings home what was spilled for s. The caller holds s.Lock, and loads afterwards.
@@ -121,7 +111,7 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 
 func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	if path := fileOf(s); path != "" {
-		finish(path) // what can't be finished now is read as if it were, and finished by the next write
+		disk.Finish(path) // what can't be finished now is read as if it were, and finished by the next write
 	}
 	all, err := spillsOf(stateDir, s)
 	if err != nil {
@@ -175,7 +165,7 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 			err = os.Rename(sp.path, strings.TrimSuffix(sp.path, ".json")+".kept")
 		}
 		if err != nil {
-			return nil, storageError("clearing", sp.path, err)
+			return nil, disk.Error("clearing", sp.path, err)
 		}
 	}
 	return nil, prune(stateDir, s)
@@ -218,7 +208,7 @@ func spillsOf(stateDir string, st Store) ([]spill, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, storageError("reading", dir, err)
+		return nil, disk.Error("reading", dir, err)
 	}
 	key := spillKey(st.Place())
 	sealed, _ := st.(sealer)
@@ -279,7 +269,7 @@ func prune(stateDir string, st Store) error {
 	kept := slices.DeleteFunc(spills, func(sp spill) bool { return !sp.kept })
 	for _, sp := range kept[:max(0, len(kept)-keep)] {
 		if err := os.Remove(sp.path); err != nil {
-			return storageError("clearing", sp.path, err)
+			return disk.Error("clearing", sp.path, err)
 		}
 	}
 	temps, err := filepath.Glob(filepath.Join(stateDir, "spill", "*.tmp"))
@@ -291,5 +281,5 @@ func prune(stateDir string, st Store) error {
 			os.Remove(temp)
 		}
 	}
-	return syncDir(filepath.Join(stateDir, "spill"))
+	return disk.SyncFolder(filepath.Join(stateDir, "spill"))
 }

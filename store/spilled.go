@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/ccagent/ccagent/disk"
 )
 
 // Kept are the records of st that were set aside because another program's had taken their place, the newest first. They are of
@@ -60,7 +62,7 @@ func TakeKept(stateDir string, from, to Store) error {
 		}
 		path := filepath.Join(stateDir, "spill", spillKey(to.Place())+"."+strconv.Itoa(next)+".kept")
 		next++
-		return writeFile(path, form, func() error { return nil })
+		return writeFile(path, form, disk.Always)
 	})
 }
 
@@ -80,7 +82,7 @@ func eachKept(stateDir string, st Store, do func(spill) error) error {
 			continue
 		}
 		if err := do(sp); err != nil {
-			return storageError("keeping", sp.path, err)
+			return disk.Error("keeping", sp.path, err)
 		}
 	}
 	return nil
@@ -89,7 +91,7 @@ func eachKept(stateDir string, st Store, do func(spill) error) error {
 // Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that
 // can't be read counts as one where one may: Recover says what is wrong with it.
 func Spilled(stateDir string, st Store) bool {
-	if path := fileOf(st); path != "" && hasUnfinished(path) {
+	if path := fileOf(st); path != "" && disk.HasUnfinished(path) {
 		return true
 	}
 	spills, err := spillsOf(stateDir, st)
@@ -110,7 +112,7 @@ func Forget(ctx context.Context, stateDir string, st Store) error {
 	}
 	for _, sp := range spills {
 		if err := os.Remove(sp.path); err != nil {
-			return storageError("clearing", sp.path, err)
+			return disk.Error("clearing", sp.path, err)
 		}
 	}
 	if err := newCopy(stateDir, st.Place()).clear(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -177,7 +178,7 @@ func (v *View) Remove(ctx context.Context) error {
 // Forget gives the view up as it is.
 func (v *View) Forget() error {
 	if err := os.Remove(v.mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return storageError("removing", v.mark, err)
+		return disk.Error("removing", v.mark, err)
 	}
 	return nil
 }
@@ -242,7 +243,7 @@ func (s claudeSheet) look(ctx context.Context) (string, error) {
 }
 
 func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
-	return s.store.change(ctx, over, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
+	return s.store.change(ctx, over, func(at spot, _ *disk.Lock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.store.path(), src, r)
 		if err != nil {
 			return err
@@ -262,7 +263,7 @@ func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(th
 }
 
 func (s claudeSheet) remove(ctx context.Context, do func(there string) error) error {
-	return s.store.change(ctx, nil, func(at spot, _ *flock, src []byte, stored Version, check func() error) error {
+	return s.store.change(ctx, nil, func(at spot, _ *disk.Lock, src []byte, stored Version, check func() error) error {
 		if err := do(digestOf(stored)); err != nil || src == nil {
 			return err
 		}
@@ -371,14 +372,14 @@ func (s sdkSheet) remove(ctx context.Context, do func(there string) error) error
 }
 
 func (s sdkSheet) locked(ctx context.Context, do func() error) error {
-	if err := makeFolder(filepath.Dir(s.lock)); err != nil {
+	if err := disk.MakeFolder(filepath.Dir(s.lock)); err != nil {
 		return err
 	}
 	l, err := lockFile(ctx, s.lock)
 	if err != nil {
 		return err
 	}
-	defer l.release()
+	defer l.Release()
 	return do()
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -117,16 +118,13 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 		return nil, socketError("the lock file can't be opened: "+cause(err), "move away what is there, or set CCAGENT_SOCK")
 	}
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != unix.EWOULDBLOCK {
+		taken, err := disk.TryLock(f)
+		if err != nil {
 			f.Close()
 			return nil, socketError("the lock file "+name+" can't be locked: "+err.Error(), "")
+		}
+		if taken {
+			break
 		}
 		if err := held(f); err != nil {
 			f.Close()
@@ -156,7 +154,7 @@ func Holder(path string) int {
 		return 0
 	}
 	defer f.Close()
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil { // nobody has it; the process that it names has ended
+	if !disk.Locked(f) { // nobody has it; the process that it names has ended
 		return 0
 	}
 	return holder(f)

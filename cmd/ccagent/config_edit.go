@@ -20,6 +20,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -50,11 +51,9 @@ func planProfile(env environ.Vars, name string, table profileTable, replace bool
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return config, unwritten(err)
 	}
-	staged, err := files.Stage(path, edit.after, 0o600)
-	if err != nil {
+	if err := files.TryReplace(path, edit.after, 0o600); err != nil {
 		return config, unwritten(err)
 	}
-	staged.Remove()
 	return config, nil
 }
 
@@ -222,11 +221,9 @@ func readyConfig(ctx context.Context, env environ.Vars, change func(*document, [
 	if err != nil {
 		return err
 	}
-	staged, err := files.Stage(path, edit.after, 0o600)
-	if err != nil {
+	if err := files.TryReplace(path, edit.after, 0o600); err != nil {
 		return unwritten(err)
 	}
-	staged.Remove()
 	return nil
 }
 
@@ -454,7 +451,7 @@ func encodable(list ...string) bool {
 
 // unwritten is the error that kept config.toml, or what lies beside it, from being written.
 func unwritten(err error) error {
-	hint := files.StorageHint(err)
+	hint := disk.Hint(err)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
 		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
 	}

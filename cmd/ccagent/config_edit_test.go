@@ -183,7 +183,7 @@ func TestConcurrentEdits(t *testing.T) {
 	if got := strings.Count(read(t, path), "[profiles.p"); got != 20 || !strings.HasPrefix(read(t, path), "# kept\n") {
 		t.Errorf("%d profiles in\n%s", got, read(t, path))
 	}
-	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".ccagent-new-*"))
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.ccagent-*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

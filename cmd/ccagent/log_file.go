@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -97,15 +98,14 @@ func (l *logFile) names(mine fs.FileInfo) bool {
 // find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is
 // held.
 func (l *logFile) putAside(mine fs.FileInfo) {
-	fd := int(l.file.Fd())
 	// The lock is not waited for: whoever may read the file can hold it, for as long as he likes.
-	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if taken, err := disk.TryLock(l.file); !taken || err != nil {
 		if mine.Size() > 2*maxLog {
 			l.file.Truncate(0)
 		}
 		return
 	}
-	defer unix.Flock(fd, unix.LOCK_UN)
+	defer disk.Unlock(l.file)
 	if l.names(mine) && os.Rename(l.name, l.name+".1") != nil {
 		l.file.Truncate(0)
 	}

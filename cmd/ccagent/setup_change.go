@@ -17,6 +17,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -82,7 +83,7 @@ func (ch fileChange) make(*cli.Context) error {
 		return err
 	}
 	if err := files.Replace(ch.path, ch.after, mode); err != nil {
-		return fmt.Errorf("%s can't be written: %w", ch.path, reasonOf(err))
+		return fmt.Errorf("%s can't be written: %w", ch.path, disk.Reason(err))
 	}
 	return nil
 }
@@ -250,17 +251,4 @@ func linkThere(path, helper string) (string, error) {
 		Message: path + " is there already, and is not ours",
 		Hint:    "move it away",
 	}
-}
-
-// reasonOf is the system's reason, without the paths that err repeats.
-func reasonOf(err error) error {
-	var path *fs.PathError
-	var link *os.LinkError
-	switch {
-	case errors.As(err, &path):
-		return path.Err
-	case errors.As(err, &link):
-		return link.Err
-	}
-	return err
 }

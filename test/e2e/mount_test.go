@@ -349,7 +349,7 @@ func TestSetupOverMount(t *testing.T) {
 	mountFile(t, h.path("settings.json"), h.path(".claude/settings.json"), false)
 	r := h.ccagent("setup", "claude-code", "-p", "gateway", "--yes")
 	told := strings.Contains(r.stderr, "; nothing was changed\nhint: it is mounted as a single file")
-	if r.exit != 8 || !told || strings.Contains(r.stderr, "ccagent-new") {
+	if r.exit != 8 || !told || strings.Contains(r.stderr, ".ccagent-") {
 		t.Errorf("exit %d, %s", r.exit, r.stderr)
 	}
 	if h.read("settings.json") != "{}\n" {

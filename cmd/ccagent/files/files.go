@@ -1,4 +1,4 @@
-// Package files replaces files whole, takes locks on them, and says whose they are.
+// Package files edits files of this user: it replaces them through links, takes locks beside them, and says whose they are.
 package files
 
 import (
@@ -9,61 +9,45 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // Replace writes a file so that after a crash or power cut it holds the old bytes or the new ones, through a link to its
 // target.
 func Replace(path string, data []byte, mode fs.FileMode) error {
-	staged, err := Stage(path, data, mode)
+	draft, err := draftOf(path, mode)
 	if err != nil {
 		return err
 	}
-	defer staged.Remove() // once renamed there is nothing by this name
-	if err := os.Rename(staged.temp, staged.path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(staged.path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems can't, and the file is there
-		return err
-	}
-	return nil
+	defer draft.Discard()
+	return draft.Replace(data, disk.Always)
 }
 
-// staged is a whole new file beside the one that it is to replace.
-type staged struct{ temp, path string }
+// TryReplace fails where Replace could not write the file, and leaves it as it is.
+func TryReplace(path string, data []byte, mode fs.FileMode) error {
+	draft, err := draftOf(path, mode)
+	if err != nil {
+		return err
+	}
+	defer draft.Discard()
+	return draft.Fill(data)
+}
 
-func (s staged) Remove() { os.Remove(s.temp) }
-
-// Stage writes a whole new file beside the one at path, or beside what a link there leads to.
-func Stage(path string, data []byte, mode fs.FileMode) (staged, error) {
+// draftOf is the draft of the file at path, or of what a link there leads to.
+func draftOf(path string, mode fs.FileMode) (*disk.Draft, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return staged{}, err
+		return nil, err
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink == 0 && !info.Mode().IsRegular() {
-		return staged{}, fmt.Errorf("%s is not a regular file", path)
+		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".ccagent-new-*") // 0600 until it is whole
-	if err != nil {
-		return staged{}, err
-	}
-	s := staged{f.Name(), path}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		s.Remove()
-		return staged{}, err
-	}
-	return s, nil
+	return disk.NewDraft(path, filepath.Base(path), mode)
 }
 
 // Lock takes the lock beside path, and fails with the message busy (ErrUnavailable) if ctx ends before that. The lock file
@@ -76,24 +60,17 @@ func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + ".lock: " + err.Error()}
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: busy, Hint: "try again in a moment"}
-		case <-tick.C:
-		}
+	err = disk.WaitLock(ctx, f)
+	switch {
+	case err == nil:
+		return func() { f.Close() }, nil
+	case ctx.Err() != nil:
+		err = &protocol.Error{Code: protocol.CodeUnavailable, Message: busy, Hint: "try again in a moment"}
+	default:
+		err = &protocol.Error{Code: protocol.CodeConfig, Message: path + ".lock: " + err.Error()}
 	}
+	f.Close()
+	return nil, err
 }
 
 // Owner returns who a file belongs to; ok is false where that isn't known.
@@ -111,20 +88,5 @@ func IsProgram(path string) bool {
 }
 
 func StorageError(err error) error {
-	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: StorageHint(err)}
-}
-
-// StorageHint is what to do where a file can't be written, "" where that is not known.
-func StorageHint(err error) string {
-	switch {
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return "free some space"
-	case errors.Is(err, unix.EROFS):
-		return "the file system is mounted read-only: mount it so that it may be written"
-	case errors.Is(err, fs.ErrPermission):
-		return "the file and its folder must belong to you"
-	case errors.Is(err, unix.EBUSY):
-		return "it is mounted as a single file, which can't be replaced: mount its folder"
-	}
-	return ""
+	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: disk.Hint(err)}
 }

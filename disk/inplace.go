@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"bytes"
@@ -15,30 +15,25 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A file that is a mount point can't be replaced, only written. So that a cut leaves the old content or the new, both are first
-// written whole to a spill file beside it, `.<name>.ccagent-unfinished`: whoever reads the file while that is there can tell what
-// a half written one was to be, and who writes it next, or brings home what was spilled, finishes it. Other programs see the file
-// as it is.
+// A file that is a mount point can't be replaced, only written in place. So that the file has the old content or the new one
+// when that is cut off, both are first written whole to an unfinished file beside it, `.<name>.ccagent-unfinished`. While that is
+// there, [Read] can tell what a half written file was to hold, and whoever writes it next finishes it. Other programs see the
+// file as it is.
 
-// spillOf is the spill file of the file at path.
-func spillOf(path string) string {
+// unfinishedPath is the unfinished file of the file at path.
+func unfinishedPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".ccagent-unfinished")
 }
 
-// isOurs reports whether a file is this user's; to root every file is.
-func isOurs(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (int(st.Uid) == os.Geteuid() || os.Geteuid() == 0)
-}
-
-// spillHead begins a spill file: then the old content follows, and the new one.
-func spillHead(old, next int) []byte {
+// unfinishedHead begins an unfinished file. The old content and the new one follow, with these lengths.
+func unfinishedHead(old, next int) []byte {
 	return fmt.Appendf(nil, "ccagent-unfinished 1 %d %d\n", old, next)
 }
 
-// readSpill returns what the spill file of the file at path holds. ok is false when there is none, or it is not one of ours.
-func readSpill(path string) (old, next []byte, ok bool) {
-	f, err := os.OpenFile(spillOf(path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+// readUnfinished returns what the unfinished file of the file at path holds. ok is false when there is none, or it is not one of
+// ours.
+func readUnfinished(path string) (old, next []byte, ok bool) {
+	f, err := os.OpenFile(unfinishedPath(path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, false
 	}
@@ -46,7 +41,7 @@ func readSpill(path string) (old, next []byte, ok bool) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 || !isOurs(info) {
 		return nil, nil, false // somebody else's work, in a folder that others may write
 	}
-	b, err := io.ReadAll(io.LimitReader(f, 2*MaxFile+1024))
+	b, err := io.ReadAll(io.LimitReader(f, 2*MaxSize+1024))
 	if err != nil {
 		return nil, nil, false
 	}
@@ -59,19 +54,18 @@ func readSpill(path string) (old, next []byte, ok bool) {
 	return rest[:before], rest[before:], true
 }
 
-// unfinished is what the file at path is to hold, which holds content: that itself, unless a write of ours was cut off, or is
-// under way.
+// unfinished is what the file at path, which holds content, is to hold: the new content of a write in place that was cut off or
+// goes on right now, else content itself.
 func unfinished(path string, content []byte) []byte {
-	old, next, ok := readSpill(path)
+	old, next, ok := readUnfinished(path)
 	if ok && halfWritten(content, old, next) {
 		return next
 	}
 	return content
 }
 
-// halfWritten reports whether content is old, or what a write of next over it may have left, or the writing back of old where
-// that failed: byte by byte the one or the other, or nothing yet where there was none before. Anything else was written by
-// somebody else since.
+// halfWritten reports whether content may come about while next is written over old, or while old is written back because that
+// failed. Each byte of it is that of the one or of the other, or a filler. Anything else was written by somebody else since.
 func halfWritten(content, old, next []byte) bool {
 	if len(content) < min(len(old), len(next)) || len(content) > max(len(old), len(next)) {
 		return false
@@ -86,18 +80,18 @@ func halfWritten(content, old, next []byte) bool {
 	return true
 }
 
-// hasUnfinished reports whether a write of the file at path was cut off.
-func hasUnfinished(path string) bool {
-	_, err := os.Lstat(spillOf(path))
+// HasUnfinished reports whether a write in place of the file at path was cut off, or goes on right now.
+func HasUnfinished(path string) bool {
+	_, err := os.Lstat(unfinishedPath(path))
 	return err == nil
 }
 
-// finish ends a write that was cut off. The caller holds the lock of the file. What somebody else has written since stays.
-func finish(path string) error {
-	if !hasUnfinished(path) {
+// Finish ends a write in place that was cut off. The caller holds the file's lock. What somebody else has written since stays.
+func Finish(path string) error {
+	if !HasUnfinished(path) {
 		return nil
 	}
-	if old, next, ok := readSpill(path); ok {
+	if old, next, ok := readUnfinished(path); ok {
 		f, err := openInPlace(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // not mounted now: what it was to hold is kept until it is
@@ -106,7 +100,7 @@ func finish(path string) error {
 			return err
 		}
 		defer f.Close()
-		content, err := readAll(f)
+		content, err := readAll(f, MaxSize)
 		if err != nil {
 			return err
 		}
@@ -116,54 +110,54 @@ func finish(path string) error {
 			}
 		}
 	}
-	return removeSpill(path)
+	return removeUnfinished(path)
 }
 
-func removeSpill(path string) error {
-	if err := os.Remove(spillOf(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func removeUnfinished(path string) error {
+	if err := os.Remove(unfinishedPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncFolder(filepath.Dir(path))
 }
 
-// writeInPlace is write where the file can't be replaced.
-func (d *draft) writeInPlace(data []byte, check func() error) error {
+// writeInPlace is [Draft.Write] where the file can't be replaced.
+func (d *Draft) writeInPlace(data []byte, check func() error) error {
 	f, err := openInPlace(d.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	old, err := readAll(f)
+	old, err := readAll(f, MaxSize)
 	if err != nil {
 		return err
 	}
-	if err := d.fill(spillHead(len(old), len(data)), old, data); err != nil {
+	if err := d.Fill(unfinishedHead(len(old), len(data)), old, data); err != nil {
 		return err
 	}
 	if err := check(); err != nil {
 		return err
 	}
-	if err := os.Rename(d.temp.Name(), spillOf(d.path)); err != nil {
+	if err := os.Rename(d.temp.Name(), unfinishedPath(d.path)); err != nil {
 		return err
 	}
 	d.done()
-	if err := syncDir(filepath.Dir(d.path)); err != nil {
-		return errors.Join(err, removeSpill(d.path))
+	if err := SyncFolder(filepath.Dir(d.path)); err != nil {
+		return errors.Join(err, removeUnfinished(d.path))
 	}
 	if err := overwrite(f, len(old), data); err != nil {
-		if overwrite(f, len(data), old) == nil { // else the spill says what it was to be
-			removeSpill(d.path)
+		if overwrite(f, len(data), old) == nil { // else the unfinished file says what it was to be
+			removeUnfinished(d.path)
 		}
 		return err
 	}
-	return removeSpill(d.path)
+	return removeUnfinished(d.path)
 }
 
-// filler is what a shorter content is lengthened with until the file is cut: JSON may end with it.
+// filler lengthens a content that is shorter than the old one, until the file is cut: JSON may end with it.
 const filler = '\n'
 
-// overwrite makes data the content of the file, which had so many bytes. It is one write: who reads meanwhile sees it done or
-// not.
+// overwrite makes data the content of the file, whose length is given. It is one write, so a program that reads meanwhile sees
+// the content before it or after it.
 func overwrite(f *os.File, length int, data []byte) error {
 	whole := data
 	if length > len(data) {
@@ -189,8 +183,8 @@ func readyInPlace(path string, size int) (length int, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case info.Size() > MaxFile:
-		return 0, invalid(path, "is larger than 4 MiB")
+	case info.Size() > MaxSize:
+		return 0, ErrTooLarge
 	}
 	return int(info.Size()), allocate(f, int64(size))
 }
@@ -199,15 +193,8 @@ func openInPlace(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 }
 
-func readAll(f *os.File) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err == nil && len(b) > MaxFile {
-		err = invalid(f.Name(), "is larger than 4 MiB")
-	}
-	return b, err
-}
-
-// writableInPlace fails if the mounted file, which info describes, can't be written, or is not the one any more that was mounted.
+// writableInPlace fails if the mounted file, which info describes, can't be written, or if another file has taken its place where
+// it comes from.
 func writableInPlace(path string, info fs.FileInfo) error {
 	const folder = "mount the folder that it is in, and not the one file"
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {

@@ -1,19 +1,16 @@
 package store
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -33,30 +30,6 @@ func init() {
 		time.Sleep(time.Hour)
 		return 0
 	}
-	// Writes a file in place, again and again.
-	roles["in place"] = func(args []string) int {
-		for n, _ := strconv.Atoi(args[1]); ; n++ {
-			if err := writeOver(args[0], inPlaceContent(n)); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-	}
-}
-
-// writeOver writes a file as a mount point is written.
-func writeOver(path string, data []byte) error {
-	d, err := prepareFile(path, len(data)/2)
-	if err != nil {
-		return err
-	}
-	defer d.discard()
-	return d.writeInPlace(data, func() error { return nil })
-}
-
-// inPlaceContent is of another length each time, and of several pages.
-func inPlaceContent(n int) []byte {
-	return []byte(strings.Repeat(strconv.Itoa(n)+" ", 3000+n*7919%4000))
 }
 
 // A place that a look or a try can tell to be one where nothing can be saved, or where it would not last, is not reserved, and is
@@ -238,13 +211,13 @@ func TestKilledWithReservation(t *testing.T) {
 			}
 			mark := filepath.Join(t.TempDir(), "reserved")
 			cmd := play(t, "reserve", dir, mark)
-			check(t, poll(t.Context(), time.Millisecond, 5*time.Millisecond, func() (bool, error) {
+			check(t, disk.Poll(t.Context(), time.Millisecond, 5*time.Millisecond, func() (bool, error) {
 				_, err := os.Stat(mark)
 				return err == nil, nil
 			}))
 			check(t, cmd.Process.Kill())
 			cmd.Wait()
-			if !strings.Contains(listing(t, dir), tempMark) {
+			if !strings.Contains(listing(t, dir), ".ccagent-") {
 				t.Error("nothing was reserved")
 			}
 			if r, _ := mustLoad(t, s); count(r) != 0 {
@@ -294,122 +267,6 @@ func TestReservationOfSlowProvider(t *testing.T) {
 	}
 }
 
-// A write in place leaves the file what it is, another name of it included, and nothing beside it.
-func TestWriteInPlace(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("fake ", 3000)
-	for _, tt := range []struct{ old, next string }{
-		{"old", "new"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""}, {"old", long}, {long, "new"},
-	} {
-		dir := t.TempDir()
-		path, other := filepath.Join(dir, "file"), filepath.Join(t.TempDir(), "other")
-		check(t, os.WriteFile(path, []byte(tt.old), 0o600))
-		check(t, os.Link(path, other))
-		check(t, writeOver(path, []byte(tt.next)))
-		if contentOf(t, other) != tt.next {
-			t.Errorf("%.20q over %.20q: %.20q", tt.next, tt.old, contentOf(t, other))
-		}
-		if left := names(t, dir, "file"); left != nil {
-			t.Errorf("left %v", left)
-		}
-		err := errors.New("the lock was lost")
-		d, bad := prepareFile(path, 10)
-		check(t, bad)
-		if got := d.writeInPlace([]byte("another"), func() error { return err }); got == nil || contentOf(t, other) != tt.next {
-			t.Errorf("written without the lock: %v", got)
-		}
-		d.discard()
-		if left := names(t, dir, "file"); left != nil {
-			t.Errorf("left %v", left)
-		}
-	}
-}
-
-// Wherever a write in place was cut off, the file is read as the new content, and finished by whoever writes next. What somebody
-// else has written since is theirs.
-func TestCutOff(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ old, next string }{
-		{"the old one", "the new one"}, {"old", "a longer one"}, {"a longer one", "new"}, {"", "new"}, {"old", ""},
-	} {
-		old, next := []byte(tt.old), []byte(tt.next)
-		padded := append(bytes.Clone(next), bytes.Repeat([]byte{filler}, max(0, len(old)-len(next)))...)
-		var states [][]byte // what a cut may leave
-		for cut := range len(padded) + 1 {
-			states = append(states, append(bytes.Clone(padded[:cut]), old[min(cut, len(old)):]...))
-			// The later page came first.
-			late := append(bytes.Clone(old[:min(cut, len(old))]), make([]byte, max(0, cut-len(old)))...)
-			states = append(states, append(late, padded[cut:]...))
-		}
-		states = append(states, next)
-		if len(next) > len(old) { // the new one did not fit, and the old one was written back
-			for cut := range len(next) + 1 {
-				back := append(bytes.Clone(old), bytes.Repeat([]byte{filler}, len(next)-len(old))...)
-				states = append(states, append(back[:cut:cut], next[cut:]...))
-			}
-		}
-		for _, state := range states {
-			path := cutOff(t, old, next, state)
-			got, err := readFile(path)
-			check(t, err)
-			if !bytes.Equal(got, next) {
-				t.Fatalf("%q over %q, cut at %q: read as %q", next, old, state, got)
-			}
-			check(t, finish(path))
-			if contentOf(t, path) != tt.next || hasUnfinished(path) {
-				t.Fatalf("%q over %q, cut at %q: finished as %q", next, old, state, contentOf(t, path))
-			}
-		}
-		for _, foreign := range []string{"something else of theirs", "x", tt.next + tt.old + "!"} {
-			path := cutOff(t, old, next, []byte(foreign))
-			got, err := readFile(path)
-			check(t, err)
-			check(t, finish(path))
-			if string(got) != foreign || contentOf(t, path) != foreign || hasUnfinished(path) {
-				t.Errorf("%q over %q: another's %q became %q, %q", next, old, foreign, got, contentOf(t, path))
-			}
-		}
-	}
-}
-
-// cutOff makes a file that holds state, with the spill of a write of next over old.
-func cutOff(t *testing.T, old, next, state []byte) (path string) {
-	path = filepath.Join(t.TempDir(), "file")
-	check(t, os.WriteFile(path, state, 0o600))
-	check(t, os.WriteFile(spillOf(path), bytes.Join([][]byte{spillHead(len(old), len(next)), old, next}, nil), 0o600))
-	return path
-}
-
-// A spill that is not whole is none.
-func TestBrokenSpillOfWrite(t *testing.T) {
-	t.Parallel()
-	for _, spill := range []string{
-		"", "ccagent-unfinished 1 3 3\noldne", "ccagent-unfinished 1 -3 6\nnew", "ccagent-unfinished 2 3 3\noldnew", "{}",
-	} {
-		path := cutOff(t, nil, nil, []byte("old"))
-		check(t, os.WriteFile(spillOf(path), []byte(spill), 0o600))
-		got, err := readFile(path)
-		check(t, err)
-		check(t, finish(path))
-		if string(got) != "old" || contentOf(t, path) != "old" || hasUnfinished(path) {
-			t.Errorf("%q: read %q", spill, got)
-		}
-	}
-}
-
-// A spill that others may write is none of ours.
-func TestSpillOfOthers(t *testing.T) {
-	t.Parallel()
-	path := cutOff(t, []byte("old"), []byte("new"), []byte("old"))
-	check(t, os.Chmod(spillOf(path), 0o660))
-	got, err := readFile(path)
-	check(t, err)
-	check(t, finish(path))
-	if string(got) != "old" || contentOf(t, path) != "old" {
-		t.Errorf("read %q", got)
-	}
-}
-
 // The next load that takes the record's lock finishes what was cut off, in every store that is a file.
 func TestCutOffIsBroughtHome(t *testing.T) {
 	t.Parallel()
@@ -422,8 +279,8 @@ func TestCutOffIsBroughtHome(t *testing.T) {
 		mustSave(t, s, numbered("1"), v)
 		next := contentOf(t, path)
 		check(t, os.WriteFile(path, []byte(next[:len(next)/2]+old[len(next)/2:]), 0o600))
-		spill := bytes.Join([][]byte{spillHead(len(old), len(next)), []byte(old), []byte(next)}, nil)
-		check(t, os.WriteFile(spillOf(path), spill, 0o600))
+		spill := fmt.Sprintf("ccagent-unfinished 1 %d %d\n%s%s", len(old), len(next), old, next)
+		check(t, os.WriteFile(filepath.Join(dir, "."+filepath.Base(path)+".ccagent-unfinished"), []byte(spill), 0o600))
 		stateDir := t.TempDir()
 		if r, _ := mustLoad(t, s); count(r) != 1 || !Spilled(stateDir, s) {
 			t.Errorf("%s: record %d before it is brought home, spilled %v", name, count(r), Spilled(stateDir, s))
@@ -437,45 +294,5 @@ func TestCutOffIsBroughtHome(t *testing.T) {
 			t.Errorf("%s: it was not finished", name)
 		}
 		clean(t, dir)
-	}
-}
-
-// Killed at any moment, a writer in place leaves the old content or the new.
-func TestInPlaceKilledAnywhere(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "file")
-	check(t, os.WriteFile(path, inPlaceContent(0), 0o600))
-	last := 0
-	now := func() (int, error) {
-		b, err := readFile(path)
-		if err != nil {
-			return 0, err
-		}
-		digits, _, _ := strings.Cut(string(b), " ")
-		n, err := strconv.Atoi(digits)
-		if err == nil && !bytes.Equal(b, inPlaceContent(n)) {
-			err = fmt.Errorf("%d is not whole", n)
-		}
-		return n, err
-	}
-	for range 40 {
-		cmd := play(t, "in place", path, strconv.Itoa(last+1))
-		check(t, poll(t.Context(), time.Millisecond, time.Millisecond, func() (bool, error) {
-			b, err := os.ReadFile(path) // while it is written, anything may be read
-			return err == nil && !bytes.HasPrefix(b, []byte(strconv.Itoa(last)+" ")), err
-		}))
-		time.Sleep(rand.N(3 * time.Millisecond)) // the moment; nothing below depends on which it is
-		check(t, cmd.Process.Kill())
-		cmd.Wait()
-		n, err := now()
-		check(t, err)
-		if n < last {
-			t.Fatalf("went back from %d to %d", last, n)
-		}
-		last = n
-	}
-	check(t, writeOver(path, []byte("done")))
-	if left := names(t, filepath.Dir(path), "file"); left != nil {
-		t.Errorf("left %v", left)
 	}
 }

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"io/fs"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isMount reports whether the file at path is a mount point: files are none here.
-func isMount(string) bool { return false }
+// IsMount reports whether the file at path is a mount point. On macOS only folders are.
+func IsMount(string) bool { return false }
 
 // unfix is the command that takes the mark away which [isFixed] looks for.
 const unfix = "chflags nouchg,nouappnd"
@@ -22,3 +22,15 @@ func isFixed(_ string, info fs.FileInfo) bool {
 
 // allocate does nothing: it is for mount points.
 func allocate(*os.File, int64) error { return nil }
+
+// Changed is when the file system last changed what it knows of a file (ctime), in nanoseconds since 1970. No program can set it.
+func Changed(info fs.FileInfo) int64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ctimespec.Nano()
+}
+
+// RenameNew renames a file or folder, but never over another one.
+func RenameNew(from, to string) error { return unix.RenamexNp(from, to, unix.RENAME_EXCL) }

@@ -1,4 +1,4 @@
-package store
+package disk
 
 import (
 	"bufio"
@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// isMount reports whether the file at path is a mount point, as where a single file is mounted into a container. Its device tells
-// nothing: it may come from the same file system.
-func isMount(path string) bool {
+// IsMount reports whether the file at path is a mount point, as a single file is that was mounted into a container. Its device
+// tells nothing: it may come from the same file system.
+func IsMount(path string) bool {
 	file, err := statOf(path)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -23,7 +24,7 @@ func isMount(path string) bool {
 	case err == nil && file.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0:
 		return file.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo") // an older kernel, or one that is played by a program
+	mounts, err := os.ReadFile("/proc/self/mountinfo") // an older kernel, or gVisor
 	return err == nil && listsMount(mounts, path)
 }
 
@@ -38,7 +39,7 @@ func listsMount(mounts []byte, path string) bool {
 	return false
 }
 
-// unescapeMount undoes what the kernel does with blanks: `\040`.
+// unescapeMount undoes how the kernel writes blanks: `\040`.
 func unescapeMount(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -78,4 +79,18 @@ func allocate(f *os.File, size int64) error {
 		return err
 	}
 	return nil
+}
+
+// Changed is when the file system last changed what it knows of a file (ctime), in nanoseconds since 1970. No program can set it.
+func Changed(info fs.FileInfo) int64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ctim.Nano()
+}
+
+// RenameNew renames a file or folder, but never over another one.
+func RenameNew(from, to string) error {
+	return unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
 }
