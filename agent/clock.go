@@ -26,9 +26,9 @@ func (e *entry) schedule(now time.Time) {
 		e.renewAt = time.Time{}
 		return
 	}
-	margin := job.Margin
+	margin := protocol.Margin
 	if lifetime := h.expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
-		margin = min(margin, lifetime/4)
+		margin = protocol.MarginOf(lifetime)
 	}
 	if e.futile.fails > 0 { // what comes is dead already: whoever asks finds out whether that has changed
 		e.renewAt = time.Time{}

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -238,7 +237,7 @@ func (r restricted) Token(ctx context.Context, req protocol.TokenRequest) (proto
 	// nobody out there makes us renew at will.
 	name = r.export.Profiles[i]
 	t, err := r.export.Agent.Token(ctx, protocol.TokenRequest{
-		Profile: name, MinTTL: min(req.MinTTL, job.Margin), Host: req.Host, Listed: req.Listed,
+		Profile: name, MinTTL: min(req.MinTTL, protocol.Margin), Host: req.Host, Listed: req.Listed,
 	})
 	if err != nil {
 		return protocol.Token{}, toldOutside(err, name, req.Host)

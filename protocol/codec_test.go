@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -206,6 +208,35 @@ func TestCheckToken(t *testing.T) {
 			t.Errorf("%.20q: %v", bad, err)
 		}
 		wantErrorReply(t, bad, AppendToken(nil, Token{Value: NewSecret(bad)}), CodeInvalid)
+	}
+}
+
+// The document and the words for people have the numbers of the code.
+func TestLimitsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"| a token | " + strconv.Itoa(MaxToken) + " bytes |",
+		"token        1 to " + strconv.Itoa(MaxToken) + " bytes of printable ASCII without the space (0x21 to 0x7e)",
+		"| a frame | " + strconv.Itoa(MaxFrame) + " bytes after its length |",
+		"other text for a person | " + strconv.Itoa(maxText) + " bytes, a location " + strconv.Itoa(maxPath) + ";",
+		"read by the agent | " + strconv.Itoa(int(FrameTimeout.Seconds())) + " s,",
+		"| a connection without a frame | " + strconv.Itoa(int(IdleTimeout.Seconds())) + " s,",
+		"| connections to one agent | " + strconv.Itoa(MaxConnections) + ";",
+		"milliseconds since 1970-01-01T00:00:00Z, 0 to " + strconv.Itoa(MaxTime) + " ",
+		"or " + strconv.Itoa(NoTime) + " (2^63-1)",
+		"milliseconds, at most " + strconv.FormatInt(maxSpan, 10),
+		"grant a `min_ttl` of " + strconv.Itoa(int(Margin.Minutes())) + " minutes at most",
+	} {
+		if !strings.Contains(string(text), line) {
+			t.Errorf("docs/protocol.md does not say: %s", line)
+		}
+	}
+	if !strings.Contains(TokenForm, " "+strconv.Itoa(MaxToken)+" characters") {
+		t.Error(TokenForm)
 	}
 }
 

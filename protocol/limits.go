@@ -20,23 +20,39 @@ const (
 // Claude Code keeps a token.
 const DefaultReask = 4 * time.Minute
 
+// Margin is how long before its expiry an agent renews a token. It is longer than the five minutes for which the callers of a
+// helper keep one. See [MarginOf].
+const Margin = 6 * time.Minute
+
+// MarginOf is the margin of a token that lives so long: [Margin], or a quarter of its lifetime if that is less.
+func MarginOf(lifetime time.Duration) time.Duration { return min(Margin, lifetime/4) }
+
 // TokenByte reports whether c may stand in a token: printable ASCII other than the space (docs/protocol.md §4.2).
 func TokenByte(c byte) bool { return c > ' ' && c <= '~' }
 
-// CheckToken refuses, as ErrInvalid, a token that could break out of the line, header or variable it is put into: one that is
-// empty, longer than [MaxToken], or holds anything but printable ASCII other than the space.
-func CheckToken(t Secret) error {
-	s := t.Reveal()
-	if s == "" {
-		return &Error{Code: CodeInvalid, Message: "the token is empty"}
-	}
-	if len(s) > MaxToken {
-		return &Error{Code: CodeInvalid, Message: "the token is longer than " + strconv.Itoa(MaxToken) + " bytes"}
-	}
+// TokenForm says in words what [IsToken] asks for, for a message like "the key is not ...".
+const TokenForm = "one word of printable ASCII, of 16384 characters at most"
+
+// IsToken reports whether s can be put into a line, a header or a variable without breaking out of it: it has a byte at least and
+// [MaxToken] at most, and [TokenByte] holds for each.
+func IsToken(s string) bool {
 	for i := range len(s) {
 		if !TokenByte(s[i]) {
-			return &Error{Code: CodeInvalid, Message: "the token holds a space, a control character or a character outside ASCII"}
+			return false
 		}
 	}
-	return nil
+	return s != "" && len(s) <= MaxToken
+}
+
+// CheckToken refuses, as ErrInvalid, what is not [IsToken], and says what is wrong with it.
+func CheckToken(t Secret) error {
+	switch s := t.Reveal(); {
+	case IsToken(s):
+		return nil
+	case s == "":
+		return &Error{Code: CodeInvalid, Message: "the token is empty"}
+	case len(s) > MaxToken:
+		return &Error{Code: CodeInvalid, Message: "the token is longer than " + strconv.Itoa(MaxToken) + " bytes"}
+	}
+	return &Error{Code: CodeInvalid, Message: "the token holds a space, a control character or a character outside ASCII"}
 }

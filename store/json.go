@@ -96,8 +96,8 @@ func (o *object) secret(key string, to *protocol.Secret) {
 // token reads an access token: what no helper could print is no token.
 func (o *object) token(key string, to *protocol.Secret) {
 	o.secret(key, to)
-	if !to.Empty() && protocol.CheckToken(*to) != nil {
-		o.fail(key, "one word of printable ASCII, of 16384 characters at most")
+	if !to.Empty() && !protocol.IsToken(to.Reveal()) {
+		o.fail(key, protocol.TokenForm)
 	}
 }
 

@@ -95,10 +95,10 @@ func (r Record) validate() error {
 	if r.IsStub() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a record without any token is not stored"}
 	}
-	if !r.AccessToken.Empty() && protocol.CheckToken(r.AccessToken) != nil {
+	if !r.AccessToken.Empty() && !protocol.IsToken(r.AccessToken.Reveal()) {
 		return &protocol.Error{
 			Code:    protocol.CodeInvalid,
-			Message: "the access token is not one word of printable ASCII, of 16384 characters at most",
+			Message: "the access token is not " + protocol.TokenForm,
 		}
 	}
 	if !printable(r.RefreshToken.Reveal()) {

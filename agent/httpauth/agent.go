@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	// margin is how long before its expiry a token is asked for anew; that of a token that lives shorter is a quarter of what is
-	// left. It is no shorter than the agent's own, so that the agent, and not the server, finds the token too old.
-	margin = 6 * time.Minute
 	// unwatched is how long a token is kept at most while the agent can't say that it changed.
 	unwatched = 30 * time.Second
 	// outage is how long a token that still lives stands in for an agent that is gone, before that is asked again.
@@ -257,7 +254,8 @@ func newLease(token protocol.Token, now time.Time) *lease {
 	l := &lease{token: token, header: []string{"Bearer " + token.Value.Reveal()}}
 	l.until = l.end()
 	if left := l.until.Sub(now); !token.Expiry.IsZero() {
-		l.until = l.until.Add(-min(margin, left/4))
+		// No less than the agent's own margin, so that the agent, and not the server, finds the token too old.
+		l.until = l.until.Add(-protocol.MarginOf(left))
 	}
 	return l
 }

@@ -55,7 +55,7 @@ func TestCacheTimes(t *testing.T) {
 		lifetime time.Duration
 		kept     time.Duration
 	}{
-		{"long, watched", true, 8 * time.Hour, 8*time.Hour - margin},
+		{"long, watched", true, 8 * time.Hour, 8*time.Hour - protocol.Margin},
 		{"short, watched", true, 4 * time.Minute, 3 * time.Minute},
 		{"for ever, watched", true, 0, 1000 * time.Hour},
 		{"long, not watched", false, 8 * time.Hour, unwatched},

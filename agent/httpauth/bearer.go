@@ -17,7 +17,7 @@ const (
 )
 
 // bearer reads a request's Authorization header fields (RFC 6750 section 2.1, RFC 9110 section 11.6.2): the scheme in any
-// case, one space or more, a token of printable ASCII and of 16384 bytes at most. White space around a field's value has
+// case, one space or more, a token (see protocol.IsToken). White space around a field's value has
 // been the HTTP server's to remove.
 func bearer(fields []string) (token string, p presence) {
 	if len(fields) == 0 {
@@ -35,13 +35,8 @@ func bearer(fields []string) (token string, p presence) {
 		return "", malformed
 	}
 	token = strings.TrimLeft(token, " ")
-	if token == "" || len(token) > protocol.MaxToken {
+	if !protocol.IsToken(token) {
 		return "", malformed
-	}
-	for i := range len(token) {
-		if token[i] <= ' ' || token[i] > '~' {
-			return "", malformed
-		}
 	}
 	return token, present
 }

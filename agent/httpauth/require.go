@@ -53,7 +53,7 @@ type Policy struct {
 // Validator vouches for tokens that somebody else issued: see [NewJWT] and [NewIntrospection].
 type Validator interface {
 	// Validate returns whose token it is. The error is ErrUnavailable when that can't be found out at the moment; any other is
-	// that the token is not good. The token is printable ASCII, of 16384 bytes at most, and anybody's text.
+	// that the token is not good. The token passes protocol.IsToken, and is anybody's text.
 	Validate(ctx context.Context, token string) (protocol.Identity, error)
 }
 

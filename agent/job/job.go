@@ -149,9 +149,6 @@ type Result struct {
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 }
 
-// Margin is how long before its expiry a token is renewed: helpers' callers cache one for 5 minutes.
-const Margin = 6 * time.Minute
-
 // Due reports whether a token that expires at expiry (zero: never) must be renewed at now to serve a request for minTTL.
 // issued (zero: unknown) shortens the margin of a token that lives less than four margins, and bounds what a request may ask for:
 // half of the token's lifetime. A request for more would have the provider asked each time, and never get what it wants.
@@ -159,9 +156,9 @@ func Due(now, expiry, issued time.Time, minTTL time.Duration, halfLife bool) boo
 	if expiry.IsZero() {
 		return false
 	}
-	need := Margin
+	need := protocol.Margin
 	if lifetime := expiry.Sub(issued); !issued.IsZero() && lifetime > 0 {
-		need, minTTL = min(need, lifetime/4), min(minTTL, lifetime/2)
+		need, minTTL = protocol.MarginOf(lifetime), min(minTTL, lifetime/2)
 		if halfLife {
 			need = lifetime / 2
 		}

@@ -34,7 +34,6 @@ const DefaultLifetime = time.Hour
 const (
 	maxReply       = 1 << 20 // bytes of a body
 	maxReplyHeader = 64 << 10
-	maxToken       = 16384                     // characters; Claude Code takes no longer one
 	maxLifetime    = 10 * 365 * 24 * time.Hour // a longer expires_in is cut to it, before it overflows
 	maxRetryAfter  = time.Hour
 	maxText        = 200 // characters of an error_description that are shown

@@ -155,7 +155,7 @@ func TestReplies(t *testing.T) {
 		{name: "access token with a blank", body: `{"access_token":"fake access"}`},
 		{name: "access token with an escape", body: `{"access_token":"fake\u001b[2J"}`},
 		{name: "access token beyond ASCII", body: `{"access_token":"fäke"}`},
-		{name: "access token too long", body: `{"access_token":"` + strings.Repeat("x", maxToken+1) + `"}`},
+		{name: "access token too long", body: `{"access_token":"` + strings.Repeat("x", protocol.MaxToken+1) + `"}`},
 		{name: "refresh token of a wrong type", body: `{` + ok + `,"refresh_token":[]}`},
 		{name: "refresh token with a newline", body: `{` + ok + `,"refresh_token":"fake\n"}`},
 	}

@@ -56,22 +56,15 @@ func bare(raw json.RawMessage) bool {
 	return ok && s == "" || string(raw) == "false"
 }
 
-// token reads a token: printable ASCII without spaces, as RFC 6750 section 2.1 and every consumer wants it. Absent, null
-// and "" are the empty Secret and true.
+// token reads a token: see protocol.IsToken. Absent, null and "" are the empty Secret and true.
 func token(raw json.RawMessage) (protocol.Secret, bool) {
-	s, ok := text(raw)
-	if !ok || len(s) > maxToken {
-		return protocol.Secret{}, false
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return protocol.Secret{}, false
-		}
-	}
-	if s == "" {
+	switch s, ok := text(raw); {
+	case ok && s == "":
 		return protocol.Secret{}, true
+	case ok && protocol.IsToken(s):
+		return protocol.NewSecret(s), true
 	}
-	return protocol.NewSecret(s), true
+	return protocol.Secret{}, false
 }
 
 // lifetime reads a number of seconds, also one in a string as some providers write it. What is unusable is otherwise:

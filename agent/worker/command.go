@@ -26,7 +26,6 @@ const (
 	maxCommandOutput      = 64 << 10
 	maxCommandError       = 4 << 10 // of stderr that are kept: its end
 	maxShownError         = 500     // characters of it that are shown
-	maxToken              = 16384
 )
 
 // ask runs the profile's command and takes the token that it prints. Nothing is stored: the command is its own store.
@@ -210,13 +209,8 @@ func printedToken(s string) (protocol.Secret, error) {
 	switch {
 	case s == "":
 		return protocol.Secret{}, errors.New("printed no token")
-	case len(s) > maxToken:
-		return protocol.Secret{}, fmt.Errorf("printed a token longer than %d characters", maxToken)
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return protocol.Secret{}, errors.New("printed a token with blanks, control or other characters beyond printable ASCII")
-		}
+	case !protocol.IsToken(s):
+		return protocol.Secret{}, errors.New("printed something else than a token, which is " + protocol.TokenForm)
 	}
 	return protocol.NewSecret(s), nil
 }

@@ -59,7 +59,7 @@ func TestPrinted(t *testing.T) {
 		{"fake-token\n\n", "", time.Time{}},
 		{"fake\x1b[2Jtoken", "", time.Time{}},
 		{"fäke", "", time.Time{}},
-		{strings.Repeat("x", maxToken+1), "", time.Time{}},
+		{strings.Repeat("x", protocol.MaxToken+1), "", time.Time{}},
 		{`{}`, "", time.Time{}},
 		{`{"token":""}`, "", time.Time{}},
 		{`{"token":42}`, "", time.Time{}},

@@ -216,9 +216,6 @@ func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 	if key == "" {
 		return protocol.Secret{}, usagef(c, "the key is empty")
 	}
-	if len(key) > protocol.MaxToken {
-		return protocol.Secret{}, usagef(c, "the key is longer than %d characters", protocol.MaxToken)
-	}
 	if err := checkKey(c, key); err != nil {
 		return protocol.Secret{}, err
 	}
@@ -232,8 +229,8 @@ func checkKey(c *cli.Context, key string) error {
 		e := usagef(c, "that is not a key alone: it begins with %q", key[:1]).(*protocol.Error)
 		e.Hint = "give the key itself, without quotes; a file with a sign-in is taken over by: ccagent import FILE"
 		return e
-	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return usagef(c, "the key is not one word of printable ASCII")
+	case !protocol.IsToken(key):
+		return usagef(c, "the key is not %s", protocol.TokenForm)
 	case strings.Contains(key, "=sk-ant-"):
 		e := usagef(c, "that is not a key alone, but an assignment to a variable").(*protocol.Error)
 		e.Hint = "give what follows the = alone"
