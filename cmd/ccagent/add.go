@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -111,10 +111,10 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var done steps
-	done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
+	var done undo.Steps
+	done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
 	if err := reload(conn); err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	if table.Provider != "static" {
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
@@ -122,7 +122,7 @@ func add(c *cli.Context) error {
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		return done.failAt(conn, name, err)
+		return done.FailAt(conn.ctx, name, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	what := "key"
@@ -241,13 +241,4 @@ func checkKey(c *cli.Context, key string) error {
 		return e
 	}
 	return nil
-}
-
-// reload tells a running agent to read config.toml again; without one there is nobody to tell.
-func reload(conn *connection) error {
-	_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
-	if errors.Is(err, protocol.ErrNoAgent) {
-		return nil
-	}
-	return err
 }

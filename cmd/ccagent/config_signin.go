@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
@@ -106,7 +107,7 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 	if s.ClientID == "" && s.Grant != "jwt-bearer" {
 		return fault("client_id", "client_id is missing: the provider gives it out when a client is registered there")
 	}
-	s.UserAgent = text(t.UserAgent, "ccagent/"+buildVersion())
+	s.UserAgent = text(t.UserAgent, "ccagent/"+build.Version())
 	s.Audience = text(t.Audience, "")
 	for key, value := range map[string]string{"client_id": s.ClientID, "user_agent": s.UserAgent, "audience": s.Audience} {
 		if !terminal.Printable(value) {

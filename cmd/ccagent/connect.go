@@ -10,6 +10,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -129,3 +130,26 @@ func silent() error {
 
 // endSilent is the command that ends an agent that does not answer, also one that was stopped.
 func endSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
+
+// configDeed is an edit of config.toml.
+func configDeed(conn *connection, edit *configEdit, mend string) undo.Step {
+	return undo.Step{
+		Back: func(ctx context.Context) error {
+			if err := edit.undo(ctx); err != nil {
+				return err
+			}
+			reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails, the agent looks at the file by itself
+			return nil
+		},
+		Left: edit.path + " still holds the edit", Mend: mend,
+	}
+}
+
+// reload tells a running agent to read config.toml again; without one there is nobody to tell.
+func reload(conn *connection) error {
+	_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
+	if errors.Is(err, protocol.ErrNoAgent) {
+		return nil
+	}
+	return err
+}

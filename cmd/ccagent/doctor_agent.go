@@ -16,6 +16,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -122,13 +123,13 @@ func judgeAgent(a protocol.AgentStatus, path string) []finding {
 			},
 		)
 	}
-	if a.Version != buildVersion() {
+	if a.Version != build.Version() {
 		found = append(
 			found,
 			finding{
 				"version",
 				"warn",
-				fmt.Sprintf("the agent has version %s, this program %s", a.Version, buildVersion()),
+				fmt.Sprintf("the agent has version %s, this program %s", a.Version, build.Version()),
 				"ccagent stop",
 			},
 		)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
@@ -34,8 +35,8 @@ func checkHelper(ctx context.Context) finding {
 	switch {
 	case err != nil:
 		return finding{"cchelper", "fail", path + " can't be run: " + err.Error(), bothAnew}
-	case version != buildVersion() && version != "unknown":
-		return finding{"cchelper", "warn", fmt.Sprintf("%s has version %s, this program %s", path, version, buildVersion()), bothAnew}
+	case version != build.Version() && version != "unknown":
+		return finding{"cchelper", "warn", fmt.Sprintf("%s has version %s, this program %s", path, version, build.Version()), bothAnew}
 	}
 	return finding{"cchelper", "ok", path, ""}
 }

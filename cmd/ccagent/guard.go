@@ -11,6 +11,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -81,19 +82,19 @@ func guard(c *cli.Context) error {
 }
 
 // guardProfile guards a profile of provider claude, or undoes that.
-func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
+func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	conn, err := connect(c, true)
 	if err != nil {
 		return err
 	}
 	defer conn.close()
-	if undo {
+	if ends {
 		return unguard(c, conn, profile)
 	}
-	var done steps
+	var done undo.Steps
 	if profile.Store == "claude-code" { // from here on it is where it is found to be
-		if err := done.float(conn, profile, ""); err != nil {
-			return done.fail(c.Context, err)
+		if err := float(&done, conn, profile, ""); err != nil {
+			return done.Fail(c.Context, err)
 		}
 	}
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says
@@ -113,22 +114,22 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 		},
 	)
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
-	done.did(configDeed(conn, edit, "ccagent guard claude-code --undo -p "+profile.Name))
+	done.Did(configDeed(conn, edit, "ccagent guard claude-code --undo -p "+profile.Name))
 	if err := reload(conn); err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	was, err := decided(profile)
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	reply, err := conn.Keep(
 		conn.ctx,
 		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")},
 	)
 	if err != nil {
-		return done.failMove(conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
+		return failMove(&done, conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token
@@ -140,13 +141,13 @@ func guardProfile(c *cli.Context, profile agent.Profile, undo bool) error {
 
 // unguard brings the record back before the view is given up, and then settles for store "auto", as without any configuration.
 func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
-	var done steps
-	if err := done.float(conn, profile, ""); err != nil {
-		return done.fail(c.Context, err)
+	var done undo.Steps
+	if err := float(&done, conn, profile, ""); err != nil {
+		return done.Fail(c.Context, err)
 	}
 	was, err := decided(profile)
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	again := "ccagent guard claude-code --undo -p " + profile.Name
 	reply, err := conn.Keep(
@@ -157,32 +158,32 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
 		terminal.Notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
 		if err := decide(profile, "claude-code"); err != nil {
-			return done.fail(c.Context, err)
+			return done.Fail(c.Context, err)
 		}
-		done.did(deed{
-			back: func(context.Context) error { return decide(profile, was) },
-			left: "what is signed in to next rests in Claude Code's file", mend: again,
+		done.Did(undo.Step{
+			Back: func(context.Context) error { return decide(profile, was) },
+			Left: "what is signed in to next rests in Claude Code's file", Mend: again,
 		})
 	case err != nil:
-		return done.failMove(conn, profile, func(now string) bool { return now != was && now == "claude-code" }, err)
+		return failMove(&done, conn, profile, func(now string) bool { return now != was && now == "claude-code" }, err)
 	case was != "" && was != "claude-code":
-		done.did(deed{
-			back: func(ctx context.Context) error {
+		done.Did(undo.Step{
+			Back: func(ctx context.Context) error {
 				_, err := conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: was})
 				return err
 			},
-			left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", mend: again,
+			Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", Mend: again,
 		})
 	}
 	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
-	done.did(configDeed(conn, edit, again))
+	done.Did(configDeed(conn, edit, again))
 	if err := reload(conn); err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	_, err = fmt.Fprintf(
 		c.App.Writer,

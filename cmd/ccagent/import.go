@@ -16,6 +16,7 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -165,7 +166,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		return err
 	}
 	defer conn.close()
-	var done steps
+	var done undo.Steps
 	if !sameDir(dir, claudeDirOf(getenv, profile)) {
 		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
@@ -190,19 +191,19 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 		if err != nil {
 			return err
 		}
-		done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
+		done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
 		if err := reload(conn); err != nil {
-			return done.fail(c.Context, err)
+			return done.Fail(c.Context, err)
 		}
 	}
 	// The agent has the last word on where the profile's sign-in is: it may remember another place.
 	_, tokenErr := conn.Token(conn.ctx, protocol.TokenRequest{Profile: name})
 	status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: name})
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	if len(status.Profiles) == 1 && status.Profiles[0].Store == "file" {
-		return done.fail(c.Context, &protocol.Error{Code: protocol.CodeConfig,
+		return done.Fail(c.Context, &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("profile %s has a sign-in of its own in %s", name, status.Profiles[0].Location),
 			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
 	}
@@ -250,7 +251,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		return err
 	}
 	defer conn.close()
-	var done steps
+	var done undo.Steps
 	if profile.Name == "" {
 		table := profileTable{Provider: "claude", Store: "file"}
 		if from.client != "" && from.client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
@@ -258,30 +259,30 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		}
 		edit, err := addProfile(conn.ctx, getenv, name, table, false)
 		if err != nil {
-			return done.fail(c.Context, err)
+			return done.Fail(c.Context, err)
 		}
-		done.did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
+		done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
 		if err := reload(conn); err != nil {
-			return done.fail(c.Context, err)
+			return done.Fail(c.Context, err)
 		}
 	}
 	before := ""
 	if from.retires() {
 		if before, err = inForce(conn, name); err != nil {
-			return done.fail(c.Context, err)
+			return done.Fail(c.Context, err)
 		}
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		return done.failAt(conn, name, err)
+		return done.FailAt(conn.ctx, name, err)
 	}
-	done.did(deed{
-		back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
-		left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " as well", mend: "ccagent remove " + name + " --yes",
+	done.Did(undo.Step{
+		Back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
+		Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " as well", Mend: "ccagent remove " + name + " --yes",
 	})
 	retired, err := from.retire(c)
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	if _, err := fmt.Fprintf(c.App.Writer, "%s: took the sign-in of %s into %s (%s)\n", name, from,

@@ -17,6 +17,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -164,11 +165,11 @@ func takeOver(c *cli.Context, s service, packaged, force, atLogin bool) (changed
 	if err != nil {
 		return nil, 0, err
 	}
-	var done steps
-	done.did(deed{back: back, left: s.manager + " may listen or not", mend: "ccagent uninstall"})
+	var done undo.Steps
+	done.Did(undo.Step{Back: back, Left: s.manager + " may listen or not", Mend: "ccagent uninstall"})
 	defer func() {
 		if err != nil {
-			changed, err = nil, done.fail(ctx, err)
+			changed, err = nil, done.Fail(ctx, err)
 		}
 	}()
 	var files []string

@@ -15,6 +15,7 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -314,21 +315,21 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
-	var done steps
+	var done undo.Steps
 	conn := &connection{Client: client, ctx: ctx}
 	if s.table != nil {
 		edit, err := addProfile(ctx, getenv, s.settings.Name, *s.table, s.replace)
 		if err != nil {
-			return protocol.PutReply{}, done.fail(ctx, err)
+			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
-		done.did(configDeed(conn, edit, "ccagent remove "+s.settings.Name+" --yes"))
+		done.Did(configDeed(conn, edit, "ccagent remove "+s.settings.Name+" --yes"))
 		if err := reload(conn); err != nil {
-			return protocol.PutReply{}, done.fail(ctx, err)
+			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
 	}
 	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.settings.Name, Record: record, SignIn: true, Force: true})
 	if err != nil {
-		return saved, done.failAt(conn, s.settings.Name, err)
+		return saved, done.FailAt(conn.ctx, s.settings.Name, err)
 	}
 	return saved, nil
 }

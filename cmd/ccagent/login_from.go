@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -182,7 +183,7 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		if err != nil {
 			return nil, failed(protocol.CodeConfig, "it is not a URL")
 		}
-		request.Header.Set("User-Agent", "ccagent/"+buildVersion())
+		request.Header.Set("User-Agent", "ccagent/"+build.Version())
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		reply, err := client.Do(request)
 		if err != nil {

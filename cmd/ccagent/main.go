@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
@@ -85,7 +86,7 @@ The tools ask with cchelper; with ccagent you look after the agent and its profi
 EXAMPLE:
    eval "$(ccagent env)"
    ccagent status`,
-		Version:        buildVersion(),
+		Version:        build.Version(),
 		Reader:         stdin,
 		Writer:         stdout,
 		ErrWriter:      stderr,

@@ -8,6 +8,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -69,20 +70,20 @@ func move(c *cli.Context) (err error) {
 	if err := soleHome(conn.ctx, config, profile.Name); err != nil {
 		return err
 	}
-	var done steps
-	if err := done.float(conn, profile, to); err != nil {
-		return done.fail(c.Context, err)
+	var done undo.Steps
+	if err := float(&done, conn, profile, to); err != nil {
+		return done.Fail(c.Context, err)
 	}
 	was, err := decided(profile)
 	if err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	reply, err := conn.Keep(
 		conn.ctx,
 		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")},
 	)
 	if err != nil {
-		return done.failMove(conn, profile, func(now string) bool { return now != was && now == to }, err)
+		return failMove(&done, conn, profile, func(now string) bool { return now != was && now == to }, err)
 	}
 	if profile.Store != "auto" && profile.Store != to {
 		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
@@ -102,7 +103,7 @@ func move(c *cli.Context) (err error) {
 
 // float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so
 // that whoever dies leaves a place that is true.
-func (s *steps) float(conn *connection, profile agent.Profile, to string) error {
+func float(done *undo.Steps, conn *connection, profile agent.Profile, to string) error {
 	was := profile.Store
 	if was == "auto" || was == to {
 		return nil
@@ -118,7 +119,7 @@ func (s *steps) float(conn *connection, profile agent.Profile, to string) error 
 	if err != nil {
 		return err
 	}
-	s.did(configDeed(conn, edit, "ccagent move "+profile.Name+" "+was))
+	done.Did(configDeed(conn, edit, "ccagent move "+profile.Name+" "+was))
 	return reload(conn)
 }
 
@@ -132,11 +133,11 @@ func setStore(conn *connection, name, kind string) error {
 
 // failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it
 // has moved all the same: what the worker could not take back stays, and its error says so.
-func (s *steps) failMove(conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
+func failMove(done *undo.Steps, conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
 	if now, nowErr := decided(profile); conn.ctx.Err() == nil && (nowErr != nil || moved(now)) {
-		return partly{err}
+		return undo.Partly(err)
 	}
-	return s.failAt(conn, profile.Name, err)
+	return done.FailAt(conn.ctx, profile.Name, err)
 }
 
 // decide writes down where the record of a profile with store "auto" rests.

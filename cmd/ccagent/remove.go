@@ -9,6 +9,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -88,9 +89,9 @@ func remove(c *cli.Context) error {
 		}
 	}
 	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
-	var done steps
+	var done undo.Steps
 	if err := readyConfig(conn.ctx, getenv, removing(profile.Name)); err != nil && !errors.Is(err, protocol.ErrNotFound) {
-		return done.fail(conn.ctx, err)
+		return done.Fail(conn.ctx, err)
 	}
 	if stored {
 		_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
@@ -115,7 +116,7 @@ func remove(c *cli.Context) error {
 			Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n"),
 		}
 	case err != nil:
-		return done.fail(conn.ctx, err)
+		return done.Fail(conn.ctx, err)
 	}
 	if err := reload(conn); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
 		terminal.Warn(c.App.ErrWriter, "the agent was not told: %s", err)

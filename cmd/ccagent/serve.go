@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -136,7 +137,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		ConfigFile:  file,
 		Runner:      agent.Process{Args: []string{"worker"}, Env: agent.Environment()},
 		Log:         log,
-		Build:       buildVersion(),
+		Build:       build.Version(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
 		Rest:        returnMemory,
@@ -166,7 +167,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		}
 	}()
 
-	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", buildVersion(), "activated", activated)
+	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", build.Version(), "activated", activated)
 	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
 	serveErr := a.Serve(listener, agent.OnlyUser(uint32(os.Geteuid())))
 	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")

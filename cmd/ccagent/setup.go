@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -313,12 +314,12 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 	if err := agreed(c); err != nil {
 		return err
 	}
-	var done steps
-	if err := done.write(j); err != nil {
-		return done.fail(c.Context, err)
+	var done undo.Steps
+	if err := writeJournal(&done, j); err != nil {
+		return done.Fail(c.Context, err)
 	}
-	if err := done.makeAll(c, changes, j.command()+" --undo"); err != nil {
-		return done.fail(c.Context, err)
+	if err := makeAll(&done, c, changes, j.command()+" --undo"); err != nil {
+		return done.Fail(c.Context, err)
 	}
 	if _, err := fmt.Fprintf(c.App.Writer, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool,
 		j.Profile); err != nil {
@@ -416,18 +417,18 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 			return err
 		}
 	}
-	var done steps
-	if err := done.makeAll(c, changes, mine[0].command()+" --undo"); err != nil {
-		return done.fail(c.Context, err)
+	var done undo.Steps
+	if err := makeAll(&done, c, changes, mine[0].command()+" --undo"); err != nil {
+		return done.Fail(c.Context, err)
 	}
 	for _, other := range others {
-		if err := done.write(other); err != nil {
-			return done.fail(c.Context, err)
+		if err := writeJournal(&done, other); err != nil {
+			return done.Fail(c.Context, err)
 		}
 	}
 	for _, j := range mine {
-		if err := done.forget(j); err != nil {
-			return done.fail(c.Context, err)
+		if err := forgetJournal(&done, j); err != nil {
+			return done.Fail(c.Context, err)
 		}
 	}
 	_, err := fmt.Fprintln(c.App.Writer, told)

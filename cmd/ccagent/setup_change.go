@@ -17,6 +17,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -36,7 +37,7 @@ func showAll(c *cli.Context, changes []change) {
 }
 
 // makeAll makes all changes, or none.
-func (s *steps) makeAll(c *cli.Context, changes []change, again string) error {
+func makeAll(done *undo.Steps, c *cli.Context, changes []change, again string) error {
 	for _, ch := range changes {
 		back := ch.back() // before: it may have to know what is there now
 		if err := ch.make(c); err != nil {
@@ -45,7 +46,7 @@ func (s *steps) makeAll(c *cli.Context, changes []change, again string) error {
 			}
 			return err
 		}
-		s.did(deed{back: func(context.Context) error { return back.make(c) }, left: "some of it is done", mend: again})
+		done.Did(undo.Step{Back: func(context.Context) error { return back.make(c) }, Left: "some of it is done", Mend: again})
 	}
 	return nil
 }
@@ -159,10 +160,10 @@ func (ch viewChange) make(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var done steps
-	done.did(configDeed(conn, edit, "ccagent setup anthropic-sdk"))
+	var done undo.Steps
+	done.Did(configDeed(conn, edit, "ccagent setup anthropic-sdk"))
 	if err := reload(conn); err != nil {
-		return done.fail(c.Context, err)
+		return done.Fail(c.Context, err)
 	}
 	return nil
 }

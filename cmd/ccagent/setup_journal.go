@@ -16,6 +16,7 @@ import (
 
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -162,13 +163,13 @@ func (j journal) forget() error {
 	return nil
 }
 
-// write is the step that writes a journal.
-func (s *steps) write(j journal) error { return s.journal(j, j.write) }
+// writeJournal is the step that writes a journal.
+func writeJournal(done *undo.Steps, j journal) error { return journalStep(done, j, j.write) }
 
-// forget is the step that removes one.
-func (s *steps) forget(j journal) error { return s.journal(j, j.forget) }
+// forgetJournal is the step that removes one.
+func forgetJournal(done *undo.Steps, j journal) error { return journalStep(done, j, j.forget) }
 
-func (s *steps) journal(j journal, do func() error) error {
+func journalStep(done *undo.Steps, j journal, do func() error) error {
 	was, err := os.ReadFile(j.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return files.StorageError(err)
@@ -177,14 +178,14 @@ func (s *steps) journal(j journal, do func() error) error {
 	if err := do(); err != nil {
 		return err
 	}
-	s.did(deed{
-		back: func(context.Context) error {
+	done.Did(undo.Step{
+		Back: func(context.Context) error {
 			if absent {
 				return os.Remove(j.file)
 			}
 			return files.Replace(j.file, was, 0o600)
 		},
-		left: "what is to be taken back is written down in " + j.file, mend: j.command() + " --undo",
+		Left: "what is to be taken back is written down in " + j.file, Mend: j.command() + " --undo",
 	})
 	return nil
 }

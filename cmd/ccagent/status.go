@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -141,7 +142,7 @@ type screen struct {
 func newScreen(c *cli.Context) screen {
 	tty := terminal.Of(c.App.Writer)
 	if tty == nil {
-		return screen{program: buildVersion()}
+		return screen{program: build.Version()}
 	}
 	width, height, err := term.GetSize(int(tty.Fd()))
 	if err != nil {
@@ -151,7 +152,7 @@ func newScreen(c *cli.Context) screen {
 		height = 0
 	}
 	return screen{width, height, (width == 0 || width >= 60) && terminal.UTF8(getenv), terminal.Coloured(c.App.Writer, getenv),
-		buildVersion()}
+		build.Version()}
 }
 
 // render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles

@@ -7,17 +7,9 @@ import (
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
-)
 
-// buildVersion is the version of this binary as the Go toolchain stamped it: the module's version for `go install`, a
-// pseudo-version with the commit for a build from a checkout. An agent and its workers compare it.
-func buildVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
-		return "devel"
-	}
-	return info.Main.Version
-}
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
+)
 
 // versionJSON is the output of `ccagent version --json` (docs/json.md).
 type versionJSON struct {
@@ -41,7 +33,7 @@ func versionCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			v := versionJSON{Version: buildVersion(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+			v := versionJSON{Version: build.Version(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 			if info, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range info.Settings {
 					switch s.Key {

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/process"
 )
 
@@ -29,7 +30,7 @@ func workerCommand() *cli.Command {
 			if err := process.ForbidDumps(); err != nil {
 				return err
 			}
-			return worker.Run(context.WithoutCancel(c.Context), c.App.Reader, c.App.Writer, buildVersion())
+			return worker.Run(context.WithoutCancel(c.Context), c.App.Reader, c.App.Writer, build.Version())
 		},
 	}
 }

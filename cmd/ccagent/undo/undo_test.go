@@ -1,4 +1,4 @@
-package main
+package undo
 
 import (
 	"context"
@@ -12,21 +12,21 @@ import (
 // changed, and not at all where it has left something; then what was done before it stays.
 func TestStepsOfSteps(t *testing.T) {
 	fault := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is broken", Hint: "mend it"}
-	stuck := deed{back: func(context.Context) error { return errors.New("stuck") }, left: "half is done", mend: "ccagent finish"}
+	stuck := Step{Back: func(context.Context) error { return errors.New("stuck") }, Left: "half is done", Mend: "ccagent finish"}
 	for _, tt := range []struct {
 		name  string
-		inner steps
+		inner Steps
 		want  string
 		back  bool
 	}{
-		{"nothing left", steps{}, "the disk is broken; nothing was changed", true},
-		{"something left", steps{done: []deed{stuck}},
+		{"nothing left", Steps{}, "the disk is broken; nothing was changed", true},
+		{"something left", Steps{done: []Step{stuck}},
 			"the disk is broken; and it could not all be taken back (stuck): half is done", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			back := false
-			outer := steps{done: []deed{{back: func(context.Context) error { back = true; return nil }}}}
-			err := outer.fail(t.Context(), tt.inner.fail(t.Context(), fault))
+			outer := Steps{done: []Step{{Back: func(context.Context) error { back = true; return nil }}}}
+			err := outer.Fail(t.Context(), tt.inner.Fail(t.Context(), fault))
 			if err.Error() != tt.want || back != tt.back {
 				t.Errorf("%v, taken back %v", err, back)
 			}
