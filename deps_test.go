@@ -166,7 +166,7 @@ var rooms = map[string]struct {
 			module + "/agent": "a worker outlives its agent and must not share its state",
 		},
 	},
-	"cmd/ccagent/process": {
+	"cmd/ccagent/limits": {
 		mayImport: []string{module + "/protocol", module + "/cmd/harden", "golang.org/x/sys/..."},
 		never:     leaf,
 	},
@@ -174,13 +174,29 @@ var rooms = map[string]struct {
 		mayImport: []string{module + "/protocol", module + "/disk", "golang.org/x/sys/..."},
 		never:     leaf,
 	},
+	"cmd/ccagent/build": {never: leaf},
+	"cmd/ccagent/undo": {
+		mayImport: []string{module + "/protocol"},
+		never:     leaf,
+	},
+	"cmd/ccagent/config": {
+		mayImport: []string{
+			module + "/protocol", module + "/store", module + "/agent", module + "/agent/oauth", module + "/agent/provider",
+			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
+			module + "/cmd/ccagent/terminal", module + "/disk", "golang.org/x/sys/...", "github.com/pelletier/go-toml/...",
+		},
+		never: forbidden{
+			"github.com/urfave/...":       "flags are for the commands to parse",
+			module + "/cmd/ccagent/setup": "what is set up follows from the configuration, not the other way round",
+		},
+	},
 	"cmd/ccagent/environ": {
 		mayImport: []string{module + "/protocol", module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal"},
 		never:     leaf,
 	},
 	"cmd/ccagent/terminal": {
 		mayImport: []string{
-			module + "/protocol", module + "/cmd/ccagent/process", "golang.org/x/sys/...", "golang.org/x/term",
+			module + "/protocol", module + "/cmd/ccagent/limits", "golang.org/x/sys/...", "golang.org/x/term",
 			"github.com/rogpeppe/go-internal/diff",
 		},
 		never: leaf,
@@ -215,7 +231,7 @@ var fenced = map[string]struct {
 	},
 	"github.com/lmittmann/tint/...":    {"cmd/ccagent", "how a log looks is policy of one program"},
 	"go.yaml.in/yaml/...":              {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
-	"github.com/pelletier/go-toml/...": {"cmd/ccagent", "config.toml is policy of one program"},
+	"github.com/pelletier/go-toml/...": {"cmd/ccagent cmd/ccagent/config", "config.toml is policy of one program"},
 	"golang.org/x/term/...": {
 		"cmd/ccagent cmd/ccagent/terminal",
 		"only the command line has a terminal",

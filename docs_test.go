@@ -258,7 +258,7 @@ func TestMacCheckElsewhere(t *testing.T) {
 
 // TestConfigReference has docs/config.md name every key of config.toml, in the words of the program's own check.
 func TestConfigReference(t *testing.T) {
-	source, err := os.ReadFile("cmd/ccagent/config.go")
+	source, err := os.ReadFile("cmd/ccagent/config/config.go")
 	if err != nil {
 		t.Fatal(err)
 	}

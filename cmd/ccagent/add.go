@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -83,13 +84,13 @@ func add(c *cli.Context) error {
 	}
 
 	if table.Provider == "claude" {
-		config, err := planProfile(getenv, name, table, c.Bool("force"))
+		cfg, err := config.Plan(getenv, name, table, c.Bool("force"))
 		if err != nil {
 			return err
 		}
-		profile, _ := findProfile(config, name)
-		if dir := claudeDirOf(getenv, profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
-			if err := soleClaude(c.Context, config, name, dir); err != nil {
+		profile, _ := config.Find(cfg, name)
+		if dir := config.ClaudeDir(getenv, profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
+			if err := config.SoleClaude(c.Context, getenv, cfg, name, dir); err != nil {
 				return err
 			}
 		}
@@ -99,15 +100,11 @@ func add(c *cli.Context) error {
 		return err
 	}
 	defer conn.close()
-	kept := false // nobody who replaces a key means to lose the profile's hosts
-	edit, err := editConfig(conn.ctx, getenv, func(d *document, text []byte) ([]byte, error) {
-		if old := d.written(name); old != "" && c.Bool("force") && d.Profiles[old].Provider == "static" &&
-			reflect.DeepEqual(table, profileTable{Provider: "static"}) {
-			kept = true
-			return text, nil
-		}
-		return adding(name, table, c.Bool("force"))(d, text)
-	})
+	// Nobody who replaces a key means to lose the profile's hosts.
+	keep := func(old config.Table) bool {
+		return old.Provider == "static" && reflect.DeepEqual(table, config.Table{Provider: "static"})
+	}
+	edit, kept, err := config.AddUnless(conn.ctx, getenv, name, table, c.Bool("force"), keep)
 	if err != nil {
 		return err
 	}
@@ -117,7 +114,7 @@ func add(c *cli.Context) error {
 		return done.Fail(c.Context, err)
 	}
 	if table.Provider != "static" {
-		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.path)
+		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.Path)
 		return err
 	}
 	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
@@ -137,13 +134,13 @@ func add(c *cli.Context) error {
 		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, terminal.Sanitize(reply.Location))
 		return err
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.path, what, terminal.Sanitize(reply.Location))
+	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.Path, what, terminal.Sanitize(reply.Location))
 	return err
 }
 
 // addTable is the table that the flags describe. What they mean is checked with the whole of config.toml.
-func addTable(c *cli.Context) (profileTable, error) {
-	t := profileTable{
+func addTable(c *cli.Context) (config.Table, error) {
+	t := config.Table{
 		Provider:  c.String("provider"),
 		Store:     c.String("store"),
 		ConfigDir: given(c, "config-dir"),
@@ -187,11 +184,11 @@ func addTable(c *cli.Context) (profileTable, error) {
 		}
 	}
 	for _, value := range []*string{t.ConfigDir, t.TokenURL, t.ClientID, t.TTL, t.Timeout} {
-		if value != nil && !encodable(*value) {
+		if value != nil && !config.Encodable(*value) {
 			return t, usagef(c, "%q is not UTF-8, which config.toml must be", *value)
 		}
 	}
-	if !encodable(program...) || !encodable(t.Hosts...) || !encodable(t.Provider, t.Store) {
+	if !config.Encodable(program...) || !config.Encodable(t.Hosts...) || !config.Encodable(t.Provider, t.Store) {
 		return t, usagef(c, "an argument is not UTF-8, which config.toml must be")
 	}
 	return t, nil

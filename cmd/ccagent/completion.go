@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 )
 
 func completionCommand() *cli.Command {
@@ -107,15 +108,6 @@ func dashedNames(flag cli.Flag) []string {
 	return words
 }
 
-// joined lists the names of kinds.
-func joined[K ~string](kinds []K, separator string) string {
-	names := make([]string, len(kinds))
-	for i, kind := range kinds {
-		names[i] = string(kind)
-	}
-	return strings.Join(names, separator)
-}
-
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -126,10 +118,10 @@ func dashed(name string) string {
 // fixedWords are the arguments and values that are always the same.
 var fixedWords = map[string]string{
 	"--shell":       "sh bash zsh fish csh tcsh powershell",
-	"--provider":    joined(provider.All(), " "),
-	"--grant":       strings.Join(grants, " "),
-	"--client-auth": strings.Join(clientAuths, " "),
-	"--store":       joined(provider.Claude.Traits().Stores, " "), // which has all of them
+	"--provider":    config.Joined(provider.All(), " "),
+	"--grant":       strings.Join(config.Grants, " "),
+	"--client-auth": strings.Join(config.ClientAuths, " "),
+	"--store":       config.Joined(provider.Claude.Traits().Stores, " "), // which has all of them
 	"--by":          "guard sdk exec",
 	"--log-level":   "debug info warn error",
 	"--log-format":  "text json",

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/socket"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -95,7 +96,7 @@ func awake(parent context.Context, client *protocol.Client) error {
 	launch := client.Launch
 	client.Launch = nil
 	defer func() { client.Launch = launch }()
-	_, err := client.Status(ctx, protocol.StatusRequest{Profile: defaultProfile})
+	_, err := client.Status(ctx, protocol.StatusRequest{Profile: config.BuiltIn})
 	if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil && parent.Err() == nil {
 		return silent()
 	}
@@ -132,16 +133,16 @@ func silent() error {
 func endSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
 
 // configDeed is an edit of config.toml.
-func configDeed(conn *connection, edit *configEdit, mend string) undo.Step {
+func configDeed(conn *connection, edit *config.Edit, mend string) undo.Step {
 	return undo.Step{
 		Back: func(ctx context.Context) error {
-			if err := edit.undo(ctx); err != nil {
+			if err := edit.Undo(ctx); err != nil {
 				return err
 			}
 			reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails, the agent looks at the file by itself
 			return nil
 		},
-		Left: edit.path + " still holds the edit", Mend: mend,
+		Left: edit.Path + " still holds the edit", Mend: mend,
 	}
 }
 

@@ -82,12 +82,12 @@ func examine(parent context.Context, env environ.Vars, online bool) []finding {
 		defer cancel()
 		return check(ctx)
 	}
-	config, first := checkConfig(env)
+	cfg, first := checkConfig(env)
 	settings, settingsErr := env.ClaudeSettings()
 	var said protocol.Status
 	found := []finding{first}
 	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []finding) {
-		found, said = checkAgent(ctx, env, config)
+		found, said = checkAgent(ctx, env, cfg)
 		return found
 	})...)
 	found = append(
@@ -95,20 +95,20 @@ func examine(parent context.Context, env environ.Vars, online bool) []finding {
 		bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
 	found = append(found, checkPrograms()...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, config) })...)
-	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, config) })...)
-	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, config) })...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, config, found) })...)
-	found = append(found, checkFiles(env, config)...)
-	found = append(found, checkConnections(env, config)...)
-	found = append(found, checkClaudeCode(config, said, settings, settingsErr))
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, cfg) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, cfg) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, cfg) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, cfg, found) })...)
+	found = append(found, checkFiles(env, cfg)...)
+	found = append(found, checkConnections(env, cfg)...)
+	found = append(found, checkClaudeCode(cfg, said, settings, settingsErr))
 	found = append(found, checkTools(env)...)
 	found = append(found, checkEnvironment(env, settings)...)
 	found = append(found, checkPaths(env)...)
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
 		furtherStill(found)
-		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, config) })...)
+		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, cfg) })...)
 	}
 	return found
 }

@@ -17,21 +17,22 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkConfig reads config.toml as the agent does.
 func checkConfig(env environ.Vars) (agent.Config, finding) {
-	config, path, err := loadConfig(env)
+	cfg, path, err := config.Load(env)
 	if err != nil {
-		return config, finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
+		return cfg, finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
 	}
-	what := fmt.Sprintf("%s: %s, the default is %s", path, count(len(config.Profiles), "profile"), config.Default)
+	what := fmt.Sprintf("%s: %s, the default is %s", path, count(len(cfg.Profiles), "profile"), cfg.Default)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		what = "there is no " + path + ", which is fine: there is the profile " + config.Default
+		what = "there is no " + path + ", which is fine: there is the profile " + cfg.Default
 	}
-	return config, finding{"config", "ok", what, ""}
+	return cfg, finding{"config", "ok", what, ""}
 }
 
 // placeForLog fails where the folder of a log can't be made, or nothing be made in it.
@@ -48,7 +49,7 @@ func placeForLog(file string) error {
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
-func checkAgent(ctx context.Context, env environ.Vars, config agent.Config) (found []finding, said protocol.Status) {
+func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found []finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
 		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
@@ -91,7 +92,7 @@ func checkAgent(ctx context.Context, env environ.Vars, config agent.Config) (fou
 	}
 	found = judgeAgent(status.Agent, path)
 	for _, p := range status.Profiles {
-		if f, wrong := judgeProfile(env, config, p); wrong {
+		if f, wrong := judgeProfile(env, cfg, p); wrong {
 			found = append(found, f)
 		}
 	}
@@ -150,12 +151,12 @@ func furtherStill(found []finding) {
 }
 
 // judgeProfile says what is wrong with a profile, if anything is.
-func judgeProfile(env environ.Vars, config agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
+func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
 	id := "profile " + p.Name
 	said := strings.TrimPrefix(p.LastError, id+": ")
 	switch p.State {
 	case protocol.StateSignIn:
-		return finding{id, "fail", "sign-in needed: " + said, signInAgain(env, config, p)}, true
+		return finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
 	case protocol.StateFailed:
 		if p.HasToken && p.Provider != "static" { // validate is content with it, and would say nothing
 			return finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
@@ -184,14 +185,14 @@ func judgeProfile(env environ.Vars, config agent.Config, p protocol.ProfileStatu
 
 // signInAgain is the command that brings a profile's credential back, by where that comes from. Claude Code's own sign-in is for
 // Claude Code to make.
-func signInAgain(env environ.Vars, config agent.Config, p protocol.ProfileStatus) string {
+func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) string {
 	switch p.Provider {
 	case "static":
 		return "ccagent add " + p.Name + " --provider static --force"
 	case "command":
 		return "ccagent validate -p " + p.Name
 	}
-	profile, ok := findProfile(config, p.Name)
+	profile, ok := config.Find(cfg, p.Name)
 	if p.Provider != "claude" || !ok || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "ccagent login " + p.Name
 	}

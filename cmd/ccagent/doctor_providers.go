@@ -15,16 +15,17 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // signingIn are the settings of the profiles that talk to a provider.
-func signingIn(config agent.Config) []worker.Settings {
+func signingIn(cfg agent.Config) []worker.Settings {
 	var all []worker.Settings
-	for _, profile := range config.Profiles {
-		if settings, err := workerSettings(profile); err == nil && signsIn(profile.Provider) {
+	for _, profile := range cfg.Profiles {
+		if settings, err := config.Settings(profile); err == nil && config.SignsIn(profile.Provider) {
 			all = append(all, settings)
 		}
 	}
@@ -32,9 +33,9 @@ func signingIn(config agent.Config) []worker.Settings {
 }
 
 // ways are the settings of the profiles that talk to a provider, one for each that is reached in the same way.
-func ways(config agent.Config) []worker.Settings {
+func ways(cfg agent.Config) []worker.Settings {
 	seen := map[string]bool{}
-	return slices.DeleteFunc(signingIn(config), func(s worker.Settings) bool {
+	return slices.DeleteFunc(signingIn(cfg), func(s worker.Settings) bool {
 		way := strings.Join([]string{s.TokenURL, s.Issuer, s.Proxy, s.CAFile, s.ClientCert, s.ClientKey}, "\n")
 		defer func() { seen[way] = true }()
 		return seen[way]
@@ -43,7 +44,7 @@ func ways(config agent.Config) []worker.Settings {
 
 // checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends
 // nothing.
-func checkConnections(env environ.Vars, config agent.Config) []finding {
+func checkConnections(env environ.Vars, cfg agent.Config) []finding {
 	var found []finding
 	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then
 		if data, err := os.ReadFile(path); err != nil {
@@ -58,7 +59,7 @@ func checkConnections(env environ.Vars, config agent.Config) []finding {
 			found = append(found, finding{"proxy", "fail", name + " holds no address of a proxy, and is ignored", "unset " + name})
 		}
 	}
-	for _, s := range ways(config) {
+	for _, s := range ways(cfg) {
 		id := "connection of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
 		if err != nil {
@@ -108,9 +109,9 @@ func isProxy(value string) bool {
 const maxSkew = time.Minute
 
 // checkOnline reaches each provider's token endpoint, and compares the clocks. It sends no secret.
-func checkOnline(ctx context.Context, config agent.Config) []finding {
+func checkOnline(ctx context.Context, cfg agent.Config) []finding {
 	var found []finding
-	for _, s := range ways(config) {
+	for _, s := range ways(cfg) {
 		id := "provider of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
 		if err != nil {

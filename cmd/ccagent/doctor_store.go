@@ -13,6 +13,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -22,15 +23,15 @@ const storesTime = 30 * time.Second
 
 // doctorStore says of each store what it answers about a profile, and how long that took.
 func doctorStore(c *cli.Context) error {
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), config.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), cfg.Default))
 	if err != nil {
 		return err
 	}
-	settings, err := workerSettings(profile)
+	settings, err := config.Settings(profile)
 	if err != nil {
 		return err
 	}
@@ -40,12 +41,12 @@ func doctorStore(c *cli.Context) error {
 }
 
 // checkStores asks of each profile the store that its record rests in, and no other.
-func checkStores(ctx context.Context, config agent.Config) []finding {
+func checkStores(ctx context.Context, cfg agent.Config) []finding {
 	var found []finding
 	held := 0
 	silent := map[store.Kind]bool{} // kinds that don't answer: once is enough
-	for _, profile := range config.Profiles {
-		settings, err := workerSettings(profile)
+	for _, profile := range cfg.Profiles {
+		settings, err := config.Settings(profile)
 		if err != nil || !settings.Provider.Traits().Stored || settings.Store.Traits().Memory { // nothing rests anywhere
 			continue
 		}
@@ -94,10 +95,10 @@ func checkStores(ctx context.Context, config agent.Config) []finding {
 
 // checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has
 // noticed is among known.
-func checkViews(ctx context.Context, config agent.Config, known []finding) []finding {
+func checkViews(ctx context.Context, cfg agent.Config, known []finding) []finding {
 	var found []finding
-	for _, profile := range config.Profiles {
-		settings, err := workerSettings(profile)
+	for _, profile := range cfg.Profiles {
+		settings, err := config.Settings(profile)
 		if err != nil {
 			continue
 		}

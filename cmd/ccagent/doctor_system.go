@@ -17,6 +17,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
@@ -42,7 +43,7 @@ func checkHelper(ctx context.Context) finding {
 }
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
-func checkUnits(ctx context.Context, config agent.Config) []finding {
+func checkUnits(ctx context.Context, cfg agent.Config) []finding {
 	s, err := thisService(ctx, false)
 	if err != nil || s.absent != nil {
 		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
@@ -51,7 +52,7 @@ func checkUnits(ctx context.Context, config agent.Config) []finding {
 		if _, err := os.Stat(s.files[0].path); errors.Is(err, fs.ErrNotExist) {
 			return []finding{{"units", "skip", "launchd was not told of the agent", ""}}
 		}
-		return append([]finding{{"units", "ok", s.files[0].path, ""}}, checkAtLogin(ctx, s, config)...)
+		return append([]finding{{"units", "ok", s.files[0].path, ""}}, checkAtLogin(ctx, s, cfg)...)
 	}
 	show := func(unit, property string) string {
 		value, _ := showUnit(ctx, property, unit)
@@ -83,14 +84,14 @@ func checkUnits(ctx context.Context, config agent.Config) []finding {
 		found = append(found, finding{"units", "ok", "systemd listens, and the service is " + service, ""})
 	}
 	for _, name := range differing(s) {
-		found = append(found, judgeVariable(name, config))
+		found = append(found, judgeVariable(name, cfg))
 	}
-	found = append(found, offPath(s, config)...)
-	return append(found, checkAtLogin(ctx, s, config)...)
+	found = append(found, offPath(s, cfg)...)
+	return append(found, checkAtLogin(ctx, s, cfg)...)
 }
 
-func checkAtLogin(ctx context.Context, s service, config agent.Config) []finding {
-	if !viewed(config) || s.startsAtLogin(ctx) {
+func checkAtLogin(ctx context.Context, s service, cfg agent.Config) []finding {
+	if !config.Viewed(cfg) || s.startsAtLogin(ctx) {
 		return nil
 	}
 	return []finding{
@@ -105,7 +106,7 @@ func checkAtLogin(ctx context.Context, s service, config agent.Config) []finding
 
 // judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the
 // profiles themselves say of proxies and authorities comes before the environment.
-func judgeVariable(name string, config agent.Config) finding {
+func judgeVariable(name string, cfg agent.Config) finding {
 	key, of := "", func(worker.Settings) string { return "" }
 	switch upper := strings.ToUpper(name); {
 	case strings.HasSuffix(upper, "_PROXY"):
@@ -119,7 +120,7 @@ func judgeVariable(name string, config agent.Config) finding {
 		return finding{"unit environment", "warn", what, mend}
 	}
 	own := 0
-	profiles := signingIn(config)
+	profiles := signingIn(cfg)
 	for _, s := range profiles {
 		if of(s) != "" {
 			own++
@@ -142,7 +143,7 @@ func judgeVariable(name string, config agent.Config) finding {
 }
 
 // checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
-func checkFiles(env environ.Vars, config agent.Config) []finding {
+func checkFiles(env environ.Vars, cfg agent.Config) []finding {
 	var found []finding
 	looked := 0
 	look := func(path string, info fs.FileInfo) {
@@ -171,7 +172,7 @@ func checkFiles(env environ.Vars, config agent.Config) []finding {
 	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
 
 	var claude []string
-	for _, dir := range append([]string{env.ClaudeDir()}, configDirsOf(config)...) {
+	for _, dir := range append([]string{env.ClaudeDir()}, configDirsOf(cfg)...) {
 		if dir != "" {
 			claude = append(claude, environ.ClaudeFile(dir))
 		}
@@ -191,7 +192,7 @@ func checkFiles(env environ.Vars, config agent.Config) []finding {
 			continue
 		}
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // which is no secret, and which loadConfig judges
+			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // which is no secret, and which config.Load judges
 				return err
 			}
 			info, err := d.Info()
@@ -214,8 +215,8 @@ func checkFiles(env environ.Vars, config agent.Config) []finding {
 }
 
 // configDirsOf are the Claude Code directories that config.toml names.
-func configDirsOf(config agent.Config) (dirs []string) {
-	for _, p := range config.Profiles {
+func configDirsOf(cfg agent.Config) (dirs []string) {
+	for _, p := range cfg.Profiles {
 		dirs = append(dirs, p.ConfigDir)
 	}
 	return dirs

@@ -32,7 +32,7 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 	}
 
 	env := environ.Vars(func(name string) string { return map[string]string{"HOME": "/home/x"}[name] })
-	config := agent.Config{Profiles: []agent.Profile{
+	cfg := agent.Config{Profiles: []agent.Profile{
 		{Name: "claude", Store: "auto"}, {Name: "work", Store: "auto", ConfigDir: "/home/x/a b"}, {Name: "own", Store: "file"},
 	}}
 	for _, test := range []struct {
@@ -55,7 +55,7 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 	} {
 		f, wrong := judgeProfile(
 			env,
-			config,
+			cfg,
 			protocol.ProfileStatus{
 				Name:      test.name,
 				Provider:  test.provider,

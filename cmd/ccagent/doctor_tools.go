@@ -12,12 +12,13 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
-func checkClaudeCode(config agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) finding {
+func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) finding {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return finding{"claude-code", "skip", "there is no " + settings.Path, ""}
@@ -59,12 +60,12 @@ func checkClaudeCode(config agent.Config, said protocol.Status, settings environ
 			"ccagent setup claude-code",
 		}
 	}
-	if filepath.Base(words[0]) == "cchelper" && config.Default != "" {
-		name := config.Default
+	if filepath.Base(words[0]) == "cchelper" && cfg.Default != "" {
+		name := cfg.Default
 		if at := slices.IndexFunc(words, func(w string) bool { return w == "-p" || w == "--profile" }); at > 0 && at+1 < len(words) {
 			name = words[at+1]
 		}
-		profile, ok := findProfile(config, name)
+		profile, ok := config.Find(cfg, name)
 		if !ok {
 			return finding{
 				"claude-code",

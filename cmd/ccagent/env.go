@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -86,7 +87,7 @@ EXAMPLE:
 
 // probe asks the agent something cheap, so that one is started if none answers.
 func probe(ctx context.Context, agent protocol.Agent) error {
-	_, err := agent.Status(ctx, protocol.StatusRequest{Profile: defaultProfile})
+	_, err := agent.Status(ctx, protocol.StatusRequest{Profile: config.BuiltIn})
 	if errors.Is(err, protocol.ErrNotFound) {
 		return nil // it lives, and has no profile of that name
 	}

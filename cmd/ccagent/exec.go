@@ -14,7 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -65,7 +65,7 @@ EXAMPLE:
 				warnHelper(c.App.ErrWriter, getenv)
 			}
 			environment := tokenEnvironment(os.Environ(), name, token.Value.Reveal())
-			err = process.AsGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
+			err = limits.AsGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
 			return cannotRun(argv[0], err)
 		},
 	}

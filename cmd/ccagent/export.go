@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -62,15 +63,15 @@ func export(c *cli.Context) error {
 	case file == "" && terminal.Of(c.App.Writer) != nil:
 		return usagef(c, "a sign-in is not printed on a terminal: name a file with -o, or redirect standard output")
 	}
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, cmp.Or(c.String("profile"), config.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), cfg.Default))
 	if err != nil {
 		return err
 	}
-	settings, err := workerSettings(profile)
+	settings, err := config.Settings(profile)
 	if err != nil {
 		return err
 	}

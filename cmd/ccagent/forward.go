@@ -18,7 +18,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -54,11 +55,11 @@ func forward(c *cli.Context) error {
 	}
 	names := c.StringSlice("profiles")
 	if len(names) == 0 {
-		config, _, err := loadConfig(getenv)
+		cfg, _, err := config.Load(getenv)
 		if err != nil {
 			return err
 		}
-		names = []string{config.Default}
+		names = []string{cfg.Default}
 	}
 	profiles, err := exportedProfiles(names)
 	if err != nil {
@@ -119,7 +120,7 @@ func forward(c *cli.Context) error {
 	master.Stdin = strings.NewReader(script)
 	var out bytes.Buffer
 	master.Stdout = &out
-	if err := process.Run(master); err != nil {
+	if err := limits.RunAsGiven(master); err != nil {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,
 			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", terminal.Sanitize(host), err),
@@ -129,7 +130,7 @@ func forward(c *cli.Context) error {
 	last := func(args ...string) { // whatever has become of the session
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		process.Run(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
+		limits.RunAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
 	}
 	defer last("-O", "exit", host)
 	remote := string(
@@ -143,7 +144,7 @@ func forward(c *cli.Context) error {
 		}
 	}
 	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
-	if err := process.Run(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
+	if err := limits.RunAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
 			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
 	}
@@ -153,7 +154,7 @@ func forward(c *cli.Context) error {
 	}
 	session := ssh(args...)
 	session.Stdout = c.App.Writer.(*terminal.Output).Writer
-	err = process.Run(session)
+	err = limits.RunAsGiven(session)
 	var exit *exec.ExitError
 	if ctx.Err() != nil && c.Context.Err() == nil {
 		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -55,11 +56,11 @@ func guard(c *cli.Context) error {
 	if store := c.String("store"); !slices.Contains([]string{"", "file", "keyring", "encrypted"}, store) {
 		return usagef(c, "--store %q: there are file, keyring and encrypted", store)
 	}
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, cmp.Or(c.String("profile"), config.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), cfg.Default))
 	switch {
 	case err != nil:
 		return err
@@ -73,8 +74,8 @@ func guard(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
-	if !c.Bool("undo") && !showsClaude(profile) {
-		if err := soleClaude(c.Context, config, profile.Name, claudeDirOf(getenv, profile)); err != nil {
+	if !c.Bool("undo") && !config.ShowsClaude(profile) {
+		if err := config.SoleClaude(c.Context, getenv, cfg, profile.Name, config.ClaudeDir(getenv, profile)); err != nil {
 			return err
 		}
 	}
@@ -100,7 +101,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says
 	// so. The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take
 	// the sign-in there for this one's.
-	edit, err := setViews(
+	edit, err := config.SetViews(
 		conn.ctx,
 		getenv,
 		profile.Name,
@@ -175,7 +176,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 			Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", Mend: again,
 		})
 	}
-	edit, err := setViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
+	edit, err := config.SetViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
 // TestEveryCommandIsHardened looks at commands that wait for a secret on standard input.
@@ -100,13 +100,13 @@ func givesBack() {
 		fmt.Fprintln(os.Stderr, "givesback:", err)
 		os.Exit(1)
 	}
-	if err := process.Harden(os.Args); err != nil {
+	if err := limits.Harden(os.Args); err != nil {
 		fail(err)
 	}
 	started := exec.Command(os.Args[1], os.Args[2:]...)
 	var out strings.Builder
 	started.Stdout = &out
-	if err := process.Run(started); err != nil {
+	if err := limits.RunAsGiven(started); err != nil {
 		fail(err)
 	}
 	if missing := unhardened(os.Getpid()); missing != "" {
@@ -117,5 +117,5 @@ func givesBack() {
 		fail(err)
 	}
 	os.Stdout.WriteString(out.String())
-	fail(process.AsGiven(func() error { return syscall.Exec(path, os.Args[1:], os.Environ()) }))
+	fail(limits.AsGiven(func() error { return syscall.Exec(path, os.Args[1:], os.Environ()) }))
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -66,15 +66,15 @@ func importFrom(c *cli.Context) error {
 	if err := atMost(c, 1); err != nil {
 		return err
 	}
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), config.Default)
+	name := cmp.Or(c.String("profile"), cfg.Default)
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	profile, exists := findProfile(config, name)
+	profile, exists := config.Find(cfg, name)
 	from, err := findSource(c, getenv, profile)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func importFrom(c *cli.Context) error {
 		if err := protocol.CheckProfile(name); err != nil {
 			return err
 		}
-		profile, exists = findProfile(config, name)
+		profile, exists = config.Find(cfg, name)
 	}
 	switch kind := cmp.Or(from.Provider, string(provider.Claude)); {
 	case exists && profile.Provider != kind:
@@ -101,7 +101,7 @@ func importFrom(c *cli.Context) error {
 			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, kind),
 			Hint:    "add its table to config.toml first, as it is where the export was made"}
 	}
-	if err := otherHome(c.Context, config, from, name); err != nil {
+	if err := otherHome(c.Context, cfg, from, name); err != nil {
 		return err
 	}
 	if dir := claudeDirFor(from, profile); dir != "" {
@@ -117,7 +117,7 @@ func importFrom(c *cli.Context) error {
 
 // checkClient refuses a sign-in that the profile's client could not renew.
 func checkClient(from source, profile agent.Profile) error {
-	settings, err := workerSettings(profile)
+	settings, err := config.Settings(profile)
 	if err != nil || from.client == "" || from.client == settings.ClientID || from.Record.RefreshToken.Empty() {
 		return err
 	}
@@ -136,12 +136,12 @@ func checkClient(from source, profile agent.Profile) error {
 
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
 // of either would spend the other's refresh token.
-func otherHome(ctx context.Context, config agent.Config, from source, name string) error {
-	own, others, err := homesOf(config, name)
+func otherHome(ctx context.Context, cfg agent.Config, from source, name string) error {
+	own, others, err := config.Homes(getenv, cfg, name)
 	if err != nil {
 		return err
 	}
-	profile, _ := findProfile(config, name)
+	profile, _ := config.Find(cfg, name)
 	var at store.Store
 	if dir := claudeDirFor(from, profile); dir != "" {
 		at = store.NewClaudeCode(dir)
@@ -167,13 +167,13 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	}
 	defer conn.close()
 	var done undo.Steps
-	if !sameDir(dir, claudeDirOf(getenv, profile)) {
-		if profile.Name != "" && writtenProfile(name) && profile.ConfigDir == "" {
+	if !config.SameDir(dir, config.ClaudeDir(getenv, profile)) {
+		if profile.Name != "" && config.Written(getenv, name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf(
 					"profile %s in config.toml means the Claude Code directory %s, and not %s",
 					profile.Name,
-					claudeDirOf(getenv, profile),
+					config.ClaudeDir(getenv, profile),
 					dir,
 				),
 				Hint: fmt.Sprintf(
@@ -182,12 +182,12 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 					protocol.ShellLine(from.argument()),
 				)}
 		}
-		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(claudeDirOf(getenv, profile)) && !c.Bool("force") {
+		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(config.ClaudeDir(getenv, profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, claudeDirOf(getenv, profile)),
+				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
 				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
 		}
-		edit, err := addProfile(conn.ctx, getenv, name, profileTable{Provider: "claude", ConfigDir: &dir}, false)
+		edit, err := config.Add(conn.ctx, getenv, name, config.Table{Provider: "claude", ConfigDir: &dir}, false)
 		if err != nil {
 			return err
 		}
@@ -214,23 +214,9 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	return err
 }
 
-// writtenProfile reports whether config.toml has a table for a profile, which is not for import to change.
-func writtenProfile(name string) bool {
-	path, err := getenv.ConfigFile()
-	if err != nil {
-		return false
-	}
-	text, err := readConfig(path, getenv("HOME"))
-	if err != nil {
-		return false
-	}
-	d, err := parseConfig(path, text)
-	return err == nil && d.written(name) != ""
-}
-
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source, name string, profile agent.Profile) error {
-	if dir := claudeDirOf(getenv, profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
+	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
 		!c.Bool("force") {
 		if other, err := readSource(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
@@ -253,11 +239,11 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	defer conn.close()
 	var done undo.Steps
 	if profile.Name == "" {
-		table := profileTable{Provider: "claude", Store: "file"}
+		table := config.Table{Provider: "claude", Store: "file"}
 		if from.client != "" && from.client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
 			table.ClientID = &from.client
 		}
-		edit, err := addProfile(conn.ctx, getenv, name, table, false)
+		edit, err := config.Add(conn.ctx, getenv, name, table, false)
 		if err != nil {
 			return done.Fail(c.Context, err)
 		}
@@ -338,13 +324,4 @@ func describe(r store.Record) string {
 
 func sameTokens(a, b store.Record) bool {
 	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
-}
-
-func sameDir(a, b string) bool {
-	if a == b {
-		return true
-	}
-	x, errX := os.Stat(a)
-	y, errY := os.Stat(b)
-	return errX == nil && errY == nil && os.SameFile(x, y)
 }

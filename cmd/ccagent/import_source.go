@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
@@ -96,13 +97,13 @@ func findSource(c *cli.Context, env environ.Vars, profile agent.Profile) (source
 // sdkSource follows the configuration of a profile of the vendor's SDKs to the file with its sign-in, and returns the client that
 // this was made for. Any other file is what it is.
 func sdkSource(path string) (credentials, client string, err error) {
-	config := path
+	cfg := path
 	if dir := filepath.Dir(path); filepath.Base(dir) == "credentials" {
-		config = filepath.Join(filepath.Dir(dir), "configs", filepath.Base(path))
+		cfg = filepath.Join(filepath.Dir(dir), "configs", filepath.Base(path))
 	}
-	profile, err := store.ReadSDKConfig(config)
+	profile, err := store.ReadSDKConfig(cfg)
 	switch {
-	case config != path: // what is wrong with it is not what was asked
+	case cfg != path: // what is wrong with it is not what was asked
 		return path, profile.ClientID, nil
 	case errors.Is(err, protocol.ErrNotFound):
 		return path, "", nil
@@ -123,7 +124,7 @@ func searchOrder(env environ.Vars, profile agent.Profile) []string {
 	if path := predecessorFile(env); path != "" {
 		places = append(places, path)
 	}
-	if dir := cmp.Or(claudeDirOf(getenv, profile), env.ClaudeDir()); dir != "" {
+	if dir := cmp.Or(config.ClaudeDir(getenv, profile), env.ClaudeDir()); dir != "" {
 		places = append(places, environ.ClaudeFile(dir))
 	}
 	if home := env("HOME"); filepath.IsAbs(home) {
@@ -233,7 +234,7 @@ func claudeDirFor(from source, profile agent.Profile) string {
 	if from.info == nil {
 		return ""
 	}
-	if dir := claudeDirOf(getenv, profile); dir != "" && from.is(environ.ClaudeFile(dir)) {
+	if dir := config.ClaudeDir(getenv, profile); dir != "" && from.is(environ.ClaudeFile(dir)) {
 		return dir // by whatever path or link
 	}
 	if filepath.Base(from.path) == ".credentials.json" {

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -133,7 +134,7 @@ func install(c *cli.Context) error {
 	case changed == nil:
 		fmt.Fprintln(w, "the files were there already")
 	}
-	config, _, _ := loadConfig(getenv) // what is wrong with it is said elsewhere
+	cfg, _, _ := config.Load(getenv) // what is wrong with it is said elsewhere
 	for _, name := range differing(s) {
 		terminal.Warn(
 			c.App.ErrWriter,
@@ -143,13 +144,13 @@ func install(c *cli.Context) error {
 			name,
 		)
 	}
-	for _, f := range offPath(s, config) {
+	for _, f := range offPath(s, cfg) {
 		terminal.Warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
 	}
 	if c.Bool("at-login") {
 		fmt.Fprintln(w, "it starts at login")
 		lingers(c)
-	} else if viewed(config) {
+	} else if config.Viewed(cfg) {
 		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.manager, pid)
@@ -335,13 +336,13 @@ func differing(s service) []string {
 }
 
 // offPath finds the login commands that a shell finds here, and the manager's agent does not.
-func offPath(s service, config agent.Config) []finding {
+func offPath(s service, cfg agent.Config) []finding {
 	if s.environment == nil {
 		return nil
 	}
 	var found []finding
-	for _, p := range config.Profiles {
-		settings, err := workerSettings(p)
+	for _, p := range cfg.Profiles {
+		settings, err := config.Settings(p)
 		if err != nil || len(settings.Command) == 0 || strings.Contains(settings.Command[0], "/") {
 			continue
 		}
@@ -480,7 +481,7 @@ func uninstall(c *cli.Context) error {
 	if err := errors.Join(err, disabled); err != nil {
 		return err
 	}
-	if config, _, _ := loadConfig(getenv); viewed(config) {
+	if cfg, _, _ := config.Load(getenv); config.Viewed(cfg) {
 		warnNotAtLogin(c, s)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.manager)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
@@ -38,19 +39,19 @@ EXAMPLE:
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			config, path, err := loadConfig(getenv)
+			cfg, path, err := config.Load(getenv)
 			if err != nil {
 				return err
 			}
 			if c.Bool("json") {
-				list := listJSON{Config: path, Default: config.Default, Profiles: []listProfileJSON{}}
-				for _, p := range config.Profiles {
+				list := listJSON{Config: path, Default: cfg.Default, Profiles: []listProfileJSON{}}
+				for _, p := range cfg.Profiles {
 					list.Profiles = append(list.Profiles, listProfileJSON{p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts})
 				}
 				return printJSON(c.App.Writer, list)
 			}
 			t := terminal.Table{{"PROFILE", "PROVIDER", "STORE", "DEFAULT"}}
-			for _, p := range config.Profiles {
+			for _, p := range cfg.Profiles {
 				if c.Bool("names") {
 					if _, err := fmt.Fprintln(c.App.Writer, p.Name); err != nil {
 						return err
@@ -58,7 +59,7 @@ EXAMPLE:
 					continue
 				}
 				mark := ""
-				if p.Name == config.Default {
+				if p.Name == cfg.Default {
 					mark = "*"
 				}
 				t = append(t, []string{p.Name, p.Provider, p.Store, mark})

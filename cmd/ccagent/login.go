@@ -14,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -105,7 +106,7 @@ type signIn struct {
 	c        *cli.Context
 	settings worker.Settings
 	client   *oauth.Client
-	table    *profileTable // of a profile that is not written yet
+	table    *config.Table // of a profile that is not written yet
 	replace  bool
 	living   string // the profile whose sign-in is about to be replaced; "" is none
 	screen   *prompter
@@ -176,7 +177,7 @@ func (s *signIn) run(ctx context.Context) error {
 	}
 	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
 	who := ""
-	if s.client.ProfileURL != "" && !machineGrant(s.settings.Grant) {
+	if s.client.ProfileURL != "" && !config.MachineGrant(s.settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, probeTime)
 		defer cancel()
 		// An ID token may name nobody: then the endpoint is asked, though something is known already.
@@ -224,7 +225,7 @@ func (s *signIn) checkFlags() error {
 		return usagef(c, "--client-secret-stdin and --paste both read standard input")
 	}
 	for _, scope := range c.StringSlice("scope") {
-		if !scopeToken(scope) {
+		if !config.ScopeToken(scope) {
 			return usagef(c, "--scope %q is not one scope", scope)
 		}
 	}
@@ -233,7 +234,7 @@ func (s *signIn) checkFlags() error {
 
 // mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
 func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
-	if s.c.Bool("force") || s.living == "" || machineGrant(s.settings.Grant) {
+	if s.c.Bool("force") || s.living == "" || config.MachineGrant(s.settings.Grant) {
 		return probe(ctx, client) // no sign-in is begun that there is no agent for
 	}
 	asking, cancel := context.WithTimeout(ctx, probeTime)
@@ -266,7 +267,7 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
 	switch {
-	case fromStdin && !wantsSecret(s.settings.ClientAuth):
+	case fromStdin && !config.WantsSecret(s.settings.ClientAuth):
 		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.settings.Name)
 	case fromStdin:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
@@ -274,7 +275,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 			return err
 		}
 		s.secret = secret
-	case wantsSecret(s.settings.ClientAuth):
+	case config.WantsSecret(s.settings.ClientAuth):
 		line, err := terminal.Ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
 		if errors.Is(err, terminal.ErrNone) {
 			return &protocol.Error{
@@ -318,7 +319,7 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 	var done undo.Steps
 	conn := &connection{Client: client, ctx: ctx}
 	if s.table != nil {
-		edit, err := addProfile(ctx, getenv, s.settings.Name, *s.table, s.replace)
+		edit, err := config.Add(ctx, getenv, s.settings.Name, *s.table, s.replace)
 		if err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
@@ -359,7 +360,7 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 	if r.Scopes == nil {
 		r.Scopes = s.settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said
 	}
-	if machineGrant(s.settings.Grant) {
+	if config.MachineGrant(s.settings.Grant) {
 		r.RefreshToken = protocol.Secret{} // it would never be used
 	}
 	return r.Marshal()

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
 // hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
@@ -67,7 +67,7 @@ func openBrowser(env environ.Vars, address string) (close func(), err error) {
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Dir = "/"
-		if process.AsGiven(cmd.Start) == nil {
+		if limits.AsGiven(cmd.Start) == nil {
 			go cmd.Wait()
 			return close, nil
 		}

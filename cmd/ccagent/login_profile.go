@@ -10,6 +10,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -28,7 +29,7 @@ var newProfileFlags = []string{
 
 // profile finds or describes the profile that is meant.
 func (s *signIn) profile(ctx context.Context) error {
-	config, path, err := loadConfig(getenv)
+	cfg, path, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (s *signIn) profile(ctx context.Context) error {
 	case from != "" && described >= 0:
 		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[described])
 	case from != "":
-		if name, s.table, err = sharedProfile(ctx, from, name); err != nil {
+		if name, s.table, err = config.Fragment(ctx, from, name); err != nil {
 			return err
 		}
 	case described >= 0:
@@ -51,7 +52,7 @@ func (s *signIn) profile(ctx context.Context) error {
 		}
 	}
 	if s.table == nil {
-		profile, err := oneProfile(s.c, config)
+		profile, err := oneProfile(s.c, cfg)
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
 				Hint: "make it with: " + protocol.ShellLine(
@@ -69,8 +70,8 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	if old, exists := findProfile(config, name); exists && from == "" && !s.c.Bool("force") &&
-		!strings.EqualFold(name, defaultProfile) {
+	if old, exists := config.Find(cfg, name); exists && from == "" && !s.c.Bool("force") &&
+		!strings.EqualFold(name, config.BuiltIn) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
 			Hint: fmt.Sprintf(
 				"sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s",
@@ -79,34 +80,34 @@ func (s *signIn) profile(ctx context.Context) error {
 			)}
 	}
 	s.replace = s.c.Bool("force") && from == ""
-	planned, err := planProfile(getenv, name, *s.table, s.replace || from != "")
+	planned, err := config.Plan(getenv, name, *s.table, s.replace || from != "")
 	if err != nil {
 		return err
 	}
 	var more []string // scopes; of the flags' profile they are in the table
 	if from != "" {
-		if err := s.mayAdd(ctx, from, name, config, planned); err != nil {
+		if err := s.mayAdd(ctx, from, name, cfg, planned); err != nil {
 			return err
 		}
 		more = s.c.StringSlice("scope")
 	}
-	profile, ok := findProfile(planned, name)
+	profile, ok := config.Find(planned, name)
 	if !ok {
 		return fmt.Errorf("profile %s is missing from what would be written", name)
 	}
 	if err := s.use(profile, more); err != nil {
 		return err
 	}
-	s.living = sameRecord(config, s.settings)
+	s.living = sameRecord(cfg, s.settings)
 	return nil
 }
 
 // sameRecord returns the profile that has the record of a new one already: Claude Code's, which the new one would take over.
-func sameRecord(config agent.Config, planned worker.Settings) string {
-	dir := (&profileSettings{Settings: planned}).sharedDir()
-	for _, old := range config.Profiles {
-		settings, err := workerSettings(old)
-		if dir != "" && err == nil && (&profileSettings{Settings: settings}).sharedDir() == dir {
+func sameRecord(cfg agent.Config, planned worker.Settings) string {
+	dir := config.SharedDir(planned)
+	for _, old := range cfg.Profiles {
+		settings, err := config.Settings(old)
+		if dir != "" && err == nil && config.SharedDir(settings) == dir {
 			return old.Name
 		}
 	}
@@ -115,7 +116,7 @@ func sameRecord(config agent.Config, planned worker.Settings) string {
 
 // use takes up a profile that the agent knows, or is about to.
 func (s *signIn) use(profile agent.Profile, more []string) error {
-	if !signsIn(profile.Provider) {
+	if !config.SignsIn(profile.Provider) {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
@@ -123,10 +124,10 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 		}
 	}
 	var err error
-	if s.settings, err = workerSettings(profile); err != nil {
+	if s.settings, err = config.Settings(profile); err != nil {
 		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
 	}
-	if len(more) > 0 && machineGrant(s.settings.Grant) {
+	if len(more) > 0 && config.MachineGrant(s.settings.Grant) {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
@@ -142,8 +143,8 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 }
 
 // flagTable is the table that the flags describe.
-func (s *signIn) flagTable() (*profileTable, error) {
-	t := &profileTable{
+func (s *signIn) flagTable() (*config.Table, error) {
+	t := &config.Table{
 		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given(s.c, "issuer"), Grant: given(s.c, "grant"),
 		AuthorizeURL: given(s.c, "authorize-url"), TokenURL: given(s.c, "token-url"), DeviceURL: given(s.c, "device-url"),
 		ClientID: given(s.c, "client-id"), ClientAuth: given(s.c, "client-auth"),
@@ -154,12 +155,12 @@ func (s *signIn) flagTable() (*profileTable, error) {
 			t.Provider = "oidc"
 		}
 	}
-	if !signsIn(t.Provider) {
+	if !config.SignsIn(t.Provider) {
 		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
 	}
 	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
 		t.Scopes = scopes
-		if t.Provider == "oidc" && !machineGrant(text(t.Grant, "")) && !slices.Contains(scopes, "openid") {
+		if t.Provider == "oidc" && (t.Grant == nil || !config.MachineGrant(*t.Grant)) && !slices.Contains(scopes, "openid") {
 			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
 		}
 		if t.Provider == "claude" {
@@ -172,7 +173,7 @@ func (s *signIn) flagTable() (*profileTable, error) {
 	}
 	for _, value := range []*string{&t.Provider, &t.Store, t.Issuer, t.Grant, t.AuthorizeURL, t.TokenURL, t.DeviceURL, t.ClientID,
 		t.ClientAuth} {
-		if value != nil && !encodable(*value) {
+		if value != nil && !config.Encodable(*value) {
 			return nil, usagef(s.c, "%q is not UTF-8, which config.toml must be", *value)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -34,11 +35,11 @@ EXAMPLE:
 }
 
 func logout(c *cli.Context) error {
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	profiles, err := toSignOut(c, config)
+	profiles, err := toSignOut(c, cfg)
 	if err != nil {
 		return err
 	}
@@ -85,24 +86,24 @@ func logout(c *cli.Context) error {
 }
 
 // toSignOut are the profiles that the arguments mean.
-func toSignOut(c *cli.Context, config agent.Config) ([]agent.Profile, error) {
+func toSignOut(c *cli.Context, cfg agent.Config) ([]agent.Profile, error) {
 	if c.Bool("all") {
 		if err := noArgs(c); err != nil {
 			return nil, err
 		}
 		var all []agent.Profile
-		for _, profile := range config.Profiles {
-			if signsIn(profile.Provider) {
+		for _, profile := range cfg.Profiles {
+			if config.SignsIn(profile.Provider) {
 				all = append(all, profile)
 			}
 		}
 		return all, nil
 	}
-	profile, err := oneProfile(c, config)
+	profile, err := oneProfile(c, cfg)
 	if err != nil {
 		return nil, err
 	}
-	if !signsIn(profile.Provider) {
+	if !config.SignsIn(profile.Provider) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),

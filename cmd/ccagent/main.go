@@ -20,13 +20,13 @@ import (
 
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 func main() {
-	if err := process.Harden(os.Args); err != nil {
+	if err := limits.Harden(os.Args); err != nil {
 		terminal.PrintError(os.Stderr, err)
 		os.Exit(protocol.ExitCode(err))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -41,12 +42,12 @@ func move(c *cli.Context) (err error) {
 	if c.Args().Len() != 2 {
 		return usagef(c, "it needs a profile and a store")
 	}
-	config, path, err := loadConfig(getenv)
+	cfg, path, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
 	name, to := c.Args().First(), c.Args().Get(1)
-	if _, err := namedProfile(config, name); err != nil {
+	if _, err := config.Named(cfg, name); err != nil {
 		return err
 	}
 	conn, err := connect(c, true)
@@ -55,19 +56,19 @@ func move(c *cli.Context) (err error) {
 	}
 	defer conn.close()
 	// One after the other: of two at once the slower would write down in config.toml where the record was in between.
-	unlock, err := lockBeside(conn.ctx, path+".move", "another ccagent is moving a record")
+	unlock, err := config.Lock(conn.ctx, path+".move", "another ccagent is moving a record")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if config, _, err = loadConfig(getenv); err != nil {
+	if cfg, _, err = config.Load(getenv); err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, name)
+	profile, err := config.Named(cfg, name)
 	if err != nil {
 		return err
 	}
-	if err := soleHome(conn.ctx, config, profile.Name); err != nil {
+	if err := config.SoleHome(conn.ctx, getenv, cfg, profile.Name); err != nil {
 		return err
 	}
 	var done undo.Steps
@@ -115,7 +116,7 @@ func float(done *undo.Steps, conn *connection, profile agent.Profile, to string)
 	if err := decide(profile, at); err != nil { // it means nothing while config.toml names the store
 		return err
 	}
-	edit, err := editStore(conn.ctx, getenv, profile.Name, "auto")
+	edit, err := config.SetStore(conn.ctx, getenv, profile.Name, "auto")
 	if err != nil {
 		return err
 	}
@@ -125,7 +126,7 @@ func float(done *undo.Steps, conn *connection, profile agent.Profile, to string)
 
 // setStore writes another store of a profile into config.toml.
 func setStore(conn *connection, name, kind string) error {
-	if _, err := editStore(conn.ctx, getenv, name, kind); err != nil {
+	if _, err := config.SetStore(conn.ctx, getenv, name, kind); err != nil {
 		return err
 	}
 	return reload(conn)
@@ -142,7 +143,7 @@ func failMove(done *undo.Steps, conn *connection, profile agent.Profile, moved f
 
 // decide writes down where the record of a profile with store "auto" rests.
 func decide(profile agent.Profile, kind string) error {
-	settings, err := workerSettings(profile)
+	settings, err := config.Settings(profile)
 	if err != nil {
 		return err
 	}
@@ -151,7 +152,7 @@ func decide(profile agent.Profile, kind string) error {
 
 // decided is where the record of a profile with store "auto" rests, "" while that is not decided.
 func decided(profile agent.Profile) (string, error) {
-	settings, err := workerSettings(profile)
+	settings, err := config.Settings(profile)
 	if err != nil {
 		return "", err
 	}

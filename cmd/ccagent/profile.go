@@ -2,92 +2,38 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
-	"github.com/ccagent/ccagent/agent/provider"
-	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// findProfile finds a profile by its name, in whatever case.
-func findProfile(config agent.Config, name string) (agent.Profile, bool) {
-	for _, profile := range config.Profiles {
-		if strings.EqualFold(profile.Name, name) {
-			return profile, true
-		}
-	}
-	return agent.Profile{}, false
-}
-
-// namedProfile is findProfile for a profile that has to be there.
-func namedProfile(config agent.Config, name string) (agent.Profile, error) {
-	profile, ok := findProfile(config, name)
-	if !ok {
-		return profile, &protocol.Error{
-			Code:    protocol.CodeNotFound,
-			Message: fmt.Sprintf("there is no profile %q", name),
-			Hint:    "see them with: ccagent list",
-		}
-	}
-	return profile, nil
-}
-
 // oneProfile is the profile that the one argument names, else the default one.
-func oneProfile(c *cli.Context, config agent.Config) (agent.Profile, error) {
+func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
 	if err := atMost(c, 1); err != nil {
 		return agent.Profile{}, err
 	}
-	name := cmp.Or(c.Args().First(), c.String("profile"), config.Default)
+	name := cmp.Or(c.Args().First(), c.String("profile"), cfg.Default)
 	if err := protocol.CheckProfile(name); err != nil {
 		return agent.Profile{}, err
 	}
-	return namedProfile(config, name)
-}
-
-// signsIn reports whether a provider's profiles begin with a sign-in.
-func signsIn(kind string) bool { return provider.Kind(kind).Traits().SignsIn }
-
-// workerSettings takes an agent's profile apart again.
-func workerSettings(p agent.Profile) (worker.Settings, error) {
-	var s worker.Settings
-	err := json.Unmarshal(p.Settings, &s)
-	return s, err
-}
-
-// viewsOf are a profile's views.
-func viewsOf(profile agent.Profile) []string {
-	settings, _ := workerSettings(profile) // loadConfig wrote them
-	return settings.Views
-}
-
-// viewed reports whether a profile has views, which somebody has to keep fresh.
-func viewed(config agent.Config) bool {
-	return slices.ContainsFunc(config.Profiles, func(p agent.Profile) bool { return p.Shown })
-}
-
-// showsClaude reports whether Claude Code's file is a view of the profile's sign-in.
-func showsClaude(profile agent.Profile) bool {
-	return slices.Contains(viewsOf(profile), "claude-code")
+	return config.Named(cfg, name)
 }
 
 // sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
 func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
-	if showsClaude(profile) {
-		return environ.ClaudeFile(claudeDirOf(getenv, profile)), nil
+	if config.ShowsClaude(profile) {
+		return environ.ClaudeFile(config.ClaudeDir(getenv, profile)), nil
 	}
 	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
 		return "", nil
 	}
-	file := environ.ClaudeFile(claudeDirOf(getenv, profile))
+	file := environ.ClaudeFile(config.ClaudeDir(getenv, profile))
 	if profile.Store == "claude-code" {
 		return file, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -39,15 +40,15 @@ func remove(c *cli.Context) error {
 	if name == "" || c.Args().Len() > 1 {
 		return usagef(c, "which NAME?")
 	}
-	config, path, err := loadConfig(getenv)
+	cfg, path, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, name)
+	profile, err := config.Named(cfg, name)
 	if err != nil {
 		return err
 	}
-	if strings.EqualFold(config.Default, profile.Name) && !strings.EqualFold(profile.Name, defaultProfile) {
+	if strings.EqualFold(cfg.Default, profile.Name) && !strings.EqualFold(profile.Name, config.BuiltIn) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: profile.Name + " is the default profile",
 			Hint: "choose another default_profile in " + path}
 	}
@@ -65,7 +66,7 @@ func remove(c *cli.Context) error {
 		}
 	}
 	if shared != "" && !c.Bool("delete-credentials") {
-		if showsClaude(profile) {
+		if config.ShowsClaude(profile) {
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, terminal.Sanitize(shared)),
@@ -75,7 +76,7 @@ func remove(c *cli.Context) error {
 		}
 		stored = false
 	}
-	if stored && signsIn(profile.Provider) {
+	if stored && config.SignsIn(profile.Provider) {
 		terminal.Notice(c.App.ErrWriter,
 			"the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
 	}
@@ -90,7 +91,7 @@ func remove(c *cli.Context) error {
 	}
 	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
 	var done undo.Steps
-	if err := readyConfig(conn.ctx, getenv, removing(profile.Name)); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+	if err := config.ReadyToRemove(conn.ctx, getenv, profile.Name); err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return done.Fail(conn.ctx, err)
 	}
 	if stored {
@@ -99,7 +100,7 @@ func remove(c *cli.Context) error {
 			return err
 		}
 	}
-	edit, err := removeProfile(conn.ctx, getenv, profile.Name)
+	edit, err := config.Remove(conn.ctx, getenv, profile.Name)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound): // the built-in one
 		if !stored {
@@ -121,10 +122,10 @@ func remove(c *cli.Context) error {
 	if err := reload(conn); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
 		terminal.Warn(c.App.ErrWriter, "the agent was not told: %s", err)
 	}
-	if settings, err := workerSettings(profile); err == nil {
+	if settings, err := config.Settings(profile); err == nil {
 		worker.LeaveHome(settings) // a profile that is gone has no home, whatever lies there
 	}
-	if _, err := fmt.Fprintf(c.App.Writer, "removed %s from %s\n", profile.Name, edit.path); err != nil {
+	if _, err := fmt.Fprintf(c.App.Writer, "removed %s from %s\n", profile.Name, edit.Path); err != nil {
 		return err
 	}
 	if shared != "" && !stored {

@@ -16,7 +16,8 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -93,7 +94,7 @@ func serve(c *cli.Context) error {
 			return err
 		}
 	}
-	if err := process.ForbidDumps(); err != nil {
+	if err := limits.ForbidDumps(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)
@@ -128,11 +129,11 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	sessions := newLockOn(log)
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
-			config, _, err := loadConfig(env)
+			cfg, _, err := config.Load(env)
 			if err == nil {
-				sessions.want(config.LockOn)
+				sessions.want(cfg.LockOn)
 			}
-			return config, err
+			return cfg, err
 		},
 		ConfigFile:  file,
 		Runner:      agent.Process{Args: []string{"worker"}, Env: agent.Environment()},

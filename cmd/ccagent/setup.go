@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -134,7 +135,7 @@ func setup(c *cli.Context) error {
 	if i < 0 {
 		return usagef(c, "no tool %q: there are %s", c.Args().First(), strings.Join(toolNames(), ", "))
 	}
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
@@ -146,8 +147,8 @@ func setup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), config.Default)
-	profile, missing := namedProfile(config, name)
+	name := cmp.Or(c.String("profile"), cfg.Default)
+	profile, missing := config.Named(cfg, name)
 	if c.Bool("undo") {
 		mine := slices.DeleteFunc(slices.Clone(done), func(j journal) bool {
 			return protocol.FoldProfile(j.Profile) != protocol.FoldProfile(name) ||
@@ -294,7 +295,7 @@ func doSetup(c *cli.Context, j journal, p plan, w wish) error {
 		}
 		j.Links[path] = w.helper
 	}
-	views := viewsOf(w.profile)
+	views := config.Views(w.profile)
 	if p.view && !slices.Contains(views, "anthropic-sdk") {
 		changes, j.View = append(changes, viewChange{w.profile, true}), true
 	}
@@ -399,7 +400,7 @@ func unsetup(c *cli.Context, profile agent.Profile, mine, all []journal) error {
 	for _, path := range slices.Sorted(maps.Keys(links)) {
 		changes = append(changes, linkChange{path: path, from: links[path]})
 	}
-	views := viewsOf(profile)
+	views := config.Views(profile)
 	if view && slices.Contains(views, "anthropic-sdk") {
 		changes = append(changes, viewChange{profile, false})
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -151,7 +152,7 @@ func (ch viewChange) make(c *cli.Context) error {
 		return err
 	}
 	defer conn.close()
-	edit, err := setViews(conn.ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
+	edit, err := config.SetViews(conn.ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
 		if ch.gives {
 			return append(views, "anthropic-sdk")
 		}
@@ -185,11 +186,11 @@ func (ch guardChange) show(c *cli.Context) {
 }
 
 func (ch guardChange) make(c *cli.Context) error {
-	config, _, err := loadConfig(getenv) // where this takes a change back, the profile is another one by now
+	cfg, _, err := config.Load(getenv) // where this takes a change back, the profile is another one by now
 	if err != nil {
 		return err
 	}
-	profile, err := namedProfile(config, ch.profile.Name)
+	profile, err := config.Named(cfg, ch.profile.Name)
 	if err != nil {
 		return err
 	}

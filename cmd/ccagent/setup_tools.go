@@ -14,6 +14,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
@@ -224,15 +225,15 @@ func codexPlan(w wish) (plan, error) {
 	path := filepath.Join(dir, "config.toml")
 	key := w.name
 	if !regexp.MustCompile(`^[A-Za-z0-9_-]+$`).MatchString(key) {
-		key = tomlString(key)
+		key = config.Quote(key)
 	}
 	e := lines(
 		path,
 		fmt.Sprintf(
 			"\n[model_providers.%s.auth]\ncommand = %s\nargs = [\"-p\", %s]\n",
 			key,
-			tomlString(w.helper),
-			tomlString(w.profile.Name),
+			config.Quote(w.helper),
+			config.Quote(w.profile.Name),
 		),
 	)
 	e.mode = 0o600

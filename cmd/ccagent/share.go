@@ -20,8 +20,9 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -29,14 +30,14 @@ import (
 
 // exportedProfiles are those named, which must exist.
 func exportedProfiles(names []string) ([]string, error) {
-	config, _, err := loadConfig(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return nil, err
 	}
 	var chosen []string
 	for _, list := range names {
 		for name := range strings.SplitSeq(list, ",") {
-			profile, err := namedProfile(config, strings.TrimSpace(name))
+			profile, err := config.Named(cfg, strings.TrimSpace(name))
 			if err != nil {
 				return nil, err
 			}
@@ -72,7 +73,7 @@ func serveExport(c *cli.Context) error {
 	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
 		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
 	}
-	if err := process.ForbidDumps(); err != nil {
+	if err := limits.ForbidDumps(); err != nil {
 		return err
 	}
 	log, closeLog, err := openLog(c)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
 // workerCommand is what the agent runs: one job from standard input, reports to standard output.
@@ -27,7 +27,7 @@ func workerCommand() *cli.Command {
 			// session. SIGTERM too: a service manager sends it to every process of the unit.
 			// They are caught, not ignored: what is ignored stays so in the commands that a worker runs.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
-			if err := process.ForbidDumps(); err != nil {
+			if err := limits.ForbidDumps(); err != nil {
 				return err
 			}
 			return worker.Run(context.WithoutCancel(c.Context), c.App.Reader, c.App.Writer, build.Version())

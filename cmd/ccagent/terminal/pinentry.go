@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ccagent/ccagent/cmd/ccagent/process"
+	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -60,7 +60,7 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 			Hint:    "run it in a terminal, or give it with --passphrase-stdin",
 		}
 	}
-	if err := process.AsGiven(cmd.Start); err != nil {
+	if err := limits.AsGiven(cmd.Start); err != nil {
 		return "", failed("could not be started: " + err.Error())
 	}
 	defer cmd.Wait()

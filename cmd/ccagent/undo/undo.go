@@ -66,8 +66,8 @@ func (s *Steps) Fail(ctx context.Context, err error) error {
 	return undone{err}
 }
 
-// FailAt is fail for a request to the agent that ctx bounded. Where the command's own time is over, the agent goes on with it: nothing is taken
-// back then, for nobody knows what there will be.
+// FailAt is fail for a request to the agent that ctx bounded. Where the command's own time is over, the agent goes on with it:
+// nothing is taken back then, for nobody knows what there will be.
 func (s *Steps) FailAt(ctx context.Context, profile string, err error) error {
 	if ctx.Err() == nil {
 		return s.Fail(ctx, err)

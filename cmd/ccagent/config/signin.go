@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -19,18 +19,18 @@ type faulty func(key, format string, args ...any) error
 
 // The values that are one of a few words.
 var (
-	grants      = []string{"authorization_code", "device_code", "client_credentials", "jwt-bearer"}
-	clientAuths = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
+	Grants      = []string{"authorization_code", "device_code", "client_credentials", "jwt-bearer"}
+	ClientAuths = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 	loopbacks   = []string{"127.0.0.1", "localhost"}
 )
 
 // signIn reads what a provider that one signs in to is told, over the defaults of its kind.
-func (s *profileSettings) signIn(env environ.Vars, t profileTable, fault faulty) error {
+func (s *profileSettings) signIn(env environ.Vars, t Table, fault faulty) error {
 	known := s.Provider.Traits().Defaults
 	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = known.AuthorizeURL, known.TokenURL, known.ProfileURL, known.PasteURL
 	s.ClientID, s.RedirectHost = known.ClientID, known.RedirectHost
 	s.Scopes, s.Headers = slices.Clone(known.Scopes), maps.Clone(known.Headers)
-	for _, set := range []func(profileTable, faulty) error{s.endpoints, s.words, s.client} {
+	for _, set := range []func(Table, faulty) error{s.endpoints, s.words, s.client} {
 		if err := set(t, fault); err != nil {
 			return err
 		}
@@ -42,7 +42,7 @@ func (s *profileSettings) signIn(env environ.Vars, t profileTable, fault faulty)
 }
 
 // endpoints are the addresses. Secrets go to each, so each is https, or stays on this machine.
-func (s *profileSettings) endpoints(t profileTable, fault faulty) error {
+func (s *profileSettings) endpoints(t Table, fault faulty) error {
 	for _, e := range []struct {
 		key   string
 		value *string
@@ -69,15 +69,15 @@ func (s *profileSettings) endpoints(t profileTable, fault faulty) error {
 }
 
 // words are the values with a fixed choice, and numbers.
-func (s *profileSettings) words(t profileTable, fault faulty) error {
+func (s *profileSettings) words(t Table, fault faulty) error {
 	for _, w := range []struct {
 		key    string
 		value  *string
 		to     *string
 		choice []string
 	}{
-		{"grant", t.Grant, &s.Grant, grants},
-		{"client_auth", t.ClientAuth, &s.ClientAuth, clientAuths},
+		{"grant", t.Grant, &s.Grant, Grants},
+		{"client_auth", t.ClientAuth, &s.ClientAuth, ClientAuths},
 		{"redirect_host", t.RedirectHost, &s.RedirectHost, loopbacks},
 	} {
 		if w.value == nil {
@@ -102,7 +102,7 @@ func (s *profileSettings) words(t profileTable, fault faulty) error {
 }
 
 // client is who we are to the provider, and what we ask for.
-func (s *profileSettings) client(t profileTable, fault faulty) error {
+func (s *profileSettings) client(t Table, fault faulty) error {
 	s.ClientID = text(t.ClientID, s.ClientID)
 	if s.ClientID == "" && s.Grant != "jwt-bearer" {
 		return fault("client_id", "client_id is missing: the provider gives it out when a client is registered there")
@@ -120,7 +120,7 @@ func (s *profileSettings) client(t profileTable, fault faulty) error {
 		s.Scopes = []string{"openid", "offline_access"}
 	}
 	for _, scope := range s.Scopes {
-		if !scopeToken(scope) {
+		if !ScopeToken(scope) {
 			return fault("scopes", "scopes: %q is not one scope", scope)
 		}
 	}
@@ -166,13 +166,13 @@ func secretParam(name string) bool {
 	)
 }
 
-// scopeToken reports whether s is one scope (RFC 6749 section 3.3).
-func scopeToken(s string) bool {
+// ScopeToken reports whether s is one scope (RFC 6749 section 3.3).
+func ScopeToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
 // files are the paths and the command.
-func (s *profileSettings) files(env environ.Vars, t profileTable, fault faulty) error {
+func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 	for _, f := range []struct {
 		key   string
 		value *string
@@ -253,11 +253,11 @@ func (s *profileSettings) complete(fault faulty) error {
 }
 
 // machine reports whether the profile's grant needs no person.
-func (s *profileSettings) machine() bool { return machineGrant(s.Grant) }
+func (s *profileSettings) machine() bool { return MachineGrant(s.Grant) }
 
-func machineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
+func MachineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
 
-// wantsSecret reports whether a client authenticates with a client secret.
-func wantsSecret(auth string) bool {
+// WantsSecret reports whether a client authenticates with a client secret.
+func WantsSecret(auth string) bool {
 	return auth == "client_secret_basic" || auth == "client_secret_post"
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-var static = profileTable{Provider: "static"}
+var static = Table{Provider: "static"}
 
 func ptr(s string) *string { return &s }
 
@@ -32,14 +32,14 @@ func TestAddProfile(t *testing.T) {
 	t.Parallel()
 	env, path := home(t, "# mine\ndefault_profile = 'a' # yes\n\n[profiles.a]\nprovider='static' # odd  spacing\n# the end")
 	before := read(t, path)
-	table := profileTable{
+	table := Table{
 		Provider: "command",
 		Command:  []string{"sh", "-c", "echo \"a\\b\"\n\t\x7f é"},
 		TTL:      ptr("30m"),
 		Timeout:  ptr("5s"),
 		Hosts:    []string{"a.example"},
 	}
-	edit, err := addProfile(t.Context(), env, "b.c", table, false)
+	edit, err := Add(t.Context(), env, "b.c", table, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ hosts = ["a.example"]
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if err := edit.undo(t.Context()); err != nil || read(t, path) != before {
+	if err := edit.Undo(t.Context()); err != nil || read(t, path) != before {
 		t.Errorf("undo: %v\n%s", err, read(t, path))
 	}
 }
@@ -64,7 +64,7 @@ hosts = ["a.example"]
 func TestAddProfileFirst(t *testing.T) {
 	t.Parallel()
 	env, path := home(t, "")
-	edit, err := addProfile(t.Context(), env, "x", static, false)
+	edit, err := Add(t.Context(), env, "x", static, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestAddProfileFirst(t *testing.T) {
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info.Mode(), err)
 	}
-	if err := edit.undo(t.Context()); err != nil {
+	if err := edit.Undo(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -85,7 +85,7 @@ func TestAddProfileFirst(t *testing.T) {
 func TestUndoLeavesOthersEdits(t *testing.T) {
 	t.Parallel()
 	env, path := home(t, "")
-	edit, err := addProfile(t.Context(), env, "x", static, false)
+	edit, err := Add(t.Context(), env, "x", static, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestUndoLeavesOthersEdits(t *testing.T) {
 	if err := os.WriteFile(path, []byte(theirs), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := edit.undo(t.Context()); err == nil || read(t, path) != theirs {
+	if err := edit.Undo(t.Context()); err == nil || read(t, path) != theirs {
 		t.Errorf("undo: %v\n%s", err, read(t, path))
 	}
 }
@@ -116,7 +116,7 @@ func TestRemoveProfile(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			env, path := home(t, test.text)
-			if _, err := removeProfile(t.Context(), env, "x"); err != nil {
+			if _, err := Remove(t.Context(), env, "x"); err != nil {
 				t.Fatal(err)
 			}
 			if got := read(t, path); got != test.want {
@@ -128,14 +128,14 @@ func TestRemoveProfile(t *testing.T) {
 
 func TestEditRefused(t *testing.T) {
 	t.Parallel()
-	add := func(name string, table profileTable) func(environ.Vars) error {
+	add := func(name string, table Table) func(environ.Vars) error {
 		return func(env environ.Vars) error {
-			_, err := addProfile(context.Background(), env, name, table, false)
+			_, err := Add(context.Background(), env, name, table, false)
 			return err
 		}
 	}
 	remove := func(env environ.Vars) error {
-		_, err := removeProfile(context.Background(), env, "x")
+		_, err := Remove(context.Background(), env, "x")
 		return err
 	}
 	for _, test := range []struct {
@@ -146,9 +146,9 @@ func TestEditRefused(t *testing.T) {
 		{"add to what is broken", "a = 1\n", add("x", static), protocol.ErrConfig},
 		{"add what is there", "[profiles.x]\nprovider='static'\n", add("X", static), protocol.ErrConfig},
 		{"add to an inline table", "profiles = {y = {provider='static'}}\n", add("x", static), protocol.ErrConfig},
-		{"add what is invalid", "", add("x", profileTable{Provider: "command"}), protocol.ErrConfig},
-		{"add what is not UTF-8", "", add("x", profileTable{Provider: "command", Command: []string{"\xff"}}), protocol.ErrConfig},
-		{"add a second one of a directory", "[profiles.claude]\nprovider='claude'\n", add("x", profileTable{Provider: "claude"}),
+		{"add what is invalid", "", add("x", Table{Provider: "command"}), protocol.ErrConfig},
+		{"add what is not UTF-8", "", add("x", Table{Provider: "command", Command: []string{"\xff"}}), protocol.ErrConfig},
+		{"add a second one of a directory", "[profiles.claude]\nprovider='claude'\n", add("x", Table{Provider: "claude"}),
 			protocol.ErrConfig},
 		{"remove what is not there", "[profiles.y]\nprovider='static'\n", remove, protocol.ErrNotFound},
 		{"remove from an inline table", "profiles = {x = {provider='static'}}\n", remove, protocol.ErrConfig},
@@ -174,7 +174,7 @@ func TestConcurrentEdits(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			if _, err := addProfile(t.Context(), env, fmt.Sprint("p", i), static, false); err != nil {
+			if _, err := Add(t.Context(), env, fmt.Sprint("p", i), static, false); err != nil {
 				t.Error(err)
 			}
 		})
@@ -196,7 +196,7 @@ func TestEditThroughLink(t *testing.T) {
 	if err := errors.Join(os.Rename(path, target), os.Symlink(target, path)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := addProfile(t.Context(), env, "x", static, false); err != nil {
+	if _, err := Add(t.Context(), env, "x", static, false); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode()&os.ModeSymlink == 0 ||
@@ -229,15 +229,15 @@ func FuzzEdit(f *testing.F) {
 		if err != nil || before.written(name) != "" {
 			t.Skip()
 		}
-		after := appendTable([]byte(string(text)), name, profileTable{Provider: "command", Command: []string{"sh", arg}})
+		after := AppendTable([]byte(string(text)), name, Table{Provider: "command", Command: []string{"sh", arg}})
 		doc, err := parseConfig("config.toml", after)
 		if err != nil {
-			if strings.ContainsRune(arg, 0xfffd) || !encodable(arg) {
+			if strings.ContainsRune(arg, 0xfffd) || !Encodable(arg) {
 				t.Skip()
 			}
 			return // an inline table of profiles: editConfig refuses it
 		}
-		if got := doc.Profiles[name].Command; encodable(arg) && (len(got) != 2 || got[1] != arg) {
+		if got := doc.Profiles[name].Command; Encodable(arg) && (len(got) != 2 || got[1] != arg) {
 			t.Fatalf("%q became %q", arg, got)
 		}
 		cut := cutTables(after, doc.index, "profiles", name)
@@ -254,7 +254,7 @@ func FuzzEdit(f *testing.F) {
 // TestEveryKeyIsWritten makes a table with every key, and reads back what is written of it.
 func TestEveryKeyIsWritten(t *testing.T) {
 	t.Parallel()
-	var table profileTable
+	var table Table
 	fill := reflect.ValueOf(&table).Elem()
 	for i := range fill.NumField() {
 		word, number := "word", 7
@@ -274,7 +274,7 @@ func TestEveryKeyIsWritten(t *testing.T) {
 			t.Fatalf("%s is of a type that is not written", fill.Type().Field(i).Name)
 		}
 	}
-	d, err := parseConfig("config.toml", appendTable(nil, "x", table))
+	d, err := parseConfig("config.toml", AppendTable(nil, "x", table))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,8 @@
-package main
+// Package config reads, checks and edits config.toml. [Load] gives the agent its settings, and [Add], [Remove], [SetStore] and
+// [SetViews] change the file and leave all else in it as it is.
+//
+// Errors are of condition ErrConfig, and name the file, the line and the key.
+package config
 
 import (
 	"bytes"
@@ -32,23 +36,23 @@ import (
 // maxConfig bounds config.toml, in bytes.
 const maxConfig = 1 << 20
 
-// defaultProfile is the profile that exists without being written down.
-const defaultProfile = "claude"
+// BuiltIn is the profile that exists without being written down.
+const BuiltIn = "claude"
 
 const (
 	defaultTimeout      = 30 * time.Second
 	defaultLoginTimeout = 5 * time.Minute
 )
 
-// configFile is config.toml.
-type configFile struct {
-	DefaultProfile string                  `toml:"default_profile"`
-	LockOn         []string                `toml:"lock_on"`
-	Profiles       map[string]profileTable `toml:"profiles"`
+// File is config.toml.
+type File struct {
+	DefaultProfile string           `toml:"default_profile"`
+	LockOn         []string         `toml:"lock_on"`
+	Profiles       map[string]Table `toml:"profiles"`
 }
 
-// profileTable is one [profiles.NAME].
-type profileTable struct {
+// Table is one [profiles.NAME].
+type Table struct {
 	Provider  string   `toml:"provider"`
 	Store     string   `toml:"store"`
 	Hosts     []string `toml:"hosts"`
@@ -96,9 +100,9 @@ type profileTable struct {
 	ClientSecret any `toml:"client_secret"`
 }
 
-// loadConfig reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
+// Load reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
 // The path is returned also with an error. Errors are of condition ErrConfig and name the file, the line and the key.
-func loadConfig(env environ.Vars) (agent.Config, string, error) {
+func Load(env environ.Vars) (agent.Config, string, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
 		return agent.Config{}, "", err
@@ -114,8 +118,8 @@ func loadConfig(env environ.Vars) (agent.Config, string, error) {
 	if err := checkOwnFolders(env); err != nil {
 		return agent.Config{}, path, err
 	}
-	config, err := doc.resolve(env)
-	return config, path, err
+	cfg, err := doc.resolve(env)
+	return cfg, path, err
 }
 
 // checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this
@@ -244,7 +248,7 @@ func writable(path string, info fs.FileInfo) error {
 
 // document is a parsed config.toml.
 type document struct {
-	configFile
+	File
 	path  string
 	index tomlIndex
 }
@@ -254,7 +258,7 @@ func parseConfig(path string, text []byte) (*document, error) {
 	d := &document{path: path}
 	index, indexErr := indexTOML(text)
 	d.index = index
-	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&d.configFile)
+	err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&d.File)
 	var unknown *toml.StrictMissingError
 	var broken *toml.DecodeError
 	switch {
@@ -314,7 +318,7 @@ func (d *document) fault(line int, format string, args ...any) error {
 // resolve checks what the document says and fills in what it does not.
 func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	claude, err := env.ClaudeFolder()
-	config := agent.Config{
+	cfg := agent.Config{
 		Default: d.DefaultProfile,
 		Home: protocol.Home{
 			Home:            env("HOME"),
@@ -323,27 +327,27 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		},
 	}
 	if err != nil {
-		return config, err
+		return cfg, err
 	}
 	for _, event := range d.LockOn {
 		switch {
 		case event != "suspend" && event != "screen":
-			return config, d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
+			return cfg, d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
 		case runtime.GOOS != "linux":
-			return config, d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
+			return cfg, d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
 		}
 	}
-	config.LockOn = d.LockOn
+	cfg.LockOn = d.LockOn
 	if len(d.Profiles) > agent.MaxProfiles {
-		return config, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
+		return cfg, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
 	}
 	data, err := env.DataDir()
 	if err != nil {
-		return config, err
+		return cfg, err
 	}
 	state, err := env.StateDir()
 	if err != nil {
-		return config, err
+		return cfg, err
 	}
 
 	names := map[string]string{}   // by folded name
@@ -351,20 +355,20 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	for _, name := range slices.Sorted(maps.Keys(d.Profiles)) {
 		line := d.index.line("profiles", name)
 		if err := protocol.CheckProfile(name); err != nil {
-			return config, d.fault(line, "%s", err)
+			return cfg, d.fault(line, "%s", err)
 		}
 		if other, ok := names[strings.ToLower(name)]; ok {
-			return config, d.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
+			return cfg, d.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
 		}
 		names[strings.ToLower(name)] = name
 		settings, err := d.settings(env, name)
 		if err != nil {
-			return config, err
+			return cfg, err
 		}
 		shared := settings.shared()
 		for _, at := range shared {
 			if other, ok := claudes[at]; ok {
-				return config, d.fault(
+				return cfg, d.fault(
 					line,
 					"profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
 						"store = \"file\" and no view there",
@@ -379,16 +383,16 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		}
 		profile, err := settings.profile(data, state)
 		if err != nil {
-			return config, err
+			return cfg, err
 		}
-		config.Profiles = append(config.Profiles, profile)
+		cfg.Profiles = append(cfg.Profiles, profile)
 	}
 
-	implicit := defaultProfile
-	if _, written := names[defaultProfile]; !written {
-		settings, err := d.settings(env, defaultProfile)
+	implicit := BuiltIn
+	if _, written := names[BuiltIn]; !written {
+		settings, err := d.settings(env, BuiltIn)
 		if err != nil {
-			return config, err
+			return cfg, err
 		}
 		stands := ""
 		for _, at := range settings.shared() {
@@ -399,21 +403,21 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		} else {
 			profile, err := settings.profile(data, state)
 			if err != nil {
-				return config, err
+				return cfg, err
 			}
-			config.Profiles = append(config.Profiles, profile)
-			names[defaultProfile] = defaultProfile
+			cfg.Profiles = append(cfg.Profiles, profile)
+			names[BuiltIn] = BuiltIn
 		}
 	}
-	slices.SortFunc(config.Profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(cfg.Profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
 
-	config.Default = cmp.Or(config.Default, implicit)
-	known, ok := names[strings.ToLower(config.Default)]
+	cfg.Default = cmp.Or(cfg.Default, implicit)
+	known, ok := names[strings.ToLower(cfg.Default)]
 	if !ok {
-		return config, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", config.Default)
+		return cfg, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", cfg.Default)
 	}
-	config.Default = known
-	return config, nil
+	cfg.Default = known
+	return cfg, nil
 }
 
 // profileSettings is one profile's settings on their way into an agent.Profile.
@@ -433,10 +437,10 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	}, err
 }
 
-// shared names the place of sharedDir and of the file in it: two profiles that have one of these in common have one record,
+// shared names the place of SharedDir and of the file in it: two profiles that have one of these in common have one record,
 // whatever link leads there.
 func (s *profileSettings) shared() []string {
-	dir := s.sharedDir()
+	dir := SharedDir(s.Settings)
 	if dir == "" {
 		return nil
 	}
@@ -451,9 +455,9 @@ func (s *profileSettings) shared() []string {
 	return names
 }
 
-// sharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has
+// SharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has
 // none.
-func (s *profileSettings) sharedDir() string {
+func SharedDir(s worker.Settings) string {
 	there := s.Store == "auto" || s.Store == "claude-code" || slices.Contains(s.Views, "claude-code")
 	if s.Provider != "claude" || s.ConfigDir == "" || !there {
 		return ""

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"encoding/json"
@@ -18,15 +18,15 @@ import (
 )
 
 // home makes a home with that config.toml ("" for none), and its environment.
-func home(t *testing.T, config string) (environ.Vars, string) {
+func home(t *testing.T, cfg string) (environ.Vars, string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config", "ccagent", "config.toml")
-	if config != "" {
+	if cfg != "" {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(cfg), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,14 +51,14 @@ func TestLoadConfigDefaults(t *testing.T) {
 	env := environment(
 		map[string]string{"HOME": "/home/fake", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state", "XDG_CONFIG_HOME": "/nowhere"},
 	)
-	config, path, err := loadConfig(env)
+	cfg, path, err := Load(env)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if path != "/nowhere/ccagent/config.toml" || config.Default != "claude" || len(config.Profiles) != 1 {
-		t.Fatalf("got %s, %+v", path, config)
+	if path != "/nowhere/ccagent/config.toml" || cfg.Default != "claude" || len(cfg.Profiles) != 1 {
+		t.Fatalf("got %s, %+v", path, cfg)
 	}
-	p, s := config.Profiles[0], settingsOf(t, config.Profiles[0])
+	p, s := cfg.Profiles[0], settingsOf(t, cfg.Profiles[0])
 	if p.Name != "claude" || p.Provider != "claude" || p.Store != "auto" || p.ConfigDir != "" {
 		t.Errorf("profile %+v", p)
 	}
@@ -69,8 +69,8 @@ func TestLoadConfigDefaults(t *testing.T) {
 		s.Headers["anthropic-beta"] != "oauth-2025-04-20" || !strings.HasPrefix(s.UserAgent, "ccagent/") {
 		t.Errorf("dialect %+v", s)
 	}
-	if config.Home != (protocol.Home{Home: "/home/fake", XDGConfigHome: "/nowhere"}) {
-		t.Errorf("home %+v", config.Home)
+	if cfg.Home != (protocol.Home{Home: "/home/fake", XDGConfigHome: "/nowhere"}) {
+		t.Errorf("home %+v", cfg.Home)
 	}
 }
 
@@ -95,24 +95,24 @@ command = ["~/bin/login", "~/as-it-is"]
 [profiles.gw]
 provider = "static"
 `)
-	config, _, err := loadConfig(env)
+	cfg, _, err := Load(env)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
 	settings := map[string]worker.Settings{}
-	for _, p := range config.Profiles {
+	for _, p := range cfg.Profiles {
 		names = append(names, p.Name)
 		settings[p.Name] = settingsOf(t, p)
 	}
-	if got := strings.Join(names, " "); got != "Work claude gw script vault" || config.Default != "Work" {
-		t.Errorf("profiles %s, default %s", got, config.Default)
+	if got := strings.Join(names, " "); got != "Work claude gw script vault" || cfg.Default != "Work" {
+		t.Errorf("profiles %s, default %s", got, cfg.Default)
 	}
 	dir := filepath.Join(env("HOME"), "work")
-	if w := settings["Work"]; w.ConfigDir != dir || config.Profiles[0].ConfigDir != dir ||
+	if w := settings["Work"]; w.ConfigDir != dir || cfg.Profiles[0].ConfigDir != dir ||
 		w.TokenURL != "http://127.0.0.1:9/token" ||
 		fmt.Sprint(w.Headers) != "map[x-one:1]" ||
-		fmt.Sprint(config.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
+		fmt.Sprint(cfg.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
 		t.Errorf("Work %+v", w)
 	}
 	if v := settings["vault"]; len(v.Command) != 3 || v.TTL != 30*time.Minute || v.Timeout != 5*time.Second || v.Store != "auto" {
@@ -130,9 +130,9 @@ provider = "static"
 func TestBuiltInProfileGivesWay(t *testing.T) {
 	t.Parallel()
 	env, _ := home(t, "[profiles.mine]\nprovider = \"claude\"\n")
-	config, _, err := loadConfig(env)
-	if err != nil || len(config.Profiles) != 1 || config.Default != "mine" {
-		t.Errorf("got %+v, %v", config, err)
+	cfg, _, err := Load(env)
+	if err != nil || len(cfg.Profiles) != 1 || cfg.Default != "mine" {
+		t.Errorf("got %+v, %v", cfg, err)
 	}
 }
 
@@ -239,7 +239,7 @@ func TestConfigErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			env, path := home(t, test.text)
-			_, _, err := loadConfig(env)
+			_, _, err := Load(env)
 			if !errors.Is(err, protocol.ErrConfig) {
 				t.Fatalf("got %v, want ErrConfig", err)
 			}
@@ -259,7 +259,7 @@ func TestConfigLimits(t *testing.T) {
 	for name, text := range map[string]string{"1025 profiles": many.String(), "larger than 1 MiB": "#" +
 		strings.Repeat("x", maxConfig)} {
 		env, _ := home(t, text)
-		if _, _, err := loadConfig(env); err == nil || !strings.Contains(err.Error(), name) {
+		if _, _, err := Load(env); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -287,7 +287,7 @@ func TestConfigOthersMayWrite(t *testing.T) {
 		if err := os.Chmod(filepath.Join(filepath.Dir(path), "..", test.what), test.mode); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := loadConfig(env)
+		_, _, err := Load(env)
 		if (err == nil) != test.ok {
 			t.Errorf("%s with mode %v: got %v", test.what, test.mode, err)
 		}
@@ -304,7 +304,7 @@ func TestConfigBelongsToSomebodyElse(t *testing.T) {
 		if err := os.Chown(filepath.Join(filepath.Dir(path), what), 12345, 12345); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := loadConfig(env); err == nil || !strings.Contains(err.Error(), "belongs to user id 12345") {
+		if _, _, err := Load(env); err == nil || !strings.Contains(err.Error(), "belongs to user id 12345") {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
@@ -319,25 +319,25 @@ func TestConfigLink(t *testing.T) {
 	if err := errors.Join(os.Rename(path, target), os.Symlink(target, path)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := loadConfig(env); err != nil {
+	if _, _, err := Load(env); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(elsewhere, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := loadConfig(env); err == nil {
+	if _, _, err := Load(env); err == nil {
 		t.Error("a link into a folder that everybody may write was taken")
 	}
 }
 
 func TestHomeUnset(t *testing.T) {
 	t.Parallel()
-	if _, _, err := loadConfig(environment(nil)); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "HOME") {
+	if _, _, err := Load(environment(nil)); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "HOME") {
 		t.Errorf("got %v", err)
 	}
 	env := environment(map[string]string{"XDG_CONFIG_HOME": "/nowhere", "XDG_DATA_HOME": "/data", "XDG_STATE_HOME": "/state"})
-	if config, _, err := loadConfig(env); err != nil || settingsOf(t, config.Profiles[0]).ConfigDir != "" {
-		t.Errorf("got %+v, %v", config, err)
+	if cfg, _, err := Load(env); err != nil || settingsOf(t, cfg.Profiles[0]).ConfigDir != "" {
+		t.Errorf("got %+v, %v", cfg, err)
 	}
 }
 
@@ -368,12 +368,12 @@ func TestClaudeFolders(t *testing.T) {
 		if err := os.WriteFile(dir+"/ccagent/config.toml", []byte(table), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		config, _, err := loadConfig(environment(map[string]string{"HOME": "/home/fake", "XDG_CONFIG_HOME": dir,
+		cfg, _, err := Load(environment(map[string]string{"HOME": "/home/fake", "XDG_CONFIG_HOME": dir,
 			"CLAUDE_SECURESTORAGE_CONFIG_DIR": tt.secure, "CLAUDE_CONFIG_DIR": tt.config}))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := settingsOf(t, config.Profiles[0]); s.ConfigDir != tt.want || s.AccountFile != tt.account {
+		if s := settingsOf(t, cfg.Profiles[0]); s.ConfigDir != tt.want || s.AccountFile != tt.account {
 			t.Errorf("%+v: %s, account in %s", tt, s.ConfigDir, s.AccountFile)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"bytes"
@@ -24,40 +24,54 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// configEdit is a change of config.toml that was made, and can be undone.
-type configEdit struct {
+// Edit is a change of config.toml that was made, and can be undone.
+type Edit struct {
 	env           environ.Vars
-	path          string
+	Path          string
 	before, after []byte // before is nil when there was no file
 }
 
-// addProfile appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
+// Add appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
 // The file is left alone unless the result says exactly what was meant, and is valid as a whole.
-func addProfile(ctx context.Context, env environ.Vars, name string, table profileTable, replace bool) (*configEdit, error) {
+func Add(ctx context.Context, env environ.Vars, name string, table Table, replace bool) (*Edit, error) {
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// planProfile is addProfile that leaves everything as it is: it returns what the configuration would be, and fails where that
+// AddUnless is Add that with replace leaves a table of that name as it is where keep says so of it. kept reports
+// that.
+func AddUnless(ctx context.Context, env environ.Vars, name string, table Table, replace bool,
+	keep func(Table) bool) (edit *Edit, kept bool, err error) {
+	edit, err = editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		if old := d.written(name); old != "" && replace && keep(d.Profiles[old]) {
+			kept = true
+			return text, nil
+		}
+		return adding(name, table, replace)(d, text)
+	})
+	return edit, kept, err
+}
+
+// Plan is Add that leaves everything as it is: it returns what the configuration would be, and fails where that
 // could not be written either.
-func planProfile(env environ.Vars, name string, table profileTable, replace bool) (agent.Config, error) {
+func Plan(env environ.Vars, name string, table Table, replace bool) (agent.Config, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
 		return agent.Config{}, err
 	}
-	edit, config, err := planEdit(env, path, adding(name, table, replace))
+	edit, cfg, err := planEdit(env, path, adding(name, table, replace))
 	if err != nil {
-		return config, err
+		return cfg, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return config, unwritten(err)
+		return cfg, unwritten(err)
 	}
 	if err := files.TryReplace(path, edit.after, 0o600); err != nil {
-		return config, unwritten(err)
+		return cfg, unwritten(err)
 	}
-	return config, nil
+	return cfg, nil
 }
 
-func adding(name string, table profileTable, replace bool) func(*document, []byte) ([]byte, error) {
+func adding(name string, table Table, replace bool) func(*document, []byte) ([]byte, error) {
 	return func(d *document, text []byte) ([]byte, error) {
 		if old := d.written(name); old != "" {
 			if !replace {
@@ -71,15 +85,15 @@ func adding(name string, table profileTable, replace bool) func(*document, []byt
 			delete(d.Profiles, old)
 		}
 		if d.Profiles == nil {
-			d.Profiles = map[string]profileTable{}
+			d.Profiles = map[string]Table{}
 		}
 		d.Profiles[name] = table
-		return appendTable(text, name, table), nil
+		return AppendTable(text, name, table), nil
 	}
 }
 
-// removeProfile deletes a profile's table from config.toml. What is not written there is ErrNotFound.
-func removeProfile(ctx context.Context, env environ.Vars, name string) (*configEdit, error) {
+// Remove deletes a profile's table from config.toml. What is not written there is ErrNotFound.
+func Remove(ctx context.Context, env environ.Vars, name string) (*Edit, error) {
 	return editConfig(ctx, env, removing(name))
 }
 
@@ -94,8 +108,8 @@ func removing(name string) func(*document, []byte) ([]byte, error) {
 	}
 }
 
-// editStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
-func editStore(ctx context.Context, env environ.Vars, name, kind string) (*configEdit, error) {
+// SetStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
+func SetStore(ctx context.Context, env environ.Vars, name, kind string) (*Edit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
 		if name == "" {
@@ -104,18 +118,18 @@ func editStore(ctx context.Context, env environ.Vars, name, kind string) (*confi
 		table := d.Profiles[name]
 		table.Store = kind
 		d.Profiles[name] = table
-		return setKey(text, d.index, name, "store", tomlString(kind)), nil
+		return setKey(text, d.index, name, "store", Quote(kind)), nil
 	})
 }
 
-// setViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no
+// SetViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no
 // config_dir gets that.
-func setViews(ctx context.Context, env environ.Vars, name, provider, dir string, change func([]string) []string) (*configEdit,
+func SetViews(ctx context.Context, env environ.Vars, name, provider, dir string, change func([]string) []string) (*Edit,
 	error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		written := d.written(name)
 		if written == "" {
-			table := profileTable{Provider: provider, Views: change(nil)}
+			table := Table{Provider: provider, Views: change(nil)}
 			if dir != "" {
 				table.ConfigDir = &dir
 			}
@@ -140,7 +154,7 @@ func setViews(ctx context.Context, env environ.Vars, name, provider, dir string,
 			if err != nil {
 				return nil, err
 			}
-			text = setKey(text, index, written, "config_dir", tomlString(dir))
+			text = setKey(text, index, written, "config_dir", Quote(dir))
 		}
 		d.Profiles[written] = table
 		return text, nil
@@ -188,7 +202,7 @@ func (d *document) written(name string) string {
 }
 
 // editConfig lets change rewrite the text, and the document to what the new text has to say.
-func editConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) (*configEdit, error) {
+func editConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) (*Edit, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
 		return nil, err
@@ -205,9 +219,9 @@ func editConfig(ctx context.Context, env environ.Vars, change func(*document, []
 	return edit, writeConfig(path, edit.after)
 }
 
-// readyConfig sees to it that an edit can be made, before that which it goes with is done: what keeps config.toml from being
-// written is found out here.
-func readyConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) error {
+// ReadyToRemove fails if Remove would. It changes nothing: whoever deletes more than the table finds out here, before the
+// first deletion, what keeps config.toml from being written.
+func ReadyToRemove(ctx context.Context, env environ.Vars, name string) error {
 	path, err := env.ConfigFile()
 	if err != nil {
 		return err
@@ -217,7 +231,7 @@ func readyConfig(ctx context.Context, env environ.Vars, change func(*document, [
 		return err
 	}
 	defer unlock()
-	edit, _, err := planEdit(env, path, change)
+	edit, _, err := planEdit(env, path, removing(name))
 	if err != nil {
 		return err
 	}
@@ -231,7 +245,7 @@ func readyConfig(ctx context.Context, env environ.Vars, change func(*document, [
 var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
 
 // planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
-func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]byte, error)) (*configEdit, agent.Config, error) {
+func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]byte, error)) (*Edit, agent.Config, error) {
 	var none agent.Config
 	text, err := readConfig(path, env("HOME"))
 	if err != nil {
@@ -246,14 +260,14 @@ func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]b
 		return nil, none, err
 	}
 	got, err := parseConfig(path, after)
-	if err != nil || !sameConfig(got.configFile, doc.configFile) {
+	if err != nil || !sameConfig(got.File, doc.File) {
 		return nil, none, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: path + " is not written in a way that can be edited safely",
 			Hint:    "edit it by hand: " + path,
 		}
 	}
-	config, err := got.resolve(env)
+	cfg, err := got.resolve(env)
 	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
 		if _, oldErr := old.resolve(env); oldErr == nil { // what is wrong is what was to be written, and its line is of no file yet
 			err = &protocol.Error{
@@ -263,11 +277,11 @@ func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]b
 			}
 		}
 	}
-	return &configEdit{env: env, path: path, before: text, after: after}, config, err
+	return &Edit{env: env, Path: path, before: text, after: after}, cfg, err
 }
 
 // sameConfig reports whether two documents say the same.
-func sameConfig(a, b configFile) bool {
+func sameConfig(a, b File) bool {
 	if a.DefaultProfile != b.DefaultProfile || !slices.Equal(a.LockOn, b.LockOn) || len(a.Profiles) != len(b.Profiles) {
 		return false
 	}
@@ -280,34 +294,34 @@ func sameConfig(a, b configFile) bool {
 	return true
 }
 
-// undo puts back what was there before, unless somebody has edited the file since.
-func (e *configEdit) undo(ctx context.Context) error {
-	unlock, err := lockConfig(ctx, e.path)
+// Undo puts back what was there before, unless somebody has edited the file since.
+func (e *Edit) Undo(ctx context.Context) error {
+	unlock, err := lockConfig(ctx, e.Path)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	now, err := readConfig(e.path, e.env("HOME"))
+	now, err := readConfig(e.Path, e.env("HOME"))
 	if err != nil {
 		return err
 	}
 	if !bytes.Equal(now, e.after) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: e.path + " has changed meanwhile, so the edit stays"}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: e.Path + " has changed meanwhile, so the edit stays"}
 	}
 	if e.before == nil {
-		return os.Remove(e.path)
+		return os.Remove(e.Path)
 	}
-	return writeConfig(e.path, e.before)
+	return writeConfig(e.Path, e.before)
 }
 
 // lockConfig keeps other editors out.
 func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
-	return lockBeside(ctx, path, "another program is editing "+path)
+	return Lock(ctx, path, "another program is editing "+path)
 }
 
-// lockBeside takes the lock on path, which is config.toml or what lies beside it. Where somebody else has it for longer than
+// Lock takes the lock on path, which is config.toml or what lies beside it. Where somebody else has it for longer than
 // ctx allows, the message busy says so.
-func lockBeside(ctx context.Context, path, busy string) (unlock func(), err error) {
+func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	unlock, err = files.Lock(ctx, path, busy)
 	if coded := (*protocol.Error)(nil); err != nil && !errors.As(err, &coded) {
 		err = unwritten(err)
@@ -323,7 +337,7 @@ func writeConfig(path string, text []byte) error {
 	return nil
 }
 
-// cutTables removes the table at path and those below it, each with one blank line before it: the one that appendTable put.
+// cutTables removes the table at path and those below it, each with one blank line before it: the one that AppendTable put.
 func cutTables(text []byte, index tomlIndex, path ...string) []byte {
 	for _, table := range slices.Backward(index.tables) {
 		if len(table.path) < len(path) || !slices.Equal(table.path[:len(path)], path) {
@@ -338,8 +352,8 @@ func cutTables(text []byte, index tomlIndex, path ...string) []byte {
 	return text
 }
 
-// appendTable adds a profile's table to the end of a document.
-func appendTable(text []byte, name string, t profileTable) []byte {
+// AppendTable adds a profile's table to the end of a document.
+func AppendTable(text []byte, name string, t Table) []byte {
 	if len(text) > 0 {
 		if text[len(text)-1] != '\n' {
 			text = append(text, '\n')
@@ -348,12 +362,12 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 	}
 	key := name
 	if strings.Contains(name, ".") {
-		key = tomlString(name)
+		key = Quote(name)
 	}
 	text = fmt.Appendf(text, "[profiles.%s]\n", key)
 	line := func(key string, value *string) {
 		if value != nil {
-			text = fmt.Appendf(text, "%s = %s\n", key, tomlString(*value))
+			text = fmt.Appendf(text, "%s = %s\n", key, Quote(*value))
 		}
 	}
 	list := func(key string, values []string) {
@@ -367,7 +381,7 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 		}
 		var members []string
 		for _, name := range slices.Sorted(maps.Keys(values)) {
-			members = append(members, tomlString(name)+" = "+tomlString(values[name]))
+			members = append(members, Quote(name)+" = "+Quote(values[name]))
 		}
 		text = fmt.Appendf(text, "%s = { %s }\n", key, strings.Join(members, ", "))
 	}
@@ -416,8 +430,8 @@ func appendTable(text []byte, name string, t profileTable) []byte {
 	return text
 }
 
-// tomlString writes s as a basic string. What is not UTF-8 can't be one, and comes out different from what went in.
-func tomlString(s string) string {
+// Quote writes s as a basic string. What is not UTF-8 can't be one, and comes out different from what went in.
+func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -439,13 +453,13 @@ func tomlString(s string) string {
 func tomlList(values []string) string {
 	quoted := make([]string, len(values))
 	for i, value := range values {
-		quoted[i] = tomlString(value)
+		quoted[i] = Quote(value)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
-// encodable reports whether config.toml can hold all of the strings.
-func encodable(list ...string) bool {
+// Encodable reports whether config.toml can hold all of the strings.
+func Encodable(list ...string) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) })
 }
 
@@ -456,4 +470,18 @@ func unwritten(err error) error {
 		hint = "make that folder writable, or set XDG_CONFIG_HOME to one that is"
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
+}
+
+// Written reports whether config.toml has a table for a profile, which is not for import to change.
+func Written(env environ.Vars, name string) bool {
+	path, err := env.ConfigFile()
+	if err != nil {
+		return false
+	}
+	text, err := readConfig(path, env("HOME"))
+	if err != nil {
+		return false
+	}
+	d, err := parseConfig(path, text)
+	return err == nil && d.written(name) != ""
 }

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"cmp"
@@ -29,7 +29,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	fault := func(key, format string, args ...any) error {
 		return d.fault(d.index.line("profiles", name, key), "profiles."+name+": "+format, args...)
 	}
-	if t.Provider == "" && strings.EqualFold(name, defaultProfile) {
+	if t.Provider == "" && strings.EqualFold(name, BuiltIn) {
 		t.Provider = "claude"
 	}
 	kind := provider.Kind(t.Provider)
@@ -42,7 +42,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	traits := kind.Traits()
 	rests := cmp.Or(store.Kind(t.Store), traits.Stores[0])
 	if !slices.Contains(traits.Stores, rests) {
-		return nil, fault("store", "store %q: provider %s has %s", rests, kind, joined(traits.Stores, ", "))
+		return nil, fault("store", "store %q: provider %s has %s", rests, kind, Joined(traits.Stores, ", "))
 	}
 	for _, key := range d.index.below("profiles", name) {
 		switch {
@@ -126,7 +126,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	return s, err
 }
 
-func (s *profileSettings) claude(env environ.Vars, t profileTable, fault faulty) error {
+func (s *profileSettings) claude(env environ.Vars, t Table, fault faulty) error {
 	s.ConfigDir = env.ClaudeDir()
 	if t.ConfigDir != nil {
 		s.configDir = env.Spell(*t.ConfigDir)
@@ -182,4 +182,13 @@ func loopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// Joined lists the names of kinds.
+func Joined[K ~string](kinds []K, separator string) string {
+	names := make([]string, len(kinds))
+	for i, kind := range kinds {
+		names[i] = string(kind)
+	}
+	return strings.Join(names, separator)
 }

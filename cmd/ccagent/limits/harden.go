@@ -1,6 +1,6 @@
-// Package process keeps other programs out of this one: no core dumps, no debugger, files for the owner alone. It also gives
+// Package limits keeps other programs out of this one: no core dumps, no debugger, files for the owner alone. It also gives
 // the programs that are started from here the limits that this one was started with.
-package process
+package limits
 
 import (
 	"os/exec"
@@ -75,8 +75,8 @@ func AsGiven(start func() error) error {
 	return start()
 }
 
-// Run is [exec.Cmd.Run] for such a program.
-func Run(cmd *exec.Cmd) error {
+// RunAsGiven is [exec.Cmd.Run] for such a program.
+func RunAsGiven(cmd *exec.Cmd) error {
 	if err := AsGiven(cmd.Start); err != nil {
 		return err
 	}

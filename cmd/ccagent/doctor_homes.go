@@ -1,0 +1,24 @@
+package main
+
+import (
+	"context"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
+)
+
+// checkHomes looks for sign-ins that two profiles hold.
+func checkHomes(ctx context.Context, cfg agent.Config) []finding {
+	var all []worker.Settings
+	for _, profile := range cfg.Profiles {
+		if settings, err := config.Settings(profile); err == nil && profile.Provider != "command" {
+			all = append(all, settings)
+		}
+	}
+	var found []finding
+	for _, shared := range worker.SharedSignIns(ctx, all) {
+		found = append(found, finding{"sign-in of " + shared.Profile, "fail", shared.Err.Error(), mendOf(shared.Err)})
+	}
+	return found
+}
