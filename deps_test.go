@@ -60,9 +60,8 @@ var rooms = map[string]struct {
 	},
 	"store": {
 		mayImport: []string{
-			module + "/protocol", module + "/disk", module + "/process", module + "/store/splice", "golang.org/x/sys/...",
-			"github.com/zalando/go-keyring",
-			"github.com/godbus/dbus/...",
+			module + "/protocol", module + "/disk", module + "/process", module + "/store/keyring", module + "/store/splice",
+			"golang.org/x/sys/...",
 			"filippo.io/age/...", "golang.org/x/crypto/ssh",
 		},
 		never: forbidden{
@@ -72,6 +71,15 @@ var rooms = map[string]struct {
 			module + "/cmd/...":        "policy of the programs",
 			"github.com/urfave/...":    "a store has no command line",
 			"github.com/lmittmann/...": "a store has no terminal",
+		},
+	},
+	"store/keyring": {
+		mayImport: []string{
+			module + "/protocol", "golang.org/x/sys/...", "github.com/zalando/go-keyring", "github.com/godbus/dbus/...",
+		},
+		never: forbidden{
+			module + "/store": "a leaf that knows nothing of records",
+			"net/http":        "a keyring is local",
 		},
 	},
 	"store/storetest": {
@@ -236,9 +244,9 @@ var fenced = map[string]struct {
 		"cmd/ccagent cmd/ccagent/terminal",
 		"only the command line has a terminal",
 	},
-	"github.com/zalando/go-keyring/...": {"store", "fenced by a time-out and a read-back there"},
+	"github.com/zalando/go-keyring/...": {"store/keyring", "each of its calls is bounded there"},
 	"github.com/godbus/dbus/...": {
-		"store cmd/ccagent",
+		"store/keyring cmd/ccagent",
 		"asked there whether the keyring would prompt, and when the machine sleeps",
 	},
 	"filippo.io/age/...": {"store", "records are encrypted in one place"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/keyring"
 	"github.com/ccagent/ccagent/store/splice"
 )
 
@@ -24,7 +25,7 @@ type ClaudeCode struct {
 	guard guard
 	copy  *Copy // see Overwrite; nil: what is broken stays
 	pace  pace
-	chain func() (*keychain, error) // nil: there is no Keychain
+	chain func() (*keyring.ClaudeItem, error) // nil: there is no Keychain
 }
 
 var _ Store = (*ClaudeCode)(nil)
@@ -33,7 +34,7 @@ var _ Store = (*ClaudeCode)(nil)
 // with any other path all of its methods fail with ErrConfig. On macOS the spelling counts, for it names the item of the
 // Keychain.
 func NewClaudeCode(configDir string) *ClaudeCode {
-	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace, chain: systemKeychain(configDir)}
+	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace, chain: keyring.Claude(configDir)}
 }
 
 func (s *ClaudeCode) path() string { return filepath.Join(s.dir, ".credentials.json") }
@@ -77,8 +78,8 @@ func (s *ClaudeCode) Place() Place {
 	if s.chain != nil {
 		location += ", or its item in the Keychain"
 		// The Keychain tells nobody what has changed in it. That something has is worth a look: it does not happen often.
-		if chain, err := s.chain(); err == nil && chain.database != "" {
-			watch = append(watch, chain.database)
+		if chain, err := s.chain(); err == nil && chain.Database != "" {
+			watch = append(watch, chain.Database)
 		}
 	}
 	return Place{Kind: KindClaudeCode, Location: location, Watch: watch}
@@ -87,8 +88,8 @@ func (s *ClaudeCode) Place() Place {
 // spot is where Claude Code's JSON rests: the file, or an item of the Keychain.
 type spot struct {
 	file    string
-	draft   *disk.Draft // of the file, nil: none is ready
-	chain   *keychain   // nil: the file
+	draft   *disk.Draft         // of the file, nil: none is ready
+	chain   *keyring.ClaudeItem // nil: the file
 	service string
 }
 
@@ -102,7 +103,7 @@ func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error
 	if err != nil {
 		return nil, spot{}, err
 	}
-	src, service, err := chain.find(ctx)
+	src, service, err := chain.Find(ctx)
 	at := spot{file: file, chain: chain, service: service}
 	if errors.Is(err, protocol.ErrNotFound) {
 		if src, err := readFile(file); !errors.Is(err, protocol.ErrNotFound) {
@@ -122,7 +123,7 @@ func (at spot) write(ctx context.Context, data []byte, check func() error) error
 	if err := check(); err != nil {
 		return err
 	}
-	return at.chain.write(ctx, at.service, data)
+	return at.chain.Write(ctx, at.service, data)
 }
 
 func (at spot) remove(ctx context.Context, check func() error) error {
@@ -135,7 +136,7 @@ func (at spot) remove(ctx context.Context, check func() error) error {
 	if at.chain == nil {
 		return removeFile(at.file)
 	}
-	return at.chain.remove(ctx, at.service)
+	return at.chain.Remove(ctx, at.service)
 }
 
 // growth is how much longer a renewal may make the JSON in the Keychain.
@@ -373,7 +374,7 @@ func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft,
 		return nil, disk.Error("writing", l.flockPath, err)
 	}
 	if at.chain != nil {
-		return nil, at.chain.ready(ctx, at.service, len(src)+growth)
+		return nil, at.chain.Ready(ctx, at.service, len(src)+growth)
 	}
 	return prepareFile(file, len(src)+spare)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/keyring"
 )
 
 // What other programs have stored, to be imported.
@@ -24,15 +25,15 @@ const (
 // ReadPredecessorKeyring reads the sign-in that the Python predecessor keeps in the system's keyring, in the format of
 // [ReadClaude]. Besides the errors of that, they are ErrNotFound, ErrLocked and ErrStorage.
 func ReadPredecessorKeyring(ctx context.Context) (Record, error) {
-	return readPredecessor(ctx, desktop{})
+	return readPredecessor(ctx, keyring.System{})
 }
 
 func readPredecessor(ctx context.Context, sys system) (Record, error) {
-	if err := sys.ready(ctx); err != nil {
+	if err := sys.Ready(ctx); err != nil {
 		return Record{}, err
 	}
 	const name = "the keyring's item " + predecessorService + " " + predecessorAccount
-	src, err := sys.get(ctx, predecessorService, predecessorAccount)
+	src, err := sys.Get(ctx, predecessorService, predecessorAccount)
 	if errors.Is(err, protocol.ErrNotFound) {
 		return Record{}, &protocol.Error{
 			Code:    protocol.CodeNotFound,
@@ -47,7 +48,7 @@ func readPredecessor(ctx context.Context, sys system) (Record, error) {
 
 // DeletePredecessorKeyring removes that sign-in, once it is stored elsewhere. ErrConflict says that it is no longer r.
 func DeletePredecessorKeyring(ctx context.Context, r Record) error {
-	return deletePredecessor(ctx, desktop{}, r)
+	return deletePredecessor(ctx, keyring.System{}, r)
 }
 
 func deletePredecessor(ctx context.Context, sys system, r Record) error {
@@ -58,7 +59,7 @@ func deletePredecessor(ctx context.Context, sys system, r Record) error {
 	if !sameTokens(stored, r) {
 		return ErrConflict
 	}
-	return sys.delete(ctx, predecessorService, predecessorAccount)
+	return sys.Delete(ctx, predecessorService, predecessorAccount)
 }
 
 // ReadSDK reads a record from credentials/<profile>.json of the vendor's SDKs. It fails with ErrInvalid, and with

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store/keyring"
 	"github.com/ccagent/ccagent/store/splice"
 )
 
@@ -104,9 +105,11 @@ func onMac(t *testing.T, s *ClaudeCode, items string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.chain = func() (*keychain, error) {
-		services, err := claudeServices(s.dir, filepath.Dir(s.dir))
-		return &keychain{program: self, account: items, database: filepath.Join(items, "login.keychain-db"), services: services}, err
+	s.chain = func() (*keyring.ClaudeItem, error) {
+		services, err := keyring.ClaudeServices(s.dir, filepath.Dir(s.dir), "")
+		return &keyring.ClaudeItem{
+			Program: self, Account: items, Database: filepath.Join(items, "login.keychain-db"), Services: services,
+		}, err
 	}
 }
 
@@ -123,23 +126,6 @@ func newMac(t *testing.T) (s *ClaudeCode, items string) {
 }
 
 const macItem = "Claude Code-credentials"
-
-func TestClaudeServices(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ dir, home, want string }{
-		{"/Users/alice/.claude", "/Users/alice", "[Claude Code-credentials Claude Code-credentials-5ac5e874]"},
-		{"/Users/alice/.claude-work", "/Users/alice", "[Claude Code-credentials-be865d75]"},
-		{"/Users/alice/.claude", "", "[Claude Code-credentials-5ac5e874]"},
-		{"/Users/zoë/.claude", "", "[Claude Code-credentials-8dc9348b]"},
-	} {
-		got, err := claudeServices(tt.dir, tt.home)
-		if err != nil || fmt.Sprint(got) != tt.want {
-			t.Errorf("%s at %s: %v, %v", tt.dir, tt.home, got, err)
-		}
-	}
-	_, err := claudeServices("/Users/zoe\u0308/.claude", "")
-	wantIs(t, err, protocol.ErrConfig)
-}
 
 func TestKeychainItemIsSpliced(t *testing.T) {
 	t.Parallel()
@@ -234,7 +220,9 @@ func TestKeychainFails(t *testing.T) {
 		}
 	}
 	s, _ := newMac(t)
-	s.chain = func() (*keychain, error) { return &keychain{program: s.dir + "/none", services: []string{"x"}}, nil }
+	s.chain = func() (*keyring.ClaudeItem, error) {
+		return &keyring.ClaudeItem{Program: s.dir + "/none", Services: []string{"x"}}, nil
+	}
 	_, _, err := s.Load(t.Context())
 	wantIs(t, err, protocol.ErrStorage)
 }
@@ -298,38 +286,6 @@ func TestKeychainIsWatched(t *testing.T) {
 		v = mustSave(t, another, fakeRecord(2+len(paths)), v)
 		if os.SameFile(before[0], look(paths)[0]) {
 			t.Errorf("none of %q has changed", paths)
-		}
-	}
-	if got := loginKeychain("/Users/alice"); got != "/Users/alice/Library/Keychains/login.keychain-db" || loginKeychain("") != "" {
-		t.Error(got)
-	}
-}
-
-// TestServicesFor: the item is named for the folder as the variable spells it, and the name without a digest is that of no
-// variable.
-func TestServicesFor(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct{ dir, variable, want string }{
-		{"/Users/alice/.claude", "", "[Claude Code-credentials Claude Code-credentials-5ac5e874]"},
-		{"/Users/alice/.claude", "/Users/alice/.claude", "[Claude Code-credentials-5ac5e874]"},
-		{"/Users/alice/.claude", "/Users/alice/.claude-work", "[Claude Code-credentials Claude Code-credentials-5ac5e874]"},
-		{"/Users/alice/.claude-work", "/Users/alice/.claude-work", "[Claude Code-credentials-be865d75]"},
-		{"/Users/alice/.claude-work/", "/Users/alice/.claude-work/", "[Claude Code-credentials-95672096]"},
-		{"/Users/alice//.claude", "/Users/alice//.claude", "[Claude Code-credentials-fd01006c]"},
-	} {
-		got, err := servicesFor(tt.dir, "/Users/alice", tt.variable)
-		if err != nil || fmt.Sprint(got) != tt.want {
-			t.Errorf("%s with the variable %q: %v, %v", tt.dir, tt.variable, got, err)
-		}
-	}
-}
-
-func TestClaudeAccount(t *testing.T) {
-	t.Parallel()
-	for user, want := range map[string]string{"alice": "alice", "a.b-c_9": "a.b-c_9", "": "claude-code-user",
-		"zoë": "claude-code-user", "a b": "claude-code-user", "a\n": "claude-code-user"} {
-		if got := claudeAccount(user); got != want {
-			t.Errorf("%q: %q, want %q", user, got, want)
 		}
 	}
 }

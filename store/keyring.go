@@ -2,8 +2,12 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/store/keyring"
 )
 
 // Keyring keeps one profile's record in the keyring of the operating system: the Secret Service on Linux, the Keychain on
@@ -18,13 +22,12 @@ type Keyring struct {
 
 var _ Store = (*Keyring)(nil)
 
-// keyringService is the service of all our items.
-const keyringService = "ccagent"
-
 // NewKeyring returns the store of that profile in the system's keyring. In the state directory it keeps the lock, and a small
 // file that tells the newest record from older ones that come back. The profile is a valid profile name; names that
 // differ in case alone are one.
-func NewKeyring(stateDir, profile string) *Keyring { return newKeyring(desktop{}, stateDir, profile) }
+func NewKeyring(stateDir, profile string) *Keyring {
+	return newKeyring(keyring.System{}, stateDir, profile)
+}
 
 func newKeyring(sys system, stateDir, profile string) *Keyring {
 	name := strings.ToLower(profile)
@@ -34,7 +37,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 			medium: m,
 			place: Place{
 				Kind:     KindKeyring,
-				Location: "the system's keyring, " + keyringService + " " + name,
+				Location: "the system's keyring, " + keyring.Service + " " + name,
 				Watch:    []string{m.witness}, // written at each save of ours; what others do there can't be watched
 			},
 			lockPath: filepath.Join(stateDir, "keyring", name+".lock"),
@@ -44,7 +47,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 }
 
 func newRing(sys system, stateDir, name string) *ring {
-	return &ring{sys: sys, service: keyringService, name: name, witness: filepath.Join(stateDir, "keyring", name+".json")}
+	return &ring{sys: sys, service: keyring.Service, name: name, witness: filepath.Join(stateDir, "keyring", name+".json")}
 }
 
 // Lock also removes what a late write has left in the keyring.
@@ -60,4 +63,17 @@ func (s *Keyring) Lock(ctx context.Context) (Lock, error) {
 func (s *Keyring) Known() bool {
 	w, err := readWitness(s.ring.witness)
 	return err != nil || w.Saved > 0 && !w.Deleted
+}
+
+// probeLimit bounds ProbeKeyring.
+const probeLimit = 3 * time.Second
+
+// ProbeKeyring writes, reads and deletes an item in the system's keyring, and returns nil if all of that worked within
+// 3 seconds. Otherwise the error says why a record is better kept elsewhere (ErrLocked, ErrStorage).
+func ProbeKeyring(ctx context.Context) error { return probe(ctx, keyring.System{}, probeLimit) }
+
+func probe(ctx context.Context, sys system, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return (&ring{sys: sys, service: keyring.Service}).try(ctx, fmt.Sprintf("probe/%d", time.Now().UnixNano()))
 }

@@ -44,9 +44,9 @@ func (s *shelf) enter(ctx context.Context) error {
 	return fault
 }
 
-func (s *shelf) ready(ctx context.Context) error { return s.enter(ctx) }
+func (s *shelf) Ready(ctx context.Context) error { return s.enter(ctx) }
 
-func (s *shelf) get(ctx context.Context, service, account string) (string, error) {
+func (s *shelf) Get(ctx context.Context, service, account string) (string, error) {
 	if err := s.enter(ctx); err != nil {
 		return "", err
 	}
@@ -62,7 +62,7 @@ func (s *shelf) get(ctx context.Context, service, account string) (string, error
 	return v, nil
 }
 
-func (s *shelf) set(ctx context.Context, service, account, value string) error {
+func (s *shelf) Set(ctx context.Context, service, account, value string) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (s *shelf) set(ctx context.Context, service, account, value string) error {
 	return nil
 }
 
-func (s *shelf) delete(ctx context.Context, service, account string) error {
-	if _, err := s.get(ctx, service, account); err != nil {
+func (s *shelf) Delete(ctx context.Context, service, account string) error {
+	if _, err := s.Get(ctx, service, account); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -378,8 +378,8 @@ func TestKeyringWithoutWitness(t *testing.T) {
 
 func TestKeyringTellsItsStatesApart(t *testing.T) {
 	t.Parallel()
-	locked := lockedKeyring()
-	dead := unreachable("it is gone")
+	locked := &protocol.Error{Code: protocol.CodeLocked, Message: "the keyring is locked"}
+	dead := &protocol.Error{Code: protocol.CodeStorage, Message: "it is gone"}
 	for _, tt := range []struct {
 		name string
 		harm func(*shelf, string)
@@ -451,28 +451,7 @@ func TestKeyringHangs(t *testing.T) {
 		if took := time.Since(started); took != probeLimit {
 			t.Errorf("the probe took %v", took)
 		}
-
-		release := make(chan struct{})
-		started = time.Now()
-		_, err = fence(t.Context(), callLimit, func(context.Context) (string, error) {
-			<-release
-			return "late", nil
-		})
-		wantIs(t, err, protocol.ErrStorage)
-		if took := time.Since(started); took != callLimit {
-			t.Errorf("a call took %v", took)
-		}
-		close(release)
 	})
-}
-
-func TestFenceSurvivesPanics(t *testing.T) {
-	t.Parallel()
-	_, err := fence(t.Context(), time.Minute, func(context.Context) (string, error) {
-		var v any = 1
-		return v.(string), nil
-	})
-	wantIs(t, err, protocol.ErrStorage)
 }
 
 func TestKeyringWithoutABus(t *testing.T) {

@@ -50,6 +50,9 @@ func ExpiresBefore(a, b Record) bool {
 	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
 }
 
+// Version is what a Store that holds r says it holds: for those who write one.
+func (r Record) Version() Version { return r.version() }
+
 // version digests what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are our own remarks
 // about it: Claude Code's file has no room for them, and a remark must not read as a rewrite.
 func (r Record) version() Version {

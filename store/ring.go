@@ -28,6 +28,14 @@ import (
 //
 // What the keyring can't tell is whether its newest is the newest there ever was. A file of ours, the witness, says so.
 
+// system is the keyring that a ring keeps its items in. Its methods are those of [keyring.System].
+type system interface {
+	Ready(ctx context.Context) error
+	Get(ctx context.Context, service, account string) (string, error)
+	Set(ctx context.Context, service, account, value string) error
+	Delete(ctx context.Context, service, account string) error
+}
+
 // slots is how many generations a late write must lag behind to do harm, which the witness then notices.
 const slots = 4
 
@@ -128,7 +136,7 @@ type found struct {
 
 // look reads the slots. One piece that is not ours, or of a newer version of ours, is an error if nothing is whole beside it.
 func (m *ring) look(ctx context.Context) (found, error) {
-	if err := m.sys.ready(ctx); err != nil {
+	if err := m.sys.Ready(ctx); err != nil {
 		return found{}, err
 	}
 	type candidate struct {
@@ -140,7 +148,7 @@ func (m *ring) look(ctx context.Context) (found, error) {
 	var damaged error
 	for slot := range slots {
 		name := m.account(slot, 0)
-		value, err := m.sys.get(ctx, m.service, name)
+		value, err := m.sys.Get(ctx, m.service, name)
 		if errors.Is(err, protocol.ErrNotFound) {
 			continue
 		}
@@ -190,7 +198,7 @@ func (m *ring) assemble(ctx context.Context, first piece, slot int) (form []byte
 	var b bytes.Buffer
 	b.WriteString(first.data)
 	for i := 1; i < first.count; i++ {
-		value, err := m.sys.get(ctx, m.service, m.account(slot, i))
+		value, err := m.sys.Get(ctx, m.service, m.account(slot, i))
 		if errors.Is(err, protocol.ErrNotFound) {
 			return nil, false, nil
 		}
@@ -276,15 +284,15 @@ func (m *ring) ready(ctx context.Context, src []byte) (*disk.Draft, error) {
 
 // try has the keyring keep an item, and forget it.
 func (m *ring) try(ctx context.Context, account string) error {
-	if err := m.sys.ready(ctx); err != nil {
+	if err := m.sys.Ready(ctx); err != nil {
 		return err
 	}
 	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as what it will be asked to keep
 	err := m.put(ctx, account, value)
 	if err == nil {
-		err = m.sys.ready(ctx) // whether somebody is asked about an item is seen once there is one
+		err = m.sys.Ready(ctx) // whether somebody is asked about an item is seen once there is one
 	}
-	if deleted := m.sys.delete(ctx, m.service, account); err == nil {
+	if deleted := m.sys.Delete(ctx, m.service, account); err == nil {
 		err = deleted
 	}
 	return err
@@ -340,10 +348,10 @@ func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 
 // put writes one item and reads it back: there are services that say yes and keep nothing, or a part.
 func (m *ring) put(ctx context.Context, account, value string) error {
-	if err := m.sys.set(ctx, m.service, account, value); err != nil {
+	if err := m.sys.Set(ctx, m.service, account, value); err != nil {
 		return err
 	}
-	back, err := m.sys.get(ctx, m.service, account)
+	back, err := m.sys.Get(ctx, m.service, account)
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return err
 	}
@@ -361,7 +369,7 @@ func (m *ring) put(ctx context.Context, account, value string) error {
 // and what else follows them.
 func (m *ring) clear(ctx context.Context, w witness, slot, from int) error {
 	for i := from; i < maxPieces; i++ {
-		err := m.sys.delete(ctx, m.service, m.account(slot, i))
+		err := m.sys.Delete(ctx, m.service, m.account(slot, i))
 		missing := errors.Is(err, protocol.ErrNotFound)
 		if missing && i+1 >= w.Pieces {
 			return nil

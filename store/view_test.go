@@ -235,7 +235,7 @@ func TestPredecessorKeyring(t *testing.T) {
 	var sys shelf
 	_, err := readPredecessor(t.Context(), &sys)
 	wantIs(t, err, protocol.ErrNotFound)
-	sys.set(t.Context(), "claude-code-proxy", "default",
+	sys.Set(t.Context(), "claude-code-proxy", "default",
 		`{"claudeAiOauth":{"accessToken":"fake-access-1","refreshToken":"fake-refresh-1","expiresAt":1900000000001,"scopes":["a"]}}`)
 	r, err := readPredecessor(t.Context(), &sys)
 	if err != nil || !sameTokens(r, fakeRecord(1)) {
@@ -245,7 +245,7 @@ func TestPredecessorKeyring(t *testing.T) {
 	if err := deletePredecessor(t.Context(), &sys, r); err != nil || len(sys.items) != 0 {
 		t.Errorf("%v, and the keyring holds %v", err, sys.accounts())
 	}
-	sys.set(t.Context(), "claude-code-proxy", "default", "fake-password")
+	sys.Set(t.Context(), "claude-code-proxy", "default", "fake-password")
 	_, err = readPredecessor(t.Context(), &sys)
 	wantIs(t, err, protocol.ErrInvalid)
 	if strings.Contains(err.Error(), "fake-") {

@@ -1,4 +1,4 @@
-package store
+package keyring
 
 import (
 	"context"
@@ -24,14 +24,14 @@ const (
 func ready(ctx context.Context) error {
 	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
 	if err != nil {
-		return unreachable("there is no session bus (D-Bus)")
+		return unusable("there is no session bus (D-Bus)")
 	}
 	defer conn.Close()
 	if err := conn.Auth(nil); err != nil {
-		return unreachable("the session bus refuses us")
+		return unusable("the session bus refuses us")
 	}
 	if err := conn.Hello(); err != nil {
-		return unreachable("the session bus does not answer")
+		return unusable("the session bus does not answer")
 	}
 	property := func(path dbus.ObjectPath, of, name string) (dbus.Variant, error) {
 		var v dbus.Variant
@@ -41,11 +41,11 @@ func ready(ctx context.Context) error {
 	}
 	v, err := property(secretPath, "org.freedesktop.Secret.Service", "Collections")
 	if err != nil {
-		return keyringError(err)
+		return translate(err)
 	}
 	collections, ok := v.Value().([]dbus.ObjectPath)
 	if !ok {
-		return unreachable("it answered with something that is no answer")
+		return unusable("it answered with something that is no answer")
 	}
 	path := dbus.ObjectPath(defaultAlias)
 	for _, c := range collections {
@@ -54,16 +54,16 @@ func ready(ctx context.Context) error {
 		}
 	}
 	if v, err = property(path, secretCollection, "Locked"); err != nil {
-		return unreachable("it has no collection to keep anything in")
+		return unusable("it has no collection to keep anything in")
 	}
 	if locked, ok := v.Value().(bool); !ok || locked {
-		return lockedKeyring()
+		return errLocked()
 	}
 	// An item may be locked in an open collection: KeePassXC can ask a person about each program that wants one, and every
 	// worker is another to it.
 	var open, locked []dbus.ObjectPath
 	if conn.Object(secretService, secretPath).CallWithContext(ctx, "org.freedesktop.Secret.Service.SearchItems", 0,
-		map[string]string{"service": keyringService}).Store(&open, &locked) != nil {
+		map[string]string{"service": Service}).Store(&open, &locked) != nil {
 		return nil // a service that can't tell
 	}
 	for _, item := range locked {

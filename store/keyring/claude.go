@@ -1,4 +1,4 @@
-package store
+package keyring
 
 import (
 	"bytes"
@@ -18,26 +18,27 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Claude Code on macOS keeps what is a file elsewhere in an item of the login Keychain, by way of security(1). The item
-// belongs to that program: another one that asks for it makes a dialogue appear. So we go the same way.
-
-// keychain is where Claude Code's item rests.
-type keychain struct {
-	program string // security(1)
-	account string
-	// database is the file that the Keychain's items are in, "" where that is not known. Every change of an item replaces it.
-	database string
-	// services are the names that the item may have, the likelier one first. A new one gets the first.
-	services []string
+// ClaudeItem is the item of the login Keychain in which Claude Code keeps on macOS what is a file elsewhere. The item belongs to
+// security(1), by which Claude Code makes it: another program that asks for it makes a dialogue appear. So it is asked for by way
+// of security(1) here as well. Errors are those of [System], and ErrConfig for a name that can't be passed on. Every method
+// returns when ctx ends, and after 10 seconds at the latest.
+type ClaudeItem struct {
+	Program string // security(1)
+	Account string
+	// Database is the file that the Keychain's items are in, "" where that is not known. Every change of an item replaces it.
+	Database string
+	// Services are the names that the item may have, the likelier one first. A new one gets the first.
+	Services []string
 }
 
-// claudeServices returns the names of the item for a directory of Claude Code's credentials. Claude Code adds a digest of the
-// path, spelled as it is in the variable that names it (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else
-// CLAUDE_CONFIG_DIR; read in the source of 2.1.330), be it to where it would look anyway, and none where no variable names one. A
-// trailing slash makes another item.
-func claudeServices(configDir, home string) ([]string, error) {
+// ClaudeServices returns the names of the item for a directory of Claude Code's credentials. variable is the directory that the
+// environment names (CLAUDE_SECURESTORAGE_CONFIG_DIR where that is set, else CLAUDE_CONFIG_DIR), "" for none.
+//
+// Claude Code adds a digest of the path as the variable spells it, even if it would look there anyway, and adds none where no
+// variable names a directory. A trailing slash makes another item. All of this was read in the source of 2.1.330.
+func ClaudeServices(configDir, home, variable string) ([]string, error) {
 	const name = "Claude Code-credentials"
-	// It digests the composed form (NFC). Paths that need no composing are all but those of old disks.
+	// It digests the composed form (NFC). All paths but those of old disks are composed already.
 	if strings.ContainsFunc(configDir, func(c rune) bool { return unicode.Is(unicode.Mn, c) }) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
@@ -47,32 +48,21 @@ func claudeServices(configDir, home string) ([]string, error) {
 	}
 	sum := sha256.Sum256([]byte(configDir))
 	digested := name + "-" + hex.EncodeToString(sum[:])[:8]
-	if home != "" && configDir == filepath.Join(home, ".claude") {
+	if home != "" && configDir == filepath.Join(home, ".claude") && configDir != variable {
 		return []string{name, digested}, nil
 	}
-	return []string{digested}, nil
+	return []string{digested}, nil // the item without a digest, if there is one, is another sign-in
 }
 
 // plainName is what Claude Code takes for a user's name (read in the source of 2.1.330).
 var plainName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
 
-// claudeAccount is the account that a user's item is of: the user, but for a name that Claude Code does not trust, or does not
-// know.
+// claudeAccount is the account of a user's item. It is the name of the user, unless Claude Code does not know or trust that.
 func claudeAccount(user string) string {
 	if plainName.MatchString(user) {
 		return user
 	}
 	return "claude-code-user"
-}
-
-// servicesFor is claudeServices where the variable of the environment is known: of one that names this very directory the item
-// has the digest, and the one without it is another sign-in.
-func servicesFor(configDir, home, variable string) ([]string, error) {
-	services, err := claudeServices(configDir, home)
-	if err == nil && variable == configDir {
-		services = services[len(services)-1:]
-	}
-	return services, err
 }
 
 // loginKeychain is the file of the Keychain that new items go to unless a person has chosen another.
@@ -83,18 +73,18 @@ func loginKeychain(home string) string {
 	return filepath.Join(home, "Library/Keychains/login.keychain-db")
 }
 
-// maxCommand is how long a line security(1) reads whole, with a little to spare.
+// maxCommand is how long a line security(1) reads whole, in bytes, with a little to spare.
 const maxCommand = 4096 - 64
 
 // command is the line that writes the item. Its value goes in hexadecimal, and by standard input: arguments can be seen by
 // others.
-func (k *keychain) command(service string, data []byte) (string, error) {
-	for _, s := range []string{k.account, service} {
+func (k *ClaudeItem) command(service string, data []byte) (string, error) {
+	for _, s := range []string{k.Account, service} {
 		if strings.ContainsFunc(s, func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }) {
 			return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%q can't be handed to security(1)", s)}
 		}
 	}
-	line := fmt.Sprintf("add-generic-password -U -a \"%s\" -s \"%s\" -X \"%x\"\n", k.account, service, data)
+	line := fmt.Sprintf("add-generic-password -U -a \"%s\" -s \"%s\" -X \"%x\"\n", k.Account, service, data)
 	if len(line) > maxCommand {
 		return "", &protocol.Error{
 			Code: protocol.CodeStorage,
@@ -106,10 +96,13 @@ func (k *keychain) command(service string, data []byte) (string, error) {
 	return line, nil
 }
 
-// find returns the item's value and under which name it is. With ErrNotFound the name is the one for a new item.
-func (k *keychain) find(ctx context.Context) (data []byte, service string, err error) {
-	for _, service := range k.services {
-		out, err := k.run(ctx, "", "find-generic-password", "-a", k.account, "-s", service, "-w")
+// maxItem is how large the value of an item may be, in bytes.
+const maxItem = 4 << 20
+
+// Find returns the item's value, and the name that it is stored under. With ErrNotFound that is the name for a new item.
+func (k *ClaudeItem) Find(ctx context.Context) (data []byte, service string, err error) {
+	for _, service := range k.Services {
+		out, err := k.run(ctx, "", "find-generic-password", "-a", k.Account, "-s", service, "-w")
 		if errors.Is(err, protocol.ErrNotFound) {
 			continue
 		}
@@ -121,19 +114,21 @@ func (k *keychain) find(ctx context.Context) (data []byte, service string, err e
 		if plain, err := hex.DecodeString(string(out)); err == nil {
 			out = plain
 		}
-		if len(out) > MaxFile {
-			return nil, "", invalid("Claude Code's Keychain item", "is larger than 4 MiB")
+		if len(out) > maxItem {
+			return nil, "", &protocol.Error{Code: protocol.CodeInvalid, Message: "Claude Code's Keychain item is larger than 4 MiB",
+				Hint: "nothing was changed; mend it, or move it away and sign in again"}
 		}
 		return out, service, nil
 	}
-	return nil, k.services[0], &protocol.Error{
+	return nil, k.Services[0], &protocol.Error{
 		Code:    protocol.CodeNotFound,
-		Message: "nothing is stored: the Keychain has no item " + k.services[0],
+		Message: "nothing is stored: the Keychain has no item " + k.Services[0],
 		Hint:    "sign in with Claude Code: run claude, then type /login",
 	}
 }
 
-func (k *keychain) write(ctx context.Context, service string, data []byte) error {
+// Write gives the item of that name another value, and makes it where there is none.
+func (k *ClaudeItem) Write(ctx context.Context, service string, data []byte) error {
 	line, err := k.command(service, data)
 	if err != nil {
 		return err
@@ -142,22 +137,22 @@ func (k *keychain) write(ctx context.Context, service string, data []byte) error
 	return err
 }
 
-// ready fails if the item could not be written with so many bytes: then nothing that spends the refresh token may begin. Another
-// item is written, and removed.
-func (k *keychain) ready(ctx context.Context, service string, size int) error {
+// Ready fails if the item could not be written with size bytes. It writes another item, and removes that.
+func (k *ClaudeItem) Ready(ctx context.Context, service string, size int) error {
 	if _, err := k.command(service, make([]byte, size)); err != nil {
 		return err
 	}
 	probe := service + " (ccagent's trial)"
-	err := k.write(ctx, probe, []byte("to see whether the Keychain takes it"))
+	err := k.Write(ctx, probe, []byte("to see whether the Keychain takes it"))
 	if err == nil {
-		err = k.remove(ctx, probe)
+		err = k.Remove(ctx, probe)
 	}
 	return err
 }
 
-func (k *keychain) remove(ctx context.Context, service string) error {
-	_, err := k.run(ctx, "", "delete-generic-password", "-a", k.account, "-s", service)
+// Remove removes the item of that name.
+func (k *ClaudeItem) Remove(ctx context.Context, service string) error {
+	_, err := k.run(ctx, "", "delete-generic-password", "-a", k.Account, "-s", service)
 	return err
 }
 
@@ -167,10 +162,10 @@ var securityExits = map[int]protocol.Code{
 }
 
 // run runs security(1), with all it started, for callLimit at most.
-func (k *keychain) run(ctx context.Context, in string, args ...string) ([]byte, error) {
+func (k *ClaudeItem) run(ctx context.Context, in string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, k.program, args...)
+	cmd := exec.CommandContext(ctx, k.Program, args...)
 	cmd.Stdin = strings.NewReader(in)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -188,9 +183,9 @@ func (k *keychain) run(ctx context.Context, in string, args ...string) ([]byte, 
 		case protocol.CodeNotFound:
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: "the Keychain has no such item"}
 		case protocol.CodeLocked:
-			return nil, lockedKeyring()
+			return nil, errLocked()
 		}
-		return nil, unreachable("security(1) failed: " + exit.String())
+		return nil, unusable("security(1) failed: " + exit.String())
 	}
-	return nil, unreachable("security(1) can't be run")
+	return nil, unusable("security(1) can't be run")
 }
