@@ -198,6 +198,13 @@ var rooms = map[string]struct {
 			module + "/cmd/ccagent/setup": "what is set up follows from the configuration, not the other way round",
 		},
 	},
+	"cmd/ccagent/dial": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent/socket", module + "/cmd/ccagent/config", module + "/cmd/ccagent/terminal",
+			module + "/cmd/ccagent/undo",
+		},
+		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
+	},
 	"cmd/ccagent/environ": {
 		mayImport: []string{module + "/protocol", module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal"},
 		never:     leaf,

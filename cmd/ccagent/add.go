@@ -99,27 +99,27 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	// Nobody who replaces a key means to lose the profile's hosts.
 	keep := func(old config.Table) bool {
 		return old.Provider == "static" && reflect.DeepEqual(table, config.Table{Provider: "static"})
 	}
-	edit, kept, err := config.AddUnless(conn.ctx, getenv, name, table, c.Bool("force"), keep)
+	edit, kept, err := config.AddUnless(conn.Ctx, getenv, name, table, c.Bool("force"), keep)
 	if err != nil {
 		return err
 	}
 	var done undo.Steps
-	done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
-	if err := reload(conn); err != nil {
+	done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
 	if table.Provider != "static" {
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.Path)
 		return err
 	}
-	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
+	reply, err := conn.Put(conn.Ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		return done.FailAt(conn.ctx, name, err)
+		return done.FailAt(conn.Ctx, name, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	what := "key"

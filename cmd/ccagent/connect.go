@@ -1,17 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/agent/socket"
-	"github.com/ccagent/ccagent/cmd/ccagent/config"
-	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
-	"github.com/ccagent/ccagent/cmd/ccagent/undo"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -45,112 +39,29 @@ func given(c *cli.Context, flag string) *string {
 	return &value
 }
 
-// connection is a command's way to the agent, for as long as its --timeout allows.
-type connection struct {
-	*protocol.Client
-	ctx   context.Context
-	close func()
+// connect makes the connection. With start an agent is started when none answers.
+func connect(c *cli.Context, start bool) (*dial.Conn, error) {
+	if err := checkConnect(c); err != nil {
+		return nil, err
+	}
+	return dial.Open(c.Context, c.Duration("timeout"), start)
 }
 
-// answerTime is how long an agent may take to say that it is there: it does so from memory, also while it waits for a renewal.
-const answerTime = 5 * time.Second
+// connectAwake is connect for what the agent does by itself: see [dial.OpenAwake].
+func connectAwake(c *cli.Context, start bool) (*dial.Conn, error) {
+	if err := checkConnect(c); err != nil {
+		return nil, err
+	}
+	return dial.OpenAwake(c.Context, c.Duration("timeout"), start)
+}
 
-// connect makes the connection. With start an agent is started when none answers.
-func connect(c *cli.Context, start bool) (*connection, error) {
-	wait := c.Duration("timeout")
-	if wait <= 0 {
-		return nil, usagef(c, "--timeout must be more than 0")
+// checkConnect refuses flags that no connection can be made with.
+func checkConnect(c *cli.Context) error {
+	if c.Duration("timeout") <= 0 {
+		return usagef(c, "--timeout must be more than 0")
 	}
 	if profile := c.String("profile"); profile != "" {
-		if err := protocol.CheckProfile(profile); err != nil {
-			return nil, err
-		}
-	}
-	client, err := protocol.ClientFromEnv(start)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(c.Context, wait)
-	return &connection{client, ctx, func() { cancel(); client.Close() }}, nil
-}
-
-// connectAwake is connect for what the agent does by itself: one that is there and says nothing is an error long before the time
-// is over. Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that
-// itself waits for the one before it to end.
-func connectAwake(c *cli.Context, start bool) (*connection, error) {
-	conn, err := connect(c, start)
-	if err != nil {
-		return nil, err
-	}
-	if err := awake(conn.ctx, conn.Client); err != nil {
-		conn.close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-// awake fails if an agent is there and does not answer. All else is for the request itself to find, and none is started.
-func awake(parent context.Context, client *protocol.Client) error {
-	ctx, cancel := context.WithTimeout(parent, answerTime)
-	defer cancel()
-	launch := client.Launch
-	client.Launch = nil
-	defer func() { client.Launch = launch }()
-	_, err := client.Status(ctx, protocol.StatusRequest{Profile: config.BuiltIn})
-	if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil && parent.Err() == nil {
-		return silent()
+		return protocol.CheckProfile(profile)
 	}
 	return nil
-}
-
-// silent says of the agent that it is there and does not answer.
-func silent() error {
-	path, _, err := protocol.SocketPath()
-	if err != nil {
-		return err
-	}
-	pid := socket.Holder(path)
-	if pid == 0 {
-		return &protocol.Error{
-			Code:    protocol.CodeUnavailable,
-			Message: "something listens at " + terminal.Sanitize(path) + " and does not answer",
-			Hint: "if the socket is forwarded or shared, see ccagent status where its agent is\nif systemd made it: systemctl --user " +
-				"status ccagent.service",
-		}
-	}
-	return &protocol.Error{
-		Code:    protocol.CodeUnavailable,
-		Message: fmt.Sprintf("agent %d at %s does not answer", pid, terminal.Sanitize(path)),
-		Hint: fmt.Sprintf(
-			"end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved",
-			endSilent(pid),
-			pid,
-		),
-	}
-}
-
-// endSilent is the command that ends an agent that does not answer, also one that was stopped.
-func endSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
-
-// configDeed is an edit of config.toml.
-func configDeed(conn *connection, edit *config.Edit, mend string) undo.Step {
-	return undo.Step{
-		Back: func(ctx context.Context) error {
-			if err := edit.Undo(ctx); err != nil {
-				return err
-			}
-			reload(&connection{Client: conn.Client, ctx: ctx}) // if this fails, the agent looks at the file by itself
-			return nil
-		},
-		Left: edit.Path + " still holds the edit", Mend: mend,
-	}
-}
-
-// reload tells a running agent to read config.toml again; without one there is nobody to tell.
-func reload(conn *connection) error {
-	_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandReload})
-	if errors.Is(err, protocol.ErrNoAgent) {
-		return nil
-	}
-	return err
 }

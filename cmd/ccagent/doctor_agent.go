@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -69,7 +70,7 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 			return held, said
 		}
 		if errors.Is(err, protocol.ErrUnavailable) && ctx.Err() != nil {
-			err = silent()
+			err = dial.Silent()
 		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
@@ -105,7 +106,8 @@ func checkHolder(path string) []finding {
 	if pid == 0 {
 		return nil
 	}
-	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path), endSilent(pid)}}
+	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path),
+		dial.EndSilent(pid)}}
 }
 
 func judgeAgent(a protocol.AgentStatus, path string) []finding {

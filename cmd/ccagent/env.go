@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -74,8 +72,8 @@ EXAMPLE:
 				if err != nil {
 					return err
 				}
-				defer conn.close()
-				if err := probe(conn.ctx, conn); err != nil {
+				defer conn.Close()
+				if err := dial.Start(conn.Ctx, conn); err != nil {
 					return err
 				}
 			}
@@ -83,13 +81,4 @@ EXAMPLE:
 			return err
 		},
 	}
-}
-
-// probe asks the agent something cheap, so that one is started if none answers.
-func probe(ctx context.Context, agent protocol.Agent) error {
-	_, err := agent.Status(ctx, protocol.StatusRequest{Profile: config.BuiltIn})
-	if errors.Is(err, protocol.ErrNotFound) {
-		return nil // it lives, and has no profile of that name
-	}
-	return err
 }

@@ -127,8 +127,8 @@ func mayExport(c *cli.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: name})
+	defer conn.Close()
+	status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: name})
 	switch {
 	case errors.Is(err, protocol.ErrNoAgent):
 		return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -88,7 +89,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	if ends {
 		return unguard(c, conn, profile)
 	}
@@ -102,7 +103,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	// so. The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take
 	// the sign-in there for this one's.
 	edit, err := config.SetViews(
-		conn.ctx,
+		conn.Ctx,
 		getenv,
 		profile.Name,
 		profile.Provider,
@@ -117,8 +118,8 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	done.Did(configDeed(conn, edit, "ccagent guard claude-code --undo -p "+profile.Name))
-	if err := reload(conn); err != nil {
+	done.Did(conn.EditStep(edit, "ccagent guard claude-code --undo -p "+profile.Name))
+	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
 	was, err := decided(profile)
@@ -126,7 +127,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		return done.Fail(c.Context, err)
 	}
 	reply, err := conn.Keep(
-		conn.ctx,
+		conn.Ctx,
 		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")},
 	)
 	if err != nil {
@@ -141,7 +142,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 }
 
 // unguard brings the record back before the view is given up, and then settles for store "auto", as without any configuration.
-func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
+func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	var done undo.Steps
 	if err := float(&done, conn, profile, ""); err != nil {
 		return done.Fail(c.Context, err)
@@ -152,7 +153,7 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 	}
 	again := "ccagent guard claude-code --undo -p " + profile.Name
 	reply, err := conn.Keep(
-		conn.ctx,
+		conn.Ctx,
 		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true},
 	)
 	switch {
@@ -176,14 +177,14 @@ func unguard(c *cli.Context, conn *connection, profile agent.Profile) error {
 			Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", Mend: again,
 		})
 	}
-	edit, err := config.SetViews(conn.ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
+	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
 	})
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	done.Did(configDeed(conn, edit, again))
-	if err := reload(conn); err != nil {
+	done.Did(conn.EditStep(edit, again))
+	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
 	_, err = fmt.Fprintf(

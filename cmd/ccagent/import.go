@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -165,7 +166,7 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	var done undo.Steps
 	if !config.SameDir(dir, config.ClaudeDir(getenv, profile)) {
 		if profile.Name != "" && config.Written(getenv, name) && profile.ConfigDir == "" {
@@ -187,18 +188,18 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
 				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
 		}
-		edit, err := config.Add(conn.ctx, getenv, name, config.Table{Provider: "claude", ConfigDir: &dir}, false)
+		edit, err := config.Add(conn.Ctx, getenv, name, config.Table{Provider: "claude", ConfigDir: &dir}, false)
 		if err != nil {
 			return err
 		}
-		done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
-		if err := reload(conn); err != nil {
+		done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+		if err := conn.Reload(); err != nil {
 			return done.Fail(c.Context, err)
 		}
 	}
 	// The agent has the last word on where the profile's sign-in is: it may remember another place.
-	_, tokenErr := conn.Token(conn.ctx, protocol.TokenRequest{Profile: name})
-	status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: name})
+	_, tokenErr := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: name})
+	status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: name})
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
@@ -236,19 +237,19 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	var done undo.Steps
 	if profile.Name == "" {
 		table := config.Table{Provider: "claude", Store: "file"}
 		if from.client != "" && from.client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
 			table.ClientID = &from.client
 		}
-		edit, err := config.Add(conn.ctx, getenv, name, table, false)
+		edit, err := config.Add(conn.Ctx, getenv, name, table, false)
 		if err != nil {
 			return done.Fail(c.Context, err)
 		}
-		done.Did(configDeed(conn, edit, "ccagent remove "+name+" --yes"))
-		if err := reload(conn); err != nil {
+		done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+		if err := conn.Reload(); err != nil {
 			return done.Fail(c.Context, err)
 		}
 	}
@@ -258,9 +259,9 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 			return done.Fail(c.Context, err)
 		}
 	}
-	reply, err := conn.Put(conn.ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
+	reply, err := conn.Put(conn.Ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
-		return done.FailAt(conn.ctx, name, err)
+		return done.FailAt(conn.Ctx, name, err)
 	}
 	done.Did(undo.Step{
 		Back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
@@ -283,8 +284,8 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 }
 
 // inForce is the id of the sign-in that is in force for a profile, "" where nothing is stored, or its store keeps no history.
-func inForce(conn *connection, name string) (string, error) {
-	reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: name})
+func inForce(conn *dial.Conn, name string) (string, error) {
+	reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: name})
 	for _, past := range reply.Past {
 		if past.Current {
 			return past.ID, nil
@@ -297,7 +298,7 @@ func inForce(conn *connection, name string) (string, error) {
 }
 
 // putBack brings the sign-in back that was in force before another was put in its place, by its id.
-func putBack(ctx context.Context, conn *connection, name, before string) error {
+func putBack(ctx context.Context, conn *dial.Conn, name, before string) error {
 	var err error
 	if before == "" {
 		_, err = conn.Control(ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: name})

@@ -268,8 +268,8 @@ func handOverSocket(c *cli.Context, s service, force bool) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	if err := conn.stop(force); err != nil {
+	defer conn.Close()
+	if err := conn.Stop(force); err != nil {
 		return err
 	}
 	return runAll(ctx, s.enable)
@@ -397,7 +397,7 @@ func startAtLogin(c *cli.Context) {
 	done, err := enableAtLogin(c)
 	if err != nil {
 		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
-			conn.close()
+			conn.Close()
 		}
 		terminal.Warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
 		return

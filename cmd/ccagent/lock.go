@@ -45,8 +45,8 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			defer conn.close()
-			reply, err := conn.Control(conn.ctx, req)
+			defer conn.Close()
+			reply, err := conn.Control(conn.Ctx, req)
 			terminal.Notice(c.App.ErrWriter, reply.Notice)
 			return err
 		},
@@ -124,6 +124,6 @@ func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply
 	if err != nil {
 		return protocol.ControlReply{}, err
 	}
-	defer conn.close()
-	return conn.Control(conn.ctx, req)
+	defer conn.Close()
+	return conn.Control(conn.Ctx, req)
 }

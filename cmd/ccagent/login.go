@@ -15,6 +15,7 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -138,7 +139,7 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	if err := awake(ctx, client); err != nil { // it could not take the sign-in
+	if err := dial.Awake(ctx, client); err != nil { // it could not take the sign-in
 		return err
 	}
 	if err := s.mayReplace(ctx, client); err != nil {
@@ -235,7 +236,7 @@ func (s *signIn) checkFlags() error {
 // mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
 func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
 	if s.c.Bool("force") || s.living == "" || config.MachineGrant(s.settings.Grant) {
-		return probe(ctx, client) // no sign-in is begun that there is no agent for
+		return dial.Start(ctx, client) // no sign-in is begun that there is no agent for
 	}
 	asking, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -317,20 +318,20 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 		return protocol.PutReply{}, err
 	}
 	var done undo.Steps
-	conn := &connection{Client: client, ctx: ctx}
+	conn := dial.Over(ctx, client)
 	if s.table != nil {
 		edit, err := config.Add(ctx, getenv, s.settings.Name, *s.table, s.replace)
 		if err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
-		done.Did(configDeed(conn, edit, "ccagent remove "+s.settings.Name+" --yes"))
-		if err := reload(conn); err != nil {
+		done.Did(conn.EditStep(edit, "ccagent remove "+s.settings.Name+" --yes"))
+		if err := conn.Reload(); err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
 	}
 	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.settings.Name, Record: record, SignIn: true, Force: true})
 	if err != nil {
-		return saved, done.FailAt(conn.ctx, s.settings.Name, err)
+		return saved, done.FailAt(conn.Ctx, s.settings.Name, err)
 	}
 	return saved, nil
 }

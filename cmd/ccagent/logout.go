@@ -47,7 +47,7 @@ func logout(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	if !c.Bool("yes") {
 		for _, profile := range profiles {
 			shared, err := sharedWithClaude(conn, profile)
@@ -65,7 +65,7 @@ func logout(c *cli.Context) error {
 	}
 	var failed error // the others are signed out all the same
 	for _, profile := range profiles {
-		reply, err := conn.Control(conn.ctx, protocol.ControlRequest{
+		reply, err := conn.Control(conn.Ctx, protocol.ControlRequest{
 			Command: protocol.CommandLogout, Profile: profile.Name, KeepRemote: c.Bool("keep-remote"),
 		})
 		if err != nil {

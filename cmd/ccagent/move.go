@@ -8,6 +8,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -54,9 +55,9 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	// One after the other: of two at once the slower would write down in config.toml where the record was in between.
-	unlock, err := config.Lock(conn.ctx, path+".move", "another ccagent is moving a record")
+	unlock, err := config.Lock(conn.Ctx, path+".move", "another ccagent is moving a record")
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := config.SoleHome(conn.ctx, getenv, cfg, profile.Name); err != nil {
+	if err := config.SoleHome(conn.Ctx, getenv, cfg, profile.Name); err != nil {
 		return err
 	}
 	var done undo.Steps
@@ -80,7 +81,7 @@ func move(c *cli.Context) (err error) {
 		return done.Fail(c.Context, err)
 	}
 	reply, err := conn.Keep(
-		conn.ctx,
+		conn.Ctx,
 		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")},
 	)
 	if err != nil {
@@ -104,7 +105,7 @@ func move(c *cli.Context) (err error) {
 
 // float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so
 // that whoever dies leaves a place that is true.
-func float(done *undo.Steps, conn *connection, profile agent.Profile, to string) error {
+func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to string) error {
 	was := profile.Store
 	if was == "auto" || was == to {
 		return nil
@@ -116,29 +117,29 @@ func float(done *undo.Steps, conn *connection, profile agent.Profile, to string)
 	if err := decide(profile, at); err != nil { // it means nothing while config.toml names the store
 		return err
 	}
-	edit, err := config.SetStore(conn.ctx, getenv, profile.Name, "auto")
+	edit, err := config.SetStore(conn.Ctx, getenv, profile.Name, "auto")
 	if err != nil {
 		return err
 	}
-	done.Did(configDeed(conn, edit, "ccagent move "+profile.Name+" "+was))
-	return reload(conn)
+	done.Did(conn.EditStep(edit, "ccagent move "+profile.Name+" "+was))
+	return conn.Reload()
 }
 
 // setStore writes another store of a profile into config.toml.
-func setStore(conn *connection, name, kind string) error {
-	if _, err := config.SetStore(conn.ctx, getenv, name, kind); err != nil {
+func setStore(conn *dial.Conn, name, kind string) error {
+	if _, err := config.SetStore(conn.Ctx, getenv, name, kind); err != nil {
 		return err
 	}
-	return reload(conn)
+	return conn.Reload()
 }
 
 // failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it
 // has moved all the same: what the worker could not take back stays, and its error says so.
-func failMove(done *undo.Steps, conn *connection, profile agent.Profile, moved func(now string) bool, err error) error {
-	if now, nowErr := decided(profile); conn.ctx.Err() == nil && (nowErr != nil || moved(now)) {
+func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved func(now string) bool, err error) error {
+	if now, nowErr := decided(profile); conn.Ctx.Err() == nil && (nowErr != nil || moved(now)) {
 		return undo.Partly(err)
 	}
-	return done.FailAt(conn.ctx, profile.Name, err)
+	return done.FailAt(conn.Ctx, profile.Name, err)
 }
 
 // decide writes down where the record of a profile with store "auto" rests.

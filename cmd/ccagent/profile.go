@@ -9,6 +9,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -26,7 +27,7 @@ func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
 }
 
 // sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
-func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
+func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 	if config.ShowsClaude(profile) {
 		return environ.ClaudeFile(config.ClaudeDir(getenv, profile)), nil
 	}
@@ -39,7 +40,7 @@ func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
 	}
 	// With store auto it is the agent that knows, once it has loaded the profile.
 	for range 2 {
-		status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: profile.Name})
+		status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: profile.Name})
 		if err != nil {
 			return "", err
 		}
@@ -51,7 +52,7 @@ func sharedWithClaude(conn *connection, profile agent.Profile) (string, error) {
 				return "", nil
 			}
 		}
-		if _, err := conn.Token(conn.ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
+		if _, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
 			return "", nil
 		}
 	}

@@ -58,7 +58,7 @@ func remove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
+	defer conn.Close()
 	shared := ""
 	if stored {
 		if shared, err = sharedWithClaude(conn, profile); err != nil {
@@ -91,16 +91,16 @@ func remove(c *cli.Context) error {
 	}
 	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
 	var done undo.Steps
-	if err := config.ReadyToRemove(conn.ctx, getenv, profile.Name); err != nil && !errors.Is(err, protocol.ErrNotFound) {
-		return done.Fail(conn.ctx, err)
+	if err := config.ReadyToRemove(conn.Ctx, getenv, profile.Name); err != nil && !errors.Is(err, protocol.ErrNotFound) {
+		return done.Fail(conn.Ctx, err)
 	}
 	if stored {
-		_, err := conn.Control(conn.ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
+		_, err := conn.Control(conn.Ctx, protocol.ControlRequest{Command: protocol.CommandRemove, Profile: profile.Name})
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 			return err
 		}
 	}
-	edit, err := config.Remove(conn.ctx, getenv, profile.Name)
+	edit, err := config.Remove(conn.Ctx, getenv, profile.Name)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound): // the built-in one
 		if !stored {
@@ -117,9 +117,9 @@ func remove(c *cli.Context) error {
 			Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n"),
 		}
 	case err != nil:
-		return done.Fail(conn.ctx, err)
+		return done.Fail(conn.Ctx, err)
 	}
-	if err := reload(conn); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
+	if err := conn.Reload(); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
 		terminal.Warn(c.App.ErrWriter, "the agent was not told: %s", err)
 	}
 	if settings, err := config.Settings(profile); err == nil {

@@ -36,12 +36,12 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			defer conn.close()
+			defer conn.Close()
 			if c.Bool("views") {
 				if c.Args().Present() {
 					return usagef(c, "--views and an id exclude each other")
 				}
-				reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepShow, Profile: c.String("profile")})
+				reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepShow, Profile: c.String("profile")})
 				if err == nil {
 					_, err = fmt.Fprintf(c.App.Writer, "written: %s\n", terminal.Sanitize(reply.Notice))
 				}
@@ -49,7 +49,7 @@ EXAMPLE:
 			}
 			if id := c.Args().First(); id != "" {
 				reply, err := conn.Keep(
-					conn.ctx,
+					conn.Ctx,
 					protocol.KeepRequest{Action: protocol.KeepRestore, Profile: c.String("profile"), SignIn: id},
 				)
 				if err != nil {
@@ -59,7 +59,7 @@ EXAMPLE:
 				_, err = fmt.Fprintf(c.App.Writer, "%s is in force, in %s\n", terminal.Sanitize(id), terminal.Sanitize(reply.Location))
 				return err
 			}
-			reply, err := conn.Keep(conn.ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: c.String("profile")})
+			reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: c.String("profile")})
 			if err != nil {
 				return err
 			}

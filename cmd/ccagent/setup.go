@@ -226,8 +226,8 @@ func tokenOf(c *cli.Context, profile string) (protocol.Token, error) {
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	defer conn.close()
-	return conn.Token(conn.ctx, protocol.TokenRequest{Profile: profile})
+	defer conn.Close()
+	return conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile})
 }
 
 // hostsOf are hosts in one spelling, each once: an IPv6 address in brackets, as it is in a URL.

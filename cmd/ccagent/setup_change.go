@@ -151,8 +151,8 @@ func (ch viewChange) make(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.close()
-	edit, err := config.SetViews(conn.ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
+	defer conn.Close()
+	edit, err := config.SetViews(conn.Ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
 		if ch.gives {
 			return append(views, "anthropic-sdk")
 		}
@@ -162,8 +162,8 @@ func (ch viewChange) make(c *cli.Context) error {
 		return err
 	}
 	var done undo.Steps
-	done.Did(configDeed(conn, edit, "ccagent setup anthropic-sdk"))
-	if err := reload(conn); err != nil {
+	done.Did(conn.EditStep(edit, "ccagent setup anthropic-sdk"))
+	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -80,8 +81,8 @@ func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	if err != nil {
 		return protocol.Status{}, err
 	}
-	defer conn.close()
-	ctx, cancel := context.WithTimeout(conn.ctx, wait)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(conn.Ctx, wait)
 	defer cancel()
 	return protocol.StatusAll(ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
 }
@@ -93,7 +94,7 @@ func watch(c *cli.Context) error {
 	defer tick.Stop()
 	inPlace := terminal.Of(c.App.Writer) != nil && terminal.Capable(getenv)
 	for first := true; ; first = false {
-		status, err := askStatus(c, answerTime)
+		status, err := askStatus(c, dial.AnswerTime)
 		if c.Context.Err() != nil {
 			return context.Cause(c.Context)
 		}

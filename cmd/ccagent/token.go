@@ -64,9 +64,9 @@ func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error)
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	defer conn.close()
+	defer conn.Close()
 	req.Profile = c.String("profile")
-	token, err := conn.Token(conn.ctx, req)
+	token, err := conn.Token(conn.Ctx, req)
 	if err == nil {
 		terminal.Notice(c.App.ErrWriter, token.Notice)
 	}

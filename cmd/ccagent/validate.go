@@ -50,18 +50,18 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			defer conn.close()
-			token, err := conn.Token(conn.ctx, protocol.TokenRequest{Profile: c.String("profile")})
+			defer conn.Close()
+			token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile")})
 			if err != nil {
 				return err
 			}
 			terminal.Notice(c.App.ErrWriter, token.Notice)
 			if c.Bool("online") {
-				if _, err := conn.Identify(conn.ctx, protocol.IdentifyRequest{Profile: token.Profile, Check: true}); err != nil {
+				if _, err := conn.Identify(conn.Ctx, protocol.IdentifyRequest{Profile: token.Profile, Check: true}); err != nil {
 					return err
 				}
 			}
-			status, err := conn.Status(conn.ctx, protocol.StatusRequest{Profile: token.Profile})
+			status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: token.Profile})
 			if err != nil {
 				return err
 			}

@@ -54,8 +54,8 @@ EXAMPLE:
 			if err != nil {
 				return err
 			}
-			defer conn.close()
-			id, err := conn.Identify(conn.ctx, protocol.IdentifyRequest{Profile: profile, Refresh: c.Bool("refresh")})
+			defer conn.Close()
+			id, err := conn.Identify(conn.Ctx, protocol.IdentifyRequest{Profile: profile, Refresh: c.Bool("refresh")})
 			if err != nil {
 				return err
 			}
