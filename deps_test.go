@@ -125,10 +125,13 @@ var rooms = map[string]struct {
 			"net/http":        "it is linked into the agent",
 		},
 	},
+	"secureurl": {
+		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
+	},
 	"agent/oauth": {
 		mayImport: []string{
-			module + "/protocol", "golang.org/x/sys/...", "golang.org/x/oauth2/...", "github.com/coreos/go-oidc/...",
-			"github.com/go-jose/go-jose/...",
+			module + "/protocol", module + "/secureurl", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
+			"github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
 		},
 		never: forbidden{
 			module + "/agent": "a dialect knows nothing of who asks",
@@ -153,7 +156,9 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/httpauth": {
-		mayImport: []string{module + "/protocol", "golang.org/x/oauth2", "github.com/coreos/go-oidc/..."},
+		mayImport: []string{
+			module + "/protocol", module + "/secureurl", "golang.org/x/oauth2", "github.com/coreos/go-oidc/...",
+		},
 		never: forbidden{
 			module + "/agent":     "a program that asks an agent does not carry one",
 			module + "/agent/...": "a program that asks an agent does not carry its parts",
@@ -191,7 +196,8 @@ var rooms = map[string]struct {
 		mayImport: []string{
 			module + "/protocol", module + "/store", module + "/agent", module + "/agent/oauth", module + "/agent/provider",
 			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
-			module + "/cmd/ccagent/terminal", module + "/disk", "golang.org/x/sys/...", "github.com/pelletier/go-toml/...",
+			module + "/cmd/ccagent/terminal", module + "/disk", module + "/secureurl", "golang.org/x/sys/...",
+			"github.com/pelletier/go-toml/...",
 		},
 		never: forbidden{
 			"github.com/urfave/...":       "flags are for the commands to parse",

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 const (
@@ -17,12 +18,8 @@ const (
 
 // checkURL refuses a URL that keys or tokens would travel to and from in the clear.
 func checkURL(what, raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" {
-		return config(what + " is not a URL that can be asked")
-	}
-	if u.Scheme != "https" && !(u.Scheme == "http" && local(fold(u.Hostname()))) {
-		return config(what + " must begin with https://")
+	if _, err := secureurl.Parse(raw); err != nil {
+		return config(what + " " + err.Error())
 	}
 	return nil
 }

@@ -5,11 +5,11 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // Transport is an http.RoundTripper that sends each request with an agent's token in its Authorization header, in place of
@@ -63,7 +63,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // permit is a token for a request that may carry one.
 func (t *Transport) permit(req *http.Request, host string) (*lease, error) {
-	if req.URL.Scheme != "https" && !local(host) {
+	if req.URL.Scheme != "https" && !secureurl.Loopback(host) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeDenied,
 			Message: "a token is not sent unencrypted to another machine",
@@ -150,15 +150,6 @@ func port(u *url.URL) string {
 		return "443"
 	}
 	return "80"
-}
-
-// local reports whether a host is this machine.
-func local(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }
 
 // fold is a host as the agent compares it: a name without its port, in lower case.

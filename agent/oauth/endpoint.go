@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // endpoint is a URL that secrets may be sent to.
@@ -23,21 +23,13 @@ type endpoint struct {
 	plain bool   // http, so to a loopback address
 }
 
-// CheckURL returns an error (ErrConfig) that says why secrets can't be sent to a URL: it must be https, or http to a
-// loopback address (127.0.0.0/8, ::1, localhost), and hold no user name, password or fragment.
-func CheckURL(raw string) error {
-	if _, err := parseEndpoint(tokenEndpoint, raw); err != nil {
-		return err
-	}
-	return nil
-}
-
-// Origin returns scheme://host[:port] of a URL that CheckURL accepts, in lower case and without a default port.
+// Origin returns scheme://host[:port] of a URL that secrets may be sent to, in lower case and without a default port. For any
+// other it returns ErrConfig.
 func Origin(raw string) (string, error) {
-	if _, err := parseEndpoint(tokenEndpoint, raw); err != nil {
-		return "", err
+	u, err := secureurl.Parse(raw)
+	if err != nil {
+		return "", refuse(tokenEndpoint, err)
 	}
-	u, _ := url.Parse(raw)
 	host := strings.ToLower(u.Host)
 	switch u.Scheme {
 	case "https":
@@ -52,34 +44,16 @@ func Origin(raw string) (string, error) {
 const tokenEndpoint = "token endpoint"
 
 func parseEndpoint(what, raw string) (endpoint, *protocol.Error) {
-	refuse := func(format string, args ...any) (endpoint, *protocol.Error) {
-		return endpoint{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + fmt.Sprintf(format, args...)}
-	}
-	// A URL that does not parse, or that holds a password, is not repeated in the message.
-	u, err := url.Parse(raw)
-	switch {
-	case raw == "":
-		return refuse(" is not set")
-	case err != nil || u.Opaque != "" || u.Hostname() == "":
-		return refuse(" is not a URL of the form https://host/path")
-	case u.User != nil:
-		return refuse("'s URL holds a user name or password")
-	case u.Fragment != "":
-		return refuse("'s URL has a fragment")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return refuse(" at %s is plain http, which is for loopback addresses only", clean(u.Host, nil))
-	case u.Scheme != "http" && u.Scheme != "https":
-		return refuse(" at %s is neither https nor http", clean(u.Host, nil))
+	u, err := secureurl.Parse(raw)
+	if err != nil {
+		return endpoint{}, refuse(what, err)
 	}
 	return endpoint{what: what, URL: u.String(), Host: clean(u.Host, nil), plain: u.Scheme == "http"}, nil
 }
 
-func loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
+// refuse is an endpoint that no secret is sent to, and why.
+func refuse(what string, why error) *protocol.Error {
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " " + why.Error()}
 }
 
 // transport makes one of e for a single request of the client: HTTP/1.1, because HTTP/2's transport resends requests that a

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // Loopback receives the redirect of one sign-in (RFC 8252 section 7.3): an HTTP server on the loopback interface that
@@ -268,8 +268,7 @@ func (l *Loopback) local(host string) bool {
 	if err != nil || port != l.port {
 		return false
 	}
-	addr, err := netip.ParseAddr(name)
-	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback()
+	return secureurl.Loopback(name)
 }
 
 func cause(err error) string {

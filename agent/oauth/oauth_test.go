@@ -671,9 +671,6 @@ func TestEndpoints(t *testing.T) {
 		if origin != tt.origin || (err == nil) != (tt.origin != "") {
 			t.Errorf("Origin(%q) = %q, %v, want %q", tt.url, origin, err, tt.origin)
 		}
-		if (CheckURL(tt.url) == nil) != (tt.origin != "") {
-			t.Errorf("CheckURL(%q) and Origin disagree", tt.url)
-		}
 		if err != nil && !errors.Is(err, protocol.ErrConfig) {
 			t.Errorf("%q: %v, want ErrConfig", tt.url, err)
 		}

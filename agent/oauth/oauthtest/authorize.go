@@ -6,10 +6,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // attempt is an authorization code and what it was issued for.
@@ -32,8 +33,7 @@ func (s *Server) redirectable(raw string) bool {
 	if err != nil || raw == s.PasteURL() {
 		return err == nil
 	}
-	ip := net.ParseIP(u.Hostname())
-	return u.Scheme == "http" && u.Path == "/callback" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+	return u.Scheme == "http" && u.Path == "/callback" && secureurl.Loopback(u.Hostname())
 }
 
 // wanting returns what is wrong with an authorize request: said on a page, for nobody is to be redirected, or as an error code.

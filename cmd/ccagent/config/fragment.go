@@ -19,6 +19,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // foreign are the keys that a fragment from elsewhere may not hold, with the reason.
@@ -109,10 +110,10 @@ func (d *document) diverts(name string) error {
 	case t.Issuer == nil:
 		return nil
 	default:
-		var err error
-		if home, err = oauth.Origin(*t.Issuer); err != nil {
-			return d.fault(d.index.line("profiles", name, "issuer"), "profiles.%s: issuer %s", name, endpoint(*t.Issuer))
+		if _, err := secureurl.Parse(*t.Issuer); err != nil {
+			return d.fault(d.index.line("profiles", name, "issuer"), "profiles.%s: issuer %v", name, err)
 		}
+		home, _ = oauth.Origin(*t.Issuer)
 	}
 	endpoints := map[string]*string{
 		"issuer": t.Issuer, "authorize_url": t.AuthorizeURL, "token_url": t.TokenURL, "device_url": t.DeviceURL,
@@ -148,8 +149,8 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 				Message: "the address of a fragment holds an @, as one with a user name or a password does",
 				Hint:    "where a password is needed, fetch the file in another way and name it; an @ of the path is written %40"}
 		}
-		if problem := endpoint(from); problem != "" {
-			return nil, failed(protocol.CodeConfig, "%s", problem)
+		if _, err := secureurl.Parse(from); err != nil {
+			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: terminal.Sanitize("the address of a fragment " + err.Error())}
 		}
 		ctx, cancel := context.WithTimeout(ctx, fragmentTime)
 		defer cancel()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"net/netip"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -159,29 +158,6 @@ func duration(value *string, fallback time.Duration) (time.Duration, error) {
 		return 0, errors.New(strconv.Quote(*value) + ` is not a duration like "30m"`)
 	}
 	return d, nil
-}
-
-// endpoint says what is wrong with the address of a token endpoint, "" when nothing is. A refresh token goes there: in
-// clear text only where it doesn't leave the machine.
-func endpoint(address string) string {
-	u, err := url.Parse(address)
-	switch {
-	case err != nil, u.Host == "", u.Hostname() == "", u.Opaque != "":
-		return strconv.Quote(address) + " is not a URL"
-	case u.User != nil, u.Fragment != "":
-		return "must hold neither a user name nor a fragment"
-	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
-		return ""
-	}
-	return strconv.Quote(address) + " must begin with https:// (http:// is for loopback addresses alone)"
-}
-
-func loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // Joined lists the names of kinds.

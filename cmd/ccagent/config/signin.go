@@ -12,6 +12,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // faulty makes an error of config.toml at a key of the profile.
@@ -60,8 +61,8 @@ func (s *profileSettings) endpoints(t Table, fault faulty) error {
 		if e.value == nil {
 			continue
 		}
-		if problem := endpoint(*e.value); problem != "" {
-			return fault(e.key, "%s %s", e.key, problem)
+		if _, err := secureurl.Parse(*e.value); err != nil {
+			return fault(e.key, "%s %v", e.key, err)
 		}
 		*e.to = *e.value
 	}

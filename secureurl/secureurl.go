@@ -1,0 +1,38 @@
+// Package secureurl decides which URLs a secret may be sent to: those of https, and those of plain http that do not leave this
+// machine (RFC 6749 §3.1 and §3.2, RFC 8252 §8.3).
+package secureurl
+
+import (
+	"errors"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Parse returns a URL that a secret may be sent to. For any other its error says what is wrong, in words that can follow a name:
+// "the token endpoint" and "is not set". They repeat neither what is no URL nor one with a user name, for both may hold a
+// password.
+func Parse(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return nil, errors.New("is not set")
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return nil, errors.New("is not a URL of the form https://host/path")
+	case u.User != nil || u.Fragment != "":
+		return nil, errors.New("must hold neither a user name nor a fragment")
+	case u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname()):
+		return u, nil
+	}
+	return nil, errors.New(strconv.Quote(u.String()) + " must begin with https:// (plain http is for loopback addresses alone)")
+}
+
+// Loopback reports whether a host (without a port or brackets) is this machine: localhost or an address of a loopback interface.
+func Loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.IsLoopback()
+}
