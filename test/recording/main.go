@@ -10,6 +10,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ func run(args []string) error {
 		return err
 	}
 	if flags.NArg() == 0 {
-		return fmt.Errorf("usage: recording -o FILE PROGRAM ARGUMENTS...")
+		return errors.New("usage: recording -o FILE PROGRAM [ARGUMENTS]")
 	}
 	text, err := record(flags.Args())
 	if err != nil {
