@@ -87,7 +87,7 @@ var rooms = map[string]struct {
 	},
 	"agent": {
 		mayImport: []string{
-			module + "/protocol", module + "/process", module + "/agent/job", module + "/agent/socket",
+			module + "/protocol", module + "/process", module + "/agent/job", module + "/agent/server",
 			"golang.org/x/sys/...", "github.com/fsnotify/fsnotify",
 		},
 		never: forbidden{
@@ -96,6 +96,22 @@ var rooms = map[string]struct {
 			module + "/agent/oauth":         "whatever touches the network runs in a worker",
 			module + "/agent/worker":        "the two share agent/job alone, so that neither can lean on the other's memory",
 			"github.com/zalando/go-keyring": "a keyring can hang for minutes: only a worker may wait for it",
+		},
+	},
+	"agent/server": {
+		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
+		never: forbidden{
+			module + "/agent":     "a server puts requests to whatever agent it is given",
+			module + "/agent/job": "a server knows nothing of renewals",
+			"net/http":            "it is linked into the agent",
+		},
+	},
+	"agent/restricted": {
+		mayImport: []string{module + "/protocol", module + "/agent/server"},
+		never: forbidden{
+			module + "/agent": "a restricted socket is another process, without a record or a token of its own",
+			module + "/store": "a restricted socket is another process, without a record or a token of its own",
+			"net/http":        "it asks an agent, and nobody else",
 		},
 	},
 	"agent/socket": {

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/server"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -71,8 +72,7 @@ type Agent struct {
 	active             atomic.Int64  // unix milliseconds of the last sign of life from outside
 	landed             atomic.Int64  // unix milliseconds of the last job's end
 	rested             int64         // which of those two was last when Rest was called; the clock's own
-	conns              connections
-	repeats            repeats
+	server             server.Server
 	locking            locking
 	files              follower
 
@@ -107,7 +107,8 @@ func New(opts Options) *Agent {
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	a.conns.open = map[*conn]struct{}{}
+	a.server.Agent, a.server.Limits, a.server.Log = a, limits, a.log
+	a.server.Cached, a.server.Ended = a.cachedReply, a.peerGone
 	a.started = a.now()
 	a.versions.Store(uint64(a.started.UnixNano())) // no other agent has counted from here
 	a.touch()
@@ -329,7 +330,7 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 	t := a.table.Load()
 	s := protocol.Status{Agent: protocol.AgentStatus{
 		PID: os.Getpid(), Version: a.opts.Build, Socket: a.opts.Socket, Started: a.started,
-		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.conns.count(), Memory: resident(),
+		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.server.Connections(), Memory: resident(),
 		DefaultProfile: t.config.Default, Locked: a.locking.on.Load(),
 	}}
 	if err := a.configError(); err != nil {

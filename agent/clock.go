@@ -92,7 +92,7 @@ func (a *Agent) clock() {
 				last = now.UnixMilli()
 			}
 			end := time.UnixMilli(last).Add(a.opts.IdleTimeout)
-			if quiet && !a.locking.holds() && a.conns.count() == 0 && !now.Before(end) {
+			if quiet && !a.locking.holds() && a.server.Connections() == 0 && !now.Before(end) {
 				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
 				a.Stop()
 				return

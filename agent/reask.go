@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/server"
 	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -24,13 +25,9 @@ const reaskWindow = 4 * time.Minute
 // maxConsumers bounds what is remembered of one profile.
 const maxConsumers = 64
 
-// peerKey is the key of the peer in a request's context.
-type peerKey struct{}
-
 // reasked is token for a request that wants a re-ask noticed.
 func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
-	peer, _ := ctx.Value(peerKey{}).(protocol.Peer)
-	who, known := process.Consumer(peer.PID)
+	who, known := process.Consumer(server.PeerOf(ctx).PID)
 	now := e.agent.now()
 	if known && e.refused(who, req.ReaskWindow, now) {
 		e.agent.log.Info("asked again for a token that was just given: renewing it", "profile", e.name(), "pid", who.PID)

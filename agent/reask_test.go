@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/server"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -33,7 +33,7 @@ func TestReask(t *testing.T) {
 		asks := func(pid int32) protocol.Token {
 			t.Helper()
 			got, err := a.Token(
-				context.WithValue(t.Context(), peerKey{}, protocol.Peer{PID: pid}),
+				server.WithPeer(t.Context(), protocol.Peer{PID: pid}),
 				protocol.TokenRequest{ReaskWindow: 4 * time.Minute},
 			)
 			if err != nil {
@@ -74,7 +74,7 @@ func TestReask(t *testing.T) {
 		for i := range 6 * 60 {
 			window := []time.Duration{time.Millisecond, 3 * time.Second, 4 * time.Minute, 10 * time.Hour}[i%4]
 			req := protocol.TokenRequest{Profile: []string{"claude", "Claude"}[i%2], ReaskWindow: window}
-			if _, err := a.Token(context.WithValue(t.Context(), peerKey{}, protocol.Peer{PID: ours}), req); err != nil {
+			if _, err := a.Token(server.WithPeer(t.Context(), protocol.Peer{PID: ours}), req); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(2500 * time.Millisecond)

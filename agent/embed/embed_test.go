@@ -541,7 +541,7 @@ func TestServe(t *testing.T) {
 	}
 	defer l.Release()
 	served := make(chan error)
-	go func() { served <- a.Serve(l, agent.OnlyUser(uint32(os.Geteuid()))) }()
+	go func() { served <- a.Serve(l, socket.OnlyUser(uint32(os.Geteuid()))) }()
 	p := protocol.NewPool(protocol.NewClient(l.Path()), 0)
 	defer p.Close()
 	if got := token(t, p, protocol.TokenRequest{}); got != "fake-access-1" {

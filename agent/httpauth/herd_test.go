@@ -159,7 +159,7 @@ func TestHerdOverSocket(t *testing.T) {
 	}
 	defer l.Release()
 	served := make(chan error)
-	go func() { served <- a.Serve(l, agent.OnlyUser(uint32(os.Geteuid()))) }()
+	go func() { served <- a.Serve(l, socket.OnlyUser(uint32(os.Geteuid()))) }()
 	pool := protocol.NewPool(protocol.NewClient(l.Path()), 0)
 	defer pool.Close()
 	auth := httpauth.NewAgent(pool, "main")

@@ -218,8 +218,8 @@ func (l *Listener) bind(ctx context.Context) error {
 		return err
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		// Linux takes a socket file's mode from the unbound socket, so it is 0600 from the start. Elsewhere this does nothing, and
-		// the folder is what keeps others out.
+		// Linux takes a socket file's mode from the unbound socket, so it is 0600 from the start. Elsewhere this does nothing,
+		// and the folder is what keeps others out.
 		return c.Control(func(fd uintptr) { unix.Fchmod(int(fd), 0o600) })
 	}}
 	ln, err := config.Listen(context.Background(), "unix", l.path)

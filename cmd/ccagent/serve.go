@@ -170,7 +170,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 
 	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", build.Version(), "activated", activated)
 	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
-	serveErr := a.Serve(listener, agent.OnlyUser(uint32(os.Geteuid())))
+	serveErr := a.Serve(listener, socket.OnlyUser(uint32(os.Geteuid())))
 	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(c.Context), drainTime)
 	defer cancel()

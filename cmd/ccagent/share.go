@@ -19,7 +19,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/restricted"
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
@@ -101,33 +102,39 @@ func share(ctx context.Context, l *exportSocket, profiles []string, uids []uint3
 		return err
 	}
 	defer client.Close()
-	x := &agent.Export{Agent: client, Profiles: profiles, Log: log, Admit: func(p protocol.Peer) error {
-		if gid >= 0 { // whom the socket's mode lets in is of the group: the kernel has looked
+	admit := func(p protocol.Peer) error {
+		if gid >= 0 { // the kernel lets in nobody else: the socket's mode is the group's
 			return nil
 		}
 		if p.UID != uint32(os.Geteuid()) && !slices.Contains(uids, p.UID) {
 			return errors.New("another user")
 		}
 		return nil
-	}}
-	return x.Serve(ctx, l.UnixListener)
+	}
+	return restricted.Agent{Of: client, Profiles: profiles}.Server(log).Serve(l, admit, ctx.Done())
 }
 
-// exportSocket is the restricted socket, and what takes its name away at the end.
+// exportSocket is the restricted socket, and what takes its name away at the end. It implements [server.Listener].
 type exportSocket struct {
-	*net.UnixListener
+	socket.Socket
 	folder *os.Root
 	name   string
 	file   fs.FileInfo
 }
 
+// Retire removes the socket's name, unless somebody else's socket has it by now. Connections that were made before can still be
+// accepted.
+func (s *exportSocket) Retire() bool {
+	if now, err := s.folder.Lstat(s.name); err == nil && os.SameFile(now, s.file) {
+		s.folder.Remove(s.name)
+	}
+	return true
+}
+
 // Close ends the listener and removes the socket, unless somebody else's is there by now.
 func (s *exportSocket) Close() error {
-	err := s.UnixListener.Close()
-	if now, statErr := s.folder.Lstat(s.name); statErr == nil && os.SameFile(now, s.file) {
-		err = errors.Join(err, s.folder.Remove(s.name))
-	}
-	return errors.Join(err, s.folder.Close())
+	s.Retire()
+	return errors.Join(s.Socket.Close(), s.folder.Close())
 }
 
 // shareMode says whom the mode of the socket lets in: its owner; a group; or everybody, whom the policy then tells apart.
@@ -297,9 +304,12 @@ func (s *exportSocket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 	if s.file, err = inside.Lstat("s"); err != nil {
 		return err
 	}
-	if err := s.folder.Link(private+"/s", s.name); err != nil {
+	if s.Socket, err = socket.Take(l); err != nil {
 		return err
 	}
-	s.UnixListener = l
+	if err := s.folder.Link(private+"/s", s.name); err != nil {
+		s.Socket.Close()
+		return err
+	}
 	return nil
 }

@@ -55,5 +55,5 @@ func run(ctx context.Context, path string, p embed.Provider) error {
 	a := agent.New(agent.Options{Runner: runner, Load: func() (agent.Config, error) { return config, nil }})
 	defer a.Close(context.Background())
 	defer context.AfterFunc(ctx, a.Stop)()
-	return a.Serve(l, agent.OnlyUser(uint32(os.Geteuid())))
+	return a.Serve(l, socket.OnlyUser(uint32(os.Geteuid())))
 }

@@ -1,4 +1,4 @@
-package agent
+package restricted
 
 import (
 	"context"
@@ -12,43 +12,70 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// newExport serves these profiles of a fake agent, and returns a client of the socket.
-func newExport(t *testing.T, profiles ...string) (*protocol.Client, *protocoltest.Fake, string) {
+// serve answers with a on a socket until the test's end, and returns its path.
+func serve(t *testing.T, a Agent, admit func(protocol.Peer) error) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "cce")
+	l, err := socket.Listen(t.Context(), filepath.Join(protocoltest.SocketDir(t), "s", "agent.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-claude", Kind: protocol.KindBearer},
-		protocoltest.Profile{Name: "other", Token: "fake-other", Kind: protocol.KindBearer})
-	x := &Export{Agent: fake, Profiles: profiles, Admit: OnlyUser(uint32(os.Getuid())), Log: slog.New(slog.DiscardHandler)}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- x.Serve(ctx, l) }()
-	client := protocol.NewClient(path)
+	stop, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- a.Server(slog.New(slog.DiscardHandler)).Serve(l, admit, stop) }()
 	t.Cleanup(func() {
-		client.Close()
-		cancel()
-		if err := <-done; err != nil {
+		close(stop)
+		if err := errors.Join(<-done, l.Release()); err != nil {
 			t.Error(err)
 		}
 	})
+	return l.Path()
+}
+
+func me() func(protocol.Peer) error { return socket.OnlyUser(uint32(os.Geteuid())) }
+
+// start serves these profiles of a fake agent, and returns a client of the socket.
+func start(t *testing.T, profiles ...string) (*protocol.Client, *protocoltest.Fake, string) {
+	t.Helper()
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-claude", Kind: protocol.KindBearer},
+		protocoltest.Profile{Name: "other", Token: "fake-other", Kind: protocol.KindBearer})
+	path := serve(t, Agent{Of: fake, Profiles: profiles}, me())
+	client := protocol.NewClient(path)
+	t.Cleanup(func() { client.Close() })
 	return client, fake, path
 }
 
-// TestExport gives the tokens of the chosen profiles, and nothing that tells or changes more.
-func TestExport(t *testing.T) {
-	client, fake, _ := newExport(t, "claude")
+func dial(t *testing.T, path string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c
+}
+
+// request connects and asks for the default profile's token.
+func request(t *testing.T, path string) net.Conn {
+	t.Helper()
+	frame, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := dial(t, path)
+	if _, err := c.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestTokensAlone gives the tokens of the chosen profiles, and nothing that tells or changes more.
+func TestTokensAlone(t *testing.T) {
+	client, fake, _ := start(t, "claude")
 	ctx := t.Context()
 	for _, name := range []string{"", "claude", "Claude"} {
 		got, err := client.Token(
@@ -87,17 +114,12 @@ func TestExport(t *testing.T) {
 	}
 }
 
-// TestExportBounds has a peer that floods and one that sends nonsense: others are served meanwhile.
-func TestExportBounds(t *testing.T) {
-	client, _, path := newExport(t, "claude")
+// TestBounds has a peer that floods and one that sends nonsense: others are served meanwhile.
+func TestBounds(t *testing.T) {
+	client, _, path := start(t, "claude")
 	var held []net.Conn
-	for range exportConnections + 20 {
-		c, err := net.Dial("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		held = append(held, c)
+	for range limits.Connections + 20 {
+		held = append(held, dial(t, path))
 	}
 	held[0].Write([]byte{255, 255, 255, 255, 1, 1})
 	for _, c := range held {
@@ -110,38 +132,62 @@ func TestExportBounds(t *testing.T) {
 	}
 }
 
-// TestExportRefusesOthers shuts out whom the policy does not let in.
-func TestExportRefusesOthers(t *testing.T) {
-	dir, err := os.MkdirTemp("/tmp", "cce")
-	if err != nil {
-		t.Fatal(err)
+// TestSaysThatItIsBusy: who has a request in each of his places gets an error for one more, and not just the end of the
+// connection, which a client takes for a socket with nobody behind it.
+func TestSaysThatItIsBusy(t *testing.T) {
+	hang, asked := make(chan struct{}), make(chan struct{})
+	fake := protocoltest.NewFake()
+	fake.Answer = func(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+		asked <- struct{}{}
+		<-hang
+		return protocol.Token{}, protocol.ErrUnavailable
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
+	path := serve(t, Agent{Of: fake, Profiles: []string{"claude"}}, me())
+	t.Cleanup(func() { close(hang) }) // before the server is waited for
+	client := protocol.NewClient(path)
+	defer client.Close()
+	for range limits.User {
+		request(t, path)
+		<-asked
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	x := &Export{
-		Agent:    protocoltest.NewFake(),
-		Profiles: []string{"claude"},
-		Admit:    OnlyUser(uint32(os.Getuid()) + 1),
-		Log:      slog.New(slog.DiscardHandler),
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for range 2 * limits.Reserved {
+		_, err := client.Token(ctx, protocol.TokenRequest{})
+		if !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "too many requests wait") {
+			t.Fatalf("one more request: %v", err)
+		}
 	}
-	done := make(chan error, 1)
-	go func() { done <- x.Serve(ctx, l) }()
-	c, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if n, err := c.Read(make([]byte, 1)); err == nil {
+}
+
+// TestRefusesOthers shuts out whom the policy does not let in.
+func TestRefusesOthers(t *testing.T) {
+	path := serve(t, Agent{Of: protocoltest.NewFake(), Profiles: []string{"claude"}}, socket.OnlyUser(uint32(os.Getuid())+1))
+	if n, err := dial(t, path).Read(make([]byte, 1)); err == nil {
 		t.Errorf("%d bytes for a stranger", n)
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a stranger is kept waiting")
 	}
-	cancel()
-	<-done
+}
+
+// TestNoticesHangUps: a peer that is gone takes no place for as long as the agent takes.
+func TestNoticesHangUps(t *testing.T) {
+	fake := protocoltest.NewFake()
+	came, left := make(chan struct{}), make(chan struct{})
+	fake.Answer = func(ctx context.Context, _ protocol.TokenRequest) (protocol.Token, error) {
+		close(came)
+		<-ctx.Done()
+		close(left)
+		return protocol.Token{}, ctx.Err()
+	}
+	c := request(t, serve(t, Agent{Of: fake, Profiles: []string{"claude"}}, me()))
+	<-came
+	c.Close()
+	select {
+	case <-left:
+	case <-time.After(20 * time.Second):
+		t.Error("the request goes on")
+	}
 }
 
 // telling is an agent whose every answer tells more than may cross.
@@ -155,12 +201,11 @@ func (a telling) Token(context.Context, protocol.TokenRequest) (protocol.Token, 
 	return a.token, a.err
 }
 
-// TestExportTellsTheConditionAlone: of an error, and of a token, what may cross is made anew.
-func TestExportTellsTheConditionAlone(t *testing.T) {
+// TestTellsTheConditionAlone: of an error, and of a token, what may cross is made anew.
+func TestTellsTheConditionAlone(t *testing.T) {
 	const private = "fake-password"
 	tell := func(a telling, req protocol.TokenRequest) (protocol.Token, error) {
-		x := &Export{Agent: a, Profiles: []string{"claude"}}
-		return x.restricted().Token(t.Context(), req)
+		return Agent{Of: a, Profiles: []string{"claude"}}.Token(t.Context(), req)
 	}
 	for code := protocol.Code(0); code <= protocol.CodeCallback+1; code++ {
 		for _, err := range []error{
