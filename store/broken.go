@@ -32,7 +32,7 @@ const maxCopy = 64 << 20
 func (c *Copy) Path() string { return c.path }
 
 func newCopy(stateDir string, at Place) *Copy {
-	return &Copy{dir: filepath.Join(stateDir, "broken"), key: spillKey(at)}
+	return &Copy{dir: filepath.Join(stateDir, "broken"), key: placeKey(at)}
 }
 
 // keep makes the copy. The same bytes are kept once, and blanks not at all.

@@ -3,11 +3,16 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
@@ -22,7 +27,7 @@ import (
 // On macOS it is an item of the Keychain, and the file where there is no item but a file: Claude Code does the same.
 type ClaudeCode struct {
 	dir   string
-	guard guard
+	lock  recordLock
 	copy  *Copy // see Overwrite; nil: what is broken stays
 	pace  pace
 	chain func() (*keyring.ClaudeItem, error) // nil: there is no Keychain
@@ -142,6 +147,33 @@ func (at spot) remove(ctx context.Context, check func() error) error {
 // growth is how much longer a renewal may make the JSON in the Keychain.
 const growth = 64
 
+// note is what we know of a record and Claude Code's file has no room for. It is the content of our lock file: it is written
+// under that lock, and so there is one file less in a folder that is not ours.
+type note struct {
+	Version     string `json:"version"`           // of the record that the note is about, in hexadecimal
+	Refresh     string `json:"refresh,omitempty"` // digest of that record's refresh token
+	Issued      int64  `json:"issued,omitempty"`  // see Record.Issued, for the record with Version; in milliseconds, 0: unknown
+	SignIn      string `json:"sign_in,omitempty"` // see Record.SignIn, for a record with Version or Refresh: others are new sign-ins
+	TokenOrigin string `json:"token_origin"`      // see Record.TokenOrigin, for every record that is written there
+}
+
+// readNote returns the note in the lock file, the zero note if there is none or it can't be read.
+func readNote(path string) (n note) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return note{}
+	}
+	defer f.Close()
+	// A decoder reads one value and stops: a write that was cut off can only have left bytes after that.
+	if json.NewDecoder(io.LimitReader(f, 4096)).Decode(&n) != nil {
+		return note{}
+	}
+	return n
+}
+
+// writeNote replaces the note in the locked file.
+func writeNote(l *disk.Lock, n note) error { return l.Write(append(splice.Encode(n), '\n')) }
+
 func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
 	if err := s.placed(); err != nil {
 		return Record{}, Version{}, err
@@ -260,7 +292,7 @@ func (s *ClaudeCode) change(
 	if err != nil {
 		return err
 	}
-	return s.guard.write(ctx, lock, func(l *disk.Lock, ready reserved) error {
+	return s.lock.write(ctx, lock, func(l *disk.Lock, ready reserved) error {
 		w := ready.write
 		if !w.hold() {
 			if w, err = s.lockWrite(ctx); err != nil {
@@ -310,13 +342,13 @@ func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := s.guard.lock(ctx, path)
+	l, err := s.lock.take(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	c, err := lockClaude(ctx, s.dir, s.pace)
 	if err != nil {
-		s.guard.unlock(l)
+		s.lock.release(l)
 		return nil, err
 	}
 	return &claudeCodeLock{store: s, flock: l, flockPath: path, claude: c}, nil
@@ -339,7 +371,7 @@ func (l *claudeCodeLock) Check() error {
 
 func (l *claudeCodeLock) Reserve(ctx context.Context) error {
 	s := l.store
-	return s.guard.reserve(l.flock, func() (*reserved, error) {
+	return s.lock.reserve(l.flock, func() (*reserved, error) {
 		w, err := s.lockWrite(ctx)
 		if err != nil {
 			return nil, err
@@ -380,5 +412,5 @@ func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft,
 }
 
 func (l *claudeCodeLock) Release() error {
-	return errors.Join(l.claude.release(), l.store.guard.unlock(l.flock))
+	return errors.Join(l.claude.release(), l.store.lock.release(l.flock))
 }

@@ -49,10 +49,6 @@ func fileError(doing, path string, err error) error {
 	return disk.Error(doing, path, err)
 }
 
-func missingFile(path string) error {
-	return &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored: there is no " + path}
-}
-
 // writeFile replaces the file at path, as [disk.Write] does. The caller holds the lock of the record.
 func writeFile(path string, data []byte, check func() error) error {
 	d, err := prepareFile(path, 0)

@@ -64,7 +64,7 @@ func FuzzMark(f *testing.F) {
 	f.Add("a", "", "a")
 	f.Add("", "b", "")
 	f.Fuzz(func(t *testing.T, digest, next, there string) {
-		state := mark{Version: 1, Digest: digest, Next: next}.judge(there)
+		state := fingerprint{Version: 1, Digest: digest, Next: next}.judge(there)
 		if state == ViewOurs && (there == "" || there != digest && there != next) {
 			t.Errorf("%q is taken for ours beside %q and %q", there, digest, next)
 		}

@@ -45,7 +45,7 @@ type Past struct {
 
 // NewHistory returns the history of what st stores. stateDir is the state directory.
 func NewHistory(stateDir string, st Store) *History {
-	base := filepath.Join(stateDir, "history", spillKey(st.Place()))
+	base := filepath.Join(stateDir, "history", placeKey(st.Place()))
 	h := &History{medium: file(base + ".json"), name: "the history of " + st.Place().Location, lockPath: base + ".lock"}
 	switch s := st.(type) {
 	case interface{ past() medium }:
@@ -61,7 +61,7 @@ func (s *Keyring) past() medium {
 	// No profile has a plus in its name.
 	m := *s.ring
 	m.name += "+past"
-	m.witness = filepath.Join(filepath.Dir(m.witness), m.name+".json")
+	m.state = filepath.Join(filepath.Dir(m.state), m.name+".json")
 	return &m
 }
 

@@ -30,7 +30,7 @@ func places(t *testing.T) map[string]Store {
 	return map[string]Store{
 		"file":        NewFile(t.TempDir(), "work"),
 		"claude-code": NewClaudeCode(claude),
-		"keyring":     newKeyring(&shelf{}, t.TempDir(), "work"),
+		"keyring":     newKeyring(&fakeKeyring{}, t.TempDir(), "work"),
 		"encrypted":   NewEncrypted(t.TempDir(), "work", FakeIdentity()),
 	}
 }
@@ -254,7 +254,8 @@ func TestHistoryProtection(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), t.TempDir()
 	identity := FakeIdentity()
-	for _, st := range []Store{NewEncrypted(dir, "work", identity), newKeyring(&shelf{}, state, "work"), NewFile(dir, "work")} {
+	ring := newKeyring(&fakeKeyring{}, state, "work")
+	for _, st := range []Store{NewEncrypted(dir, "work", identity), ring, NewFile(dir, "work")} {
 		h := NewHistory(state, st)
 		if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 			t.Fatal(err)

@@ -92,8 +92,8 @@ func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
 			continue
 		}
 		here, spent := other.Has(r)
-		strangers := me.Account != "" && other.Account != "" && me.Account != other.Account
-		descends := me.SignIn != "" && me.SignIn == other.SignIn && !strangers
+		refusedObjects := me.Account != "" && other.Account != "" && me.Account != other.Account
+		descends := me.SignIn != "" && me.SignIn == other.SignIn && !refusedObjects
 		if spent || !reusable && (here || descends) && holds(other) {
 			return &other
 		}
@@ -208,7 +208,7 @@ func (h *Homes) lock(ctx context.Context) (*disk.Lock, error) {
 }
 
 func (h *Homes) path(me Home) string {
-	return filepath.Join(h.dir, spillKey(Place{Kind: me.Kind, Location: me.Location})+".json")
+	return filepath.Join(h.dir, placeKey(Place{Kind: me.Kind, Location: me.Location})+".json")
 }
 
 // All are the homes that can be read.

@@ -142,14 +142,6 @@ func (o *object) moment(key string, to *time.Time) {
 	}
 }
 
-func invalid(name, what string) error {
-	return &protocol.Error{
-		Code:    protocol.CodeInvalid,
-		Message: name + " " + what,
-		Hint:    "nothing was changed; mend it, or move it away and sign in again",
-	}
-}
-
 // seconds reads an integer number of seconds since 1970; what lies before is as due as 1970.
 func (o *object) seconds(key string) (s int64, ok bool) {
 	if !o.has(key) {

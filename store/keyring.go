@@ -38,7 +38,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 			place: Place{
 				Kind:     KindKeyring,
 				Location: "the system's keyring, " + keyring.Service + " " + name,
-				Watch:    []string{m.witness}, // written at each save of ours; what others do there can't be watched
+				Watch:    []string{m.state}, // written at each save of ours; what others do there can't be watched
 			},
 			lockPath: filepath.Join(stateDir, "keyring", name+".lock"),
 		},
@@ -47,7 +47,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 }
 
 func newRing(sys system, stateDir, name string) *ring {
-	return &ring{sys: sys, service: keyring.Service, name: name, witness: filepath.Join(stateDir, "keyring", name+".json")}
+	return &ring{sys: sys, service: keyring.Service, name: name, state: filepath.Join(stateDir, "keyring", name+".json")}
 }
 
 // Lock also removes what a late write has left in the keyring.
@@ -61,7 +61,7 @@ func (s *Keyring) Lock(ctx context.Context) (Lock, error) {
 
 // Known reports whether a record was saved in the keyring and not deleted since, without asking the keyring.
 func (s *Keyring) Known() bool {
-	w, err := readWitness(s.ring.witness)
+	w, err := readGenerations(s.ring.state)
 	return err != nil || w.Saved > 0 && !w.Deleted
 }
 

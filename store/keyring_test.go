@@ -19,8 +19,8 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// shelf is a system's keyring in memory, with the faults that real ones have.
-type shelf struct {
+// fakeKeyring is a system's keyring in memory, with the faults that real ones have.
+type fakeKeyring struct {
 	mu     sync.Mutex
 	items  map[string]string
 	fault  error                          // of every call
@@ -33,7 +33,7 @@ type shelf struct {
 
 var errDied = &protocol.Error{Code: protocol.CodeStorage, Message: "the service died"}
 
-func (s *shelf) enter(ctx context.Context) error {
+func (s *fakeKeyring) enter(ctx context.Context) error {
 	s.mu.Lock()
 	hangs, fault := s.hangs, s.fault
 	s.mu.Unlock()
@@ -44,9 +44,9 @@ func (s *shelf) enter(ctx context.Context) error {
 	return fault
 }
 
-func (s *shelf) Ready(ctx context.Context) error { return s.enter(ctx) }
+func (s *fakeKeyring) Ready(ctx context.Context) error { return s.enter(ctx) }
 
-func (s *shelf) Get(ctx context.Context, service, account string) (string, error) {
+func (s *fakeKeyring) Get(ctx context.Context, service, account string) (string, error) {
 	if err := s.enter(ctx); err != nil {
 		return "", err
 	}
@@ -62,7 +62,7 @@ func (s *shelf) Get(ctx context.Context, service, account string) (string, error
 	return v, nil
 }
 
-func (s *shelf) Set(ctx context.Context, service, account, value string) error {
+func (s *fakeKeyring) Set(ctx context.Context, service, account, value string) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (s *shelf) Set(ctx context.Context, service, account, value string) error {
 	return nil
 }
 
-func (s *shelf) Delete(ctx context.Context, service, account string) error {
+func (s *fakeKeyring) Delete(ctx context.Context, service, account string) error {
 	if _, err := s.Get(ctx, service, account); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (s *shelf) Delete(ctx context.Context, service, account string) error {
 	return nil
 }
 
-func (s *shelf) accounts() []string { return slices.Sorted(maps.Keys(s.items)) }
+func (s *fakeKeyring) accounts() []string { return slices.Sorted(maps.Keys(s.items)) }
 
 // long returns a record that takes several items.
 func long(n int) Record {
@@ -144,7 +144,7 @@ func wantIs(t *testing.T, err, want error) {
 
 func TestKeyringSplitsLargeRecords(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	s := newKeyring(&sys, t.TempDir(), "Work")
 	v := mustSave(t, s, long(1), Version{})
 	if n := len(sys.items); n != 4 {
@@ -169,7 +169,7 @@ func TestKeyringSplitsLargeRecords(t *testing.T) {
 func TestKeyringDiesWhileSaving(t *testing.T) {
 	t.Parallel()
 	for budget := 1; ; budget++ {
-		var sys shelf
+		var sys fakeKeyring
 		s := newKeyring(&sys, t.TempDir(), "work")
 		base := mustSave(t, s, long(1), Version{})
 		sys.budget = budget
@@ -193,7 +193,7 @@ func TestKeyringDiesWhileSaving(t *testing.T) {
 
 func TestKeyringThatLies(t *testing.T) {
 	t.Parallel()
-	for name, sys := range map[string]*shelf{
+	for name, sys := range map[string]*fakeKeyring{
 		"keeps nothing":    {lies: func(string) bool { return false }},
 		"truncates":        {bends: func(v string) string { return v[:min(len(v), 100)] }},
 		"cuts the end off": {bends: func(v string) string { return v[:len(v)-1] }},
@@ -219,7 +219,7 @@ func TestKeyringThatLies(t *testing.T) {
 // TestKeyringLieLeavesTheOldRecord: a write that is not kept costs nothing that was.
 func TestKeyringLieLeavesTheOldRecord(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	s := newKeyring(&sys, t.TempDir(), "work")
 	base := mustSave(t, s, long(1), Version{})
 	sys.bends = func(v string) string { return v[:len(v)/2] }
@@ -230,7 +230,7 @@ func TestKeyringLieLeavesTheOldRecord(t *testing.T) {
 
 func TestKeyringLateWrite(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	dir := t.TempDir()
 	s := newKeyring(&sys, dir, "work")
 	v1 := mustSave(t, s, long(1), Version{})
@@ -289,7 +289,7 @@ func TestKeyringLateWrite(t *testing.T) {
 // fresh sign-in; a deletion there holds good when the first comes back.
 func TestKeyringBehindAnother(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	dir := t.TempDir()
 	s := newKeyring(&sys, dir, "work")
 	history := NewHistory(dir, s)
@@ -336,7 +336,7 @@ func TestKeyringBehindAnother(t *testing.T) {
 func TestKeyringSavedWhileRead(t *testing.T) {
 	t.Parallel()
 	for moment := 1; ; moment++ {
-		var sys shelf
+		var sys fakeKeyring
 		dir := t.TempDir()
 		s := newKeyring(&sys, dir, "work")
 		v := mustSave(t, s, long(1), Version{})
@@ -364,7 +364,7 @@ func TestKeyringSavedWhileRead(t *testing.T) {
 // TestKeyringWithoutWitness: the keyring alone is enough to find the newest record.
 func TestKeyringWithoutWitness(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	s := newKeyring(&sys, t.TempDir(), "work")
 	v := mustSave(t, s, long(1), Version{})
 	mustSave(t, s, long(2), v)
@@ -382,30 +382,30 @@ func TestKeyringTellsItsStatesApart(t *testing.T) {
 	dead := &protocol.Error{Code: protocol.CodeStorage, Message: "it is gone"}
 	for _, tt := range []struct {
 		name string
-		harm func(*shelf, string)
+		harm func(*fakeKeyring, string)
 		want error
 	}{
-		{"locked", func(s *shelf, _ string) { s.fault = locked }, protocol.ErrLocked},
-		{"unreachable", func(s *shelf, _ string) { s.fault = dead }, protocol.ErrStorage},
-		{"removed by hand", func(s *shelf, _ string) { clear(s.items) }, ErrMissing},
-		{"foreign item", func(s *shelf, _ string) {
+		{"locked", func(s *fakeKeyring, _ string) { s.fault = locked }, protocol.ErrLocked},
+		{"unreachable", func(s *fakeKeyring, _ string) { s.fault = dead }, protocol.ErrStorage},
+		{"removed by hand", func(s *fakeKeyring, _ string) { clear(s.items) }, ErrMissing},
+		{"foreign item", func(s *fakeKeyring, _ string) {
 			for k := range s.items {
 				s.items[k] = "fake-password"
 			}
 		}, protocol.ErrInvalid},
-		{"a piece is missing", func(s *shelf, _ string) { delete(s.items, "ccagent work/1/2") }, protocol.ErrInvalid},
-		{"a piece of another write", func(s *shelf, _ string) {
+		{"a piece is missing", func(s *fakeKeyring, _ string) { delete(s.items, "ccagent work/1/2") }, protocol.ErrInvalid},
+		{"a piece of another write", func(s *fakeKeyring, _ string) {
 			p, _ := parsePiece("", s.items["ccagent work/1/2"])
 			p.id = "ABCDEFGH"
 			s.items["ccagent work/1/2"] = p.String()
 		}, protocol.ErrInvalid},
-		{"corrupt witness", func(_ *shelf, dir string) {
+		{"corrupt file of generations", func(_ *fakeKeyring, dir string) {
 			os.WriteFile(filepath.Join(dir, "keyring/work.json"), []byte("{"), 0o600)
 		}, protocol.ErrInvalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var sys shelf
+			var sys fakeKeyring
 			dir := t.TempDir()
 			s := newKeyring(&sys, dir, "work")
 			mustSave(t, s, long(1), Version{})
@@ -421,7 +421,7 @@ func TestKeyringTellsItsStatesApart(t *testing.T) {
 
 func TestKeyringRefusesNewerVersions(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	dir := t.TempDir()
 	s := newKeyring(&sys, dir, "work")
 	v := mustSave(t, s, fakeRecord(1), Version{})
@@ -446,7 +446,7 @@ func TestKeyringHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		started := time.Now()
-		err := probe(t.Context(), &shelf{hangs: true}, probeLimit)
+		err := probe(t.Context(), &fakeKeyring{hangs: true}, probeLimit)
 		wantIs(t, err, protocol.ErrStorage)
 		if took := time.Since(started); took != probeLimit {
 			t.Errorf("the probe took %v", took)
@@ -505,12 +505,12 @@ func FuzzWitness(f *testing.F) {
 	f.Add([]byte(`{"version":1,"tried":7,"saved":6}`))
 	f.Add([]byte(`{"version":2}`))
 	f.Fuzz(func(t *testing.T, src []byte) {
-		w, err := parseWitness("file", src)
+		w, err := parseGenerations("file", src)
 		if err != nil {
 			wantIs(t, err, protocol.ErrInvalid)
 			return
 		}
-		if again, err := parseWitness("file", splice.Encode(w)); err != nil || again != w {
+		if again, err := parseGenerations("file", splice.Encode(w)); err != nil || again != w {
 			t.Errorf("%+v comes back as %+v, %v", w, again, err)
 		}
 	})

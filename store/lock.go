@@ -2,21 +2,14 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"os"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/ccagent/ccagent/disk"
-	"github.com/ccagent/ccagent/protocol"
-	"github.com/ccagent/ccagent/store/splice"
 )
 
-// lockFile takes the lock file at path, and waits as long as ctx allows (ErrUnavailable). It is our own lock of a record: the
-// kernel drops it with its process. It is the first lock taken and the last released.
+// lockFile takes the lock file at path, and waits as long as ctx allows (ErrUnavailable). Such a file is our own lock of a
+// record. It is the first lock that is taken and the last that is released, and the kernel releases it when its process ends.
 func lockFile(ctx context.Context, path string) (*disk.Lock, error) {
 	l, err := disk.TakeLock(ctx, path)
 	switch {
@@ -28,56 +21,21 @@ func lockFile(ctx context.Context, path string) (*disk.Lock, error) {
 	return nil, disk.Error("locking", path, err)
 }
 
-// note is what the claude-code store remembers of a record that Claude Code's file has no room for. It is kept in our lock
-// file: it is written under that lock, and one file less is left in a folder that is not ours.
-type note struct {
-	Version     string `json:"version"`           // hex: the record that issued speaks of
-	Issued      int64  `json:"issued,omitempty"`  // ms; 0 unknown
-	TokenOrigin string `json:"token_origin"`      // outlives rewrites by others: it is what keeps a refresh token at home
-	SignIn      string `json:"sign_in,omitempty"` // of the record with Version or Refresh: others write other sign-ins
-	Refresh     string `json:"refresh,omitempty"` // digest of that record's refresh token
+// recordLock is the lock of the record of one store value, and coordinates its writes: a write uses the lock if the store value
+// holds it, and takes it for as long as it works if not. The release of the lock waits for a write that uses it.
+type recordLock struct {
+	mu    sync.Mutex // locked while the lock is taken or released, and while something is written
+	held  *disk.Lock // nil: not held
+	ready *reserved  // the next write; nil: it was not made ready
 }
 
-// readNote returns the note in the lock file; the zero note if there is none or it can't be read.
-func readNote(path string) (n note) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return note{}
-	}
-	defer f.Close()
-	// A decoder reads one value and stops: a torn write can only have left bytes behind it.
-	if json.NewDecoder(io.LimitReader(f, 4096)).Decode(&n) != nil {
-		return note{}
-	}
-	return n
-}
-
-// writeNote replaces the note in the locked file.
-func writeNote(l *disk.Lock, n note) error { return l.Write(append(splice.Encode(n), '\n')) }
-
-func busy(path, who string) error {
-	return &protocol.Error{
-		Code:    protocol.CodeUnavailable,
-		Message: who + " holds " + path,
-		Hint:    "try again in a moment",
-	}
-}
-
-// guard makes the lock of one store value and its writes fit together: a write under the lock uses it, a write without it
-// takes it for the time being, and a release waits for the write that uses the lock.
-type guard struct {
-	mu    sync.Mutex // held while a lock is taken or given back and while something is written
-	held  *disk.Lock
-	ready *reserved // for the next write under held; nil: nothing was made ready
-}
-
-// reserved is a write that was made ready.
+// reserved is a write that was made ready, see [Lock.Reserve].
 type reserved struct {
 	draft *disk.Draft  // nil: what is written is no file
-	write *claudeWrite // nil: the place is ours alone
+	write *claudeWrite // Claude Code's write lock; nil: the place is ours alone
 }
 
-// drop undoes what the write did not use up.
+// drop undoes what the write has not used.
 func (r *reserved) drop() {
 	if r != nil {
 		r.draft.Discard()
@@ -85,8 +43,8 @@ func (r *reserved) drop() {
 	}
 }
 
-// reserve makes ready the next write under l, unless it is.
-func (g *guard) reserve(l *disk.Lock, do func() (*reserved, error)) error {
+// reserve calls do to make the next write under l ready, unless it is ready.
+func (g *recordLock) reserve(l *disk.Lock, do func() (*reserved, error)) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held != l {
@@ -100,8 +58,8 @@ func (g *guard) reserve(l *disk.Lock, do func() (*reserved, error)) error {
 	return err
 }
 
-// write runs do under the flock on path, with what was made ready for it, the zero value for nothing.
-func (g *guard) write(ctx context.Context, path string, do func(*disk.Lock, reserved) error) error {
+// write calls do under the lock file at path, with what was made ready for it; the zero value is nothing.
+func (g *recordLock) write(ctx context.Context, path string, do func(*disk.Lock, reserved) error) error {
 	g.mu.Lock()
 	if g.held != nil {
 		defer g.mu.Unlock()
@@ -122,8 +80,8 @@ func (g *guard) write(ctx context.Context, path string, do func(*disk.Lock, rese
 	return do(l, reserved{})
 }
 
-// lock takes the flock on path and lets the writes of this store value use it.
-func (g *guard) lock(ctx context.Context, path string) (*disk.Lock, error) {
+// take takes the lock file at path, and lets the writes of this store value use it.
+func (g *recordLock) take(ctx context.Context, path string) (*disk.Lock, error) {
 	l, err := lockFile(ctx, path)
 	if err != nil {
 		return nil, err
@@ -134,7 +92,7 @@ func (g *guard) lock(ctx context.Context, path string) (*disk.Lock, error) {
 	return l, nil
 }
 
-func (g *guard) unlock(l *disk.Lock) error {
+func (g *recordLock) release(l *disk.Lock) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.held != l {

@@ -29,7 +29,7 @@ type own struct {
 	medium   medium
 	place    Place
 	lockPath string // of the profile's own, so that profiles don't wait for each other
-	guard    guard
+	lock     recordLock
 	copy     *Copy // see Overwrite; nil: what is broken stays
 }
 
@@ -61,7 +61,7 @@ func (s *own) Save(ctx context.Context, r Record, base Version) (Version, error)
 	if err := disk.MakeFolder(filepath.Dir(s.lockPath)); err != nil {
 		return saved, err
 	}
-	err := s.guard.write(ctx, s.lockPath, func(_ *disk.Lock, ready reserved) error {
+	err := s.lock.write(ctx, s.lockPath, func(_ *disk.Lock, ready reserved) error {
 		old, src, err := s.read(ctx)
 		stored := old.version()
 		switch {
@@ -103,7 +103,7 @@ func (s *own) Delete(ctx context.Context, base Version) error {
 	if _, _, err := s.Load(ctx); !deletable(err) {
 		return err
 	}
-	return s.guard.write(ctx, s.lockPath, func(*disk.Lock, reserved) error {
+	return s.lock.write(ctx, s.lockPath, func(*disk.Lock, reserved) error {
 		_, stored, err := s.Load(ctx)
 		if !deletable(err) {
 			return err
@@ -119,7 +119,7 @@ func (s *own) Lock(ctx context.Context) (Lock, error) {
 	if err := disk.MakeFolder(filepath.Dir(s.lockPath)); err != nil {
 		return nil, err
 	}
-	l, err := s.guard.lock(ctx, s.lockPath)
+	l, err := s.lock.take(ctx, s.lockPath)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (l *ownLock) Check() error {
 }
 
 func (l *ownLock) Reserve(ctx context.Context) error {
-	return l.store.guard.reserve(l.flock, func() (*reserved, error) {
+	return l.store.lock.reserve(l.flock, func() (*reserved, error) {
 		_, src, err := l.store.read(ctx)
 		if err != nil && !errors.Is(err, protocol.ErrNotFound) && !errors.Is(err, protocol.ErrLoginRequired) &&
 			!errors.Is(err, ErrMissing) {
@@ -153,15 +153,7 @@ func (l *ownLock) Reserve(ctx context.Context) error {
 	})
 }
 
-func (l *ownLock) Release() error { return l.store.guard.unlock(l.flock) }
-
-func lost(path string) error {
-	return &protocol.Error{
-		Code:    protocol.CodeUnavailable,
-		Message: "the lock " + path + " was taken away meanwhile",
-		Hint:    "try again",
-	}
-}
+func (l *ownLock) Release() error { return l.store.lock.release(l.flock) }
 
 // confirm reads back what was just saved: a disk or network file system that lost it must not be told from one that kept it
 // by the next expiry.

@@ -21,12 +21,13 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// A system's keyring holds small values, loses what was under way when its service dies, and may carry out a write long
-// after the writer has given up on it. So a form is kept there in pieces, each with the number of its generation, and the
-// generations take turns among a few slots: a write never touches the newest whole generation, one that was interrupted is
-// never read as a form, and a late one lands in a slot that is no longer the newest's.
+// A system's keyring holds small values, forgets what it was writing when its service dies, and may carry out a write long after
+// the writer has given up on it. So a form is stored there in pieces. Every write of a form is a generation of its own, and has
+// the next number. The generations take turns among a few slots. So a write never touches the newest whole generation, a write
+// that was interrupted is never read as a form, and a write that comes late finds its slot out of use.
 //
-// What the keyring can't tell is whether its newest is the newest there ever was. A file of ours, the witness, says so.
+// The keyring can't tell whether its newest generation is the newest there ever was. The file of generations, in the state
+// directory, can.
 
 // system is the keyring that a ring keeps its items in. Its methods are those of [keyring.System].
 type system interface {
@@ -36,14 +37,15 @@ type system interface {
 	Delete(ctx context.Context, service, account string) error
 }
 
-// slots is how many generations a late write must lag behind to do harm, which the witness then notices.
+// slots is how many slots there are. A write that comes later than so many others may destroy the newest generation, which the
+// file of generations then shows.
 const slots = 4
 
-// pieceSize is how many bytes of a form go into one item. go-keyring hands a value to macOS on a command line of 4096 bytes,
-// in base64 and beside its names.
+// pieceSize is how many bytes of a form go into one item. On macOS go-keyring puts a value, in base64, and its names into one
+// command line of 4096 bytes.
 const pieceSize = 2200
 
-// maxPieces bounds what a foreign item can make us read.
+// maxPieces is how many pieces a form has at most. It bounds what an item that is not ours can make us read.
 const maxPieces = MaxFile / pieceSize
 
 // ring is the medium that is a system's keyring.
@@ -51,7 +53,7 @@ type ring struct {
 	sys     system
 	service string
 	name    string // begins every account
-	witness string // path
+	state   string // path of the file of generations
 }
 
 // account names the item of one piece.
@@ -59,24 +61,25 @@ func (m *ring) account(slot, index int) string {
 	return m.name + "/" + strconv.Itoa(slot) + "/" + strconv.Itoa(index)
 }
 
-// piece is one item: a line of its own about itself, then a part of the form.
+// piece is one item: a line that describes it, then a part of the form.
 type piece struct {
 	generation uint64
-	id         string // of the write: two writers that both lost the witness may use one number
+	id         string // of the write: two writers may use one number if both have lost the file of generations
 	index      int
 	count      int
 	digest     string // of the whole form, hex
 	data       string
 }
 
-// pieceMark begins every item. The digit is the format's version.
-const pieceMark = "ccagent-piece 1 "
+// pieceHead begins every item. The digit is the version of the format.
+const pieceHead = "ccagent-piece 1 "
 
 func (p piece) String() string {
-	return fmt.Sprintf("%s%d %s %d/%d %s\n%s", pieceMark, p.generation, p.id, p.index, p.count, p.digest, p.data)
+	return fmt.Sprintf("%s%d %s %d/%d %s\n%s", pieceHead, p.generation, p.id, p.index, p.count, p.digest, p.data)
 }
 
-// parsePiece reads what [piece.String] wrote. name begins the error (ErrInvalid), which names the version if that is newer.
+// parsePiece reads what [piece.String] wrote. name begins the error (ErrInvalid), which says the version if that is newer than
+// ours.
 func parsePiece(name, s string) (piece, error) {
 	head, data, _ := strings.Cut(s, "\n")
 	fields := strings.Split(head, " ")
@@ -94,18 +97,18 @@ func parsePiece(name, s string) (piece, error) {
 		p.count, _ = strconv.Atoi(count)
 	}
 	whole := p.count > 0 && p.count <= maxPieces && p.index >= 0 && p.index < p.count && p.generation > 0 && p.id != ""
-	if !whole || p.String() != s { // one form for one meaning
+	if !whole || p.String() != s { // there is one way to write a piece
 		return piece{}, invalid(name, "was not written by ccagent")
 	}
 	return p, nil
 }
 
-// fits reports whether p is of the same write as q.
+// fits reports whether p and q are of one write.
 func (p piece) fits(q piece) bool {
 	return p.generation == q.generation && p.id == q.id && p.count == q.count && p.digest == q.digest
 }
 
-// cut makes the pieces of one generation. It cuts between characters: there are services that keep text, not bytes.
+// cut makes the pieces of one generation. It cuts between characters, because some services store text and not bytes.
 func cut(form []byte, generation uint64) []piece {
 	sum := sha256.Sum256(form)
 	digest := hex.EncodeToString(sum[:])
@@ -127,14 +130,15 @@ func cut(form []byte, generation uint64) []piece {
 
 // found is what the slots hold.
 type found struct {
-	newest piece // its first piece; zero: no generation is whole
-	slot   int
-	form   []byte
-	strays []int // slots that hold anything else
-	last   uint64
+	newest piece  // the first piece of the newest whole generation; zero: there is none
+	slot   int    // where that is
+	form   []byte // that generation
+	strays []int  // slots that hold anything else
+	last   uint64 // the highest number of a generation, whole or not
 }
 
-// look reads the slots. One piece that is not ours, or of a newer version of ours, is an error if nothing is whole beside it.
+// look reads the slots. A piece of a newer version of ours is an error (ErrInvalid). So is a piece that is not ours or belongs to
+// no whole generation, if there is no generation that is whole.
 func (m *ring) look(ctx context.Context) (found, error) {
 	if err := m.sys.Ready(ctx); err != nil {
 		return found{}, err
@@ -190,7 +194,7 @@ func (m *ring) look(ctx context.Context) (found, error) {
 	return f, nil
 }
 
-// assemble reads the other pieces of a generation. whole is false if they don't make one form.
+// assemble reads the other pieces of a generation. whole is false if they make no form.
 func (m *ring) assemble(ctx context.Context, first piece, slot int) (form []byte, whole bool, err error) {
 	if first.index != 0 {
 		return nil, false, nil
@@ -217,7 +221,7 @@ func (m *ring) assemble(ctx context.Context, first piece, slot int) (form []byte
 
 func (m *ring) read(ctx context.Context) ([]byte, error) {
 	for {
-		w, err := readWitness(m.witness)
+		w, err := readGenerations(m.state)
 		if err != nil {
 			return nil, err
 		}
@@ -225,20 +229,20 @@ func (m *ring) read(ctx context.Context) ([]byte, error) {
 		if err == nil || ctx.Err() != nil {
 			return form, err
 		}
-		// A save that came between the looks at two slots may have moved the newest from one to the other.
-		if now, changed := readWitness(m.witness); changed != nil || now.Saved == w.Saved {
+		// A save between the reading of two slots may have moved the newest generation from one to the other: then once more.
+		if now, changed := readGenerations(m.state); changed != nil || now.Saved == w.Saved {
 			return form, err
 		}
 	}
 }
 
-func (m *ring) readWith(ctx context.Context, w witness) ([]byte, error) {
+func (m *ring) readWith(ctx context.Context, w generations) ([]byte, error) {
 	f, err := m.look(ctx)
 	if err != nil && !(w.Deleted && errors.Is(err, protocol.ErrInvalid) && !isNewer(err)) {
 		return nil, err
 	}
 	switch {
-	case w.Deleted && f.newest.generation <= w.Saved: // what there is came after its deletion
+	case w.Deleted && f.newest.generation <= w.Saved: // what is there is of a write that came late
 		return nil, m.nothing()
 	case f.newest.generation == 0 && w.Saved > 0:
 		return nil, missingError{&protocol.Error{
@@ -270,11 +274,11 @@ func (m *ring) nothing() error {
 	}
 }
 
-// ready has the keyring keep an item as large as those of a form, and forget it.
+// ready makes an item as large as those of a form, and deletes it.
 func (m *ring) ready(ctx context.Context, src []byte) (*disk.Draft, error) {
-	w, err := readWitness(m.witness)
+	w, err := readGenerations(m.state)
 	if err == nil {
-		err = w.write(m.witness) // as it is
+		err = w.write(m.state) // unchanged, to see whether it can be written
 	}
 	if err != nil {
 		return nil, err
@@ -282,15 +286,15 @@ func (m *ring) ready(ctx context.Context, src []byte) (*disk.Draft, error) {
 	return nil, m.try(ctx, m.name+"/try")
 }
 
-// try has the keyring keep an item, and forget it.
+// try makes an item, and deletes it.
 func (m *ring) try(ctx context.Context, account string) error {
 	if err := m.sys.Ready(ctx); err != nil {
 		return err
 	}
-	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as what it will be asked to keep
+	value := strings.Repeat("to see whether the keyring works ", pieceSize/33) // as long as a piece
 	err := m.put(ctx, account, value)
 	if err == nil {
-		err = m.sys.Ready(ctx) // whether somebody is asked about an item is seen once there is one
+		err = m.sys.Ready(ctx) // only with an item can it tell whether a person is asked about each
 	}
 	if deleted := m.sys.Delete(ctx, m.service, account); err == nil {
 		err = deleted
@@ -302,7 +306,7 @@ func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 	if len(form) > MaxFile {
 		return invalid("the record", "is larger than 4 MiB")
 	}
-	w, err := readWitness(m.witness)
+	w, err := readGenerations(m.state)
 	if err != nil {
 		return err
 	}
@@ -317,9 +321,9 @@ func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 	pieces := cut(form, next)
 	slot := int(next % slots)
 	interrupted := w.Tried > w.Saved
-	// Before the first byte goes out, so that no number is used twice: a write that we gave up on may still land.
+	// The number is written down first, so that it is not used twice: a write that we give up on may still be carried out.
 	w.Tried, w.Pieces = next, max(w.Pieces, len(pieces))
-	if err := w.write(m.witness); err != nil {
+	if err := w.write(m.state); err != nil {
 		return err
 	}
 	// The first piece is what makes a generation count: it goes last.
@@ -329,15 +333,15 @@ func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 		}
 	}
 	w.Saved, w.Deleted = next, false
-	if err := w.write(m.witness); err != nil {
+	if err := w.write(m.state); err != nil {
 		return err
 	}
-	// The generation before holds a refresh token that is spent by now. What can't be removed is removed next time.
+	// The generation before holds a refresh token that is spent by now. What can't be removed now is removed the next time.
 	if f.newest.generation > 0 {
 		m.clear(ctx, w, f.slot, 0)
 	}
 	for other := range slots {
-		// An interrupted write may have left pieces without a first one, which no look finds.
+		// An interrupted write may have left pieces without a first one, which look does not find.
 		if other != slot && (interrupted || slices.Contains(f.strays, other)) {
 			m.clear(ctx, w, other, 0)
 		}
@@ -346,7 +350,7 @@ func (m *ring) write(ctx context.Context, form []byte, _ *disk.Draft) error {
 	return nil
 }
 
-// put writes one item and reads it back: there are services that say yes and keep nothing, or a part.
+// put writes one item and reads it back: some services report success and store nothing, or a part.
 func (m *ring) put(ctx context.Context, account, value string) error {
 	if err := m.sys.Set(ctx, m.service, account, value); err != nil {
 		return err
@@ -365,9 +369,9 @@ func (m *ring) put(ctx context.Context, account, value string) error {
 	return nil
 }
 
-// clear removes the pieces of a slot from one on: as many as any write of ours had, for one that was interrupted leaves gaps,
-// and what else follows them.
-func (m *ring) clear(ctx context.Context, w witness, slot, from int) error {
+// clear removes the pieces of a slot, beginning with number from. It tries as many as any write of ours has had, because an
+// interrupted one leaves gaps, and goes on from there while it finds some.
+func (m *ring) clear(ctx context.Context, w generations, slot, from int) error {
 	for i := from; i < maxPieces; i++ {
 		err := m.sys.Delete(ctx, m.service, m.account(slot, i))
 		missing := errors.Is(err, protocol.ErrNotFound)
@@ -381,9 +385,9 @@ func (m *ring) clear(ctx context.Context, w witness, slot, from int) error {
 	return nil
 }
 
-// remove notes the deletion first: from then on nothing that is left, or lands late, is a record.
+// remove writes the deletion down first. From then on nothing that is left, or written late, counts as a form.
 func (m *ring) remove(ctx context.Context) error {
-	w, err := readWitness(m.witness)
+	w, err := readGenerations(m.state)
 	if err != nil {
 		return err
 	}
@@ -393,7 +397,7 @@ func (m *ring) remove(ctx context.Context) error {
 	}
 	w.Saved = max(w.Tried, w.Saved, f.last) + 1
 	w.Tried, w.Deleted = w.Saved, true
-	if err := w.write(m.witness); err != nil {
+	if err := w.write(m.state); err != nil {
 		return err
 	}
 	for slot := range slots {
@@ -404,9 +408,9 @@ func (m *ring) remove(ctx context.Context) error {
 	return nil
 }
 
-// mend removes what a late write has left behind, under the form's lock. What it can't, it leaves for the next time.
+// mend removes what a late write has left. The caller holds the lock of the form. What can't be removed is removed the next time.
 func (m *ring) mend(ctx context.Context) {
-	w, err := readWitness(m.witness)
+	w, err := readGenerations(m.state)
 	if err != nil {
 		return
 	}
@@ -417,41 +421,41 @@ func (m *ring) mend(ctx context.Context) {
 	if w.Deleted && f.newest.generation > 0 && f.newest.generation <= w.Saved {
 		f.strays = append(f.strays, f.slot)
 	} else if f.newest.generation < w.Saved && !w.Deleted {
-		return // the older state is all there is
+		return // the older generation is all that is left
 	}
 	for _, stray := range f.strays {
 		m.clear(ctx, w, stray, 0)
 	}
 }
 
-// witness says what the newest generation is, outside the keyring.
-type witness struct {
+// generations is the file of generations: it says outside the keyring which generation is the newest.
+type generations struct {
 	Version int    `json:"version"`
 	Tried   uint64 `json:"tried"`             // the last number given to a write
-	Saved   uint64 `json:"saved"`             // the last write that was read back, or the deletion
+	Saved   uint64 `json:"saved"`             // the number of the last write that was read back, or of the deletion
 	Deleted bool   `json:"deleted,omitempty"` // the form was deleted at Saved
 	Pieces  int    `json:"pieces"`            // the most that a write was cut into
 }
 
-// readWitness returns the zero witness when there is none.
-func readWitness(path string) (witness, error) {
+// readGenerations returns a file without any generation when there is none.
+func readGenerations(path string) (generations, error) {
 	src, err := readFile(path)
 	if errors.Is(err, protocol.ErrNotFound) {
-		return witness{Version: 1}, nil
+		return generations{Version: 1}, nil
 	}
 	if err != nil {
-		return witness{}, err
+		return generations{}, err
 	}
-	return parseWitness(path, src)
+	return parseGenerations(path, src)
 }
 
-func parseWitness(name string, src []byte) (witness, error) {
-	var w witness
+func parseGenerations(name string, src []byte) (generations, error) {
+	var w generations
 	switch err := json.Unmarshal(src, &w); {
 	case err == nil && w.Version > 1:
-		return witness{}, newer(name, strconv.Itoa(w.Version))
+		return generations{}, newer(name, strconv.Itoa(w.Version))
 	case err != nil || w.Version != 1:
-		return witness{}, &protocol.Error{
+		return generations{}, &protocol.Error{
 			Code:    protocol.CodeInvalid,
 			Message: name + " does not say which record in the keyring is the newest",
 			Hint:    "remove that file if the keyring was not set back meanwhile",
@@ -460,35 +464,10 @@ func parseWitness(name string, src []byte) (witness, error) {
 	return w, nil
 }
 
-func (w witness) write(path string) error {
+func (w generations) write(path string) error {
 	if err := disk.MakeFolder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	w.Version = 1
 	return writeFile(path, append(splice.Encode(w), '\n'), disk.Always)
-}
-
-// missingError is an [ErrMissing].
-type missingError struct{ err *protocol.Error }
-
-func (e missingError) Error() string   { return e.err.Error() }
-func (e missingError) Unwrap() []error { return []error{e.err, ErrMissing} }
-
-// newerError is a form that a later ccagent has written.
-type newerError struct{ err *protocol.Error }
-
-func (e newerError) Error() string { return e.err.Error() }
-func (e newerError) Unwrap() error { return e.err }
-
-func newer(name, version string) error {
-	return newerError{&protocol.Error{
-		Code:    protocol.CodeInvalid,
-		Message: name + " is of format version " + version + ", and this ccagent knows version 1",
-		Hint:    "upgrade ccagent; nothing was changed",
-	}}
-}
-
-func isNewer(err error) bool {
-	var e newerError
-	return errors.As(err, &e)
 }

@@ -21,7 +21,7 @@ import (
 
 // A spill file holds a record that could not be saved while nobody was left to hold it in memory: `<state
 // dir>/spill/<place>.<number>.json`, where place is a digest of the store's [Place] and numbers grow, for clocks may be set.
-// What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [Kept]; keep is how
+// What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [SetAside]; keep is how
 // many.
 const keep = 3
 
@@ -67,7 +67,7 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 			}
 			number = sp.number + 1
 		}
-		path := filepath.Join(dir, spillKey(st.Place())+"."+strconv.Itoa(number)+".json")
+		path := filepath.Join(dir, placeKey(st.Place())+"."+strconv.Itoa(number)+".json")
 		err = disk.LinkNew(temp, path)
 		if errors.Is(err, fs.ErrExist) {
 			continue
@@ -194,8 +194,8 @@ type spill struct {
 	good     bool // descends from what is stored
 }
 
-// spillKey names a place in file names.
-func spillKey(at Place) string {
+// placeKey names a place in file names.
+func placeKey(at Place) string {
 	sum := sha256.Sum256([]byte(string(at.Kind) + "\x00" + at.Location))
 	return hex.EncodeToString(sum[:8])
 }
@@ -210,7 +210,7 @@ func spillsOf(stateDir string, st Store) ([]spill, error) {
 	if err != nil {
 		return nil, disk.Error("reading", dir, err)
 	}
-	key := spillKey(st.Place())
+	key := placeKey(st.Place())
 	sealed, _ := st.(sealer)
 	var spills []spill
 	for _, e := range entries {

@@ -163,7 +163,7 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	t.Parallel()
 	state, a, b := t.TempDir(), NewFile(t.TempDir(), "a"), NewFile(t.TempDir(), "b")
 	check(t, Spill(state, a, Version{}, numbered("1")))
-	check(t, os.WriteFile(filepath.Join(state, "spill", spillKey(b.Place())+".1.json"), []byte(`{"version":2}`), 0o600))
+	check(t, os.WriteFile(filepath.Join(state, "spill", placeKey(b.Place())+".1.json"), []byte(`{"version":2}`), 0o600))
 	for i, n := range names(t, filepath.Join(state, "spill")) {
 		info, err := os.Stat(filepath.Join(state, "spill", n))
 		check(t, err)

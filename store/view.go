@@ -17,150 +17,152 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// View is a file that another program reads, which we keep fresh with the access token alone: no refresh token is in it. What
-// somebody else makes of it is not fought over: [View.Write] tells it from what we wrote, by a digest kept in the state
-// directory. Its methods may be called concurrently and from several processes.
+// View is a file that another program reads. It holds the access token alone, which is brought up to date after each renewal, and
+// never a refresh token. A view that somebody else has changed is left alone: it is told from what we wrote by its fingerprint,
+// which is in the state directory. The methods of a View may be called concurrently and from several processes.
 type View struct {
-	kind  Kind
-	path  string
-	watch []string
-	sheet sheet
-	mark  string // path of the digest
-	copy  *Copy
+	kind        Kind
+	path        string
+	watch       []string
+	file        viewFile
+	fingerprint string // path of its file
+	copy        *Copy
 }
 
-// sheet is where a view is written.
-type sheet interface {
+// viewFile is one form of a view, in its place.
+type viewFile interface {
 	// look returns a digest of what is there, "" when nothing is.
 	look(ctx context.Context) (there string, err error)
-	// write takes the sheet's locks and hands do what is there and what would be; it writes if do has no objection. With over,
-	// what is broken counts as nothing once a copy of it is kept.
+	// write takes the locks of the file, calls do with digests of what is there and of what is to be written, and writes it
+	// unless do fails. With over, a file that can't be read counts as a missing one once there is a copy of it.
 	write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error
-	// remove takes them too, and removes what is there of ours if do has no objection.
+	// remove takes the locks too, calls do, and removes what we have written there unless do fails.
 	remove(ctx context.Context, do func(there string) error) error
 }
 
-// ViewState is what became of a view since we last wrote it.
+// ViewState is what has become of a view since we last wrote it.
 type ViewState int
 
 const (
 	ViewNone    ViewState = iota // nothing is there, and we have written nothing
 	ViewOurs                     // it is as we wrote it
 	ViewGone                     // somebody removed it
-	ViewForeign                  // it is somebody else's: changed, or there before us
+	ViewForeign                  // somebody else has changed it, or it was there before us
 )
 
-// View returns the view that stands in for Claude Code's own record, in the file or the Keychain item. Other keys there are
-// left as they are, and Claude Code's write lock is taken. What is there if somebody else has written it can be read by
-// [ClaudeCode.Load].
+// View returns the view in the place of Claude Code's own record, be that a file or an item of the Keychain. Other keys there
+// stay as they are, and Claude Code's write lock is taken. [ClaudeCode.Load] reads what is there, whoever has written it.
 func (s *ClaudeCode) View(stateDir string) *View {
-	v := newView(stateDir, KindClaudeCode, s.path(), s.Place().Watch, claudeSheet{s})
-	v.copy = newCopy(stateDir, s.Place()) // of a broken view and of a broken record
+	v := newView(stateDir, KindClaudeCode, s.path(), s.Place().Watch, claudeView{s})
+	v.copy = newCopy(stateDir, s.Place()) // a broken view and a broken record are the same file
 	return v
 }
 
 // NewSDKView returns the view that is a profile of the vendor's SDKs in their configuration directory, ANTHROPIC_CONFIG_DIR
 // or ~/.config/anthropic. The profile is made when it is first written.
 func NewSDKView(stateDir, configDir, profile string) *View {
-	s := sdkSheet{
+	s := sdkView{
 		config:      filepath.Join(configDir, "configs", profile+".json"),
 		credentials: filepath.Join(configDir, "credentials", profile+".json"),
 	}
 	v := newView(stateDir, "anthropic-sdk", s.credentials, []string{s.credentials}, nil)
-	s.lock = v.mark + ".lock"
-	v.sheet = s
+	s.lock = v.fingerprint + ".lock"
+	v.file = s
 	return v
 }
 
-func newView(stateDir string, kind Kind, path string, watch []string, s sheet) *View {
-	key := spillKey(Place{Kind: "view " + kind, Location: path})
-	return &View{kind: kind, path: path, watch: watch, sheet: s, mark: filepath.Join(stateDir, "views", key+".json"),
-		copy: newCopy(stateDir, Place{Kind: "view " + kind, Location: path})}
+func newView(stateDir string, kind Kind, path string, watch []string, f viewFile) *View {
+	at := Place{Kind: "view " + kind, Location: path}
+	return &View{kind: kind, path: path, watch: watch, file: f, copy: newCopy(stateDir, at),
+		fingerprint: filepath.Join(stateDir, "views", placeKey(at)+".json")}
 }
 
 // Place says where the view is.
 func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: v.watch} }
 
-// Known reports whether the view was written, and not given up since.
+// Known reports whether we have written the view, and have not forgotten it since.
 func (v *View) Known() bool {
-	m, err := readMark(v.mark)
+	m, err := readFingerprint(v.fingerprint)
 	return err == nil && (m.Digest != "" || m.Next != "")
 }
 
-// Look says what became of the view.
+// Look says what has become of the view.
 func (v *View) Look(ctx context.Context) (ViewState, error) {
-	m, err := readMark(v.mark)
+	m, err := readFingerprint(v.fingerprint)
 	if err != nil {
 		return ViewNone, err
 	}
-	there, err := v.sheet.look(ctx)
+	there, err := v.file.look(ctx)
 	if err != nil {
 		return ViewNone, err
 	}
 	return m.judge(there), nil
 }
 
-// Write brings the view up to date with r. ErrConflict says that somebody has removed or changed it, or that what is there
-// was never ours: nothing is written then.
+// Write writes r's access token into the view. It writes nothing and returns ErrConflict if somebody has removed or changed the
+// view, or if what is there was never ours.
 func (v *View) Write(ctx context.Context, r Record) error {
-	return v.put(ctx, r, nil, func(m mark, there string) bool {
+	return v.put(ctx, r, nil, func(m fingerprint, there string) bool {
 		state := m.judge(there)
 		return state != ViewGone && state != ViewForeign
 	})
 }
 
-// Restore writes the view over whatever is there. Of what is broken a copy is kept, see [View.Copied].
+// Restore writes the view over whatever is there. A file that can't be read is copied first, see [View.Copied].
 func (v *View) Restore(ctx context.Context, r Record) error {
-	return v.put(ctx, r, v.copy, func(mark, string) bool { return true })
+	return v.put(ctx, r, v.copy, func(fingerprint, string) bool { return true })
 }
 
-// Copied is the file with what Restore has written over because it was broken, "" where nothing was.
+// Copied is the copy that Restore has made of a file that it could not read, "" if it has made none.
 func (v *View) Copied() string { return v.copy.Path() }
 
-// Replace writes a Claude Code view over what [ClaudeCode.Load] found there, and over nothing else (ErrConflict).
+// Replace writes a view of Claude Code's over the record that has the version found. If something else is there, it writes
+// nothing and returns ErrConflict.
 func (v *View) Replace(ctx context.Context, r Record, found Version) error {
-	return v.put(ctx, r, nil, func(_ mark, there string) bool { return there == digestOf(found) })
+	return v.put(ctx, r, nil, func(_ fingerprint, there string) bool { return there == digestOf(found) })
 }
 
-func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m mark, there string) bool) error {
+func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m fingerprint, there string) bool) error {
 	if r.AccessToken.Empty() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no access token to show in " + v.path}
 	}
 	r.RefreshToken, r.GrantExpiry = protocol.Secret{}, time.Time{}
-	var m mark
-	err := v.sheet.write(ctx, r, over, func(there, next string) error {
+	var m fingerprint
+	err := v.file.write(ctx, r, over, func(there, next string) error {
 		var err error
-		if m, err = readMark(v.mark); err != nil {
+		if m, err = readFingerprint(v.fingerprint); err != nil {
 			return err
 		}
 		if there != next && !may(m, there) {
 			return ErrConflict
 		}
-		// Before the view: who is killed between the two must not take his own work for somebody else's.
+		// The fingerprint comes before the view: whoever is killed between the two must not take its own work for somebody
+		// else's.
 		m.Next = next
 		if token := Digest(r.AccessToken); !slices.Contains(m.Tokens, token) {
 			m.Tokens = append(m.Tokens, token)
 			m.Tokens = m.Tokens[max(0, len(m.Tokens)-maxShown):]
 		}
-		return m.write(v.mark)
+		return m.write(v.fingerprint)
 	})
 	if err != nil {
 		return err
 	}
 	m.Digest, m.Next = m.Next, ""
-	return m.write(v.mark)
+	return m.write(v.fingerprint)
 }
 
-// Showed reports whether the view had this token in it lately: a program that rewrites the file from memory brings it back.
+// Showed reports whether this access token was in the view lately. A program that writes the file from its memory brings such
+// a token back.
 func (v *View) Showed(access protocol.Secret) bool {
-	m, err := readMark(v.mark)
+	m, err := readFingerprint(v.fingerprint)
 	return err == nil && slices.Contains(m.Tokens, Digest(access))
 }
 
-// Remove takes the view away if it is ours, and forgets it. What somebody else has made of it stays.
+// Remove removes the view if it is as we wrote it, and forgets it. What somebody else has written there stays.
 func (v *View) Remove(ctx context.Context) error {
-	err := v.sheet.remove(ctx, func(there string) error {
-		m, err := readMark(v.mark)
+	err := v.file.remove(ctx, func(there string) error {
+		m, err := readFingerprint(v.fingerprint)
 		if err == nil && m.judge(there) != ViewOurs {
 			err = ErrConflict
 		}
@@ -175,29 +177,29 @@ func (v *View) Remove(ctx context.Context) error {
 	return v.Forget()
 }
 
-// Forget gives the view up as it is.
+// Forget leaves the view as it is, and no longer knows that it was ours.
 func (v *View) Forget() error {
-	if err := os.Remove(v.mark); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return disk.Error("removing", v.mark, err)
+	if err := os.Remove(v.fingerprint); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return disk.Error("removing", v.fingerprint, err)
 	}
 	return nil
 }
 
-// mark remembers what we wrote.
-type mark struct {
+// fingerprint tells a view from what somebody else has made of it.
+type fingerprint struct {
 	Version int      `json:"version"`
-	Digest  string   `json:"digest"`           // "": nothing yet
-	Next    string   `json:"next,omitempty"`   // under way
-	Tokens  []string `json:"tokens,omitempty"` // digests of the last access tokens
+	Digest  string   `json:"digest"`           // of what we wrote last; "": nothing yet
+	Next    string   `json:"next,omitempty"`   // of what we began to write
+	Tokens  []string `json:"tokens,omitempty"` // digests of the last access tokens in it
 }
 
-// maxShown is how many of those are remembered.
+// maxShown is how many of these tokens are remembered.
 const maxShown = 8
 
-func (m mark) judge(there string) ViewState {
+func (m fingerprint) judge(there string) ViewState {
 	written := m.Digest != "" || m.Next != ""
 	switch {
-	case there == "" && m.Digest == "": // Next may never have come about
+	case there == "" && m.Digest == "": // what we began to write may never have been written
 		return ViewNone
 	case there == "":
 		return ViewGone
@@ -207,25 +209,27 @@ func (m mark) judge(there string) ViewState {
 	return ViewForeign
 }
 
-// readMark also answers when the mark can't be made sense of: then what is there is somebody else's, until it is restored.
-func readMark(path string) (mark, error) {
+// readFingerprint reads the file of a fingerprint. If it makes no sense, the fingerprint is one that no file has: then the view
+// counts as changed by somebody else until it is restored.
+func readFingerprint(path string) (fingerprint, error) {
 	src, err := readFile(path)
 	if errors.Is(err, protocol.ErrNotFound) {
-		return mark{Version: 1}, nil
+		return fingerprint{Version: 1}, nil
 	}
-	var m mark
+	var m fingerprint
 	if errors.Is(err, protocol.ErrInvalid) || err == nil && (json.Unmarshal(src, &m) != nil || m.Version != 1) {
-		return mark{Version: 1, Digest: "not known"}, nil
+		return fingerprint{Version: 1, Digest: "not known"}, nil
 	}
 	return m, err
 }
 
-func (m mark) write(path string) error {
+func (m fingerprint) write(path string) error {
 	return file(path).write(context.Background(), splice.Encode(m), nil)
 }
 
-// claudeSheet is Claude Code's record. Its digest is of the record's own keys: Claude Code may change the others.
-type claudeSheet struct{ store *ClaudeCode }
+// claudeView is the view in the place of Claude Code's record. Its digest is of the record's own keys: Claude Code may change
+// the others.
+type claudeView struct{ store *ClaudeCode }
 
 func digestOf(v Version) string {
 	if v == (Version{}) {
@@ -234,7 +238,7 @@ func digestOf(v Version) string {
 	return hex.EncodeToString(v[:])
 }
 
-func (s claudeSheet) look(ctx context.Context) (string, error) {
+func (s claudeView) look(ctx context.Context) (string, error) {
 	_, v, err := s.store.Load(ctx)
 	if errors.Is(err, protocol.ErrNotFound) || errors.Is(err, protocol.ErrLoginRequired) {
 		err = nil
@@ -242,7 +246,7 @@ func (s claudeSheet) look(ctx context.Context) (string, error) {
 	return digestOf(v), err
 }
 
-func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
+func (s claudeView) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
 	return s.store.change(ctx, over, func(at spot, _ *disk.Lock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.store.path(), src, r)
 		if err != nil {
@@ -258,11 +262,11 @@ func (s claudeSheet) write(ctx context.Context, r Record, over *Copy, do func(th
 		if err := at.write(ctx, data, check); err != nil {
 			return err
 		}
-		return confirm(s.store, ctx, merged.version()) // what shows no refresh token is said of what is there
+		return confirm(s.store, ctx, merged.version())
 	})
 }
 
-func (s claudeSheet) remove(ctx context.Context, do func(there string) error) error {
+func (s claudeView) remove(ctx context.Context, do func(there string) error) error {
 	return s.store.change(ctx, nil, func(at spot, _ *disk.Lock, src []byte, stored Version, check func() error) error {
 		if err := do(digestOf(stored)); err != nil || src == nil {
 			return err
@@ -278,14 +282,14 @@ func (s claudeSheet) remove(ctx context.Context, do func(there string) error) er
 	})
 }
 
-// sdkSheet is a profile of the vendor's SDKs. They refuse links and files that others may read, and read a profile without a
-// client id again for each request.
-type sdkSheet struct{ config, credentials, lock string }
+// sdkView is the view that is a profile of the vendor's SDKs. They refuse links and files that others may read. They read a
+// profile without a client id again for each request.
+type sdkView struct{ config, credentials, lock string }
 
-// sdkConfig is the profile that goes with our credentials.
+// sdkConfig is the configuration of a profile whose credentials we write.
 const sdkConfig = `{"version":"1.0","authentication":{"type":"user_oauth"}}` + "\n"
 
-func (s sdkSheet) look(context.Context) (string, error) {
+func (s sdkView) look(context.Context) (string, error) {
 	if info, err := os.Lstat(s.credentials); err == nil && !info.Mode().IsRegular() {
 		return "not a file", nil
 	}
@@ -297,7 +301,7 @@ func (s sdkSheet) look(context.Context) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-func (s sdkSheet) write(ctx context.Context, r Record, _ *Copy, do func(there, next string) error) error {
+func (s sdkView) write(ctx context.Context, r Record, _ *Copy, do func(there, next string) error) error {
 	return s.locked(ctx, func() error {
 		if err := s.mayServe(); err != nil {
 			return err
@@ -324,9 +328,9 @@ func (s sdkSheet) write(ctx context.Context, r Record, _ *Copy, do func(there, n
 	})
 }
 
-// mayServe fails if the profile is there and is for something else: the SDK would renew what has a client id, and spend a
-// refresh token that it does not find.
-func (s sdkSheet) mayServe() error {
+// mayServe fails if the profile is there already and means another way to sign in. With a client id, for example, the SDK would
+// renew the token itself, for which the view has no refresh token.
+func (s sdkView) mayServe() error {
 	src, err := readFile(s.config)
 	if errors.Is(err, protocol.ErrNotFound) {
 		return nil
@@ -353,7 +357,7 @@ func (s sdkSheet) mayServe() error {
 	return nil
 }
 
-func (s sdkSheet) remove(ctx context.Context, do func(there string) error) error {
+func (s sdkView) remove(ctx context.Context, do func(there string) error) error {
 	return s.locked(ctx, func() error {
 		there, err := s.look(ctx)
 		if err != nil {
@@ -371,7 +375,7 @@ func (s sdkSheet) remove(ctx context.Context, do func(there string) error) error
 	})
 }
 
-func (s sdkSheet) locked(ctx context.Context, do func() error) error {
+func (s sdkView) locked(ctx context.Context, do func() error) error {
 	if err := disk.MakeFolder(filepath.Dir(s.lock)); err != nil {
 		return err
 	}
@@ -383,8 +387,8 @@ func (s sdkSheet) locked(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// formatSDK writes credentials in the form of the vendor's SDKs. Theirs counts in seconds: a token is not to seem to live longer
-// than it does.
+// formatSDK returns credentials in the form of the vendor's SDKs. It counts in whole seconds, rounded down: a token must not seem
+// to live longer than it does.
 func formatSDK(r Record) []byte {
 	data, err := setMembers([]byte("{}"), []member{
 		{"version", splice.Encode("1.0")},

@@ -199,21 +199,21 @@ func TestViewKilledBetween(t *testing.T) {
 	t.Parallel()
 	v := NewSDKView(t.TempDir(), t.TempDir(), "gateway")
 	mustWrite(t, v, fakeRecord(1))
-	before, _ := os.ReadFile(v.mark)
-	first, _ := readMark(v.mark)
+	before, _ := os.ReadFile(v.fingerprint)
+	first, _ := readFingerprint(v.fingerprint)
 	mustWrite(t, v, fakeRecord(2))
-	second, _ := readMark(v.mark)
-	between := mark{Version: 1, Digest: first.Digest, Next: second.Digest}
-	for _, m := range []mark{between, second} {
-		if err := m.write(v.mark); err != nil {
+	second, _ := readFingerprint(v.fingerprint)
+	between := fingerprint{Version: 1, Digest: first.Digest, Next: second.Digest}
+	for _, m := range []fingerprint{between, second} {
+		if err := m.write(v.fingerprint); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, v, ViewOurs)
 	}
-	os.WriteFile(v.mark, before, 0o600)
+	os.WriteFile(v.fingerprint, before, 0o600)
 	wantState(t, v, ViewForeign) // the note of an older view is no proof
 	for _, corrupt := range []string{"{", "", `{"version":2}`} {
-		os.WriteFile(v.mark, []byte(corrupt), 0o600)
+		os.WriteFile(v.fingerprint, []byte(corrupt), 0o600)
 		wantState(t, v, ViewForeign)
 		wantIs(t, v.Write(t.Context(), fakeRecord(9)), ErrConflict)
 		if err := v.Restore(t.Context(), fakeRecord(3)); err != nil {
@@ -224,7 +224,7 @@ func TestViewKilledBetween(t *testing.T) {
 	for n := 10; n < 10+2*maxShown; n++ {
 		mustWrite(t, v, fakeRecord(n))
 	}
-	if m, _ := readMark(v.mark); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) ||
+	if m, _ := readFingerprint(v.fingerprint); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) ||
 		!v.Showed(fakeRecord(9+2*maxShown).AccessToken) {
 		t.Errorf("remembered: %+v", m)
 	}
@@ -232,7 +232,7 @@ func TestViewKilledBetween(t *testing.T) {
 
 func TestPredecessorKeyring(t *testing.T) {
 	t.Parallel()
-	var sys shelf
+	var sys fakeKeyring
 	_, err := readPredecessor(t.Context(), &sys)
 	wantIs(t, err, protocol.ErrNotFound)
 	sys.Set(t.Context(), "claude-code-proxy", "default",

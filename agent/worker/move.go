@@ -132,7 +132,7 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 			Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"}))
 	}
 	if err = target.Take(ctx, past); err == nil {
-		err = store.TakeKept(e.settings.StateDir, s.st, to)
+		err = store.CopySetAside(e.settings.StateDir, s.st, to)
 	}
 	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))

@@ -89,7 +89,7 @@ func (e *errand) probe(ctx context.Context, kind, home store.Kind) Answer {
 		a.Earlier = len(past)
 	}
 	if a.InForce && st != nil {
-		a.Kept = store.CountKept(e.settings.StateDir, st)
+		a.Kept = store.CountSetAside(e.settings.StateDir, st)
 	}
 	a.Err, a.Took = err, time.Since(began)
 	if err == nil && a.InForce && e.traits().Renewable {

@@ -88,7 +88,7 @@ func (e *errand) restore(ctx context.Context) outcome {
 	}
 	s.record, s.version = record, version
 	o := e.keep(ctx, s)
-	store.DropKept(e.settings.StateDir, st, record) // to fail at it costs a line in the list
+	store.DropSetAside(e.settings.StateDir, st, record) // to fail at it costs a line in the list
 	if o.err == nil {
 		o.result.Notice = noteCopied(copied.Path())
 	}
@@ -107,7 +107,7 @@ func noteCopied(path string) string {
 // record had taken its place.
 func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error) {
 	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
-	kept, keptErr := store.Kept(ctx, e.settings.StateDir, st)
+	kept, keptErr := store.SetAside(ctx, e.settings.StateDir, st)
 	for _, k := range kept {
 		if !slices.ContainsFunc(past, func(p store.Past) bool { return p.ID() == k.ID() }) {
 			past = append(past, k)

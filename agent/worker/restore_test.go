@@ -270,7 +270,7 @@ func TestRestoreKept(t *testing.T) {
 	if a := ProbeHome(t.Context(), w.settings); a.Kept != 1 {
 		t.Errorf("doctor sees %+v", a)
 	}
-	if n := store.CountKept(w.settings.StateDir, st); n != 1 {
+	if n := store.CountSetAside(w.settings.StateDir, st); n != 1 {
 		t.Fatalf("%d are kept", n)
 	}
 	id := store.Past{Record: lost}.ID()
@@ -290,7 +290,7 @@ func TestRestoreKept(t *testing.T) {
 		t.Fatalf("got %+v, %v", done.Result, done.Err)
 	}
 	if p := find(); p.ID != "" ||
-		store.CountKept(w.settings.StateDir, st) != 0 { // the file adds its subscription, so that it has another id
+		store.CountSetAside(w.settings.StateDir, st) != 0 { // the file adds its subscription, so that it has another id
 		t.Errorf("still set aside is %+v", p)
 	}
 
@@ -303,12 +303,13 @@ func TestRestoreKept(t *testing.T) {
 		t.Fatal(done.Err)
 	}
 	file := store.NewFile(w.settings.DataDir, w.settings.Name)
-	if was, now := store.CountKept(w.settings.StateDir, st), store.CountKept(w.settings.StateDir, file); was != 0 || now != 1 {
-		t.Errorf("kept at the old place are %d, at the new one %d", was, now)
+	was, now := store.CountSetAside(w.settings.StateDir, st), store.CountSetAside(w.settings.StateDir, file)
+	if was != 0 || now != 1 {
+		t.Errorf("set aside at the old place are %d, at the new one %d", was, now)
 	}
 	if _, _, done := w.run(job.Job{Op: job.Logout, KeepRemote: true}); done.Err != nil ||
-		store.CountKept(w.settings.StateDir, file) != 0 {
-		t.Errorf("signed out: %v, and %d are left", done.Err, store.CountKept(w.settings.StateDir, file))
+		store.CountSetAside(w.settings.StateDir, file) != 0 {
+		t.Errorf("signed out: %v, and %d are left", done.Err, store.CountSetAside(w.settings.StateDir, file))
 	}
 }
 

@@ -159,7 +159,7 @@ func (e *errand) keep(ctx context.Context, s state) outcome {
 		}
 	}
 	o := outcome{result: e.result(s.st, s.record, s.version)}
-	e.aside = store.CountKept(e.settings.StateDir, s.st)
+	e.aside = store.CountSetAside(e.settings.StateDir, s.st)
 	e.remember(s.st) // what is unsaved belongs there too, and nowhere else
 	if o.result.Saved = !s.unsaved; o.result.Saved {
 		if fresh && !ours {

@@ -14,7 +14,7 @@ import (
 // they are.
 
 // stranger is a kind of file that holds credentials, or seems to, and that is not for us to use.
-type stranger struct {
+type refusedObject struct {
 	what    string // it ends a sentence that begins with the name of the file
 	instead string // what to do
 	is      func(o *object) bool
@@ -27,8 +27,8 @@ const (
 	keyInstead = "; an API key of its own goes by: ccagent add NAME --provider static"
 )
 
-// strangers are in the order in which they are looked for: the first that knows the file names it.
-var strangers = []stranger{
+// refusedObjects are in the order in which they are looked for: the first that knows the file names it.
+var refusedObjects = []refusedObject{
 	{"is Codex's sign-in (auth.json)", "leave it to codex" + keyInstead, func(o *object) bool {
 		_, names := o.values["OPENAI_API_KEY"] // null, for whoever is signed in or out
 		return names || o.any("auth_mode", "agent_identity") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
@@ -103,7 +103,7 @@ var strangers = []stranger{
 }
 
 // anonymous is what a file is that holds tokens and has no mark of anybody's.
-var anonymous = stranger{
+var anonymous = refusedObject{
 	"holds tokens, and nothing that says whose they are",
 	`Claude Code's sign-in has a "claudeAiOauth", and that of the vendor's SDKs the "type" "oauth_token"; ` +
 		`to sign in anew: ccagent help login`,
@@ -117,8 +117,8 @@ func holdsTokens(o *object) bool {
 
 const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
 
-// strangeTexts are files that are no JSON.
-var strangeTexts = []struct {
+// refusedTexts are files that are no JSON.
+var refusedTexts = []struct {
 	what, instead string
 	is            *regexp.Regexp
 }{
@@ -148,9 +148,9 @@ func (o *object) known() error {
 	return notOurs(o.name, anonymous.what, anonymous.instead)
 }
 
-// marked refuses a file that has the mark of one of the strangers, whatever else it says that it is.
+// marked refuses a file that has the mark of one of the refusedObjects, whatever else it says that it is.
 func (o *object) marked() error {
-	for _, s := range strangers {
+	for _, s := range refusedObjects {
 		if s.is(o) {
 			return notOurs(o.name, s.what, s.instead)
 		}
@@ -160,7 +160,7 @@ func (o *object) marked() error {
 
 // knownText is known for what is no JSON object.
 func knownText(name string, src []byte) error {
-	for _, s := range strangeTexts {
+	for _, s := range refusedTexts {
 		if s.is.Match(bytes.TrimPrefix(src, []byte("\ufeff"))) {
 			return notOurs(name, s.what, s.instead)
 		}
@@ -172,15 +172,15 @@ func notOurs(name, what, instead string) error {
 	return &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + what, Hint: "nothing was changed; " + instead}
 }
 
-// strangeTokens are how tokens of others begin, which a program that converts files may have put into Claude's form.
-var strangeTokens = map[string]string{"ya29.": "Google", "1//": "Google",
+// refusedTokens are how tokens of others begin, which a program that converts files may have put into Claude's form.
+var refusedTokens = map[string]string{"ya29.": "Google", "1//": "Google",
 	"gho_": "GitHub", "ghu_": "GitHub", "ghr_": "GitHub", "ghp_": "GitHub", "github_pat_": "GitHub",
 	"glpat-": "GitLab", "xox": "Slack", "sk-proj-": "OpenAI"}
 
 // checkClaude refuses a record in one of Claude's forms with tokens that are known to be another provider's.
 func (r Record) checkClaude(name string) error {
 	for _, token := range []protocol.Secret{r.AccessToken, r.RefreshToken} {
-		for begin, of := range strangeTokens {
+		for begin, of := range refusedTokens {
 			if strings.HasPrefix(token.Reveal(), begin) {
 				return notOurs(name, "holds a token of "+of+" in the place of Claude's",
 					"sign in with Claude Code: run claude, then type /login")

@@ -9,12 +9,12 @@ import (
 	"github.com/ccagent/ccagent/disk"
 )
 
-// Kept are the records of st that were set aside because another program's had taken their place, the newest first. They are of
-// sign-ins that may live: nobody but a person can tell.
-func Kept(ctx context.Context, stateDir string, st Store) ([]Past, error) {
+// SetAside are the records of st that were set aside because another program's had taken their place, the newest first. They are
+// of sign-ins that may live: nobody but a person can tell.
+func SetAside(ctx context.Context, stateDir string, st Store) ([]Past, error) {
 	history := NewHistory(stateDir, st)
 	var kept []Past
-	err := eachKept(stateDir, st, func(sp spill) error {
+	err := eachSetAside(stateDir, st, func(sp spill) error {
 		_, spent := history.Replaces(ctx, sp.record.RefreshToken)
 		p := Past{Record: sp.record, Lineage: sp.record.Lineage(), Spent: spent}
 		if info, err := os.Stat(sp.path); err == nil {
@@ -26,8 +26,8 @@ func Kept(ctx context.Context, stateDir string, st Store) ([]Past, error) {
 	return kept, err
 }
 
-// CountKept is how many records of st were set aside.
-func CountKept(stateDir string, st Store) int {
+// CountSetAside is how many records of st were set aside.
+func CountSetAside(stateDir string, st Store) int {
 	spills, _ := spillsOf(stateDir, st)
 	n := 0
 	for _, sp := range spills {
@@ -38,9 +38,9 @@ func CountKept(stateDir string, st Store) int {
 	return n
 }
 
-// DropKept removes what was set aside of a record, now that it is in force.
-func DropKept(stateDir string, st Store, r Record) error {
-	return eachKept(stateDir, st, func(sp spill) error {
+// DropSetAside removes what was set aside of a record, now that it is in force.
+func DropSetAside(stateDir string, st Store, r Record) error {
+	return eachSetAside(stateDir, st, func(sp spill) error {
 		if sp.record.version() != r.version() {
 			return nil
 		}
@@ -48,27 +48,27 @@ func DropKept(stateDir string, st Store, r Record) error {
 	})
 }
 
-// TakeKept copies what was set aside at the place of from to that of to, where the record has moved.
-func TakeKept(stateDir string, from, to Store) error {
+// CopySetAside copies what was set aside at the place of from to that of to, where the record has moved.
+func CopySetAside(stateDir string, from, to Store) error {
 	next := 1
 	if there, err := spillsOf(stateDir, to); err == nil && len(there) > 0 {
 		next = there[len(there)-1].number + 1
 	}
 	seal, _ := to.(sealer)
-	return eachKept(stateDir, from, func(sp spill) error {
+	return eachSetAside(stateDir, from, func(sp spill) error {
 		form, err := spillForm(sp.base, sp.record, seal)
 		if err != nil {
 			return err
 		}
-		path := filepath.Join(stateDir, "spill", spillKey(to.Place())+"."+strconv.Itoa(next)+".kept")
+		path := filepath.Join(stateDir, "spill", placeKey(to.Place())+"."+strconv.Itoa(next)+".kept")
 		next++
 		return writeFile(path, form, disk.Always)
 	})
 }
 
-// eachKept calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is passed
-// over.
-func eachKept(stateDir string, st Store, do func(spill) error) error {
+// eachSetAside calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is
+// passed over.
+func eachSetAside(stateDir string, st Store, do func(spill) error) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {
 		return err
