@@ -227,6 +227,18 @@ var rooms = map[string]struct {
 		},
 		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},
+	"cmd/ccagent/service": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",
+			module + "/cmd/ccagent/dial", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
+			module + "/cmd/ccagent/terminal", module + "/cmd/ccagent/undo", "golang.org/x/sys/...",
+			"github.com/coreos/go-systemd/...", "github.com/ebitengine/purego",
+		},
+		never: forbidden{
+			"github.com/urfave/...":        "flags are for the commands to parse",
+			module + "/cmd/ccagent/doctor": "doctor looks at the service, not the other way round",
+		},
+	},
 	"cmd/ccagent/environ": {
 		mayImport: []string{module + "/protocol", module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal"},
 		never:     leaf,
@@ -259,11 +271,11 @@ var fenced = map[string]struct {
 }{
 	"github.com/urfave/cli/...": {"cmd/ccagent", "the command line is policy of one program"},
 	"github.com/coreos/go-systemd/...": {
-		"cmd/ccagent",
+		"cmd/ccagent cmd/ccagent/service",
 		"activation ends where the program starts: the agent gets listeners",
 	},
 	"github.com/ebitengine/purego/...": {
-		"cmd/ccagent",
+		"cmd/ccagent/service",
 		"activation ends where the program starts: the agent gets listeners",
 	},
 	"github.com/lmittmann/tint/...":    {"cmd/ccagent", "how a log looks is policy of one program"},

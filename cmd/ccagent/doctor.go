@@ -95,7 +95,7 @@ func examine(parent context.Context, env environ.Vars, online bool) []finding {
 		bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
 	found = append(found, checkPrograms()...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, cfg) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, env, cfg) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, cfg) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, cfg) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, cfg, found) })...)

@@ -20,6 +20,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
+	"github.com/ccagent/ccagent/cmd/ccagent/service"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -43,19 +44,19 @@ func checkHelper(ctx context.Context) finding {
 }
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
-func checkUnits(ctx context.Context, cfg agent.Config) []finding {
-	s, err := thisService(ctx, false)
-	if err != nil || s.absent != nil {
+func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []finding {
+	s, err := service.This(ctx, env, false)
+	if err != nil || s.Absent != nil {
 		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
 	}
-	if s.manager != "systemd" {
-		if _, err := os.Stat(s.files[0].path); errors.Is(err, fs.ErrNotExist) {
+	if s.Manager != "systemd" {
+		if _, err := os.Stat(s.Files[0].Path); errors.Is(err, fs.ErrNotExist) {
 			return []finding{{"units", "skip", "launchd was not told of the agent", ""}}
 		}
-		return append([]finding{{"units", "ok", s.files[0].path, ""}}, checkAtLogin(ctx, s, cfg)...)
+		return append([]finding{{"units", "ok", s.Files[0].Path, ""}}, checkAtLogin(ctx, s, cfg)...)
 	}
 	show := func(unit, property string) string {
-		value, _ := showUnit(ctx, property, unit)
+		value, _ := service.ShowUnit(ctx, property, unit)
 		return value
 	}
 	var found []finding
@@ -83,15 +84,17 @@ func checkUnits(ctx context.Context, cfg agent.Config) []finding {
 	default:
 		found = append(found, finding{"units", "ok", "systemd listens, and the service is " + service, ""})
 	}
-	for _, name := range differing(s) {
+	for _, name := range s.Differing(env) {
 		found = append(found, judgeVariable(name, cfg))
 	}
-	found = append(found, offPath(s, cfg)...)
+	for _, p := range s.OffPath(cfg) {
+		found = append(found, finding{"unit environment", "warn", p.What, p.Mend})
+	}
 	return append(found, checkAtLogin(ctx, s, cfg)...)
 }
 
-func checkAtLogin(ctx context.Context, s service, cfg agent.Config) []finding {
-	if !config.Viewed(cfg) || s.startsAtLogin(ctx) {
+func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []finding {
+	if !config.Viewed(cfg) || s.StartsAtLogin(ctx) {
 		return nil
 	}
 	return []finding{

@@ -185,16 +185,6 @@ func TestDoctorJudgesVariables(t *testing.T) {
 	}
 }
 
-func TestShownEnvironment(t *testing.T) {
-	t.Parallel()
-	shown := shownEnvironment("A=plain\nNO_PROXY=$'*.example.com,localhost'\nQ=$'it\\'s \"$5\"\\\\'\nE=\n")
-	for name, want := range map[string]string{"A": "plain", "NO_PROXY": "*.example.com,localhost", "Q": `it's "$5"\`, "E": ""} {
-		if shown[name] != want {
-			t.Errorf("%s: %q, want %q", name, shown[name], want)
-		}
-	}
-}
-
 // TestDoctorJudgesPrograms: where a program lies, and the kernel, decide who can replace it and who can look into it while it
 // starts.
 func TestDoctorJudgesPrograms(t *testing.T) {

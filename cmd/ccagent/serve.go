@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
+	"github.com/ccagent/ccagent/cmd/ccagent/service"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -183,7 +184,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 
 // listen returns the socket that a service manager made, or one of our own.
 func listen(ctx context.Context) (_ *socket.Listener, activated bool, _ error) {
-	ln, err := activationListener()
+	ln, err := service.Listener()
 	if err != nil {
 		return nil, false, &protocol.Error{
 			Code:    protocol.CodeConfig,

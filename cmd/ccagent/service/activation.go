@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// activationListener is the one listening Unix socket that a service manager handed to this process, nil when there is none.
-func activationListener() (*net.UnixListener, error) {
+// Listener is the one listening Unix socket that a service manager handed to this process, nil when there is none.
+func Listener() (*net.UnixListener, error) {
 	files := activation.Files(true)
 	if len(files) == 0 {
 		var err error

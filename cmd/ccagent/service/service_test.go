@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -30,14 +30,14 @@ func TestServiceFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if unit := string(systemd.files[1].content); !strings.Contains(unit, "\nExecStart=\"/opt/50%% off $x/ccagent\" serve\n") {
+	if unit := string(systemd.Files[1].content); !strings.Contains(unit, "\nExecStart=\"/opt/50%% off $x/ccagent\" serve\n") {
 		t.Errorf("the unit is %s", unit)
 	}
 	launchd, err := launchdService(env, "/opt/a&b/ccagent", 501, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plist := string(launchd.files[0].content)
+	plist := string(launchd.Files[0].content)
 	if !strings.HasPrefix(plist, "<?xml") || !strings.Contains(plist, "<string>/opt/a&amp;b/ccagent</string>") {
 		t.Errorf("the job is %s", plist)
 	}
@@ -48,13 +48,13 @@ func TestServiceFiles(t *testing.T) {
 	) {
 		t.Errorf("it is loaded by %q", launchd.enable[1])
 	}
-	for _, s := range []service{systemd, launchd} {
-		for _, f := range s.files {
+	for _, s := range []Service{systemd, launchd} {
+		for _, f := range s.Files {
 			if !isMarked(f.content) {
-				t.Errorf("%s is not known as ours", f.path)
+				t.Errorf("%s is not known as ours", f.Path)
 			}
 			if isMarked(append([]byte("# mine\n"), f.content...)) {
-				t.Errorf("%s is known as ours though it was changed", f.path)
+				t.Errorf("%s is known as ours though it was changed", f.Path)
 			}
 		}
 	}
@@ -72,10 +72,10 @@ func TestLaunchdAtLogin(t *testing.T) {
 		if _, err := s.write(); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.startsAtLogin(t.Context()); got != test.want {
+		if got := s.StartsAtLogin(t.Context()); got != test.want {
 			t.Errorf("%d: it starts at login: %v", i, got)
 		}
-		text := s.files[0].content
+		text := s.Files[0].content
 		if n := bytes.Count(text, []byte("<key>")) - bytes.Count(text, []byte("</key>")); n != 0 || !isMarked(text) {
 			t.Errorf("%d: the job is %s", i, text)
 		}
@@ -108,37 +108,37 @@ func TestServiceIsKept(t *testing.T) {
 
 	// An upgrade to another place replaces what we wrote.
 	moved, _ := systemdService(env, "/opt/ccagent", userManager{})
-	if foreign, err := moved.foreign(); err != nil || foreign != nil {
+	if foreign, err := moved.Foreign(); err != nil || foreign != nil {
 		t.Errorf("%v counts as somebody else's, %v", foreign, err)
 	}
-	if written, err = moved.write(); err != nil || !slices.Equal(written, []string{s.files[1].path}) {
+	if written, err = moved.write(); err != nil || !slices.Equal(written, []string{s.Files[1].Path}) {
 		t.Errorf("wrote %q, %v", written, err)
 	}
 
 	// What somebody has changed is theirs.
-	edited := append([]byte("# mine\n"), moved.files[1].content...)
-	os.WriteFile(s.files[1].path, edited, 0o644)
-	if foreign, err := moved.foreign(); err != nil || len(foreign) != 1 || foreign[0].path != s.files[1].path {
+	edited := append([]byte("# mine\n"), moved.Files[1].content...)
+	os.WriteFile(s.Files[1].Path, edited, 0o644)
+	if foreign, err := moved.Foreign(); err != nil || len(foreign) != 1 || foreign[0].Path != s.Files[1].Path {
 		t.Errorf("%v counts as somebody else's, %v", foreign, err)
 	}
 	removed, kept, err := moved.remove(false)
-	if err != nil || !slices.Equal(removed, []string{s.files[0].path}) || !slices.Equal(kept, []string{s.files[1].path}) {
+	if err != nil || !slices.Equal(removed, []string{s.Files[0].Path}) || !slices.Equal(kept, []string{s.Files[1].Path}) {
 		t.Errorf("removed %q, kept %q, %v", removed, kept, err)
 	}
-	if now, _ := os.ReadFile(s.files[1].path); string(now) != string(edited) {
+	if now, _ := os.ReadFile(s.Files[1].Path); string(now) != string(edited) {
 		t.Error("a changed unit was not left alone")
 	}
 
-	if !s.installed() {
+	if !s.Installed() {
 		t.Error("what was installed and changed is not known any more")
 	}
 
 	// Forced, a link is replaced and not what it leads to, which is /dev/null for a unit that is masked.
 	target := filepath.Join(t.TempDir(), "theirs")
 	os.WriteFile(target, []byte("theirs\n"), 0o644)
-	os.Remove(s.files[1].path)
-	os.Symlink(target, s.files[1].path)
-	if written, err = s.write(); err != nil || !slices.Equal(written, []string{s.files[0].path, s.files[1].path}) {
+	os.Remove(s.Files[1].Path)
+	os.Symlink(target, s.Files[1].Path)
+	if written, err = s.write(); err != nil || !slices.Equal(written, []string{s.Files[0].Path, s.Files[1].Path}) {
 		t.Errorf("wrote %q, %v", written, err)
 	}
 	if text, _ := os.ReadFile(target); string(text) != "theirs\n" {
@@ -147,11 +147,11 @@ func TestServiceIsKept(t *testing.T) {
 
 	// What enabling made goes too, where there is no manager to do it.
 	os.Mkdir(filepath.Dir(s.links[0]), 0o755)
-	os.Symlink(s.files[0].path, s.links[0])
+	os.Symlink(s.Files[0].Path, s.links[0])
 	if removed, kept, err := s.remove(false); err != nil || len(removed) != 2 || kept != nil {
 		t.Errorf("removed %q, kept %q, %v", removed, kept, err)
 	}
-	if _, err := os.Lstat(s.links[0]); err == nil || s.installed() {
+	if _, err := os.Lstat(s.links[0]); err == nil || s.Installed() {
 		t.Error("something is left of it")
 	}
 }
@@ -163,19 +163,19 @@ func TestServiceOfPackage(t *testing.T) {
 	admin, vendor := t.TempDir(), t.TempDir()
 	manager := userManager{unitPath: env("HOME") + "/.config/systemd/user " + admin + " " + vendor}
 	s, err := systemdService(env, "/usr/bin/ccagent", manager)
-	if err != nil || s.packaged() {
+	if err != nil || s.Packaged() {
 		t.Fatalf("there is no package; %v", err)
 	}
 	other, _ := systemdService(env, "/opt/ccagent", manager)
-	for _, f := range s.files {
+	for _, f := range s.Files {
 		text, _, _ := strings.Cut(string(f.content), "#"+markText)
-		os.WriteFile(filepath.Join(vendor, filepath.Base(f.path)), []byte(text), 0o644)
+		os.WriteFile(filepath.Join(vendor, filepath.Base(f.Path)), []byte(text), 0o644)
 	}
-	if !s.packaged() || other.packaged() || s.installed() {
+	if !s.Packaged() || other.Packaged() || s.Installed() {
 		t.Error("a package's units are taken for another program's, or not at all")
 	}
 	os.Symlink(os.DevNull, filepath.Join(admin, "ccagent.socket"))
-	if s.packaged() {
+	if s.Packaged() {
 		t.Error("a package's units are taken though the administrator has masked one")
 	}
 }
@@ -193,7 +193,7 @@ func TestManagerOfOtherEnvironment(t *testing.T) {
 		environment: "XDG_RUNTIME_DIR=/run/user/1000\nNO_PROXY=$'*.example.com,it\\'s'\nPATH=/usr/bin",
 	}
 	s, err := systemdService(env, "/usr/bin/ccagent", m)
-	if err != nil || s.files[0].path != home+"/.config/systemd/user/ccagent.socket" ||
+	if err != nil || s.Files[0].Path != home+"/.config/systemd/user/ccagent.socket" ||
 		slices.Contains(s.elsewhere, home+"/.config/systemd/user") {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -205,6 +205,16 @@ func TestManagerOfOtherEnvironment(t *testing.T) {
 	for _, exe := range []string{"/opt/new\nline", `/opt/it's`, `/opt/"it"`, `/opt/a\b`, "/opt/\xff"} {
 		if _, err := systemdService(env, exe, m); err == nil {
 			t.Errorf("a unit names %q", exe)
+		}
+	}
+}
+
+func TestShownEnvironment(t *testing.T) {
+	t.Parallel()
+	shown := shownEnvironment("A=plain\nNO_PROXY=$'*.example.com,localhost'\nQ=$'it\\'s \"$5\"\\\\'\nE=\n")
+	for name, want := range map[string]string{"A": "plain", "NO_PROXY": "*.example.com,localhost", "Q": `it's "$5"\`, "E": ""} {
+		if shown[name] != want {
+			t.Errorf("%s: %q, want %q", name, shown[name], want)
 		}
 	}
 }
