@@ -354,6 +354,97 @@ func (i *Identity) texts() []*string {
 	return []*string{&i.Profile, &i.Account, &i.Email, &i.Name, &i.Organization, &i.OrganizationID, &i.Subscription}
 }
 
+// AppendWatchRequest appends a wait for a change (§4.8).
+func AppendWatchRequest(dst []byte, r WatchRequest) ([]byte, error) {
+	e := NewFrame(dst, OpWatch)
+	e.String(r.Profile)
+	e.Uint64(r.Known)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodeWatchRequest(d *Decoder) WatchRequest {
+	return WatchRequest{Profile: d.alias(), Known: d.Uint64(), Home: d.home()}
+}
+
+func appendWatchReply(dst []byte, r WatchReply) []byte {
+	e := NewFrame(dst, OpWatch.Reply())
+	e.Uint64(r.Version)
+	return e.reply()
+}
+
+func decodeWatchReply(d *Decoder) (WatchReply, error) {
+	r := WatchReply{Version: d.Uint64()}
+	return r, d.Err()
+}
+
+// AppendKeepRequest appends a request to move or bring back a record (§4.9).
+func AppendKeepRequest(dst []byte, r KeepRequest) ([]byte, error) {
+	e := NewFrame(dst, OpKeep)
+	e.Uint32(uint32(r.Action))
+	e.String(r.Profile)
+	e.String(r.Store)
+	e.String(r.SignIn)
+	e.Bool(r.Force)
+	e.home(r.Home)
+	return e.Close(MaxFrame)
+}
+
+func decodeKeepRequest(d *Decoder) KeepRequest {
+	return KeepRequest{
+		Action:  KeepAction(d.Uint32()),
+		Profile: d.alias(),
+		Store:   d.String(),
+		SignIn:  d.String(),
+		Force:   d.Bool(),
+		Home:    d.home(),
+	}
+}
+
+func appendKeepReply(dst []byte, r KeepReply) []byte {
+	e := NewFrame(dst, OpKeep.Reply())
+	e.String(oneLine(r.Location, maxPath))
+	e.String(oneLine(r.Notice, maxText))
+	e.PastSignIns(r.Past)
+	return e.reply()
+}
+
+func decodeKeepReply(d *Decoder) (KeepReply, error) {
+	r := KeepReply{Location: oneLine(d.String(), maxPath), Notice: oneLine(d.String(), maxText), Past: d.PastSignIns()}
+	return r, d.Err()
+}
+
+// PastSignIns encodes a list of them.
+func (e *Encoder) PastSignIns(all []PastSignIn) {
+	e.Uint32(uint32(len(all)))
+	for _, p := range all {
+		mark := e.Open()
+		e.String(oneLine(p.ID, maxText))
+		e.Time(p.Saved)
+		e.Time(p.Expiry)
+		e.String(oneLine(p.Account, maxText))
+		e.Bool(p.Renewable)
+		e.Bool(p.Current)
+		e.String(oneLine(p.Problem, maxText))
+		e.Shut(mark)
+	}
+}
+
+// PastSignIns decodes what [Encoder.PastSignIns] wrote.
+func (d *Decoder) PastSignIns() (all []PastSignIn) {
+	for range d.Count() {
+		s := d.Struct()
+		p := PastSignIn{ID: oneLine(s.String(), maxText), Saved: s.Time(), Expiry: s.Time(), Account: oneLine(s.String(), maxText),
+			Renewable: s.Bool(), Current: s.Bool(), Problem: oneLine(s.String(), maxText)}
+		if s.Err() != nil {
+			d.Fail()
+			return nil
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
 // AppendError appends the reply frame of err (§4.7): its code, its message on one line, its hint, and its detail.
 func AppendError(dst []byte, err error) []byte {
 	e := NewFrame(dst, OpError)

@@ -179,13 +179,3 @@ func quotePath(path string) string {
 	}
 	return strconv.Quote(path)
 }
-
-// HomeFromEnv returns the home of this process's environment (§4.1), as it is: see [ClaudeDir].
-func HomeFromEnv() Home {
-	claude, _ := ClaudeDir(os.LookupEnv)
-	return Home{
-		Home:            os.Getenv("HOME"),
-		XDGConfigHome:   os.Getenv("XDG_CONFIG_HOME"),
-		ClaudeConfigDir: claude,
-	}
-}

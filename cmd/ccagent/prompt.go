@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"strings"
-	"time"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -24,26 +22,11 @@ func prompt(args []string) (profile string, ok bool) {
 	return "", false
 }
 
-// writePrompt prints the profile's segment, or nothing: without an agent, or with one that is too slow, a prompt is no place
-// to say so. It starts no agent.
+// writePrompt prints the profile in a few words, or nothing: see protocol.Prompt.
 func writePrompt(ctx context.Context, w io.Writer, profile string) {
-	client, err := protocol.ClientFromEnv(false)
-	if err != nil {
-		return
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, protocol.BriefTime)
+	ctx, cancel := context.WithTimeout(ctx, protocol.PromptTime)
 	defer cancel()
-	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{Profile: profile})
-	if err != nil {
-		return
-	}
-	for _, p := range status.Profiles {
-		if profile != "" || strings.EqualFold(p.Name, status.Agent.DefaultProfile) {
-			if text := p.Brief(time.Now()); text != "" {
-				io.WriteString(w, text+"\n")
-			}
-			return
-		}
+	if text := protocol.Prompt(ctx, profile); text != "" {
+		io.WriteString(w, text+"\n")
 	}
 }

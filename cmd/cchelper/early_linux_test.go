@@ -82,7 +82,7 @@ func FuzzEarly(f *testing.F) {
 			}
 		}
 		o, err := parse(args[1:], os.Getenv, args[0])
-		if err != nil || o.help || o.version || o.noStart || o.brief || o.tool != nil || !plain(o.format) ||
+		if err != nil || o.help || o.version || o.noStart || o.prompt || o.tool != nil || !plain(o.format) ||
 			o.timeout != 90*time.Second {
 			t.Fatalf("%q was composed: %+v, %v", args, o, err)
 		}

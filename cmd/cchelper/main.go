@@ -94,8 +94,11 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	case o.version:
 		return "cchelper " + version() + "\n", "", nil
 	}
-	if o.brief {
-		return brief(o.profile), "", nil
+	if o.prompt {
+		if text = protocol.Prompt(deadline{time.Now().Add(protocol.PromptTime)}, o.profile); text != "" {
+			text += "\n"
+		}
+		return text, "", nil
 	}
 	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
 	var q question
@@ -130,31 +133,6 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	}
 	text, err = o.format(token)
 	return text, token.Notice, err
-}
-
-// brief is what a shell's prompt shows of a profile. Without an agent, or with one that is too slow, it is no place to say so.
-func brief(profile string) string {
-	client, err := protocol.ClientFromEnv(false)
-	if err != nil {
-		return ""
-	}
-	defer client.Close()
-	status, err := protocol.StatusAll(
-		deadline{time.Now().Add(protocol.BriefTime)},
-		client,
-		protocol.StatusRequest{Profile: profile},
-	)
-	if err != nil {
-		return ""
-	}
-	for _, p := range status.Profiles {
-		if profile != "" || protocol.FoldProfile(p.Name) == protocol.FoldProfile(status.Agent.DefaultProfile) {
-			if text := p.Brief(time.Now()); text != "" {
-				return text + "\n"
-			}
-		}
-	}
-	return ""
 }
 
 func version() string {

@@ -18,7 +18,7 @@ type options struct {
 	reask           time.Duration
 	noStart         bool
 	help, version   bool
-	brief           bool // the profile in a few words, for a shell's prompt
+	prompt          bool // the profile in a few words, for a shell's prompt
 }
 
 // parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
@@ -91,8 +91,8 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 			format = getenv("CCAGENT_FORMAT")
 		}
 	}
-	o.tool, o.brief = toolOf(format), format == "prompt"
-	if o.brief {
+	o.tool, o.prompt = toolOf(format), format == "prompt"
+	if o.prompt {
 		return o, nil
 	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestBrief(t *testing.T) {
+func TestPrompt(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	in := func(d time.Duration) ProfileStatus {
@@ -25,7 +25,7 @@ func TestBrief(t *testing.T) {
 		{ProfileStatus{Name: "work", State: StateUnsaved, HasToken: true, Expiry: now.Add(time.Hour)}, "work ✗ unsaved"},
 		{ProfileStatus{Name: "a\x1b[31m", State: StateSignIn}, ""},
 	} {
-		if got := test.status.Brief(now); got != test.want {
+		if got := test.status.Prompt(now); got != test.want {
 			t.Errorf("%s: %q, want %q", test.status.State, got, test.want)
 		}
 	}
