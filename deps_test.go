@@ -163,8 +163,18 @@ var rooms = map[string]struct {
 			module + "/agent/oauth":  "how a provider is spoken to is not what it is called",
 		},
 	},
-	"agent/embed": {
+	"agent/renewal": {
 		mayImport: []string{module + "/protocol", module + "/store", module + "/agent/job"},
+		never: forbidden{
+			"net/http":               "whoever renews brings the provider, and with it the network",
+			module + "/agent":        "it runs in a worker, which must not share the agent's state",
+			module + "/agent/worker": "a worker is one of its settings",
+			module + "/agent/embed":  "an embedded agent is one of its settings",
+			module + "/agent/oauth":  "whoever brings a provider of his own links nobody else's",
+		},
+	},
+	"agent/embed": {
+		mayImport: []string{module + "/protocol", module + "/store", module + "/agent/job", module + "/agent/renewal"},
 		never: forbidden{
 			module + "/agent":        "it is a Runner by its shape alone, like the worker that it stands in for",
 			module + "/agent/worker": "whoever brings a provider and a store of his own links nobody else's",
@@ -188,6 +198,7 @@ var rooms = map[string]struct {
 			module + "/store",
 			module + "/agent/oauth",
 			module + "/agent/provider",
+			module + "/agent/renewal",
 			module + "/agent/job",
 			"golang.org/x/sys/...",
 		},

@@ -52,6 +52,9 @@ func (op Op) Stores() bool { return op == Put || op == Move || op == Guard || op
 // SignsIn reports whether the op, done, ends with a sign-in that was not renewed here yet in force.
 func (op Op) SignsIn() bool { return op == Put || op == Restore }
 
+// Serves reports whether the op, done, leaves a token to be served.
+func (op Op) Serves() bool { return op == Renew || op == Save || op == Show || op.Stores() }
+
 // Removes reports whether the op ends with nothing stored.
 func (op Op) Removes() bool { return op == Delete || op == Logout }
 

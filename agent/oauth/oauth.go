@@ -126,3 +126,9 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Condition.Message }
 func (e *Error) Unwrap() error { return e.Condition }
+
+// AskAgainAfter is RetryAfter. With RefusesToken it makes an Error an Answer of package renewal.
+func (e *Error) AskAgainAfter() time.Duration { return e.RetryAfter }
+
+// RefusesToken is Dead.
+func (e *Error) RefusesToken() bool { return e.Dead }

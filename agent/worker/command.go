@@ -17,8 +17,9 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 const (
@@ -28,33 +29,45 @@ const (
 	maxShownError         = 500     // characters of it that are shown
 )
 
-// ask runs the profile's command and takes the token that it prints. Nothing is stored: the command is its own store.
-func (e *errand) ask(ctx context.Context) outcome {
-	o := outcome{result: job.Result{Provider: string(e.settings.Provider), Store: "none", Kind: e.traits().Token, Saved: true}}
-	argv := e.settings.Command
-	if len(argv) == 0 {
-		return o.but(&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has no command"})
+// commandProvider is the program that a profile names. Nothing is stored of its tokens: it is its own store.
+type commandProvider struct{ settings Settings }
+
+// sourceOf says where the tokens of a profile come from whose provider is a program.
+func sourceOf(s Settings) string {
+	if len(s.Command) == 0 {
+		return "a command"
 	}
-	o.result.Location = "the command " + argv[0]
-	issued := time.Now().Round(0).Truncate(time.Millisecond)
-	printed, said, err := e.command(ctx, argv)
+	return "the command " + s.Command[0]
+}
+
+// Prepare fails (ErrConfig) where no command is named.
+func (p commandProvider) Prepare(context.Context, store.Record) (renewal.Request, error) {
+	if len(p.settings.Command) == 0 {
+		return renewal.Request{},
+			&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + p.settings.Name + " has no command"}
+	}
+	return renewal.Request{Send: p.run}, nil
+}
+
+// run runs the command and takes the token that it prints.
+func (p commandProvider) run(ctx context.Context) (store.Record, error) {
+	argv := p.settings.Command
+	r := store.Record{Issued: time.Now().Round(0).Truncate(time.Millisecond)}
+	printed, said, err := runCommand(ctx, argv, p.settings.Timeout)
 	if err != nil {
-		return o.but(err)
+		return r, err
 	}
-	token, expiry, err := parsePrinted(printed, issued)
+	r.AccessToken, r.Expiry, err = parsePrinted(printed, r.Issued)
 	switch {
-	case err == nil && expiry.IsZero():
-		expiry = issued.Add(cmp.Or(e.settings.TTL, DefaultTTL))
-	case err == nil && !expiry.After(time.Now()):
+	case err == nil && r.Expiry.IsZero():
+		r.Expiry = r.Issued.Add(cmp.Or(p.settings.TTL, DefaultTTL))
+	case err == nil && !r.Expiry.After(time.Now()):
 		err = errors.New("printed a token that has expired already")
 	}
 	if err != nil {
-		return o.but(commandError(protocol.CodeUnavailable, argv, err.Error(), said, ""))
+		return r, commandError(protocol.CodeUnavailable, argv, err.Error(), said, "")
 	}
-	o.result.Kind = protocol.KindOf(token, o.result.Kind)
-	o.result.Token, o.result.Issued, o.result.Expiry = token, issued, expiry
-	o.result.Renewed = true
-	return o
+	return r, nil
 }
 
 // commandError is what a command did wrong. What it said on stderr may hold a password of its.
@@ -62,11 +75,10 @@ func commandError(code protocol.Code, argv []string, what, said, hint string) er
 	return &protocol.Error{Code: code, Message: "the command " + argv[0] + " " + what, Hint: hint, Detail: said}
 }
 
-// command runs argv without a shell, in a session of its own and within the time-out, and returns what it prints and what it says
-// last on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what has left its session by
-// then is not waited for.
-func (e *errand) command(ctx context.Context, argv []string) (printed []byte, said string, err error) {
-	timeout := e.settings.Timeout
+// runCommand runs argv without a shell, in a session of its own and within the time-out (0: 30 s). It returns what the program
+// prints, and what it says last on stderr, fit to be shown. Once its time is over it is killed with all that it has started; what
+// has left its session by then is not waited for.
+func runCommand(ctx context.Context, argv []string, timeout time.Duration) (printed []byte, said string, err error) {
 	if timeout <= 0 {
 		timeout = defaultCommandTimeout
 	}

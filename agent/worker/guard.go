@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -19,25 +20,25 @@ import (
 
 // guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the
 // view.
-func (e *errand) guard(ctx context.Context) outcome {
-	fail := func(format string, args ...any) outcome {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
+func (e *errand) guard(ctx context.Context) renewal.Outcome {
+	fail := func(format string, args ...any) renewal.Outcome {
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
 	}
 	if !e.usesClaudeCode() {
-		return fail("profile %s has no record that Claude Code uses", e.job.Profile)
+		return fail("profile %s has no record that Claude Code uses", e.Job.Profile)
 	}
 	claude := store.NewClaudeCode(e.settings.ConfigDir)
 	from, err := e.open(ctx)
 	switch {
 	case err != nil:
-		return outcome{err: err}
+		return renewal.Outcome{Err: err}
 	case from == nil:
-		return fail("profile %s is kept in the agent's memory", e.job.Profile)
+		return fail("profile %s is kept in the agent's memory", e.Job.Profile)
 	}
-	target := store.Kind(e.job.Target)
+	target := store.Kind(e.Job.Target)
 	if kind := from.Place().Kind; !kind.Traits().Shared {
 		if target != "" && target != kind {
-			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.job.Profile, kind, target)
+			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.Job.Profile, kind, target)
 		}
 		return e.guardHere(ctx, from, claude)
 	}
@@ -51,27 +52,27 @@ func (e *errand) guard(ctx context.Context) outcome {
 	}
 	to, err := e.openKind(target)
 	if err != nil {
-		return outcome{result: e.about(from), err: err}
+		return renewal.Outcome{Result: e.About(from), Err: err}
 	}
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
-	s, err := e.lockAndSettle(waiting, from)
+	s, err := e.Take(waiting, from)
 	if err != nil {
-		return e.unlucky(ctx, s, err)
+		return e.Unreached(ctx, s, err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	if s.record.AccessToken.Empty() { // a view of nothing signs Claude Code out
-		o := e.bring(ctx, s)
-		if o.err != nil {
-			return s.end(o)
+	if s.Record.AccessToken.Empty() { // a view of nothing signs Claude Code out
+		o := e.Bring(ctx, s)
+		if o.Err != nil {
+			return s.End(o)
 		}
-		lock := s.lock
-		s, err = e.settle(ctx, from)
-		if s.lock = lock; err != nil {
-			return s.end(outcome{result: e.about(from), err: err})
+		lock := s.Lock
+		s, err = e.Settle(ctx, from)
+		if s.Lock = lock; err != nil {
+			return s.End(renewal.Outcome{Result: e.About(from), Err: err})
 		}
 	}
-	defer s.release()
+	defer s.Release()
 	view := from.(*store.ClaudeCode).View(e.settings.StateDir) // of the store value that holds the lock
 	known := view.Known()
 	return e.moveTo(ctx, waiting, s, to, func(r store.Record) error {
@@ -84,32 +85,32 @@ func (e *errand) guard(ctx context.Context) outcome {
 }
 
 // guardHere is guard for a record that is in a store of ours already.
-func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) outcome {
+func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) renewal.Outcome {
 	view := claude.View(e.settings.StateDir)
 	state, err := view.Look(ctx)
-	if err != nil && !(store.Broken(err) && (e.job.Force || view.Known())) {
-		return outcome{result: e.about(home), err: overBroken(err)}
+	if err != nil && !(store.Broken(err) && (e.Job.Force || view.Known())) {
+		return renewal.Outcome{Result: e.About(home), Err: renewal.OverBroken(err)}
 	}
 	if theirs, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !theirs.RefreshToken.Empty() {
 		switch {
-		case e.job.Force: // it may be wanted back
-			theirs.Kind, theirs.SignIn = e.kind(theirs), newSignIn()
+		case e.Job.Force: // it may be wanted back
+			theirs.Kind, theirs.SignIn = e.KindOf(theirs), renewal.NewSignIn()
 			store.NewHistory(e.settings.StateDir, home).Keep(ctx, theirs, false, time.Now())
 		case view.Known(): // guarded already, and somebody has signed in since
 			if err := e.adopt(ctx, home, claude, view); err != nil {
-				return outcome{result: e.about(home), err: err}
+				return renewal.Outcome{Result: e.About(home), Err: err}
 			}
 		default:
-			return outcome{result: e.about(home), err: &protocol.Error{Code: protocol.CodeConfig,
+			return renewal.Outcome{Result: e.About(home), Err: &protocol.Error{Code: protocol.CodeConfig,
 				Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
 				Hint:    "replace it by this one with --force"}}
 		}
 	}
-	e.job.Force = false // of the view, not of a renewal
-	o := e.renew(ctx)
-	if o.err == nil {
-		o = o.but(view.Restore(ctx, visible(o.result)))
-		o.result.Notice = cmp.Or(o.result.Notice, noteCopied(view.Copied()))
+	e.Job.Force = false // of the view, not of a renewal
+	o := e.inStore(ctx, e.Renew)
+	if o.Err == nil {
+		o = o.WithError(view.Restore(ctx, visible(o.Result)))
+		o.Result.Notice = cmp.Or(o.Result.Notice, renewal.NoteCopied(view.Copied()))
 	}
 	return o
 }
@@ -125,13 +126,10 @@ func (e *errand) guardedView() (*store.ClaudeCode, *store.View) {
 
 // guarded does the job, for a guarded profile after what Claude Code has done in its file: a sign-in is taken over first, and a
 // sign-out obeyed.
-func (e *errand) guarded(ctx context.Context) outcome {
-	if err := e.readSettings(); err != nil {
-		return outcome{err: err}
-	}
+func (e *errand) guarded(ctx context.Context) renewal.Outcome {
 	claude, view := e.guardedView()
-	back := e.job.Op == job.Move && store.Kind(e.job.Target).Traits().Shared
-	if view == nil || e.job.Op != job.Renew && e.job.Op != job.Show && !back {
+	back := e.Job.Op == job.Move && store.Kind(e.Job.Target).Traits().Shared
+	if view == nil || e.Job.Op != job.Renew && e.Job.Op != job.Show && !back {
 		return e.do(ctx)
 	}
 	home, err := e.open(ctx)
@@ -144,18 +142,18 @@ func (e *errand) guarded(ctx context.Context) outcome {
 	case state == store.ViewForeign:
 		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
 			if err := e.adopt(ctx, home, claude, view); err != nil {
-				o := outcome{result: e.about(home)}
-				if o.result.Gone = !alive(r); !o.result.Gone { // whoever has signed in there is served, and nobody else
-					o.result, o.judged = e.result(home, r, store.Version{}), true
+				o := renewal.Outcome{Result: e.About(home)}
+				if o.Withheld = !renewal.Alive(r); !o.Withheld { // whoever has signed in there is served, and nobody else
+					o.Result, o.Judged = e.Describe(home, r, store.Version{}), true
 				}
-				return o.but(err)
+				return o.WithError(err)
 			}
 		}
 	case state == store.ViewGone:
-		if e.job.Op == job.Show || store.FolderThere(claude.Place()) != nil {
+		if e.Job.Op == job.Show || store.FolderThere(claude.Place()) != nil {
 			break
 		}
-		gone := !restored(ctx, claude, protocol.ErrNotFound)
+		gone := !renewal.ComesBack(ctx, claude, protocol.ErrNotFound)
 		switch {
 		case gone && back:
 			e.obeySignOut(ctx, home, view)
@@ -172,7 +170,7 @@ func (e *errand) guarded(ctx context.Context) outcome {
 // Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a
 // session of it may just be renewing this very sign-in.
 func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
 	theirs, err := claude.Lock(waiting)
 	if err != nil {
@@ -197,21 +195,21 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 	_, spent := history.Replaces(ctx, r.RefreshToken)
 	stored, version, err := home.Load(ctx)
 	switch {
-	case err == nil && same(stored, r):
+	case err == nil && renewal.Same(stored, r):
 		r = stored
 	case err == nil && spent: // an old copy, by a backup or a session that had it in mind: nobody's new sign-in
 		r = stored
-		e.noteMend(view.Place())
+		e.NoteRepair(view.Place())
 	case spent:
 		return nil
 	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
 		if r.TokenOrigin, err = e.bind(r); err != nil {
 			return err
 		}
-		if err := e.mayAdopt(ctx, home, r); err != nil {
+		if err := e.MayAdopt(ctx, home, r); err != nil {
 			return err
 		}
-		r.Kind, r.SignIn = e.kind(r), newSignIn()
+		r.Kind, r.SignIn = e.KindOf(r), renewal.NewSignIn()
 		if !stored.IsStub() { // it gives way, and is not lost
 			history.Keep(ctx, stored, false, time.Now())
 		}
@@ -219,7 +217,7 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 			return err
 		}
 		history.Keep(ctx, r, false, time.Now())
-		e.job.Record = protocol.Secret{} // what the agent held is of the sign-in before
+		e.Job.Record = protocol.Secret{} // what the agent held is of the sign-in before
 	default:
 		return err
 	}
@@ -236,11 +234,11 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 
 // obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A
 // store that can't be reached stops the serving as well, and is obeyed in later.
-func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) outcome {
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
+func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) renewal.Outcome {
+	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
-	o := outcome{result: e.about(home), err: e.signedOut(view.Place().Location)}
-	o.result.Gone = true
+	o := renewal.Outcome{Result: e.About(home), Err: e.signedOut(view.Place().Location)}
+	o.Withheld = true
 	lock, err := home.Lock(waiting)
 	if err == nil {
 		defer lock.Release()
@@ -259,38 +257,40 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 		err = home.Delete(ctx, version)
 	}
 	if err == nil || errors.Is(err, protocol.ErrNotFound) {
-		o.result.Saved = view.Forget() == nil
+		if view.Forget() == nil {
+			o.Finding = renewal.SignedOut
+		}
 	}
 	return o
 }
 
 // rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at
 // it still is waited for.
-func (e *errand) rewrite(ctx context.Context, view *store.View, o *outcome) error {
-	if restored(ctx, store.NewClaudeCode(e.settings.ConfigDir), protocol.ErrInvalid) {
-		err := view.Write(ctx, visible(o.result))
+func (e *errand) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome) error {
+	if renewal.ComesBack(ctx, store.NewClaudeCode(e.settings.ConfigDir), protocol.ErrInvalid) {
+		err := view.Write(ctx, visible(o.Result))
 		if errors.Is(err, store.ErrConflict) {
 			err = e.reguard(ctx, view, o)
 		}
 		return err
 	}
-	if _, err := view.Look(ctx); !e.mayMend() {
+	if _, err := view.Look(ctx); !e.MayRepair() {
 		return err
 	}
-	if err := view.Restore(ctx, visible(o.result)); err != nil {
+	if err := view.Restore(ctx, visible(o.Result)); err != nil {
 		return err
 	}
-	e.noteMend(view.Place())
-	e.copied = noteCopied(view.Copied())
+	e.NoteRepair(view.Place())
+	e.copied = renewal.NoteCopied(view.Copied())
 	return nil
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
 // lost race, or an access token of ours, maybe an earlier one that it had in mind. Anything else is left alone.
-func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) error {
+func (e *errand) reguard(ctx context.Context, view *store.View, o *renewal.Outcome) error {
 	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
-	shown := found.AccessToken.Reveal() == o.result.Token.Reveal() || view.Showed(found.AccessToken)
+	shown := found.AccessToken.Reveal() == o.Result.Token.Reveal() || view.Showed(found.AccessToken)
 	ours := err == nil && found.RefreshToken.Empty() && shown
 	if !stub && !ours && (err != nil || version != e.adopted) {
 		return store.ErrConflict
@@ -299,13 +299,13 @@ func (e *errand) reguard(ctx context.Context, view *store.View, o *outcome) erro
 		// Emptied while no agent ran, it may have been another person's sign-in.
 		asking, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		if who, err := e.inquire(asking, visible(o.result)); err == nil && who.Account != "" && who.Account != account {
+		if who, err := e.inquire(asking, visible(o.Result)); err == nil && who.Account != "" && who.Account != account {
 			return store.ErrConflict
 		}
 	}
-	err = view.Replace(ctx, visible(o.result), version)
+	err = view.Replace(ctx, visible(o.Result), version)
 	if err == nil && stub {
-		e.noteMend(view.Place())
+		e.NoteRepair(view.Place())
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -81,7 +81,7 @@ func TestAdoptWhereTheRecordIsMissing(t *testing.T) {
 	}
 	s := w.signIn(time.Hour)
 	home, claude := &missing{Store: file}, store.NewClaudeCode(w.settings.ConfigDir)
-	e := &errand{job: job.Job{Op: job.Renew, Profile: w.settings.Name}, settings: w.settings, agent: pipe{out: io.Discard}}
+	e := newErrand(w.settings, job.Job{Op: job.Renew})
 	if err := e.adopt(t.Context(), home, claude, claude.View(w.settings.StateDir)); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestGuard(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
 		r, _ := w.own()
-		for range 2 * maxMends {
+		for range 2 * renewal.MaxRepairs {
 			w.write(stubFile)
 			done := renew(w, base, false)
 			if done.Err != nil || !strings.Contains(done.Result.Note, "was mended at") {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -14,85 +15,31 @@ import (
 // and where they came about by other ways, as by a file that was copied, the one that was here first renews and the other does
 // not.
 
-// otherHome fails if another profile has the refresh token of r, which is st's or about to be, or has spent it.
-func (e *errand) otherHome(ctx context.Context, st store.Store, r store.Record) error {
-	if st == nil {
-		return nil
-	}
-	me := store.HomeOf(st, e.settings.Name, r)
-	if other := store.NewHomes(e.settings.StateDir).Other(me, r, e.holds(ctx, r)); other != nil {
-		return anotherHome(*other)
-	}
-	return nil
-}
-
-// claim makes st the home of r, and fails as otherHome does.
-func (e *errand) claim(ctx context.Context, st store.Store, r store.Record) error {
-	if st == nil {
-		return nil
-	}
-	me := store.HomeOf(st, e.settings.Name, r)
-	if other := store.NewHomes(e.settings.StateDir).Claim(ctx, me, r, e.holds(ctx, r)); other != nil {
-		return copyOf(*other, me)
-	}
-	return nil
-}
-
-// mayRenew fails if the refresh token of r is another profile's to spend, or was spent by it.
-func (e *errand) mayRenew(ctx context.Context, st store.Store, r store.Record) error {
-	return signInAnew(e.claim(ctx, st, r))
-}
-
-// mayAdopt fails if what another program has written for st is a copy of the sign-in of another profile.
-func (e *errand) mayAdopt(ctx context.Context, st store.Store, r store.Record) error {
-	me := store.HomeOf(st, e.settings.Name, r)
-	if other := store.NewHomes(e.settings.StateDir).Other(me, r, e.holds(ctx, r)); other != nil {
-		return signInAnew(copyOf(*other, me))
-	}
-	return nil
-}
-
-// signInAnew is err for whoever asks for a token: a new sign-in is what mends it.
-func signInAnew(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: err.Error(), Hint: protocol.HintOf(err)}
-}
-
 // LeaveHome forgets where a profile's record was, as the job that deletes it does.
 func LeaveHome(s Settings) error { return store.NewHomes(s.StateDir).Leave(s.Name) }
 
-// holds looks whether a home still has the sign-in of r. One that can't be looked into is believed.
-func (e *errand) holds(ctx context.Context, r store.Record) func(store.Home) bool {
-	return func(home store.Home) bool {
-		s := e.settings
-		s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
-		st, err := (&errand{settings: s, job: job.Job{Profile: s.Name, Key: e.job.Key}}).openKind(home.Kind)
-		if err != nil || st == nil {
-			return true
-		}
-		there, _, err := st.Load(ctx)
-		if err != nil {
-			return !replaceable(err) && !errors.Is(err, protocol.ErrInvalid)
-		}
-		return store.SameSignIn(there, r) || r.SignIn != "" && there.SignIn == r.SignIn && !there.RefreshToken.Empty()
+// Holds looks whether another profile's record is still in its home. A home that can't be looked into is believed.
+func (e *errand) Holds(ctx context.Context, home store.Home, r store.Record) bool {
+	s := e.settings
+	s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
+	st, err := newErrand(s, job.Job{Profile: s.Name, Key: e.Job.Key}).openKind(home.Kind)
+	if err != nil || st == nil {
+		return true
 	}
+	there, _, err := st.Load(ctx)
+	if err != nil {
+		return !renewal.Replaceable(err) && !errors.Is(err, protocol.ErrInvalid)
+	}
+	return store.SameSignIn(there, r) || r.SignIn != "" && there.SignIn == r.SignIn && !there.RefreshToken.Empty()
 }
 
 // anotherHome is the error that home has a sign-in already which another profile is to have.
 func anotherHome(home store.Home) *protocol.Error {
-	who, hint := "profile "+home.Profile+" has", "use that profile, or first do: ccagent remove "+home.Profile
+	hint := "use that profile, or first do: ccagent remove " + home.Profile
 	if home.Kind.Traits().Shared {
-		who = "Claude Code uses"
 		hint = "use it together with Claude Code: " + protocol.ShellLine("ccagent", "import", home.Location)
 	}
-	if home.Account != "" {
-		who += " (as " + home.Account + ")"
-	}
-	where := " this sign-in already, in " + home.Location
-	return &protocol.Error{Code: protocol.CodeConfig, Hint: hint,
-		Message: who + where + ": a second home would end it for both at the first renewal"}
+	return &protocol.Error{Code: protocol.CodeConfig, Hint: hint, Message: renewal.SecondHome(home)}
 }
 
 // copyOf is the error that me has a copy of the sign-in at home.
@@ -114,12 +61,13 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 	if r.RefreshToken.Empty() {
 		return nil
 	}
-	e := &errand{settings: own}
+	e := newErrand(own, job.Job{})
 	if at == nil {
 		at = store.NewFile(own.DataDir, own.Name)
 	}
-	if err := e.otherHome(ctx, at, r); err != nil {
-		return err
+	var problem *renewal.Problem
+	if err := e.OtherHome(ctx, at, r); errors.As(err, &problem) {
+		return anotherHome(problem.Home)
 	}
 	if store.Reusable(store.NewHomes(own.StateDir).All(), r) {
 		return nil
@@ -145,7 +93,7 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 // filesOf are the files that a profile's record may rest in, as far as anybody may look into them.
 func filesOf(s Settings) []store.Store {
 	var stores []store.Store
-	e := &errand{settings: s}
+	e := newErrand(s, job.Job{})
 	for _, kind := range store.Kinds(func(t store.Traits) bool { return t.Plain }) {
 		if !s.Store.MayBe(kind) || kind.Traits().Shared && !e.usesClaudeCode() {
 			continue
@@ -159,7 +107,7 @@ func filesOf(s Settings) []store.Store {
 
 // SoleHome is OtherHome for the record that the profile of own has, as far as it can be read without a key. It writes nothing.
 func SoleHome(ctx context.Context, own Settings, all []Settings) error {
-	e := &errand{settings: own, job: job.Job{Op: job.Renew, Profile: own.Name}}
+	e := newErrand(own, job.Job{Op: job.Renew})
 	st, err := e.open(ctx)
 	if err != nil || st == nil {
 		return nil
@@ -184,7 +132,7 @@ func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 	first := map[string]store.Home{} // by digest
 	known := map[string][]store.Home{}
 	for _, s := range all {
-		e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name}}
+		e := newErrand(s, job.Job{Op: job.Renew})
 		st, err := e.open(ctx)
 		if err != nil || st == nil {
 			continue
@@ -197,7 +145,7 @@ func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 			known[s.StateDir] = store.NewHomes(s.StateDir).All()
 		}
 		me := store.HomeOf(st, s.Name, r)
-		other := me.Other(known[s.StateDir], r, e.holds(ctx, r))
+		other := me.Other(known[s.StateDir], r, func(home store.Home) bool { return e.Holds(ctx, home, r) })
 		if earlier, ok := first[me.Digest]; ok && other == nil && !store.Reusable(known[s.StateDir], r) {
 			other = &earlier
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -187,7 +188,7 @@ func TestSpentStaysSpent(t *testing.T) {
 	if _, _, done := w.run(put); !is(done.Err, protocol.ErrConfig) || !strings.Contains(done.Err.Message, "old copy") {
 		t.Errorf("put in its own place: %+v, %v", done.Result, done.Err)
 	}
-	if r, _ := w.stored(); !same(r, inForce) {
+	if r, _ := w.stored(); !renewal.Same(r, inForce) {
 		t.Error("the sign-in that is in force was replaced by an old copy of it")
 	}
 	// A file that is put back without asking us makes no home of a refresh token that was spent there.

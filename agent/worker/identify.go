@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -20,53 +21,33 @@ const keepTime = 5 * time.Second
 
 // identify says who is signed in. It takes no lock until it has its answer, and only to keep that: nobody's renewal waits for
 // the provider's user profile.
-func (e *errand) identify(ctx context.Context) outcome {
-	s, err := e.inForce(ctx)
+func (e *errand) identify(ctx context.Context) renewal.Outcome {
+	st, err := e.open(ctx)
 	if err != nil {
-		return outcome{err: err}
+		return renewal.Outcome{Err: err}
 	}
-	o := outcome{result: e.about(s.st)}
-	o.result.Identity = e.complete(s.record, e.kept(s))
-	if o.result.Identity.Fetched.IsZero() || e.job.Force || e.job.Check {
-		identity, err := e.inquire(ctx, s.record)
+	s, err := e.Current(ctx, st)
+	if err != nil {
+		return renewal.Outcome{Err: err}
+	}
+	o := renewal.Outcome{Result: e.About(s.Store)}
+	o.Result.Identity = e.complete(s.Record, e.kept(s))
+	if o.Result.Identity.Fetched.IsZero() || e.Job.Force || e.Job.Check {
+		identity, err := e.inquire(ctx, s.Record)
 		if err != nil {
-			return o.but(err)
+			return o.WithError(err)
 		}
 		if !identity.Fetched.IsZero() {
 			e.note(ctx, s, identity)
-			o.result.Identity = e.complete(s.record, identity)
+			o.Result.Identity = e.complete(s.Record, identity)
 		}
 	}
 	return o
 }
 
-// inForce is the record that the agent's token is of, with that token.
-func (e *errand) inForce(ctx context.Context) (state, error) {
-	var s state
-	var err error
-	if e.traits().Stored {
-		if s.st, err = e.open(ctx); err != nil {
-			return s, err
-		}
-	}
-	switch {
-	case !e.traits().Stored:
-	case !e.job.Record.Empty():
-		s.record, err = e.held()
-		s.unsaved = true
-	default:
-		s.record, s.version, err = s.st.Load(ctx)
-	}
-	// The token in hand may be of a sign-in that another has taken the place of meanwhile.
-	if !e.job.Token.Empty() && (s.st == nil || store.ParseLineage(e.job.Lineage).Same(s.record.Lineage())) {
-		s.record.AccessToken = e.job.Token
-	}
-	return s, err
-}
-
 // complete fills in from the record what the provider did not say.
 func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity {
-	i.Profile = e.job.Profile
+	i.Profile = e.Job.Profile
 	i.Subscription = cmp.Or(i.Subscription, r.Subscription)
 	if i.Scopes == nil {
 		i.Scopes = slices.Clone(r.Scopes)
@@ -83,17 +64,17 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 		Hint:    "set introspect_url or profile_url in config.toml, where the provider has one",
 	}
 	if !e.traits().SignsIn {
-		if e.job.Check {
+		if e.Job.Check {
 			cannot.Hint = ""
 			return protocol.Identity{}, cannot
 		}
 		return protocol.Identity{}, nil
 	}
-	c, _, err := e.provider(ctx, r)
+	c, _, err := e.client(ctx, r)
 	if err != nil {
 		return protocol.Identity{}, err
 	}
-	if e.job.Check && c.IntrospectURL != "" && e.settings.IntrospectURL != "" {
+	if e.Job.Check && c.IntrospectURL != "" && e.settings.IntrospectURL != "" {
 		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
 	}
 	if c.ProfileURL == "" && e.settings.TokenURL != "" { // else the issuer has been asked already
@@ -110,7 +91,7 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 			err = e.sameAccount(r.Identity, i)
 		}
 		return i, err
-	case e.job.Check:
+	case e.Job.Check:
 		return protocol.Identity{}, cannot
 	}
 	return protocol.Identity{}, nil
@@ -144,11 +125,11 @@ func (e *errand) identityPath() string {
 func roomless(st store.Store) bool { return st != nil && st.Place().Kind.Traits().Shared }
 
 // kept is who is signed in as far as it is kept, the zero Identity where it is not.
-func (e *errand) kept(s state) protocol.Identity {
-	if s.unsaved || !roomless(s.st) {
-		return s.record.Identity
+func (e *errand) kept(s renewal.State) protocol.Identity {
+	if s.Unsaved || !roomless(s.Store) {
+		return s.Record.Identity
 	}
-	return e.readNote(s.version)
+	return e.readNote(s.Version)
 }
 
 func (e *errand) readNote(v store.Version) protocol.Identity {
@@ -169,30 +150,31 @@ func (e *errand) writeNote(v store.Version, i protocol.Identity) {
 
 // note keeps who is signed in with the record that it was asked for, if that is still there. To fail at it costs another
 // question. An unsaved record's is kept by the agent.
-func (e *errand) note(ctx context.Context, s state, i protocol.Identity) {
+func (e *errand) note(ctx context.Context, s renewal.State, i protocol.Identity) {
 	switch {
-	case s.st == nil || s.unsaved:
+	case s.Store == nil || s.Unsaved:
 		return
-	case roomless(s.st):
-		e.writeNote(s.version, i)
+	case roomless(s.Store):
+		e.writeNote(s.Version, i)
 		return
 	}
 	waiting, cancel := context.WithTimeout(ctx, keepTime)
 	defer cancel()
-	lock, err := s.st.Lock(waiting)
+	lock, err := s.Store.Lock(waiting)
 	if err != nil {
 		return
 	}
 	defer lock.Release()
-	if r, version, err := s.st.Load(ctx); err == nil && r.SignIn == s.record.SignIn && !store.Spilled(e.settings.StateDir, s.st) {
+	r, version, err := s.Store.Load(ctx)
+	if err == nil && r.SignIn == s.Record.SignIn && !store.Spilled(e.settings.StateDir, s.Store) {
 		r.Identity = i
-		s.st.Save(context.WithoutCancel(ctx), r, version)
+		s.Store.Save(context.WithoutCancel(ctx), r, version)
 	}
 }
 
 // sameAs carries a note over a renewal: whoever was signed in is.
-func (e *errand) sameAs(st store.Store, old, renewed store.Version) {
-	if !roomless(st) || old == renewed {
+func (e *errand) sameAs(old, renewed store.Version) {
+	if old == renewed {
 		return
 	}
 	if i := e.readNote(old); !i.Fetched.IsZero() {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -17,38 +18,38 @@ import (
 // move takes the record to another store. Both places are held meanwhile. The order is: write the new record and the history,
 // read back, compare, write down where it is now, delete the old one. Killed before it is written down the old record is
 // in force, after that the new one, and each is whole; moving once more removes what was left.
-func (e *errand) move(ctx context.Context) outcome {
+func (e *errand) move(ctx context.Context) renewal.Outcome {
 	if !e.traits().Stored {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}}
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}}
 	}
-	target := store.Kind(e.job.Target)
+	target := store.Kind(e.Job.Target)
 	if !slices.Contains(store.Kinds(store.Traits.Rests), target) || target.Traits().Shared && !e.traits().ClaudeCode {
-		return outcome{
-			err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", target),
+		return renewal.Outcome{
+			Err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("a record can't be moved to store %q", target),
 				Hint: "there are " + store.ListKinds(store.Kinds(store.Traits.Ours)) + ", and for provider claude claude-code"},
 		}
 	}
 	if !e.settings.Store.MayBe(target) {
-		return outcome{
-			err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + string(e.settings.Store) + "\"",
+		return renewal.Outcome{
+			Err: &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml says store = \"" + string(e.settings.Store) + "\"",
 				Hint: "ccagent move changes that too"},
 		}
 	}
 	from, err := e.open(ctx)
 	if err != nil {
-		return outcome{err: err}
+		return renewal.Outcome{Err: err}
 	}
 	to, err := e.openKind(target)
 	if err != nil {
-		return outcome{result: e.about(from), err: err}
+		return renewal.Outcome{Result: e.About(from), Err: err}
 	}
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
-	s, err := e.lockAndSettle(waiting, from)
+	s, err := e.Take(waiting, from)
 	if errors.Is(err, protocol.ErrNotFound) {
 		if other := e.elsewhere(ctx, from); other != nil {
 			from = other
-			s, err = e.lockAndSettle(waiting, from)
+			s, err = e.Take(waiting, from)
 		}
 	}
 	if errors.Is(err, protocol.ErrNotFound) &&
@@ -56,46 +57,48 @@ func (e *errand) move(ctx context.Context) outcome {
 		store.NewHistory(e.settings.StateDir, to).Take(ctx, store.NewHistory(e.settings.StateDir, from))
 	}
 	if err != nil {
-		return e.unlucky(ctx, s, err)
+		return e.Unreached(ctx, s, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if from.Place().Kind == to.Place().Kind {
-		o := e.keep(ctx, s)
-		if o.err == nil {
+		o := e.Keep(ctx, s)
+		if o.Err == nil {
 			e.remember(from)
-			o.result.Notice = "it rests there already"
-			if copies := e.sweep(ctx, from, func(copied store.Record) bool { return sameSignIn(copied, s.record) }); copies != "" {
-				o.result.Notice += "; an old copy was removed from " + copies
+			o.Result.Notice = "it rests there already"
+			if copies := e.sweep(ctx, from, func(copied store.Record) bool { return sameSignIn(copied, s.Record) }); copies != "" {
+				o.Result.Notice += "; an old copy was removed from " + copies
 			}
 		}
-		return s.end(o)
+		return s.End(o)
 	}
-	defer s.release()
+	defer s.Release()
 	return e.moveTo(ctx, waiting, s, to, func(store.Record) error {
-		return s.st.Delete(ctx, s.version)
+		return s.Store.Delete(ctx, s.Version)
 	})
 }
 
 // moveTo moves a settled record, whole or not at all. leave is what becomes of its old place, which must not hold the refresh
 // token after that. Where a step fails, the steps before it are taken back.
-func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, leave func(store.Record) error) outcome {
-	failed := func(err error) outcome {
+func (e *errand) moveTo(
+	ctx, waiting context.Context, s renewal.State, to store.Store, leave func(store.Record) error,
+) renewal.Outcome {
+	failed := func(err error) renewal.Outcome {
 		var half *halfMoved
 		if errors.As(err, &half) {
-			return outcome{result: e.about(to), err: half.is}
+			return renewal.Outcome{Result: e.About(to), Err: half.is}
 		}
-		return outcome{result: e.about(s.st), err: err}
+		return renewal.Outcome{Result: e.About(s.Store), Err: err}
 	}
-	if e.job.Op == job.Move && s.st.Place().Kind.Traits().Shared && !e.job.Force {
+	if e.Job.Op == job.Move && s.Store.Place().Kind.Traits().Shared && !e.Job.Force {
 		return failed(
 			&protocol.Error{
 				Code:    protocol.CodeConfig,
-				Message: "Claude Code itself uses the record in " + s.st.Place().Location + ", and would be signed out",
+				Message: "Claude Code itself uses the record in " + s.Store.Place().Location + ", and would be signed out",
 				Hint:    "move it nevertheless with --force",
 			},
 		)
 	}
-	if err := e.otherHome(ctx, s.st, s.record); err != nil {
+	if err := e.OtherHome(ctx, s.Store, s.Record); err != nil {
 		return failed(err)
 	}
 	lock, err := to.Lock(waiting)
@@ -107,32 +110,32 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 	var copied *store.Copy // of what is broken there
 	there, version, err := to.Load(ctx)
 	switch {
-	case err == nil && !e.job.Force && !sameSignIn(there, s.record):
+	case err == nil && !e.Job.Force && !sameSignIn(there, s.Record):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
-	case store.Broken(err) && e.job.Force:
+	case store.Broken(err) && e.Job.Force:
 		copied = store.Overwrite(e.settings.StateDir, to)
-	case err != nil && !replaceable(err):
-		return failed(overBroken(err))
+	case err != nil && !renewal.Replaceable(err):
+		return failed(renewal.OverBroken(err))
 	}
-	past, target := store.NewHistory(e.settings.StateDir, s.st), store.NewHistory(e.settings.StateDir, to)
-	if err == nil && !sameSignIn(there, s.record) { // with --force: it is replaced, and not lost
+	past, target := store.NewHistory(e.settings.StateDir, s.Store), store.NewHistory(e.settings.StateDir, to)
+	if err == nil && !sameSignIn(there, s.Record) { // with --force: it is replaced, and not lost
 		if err := target.Keep(ctx, there, true, time.Now()); err != nil {
 			return failed(err)
 		}
 	}
-	e.remember(s.st) // what is undecided would be decided by what is found: from here on there may be two
+	e.remember(s.Store) // what is undecided would be decided by what is found: from here on there may be two
 	arrived := arrival{to: to, occupied: err == nil, there: there}
-	if version, err = to.Save(ctx, s.record, version); err != nil {
+	if version, err = to.Save(ctx, s.Record, version); err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
 	moved, got, err := to.Load(ctx)
-	if err != nil || got != version || !same(moved, s.record) {
+	if err != nil || got != version || !renewal.Same(moved, s.Record) {
 		return failed(e.takeBack(ctx, s, arrived, &protocol.Error{Code: protocol.CodeStorage,
 			Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"}))
 	}
 	if err = target.Take(ctx, past); err == nil {
-		err = store.CopySetAside(e.settings.StateDir, s.st, to)
+		err = store.CopySetAside(e.settings.StateDir, s.Store, to)
 	}
 	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
@@ -144,17 +147,16 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
 
-	o := outcome{result: e.result(to, moved, version)}
-	o.result.Saved = true
+	o := renewal.Outcome{Result: e.Describe(to, moved, version), Finding: renewal.Stored}
 	// Neither of these holds the record that is in force, so what is left of them does no harm: the history of a place without a
 	// record is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
-	if err := store.Forget(ctx, e.settings.StateDir, s.st); err != nil {
-		o.result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
+	if err := store.Forget(ctx, e.settings.StateDir, s.Store); err != nil {
+		o.Result.Notice = "what is kept of earlier sign-ins could not be cleared: " + err.Error()
 	}
-	if copied != nil && o.result.Notice == "" {
-		o.result.Notice = noteCopied(copied.Path())
+	if copied != nil && o.Result.Notice == "" {
+		o.Result.Notice = renewal.NoteCopied(copied.Path())
 	}
-	e.claim(ctx, to, moved)
+	e.Claim(ctx, to, moved)
 	if claude, ok := to.(*store.ClaudeCode); ok {
 		claude.View(e.settings.StateDir).Forget() // what is there now is no view
 	}
@@ -162,19 +164,19 @@ func (e *errand) moveTo(ctx, waiting context.Context, s state, to store.Store, l
 }
 
 // leave does to the old place of a record that has moved what do does, and looks whether its refresh token is gone from there.
-func (e *errand) leave(ctx context.Context, s state, moved store.Record, do func(store.Record) error) error {
+func (e *errand) leave(ctx context.Context, s renewal.State, moved store.Record, do func(store.Record) error) error {
 	if err := do(moved); err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return err
 	}
-	left, _, err := s.st.Load(ctx)
+	left, _, err := s.Store.Load(ctx)
 	switch {
 	case errors.Is(err, protocol.ErrInvalid):
 		return err
-	case err == nil && e.job.Op == job.Move && same(left, moved),
+	case err == nil && e.Job.Op == job.Move && renewal.Same(left, moved),
 		err == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() == moved.RefreshToken.Reveal():
 		return &protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: s.st.Place().Location + " holds what it held before, though it was written without an error",
+			Message: s.Store.Place().Location + " holds what it held before, though it was written without an error",
 			Hint:    "find out what writes it back",
 		}
 	}
@@ -195,23 +197,23 @@ func (h *halfMoved) Error() string { return h.is.Message }
 
 // takeBack undoes a move because of err, which it returns: the old place holds its record again and is in force, and the new one
 // holds what it held. Where that fails as well, both copies stay, and the error is a halfMoved that says what is where.
-func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) error {
+func (e *errand) takeBack(ctx context.Context, s renewal.State, a arrival, err error) error {
 	undo := func() error {
-		store.Overwrite(e.settings.StateDir, s.st)
-		left, version, loadErr := s.st.Load(ctx)
-		whole := loadErr == nil && same(left, s.record)
-		another := loadErr == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() != s.record.RefreshToken.Reveal()
+		store.Overwrite(e.settings.StateDir, s.Store)
+		left, version, loadErr := s.Store.Load(ctx)
+		whole := loadErr == nil && renewal.Same(left, s.Record)
+		another := loadErr == nil && !left.RefreshToken.Empty() && left.RefreshToken.Reveal() != s.Record.RefreshToken.Reveal()
 		if !whole && !another { // the step that failed has done something to it
-			if _, err := s.st.Save(ctx, s.record, version); err != nil {
+			if _, err := s.Store.Save(ctx, s.Record, version); err != nil {
 				return err
 			}
 		}
-		if err := e.decide(s.st.Place().Kind); err != nil {
+		if err := e.decide(s.Store.Place().Kind); err != nil {
 			return err
 		}
 		copied, version, loadErr := a.to.Load(ctx)
 		switch {
-		case loadErr != nil || !same(copied, s.record): // it was never written
+		case loadErr != nil || !renewal.Same(copied, s.Record): // it was never written
 			return nil
 		case a.occupied:
 			_, err := a.to.Save(ctx, a.there, version)
@@ -227,9 +229,9 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 	if undoErr == nil {
 		return err
 	}
-	again := "ccagent move " + e.job.Profile + " " + string(a.to.Place().Kind)
-	if e.job.Op == job.Guard {
-		again = "ccagent guard claude-code -p " + e.job.Profile
+	again := "ccagent move " + e.Job.Profile + " " + string(a.to.Place().Kind)
+	if e.Job.Op == job.Guard {
+		again = "ccagent guard claude-code -p " + e.Job.Profile
 	}
 	return &halfMoved{&protocol.Error{Code: protocol.CodeStorage,
 		Message: fmt.Sprintf(
@@ -237,7 +239,7 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 			err,
 			undoErr,
 			a.to.Place().Location,
-			s.st.Place().Location,
+			s.Store.Place().Location,
 		),
 		Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
 }
@@ -246,7 +248,7 @@ func (e *errand) takeBack(ctx context.Context, s state, a arrival, err error) er
 // in config.toml alone. Nil: nowhere. What lies beside a store that has been used is what an interrupted move left, and may be
 // spent.
 func (e *errand) elsewhere(ctx context.Context, home store.Store) store.Store {
-	if past, err := store.NewHistory(e.settings.StateDir, home).List(ctx); err != nil || len(past) > 0 || !e.job.Record.Empty() {
+	if past, err := store.NewHistory(e.settings.StateDir, home).List(ctx); err != nil || len(past) > 0 || !e.Job.Record.Empty() {
 		return nil
 	}
 	for st := range e.others(home) {
@@ -262,7 +264,7 @@ func (e *errand) leftBehind(home, other store.Store) error {
 	return &protocol.Error{
 		Code:    protocol.CodeNotFound,
 		Message: "nothing is stored in " + home.Place().Location + ": the record is still in " + other.Place().Location,
-		Hint:    "bring it along: ccagent move " + e.job.Profile + " " + string(home.Place().Kind),
+		Hint:    "bring it along: ccagent move " + e.Job.Profile + " " + string(home.Place().Kind),
 	}
 }
 
@@ -286,7 +288,9 @@ func (e *errand) others(home store.Store) iter.Seq[store.Store] {
 }
 
 // sameSignIn reports whether two records are of one sign-in, at whatever point of its life.
-func sameSignIn(a, b store.Record) bool { return same(a, b) || a.SignIn != "" && a.SignIn == b.SignIn }
+func sameSignIn(a, b store.Record) bool {
+	return renewal.Same(a, b) || a.SignIn != "" && a.SignIn == b.SignIn
+}
 
 // sweep deletes copies of the record that an interrupted move has left elsewhere, and says where they were.
 func (e *errand) sweep(ctx context.Context, home store.Store, isCopy func(store.Record) bool) string {
@@ -304,13 +308,13 @@ func (e *errand) sweep(ctx context.Context, home store.Store, isCopy func(store.
 }
 
 // history lists the earlier sign-ins.
-func (e *errand) history(ctx context.Context) outcome {
+func (e *errand) history(ctx context.Context) renewal.Outcome {
 	st, err := e.open(ctx)
 	if err != nil {
-		return outcome{err: err}
+		return renewal.Outcome{Err: err}
 	}
 	if st == nil {
-		return outcome{err: noHistory()}
+		return renewal.Outcome{Err: noHistory()}
 	}
 	history := store.NewHistory(e.settings.StateDir, st)
 	current, _, err := st.Load(ctx) // absent, or beyond reading: no entry is it
@@ -318,10 +322,10 @@ func (e *errand) history(ctx context.Context) outcome {
 		history.Keep(ctx, current, true, time.Now()) // see backUp; who can't write may look all the same
 	}
 	past, err := e.past(ctx, st)
-	var o outcome
-	o.err = err
+	var o renewal.Outcome
+	o.Err = err
 	for _, p := range past {
-		o.result.Past = append(o.result.Past, e.entry(p, current))
+		o.Result.Past = append(o.Result.Past, e.entry(p, current))
 	}
 	return o
 }

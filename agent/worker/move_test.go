@@ -13,6 +13,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -62,7 +63,7 @@ func TestMoveTakesTheHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	record := w.kept()
-	if done := w.move("encrypted"); !is(done.Err, protocol.ErrStorage) || !same(w.kept(), record) || len(w.past()) != 2 {
+	if done := w.move("encrypted"); !is(done.Err, protocol.ErrStorage) || !renewal.Same(w.kept(), record) || len(w.past()) != 2 {
 		t.Fatalf("%+v, and %d are kept", done, len(w.past()))
 	}
 	if _, err := os.Stat(w.encrypted(".age")); !os.IsNotExist(err) {
@@ -86,7 +87,7 @@ func TestMoveTakesTheHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if done := w.move("encrypted"); !is(done.Err, protocol.ErrInvalid) || !strings.Contains(done.Err.Message, "version 7") ||
-		!same(w.kept(), record) {
+		!renewal.Same(w.kept(), record) {
 		t.Fatalf("%+v", done)
 	}
 	if now, _ := os.ReadFile(files[0]); !bytes.Equal(now, later) {
@@ -155,7 +156,7 @@ func TestLogoutRevokesWhatWasSpilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := st.Save(t.Context(), s, now); err != nil || !same(w.kept(), stored) {
+	if _, err := st.Save(t.Context(), s, now); err != nil || !renewal.Same(w.kept(), stored) {
 		t.Fatal(err)
 	}
 	if err := store.Spill(w.settings.StateDir, st, v, newest); err != nil {

@@ -16,11 +16,14 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// open returns the profile's store, nil for memory. Store `auto` is the remembered one; failing that the first that holds
-// something (a record that is corrupt, locked or signed out counts: it is the profile's); failing that, for a record about
-// to be put, the keyring if it works, else a file. What is remembered stays: a store that does not answer is an error, never
-// a reason to look elsewhere.
+// open returns the profile's store, nil for memory and for a provider whose tokens are stored nowhere. Store `auto` is the
+// remembered one; failing that the first that holds something (a record that is corrupt, locked or signed out counts: it is the
+// profile's); failing that, for a record about to be put, the keyring if it works, else a file. What is remembered stays: a
+// store that does not answer is an error, never a reason to look elsewhere.
 func (e *errand) open(ctx context.Context) (store.Store, error) {
+	if !e.traits().Stored {
+		return nil, nil
+	}
 	kind := e.settings.Store
 	if kind.Auto() {
 		var err error
@@ -31,7 +34,7 @@ func (e *errand) open(ctx context.Context) (store.Store, error) {
 	if kind != "" {
 		return e.openKind(kind)
 	}
-	storing := e.job.Op == job.Put
+	storing := e.Job.Op == job.Put
 	first, last := e.searched()
 	if st, err := e.firstHolding(ctx, first); st != nil || err != nil {
 		return st, err
@@ -100,8 +103,8 @@ func (e *errand) openKind(kind store.Kind) (store.Store, error) {
 // identity is what opens the encrypted store: what the agent has unlocked, or a key file without a passphrase. Else, and while
 // there is none yet, the store is locked.
 func (e *errand) identity() (store.Identity, error) {
-	if !e.job.Key.Empty() {
-		return store.ParseIdentity(e.job.Key)
+	if !e.Job.Key.Empty() {
+		return store.ParseIdentity(e.Job.Key)
 	}
 	path := cmp.Or(e.settings.Identity, store.IdentityPath(e.settings.DataDir))
 	key, err := store.UnlockIdentity(path, protocol.Secret{})
@@ -180,10 +183,10 @@ func (e *errand) decide(kind store.Kind) error {
 }
 
 // Decide makes kind what store `auto` of a profile is, as a job that stores its record there would.
-func Decide(s Settings, kind store.Kind) error { return (&errand{settings: s}).decide(kind) }
+func Decide(s Settings, kind store.Kind) error { return newErrand(s, job.Job{}).decide(kind) }
 
 // Decided returns what store `auto` of a profile is, "" while that is not decided.
-func Decided(s Settings) (store.Kind, error) { return (&errand{settings: s}).recall() }
+func Decided(s Settings) (store.Kind, error) { return newErrand(s, job.Job{}).recall() }
 
 // forget undoes remember.
 func (e *errand) forget() { os.Remove(e.choicePath()) }

@@ -27,7 +27,7 @@ type Answer struct {
 // Probe asks every store that could hold a profile's record whether it does, and changes nothing; a keyring that holds none is
 // asked to take a test value and to forget it. key is what opens store encrypted, empty for none.
 func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
-	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name, Key: key}}
+	e := newErrand(s, job.Job{Op: job.Renew, Key: key})
 	var home store.Kind
 	if st, err := e.open(ctx); err == nil && st != nil {
 		home = st.Place().Kind
@@ -52,7 +52,7 @@ func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 
 // ProbeHome asks the profile's own store alone whether it holds the record. It writes nothing anywhere.
 func ProbeHome(ctx context.Context, s Settings) Answer {
-	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name}}
+	e := newErrand(s, job.Job{Op: job.Renew})
 	st, err := e.open(ctx)
 	if err != nil || st == nil {
 		return Answer{Kind: s.Store, InForce: true, Err: err}
@@ -64,7 +64,7 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 // ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that
 // nobody keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
 func ChangedViews(ctx context.Context, s Settings) []string {
-	e := &errand{settings: s, job: job.Job{Profile: s.Name}}
+	e := newErrand(s, job.Job{})
 	var changed []string
 	for _, v := range e.views() {
 		state, err := v.Look(ctx)

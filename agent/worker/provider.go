@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -88,9 +89,35 @@ func readOpen(f *os.File, limit int) ([]byte, error) {
 	return data, err
 }
 
-// provider is the client for a record, and the origin that the record's secrets may go to. Where the token endpoint is not
+// providerOf makes the provider of a job.
+func providerOf(e *errand) renewal.Provider {
+	switch traits := e.traits(); {
+	case traits.SignsIn:
+		return signInProvider{e}
+	case traits.Stored:
+		return keyProvider{e}
+	}
+	return commandProvider{e.settings}
+}
+
+// keyProvider is a key that a person has stored.
+type keyProvider struct{ *errand }
+
+// Prepare fails, because there is nobody to ask for a key.
+func (p keyProvider) Prepare(_ context.Context, r store.Record) (renewal.Request, error) {
+	if !p.Job.Force {
+		return renewal.Request{}, notRenewable(r)
+	}
+	return renewal.Request{}, &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "profile " + p.Job.Profile + " has a static key, which can't be renewed",
+		Hint:    "replace it: " + p.traits().Obtain(p.Job.Profile),
+	}
+}
+
+// client is the client for a record, and the origin that the record's secrets may go to. Where the token endpoint is not
 // configured the issuer is asked for it, once in a worker's life; the record stays bound to where it belongs all the same.
-func (e *errand) provider(ctx context.Context, r store.Record) (c *oauth.Client, origin string, err error) {
+func (e *errand) client(ctx context.Context, r store.Record) (c *oauth.Client, origin string, err error) {
 	c, err = ClientOf(e.settings, r.ClientSecret)
 	if err != nil {
 		return nil, "", err
@@ -148,31 +175,6 @@ func (e *errand) asksAgain() bool {
 	return e.settings.Grant == "client_credentials" || e.settings.Grant == "jwt-bearer"
 }
 
-// request asks for a new token: with the record's refresh token, or as its grant does.
-func (e *errand) request(ctx context.Context, c *oauth.Client, r store.Record) (oauth.Reply, error) {
-	var reply oauth.Reply
-	var err error
-	switch e.settings.Grant {
-	case "client_credentials":
-		reply, err = c.ClientCredentials(ctx)
-	case "jwt-bearer":
-		var assertion protocol.Secret
-		if assertion, err = e.assertion(ctx, r); err == nil {
-			reply, err = c.JWTBearer(ctx, assertion)
-		}
-	default:
-		return c.Refresh(ctx, r.RefreshToken)
-	}
-	reply.RefreshToken = protocol.Secret{} // it would never be used
-	return reply, err
-}
-
-// assertion is what grant jwt-bearer shows: read anew each time where it comes from a file or a command, because it lives
-// shorter than the sign-in.
-func (e *errand) assertion(ctx context.Context, r store.Record) (protocol.Secret, error) {
-	return Assertion(ctx, e.settings, r.Assertion)
-}
-
 // Assertion returns the assertion of grant jwt-bearer: from the file or the command that the settings name, else the one that
 // is kept. Errors are ErrConfig, ErrUnavailable (the command failed) and ErrLoginRequired (there is none).
 func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.Secret, error) {
@@ -185,7 +187,7 @@ func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.
 				Hint: "check assertion_file in config.toml"}
 		}
 	case len(s.AssertionCommand) > 0:
-		if data, _, err = (&errand{settings: s}).command(ctx, s.AssertionCommand); err != nil {
+		if data, _, err = runCommand(ctx, s.AssertionCommand, s.Timeout); err != nil {
 			return protocol.Secret{}, err
 		}
 	case !kept.Empty():

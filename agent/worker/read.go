@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -11,7 +12,7 @@ import (
 // Read returns a profile's record as its store has it, for a person who wants a copy. It waits for whoever is renewing it.
 // key is what opens store encrypted, empty for none. Besides the errors of [store.Store], store memory is ErrConfig.
 func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, error) {
-	e := &errand{settings: s, job: job.Job{Op: job.Renew, Profile: s.Name, Key: key}}
+	e := newErrand(s, job.Job{Op: job.Renew, Key: key})
 	if !s.Provider.Traits().Stored {
 		return store.Record{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}
 	}
@@ -29,20 +30,20 @@ func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, e
 	if _, _, err := st.Load(ctx); err != nil {
 		return store.Record{}, err
 	}
-	settled, err := e.lockAndSettle(ctx, st)
+	settled, err := e.Take(ctx, st)
 	if err != nil {
 		return store.Record{}, err
 	}
-	defer settled.release()
-	if settled.unsaved {
-		return store.Record{}, cannotSave(settled)
+	defer settled.Release()
+	if settled.Unsaved {
+		return store.Record{}, renewal.CannotSave(settled)
 	}
-	return settled.record, nil
+	return settled.Record, nil
 }
 
 // Unlock opens the identity of store encrypted with a passphrase. ErrDenied: it is the wrong one.
 func Unlock(ctx context.Context, s Settings, passphrase protocol.Secret) (protocol.Secret, error) {
-	e := &errand{settings: s, job: job.Job{Op: job.Unlock, Profile: s.Name, Passphrase: passphrase}}
+	e := newErrand(s, job.Job{Op: job.Unlock, Passphrase: passphrase})
 	o := e.unlock(ctx)
-	return o.result.Key, o.err
+	return o.Result.Key, o.Err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -59,7 +60,7 @@ func TestNotRenewedWhereNotSaved(t *testing.T) {
 			asked := w.server.Counts().Requests
 			w.write(stubFile)
 			block(w)
-			for range maxMends + 1 { // what was not tried does not count
+			for range renewal.MaxRepairs + 1 { // what was not tried does not count
 				_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
 				if !is(done.Err, protocol.ErrStorage) {
 					t.Errorf("%+v, %v", done.Result, done.Err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -16,7 +17,7 @@ func (e *errand) entry(p store.Past, current store.Record) protocol.PastSignIn {
 	i := p.Record.Identity
 	past := protocol.PastSignIn{
 		ID: p.ID(), Saved: p.Saved, Expiry: p.Record.Expiry, Account: cmp.Or(i.Email, i.Account, i.Name),
-		Renewable: !p.Record.RefreshToken.Empty() && !p.Spent, Current: same(p.Record, current),
+		Renewable: !p.Record.RefreshToken.Empty() && !p.Spent, Current: renewal.Same(p.Record, current),
 	}
 	if _, err := p.Restorable(time.Now()); err != nil {
 		past.Problem = err.Error()
@@ -30,77 +31,69 @@ func noHistory() error {
 
 // restore brings an earlier sign-in back. The one in force is kept in its place. A refresh token that is known to be spent is
 // left out: sending it once more can revoke the whole sign-in.
-func (e *errand) restore(ctx context.Context) outcome {
+func (e *errand) restore(ctx context.Context) renewal.Outcome {
 	st, err := e.open(ctx)
 	if err != nil {
-		return outcome{err: err}
+		return renewal.Outcome{Err: err}
 	}
 	if st == nil {
-		return outcome{err: noHistory()}
+		return renewal.Outcome{Err: noHistory()}
 	}
-	waiting, cancel := context.WithTimeout(ctx, lockWait)
+	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
 	ctx = context.WithoutCancel(ctx)
 	history := store.NewHistory(e.settings.StateDir, st)
 	copied := store.Overwrite(e.settings.StateDir, st)
-	s, err := e.lockAndSettle(waiting, st)
+	s, err := e.Take(waiting, st)
 	switch {
 	case err == nil:
-		if store.Broken(s.blocked) { // what the agent holds comes in the place of it, and then what is asked for
-			s.version, s.blocked = store.Version{}, nil
+		if store.Broken(s.Blocked) { // what the agent holds comes in the place of it, and then what is asked for
+			s.Version, s.Blocked = store.Version{}, nil
 		}
-		if o := e.backUp(ctx, history, &s); o.err != nil {
-			return s.end(o)
+		if o := e.backUp(ctx, history, &s); o.Err != nil {
+			return s.End(o)
 		}
-	case replaceable(err), store.Broken(err): // what it is there for
+	case renewal.Replaceable(err), store.Broken(err): // what it is there for
 		lock, lockErr := st.Lock(waiting)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
-			return outcome{result: e.about(st), err: lockErr}
+			return renewal.Outcome{Result: e.About(st), Err: lockErr}
 		}
-		s.st, s.lock, s.unsaved = st, lock, false
+		s.Store, s.Lock, s.Unsaved = st, lock, false
 	default:
-		return outcome{result: e.about(st), err: err}
+		return renewal.Outcome{Result: e.About(st), Err: err}
 	}
 	past, err := e.past(ctx, st)
 	if err != nil {
-		return s.end(outcome{result: e.about(st), err: err})
+		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
 	}
-	i := slices.IndexFunc(past, func(p store.Past) bool { return p.ID() == e.job.PastID })
+	i := slices.IndexFunc(past, func(p store.Past) bool { return p.ID() == e.Job.PastID })
 	if i < 0 {
-		return s.end(outcome{result: e.about(st), err: &protocol.Error{Code: protocol.CodeNotFound,
-			Message: "no earlier sign-in has the id " + e.job.PastID, Hint: "see them with: ccagent restore -p " + e.job.Profile}})
+		return s.End(renewal.Outcome{Result: e.About(st), Err: &protocol.Error{Code: protocol.CodeNotFound,
+			Message: "no earlier sign-in has the id " + e.Job.PastID, Hint: "see them with: ccagent restore -p " + e.Job.Profile}})
 	}
-	if same(past[i].Record, s.record) {
-		o := e.keep(ctx, s)
-		o.result.Notice = "it is in force already"
-		return s.end(o)
+	if renewal.Same(past[i].Record, s.Record) {
+		o := e.Keep(ctx, s)
+		o.Result.Notice = "it is in force already"
+		return s.End(o)
 	}
 	record, err := past[i].Restorable(time.Now())
 	if err != nil {
-		return s.end(outcome{result: e.about(st), err: err})
+		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
 	}
-	if err := e.otherHome(ctx, st, record); err != nil {
-		return s.end(outcome{result: e.about(st), err: err})
+	if err := e.OtherHome(ctx, st, record); err != nil {
+		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
 	}
-	version, err := st.Save(ctx, record, s.version)
+	version, err := st.Save(ctx, record, s.Version)
 	if err != nil {
-		return s.end(outcome{result: e.about(st), err: err})
+		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
 	}
-	s.record, s.version = record, version
-	o := e.keep(ctx, s)
+	s.Record, s.Version = record, version
+	o := e.Keep(ctx, s)
 	store.DropSetAside(e.settings.StateDir, st, record) // to fail at it costs a line in the list
-	if o.err == nil {
-		o.result.Notice = noteCopied(copied.Path())
+	if o.Err == nil {
+		o.Result.Notice = renewal.NoteCopied(copied.Path())
 	}
-	return s.end(o)
-}
-
-// noteCopied tells where what was broken is kept, "" where nothing was.
-func noteCopied(path string) string {
-	if path == "" {
-		return ""
-	}
-	return "what was there could not be read, and is kept in " + path
+	return s.End(o)
 }
 
 // past are the earlier sign-ins that can be brought back: those of the history, and what was set aside because another program's
@@ -118,16 +111,16 @@ func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error)
 
 // backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may
 // have been killed before it was there: then its own predecessor stands there, and is not known to be spent.
-func (e *errand) backUp(ctx context.Context, history *store.History, s *state) outcome {
-	if s.unsaved {
-		o := e.keep(ctx, *s)
-		if o.err != nil {
+func (e *errand) backUp(ctx context.Context, history *store.History, s *renewal.State) renewal.Outcome {
+	if s.Unsaved {
+		o := e.Keep(ctx, *s)
+		if o.Err != nil {
 			return o
 		}
-		s.version, s.unsaved = store.Version(o.result.Version), false
+		s.Version, s.Unsaved = store.Version(o.Result.Version), false
 	}
-	if err := history.Keep(ctx, s.record, true, time.Now()); err != nil {
-		return outcome{result: e.about(s.st), err: err}
+	if err := history.Keep(ctx, s.Record, true, time.Now()); err != nil {
+		return renewal.Outcome{Result: e.About(s.Store), Err: err}
 	}
-	return outcome{}
+	return renewal.Outcome{}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -72,7 +73,7 @@ func TestRestoreAfterAKill(t *testing.T) {
 	id := w.past()[1].ID
 	stale()
 	inForce := w.kept()
-	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: id}); done.Err != nil || !same(w.kept(), store.Record{
+	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: id}); done.Err != nil || !renewal.Same(w.kept(), store.Record{
 		AccessToken: protocol.NewSecret(first.AccessToken), RefreshToken: protocol.NewSecret(first.RefreshToken)}) {
 		t.Fatalf("the first sign-in: %+v", done)
 	}
@@ -80,7 +81,7 @@ func TestRestoreAfterAKill(t *testing.T) {
 	if !back.Renewable || back.Current {
 		t.Errorf("the one that was in force is %+v", back)
 	}
-	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: back.ID}); done.Err != nil || !same(w.kept(), inForce) {
+	if _, _, done := w.run(job.Job{Op: job.Restore, PastID: back.ID}); done.Err != nil || !renewal.Same(w.kept(), inForce) {
 		t.Errorf("and back: %+v", done)
 	}
 	if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil {
@@ -112,7 +113,7 @@ func TestRestoreKeepsWhatIsInForce(t *testing.T) {
 		t.Fatal(locks)
 	}
 	_, _, done := w.run(job.Job{Op: job.Restore, PastID: id})
-	if !is(done.Err, protocol.ErrStorage) || !same(w.kept(), inForce) {
+	if !is(done.Err, protocol.ErrStorage) || !renewal.Same(w.kept(), inForce) {
 		t.Errorf("%+v", done)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -247,7 +246,7 @@ func TestSignInUnsavedReplaces(t *testing.T) {
 			j.Base, j.Profile = job.Version{}, "gateway" // the agent has just started
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // no need to wait for it
-			done = (&errand{job: j, settings: w.settings, agent: pipe{out: io.Discard}}).put(ctx).result
+			done = newErrand(w.settings, j).put(ctx).Report(nil).Result
 			lock.Release()
 		} else {
 			if err := os.Rename(path, path+".away"); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -82,10 +83,10 @@ func TestMendEnds(t *testing.T) {
 		w := newWorld(t)
 		w.settings.ProfileURL = w.server.ProfileURL()
 		_, base := w.known(time.Hour)
-		for i := range maxMends + 1 {
+		for i := range renewal.MaxRepairs + 1 {
 			w.write(stubFile)
 			_, _, done := w.run(job.Job{Op: job.Renew, Base: base})
-			if last := i == maxMends; last != is(done.Err, protocol.ErrLoginRequired) || last != done.Result.Gone {
+			if last := i == renewal.MaxRepairs; last != is(done.Err, protocol.ErrLoginRequired) || last != done.Result.Gone {
 				t.Fatalf("time %d: %+v, %v", i, done.Result, done.Err)
 			}
 		}
@@ -283,7 +284,7 @@ func TestOldCopy(t *testing.T) {
 	if _, _, past := w.run(job.Job{Op: job.History}); len(past.Result.Past) != 1 {
 		t.Errorf("one sign-in is listed as %d: %+v", len(past.Result.Past), past.Result.Past)
 	}
-	for i := range maxMends {
+	for i := range renewal.MaxRepairs {
 		s.Expiry = time.Now().Add(time.Duration(i-1) * time.Hour) // a session would renew it some time, whether it lives or not
 		w.write(s.CredentialsFile())
 		_, _, again := w.run(job.Job{Op: job.Renew, Base: done.Result.Version})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -33,7 +34,7 @@ func (e *errand) views() []*store.View {
 
 // show brings the views up to date with what a job brought, or takes them away with the record. What somebody else has made of
 // one is left alone, and noted: the outcome of the job does not depend on it.
-func (e *errand) show(ctx context.Context, o *outcome) {
+func (e *errand) show(ctx context.Context, o *renewal.Outcome) {
 	var notes []string
 	for _, v := range e.views() {
 		ctx, cancel := context.WithTimeout(ctx, viewTime)
@@ -42,42 +43,42 @@ func (e *errand) show(ctx context.Context, o *outcome) {
 			notes = append(
 				notes,
 				v.Place().Location+" was changed by something else, and is not kept fresh; "+
-					"write it anew with: ccagent restore --views -p "+e.job.Profile,
+					"write it anew with: ccagent restore --views -p "+e.Job.Profile,
 			)
 		case err != nil:
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
-			o.result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
+			o.Result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
 		}
 		cancel()
 	}
-	if e.aside > 0 {
+	if e.Aside > 0 {
 		notes = append(
 			notes,
-			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.job.Profile,
+			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.Job.Profile,
 		)
 	}
 	if e.copied != "" {
 		notes = append(notes, e.copied)
 	}
-	if e.shared != nil {
-		notes = append(notes, e.shared.Error())
+	if e.TwoHomes != nil {
+		notes = append(notes, e.TwoHomes.Error())
 	}
-	if mended := e.mendNote(); mended != "" {
+	if mended := e.repairNote(); mended != "" {
 		notes = append(notes, mended)
 	}
 	if hindered := e.hindrance(ctx, o); hindered != nil {
 		notes = append(notes, hindered.Error())
 	}
-	if e.forgetful != nil {
-		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+e.forgetful.Error())
+	if e.Forgetful != nil {
+		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+e.Forgetful.Error())
 	}
-	o.result.Note = strings.Join(notes, "; ")
+	o.Result.Note = strings.Join(notes, "; ")
 }
 
 // hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it
 // while the token in hand is good.
-func (e *errand) hindrance(ctx context.Context, o *outcome) error {
-	if o.err != nil || o.result.Token.Empty() || o.result.Expiry.IsZero() || !e.traits().SignsIn {
+func (e *errand) hindrance(ctx context.Context, o *renewal.Outcome) error {
+	if o.Err != nil || o.Result.Token.Empty() || o.Result.Expiry.IsZero() || !e.traits().SignsIn {
 		return nil
 	}
 	st, err := e.open(ctx)
@@ -99,23 +100,23 @@ func hindered(st store.Store) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
-func (e *errand) showIn(ctx context.Context, v *store.View, o *outcome) error {
-	guarded, shared := v.Place().Kind.Traits().Shared, store.Kind(o.result.Store).Traits().Shared
+func (e *errand) showIn(ctx context.Context, v *store.View, o *renewal.Outcome) error {
+	guarded, shared := v.Place().Kind.Traits().Shared, store.Kind(o.Result.Store).Traits().Shared
 	switch {
-	case e.job.Op == job.Show, e.job.Op == job.Guard:
+	case e.Job.Op == job.Show, e.Job.Op == job.Guard:
 		return nil
-	case guarded && shared && o.result.Token.Empty(), guarded && e.job.Op == job.Move:
+	case guarded && shared && o.Result.Token.Empty(), guarded && e.Job.Op == job.Move:
 		return nil
 	case guarded && shared:
 		return e.ownPlace()
-	case e.job.Op.Removes() && o.err == nil,
-		o.result.Gone && !guarded,
+	case e.Job.Op.Removes() && o.Err == nil,
+		o.Gone() && !guarded,
 		e.stranger: // signed out, here or in Claude Code, or somebody else has signed in
 		return v.Remove(ctx)
-	case e.job.Op.Removes(), o.result.Token.Empty():
+	case e.Job.Op.Removes(), o.Result.Token.Empty():
 		return nil
 	}
-	err := v.Write(ctx, visible(o.result))
+	err := v.Write(ctx, visible(o.Result))
 	switch {
 	case guarded && errors.Is(err, store.ErrConflict):
 		return e.reguard(ctx, v, o)
@@ -134,34 +135,34 @@ func visible(r job.Result) store.Record {
 func (e *errand) ownPlace() error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.job.Profile,
+		Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.Job.Profile,
 	}
 }
 
 // restoreViews writes the views over whatever is there. A sign-in of Claude Code's was adopted before (see guarded).
-func (e *errand) restoreViews(ctx context.Context) outcome {
+func (e *errand) restoreViews(ctx context.Context) renewal.Outcome {
 	views := e.views()
 	if len(views) == 0 {
-		return outcome{err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.job.Profile + " has no views",
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.Job.Profile + " has no views",
 			Hint: "name them in config.toml: views = [\"anthropic-sdk\"]"}}
 	}
-	o := e.renew(ctx)
-	if o.err != nil || o.result.Token.Empty() {
+	o := e.inStore(ctx, e.Renew)
+	if o.Err != nil || o.Result.Token.Empty() {
 		return o
 	}
 	var written []string
 	for _, v := range views {
-		if v.Place().Kind.Traits().Shared && store.Kind(o.result.Store).Traits().Shared {
-			return o.but(e.ownPlace())
+		if v.Place().Kind.Traits().Shared && store.Kind(o.Result.Store).Traits().Shared {
+			return o.WithError(e.ownPlace())
 		}
-		if err := v.Restore(ctx, visible(o.result)); err != nil {
-			return o.but(err)
+		if err := v.Restore(ctx, visible(o.Result)); err != nil {
+			return o.WithError(err)
 		}
 		written = append(written, v.Place().Location)
-		if said := noteCopied(v.Copied()); said != "" {
+		if said := renewal.NoteCopied(v.Copied()); said != "" {
 			written = append(written, said)
 		}
 	}
-	o.result.Notice = strings.Join(written, ", ")
+	o.Result.Notice = strings.Join(written, ", ")
 	return o
 }

@@ -813,7 +813,7 @@ func TestMemory(t *testing.T) {
 func TestOrigin(t *testing.T) {
 	t.Parallel()
 	const newer, older = "https://platform.claude.com", "https://console.anthropic.com"
-	e := &errand{settings: Settings{Provider: "claude"}}
+	e := newErrand(Settings{Provider: "claude"}, job.Job{})
 	tests := []struct {
 		bound, url string
 		want       string // "": refused
@@ -829,7 +829,7 @@ func TestOrigin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		e.settings.TokenURL = tt.url
-		_, origin, err := e.provider(
+		_, origin, err := e.client(
 			t.Context(),
 			store.Record{AccessToken: protocol.NewSecret("fake"), RefreshToken: protocol.NewSecret("fake"), TokenOrigin: tt.bound},
 		)
@@ -915,9 +915,9 @@ func TestCancelled(t *testing.T) {
 	defer lock.Release()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	e := &errand{job: job.Job{Op: job.Renew, Profile: "fake"}, settings: w.settings, agent: pipe{out: io.Discard}}
-	o := e.renew(ctx)
-	if !errors.Is(o.err, protocol.ErrUnavailable) || o.result.Token.Empty() {
+	e := newErrand(w.settings, job.Job{Op: job.Renew, Profile: "fake"})
+	o := e.inStore(ctx, e.Renew)
+	if !errors.Is(o.Err, protocol.ErrUnavailable) || o.Result.Token.Empty() {
 		t.Errorf("got %+v, want ErrUnavailable beside the token that still lives", o)
 	}
 }

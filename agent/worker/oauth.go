@@ -1,0 +1,125 @@
+package worker
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/renewal"
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
+)
+
+// revokeTime bounds the revocation of one token: whoever signs out waits for it.
+const revokeTime = 10 * time.Second
+
+// signInProvider is a provider that one signs in to: it speaks OAuth.
+type signInProvider struct{ *errand }
+
+// Prepare finds the token endpoint, and holds the record against it.
+func (p signInProvider) Prepare(ctx context.Context, r store.Record) (renewal.Request, error) {
+	if r.RefreshToken.Empty() && !p.asksAgain() {
+		return renewal.Request{}, notRenewable(r)
+	}
+	client, origin, err := p.client(ctx, r)
+	if err != nil {
+		return renewal.Request{}, err
+	}
+	return p.renewing(client, r, origin), nil
+}
+
+// notRenewable is the error that there is nothing to renew r with.
+func notRenewable(r store.Record) error {
+	if !renewal.Alive(r) {
+		return &protocol.Error{Code: protocol.CodeExpired, Message: "the token has expired, and there is nothing to renew it with"}
+	}
+	return &protocol.Error{
+		Code:    protocol.CodeLoginRequired,
+		Message: "the token can't be renewed: no refresh token is stored with it",
+	}
+}
+
+// renewing is the request that renews r at a client's token endpoint, which is at origin.
+func (p signInProvider) renewing(client *oauth.Client, r store.Record, origin string) renewal.Request {
+	return renewal.Request{Spends: !p.asksAgain(), Send: func(ctx context.Context) (store.Record, error) {
+		reply, err := p.request(ctx, client, r)
+		return renewed(r, reply, origin), err
+	}}
+}
+
+// request asks for a new token: with the record's refresh token, or as its grant does.
+func (p signInProvider) request(ctx context.Context, c *oauth.Client, r store.Record) (oauth.Reply, error) {
+	var reply oauth.Reply
+	var err error
+	switch p.settings.Grant {
+	case "client_credentials":
+		reply, err = c.ClientCredentials(ctx)
+	case "jwt-bearer":
+		var assertion protocol.Secret
+		if assertion, err = Assertion(ctx, p.settings, r.Assertion); err == nil {
+			reply, err = c.JWTBearer(ctx, assertion)
+		}
+	default:
+		return c.Refresh(ctx, r.RefreshToken)
+	}
+	reply.RefreshToken = protocol.Secret{} // it would never be used
+	return reply, err
+}
+
+// renewed is r with what a provider answered. What it does not say stays: the refresh token above all.
+func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
+	r.AccessToken, r.Expiry, r.Issued = reply.AccessToken, reply.Expiry, reply.Issued
+	if !reply.RefreshToken.Empty() {
+		r.RefreshToken = reply.RefreshToken
+	}
+	if !reply.GrantExpiry.IsZero() {
+		r.GrantExpiry = reply.GrantExpiry
+	}
+	if reply.Scopes != nil {
+		r.Scopes = reply.Scopes
+	}
+	r.TokenOrigin = origin
+	return r
+}
+
+// Revoke ends a record's tokens at the provider (RFC 7009), the refresh token first: with it go the access tokens at many a
+// provider. It returns what the person must know of that which was not revoked.
+func (p signInProvider) Revoke(ctx context.Context, r store.Record) string {
+	asking, cancel := context.WithTimeout(ctx, revokeTime)
+	defer cancel()
+	c, _, err := p.client(asking, r)
+	if err == nil && c.RevokeURL == "" && p.settings.TokenURL != "" { // else the issuer has been asked already
+		err = c.Discover(asking)
+	}
+	switch {
+	case err != nil:
+		return "nothing was revoked: " + err.Error()
+	case c.Astray(oauth.RevocationEndpoint) != nil:
+		return "nothing was revoked, so the tokens are good until they expire: " + c.Astray(oauth.RevocationEndpoint).Error()
+	case c.RevokeURL == "":
+		return "nothing was revoked: no revocation endpoint is known of this provider, so the tokens are good until they expire"
+	}
+	var left []string
+	for _, t := range []struct {
+		token protocol.Secret
+		kind  oauth.TokenKind
+		name  string
+	}{
+		{r.RefreshToken, oauth.RefreshToken, "the refresh token"},
+		{r.AccessToken, oauth.AccessToken, "the access token"},
+	} {
+		if t.token.Empty() {
+			continue
+		}
+		asking, cancel := context.WithTimeout(ctx, revokeTime)
+		if failed := c.Revoke(asking, t.token, t.kind); failed != nil {
+			left, err = append(left, t.name), failed
+		}
+		cancel()
+	}
+	if left == nil {
+		return ""
+	}
+	return strings.Join(left, " and ") + " could not be revoked: " + err.Error()
+}
