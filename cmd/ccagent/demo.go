@@ -57,7 +57,7 @@ EXAMPLE:
 			defer signal.Stop(broken)
 			err := runDemo(ctx, c.App.Writer, c.Bool("interactive"))
 			if err != nil && ctx.Err() != nil {
-				return errInterrupted
+				return &exitError{errors.New("interrupted"), exitDeclined}
 			}
 			return err
 		},

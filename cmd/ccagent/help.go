@@ -125,9 +125,10 @@ func manualSource(app *cli.App) error {
 	}
 	section(
 		"EXIT STATUS",
-		"0 done; 1 a fault of ours; 2 usage or configuration; 3 not found; 4 sign in again; 5 no agent; 6 refused, or locked; 7 try "+
-			"again; 8 storage; "+
-			"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 interrupted.",
+		"0 done; 1 a fault of ours, or doctor found something that fails; 2 usage or configuration; 3 not found; 4 sign in again; "+
+			"5 no agent; 6 refused, or locked; 7 try again; 8 storage; "+
+			"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 you said no "+
+			"to a question, or interrupted it with Ctrl-C.",
 	)
 	section(
 		"ENVIRONMENT",

@@ -99,9 +99,6 @@ EXAMPLE:
 	}
 }
 
-// errInterrupted is a sign-in that the person, or whoever ended the terminal, gave up.
-var errInterrupted = errors.New("interrupted")
-
 // signIn is one run of `ccagent login`.
 type signIn struct {
 	c        *cli.Context
@@ -111,6 +108,7 @@ type signIn struct {
 	replace  bool
 	living   string // the profile whose sign-in is about to be replaced; "" is none
 	screen   *prompter
+	saving   bool // the sign-in is complete, and Ctrl-C no longer ends it
 
 	secret    protocol.Secret // the client's
 	assertion protocol.Secret // that was given once
@@ -121,8 +119,8 @@ func login(c *cli.Context) error {
 	defer stop()
 	s := &signIn{c: c, screen: newPrompter(c)}
 	err := s.run(ctx)
-	if err != nil && ctx.Err() != nil {
-		return errInterrupted
+	if err != nil && ctx.Err() != nil && !s.saving {
+		return terminal.ErrInterrupted
 	}
 	return err
 }
@@ -168,7 +166,7 @@ func (s *signIn) run(ctx context.Context) error {
 		finish(err)
 		return err
 	}
-	// From here on there is something to lose: Ctrl-C no longer ends it.
+	s.saving = true // from here on there is something to lose
 	saving, cancelSaving := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancelSaving()
 	saved, err := s.save(saving, client, reply)

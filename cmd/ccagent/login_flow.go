@@ -96,8 +96,12 @@ func (s *signIn) device(ctx context.Context) (oauth.Reply, error) {
 	}
 	s.screen.showDevice(d)
 	stop := s.screen.wait(ctx, "waiting for you to enter the code")
-	defer stop()
-	return s.client.PollDevice(ctx, d)
+	reply, err := s.client.PollDevice(ctx, d)
+	stop()
+	if ctx.Err() != nil {
+		s.screen.endLine()
+	}
+	return reply, err
 }
 
 // redirect signs in at the authorize endpoint. Its answer comes over the loopback interface or is pasted: the first that
@@ -199,11 +203,13 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 		"this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?",
 		"--paste",
 	)
-	if ctx.Err() != nil || err == nil {
+	if !errors.Is(err, terminal.ErrDeclined) {
 		return err
 	}
-	return &protocol.Error{Code: protocol.CodeCallback, Message: "the sign-in is not kept: it is for " + account,
-		Hint: "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name)}
+	return &exitError{&protocol.Error{
+		Message: "the sign-in is not kept: it is for " + account + "; nothing was changed",
+		Hint:    "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name),
+	}, exitDeclined}
 }
 
 // who is whose sign-in a reply is of. What the user profile says of another account than the ID token's does not count.

@@ -49,6 +49,13 @@ func (p *prompter) say(text string) {
 	fmt.Fprintln(p.out, text)
 }
 
+// endLine begins a new line on a terminal that shows ^C at the end of the last one. A spinner's line is cleared, ^C with it.
+func (p *prompter) endLine() {
+	if p.width > 0 && !p.moves {
+		p.say("")
+	}
+}
+
 func (p *prompter) clear() {
 	if p.line {
 		io.WriteString(p.out, "\r\x1b[K")
@@ -208,6 +215,9 @@ func (p *prompter) readPasted(
 				continue
 			}
 			if err != nil {
+				if tty != nil && ctx.Err() == nil { // Ctrl-D, or the terminal is gone
+					results <- pasting{err: terminal.ErrDeclined}
+				}
 				return
 			}
 		}

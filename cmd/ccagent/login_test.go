@@ -127,12 +127,7 @@ func person(
 		ts.Check(err)
 		cmd := exec.Command(program, append([]string{"login"}, args[1:]...)...)
 		cmd.Dir = ts.Getenv("WORK")
-		for _, name := range []string{"HOME", "XDG_RUNTIME_DIR", "SHELL", "PATH", "DBUS_SESSION_BUS_ADDRESS", "CCAGENT_SOCK"} {
-			if value := ts.Getenv(name); value != "" {
-				cmd.Env = append(cmd.Env, name+"="+value)
-			}
-		}
-		cmd.Env = append(cmd.Env, "SSH_CONNECTION=1") // no browser
+		cmd.Env = append(scriptEnv(ts), "SSH_CONNECTION=1") // no browser
 		stdin, err := cmd.StdinPipe()
 		ts.Check(err)
 		stderr, err := cmd.StderrPipe()

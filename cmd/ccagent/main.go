@@ -22,6 +22,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -51,8 +52,14 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	if err == nil {
 		return 0
 	}
-	if ctx.Err() != nil && parent.Err() == nil || errors.Is(err, errInterrupted) {
-		return 130
+	if ctx.Err() != nil && parent.Err() == nil { // Ctrl-C
+		if undo.Told(err) || declined(err) {
+			terminal.PrintError(stderr, err)
+		}
+		return exitDeclined
+	}
+	if declined(err) {
+		err = &exitError{err, exitDeclined}
 	}
 	var own *exitError
 	if errors.As(err, &own) {
@@ -67,6 +74,14 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	}
 	terminal.PrintError(stderr, err)
 	return protocol.ExitCode(err)
+}
+
+// exitDeclined is the exit code of a command that the person ended, by a "no" or by Ctrl-C. Shells use it for Ctrl-C.
+const exitDeclined = 130
+
+// declined reports whether the person ended the command before it had changed anything.
+func declined(err error) bool {
+	return errors.Is(err, terminal.ErrDeclined) || errors.Is(err, terminal.ErrInterrupted)
 }
 
 // exitError is an error whose exit code is no condition of package protocol.

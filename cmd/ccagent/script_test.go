@@ -88,7 +88,21 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["edit"] = editText
 	commands["shows"] = shows
 	commands["mended"] = mended
+	maps.Copy(commands, terminalCommands)
 	return commands
+}
+
+// terminalCommands need a pseudo-terminal, which is made on Linux alone.
+var terminalCommands = map[string]func(*testscript.TestScript, bool, []string){}
+
+// scriptEnv is the environment of programs that a script's command starts itself.
+func scriptEnv(ts *testscript.TestScript) (env []string) {
+	for _, name := range []string{"HOME", "XDG_RUNTIME_DIR", "SHELL", "PATH", "DBUS_SESSION_BUS_ADDRESS", "CCAGENT_SOCK"} {
+		if value := ts.Getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // exits runs a program that must end with the exit code: exits CODE PROGRAM [ARGUMENTS].

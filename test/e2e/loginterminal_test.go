@@ -160,7 +160,8 @@ func TestLoginByPaste(t *testing.T) {
 	}
 }
 
-// Ctrl-C in each phase: exit 130, the terminal as it was, nobody left, and the earlier sign-in whole.
+// Ctrl-C in each phase: exit 130, a word that nothing was changed, the terminal as it was, nobody left, and the earlier sign-in
+// whole.
 func TestLoginInterrupted(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -205,6 +206,7 @@ func TestLoginInterrupted(t *testing.T) {
 				test.further(t, provider, tt)
 			}
 			tt.press("C-c")
+			tt.shows("ccagent: interrupted; nothing was changed")
 			tt.shows("exit 130")
 			tt.shows("as it was")
 			provider.SetFault(oauthtest.Fault{})
@@ -242,7 +244,7 @@ func TestLoginIsAcknowledged(t *testing.T) {
 			for _, test := range []struct {
 				answer string
 				exit   int
-			}{{"n", 9}, {"", 9}, {"y", 0}} {
+			}{{"n", 130}, {"", 130}, {"y", 0}} {
 				tt := h.terminal(100, program("ccagent"), "login", "--browser")
 				answer := tt.address()
 				tt.types("typed before") // into the prompt for a paste

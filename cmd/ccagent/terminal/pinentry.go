@@ -76,7 +76,7 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 				if number, reason, _ := strings.Cut(rest, " "); !cancelled(number) {
 					return "", failed("can't ask: " + Sanitize(reason))
 				}
-				return "", &protocol.Error{Code: protocol.CodeDenied, Message: "no passphrase was given"}
+				return "", ErrDeclined
 			case "D": // a long one comes in parts
 				part, err := url.PathUnescape(rest)
 				if err != nil {
@@ -84,6 +84,9 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 				}
 				data += part
 			}
+		}
+		if ctx.Err() != nil { // Ctrl-C ends it as well
+			return "", ErrInterrupted
 		}
 		return "", failed("ended without an answer")
 	}

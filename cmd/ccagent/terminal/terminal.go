@@ -4,6 +4,7 @@
 //   - An error is one line, `ccagent: what happened`, lower-case and without a full stop, then `hint: what to do` lines.
 //   - A warning is one line, `ccagent: warning: ...`. What went well is said in one line on stdout, or not at all.
 //   - A question is asked on the terminal itself, never on a pipe: without a terminal there is a flag that answers it.
+//     It comes before anything is changed, so whoever declines is told that nothing was.
 //   - Colour, bars and redrawing are for terminals that can, and never carry meaning alone (NO_COLOR, TERM=dumb).
 //   - Text from outside (a provider, a file, the agent) passes through Sanitize before it is shown. A token is printed by
 //     the commands whose purpose that is.
@@ -123,8 +124,15 @@ func UTF8(env func(string) string) bool {
 
 var ErrNone = errors.New("no terminal")
 
+// A command asks before it changes anything. So whoever declines, or interrupts it while it asks, has changed nothing.
+var (
+	ErrDeclined    = errors.New("nothing was changed")
+	ErrInterrupted = errors.New("interrupted; nothing was changed")
+)
+
 // Ask puts a question on the controlling terminal and returns the line that is typed, hidden for a secret. Without a
-// terminal it returns ErrNone. The terminal is as it was afterwards, also when ctx ends first.
+// terminal it returns ErrNone. The end of input is ErrDeclined, and if ctx ends first that is ErrInterrupted. The terminal is
+// afterwards as it was.
 func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -136,6 +144,12 @@ func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 		tty.Close()
 		return "", ErrNone
 	}
+	if hidden {
+		if err := unechoed(fd); err != nil {
+			tty.Close()
+			return "", ErrNone
+		}
+	}
 	fmt.Fprintf(tty, "%s ", question)
 	type answer struct {
 		line []byte
@@ -144,25 +158,24 @@ func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 	answered := make(chan answer, 1)
 	go func() { // a read of a terminal can't be interrupted: on Ctrl-C it is left behind, and the process ends
 		var a answer
-		if hidden {
-			a.line, a.err = term.ReadPassword(fd)
-			fmt.Fprintln(tty)
-		} else {
-			a.line, a.err = bufio.NewReader(io.LimitReader(tty, 1024)).ReadBytes('\n')
-			if errors.Is(a.err, io.EOF) {
-				a.err = nil
-			}
-		}
+		a.line, a.err = bufio.NewReader(io.LimitReader(tty, MaxSecret)).ReadBytes('\n')
 		answered <- a
 	}()
 	select {
 	case a := <-answered:
+		term.Restore(fd, before)
+		if hidden || a.err != nil { // the terminal has not shown the end of the line
+			fmt.Fprintln(tty)
+		}
 		tty.Close()
-		return string(bytes.TrimSpace(a.line)), a.err
+		if a.err != nil && len(a.line) == 0 { // Ctrl-D, or the terminal is gone
+			return "", ErrDeclined
+		}
+		return string(bytes.TrimSpace(a.line)), nil
 	case <-ctx.Done():
 		term.Restore(fd, before)
 		fmt.Fprintln(tty)
-		return "", ctx.Err()
+		return "", ErrInterrupted
 	}
 }
 
@@ -176,7 +189,8 @@ func CanAsk() bool {
 	return term.IsTerminal(int(tty.Fd()))
 }
 
-// Confirm asks a yes-or-no question. flag is what answers it where there is no terminal.
+// Confirm asks a yes-or-no question, and returns ErrDeclined if the answer is not yes. flag is what answers it where there is no
+// terminal.
 func Confirm(ctx context.Context, question, flag string) error {
 	answer, err := Ask(ctx, question+" [y/N]", false)
 	switch {
@@ -191,7 +205,7 @@ func Confirm(ctx context.Context, question, flag string) error {
 	case strings.EqualFold(answer, "y"), strings.EqualFold(answer, "yes"):
 		return nil
 	}
-	return &protocol.Error{Code: protocol.CodeInternal, Message: "nothing was changed"}
+	return ErrDeclined
 }
 
 // Span shows a duration to its two largest units: 7h12m, 3d4h, 42s.

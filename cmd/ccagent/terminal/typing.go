@@ -11,7 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Typed reads a terminal until ctx ends. A read alone can't be interrupted, and would take the answer to the next question.
+const ctrlD = 0x04
+
+// Typed reads a terminal until ctx ends or the person ends the input with Ctrl-D. A read alone can't be interrupted, and would
+// take the answer to the next question.
 func Typed(ctx context.Context, tty *os.File) io.Reader { return typing{ctx, tty} }
 
 type typing struct {
@@ -29,7 +32,11 @@ func (t typing) Read(p []byte) (int, error) {
 		wait := unix.NsecToTimeval(typingTick.Nanoseconds())
 		switch n, err := unix.Select(int(t.tty.Fd())+1, &ready, nil, nil, &wait); { // poll(2) knows no terminals on macOS
 		case n > 0:
-			return t.tty.Read(p)
+			n, err := t.tty.Read(p)
+			if n == 1 && p[0] == ctrlD { // which the terminal passes on like any other key: see Unbuffered
+				return 0, io.EOF
+			}
+			return n, err
 		case err != nil && err != unix.EINTR:
 			return 0, err
 		}
@@ -53,6 +60,18 @@ func Edited(line []byte) string {
 		}
 	}
 	return string(out)
+}
+
+// unechoed has a terminal show nothing of what is typed.
+func unechoed(fd int) error {
+	mode, err := unix.IoctlGetTermios(fd, getTermios)
+	if err != nil {
+		return err
+	}
+	mode.Lflag &^= unix.ECHO
+	mode.Lflag |= unix.ICANON | unix.ISIG
+	mode.Iflag |= unix.ICRNL
+	return unix.IoctlSetTermios(fd, setTermios, mode)
 }
 
 // Unbuffered lets a terminal pass on what is typed as it comes and unseen: a line may then be longer than the 4096 (macOS: 1024)

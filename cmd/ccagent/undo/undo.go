@@ -42,6 +42,13 @@ func (p partly) Unwrap() error { return p.error }
 // Partly marks an error as that of a command that has ended with some of its steps done, and that says which.
 func Partly(err error) error { return partly{err} }
 
+// Told reports whether err says what has become of the steps of a command.
+func Told(err error) bool {
+	var none undone
+	var some partly
+	return errors.As(err, &none) || errors.As(err, &some)
+}
+
 // Fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what
 // mends it. Where err is of a step that is such a command itself and has left something, what was done before that rests on it,
 // and stays.

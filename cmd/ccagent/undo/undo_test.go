@@ -36,3 +36,24 @@ func TestStepsOfSteps(t *testing.T) {
 		})
 	}
 }
+
+// Whoever interrupts a command between its steps is told what has become of them.
+func TestInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	waited := &protocol.Error{Code: protocol.CodeUnavailable, Message: "interrupted while waiting for the agent"}
+	var done Steps
+	for _, tt := range []struct {
+		name string
+		err  error
+		told bool
+	}{
+		{"before the first step", waited, false},
+		{"everything is taken back", done.Fail(ctx, waited), true},
+		{"the agent may still do it", done.FailAt(ctx, "gw", waited), true},
+	} {
+		if told := Told(tt.err); told != tt.told {
+			t.Errorf("%s: told %v: %v", tt.name, told, tt.err)
+		}
+	}
+}
