@@ -69,17 +69,17 @@ type Agent struct {
 
 	requests, renewals atomic.Uint64
 	versions           atomic.Uint64 // the last that an entry got: see entry.altered
-	active             atomic.Int64  // unix milliseconds of the last sign of life from outside
-	landed             atomic.Int64  // unix milliseconds of the last job's end
-	rested             int64         // which of those two was last when Rest was called; the clock's own
+	lastActivity       atomic.Int64  // unix milliseconds of the last sign of life from outside
+	lastJobEnd         atomic.Int64  // unix milliseconds of the last job's end
+	restedAt           int64         // which of those two was last when Rest was called; the clock's own
 	server             server.Server
-	locking            locking
-	files              follower
+	lockState          lockState
+	notifier           notifier
 
 	table atomic.Pointer[table] // replaced whole at a reload
 
-	mu        sync.Mutex // a reload, and what follows
-	loaded    stamp      // the config file as it was last read
+	mu        sync.Mutex  // a reload, and what follows
+	loaded    fingerprint // the config file as it was last read
 	configErr *protocol.Error
 
 	wake     chan struct{} // the clock looks again
@@ -111,9 +111,9 @@ func New(opts Options) *Agent {
 	a.server.Cached, a.server.Ended = a.cachedReply, a.peerGone
 	a.started = a.now()
 	a.versions.Store(uint64(a.started.UnixNano())) // no other agent has counted from here
-	a.touch()
+	a.noteActivity()
 	a.table.Store(&table{})
-	a.files.agent = a
+	a.notifier.agent = a
 	a.reload()
 	a.work.Go(a.clock)
 	return a
@@ -151,9 +151,9 @@ func (a *Agent) Close(ctx context.Context) error {
 	return nil
 }
 
-func (a *Agent) touch() { a.active.Store(a.now().UnixMilli()) }
+func (a *Agent) noteActivity() { a.lastActivity.Store(a.now().UnixMilli()) }
 
-func (a *Agent) nudge() {
+func (a *Agent) wakeClock() {
 	select {
 	case a.wake <- struct{}{}:
 	default:
@@ -164,7 +164,7 @@ func (a *Agent) nudge() {
 func (a *Agent) reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.loaded = stampOf(a.opts.ConfigFile)
+	a.loaded = fingerprintOf(a.opts.ConfigFile)
 	config, err := a.opts.Load()
 	if err != nil {
 		a.configErr = asError(err)
@@ -181,7 +181,7 @@ func (a *Agent) reload() error {
 		e := old.entries[key]
 		if e == nil {
 			e = &entry{agent: a}
-			e.sight.Store(unseen)
+			e.snapshot.Store(noFiles)
 		}
 		e.configure(&p)
 		next.entries[key] = e
@@ -194,16 +194,16 @@ func (a *Agent) reload() error {
 		// What it holds is nowhere else, and a job under way may be about to bring it: it stays until that is saved or the agent
 		// ends.
 		e.removed.Store(true)
-		if e.holds() || e.busy() {
+		if e.aloneHasRecord() || e.busy() {
 			next.entries[key] = e
 			next.byName = append(next.byName, e)
 		}
 	}
 	slices.SortFunc(next.byName, func(x, y *entry) int { return strings.Compare(x.name(), y.name()) })
 	a.table.Store(next)
-	old.altered()
-	next.altered()
-	a.nudge()
+	old.bumpVersions()
+	next.bumpVersions()
+	a.wakeClock()
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (a *Agent) reloadIfChanged() {
 		return
 	}
 	a.mu.Lock()
-	changed := stampOf(a.opts.ConfigFile) != a.loaded
+	changed := fingerprintOf(a.opts.ConfigFile) != a.loaded
 	a.mu.Unlock()
 	if changed {
 		a.reload()
@@ -269,8 +269,8 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 // Token implements [protocol.Agent].
 func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	a.requests.Add(1)
-	a.touch()
-	if err := a.refusesLocked(); err != nil {
+	a.noteActivity()
+	if err := a.lockedError(); err != nil {
 		return protocol.Token{}, err
 	}
 	if req.ForHost() {
@@ -288,26 +288,26 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if req.ReaskWindow > 0 {
 		t, err = e.reasked(ctx, req)
 	} else {
-		var h *hand
+		var h *cachedToken
 		if h, err = e.token(ctx, req); err == nil {
 			t, err = h.token()
 		}
 	}
 	if err == nil {
-		err = a.refusesLocked() // it was locked meanwhile
+		err = a.lockedError() // it was locked meanwhile
 	}
 	if err != nil {
 		return protocol.Token{}, err
 	}
-	if h := e.hand.Load(); t.Notice == "" && h != nil && h.expiry.Equal(t.Expiry) {
-		t.Notice = h.unmet(e.name(), req.MinTTL, a.now())
+	if h := e.cached.Load(); t.Notice == "" && h != nil && h.expiry.Equal(t.Expiry) {
+		t.Notice = h.shortLifeNotice(e.name(), req.MinTTL, a.now())
 	}
 	return t, nil
 }
 
 // Put implements [protocol.Agent].
 func (a *Agent) Put(ctx context.Context, req protocol.PutRequest) (protocol.PutReply, error) {
-	a.touch()
+	a.noteActivity()
 	a.reloadIfChanged()
 	e, err := a.entry(req.Profile, req.Home)
 	if err != nil {
@@ -325,13 +325,13 @@ func (a *Agent) Put(ctx context.Context, req protocol.PutRequest) (protocol.PutR
 
 // Status implements [protocol.Agent].
 func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.Status, error) {
-	a.touch()
+	a.noteActivity()
 	a.reloadIfChanged()
 	t := a.table.Load()
 	s := protocol.Status{Agent: protocol.AgentStatus{
 		PID: os.Getpid(), Version: a.opts.Build, Socket: a.opts.Socket, Started: a.started,
 		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.server.Connections(), Memory: resident(),
-		DefaultProfile: t.config.Default, Locked: a.locking.on.Load(),
+		DefaultProfile: t.config.Default, Locked: a.lockState.on.Load(),
 	}}
 	if err := a.configError(); err != nil {
 		s.Agent.ConfigError = err.Message
@@ -382,7 +382,7 @@ func asError(err error) *protocol.Error {
 }
 
 // lasting is err as it is kept: without what is for those alone who wait for it now.
-func lasting(err *protocol.Error) *protocol.Error {
+func withoutDetail(err *protocol.Error) *protocol.Error {
 	kept := *err
 	kept.Detail = ""
 	return &kept

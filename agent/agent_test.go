@@ -229,11 +229,11 @@ func TestForced(t *testing.T) {
 		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-1" {
 			t.Errorf("within 2 s of a renewal a forced one is answered by it, got %s", got)
 		}
-		time.Sleep(settled)
+		time.Sleep(freshRenewal)
 		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-2" {
 			t.Errorf("forced: got %s", got)
 		}
-		time.Sleep(settled)
+		time.Sleep(freshRenewal)
 		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeUnavailable, Message: "outage"} })
 		refused(t, a, protocol.TokenRequest{Force: true}, protocol.ErrUnavailable)
 		if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
@@ -244,7 +244,7 @@ func TestForced(t *testing.T) {
 		if p.count(job.Renew) != n {
 			t.Error("a second forced renewal within a second reached the provider")
 		}
-		time.Sleep(pause)
+		time.Sleep(minPause)
 		p.set(func() { p.fail = nil })
 		if got := ask(t, a, protocol.TokenRequest{Force: true}); got != "fake-access-3" {
 			t.Errorf("a forced renewal skips the back-off, got %s", got)
@@ -363,7 +363,7 @@ func TestStateWhileLooking(t *testing.T) {
 			{job.Job{Op: job.Renew, MinTTL: 2 * time.Hour}, protocol.StateLive}, // there is no token that lives as long
 		} {
 			e.mu.Lock()
-			e.start(test.job)
+			e.startLocked(test.job)
 			e.mu.Unlock()
 			if s := profileOf(t, a); s.State != test.want {
 				t.Errorf("%+v under way: state %q, want %q", test.job, s.State, test.want)
@@ -410,7 +410,7 @@ func TestFailureOnThisMachine(t *testing.T) {
 				}
 				refused(t, a, protocol.TokenRequest{}, fail.err)
 				p.set(func() { p.fail = nil })
-				time.Sleep(pause)
+				time.Sleep(minPause)
 				if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
 					t.Errorf("asked after it was mended: %s", got)
 				}
@@ -455,7 +455,7 @@ func TestBackgroundRenewal(t *testing.T) {
 		if p.renewed() != 2 {
 			t.Fatalf("%d renewals, want one ahead of the margin", p.renewed())
 		}
-		if h := a.inHand(&protocol.TokenRequest{}); h == nil {
+		if h := a.cachedFor(&protocol.TokenRequest{}); h == nil {
 			t.Error("the renewed token is not in hand")
 		}
 		time.Sleep(72 * time.Hour)
@@ -499,7 +499,7 @@ func TestWorkerSeesNoNeed(t *testing.T) {
 		})
 		ask(t, a, protocol.TokenRequest{})
 		ahead.Store(int64(7*time.Hour + 58*time.Minute))
-		time.Sleep(tick)
+		time.Sleep(maxSleep)
 		before := p.count(job.Renew)
 		time.Sleep(10 * time.Second)
 		if n := p.count(job.Renew) - before; n == 0 || n > 10 {
@@ -929,7 +929,7 @@ func BenchmarkHotPath(b *testing.B) {
 // TestRests: each lull is a rest, and none is while someone keeps asking or a job is under way.
 func TestRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &provider{lifetime: time.Hour, latency: 2 * lull}
+		p := &provider{lifetime: time.Hour, latency: 2 * restDelay}
 		var mu sync.Mutex
 		rests := 0
 		a := New(Options{Load: func() (Config, error) { return config("claude"), nil }, Runner: p, Rest: func() {
@@ -944,18 +944,18 @@ func TestRests(t *testing.T) {
 			want int
 		}{
 			{"start", func() {}, 0},
-			{"a lull", func() { time.Sleep(lull + time.Second) }, 1},
-			{"more of it", func() { time.Sleep(2 * tick) }, 1},
+			{"a lull", func() { time.Sleep(restDelay + time.Second) }, 1},
+			{"more of it", func() { time.Sleep(2 * maxSleep) }, 1},
 			{"a job", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, 1},
 			{"requests", func() {
 				for range 30 {
-					time.Sleep(lull / 2)
+					time.Sleep(restDelay / 2)
 					a.Token(t.Context(), protocol.TokenRequest{})
 				}
 			}, 1},
-			{"the lull after", func() { time.Sleep(tick + lull) }, 2},
+			{"the lull after", func() { time.Sleep(maxSleep + restDelay) }, 2},
 			{"a request from memory", func() { a.Token(t.Context(), protocol.TokenRequest{}) }, 2},
-			{"half a minute", func() { time.Sleep(tick) }, 3},
+			{"half a minute", func() { time.Sleep(maxSleep) }, 3},
 		} {
 			step.do()
 			synctest.Wait()

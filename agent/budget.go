@@ -35,7 +35,7 @@ func (b *budget) spend(now time.Time) {
 }
 
 // overspent is the answer to who wants a renewal that the budget has not.
-func (e *entry) overspent(next time.Time) error {
+func (e *entry) budgetError(next time.Time) error {
 	return &protocol.Error{
 		Code: protocol.CodeUnavailable,
 		Message: fmt.Sprintf("profile %s was renewed too often: the next renewal on request is at %s",
@@ -45,28 +45,28 @@ func (e *entry) overspent(next time.Time) error {
 }
 
 // meets reports whether h lives for as long as a request asks for.
-func (h *hand) meets(minTTL time.Duration, now time.Time) bool {
+func (h *cachedToken) livesFor(minTTL time.Duration, now time.Time) bool {
 	return minTTL <= 0 || h.expiry.IsZero() || h.expiry.Round(0).Sub(now.Round(0)) >= minTTL
 }
 
 // unmet is what a person should know who asked for more of a token's life than there is, "" where h has it.
-func (h *hand) unmet(profile string, minTTL time.Duration, now time.Time) string {
+func (h *cachedToken) shortLifeNotice(profile string, minTTL time.Duration, now time.Time) string {
 	lifetime := h.expiry.Sub(h.issued)
 	switch {
-	case h.meets(minTTL, now):
+	case h.livesFor(minTTL, now):
 		return ""
 	case h.issued.IsZero() || lifetime <= 0:
 		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s",
 			profile, h.expiry.Local().Format("15:04:05"))
 	case minTTL > lifetime:
-		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, brief(lifetime))
+		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, briefly(lifetime))
 	}
 	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s",
-		brief(lifetime/2), profile)
+		briefly(lifetime/2), profile)
 }
 
 // brief is d as a person writes it: 5m, not 5m0s.
-func brief(d time.Duration) string {
+func briefly(d time.Duration) string {
 	s := d.Round(time.Second).String()
 	if d >= time.Minute && s[len(s)-3:] == "m0s" {
 		s = s[:len(s)-2]

@@ -40,7 +40,7 @@ func TestRequestsDoNotHammerTheProvider(t *testing.T) {
 				a := start(t, p)
 				if test.lifetime > 0 {
 					ask(t, a, protocol.TokenRequest{})
-					time.Sleep(settled)
+					time.Sleep(freshRenewal)
 				}
 				p.set(func() { p.fail = test.fail })
 				began := len(p.all())
@@ -71,13 +71,13 @@ func TestBudgetKeepsNothingDueFromBeingRenewed(t *testing.T) {
 		a := start(t, p)
 		ask(t, a, protocol.TokenRequest{})
 		for range budgetBurst {
-			time.Sleep(settled)
+			time.Sleep(freshRenewal)
 			n := p.renewed()
 			if ask(t, a, protocol.TokenRequest{Force: true}); p.renewed() != n+1 {
 				t.Fatalf("no renewal after %d", n)
 			}
 		}
-		time.Sleep(settled)
+		time.Sleep(freshRenewal)
 		_, err := a.Token(t.Context(), protocol.TokenRequest{Profile: "CLAUDE", Force: true, Since: time.Now()})
 		if !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), "too often") {
 			t.Fatalf("an empty budget: %v", err)
@@ -102,7 +102,7 @@ func TestSpentBudgetHidesNoFailure(t *testing.T) {
 		ask(t, a, protocol.TokenRequest{})
 		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is full"} })
 		for i := range 2 * budgetBurst {
-			time.Sleep(settled)
+			time.Sleep(freshRenewal)
 			if _, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); !errors.Is(err, protocol.ErrStorage) {
 				t.Fatalf("request %d: %v", i, err)
 			}

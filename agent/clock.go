@@ -11,17 +11,17 @@ import (
 const (
 	// tick is how long the clock sleeps at most: timers stand still while a machine is suspended, so the wall clock is looked
 	// at again and again (golang/go#35012).
-	tick = 30 * time.Second
+	maxSleep = 30 * time.Second
 	// inUse is how long after a request a profile is renewed without being asked.
 	inUse = 24 * time.Hour
 	// lull is how long nothing must have happened before memory is given back: whoever asks next has to wait until it is
 	// fetched in again.
-	lull = 5 * time.Second
+	restDelay = 5 * time.Second
 )
 
 // schedule decides when the background renews: ahead of the margin by up to half of it. e.mu is held.
-func (e *entry) schedule(now time.Time) {
-	h := e.hand.Load()
+func (e *entry) scheduleLocked(now time.Time) {
+	h := e.cached.Load()
 	if h == nil || h.expiry.IsZero() {
 		e.renewAt = time.Time{}
 		return
@@ -30,7 +30,7 @@ func (e *entry) schedule(now time.Time) {
 	if lifetime := h.expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
 		margin = protocol.MarginOf(lifetime)
 	}
-	if e.futile.fails > 0 { // what comes is dead already: whoever asks finds out whether that has changed
+	if e.deadTokens.fails > 0 { // what comes is dead already: whoever asks finds out whether that has changed
 		e.renewAt = time.Time{}
 		return
 	}
@@ -41,7 +41,7 @@ func (e *entry) schedule(now time.Time) {
 		} else if e.renewAt.Before(f.retry.at) {
 			e.renewAt = f.retry.at
 		}
-	} else if floor := now.Add(pause); e.renewAt.Before(floor) && (h.issued.IsZero() || !h.alive(now)) {
+	} else if floor := now.Add(minPause); e.renewAt.Before(floor) && (h.issued.IsZero() || !h.alive(now)) {
 		// A token of unknown age inside its margin, that nobody could renew, or one that came expired: no reason to try without
 		// end.
 		e.renewAt = time.Time{}
@@ -64,15 +64,15 @@ func (a *Agent) clock() {
 		case <-a.wake:
 		}
 		now := a.now()
-		next := now.Add(tick)
-		sweep := now.Sub(swept) >= tick-time.Second || now.Before(swept)
+		next := now.Add(maxSleep)
+		sweep := now.Sub(swept) >= maxSleep-time.Second || now.Before(swept)
 		if sweep {
 			swept = now
 			a.reloadIfChanged()
 		}
 		quiet, busy := true, false
-		a.forgetKept()
-		if at := a.forgetUnused(now); !at.IsZero() && at.Before(next) {
+		a.forgetSaveKeys()
+		if at := a.lockUnusedKeys(now); !at.IsZero() && at.Before(next) {
 			next = at
 		}
 		for _, e := range a.table.Load().byName {
@@ -82,17 +82,17 @@ func (a *Agent) clock() {
 			}
 			quiet, busy = quiet && idle, busy || e.busy()
 		}
-		if at := a.rest(busy); !at.IsZero() && at.Before(next) {
+		if at := a.restIfDue(busy); !at.IsZero() && at.Before(next) {
 			next = at
 		}
 		if a.opts.IdleTimeout > 0 {
-			last := a.active.Load()
+			last := a.lastActivity.Load()
 			if time.UnixMilli(last).After(now) { // the clock was set back
-				a.active.CompareAndSwap(last, now.UnixMilli())
+				a.lastActivity.CompareAndSwap(last, now.UnixMilli())
 				last = now.UnixMilli()
 			}
 			end := time.UnixMilli(last).Add(a.opts.IdleTimeout)
-			if quiet && !a.locking.holds() && a.server.Connections() == 0 && !now.Before(end) {
+			if quiet && !a.lockState.keepsAgent() && a.server.Connections() == 0 && !now.Before(end) {
 				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
 				a.Stop()
 				return
@@ -106,16 +106,16 @@ func (a *Agent) clock() {
 }
 
 // rest calls Rest when the time has come, and says when to look again (zero: no need). Only the clock calls it.
-func (a *Agent) rest(busy bool) (next time.Time) {
-	last := max(a.active.Load(), a.landed.Load())
+func (a *Agent) restIfDue(busy bool) (next time.Time) {
+	last := max(a.lastActivity.Load(), a.lastJobEnd.Load())
 	now := a.now() // not before last, unless the clock was set
-	if a.opts.Rest == nil || busy || last == a.rested {
+	if a.opts.Rest == nil || busy || last == a.restedAt {
 		return time.Time{}
 	}
-	if due := time.UnixMilli(last).Add(lull); now.Before(due) && due.Sub(now) <= lull {
+	if due := time.UnixMilli(last).Add(restDelay); now.Before(due) && due.Sub(now) <= restDelay {
 		return due
 	}
-	a.rested = last
+	a.restedAt = last
 	a.opts.Rest()
 	return time.Time{}
 }
@@ -125,21 +125,21 @@ func (a *Agent) rest(busy bool) (next time.Time) {
 func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.flight != nil {
+	if e.running != nil {
 		return time.Time{}, false
 	}
-	if e.saving != nil && !now.Before(e.saving.at) {
-		e.start(job.Job{Op: job.Save})
+	if e.saveRetry != nil && !now.Before(e.saveRetry.at) {
+		e.startLocked(job.Job{Op: job.Save})
 		return time.Time{}, false
 	}
 	shown := e.profile.Load().Shown
-	idle = e.record.Empty() && e.saving == nil && !shown
-	if e.saving != nil {
-		next = e.saving.at // what is not saved is renewed all the same
+	idle = e.record.Empty() && e.saveRetry == nil && !shown
+	if e.saveRetry != nil {
+		next = e.saveRetry.at // what is not saved is renewed all the same
 	}
-	h := e.hand.Load()
-	if shown && h == nil && !e.agent.locking.on.Load() {
-		return earlier(next, e.load(now, sweep)), false
+	h := e.cached.Load()
+	if shown && h == nil && !e.agent.lockState.on.Load() {
+		return earliest(next, e.loadForViewsLocked(now, sweep)), false
 	}
 	if h == nil || !shown && now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
 		return next, idle
@@ -147,26 +147,26 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 	if !e.renewAt.IsZero() {
 		if !now.Round(0).Before(e.renewAt.Round(0)) {
 			// Worth asking for more than the margin, or the one that renewed ahead would be told that nothing is due.
-			e.start(job.Job{Op: job.Renew, MinTTL: h.expiry.Sub(now) + time.Millisecond})
+			e.startLocked(job.Job{Op: job.Renew, MinTTL: h.expiry.Sub(now) + time.Millisecond})
 			return time.Time{}, false
 		}
-		next = earlier(next, e.renewAt)
+		next = earliest(next, e.renewAt)
 	}
-	if e.showing != nil && e.failure == nil {
-		if !now.Before(e.showing.at) {
-			e.start(job.Job{Op: job.Renew}) // it writes the views
+	if e.viewRetry != nil && e.failure == nil {
+		if !now.Before(e.viewRetry.at) {
+			e.startLocked(job.Job{Op: job.Renew}) // it writes the views
 			return time.Time{}, false
 		}
-		next = earlier(next, e.showing.at)
+		next = earliest(next, e.viewRetry.at)
 	}
 	if sweep {
-		e.glance()
+		e.pollFilesLocked()
 	}
 	return next, idle
 }
 
 // earlier is the earlier of two times of which the zero one is never.
-func earlier(a, b time.Time) time.Time {
+func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
@@ -174,10 +174,10 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // load brings the token of a profile that others read views of, and says when to look again. e.mu is held.
-func (e *entry) load(now time.Time, sweep bool) time.Time {
+func (e *entry) loadForViewsLocked(now time.Time, sweep bool) time.Time {
 	f := e.failure
 	if f == nil {
-		e.start(job.Job{Op: job.Renew})
+		e.startLocked(job.Job{Op: job.Renew})
 		return time.Time{}
 	}
 	switch code := f.err.Code; {
@@ -185,15 +185,15 @@ func (e *entry) load(now time.Time, sweep bool) time.Time {
 		if now.Before(f.retry.at) {
 			return f.retry.at
 		}
-		e.start(job.Job{Op: job.Renew})
+		e.startLocked(job.Job{Op: job.Renew})
 	case code == protocol.CodeStorage, code == protocol.CodeInvalid, code == protocol.CodeConfig && f.local:
 		if sweep {
-			e.start(job.Job{Op: job.Renew})
+			e.startLocked(job.Job{Op: job.Renew})
 		}
 	case code == protocol.CodeLocked: // ended by who unlocks it
 	default: // ended by who writes a record
 		if sweep {
-			e.glance()
+			e.pollFilesLocked()
 		}
 	}
 	return time.Time{}

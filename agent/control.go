@@ -11,12 +11,12 @@ import (
 
 // Control implements [protocol.Agent].
 func (a *Agent) Control(ctx context.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
-	a.touch()
+	a.noteActivity()
 	var reply protocol.ControlReply
 	switch req.Command {
 	case protocol.CommandReload, protocol.CommandLock, protocol.CommandUnlock:
 	default:
-		if err := a.refusesLocked(); err != nil && !(req.Command == protocol.CommandStop && req.Force) {
+		if err := a.lockedError(); err != nil && !(req.Command == protocol.CommandStop && req.Force) {
 			return reply, err
 		}
 	}
@@ -42,7 +42,7 @@ func (a *Agent) Control(ctx context.Context, req protocol.ControlRequest) (proto
 	case protocol.CommandStop:
 		var names []string
 		for _, e := range a.table.Load().byName {
-			if e.holds() {
+			if e.aloneHasRecord() {
 				names = append(names, e.name())
 			}
 		}

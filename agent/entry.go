@@ -20,44 +20,44 @@ import (
 type entry struct {
 	agent    *Agent
 	profile  atomic.Pointer[Profile]
-	hand     atomic.Pointer[hand]
-	lastUsed atomic.Int64          // unix seconds
-	removed  atomic.Bool           // from the configuration
-	sight    atomic.Pointer[sight] // of the record's files, as they were when base was read; changed under mu
+	cached   atomic.Pointer[cachedToken]
+	lastUsed atomic.Int64             // unix seconds
+	removed  atomic.Bool              // from the configuration
+	snapshot atomic.Pointer[snapshot] // of the record's files, as they were when base was read; changed under mu
 
-	mu     sync.Mutex
-	flight *flight // the job under way, nil when there is none
+	mu      sync.Mutex
+	running *jobRun // the job under way, nil when there is none
 
 	base      job.Version     // the stored record as a worker last saw it
 	lineage   string          // which sign-in the token in hand is of, as the worker said; "": none is in hand
 	record    protocol.Secret // the record itself, while no store has it: store memory, or unsaved
-	saving    *retry          // record is unsaved: when to try again; nil for store memory
+	saveRetry *retry          // record is unsaved: when to try again; nil for store memory
 	saveError *protocol.Error // why it is unsaved
 	place     place           // what the last job that knew said of the record
 	note      string          // what the last job found in the files of other programs
-	showing   *retry          // a view is behind: when to write it again; nil: none is
+	viewRetry *retry          // a view is behind: when to write it again; nil: none is
 
 	failure     *failure
 	lastRenewal time.Time // of the sign-in that is in force; zero: never
 	budget      budget
-	futile      retry     // renewals in a row that brought a dead token
+	deadTokens  retry     // renewals in a row that brought a dead token
 	renewAt     time.Time // when the background renews; zero: never
-	looking     bool      // somebody is looking at the files
-	told        bool      // the kernel has said since that one was written
-	blindUntil  time.Time // the last look could not tell what the files were like: no other before
+	polling     bool      // somebody is looking at the files
+	pollAgain   bool      // the kernel has said since that one was written
+	rereadAfter time.Time // the last look could not tell what the files were like: no other before
 
-	asking   *flight            // the question under way who is signed in, nil when there is none
-	identity *protocol.Identity // its last answer, kept here while record is; nil: none
+	identifying *jobRun            // the question under way who is signed in, nil when there is none
+	identity    *protocol.Identity // its last answer, kept here while record is; nil: none
 
-	given     map[process.ID]given // what programs got that want a re-ask noticed
-	reaskedAt time.Time            // when one was last taken for a refusal
+	handedOut map[process.ID]handedOut // what programs got that want a re-ask noticed
+	reaskedAt time.Time                // when one was last taken for a refusal
 
 	version uint64        // of what a request would be answered with; see Watch
 	changed chan struct{} // closed when version changes; nil: nobody waits
 }
 
 // hand is a token in hand, immutable. There may be a thousand, so the token is in its reply and nowhere else.
-type hand struct {
+type cachedToken struct {
 	expiry, issued time.Time // zero: never, unknown
 	kind           protocol.Kind
 	notice         bool   // reply holds one
@@ -65,7 +65,7 @@ type hand struct {
 }
 
 // token is the token itself.
-func (h *hand) token() (protocol.Token, error) {
+func (h *cachedToken) token() (protocol.Token, error) {
 	t, err := protocol.OpenToken(h.reply)
 	if err != nil {
 		return protocol.Token{}, err
@@ -105,23 +105,23 @@ func (e *entry) configure(p *Profile) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.unload(old)
+	e.forgetOldSettingsLocked(old)
 }
 
 // unload forgets what was learned by the settings of old, except a record that is nowhere else. e.mu is held.
-func (e *entry) unload(old *Profile) {
+func (e *entry) forgetOldSettingsLocked(old *Profile) {
 	e.failure, e.note = nil, ""
 	if e.record.Empty() {
-		e.drop()
+		e.dropTokenLocked()
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
-		e.sight.Store(unseen)
+		e.snapshot.Store(noFiles)
 	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != "auto" {
 		e.base = job.Version{} // of the store before: to the one it is to be saved in now it would read as a record that was deleted
 	}
 }
 
 // holds reports whether the agent alone has this profile's record.
-func (e *entry) holds() bool {
+func (e *entry) aloneHasRecord() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.record.Empty()
@@ -131,7 +131,7 @@ func (e *entry) holds() bool {
 func (e *entry) busy() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.flight != nil
+	return e.running != nil
 }
 
 // followsClaudeDir reports whether the environment of Claude Code decides which record this is.
@@ -166,50 +166,50 @@ func (e *entry) checkHost(req *protocol.TokenRequest) error {
 }
 
 // serves reports whether h answers a request at now.
-func (h *hand) serves(now time.Time, minTTL time.Duration, halfLife bool) bool {
+func (h *cachedToken) fresh(now time.Time, minTTL time.Duration, halfLife bool) bool {
 	return !job.Due(now, h.expiry, h.issued, minTTL, halfLife)
 }
 
 // alive reports whether h has not expired at now, on the wall clock.
-func (h *hand) alive(now time.Time) bool {
+func (h *cachedToken) alive(now time.Time) bool {
 	return h != nil && (h.expiry.IsZero() || h.expiry.Round(0).After(now.Round(0)))
 }
 
 // drop lets the token in hand go. e.mu is held.
-func (e *entry) drop() {
-	e.hand.Store(nil)
+func (e *entry) dropTokenLocked() {
+	e.cached.Store(nil)
 	e.lineage = ""
 }
 
 // take puts a job's token in hand. e.mu is held.
-func (e *entry) take(r job.Result) *hand {
-	if !e.agent.locking.on.Load() {
+func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
+	if !e.agent.lockState.on.Load() {
 		e.lineage = r.Lineage
 	}
-	return e.keep(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
+	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
 }
 
 // keep puts t in hand, with the notice that is due now. e.mu is held.
-func (e *entry) keep(t protocol.Token, issued time.Time) *hand {
-	t.Notice = e.notice(t)
-	h := &hand{
+func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time) *cachedToken {
+	t.Notice = e.noticeLocked(t)
+	h := &cachedToken{
 		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
-		kind:  shared(t.Kind),
+		kind:  interned(t.Kind),
 		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
 	}
-	if e.agent.locking.on.Load() {
+	if e.agent.lockState.on.Load() {
 		return h // for whoever finds out whether it may still be had
 	}
-	old := e.hand.Swap(h)
+	old := e.cached.Swap(h)
 	if old == nil || !bytes.Equal(old.reply, h.reply) {
-		e.altered() // after the swap: who is told asks at once
+		e.bumpVersionLocked() // after the swap: who is told asks at once
 	}
 	return h
 }
 
 // notice is what a person should know who is given t now, mostly "". e.mu is held.
-func (e *entry) notice(t protocol.Token) string {
-	if e.saving != nil && e.saving.fails > 0 {
+func (e *entry) noticeLocked(t protocol.Token) string {
+	if e.saveRetry != nil && e.saveRetry.fails > 0 {
 		return "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
 	}
 	if f := e.failure; f == nil || stateOf(f.err) != protocol.StateSignIn || !f.retry.at.IsZero() || t.Expiry.IsZero() {
@@ -223,18 +223,18 @@ func (e *entry) notice(t protocol.Token) string {
 func (e *entry) status() protocol.ProfileStatus {
 	p := e.profile.Load()
 	now := e.agent.now()
-	h := e.hand.Load()
+	h := e.cached.Load()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := protocol.ProfileStatus{
-		Name: p.Name, Provider: p.Provider, Store: e.place.store, Location: cut(e.place.location),
-		Subscription: cut(e.place.subscription), LastRenewal: e.lastRenewal, Note: cut(e.note),
+		Name: p.Name, Provider: p.Provider, Store: e.place.store, Location: shorten(e.place.location),
+		Subscription: shorten(e.place.subscription), LastRenewal: e.lastRenewal, Note: shorten(e.note),
 	}
 	if s.Store == "" {
 		s.Store = p.Store
 	}
 	for _, scope := range e.place.scopes[:min(len(e.place.scopes), 32)] {
-		s.Scopes = append(s.Scopes, cut(scope))
+		s.Scopes = append(s.Scopes, shorten(scope))
 	}
 	if used := e.lastUsed.Load(); used != 0 {
 		s.LastUsed = time.Unix(used, 0)
@@ -243,23 +243,23 @@ func (e *entry) status() protocol.ProfileStatus {
 		s.HasToken, s.Expiry, s.Issued, s.Kind = true, h.expiry, h.issued, h.kind
 	}
 	if e.failure != nil {
-		s.LastError, s.LastCode, s.Retry = cut(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
+		s.LastError, s.LastCode, s.Retry = shorten(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
 	}
-	if e.saving != nil && e.saveError != nil {
-		s.LastError, s.LastCode, s.Retry = cut(e.saveError.Message), e.saveError.Code, e.saving.at
+	if e.saveRetry != nil && e.saveError != nil {
+		s.LastError, s.LastCode, s.Retry = shorten(e.saveError.Message), e.saveError.Code, e.saveRetry.at
 	}
 	switch {
-	case e.agent.locking.on.Load():
+	case e.agent.lockState.on.Load():
 		s.State = protocol.StateLocked
-	case e.flight != nil && e.flight.renews(h, now):
+	case e.running != nil && e.running.renews(h, now):
 		s.State = protocol.StateRenew
-	case e.saving != nil:
+	case e.saveRetry != nil:
 		s.State = protocol.StateUnsaved
 	case e.failure != nil:
 		s.State = stateOf(e.failure.err)
 	case h == nil:
 		s.State = protocol.StateIdle
-	case h.serves(now, 0, false):
+	case h.fresh(now, 0, false):
 		s.State = protocol.StateLive
 	default:
 		s.State = protocol.StateDue
@@ -281,13 +281,13 @@ func stateOf(err *protocol.Error) protocol.State {
 }
 
 // shared is s, of which all profiles hold one copy: the names of kinds and stores.
-func shared[S ~string](s S) S { return S(unique.Make(string(s)).Value()) }
+func interned[S ~string](s S) S { return S(unique.Make(string(s)).Value()) }
 
 // maxShown bounds each text of a status, so that a page fits a frame.
 const maxShown = 1024
 
 // cut shortens s for a status.
-func cut(s string) string {
+func shorten(s string) string {
 	if len(s) <= maxShown {
 		return s
 	}

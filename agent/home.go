@@ -24,8 +24,8 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 			"end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK",
 		)
 	}
-	if err := differ("XDG_CONFIG_HOME", or(theirs.XDGConfigHome, theirs.Home, ".config"),
-		or(ours.XDGConfigHome, ours.Home, ".config"),
+	if err := differ("XDG_CONFIG_HOME", orDefault(theirs.XDGConfigHome, theirs.Home, ".config"),
+		orDefault(ours.XDGConfigHome, ours.Home, ".config"),
 		"restart the agent in this environment (ccagent stop), or unset XDG_CONFIG_HOME"); err != nil {
 		return err
 	}
@@ -37,7 +37,8 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 			return err
 		}
 	}
-	theirDir, ourDir := or(theirs.ClaudeConfigDir, theirs.Home, ".claude"), or(ours.ClaudeConfigDir, ours.Home, ".claude")
+	theirDir := orDefault(theirs.ClaudeConfigDir, theirs.Home, ".claude")
+	ourDir := orDefault(ours.ClaudeConfigDir, ours.Home, ".claude")
 	if runtime.GOOS == "darwin" { // the Keychain has an item for each spelling
 		theirDir, ourDir = theirs.ClaudeConfigDir, ours.ClaudeConfigDir
 	}
@@ -47,7 +48,7 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 }
 
 // or is the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.
-func or(value, home, below string) string {
+func orDefault(value, home, below string) string {
 	if !path.IsAbs(value) {
 		value = path.Join(home, below)
 	}

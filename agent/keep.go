@@ -13,8 +13,8 @@ var _ protocol.Keeper = (*Agent)(nil)
 
 // Keep implements [protocol.Keeper].
 func (a *Agent) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.KeepReply, error) {
-	a.touch()
-	if err := a.refusesLocked(); err != nil {
+	a.noteActivity()
+	if err := a.lockedError(); err != nil {
 		return protocol.KeepReply{}, err
 	}
 	a.reloadIfChanged()

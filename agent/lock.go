@@ -26,17 +26,17 @@ const (
 )
 
 // locking is what is locked, and what was unlocked.
-type locking struct {
+type lockState struct {
 	on atomic.Bool // nothing is served
 
-	turn  sync.Mutex // one lock or unlock at a time; held across a job
-	own   *verifier  // of the passphrase that Lock was given; nil: none
-	fails int        // wrong passphrases in a row
-	again time.Time  // no other before
+	oneAtATime sync.Mutex // one lock or unlock at a time; held across a job
+	own        *verifier  // of the passphrase that Lock was given; nil: none
+	fails      int        // wrong passphrases in a row
+	nextTry    time.Time  // no other before
 
-	mu   sync.Mutex // guards what follows, and is never held for long
-	keys map[string]unlocked
-	kept map[string]protocol.Secret // forgotten, but for the saving of records that no store has yet
+	mu       sync.Mutex // guards what follows, and is never held for long
+	keys     map[string]unlocked
+	saveKeys map[string]protocol.Secret // forgotten, but for the saving of records that no store has yet
 }
 
 // unlocked is an identity of store encrypted.
@@ -47,17 +47,17 @@ type unlocked struct {
 }
 
 // key returns what opens an identity's records to a job of that kind; empty: it is locked, or needs none.
-func (l *locking) key(identity string, op job.Op) protocol.Secret {
+func (l *lockState) keyFor(identity string, op job.Op) protocol.Secret {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if u, open := l.keys[identity]; open || op != job.Save && op != job.Spill {
 		return u.key
 	}
-	return l.kept[identity]
+	return l.saveKeys[identity]
 }
 
 // holds reports whether an agent that ends would leave things more open, or more closed, than they are.
-func (l *locking) holds() bool {
+func (l *lockState) keepsAgent() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.on.Load() || len(l.keys) > 0
@@ -88,8 +88,8 @@ func (v *verifier) matches(p protocol.Secret) bool {
 }
 
 // refusesLocked is the answer to who asks a locked agent; nil while it is not.
-func (a *Agent) refusesLocked() error {
-	if !a.locking.on.Load() {
+func (a *Agent) lockedError() error {
+	if !a.lockState.on.Load() {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.CodeLocked, Message: "the agent is locked", Hint: "unlock it: ccagent unlock"}
@@ -104,9 +104,9 @@ func (a *Agent) Lock(passphrase protocol.Secret) error {
 
 // lock is Lock. What it returns is a line for the person.
 func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
-	l := &a.locking
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l := &a.lockState
+	l.oneAtATime.Lock()
+	defer l.oneAtATime.Unlock()
 	if l.on.Load() {
 		if passphrase.Empty() {
 			return "", nil
@@ -124,20 +124,20 @@ func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
 	}
 	l.on.Store(true) // before tokens are forgotten: what lands from here on is not taken in hand
 	l.mu.Lock()
-	if l.kept == nil {
-		l.kept = map[string]protocol.Secret{}
+	if l.saveKeys == nil {
+		l.saveKeys = map[string]protocol.Secret{}
 	}
 	for identity, u := range l.keys {
-		l.kept[identity] = u.key
+		l.saveKeys[identity] = u.key
 	}
 	l.keys = nil
 	l.mu.Unlock()
-	unsaved := a.forgetKept()
+	unsaved := a.forgetSaveKeys()
 	for _, e := range a.table.Load().byName {
-		e.lock()
+		e.forgetForLock()
 	}
 	a.log.Info("locked")
-	a.nudge()
+	a.wakeClock()
 	if unsaved == nil {
 		return "", nil
 	}
@@ -148,10 +148,10 @@ func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
 }
 
 // forgetKept forgets the kept keys that no record waits for, and returns the names of the profiles whose records do.
-func (a *Agent) forgetKept() (unsaved []string) {
-	l := &a.locking
+func (a *Agent) forgetSaveKeys() (unsaved []string) {
+	l := &a.lockState
 	l.mu.Lock()
-	kept := maps.Clone(l.kept) // see forgetUnused
+	kept := maps.Clone(l.saveKeys) // see forgetUnused
 	l.mu.Unlock()
 	for identity := range kept {
 		needed := false
@@ -160,15 +160,15 @@ func (a *Agent) forgetKept() (unsaved []string) {
 				continue
 			}
 			e.mu.Lock()
-			if e.saving != nil {
+			if e.saveRetry != nil {
 				unsaved = append(unsaved, e.name())
 			}
-			needed = needed || e.saving != nil || e.flight != nil // which may bring a record that can't be saved
+			needed = needed || e.saveRetry != nil || e.running != nil // which may bring a record that can't be saved
 			e.mu.Unlock()
 		}
 		if !needed {
 			l.mu.Lock()
-			delete(l.kept, identity)
+			delete(l.saveKeys, identity)
 			l.mu.Unlock()
 		}
 	}
@@ -176,24 +176,24 @@ func (a *Agent) forgetKept() (unsaved []string) {
 }
 
 // lock forgets what can be loaded again.
-func (e *entry) lock() {
+func (e *entry) forgetForLock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.drop()
+	e.dropTokenLocked()
 	e.identity, e.failure, e.renewAt = nil, nil, time.Time{}
-	if e.saving != nil {
-		e.saving.at = e.agent.now()
+	if e.saveRetry != nil {
+		e.saveRetry.at = e.agent.now()
 	}
-	e.altered()
+	e.bumpVersionLocked()
 }
 
 // unlock does what [protocol.CommandUnlock] says. What it returns is a line for the person.
 func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string, error) {
-	l := &a.locking
-	l.turn.Lock()
-	defer l.turn.Unlock()
+	l := &a.lockState
+	l.oneAtATime.Lock()
+	defer l.oneAtATime.Unlock()
 	now := a.now()
-	if wait := l.again.Sub(now); wait > 0 && !req.Passphrase.Empty() {
+	if wait := l.nextTry.Sub(now); wait > 0 && !req.Passphrase.Empty() {
 		return "", &protocol.Error{
 			Code: protocol.CodeDenied,
 			Message: "a wrong passphrase was given: the next one is taken in " + (wait + time.Second - 1).Truncate(time.Second).
@@ -210,7 +210,7 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 			Hint:    "unlock it: ccagent unlock",
 		}
 	case !l.own.matches(req.Passphrase):
-		return "", l.wrong(now, "the passphrase is not the one that the agent was locked with")
+		return "", l.countWrong(now, "the passphrase is not the one that the agent was locked with")
 	}
 
 	opened, left := a.open(ctx, req)
@@ -218,12 +218,12 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 	case left == nil, len(opened) > 0:
 	case locked && l.own != nil && req.NewPassphrase.Empty(): // enough to end the lock; the rest can be unlocked on its own
 	case left.Code == protocol.CodeDenied:
-		return "", l.wrong(now, left.Message)
+		return "", l.countWrong(now, left.Message)
 	case locked && left.Code != protocol.CodeLocked && req.NewPassphrase.Empty(): // nothing that a passphrase would mend
 	default:
 		return "", left
 	}
-	l.fails, l.again, l.own = 0, time.Time{}, nil
+	l.fails, l.nextTry, l.own = 0, time.Time{}, nil
 	l.mu.Lock()
 	if l.keys == nil {
 		l.keys = map[string]unlocked{}
@@ -232,10 +232,10 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 	l.mu.Unlock()
 	l.on.Store(false)
 	for _, e := range a.table.Load().byName {
-		e.unlock()
+		e.retryAfterUnlock()
 	}
 	a.log.Info("unlocked", "identities", len(opened))
-	a.nudge()
+	a.wakeClock()
 	switch {
 	case left != nil:
 		return "store encrypted is still locked: " + left.Message, nil
@@ -246,16 +246,16 @@ func (a *Agent) unlock(ctx context.Context, req protocol.ControlRequest) (string
 }
 
 // unlock lets the next request try again what was refused for want of a key.
-func (e *entry) unlock() {
+func (e *entry) retryAfterUnlock() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.failure != nil && e.failure.err.Code == protocol.CodeLocked {
 		e.failure = nil
 	}
-	if e.saving != nil {
-		e.saving.at = e.agent.now()
+	if e.saveRetry != nil {
+		e.saveRetry.at = e.agent.now()
 	}
-	e.altered()
+	e.bumpVersionLocked()
 }
 
 // open has workers open each identity with the passphrase, and returns those that needed it, and why another stays locked.
@@ -288,10 +288,10 @@ func (a *Agent) open(ctx context.Context, req protocol.ControlRequest) (opened m
 }
 
 // wrong counts a wrong passphrase.
-func (l *locking) wrong(now time.Time, message string) error {
+func (l *lockState) countWrong(now time.Time, message string) error {
 	wait := min(firstRefusal<<min(l.fails, 16), lastRefusal)
 	l.fails++
-	l.again = now.Add(wait)
+	l.nextTry = now.Add(wait)
 	return &protocol.Error{
 		Code:    protocol.CodeDenied,
 		Message: strings.TrimSuffix(message, "."),
@@ -301,8 +301,8 @@ func (l *locking) wrong(now time.Time, message string) error {
 
 // forgetUnused locks the identities that nothing has needed for as long as they may be kept, and says when to look again
 // (zero: no need). One that something unsaved waits for is kept.
-func (a *Agent) forgetUnused(now time.Time) (next time.Time) {
-	l := &a.locking
+func (a *Agent) lockUnusedKeys(now time.Time) (next time.Time) {
+	l := &a.lockState
 	l.mu.Lock()
 	keys := maps.Clone(l.keys) // a job's start asks for a key, with its entry's mutex held
 	l.mu.Unlock()
@@ -320,19 +320,19 @@ func (a *Agent) forgetUnused(now time.Time) (next time.Time) {
 			if at := time.Unix(e.lastUsed.Load(), 0); at.After(used) {
 				used = at
 			}
-			needed = needed || e.holds() || e.busy()
+			needed = needed || e.aloneHasRecord() || e.busy()
 		}
 		at := used.Add(u.idle)
 		switch {
 		case now.Before(at):
 		case needed:
-			at = now.Add(pause)
+			at = now.Add(minPause)
 		default:
 			l.mu.Lock()
 			delete(l.keys, identity)
 			l.mu.Unlock()
 			for _, e := range users {
-				e.lock()
+				e.forgetForLock()
 			}
 			a.log.Info("locked an identity that nothing has needed", "for", u.idle)
 			continue

@@ -226,8 +226,8 @@ func TestLockDuringRenewal(t *testing.T) {
 		if err := <-answer; !errors.Is(err, protocol.ErrLocked) {
 			t.Errorf("served after the lock: %v", err)
 		}
-		if p.renewed() != 1 || a.table.Load().find("").hand.Load() != nil {
-			t.Errorf("%d renewals; in hand: %v", p.renewed(), a.table.Load().find("").hand.Load())
+		if p.renewed() != 1 || a.table.Load().find("").cached.Load() != nil {
+			t.Errorf("%d renewals; in hand: %v", p.renewed(), a.table.Load().find("").cached.Load())
 		}
 		if err := unlockWith(a, "", 0); err != nil {
 			t.Fatal(err)
@@ -276,10 +276,10 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			}
 			v.set(func() { v.saveErr = nil })
 			time.Sleep(maxSaveBackoff + time.Second)
-			if a.table.Load().find("").holds() {
+			if a.table.Load().find("").aloneHasRecord() {
 				t.Error("it was not saved")
 			}
-			if a.locking.kept["/fake/identity"] != (protocol.Secret{}) {
+			if a.lockState.saveKeys["/fake/identity"] != (protocol.Secret{}) {
 				t.Error("the key is kept for nothing")
 			}
 			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil ||
@@ -316,7 +316,7 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			time.Sleep(time.Minute)
 			v.set(func() { v.saveErr = nil })
 			time.Sleep(2 * maxSaveBackoff)
-			if v.renewed() != 1 || a.table.Load().find("").holds() {
+			if v.renewed() != 1 || a.table.Load().find("").aloneHasRecord() {
 				t.Errorf("%d renewals, and it was not saved", v.renewed())
 			}
 		})

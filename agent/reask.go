@@ -14,7 +14,7 @@ import (
 // profile it is made once in a while: how long that is is not for those who ask to say.
 
 // given is what a consumer got last.
-type given struct {
+type handedOut struct {
 	at    time.Time
 	token protocol.Secret
 }
@@ -29,7 +29,7 @@ const maxConsumers = 64
 func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	who, known := process.Consumer(server.PeerOf(ctx).PID)
 	now := e.agent.now()
-	if known && e.refused(who, req.ReaskWindow, now) {
+	if known && e.tokenRefused(who, req.ReaskWindow, now) {
 		e.agent.log.Info("asked again for a token that was just given: renewing it", "profile", e.name(), "pid", who.PID)
 		forced := req
 		forced.Force, forced.Since = true, now
@@ -44,7 +44,7 @@ func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protoco
 			}
 			return t, err
 		}
-		return e.give(who, h)
+		return e.noteHandedOut(who, h)
 	}
 	h, err := e.token(ctx, req)
 	if err != nil {
@@ -53,36 +53,36 @@ func (e *entry) reasked(ctx context.Context, req protocol.TokenRequest) (protoco
 	if !known {
 		return h.token()
 	}
-	return e.give(who, h)
+	return e.noteHandedOut(who, h)
 }
 
 // give notes what a consumer gets.
-func (e *entry) give(who process.ID, h *hand) (protocol.Token, error) {
+func (e *entry) noteHandedOut(who process.ID, h *cachedToken) (protocol.Token, error) {
 	t, err := h.token()
 	if err != nil {
 		return t, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.given == nil {
-		e.given = map[process.ID]given{}
+	if e.handedOut == nil {
+		e.handedOut = map[process.ID]handedOut{}
 	}
-	if len(e.given) >= maxConsumers {
+	if len(e.handedOut) >= maxConsumers {
 		var oldest process.ID
-		for c, g := range e.given {
-			if o, ok := e.given[oldest]; !ok || g.at.Before(o.at) {
+		for c, g := range e.handedOut {
+			if o, ok := e.handedOut[oldest]; !ok || g.at.Before(o.at) {
 				oldest = c
 			}
 		}
-		delete(e.given, oldest)
+		delete(e.handedOut, oldest)
 	}
-	e.given[who] = given{e.agent.now(), t.Value}
+	e.handedOut[who] = handedOut{e.agent.now(), t.Value}
 	return t, nil
 }
 
 // refused reports whether a consumer's token is to be taken as refused, and notes that it was.
-func (e *entry) refused(who process.ID, window time.Duration, now time.Time) bool {
-	h := e.hand.Load()
+func (e *entry) tokenRefused(who process.ID, window time.Duration, now time.Time) bool {
+	h := e.cached.Load()
 	if h == nil {
 		return false
 	}
@@ -92,8 +92,8 @@ func (e *entry) refused(who process.ID, window time.Duration, now time.Time) boo
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	last, ok := e.given[who]
-	if now.Sub(e.lastRenewal) < settled { // a forced renewal would bring the same: that is for a refusal to come
+	last, ok := e.handedOut[who]
+	if now.Sub(e.lastRenewal) < freshRenewal { // a forced renewal would bring the same: that is for a refusal to come
 		return false
 	}
 	if !ok || last.token.Reveal() != t.Value.Reveal() || now.Sub(last.at) >= window ||

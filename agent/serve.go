@@ -17,9 +17,9 @@ func (a *Agent) Serve(l server.Listener, admit func(protocol.Peer) error) error 
 
 // peerGone notes that a connection has ended: the idle time-out counts from here.
 func (a *Agent) peerGone() {
-	a.touch()
+	a.noteActivity()
 	if a.opts.IdleTimeout > 0 {
-		a.nudge()
+		a.wakeClock()
 	}
 }
 
@@ -33,25 +33,25 @@ func (a *Agent) cachedReply(payload []byte) []byte {
 	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 || req.ForHost() {
 		return nil
 	}
-	if h := a.inHand(&req); h != nil {
+	if h := a.cachedFor(&req); h != nil {
 		return h.reply
 	}
 	return nil
 }
 
 // inHand is the hot path: the token that answers req as it lies there, nil for every other case.
-func (a *Agent) inHand(req *protocol.TokenRequest) *hand {
+func (a *Agent) cachedFor(req *protocol.TokenRequest) *cachedToken {
 	t := a.table.Load()
 	e := t.find(req.Profile)
 	if e == nil || t.checkHome(req.Home, e) != nil {
 		return nil
 	}
-	h, now := e.hand.Load(), a.now()
-	if h == nil || !h.serves(now, req.MinTTL, false) || !h.meets(req.MinTTL, now) || !e.sight.Load().quick() {
+	h, now := e.cached.Load(), a.now()
+	if h == nil || !h.fresh(now, req.MinTTL, false) || !h.livesFor(req.MinTTL, now) || !e.snapshot.Load().knownUnchanged() {
 		return nil
 	}
 	a.requests.Add(1)
-	a.active.Store(now.UnixMilli())
+	a.lastActivity.Store(now.UnixMilli())
 	e.lastUsed.Store(now.Unix())
 	return h
 }

@@ -136,7 +136,7 @@ func TestForcedAfterSignIn(t *testing.T) {
 						handOver(r)
 					}
 					if name == "slow store" {
-						time.Sleep(settled / 2)
+						time.Sleep(freshRenewal / 2)
 					}
 					r.Saved = true
 					return job.Report{Kind: job.Done, Result: r}, nil

@@ -18,7 +18,7 @@ func (a *Agent) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.
 	if err != nil {
 		return protocol.WatchReply{}, err
 	}
-	version, changed := e.watch()
+	version, changed := e.versionAndChange()
 	if version != req.Known {
 		return protocol.WatchReply{Version: version}, nil
 	}
@@ -32,12 +32,12 @@ func (a *Agent) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.
 	case <-a.stopping:
 		return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is stopping"}
 	}
-	version, _ = e.watch()
+	version, _ = e.versionAndChange()
 	return protocol.WatchReply{Version: version}, nil
 }
 
 // watch returns the version, and what is closed when it changes.
-func (e *entry) watch() (uint64, <-chan struct{}) {
+func (e *entry) versionAndChange() (uint64, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.changed == nil {
@@ -47,7 +47,7 @@ func (e *entry) watch() (uint64, <-chan struct{}) {
 }
 
 // altered gives what the profile answers a new version. e.mu is held.
-func (e *entry) altered() {
+func (e *entry) bumpVersionLocked() {
 	e.version = e.agent.versions.Add(1)
 	if e.changed != nil {
 		close(e.changed)
@@ -56,10 +56,10 @@ func (e *entry) altered() {
 }
 
 // altered says that whatever the profiles answer may have changed: settings, hosts, which of them is the default.
-func (t *table) altered() {
+func (t *table) bumpVersions() {
 	for _, e := range t.byName {
 		e.mu.Lock()
-		e.altered()
+		e.bumpVersionLocked()
 		e.mu.Unlock()
 	}
 }

@@ -52,7 +52,7 @@ func TestWatch(t *testing.T) {
 			make func()
 		}{
 			{"a forced renewal", func() {
-				time.Sleep(settled)
+				time.Sleep(freshRenewal)
 				if token(protocol.TokenRequest{Force: true}) == token(protocol.TokenRequest{}) {
 					return
 				}

@@ -7,26 +7,26 @@ import (
 )
 
 // sight is the state of a record's files and views, for the look before each use. It is immutable but for asked.
-type sight struct {
-	seen
-	names [][]byte // the paths as the kernel takes them, for the hot path; nil: what the files were like is not known
-	stale bool     // something may have been written since the job read them: another look is due
-	local bool     // a look takes no longer than memory
-	asked atomic.Bool
+type snapshot struct {
+	fileStates
+	names    [][]byte // the paths as the kernel takes them, for the hot path; nil: what the files were like is not known
+	stale    bool     // something may have been written since the job read them: another look is due
+	local    bool     // a look takes no longer than memory
+	checking atomic.Bool
 }
 
 // unseen is of a record without files, or before any is known.
-var unseen = &sight{}
+var noFiles = &snapshot{}
 
 // remoteLook bounds the look at a file system that may hang.
-const remoteLook = 200 * time.Millisecond
+const remoteWait = 200 * time.Millisecond
 
-func newSight(s seen, local bool) *sight {
+func newSnapshot(s fileStates, local bool) *snapshot {
 	if len(s.paths) == 0 {
-		return unseen
+		return noFiles
 	}
-	v := &sight{seen: s, local: local}
-	if !s.unsure() {
+	v := &snapshot{fileStates: s, local: local}
+	if !s.unknown() {
 		for _, p := range s.paths {
 			v.names = append(v.names, append([]byte(p), 0))
 		}
@@ -36,7 +36,7 @@ func newSight(s seen, local bool) *sight {
 
 // quick reports whether the token in hand is still the one to use, without waiting: it is for the hot path, and allocates
 // nothing. Where a look may take long the answer is false.
-func (v *sight) quick() bool {
+func (v *snapshot) knownUnchanged() bool {
 	if len(v.paths) == 0 {
 		return true
 	}
@@ -44,7 +44,7 @@ func (v *sight) quick() bool {
 		return false
 	}
 	for i, name := range v.names {
-		if stampOfName(name, v.paths[i]) != v.stamps[i] {
+		if fingerprintOfName(name, v.paths[i]) != v.fingerprints[i] {
 			return false
 		}
 	}
@@ -52,23 +52,23 @@ func (v *sight) quick() bool {
 }
 
 // changed is [seen.changed]. One look at a file system that hangs is waited for shortly, and no other is begun meanwhile.
-func (v *sight) changed() bool {
+func (v *snapshot) changed() bool {
 	switch {
 	case len(v.paths) == 0:
 		return false
-	case v.unsure():
+	case v.unknown():
 		return true
 	case v.local:
-		return v.seen.changed()
-	case !v.asked.CompareAndSwap(false, true):
+		return v.fileStates.changed()
+	case !v.checking.CompareAndSwap(false, true):
 		return false
 	}
 	answer := make(chan bool, 1)
 	go func() {
-		answer <- v.seen.changed()
-		v.asked.Store(false)
+		answer <- v.fileStates.changed()
+		v.checking.Store(false)
 	}()
-	timer := time.NewTimer(remoteLook)
+	timer := time.NewTimer(remoteWait)
 	defer timer.Stop()
 	select {
 	case changed := <-answer:

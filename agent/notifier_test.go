@@ -126,13 +126,13 @@ func TestLookBeforeUse(t *testing.T) {
 			}, nil
 		}})
 		defer a.Close(context.Background())
-		a.files.mu.Lock()
-		a.files.failed = true
-		a.files.mu.Unlock()
+		a.notifier.mu.Lock()
+		a.notifier.failed = true
+		a.notifier.mu.Unlock()
 		e := a.table.Load().find("")
-		known := func() *sight { // once it is known that nobody has written since
+		known := func() *snapshot { // once it is known that nobody has written since
 			for begun := time.Now(); ; time.Sleep(time.Millisecond) {
-				if v := e.sight.Load(); v != nil && v.names != nil {
+				if v := e.snapshot.Load(); v != nil && v.names != nil {
 					return v
 				}
 				if time.Since(begun) > 20*time.Second {
@@ -152,12 +152,12 @@ func TestLookBeforeUse(t *testing.T) {
 				t.Fatalf("request %d: got %q, %v, want %s", i, got.Value.Reveal(), err, text)
 			}
 			v := known()
-			v = newSight(v.seen, true)
-			if n := testing.AllocsPerRun(100, func() { v.quick() }); n != 0 || !v.quick() {
+			v = newSnapshot(v.fileStates, true)
+			if n := testing.AllocsPerRun(100, func() { v.knownUnchanged() }); n != 0 || !v.knownUnchanged() {
 				t.Errorf("%v allocations for a look", n)
 			}
-			e.sight.Store(newSight(v.seen, local))
-			if e.sight.Load().quick() != local {
+			e.snapshot.Store(newSnapshot(v.fileStates, local))
+			if e.snapshot.Load().knownUnchanged() != local {
 				t.Error("a request would wait for a file system that may hang, where everybody waits for it")
 			}
 		}
@@ -171,14 +171,14 @@ func TestLookBeforeUse(t *testing.T) {
 // TestMissingIsNoProof has a record removed while a job reads it: a file that is missing afterwards does not count as seen so.
 func TestMissingIsNoProof(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "record")
-	before := look([]string{path})
+	before := statesOf([]string{path})
 	if before.changed() {
 		t.Error("still missing, and it counts as changed")
 	}
-	if look([]string{path}).before(time.Now().Add(time.Hour), true) {
+	if statesOf([]string{path}).olderThan(time.Now().Add(time.Hour), true) {
 		t.Error("a missing file proves that it was missing before")
 	}
-	if !unknown([]string{path}).changed() {
+	if !unknownStates([]string{path}).changed() {
 		t.Error("an unknown state equals a missing file")
 	}
 }
@@ -202,17 +202,17 @@ func TestHangingFolder(t *testing.T) {
 		t.Fatalf("signed out, and the answer is %v", err)
 	}
 	e := a.table.Load().find("")
-	hanging := newSight(look([]string{filepath.Join(t.TempDir(), "other")}), false)
-	hanging.asked.Store(true)
+	hanging := newSnapshot(statesOf([]string{filepath.Join(t.TempDir(), "other")}), false)
+	hanging.checking.Store(true)
 	e.mu.Lock()
-	e.sight.Store(hanging)
+	e.snapshot.Store(hanging)
 	e.mu.Unlock()
 	os.WriteFile(hanging.paths[0], []byte("fake-1"), 0o600)
 	jobs := s.jobs.Load()
 	if err := request(); !errors.Is(err, protocol.ErrLoginRequired) || s.jobs.Load() != jobs {
 		t.Errorf("while a look hangs the answer is %v, after %d more jobs", err, s.jobs.Load()-jobs)
 	}
-	hanging.asked.Store(false)
+	hanging.checking.Store(false)
 	os.WriteFile(s.path, []byte("fake-1"), 0o600)
 	if err := request(); err != nil {
 		t.Errorf("once it answers again: %v", err)

@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func identity(info fs.FileInfo) (inode uint64, ctime int64) {
+func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 	st := info.Sys().(*syscall.Stat_t)
 	return st.Ino, st.Ctim.Nano()
 }
 
 // stampOfName is stampOf without an allocation: name is the path with a zero byte.
-func stampOfName(name []byte, path string) stamp {
+func fingerprintOfName(name []byte, path string) fingerprint {
 	const follow = 0 // of symbolic links
 	var st unix.Statx_t
 	cwd := unix.AT_FDCWD
@@ -29,10 +29,10 @@ func stampOfName(name []byte, path string) stamp {
 		0,
 	)
 	if errno != 0 {
-		return stampOf(path) // missing, or a kernel without it
+		return fingerprintOf(path) // missing, or a kernel without it
 	}
 	nano := func(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
-	return stamp{there: true, inode: st.Ino, size: int64(st.Size), mtime: nano(st.Mtime), ctime: nano(st.Ctime)}
+	return fingerprint{exists: true, inode: st.Ino, size: int64(st.Size), mtime: nano(st.Mtime), ctime: nano(st.Ctime)}
 }
 
 // local reports whether dir is on a file system that is known to be of this machine.

@@ -12,7 +12,7 @@ import (
 
 // follower notices what other programs write to the files of records and views, as it happens. It is a hint: the clock's sweep
 // finds the same later, and where the kernel can't tell (a network file system, no watch left) alone.
-type follower struct {
+type notifier struct {
 	agent *Agent
 
 	mu     sync.Mutex
@@ -22,7 +22,7 @@ type follower struct {
 }
 
 // follow begins to watch these files. Folders are watched, since a file is replaced by another of its name.
-func (w *follower) follow(paths []string) {
+func (w *notifier) add(paths []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, path := range paths {
@@ -46,7 +46,7 @@ func (w *follower) follow(paths []string) {
 }
 
 // start makes the watcher. w.mu is held.
-func (w *follower) start() bool {
+func (w *notifier) start() bool {
 	select {
 	case <-w.agent.stopping:
 		return false
@@ -63,7 +63,7 @@ func (w *follower) start() bool {
 	return true
 }
 
-func (w *follower) run(notify *fsnotify.Watcher) {
+func (w *notifier) run(notify *fsnotify.Watcher) {
 	defer notify.Close()
 	for {
 		select {
@@ -77,13 +77,13 @@ func (w *follower) run(notify *fsnotify.Watcher) {
 			if event.Op == fsnotify.Chmod {
 				continue
 			}
-			w.tell(event)
+			w.changed(event)
 		}
 	}
 }
 
 // tell has those profiles looked at whose file it is. A folder that went is followed anew once it is back.
-func (w *follower) tell(event fsnotify.Event) {
+func (w *notifier) changed(event fsnotify.Event) {
 	if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
 		w.mu.Lock()
 		delete(w.dirs, event.Name)
@@ -91,33 +91,33 @@ func (w *follower) tell(event fsnotify.Event) {
 	}
 	for _, e := range w.agent.table.Load().byName {
 		e.mu.Lock()
-		if slices.Contains(e.sight.Load().paths, event.Name) {
-			e.told = true
-			e.glance()
+		if slices.Contains(e.snapshot.Load().paths, event.Name) {
+			e.pollAgain = true
+			e.pollFilesLocked()
 		}
 		e.mu.Unlock()
 	}
 }
 
 // glance loads the record again if someone else wrote one of its files. e.mu is held.
-func (e *entry) glance() {
+func (e *entry) pollFilesLocked() {
 	// A job under way looks when it is done, and so does the next save of what is unsaved.
-	if e.looking || e.flight != nil || e.saving != nil || len(e.sight.Load().paths) == 0 ||
-		e.hand.Load() == nil && e.failure == nil {
+	if e.polling || e.running != nil || e.saveRetry != nil || len(e.snapshot.Load().paths) == 0 ||
+		e.cached.Load() == nil && e.failure == nil {
 		return
 	}
 	// In a goroutine of its own: a home on a network file system may hang.
-	e.looking, e.told = true, false
+	e.polling, e.pollAgain = true, false
 	e.agent.work.Go(func() {
-		changed := e.sight.Load().seen.changed()
+		changed := e.snapshot.Load().fileStates.changed()
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.looking = false
-		if !changed && e.told {
-			e.glance() // written since it was looked at
-		} else if changed && e.flight == nil && !e.agent.locking.on.Load() {
+		e.polling = false
+		if !changed && e.pollAgain {
+			e.pollFilesLocked() // written since it was looked at
+		} else if changed && e.running == nil && !e.agent.lockState.on.Load() {
 			e.failure = nil
-			e.start(job.Job{Op: job.Renew}).look = true
+			e.startLocked(job.Job{Op: job.Renew}).rereads = true
 		}
 	})
 }

@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func identity(info fs.FileInfo) (inode uint64, ctime int64) {
+func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 	st := info.Sys().(*syscall.Stat_t)
 	return st.Ino, st.Ctimespec.Nano()
 }
 
-func stampOfName(_ []byte, path string) stamp { return stampOf(path) }
+func fingerprintOfName(_ []byte, path string) fingerprint { return fingerprintOf(path) }
 
 // local reports whether dir is on a file system of this machine.
 func local(dir string) bool {
