@@ -8,8 +8,9 @@
 //	defer a.Close(ctx)
 //	token, err := a.Token(ctx, protocol.TokenRequest{})
 //
-// What the agent promises holds as it does for `ccagent serve`: tokens in memory, one renewal at a time ahead of the expiry,
-// back-off, a rotated record handed over before it is saved and saved again until it is. What is given up is the wall
+// What the agent promises holds as it does for `ccagent serve`, and by the same code (package renewal): tokens in memory, one
+// renewal at a time ahead of the expiry, back-off, a refresh token that is sent once and only while it can be saved what comes
+// of it, a rotated record handed over before it is saved and saved again until it is. What is given up is the wall
 // between the two: the provider's code and its secrets are in the program's own process, and a provider that crashes takes
 // the program with it. Nor does the agent hide that process's memory from the user's other programs: begin main with
 // harden.Memory of cmd/harden for that. socket.Listen and agent.Agent.Serve put such an agent on a socket for other programs.
@@ -19,6 +20,7 @@ package embed
 
 import (
 	"context"
+	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
@@ -29,9 +31,13 @@ import (
 type Provider interface {
 	// Renew returns old with a new access token: its expiry, when it was issued, and the refresh token that is good from now
 	// on. old is the zero Record where nothing is stored; a provider that can't make a token of nothing answers
-	// ErrNotFound or ErrLoginRequired. Errors decide what follows: ErrUnavailable is tried again with back-off, ErrLoginRequired,
-	// ErrExpired, ErrConfig and ErrDenied only when something changes. ctx does not end when whoever asked has gone, for
-	// what a provider has rotated must be saved: bound the time yourself.
+	// ErrNotFound or ErrLoginRequired. ctx does not end when whoever asked has gone, for what a provider has rotated must be
+	// saved: bound the time yourself.
+	//
+	// Errors decide what follows: ErrUnavailable is tried again with back-off, ErrLoginRequired, ErrExpired, ErrConfig and
+	// ErrDenied only when something changes. An [Answer] says more; errors of package oauth do so of themselves. Whoever has got a
+	// new refresh token and no access token that can be used returns the record with that refresh token beside the error: it is
+	// kept, because the old one is spent.
 	Renew(ctx context.Context, old store.Record) (store.Record, error)
 }
 
@@ -52,6 +58,19 @@ type Revoker interface {
 type Identifier interface {
 	Identify(ctx context.Context, r store.Record) (protocol.Identity, error)
 }
+
+// Answer is an error by which a provider has answered.
+type Answer struct {
+	Err        error         // with a code of package protocol
+	RetryAfter time.Duration // for how long the provider wants to be left alone; 0: it did not say
+	// TokenRefused says that the provider has refused the very refresh token that was sent, which is never sent again then.
+	TokenRefused bool
+}
+
+func (a *Answer) Error() string                { return a.Err.Error() }
+func (a *Answer) Unwrap() error                { return a.Err }
+func (a *Answer) AskAgainAfter() time.Duration { return a.RetryAfter }
+func (a *Answer) RefusesToken() bool           { return a.TokenRefused }
 
 // Profile is how one profile gets its tokens and where its record rests.
 type Profile struct {
@@ -77,46 +96,12 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
 	p, ok := r.Profiles[j.Profile]
 	if !ok || p.Provider == nil {
-		return done(
-			job.Result{},
-			&protocol.Error{Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program"},
-		)
+		return job.Report{Kind: job.Done, Err: &protocol.Error{
+			Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program",
+		}}, nil
 	}
-	e := &errand{Job: j, Profile: p, all: r.Profiles, stateDir: r.StateDir, handOver: handOver}
-	report, err := e.do(ctx)
-	e.withhold(ctx, &report)
-	return report, err
-}
-
-func (e *errand) do(ctx context.Context) (job.Report, error) {
-	switch e.Op {
-	case job.Renew:
-		return e.renew(ctx)
-	case job.Save, job.Put:
-		return e.put(ctx)
-	case job.Delete, job.Logout:
-		return e.remove(ctx)
-	case job.Identify:
-		return e.identify(ctx)
-	case job.Spill:
-		return e.spill()
-	}
-	return done(
-		job.Result{},
-		&protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"},
-	)
-}
-
-// done is a job's last report.
-func done(result job.Result, err error) (job.Report, error) {
-	report := job.Report{Kind: job.Done, Result: result}
-	if err != nil {
-		report.Err = &protocol.Error{
-			Code:    protocol.CodeOf(err),
-			Message: err.Error(),
-			Hint:    protocol.HintOf(err),
-			Detail:  protocol.DetailOf(err),
-		}
-	}
-	return report, nil
+	e := newErrand(r, p, j, handOver)
+	o := e.do(ctx)
+	e.lookAgain(context.WithoutCancel(ctx), &o)
+	return o.Report(e.explain(o.Err)), o.Close(true)
 }

@@ -237,6 +237,9 @@ func (t *Task) Current(ctx context.Context, st store.Store) (State, error) {
 	case st == nil || !t.Job.Record.Empty():
 		s.Record, err = t.Held()
 		s.Unsaved = true
+		if t.FromNothing && isAbsent(err) {
+			err = nil
+		}
 	default:
 		s.Record, s.Version, err = st.Load(ctx)
 	}
