@@ -144,9 +144,16 @@ var rooms = map[string]struct {
 	"secureurl": {
 		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
 	},
+	"agent/keyset": {
+		mayImport: []string{"github.com/go-jose/go-jose/..."},
+		never: forbidden{
+			"net/http":           "it reads keys; whoever needs them fetches them",
+			module + "/protocol": "it is about signatures alone",
+		},
+	},
 	"agent/oauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/secureurl", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
+			module + "/protocol", module + "/secureurl", module + "/agent/keyset", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
 			"github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
 		},
 		never: forbidden{

@@ -6,28 +6,30 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/go-jose/go-jose/v4"
 
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Auth is how a client proves itself at the token endpoint (RFC 6749 section 2.3, OpenID Connect Core section 9).
+// Auth is how a client authenticates at the token endpoint (RFC 6749 section 2.3, OpenID Connect Core section 9).
 type Auth string
 
 const (
-	None              Auth = ""                    // a public client: it names itself, and PKCE does the rest
+	// None is a public client, which sends its name alone and relies on PKCE. [Client.ClientCredentials], which needs a client
+	// that authenticates, takes it for "not configured".
+	None              Auth = ""
 	ClientSecretBasic Auth = "client_secret_basic" // in an Authorization header
 	ClientSecretPost  Auth = "client_secret_post"  // among the parameters
-	PrivateKeyJWT     Auth = "private_key_jwt"     // an assertion signed with its own key (RFC 7523 section 2.2)
+	PrivateKeyJWT     Auth = "private_key_jwt"     // with an assertion that its own key signs (RFC 7523 section 2.2)
 )
 
-// assertionLife is how long an assertion of ours is good for: the clocks of both sides may differ by some of it.
+// assertionLife is how long an assertion of ours is valid. The clocks of the two sides may differ by part of it.
 const assertionLife = 2 * time.Minute
 
-// prove adds the client's proof of itself to a request, and returns the secrets among it. audience is the endpoint.
-func (c *Client) prove(form url.Values, header http.Header, audience string) (secrets []string, failure *Error) {
+// authenticate adds to a request what authenticates the client, and returns the secrets in it. audience is the endpoint.
+func (c *Client) authenticate(form url.Values, header http.Header, audience string) (secrets []string, failure *Error) {
 	switch c.Auth {
 	case None:
 		if c.ClientID != "" {
@@ -53,17 +55,55 @@ func (c *Client) prove(form url.Values, header http.Header, audience string) (se
 	case PrivateKeyJWT:
 		assertion, err := c.assertion(audience)
 		if err != nil {
-			return nil, fail(protocol.CodeConfig, "the client's key can't sign: "+clean(err.Error(), nil))
+			return nil, fail(protocol.CodeConfig, "the client's key can't sign: "+printable(err.Error()))
 		}
 		form.Set("client_id", c.ClientID)
 		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 		form.Set("client_assertion", assertion)
 		return []string{assertion}, nil
 	}
-	return nil, fail(protocol.CodeConfig, "client_auth "+clean(string(c.Auth), nil)+" is unknown")
+	return nil, fail(protocol.CodeConfig, "client_auth "+printable(string(c.Auth))+" is unknown")
 }
 
-// assertion signs one for a single request (RFC 7523 section 3).
+// defaultAuth is how a client with a secret authenticates where that is not configured: by what the issuer says it supports, else
+// by client_secret_basic, which every provider must support (RFC 6749 section 2.3.1).
+func (c *Client) defaultAuth() Auth {
+	if slices.Contains(c.authMethods, string(ClientSecretPost)) && !slices.Contains(c.authMethods, string(ClientSecretBasic)) {
+		return ClientSecretPost
+	}
+	return ClientSecretBasic
+}
+
+// encodes reports whether the encoding of RFC 6749 section 2.3.1 changes one of these. A provider that does not decode them then
+// sees another name or secret.
+func encodes(words ...string) bool {
+	return slices.ContainsFunc(words, func(s string) bool { return url.QueryEscape(s) != s })
+}
+
+// authHint says what to do about a client that the provider does not accept, "" where there is nothing to say.
+func (a *answer) authHint() string {
+	c := a.client
+	secret := "check client_id in config.toml, and give the client secret again: " + c.login("--client-secret-stdin")
+	switch {
+	case a.basic:
+		return "the client id or secret has special characters, which some providers expect in another form: try " +
+			"client_auth = \"client_secret_post\" in config.toml\nif that does not help, " + secret
+	case c.Auth == ClientSecretBasic && slices.Contains(c.authMethods, string(ClientSecretPost)) &&
+		!slices.Contains(c.authMethods, string(ClientSecretBasic)):
+		return "the provider says that it supports client_auth = \"client_secret_post\": set that in config.toml"
+	case c.Auth == ClientSecretPost && slices.Contains(c.authMethods, string(ClientSecretBasic)) &&
+		!slices.Contains(c.authMethods, string(ClientSecretPost)):
+		return "the provider says that it supports client_auth = \"client_secret_basic\": set that in config.toml"
+	case c.Auth == ClientSecretBasic, c.Auth == ClientSecretPost:
+		return secret
+	case c.Auth == None && c.ClientID != "" && len(c.authMethods) > 0 && !slices.Contains(c.authMethods, "none"):
+		return "the provider wants this client to authenticate: set client_auth in config.toml; it supports " +
+			printable(strings.Join(c.authMethods, ", "))
+	}
+	return ""
+}
+
+// assertion signs an assertion for a single request (RFC 7523 section 3).
 func (c *Client) assertion(audience string) (string, error) {
 	signer, err := c.Key.signer()
 	if err != nil {
@@ -82,21 +122,4 @@ func (c *Client) assertion(audience string) (string, error) {
 		return "", err
 	}
 	return signed.CompactSerialize()
-}
-
-// Key is a private key that signs assertions.
-type Key struct {
-	key jose.SigningKey
-	id  string
-}
-
-func (k *Key) signer() (jose.Signer, error) {
-	if k == nil {
-		return nil, errNoKey
-	}
-	options := (&jose.SignerOptions{}).WithType("JWT")
-	if k.id != "" {
-		options = options.WithHeader("kid", k.id)
-	}
-	return jose.NewSigner(k.key, options)
 }

@@ -13,20 +13,20 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Authorization is one attempt to sign in at the authorize endpoint. It is used once.
+// Authorization is one attempt to sign in through a browser (RFC 6749 section 4.1). It is used once.
 type Authorization struct {
-	URL         string // for the browser: it holds the challenge, never the verifier
+	URL         string // for the browser; it holds the PKCE challenge, never the verifier
 	State       string // 32 random bytes, base64url
 	RedirectURI string
 
 	verifier protocol.Secret // RFC 7636 section 4.1: 32 random bytes, base64url
-	nonce    string          // OpenID Connect; "" without the scope openid
+	nonce    string          // of OpenID Connect; "" without the scope openid
 }
 
-// Authorize begins a sign-in with PKCE S256 (RFC 7636) whose answer comes to redirectURI. It asks nobody. It fails with
-// ErrConfig.
+// Authorize begins a sign-in with PKCE S256 (RFC 7636). The provider will send its answer to redirectURI. Authorize itself makes
+// no request. It fails with ErrConfig.
 func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
-	to, bad := parseEndpoint("authorize endpoint", c.AuthorizeURL)
+	to, bad := c.find(authorizationEndpoint)
 	if bad != nil {
 		return nil, bad
 	}
@@ -34,10 +34,10 @@ func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
 	challenge := sha256.Sum256([]byte(a.verifier.Reveal()))
 	u, err := url.Parse(to.URL)
 	if err != nil {
-		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the authorize endpoint's URL can't be used"}
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: to.name + " can't be used"}
 	}
 	query := u.Query()
-	c.wish(query)
+	c.addRequested(query)
 	query.Set("response_type", "code")
 	query.Set("client_id", c.ClientID)
 	query.Set("redirect_uri", redirectURI)
@@ -45,7 +45,7 @@ func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
 	query.Set("code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:]))
 	query.Set("code_challenge_method", "S256")
 	if c.JSON {
-		query.Set("code", "true") // provider claude: show the code for pasting too
+		query.Set("code", "true") // provider claude shows the code as well, for pasting
 	}
 	if slices.Contains(c.Scopes, "openid") {
 		a.nonce = random()
@@ -56,21 +56,22 @@ func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
 	return a, nil
 }
 
+// random returns 32 random bytes in base64url.
 func random() string {
 	b := make([]byte, 32)
-	rand.Read(b) // never fails: crypto/rand ends the program first
+	rand.Read(b) // never fails: it ends the program instead
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// Callback is what the provider sent back through the browser (RFC 6749 section 4.1.2), or a person pasted.
+// Callback is what the provider sent back through the browser (RFC 6749 section 4.1.2), or what a person pasted.
 type Callback struct {
 	Code             protocol.Secret
 	State            string
-	Issuer           string // RFC 9207; "" when not said
-	Error            string // an error code in place of Code
+	Issuer           string // RFC 9207; "": not said
+	Error            string // an error code, in place of Code
 	ErrorDescription string
-	// Unproven is a callback of which nobody can say that the person's own browser brought it: whoever is signed in by it must be
-	// shown and confirmed.
+	// Unproven is true where nobody can tell whether the person's own browser brought the callback. Show the person which account
+	// it signs in to, and ask whether that is right, before you use it.
 	Unproven bool
 }
 
@@ -82,13 +83,13 @@ func callbackOf(query url.Values) Callback {
 	}
 }
 
-// answers reports whether the callback is one to this attempt, in constant time.
-func (a *Authorization) answers(state string) bool {
+// hasState reports whether a callback's state is that of this attempt. It compares in constant time.
+func (a *Authorization) hasState(state string) bool {
 	return subtle.ConstantTimeCompare([]byte(state), []byte(a.State)) == 1
 }
 
-// ParsePasted reads what a person copied from the browser: `code#state`, the whole address it was sent to, or the part
-// behind the question mark. It fails with ErrCallback.
+// ParsePasted reads what a person copied from the browser: `code#state`, the whole address that the browser was sent to, or the
+// part of it after the question mark. It fails with ErrCallback.
 func (a *Authorization) ParsePasted(pasted string) (Callback, error) {
 	pasted = strings.TrimSpace(pasted)
 	var cb Callback
@@ -110,33 +111,34 @@ func (a *Authorization) ParsePasted(pasted string) (Callback, error) {
 	case cb.Code.Empty() && cb.Error == "":
 		return Callback{}, pasteError("what was pasted holds no code")
 	case cb.State == "":
-		return Callback{}, pasteError("what was pasted holds no state: a part is missing")
-	case !a.answers(cb.State):
-		return Callback{}, pasteError("what was pasted belongs to another sign-in: its state is not this one's")
+		return Callback{}, pasteError("what was pasted holds no state, so a part of it is missing")
+	case !a.hasState(cb.State):
+		return Callback{}, pasteError("what was pasted belongs to another sign-in: its state is a different one")
 	}
 	return cb, nil
 }
 
 func pasteError(message string) error {
 	return &protocol.Error{Code: protocol.CodeCallback, Message: message,
-		Hint: "paste the whole code (CODE#STATE), or the whole address that the browser ended at"}
+		Hint: "paste the whole code (CODE#STATE), or the whole address that the browser shows at the end"}
 }
 
-// Exchange redeems a callback's code (RFC 6749 section 4.1.3). With the scope openid the ID token is verified before a reply is
-// returned, and its claims are in Reply.Identity. Errors are ErrCallback (the provider said no, or the callback is not its own),
-// ErrLogin (the code was refused, the reply or ID token is not good) and ErrConfig. Codes work once: sign in anew.
+// Exchange redeems the code of a callback (RFC 6749 section 4.1.3). With the scope openid it verifies the ID token before it
+// returns a reply, and puts its claims into Reply.Identity. Errors are ErrCallback (the provider said no, or the callback is not
+// the provider's), ErrLogin (the code was refused, or the reply or the ID token is not valid) and ErrConfig. A code works once,
+// so after an error the person has to sign in again.
 func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (Reply, error) {
 	switch {
-	case !a.answers(cb.State):
+	case !a.hasState(cb.State):
 		return Reply{}, &protocol.Error{
 			Code:    protocol.CodeCallback,
-			Message: "the callback belongs to another sign-in: its state is not this one's",
+			Message: "the callback belongs to another sign-in: its state is a different one",
 		}
-	case cb.Issuer != "" && c.Issuer != "" && cb.Issuer != c.Issuer, cb.Issuer == "" && c.issConfirmed:
+	case cb.Issuer != "" && c.Issuer != "" && cb.Issuer != c.Issuer, cb.Issuer == "" && c.sendsIssuer:
 		return Reply{}, &protocol.Error{
 			Code:    protocol.CodeCallback,
-			Message: "the callback is not from " + clean(c.Issuer, nil) + " (RFC 9207)",
-			Hint:    "somebody may have mixed up two providers: sign in again, and if it happens again tell whoever runs this one",
+			Message: "the callback is not from " + printable(c.Issuer) + " (RFC 9207)",
+			Hint:    "two providers may be mixed up: sign in again, and if that does not help, tell whoever runs this one",
 		}
 	case cb.Error != "":
 		return Reply{}, cb.refusal()
@@ -153,24 +155,28 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 	for _, r := range c.Resource {
 		form.Add("resource", r) // RFC 8707 section 2.2
 	}
-	reply, err := c.token(ctx, aCode, form, cb.Code.Reveal(), a.verifier.Reveal())
+	reply, err := c.token(ctx, forCode, form, cb.Code.Reveal(), a.verifier.Reveal())
 	if err != nil {
 		return Reply{}, incomplete(err)
 	}
-	return c.identified(ctx, reply, a.nonce)
+	return c.withIdentity(ctx, reply, a.nonce)
 }
 
-// refusal is a provider's error in place of a code (RFC 6749 section 4.1.2.1).
+// refusal is the error for a callback that brings an error code in place of a code (RFC 6749 section 4.1.2.1).
 func (cb Callback) refusal() error {
-	e := &protocol.Error{Code: protocol.CodeCallback, Message: "the provider did not sign you in (" + clean(cb.Error, nil) + ")",
-		Detail: clean(cb.ErrorDescription, nil)}
+	e := &protocol.Error{
+		Code:    protocol.CodeCallback,
+		Message: "the provider did not sign you in (" + printable(cb.Error) + ")",
+		Detail:  printable(cb.ErrorDescription),
+	}
 	if cb.Error == "access_denied" {
-		e.Hint = "access was denied there, by you or by a rule; sign in again with: ccagent login"
+		e.Hint = "you, or a rule of the provider's, denied access; to try again: ccagent login"
 	}
 	return e
 }
 
-// incomplete is a sign-in that the token endpoint did not complete. Only a wrong configuration keeps its own condition.
+// incomplete turns the error of a request into one that says that the sign-in did not complete (ErrLogin). Errors that speak of
+// the configuration, or of a fault of ours, stay as they are.
 func incomplete(err error) error {
 	e, ok := err.(*Error)
 	if !ok || e.Condition.Code == protocol.CodeConfig || e.Condition.Code == protocol.CodeInternal {

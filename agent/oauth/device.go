@@ -10,37 +10,40 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Device is one attempt to sign in on another device (RFC 8628 section 3.2). It is used once.
+// Device is one attempt to sign in with a code that the person enters on another device (RFC 8628 section 3.2). It is used once.
 type Device struct {
 	UserCode                string
 	VerificationURI         string
-	VerificationURIComplete string // with the code in it; "" when not offered
+	VerificationURIComplete string // with the code in it; "" where the provider offers none
 	Expiry                  time.Time
 
 	code     protocol.Secret
 	interval time.Duration
 }
 
-// RFC 8628: the interval where none is said (section 3.2) and what slow_down adds to it (section 3.5).
 const (
+	// pollInterval is the interval where the provider states none (RFC 8628 section 3.2), and what slow_down adds (section 3.5).
 	pollInterval = 5 * time.Second
 	maxInterval  = time.Minute
-	maxUserCode  = 64
+	maxUserCode  = 64 // characters
 )
 
 // StartDevice asks for a code that a person enters elsewhere. Errors are ErrConfig, ErrLogin and ErrUnavailable.
 func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
+	to, bad := c.find(DeviceEndpoint)
+	if bad != nil {
+		return nil, bad
+	}
 	form := url.Values{}
-	c.wish(form)
+	c.addRequested(form)
 	form.Set("client_id", c.ClientID)
 	started := time.Now()
-	a, failure := c.ask(ctx, "device authorization endpoint", c.DeviceURL, form)
+	a, failure := c.post(ctx, to, form)
 	if failure != nil {
 		return nil, failure
 	}
-	to, _ := parseEndpoint("device authorization endpoint", c.DeviceURL)
 	if a.failed() {
-		return nil, incomplete(a.refused(ourClient, started).at(to))
+		return nil, incomplete(a.refusal(forClient, started).at(to))
 	}
 	fields, err := a.object()
 	if err != nil {
@@ -53,31 +56,31 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		uri, _ = text(fields["verification_url"]) // Google's name for it
 	}
 	uri = presentable(uri)
-	whole, _ := text(fields["verification_uri_complete"])
-	whole = presentable(whole)
-	usable := user != "" && len(user) <= maxUserCode && clean(user, nil) == user
-	if !ok || code.Empty() || !usable || uri == "" || to.leadsToPlain(uri) {
-		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code or an address to enter it at")}).at(to))
+	complete, _ := text(fields["verification_uri_complete"])
+	complete = presentable(complete)
+	usable := user != "" && len(user) <= maxUserCode && printable(user) == user
+	if !ok || code.Empty() || !usable || uri == "" || leadsToPlain(to, uri) {
+		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code, or an address to enter it at")}).at(to))
 	}
-	if !sameSite(whole, uri) { // what a QR code leads to is what the person reads beside it
-		whole = ""
+	if !sameSite(complete, uri) { // a QR code must lead to the address that the person reads beside it
+		complete = ""
 	}
 	return &Device{
-		UserCode: user, VerificationURI: uri, VerificationURIComplete: whole, code: code,
-		Expiry:   started.Add(lifetime(fields["expires_in"], 15*time.Minute)),
-		interval: min(max(lifetime(fields["interval"], pollInterval), time.Second), maxInterval),
+		UserCode: user, VerificationURI: uri, VerificationURIComplete: complete, code: code,
+		Expiry:   started.Add(seconds(number(fields["expires_in"]), 15*time.Minute)),
+		interval: min(max(seconds(number(fields["interval"]), pollInterval), time.Second), maxInterval),
 	}, nil
 }
 
-// leadsToPlain reports whether an https endpoint sends a person to plain http, where a password would be typed next.
-func (e endpoint) leadsToPlain(raw string) bool {
+// leadsToPlain reports whether an https endpoint sends a person to a page of plain http, where the person would type a password.
+func leadsToPlain(from target, raw string) bool {
 	u, err := url.Parse(raw)
-	return !e.plain && err == nil && u.Scheme == "http"
+	return !from.plain && err == nil && u.Scheme == "http"
 }
 
-// presentable returns a web address of one printable line as a person may be shown it and open it: without a user name, which
-// stands where one looks for the host. It returns "" for anything else, a host in letters of its own included, which may look
-// like others.
+// presentable returns a web address that can be shown to a person and opened: one printable line, without a user name, which
+// would stand where one looks for the host. It returns "" for everything else. That includes a host with letters outside ASCII,
+// which may look like another host.
 func presentable(raw string) string {
 	u, err := url.Parse(raw)
 	odd := func(s string) bool { return strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) }
@@ -88,19 +91,20 @@ func presentable(raw string) string {
 	return u.String()
 }
 
-// sameSite reports whether two addresses have scheme, host and port in common.
+// sameSite reports whether two addresses have the same scheme, host and port.
 func sameSite(a, b string) bool {
 	one, err := url.Parse(a)
 	other, bad := url.Parse(b)
 	return err == nil && bad == nil && one.Scheme == other.Scheme && strings.EqualFold(one.Host, other.Host)
 }
 
-// PollDevice waits until the person has entered the code, the code expires or ctx ends. Errors are ErrLogin (denied, expired),
-// ErrConfig, and ctx's. A provider that can't be reached meanwhile is asked again.
+// PollDevice waits until the person has entered the code, the code has expired, or ctx ends. It asks again where the provider
+// can't be reached. Errors are ErrCallback (the person said no), ErrLogin (the code expired, or the sign-in did not complete),
+// ErrConfig, and ctx's own.
 func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 	interval := d.interval
 	for {
-		// RFC 8628 section 3.5: wait between any two requests, and the person needs a moment before the first.
+		// RFC 8628 section 3.5: wait between any two requests. The person needs a moment before the first as well.
 		timer := time.NewTimer(min(interval, max(time.Until(d.Expiry), 0)))
 		select {
 		case <-timer.C:
@@ -111,11 +115,11 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		if !time.Now().Before(d.Expiry) {
 			return Reply{}, expiredCode()
 		}
-		reply, err := c.token(ctx, aCode, url.Values{
+		reply, err := c.token(ctx, forCode, url.Values{
 			"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {d.code.Reveal()},
 		}, d.code.Reveal())
 		if err == nil {
-			return c.identified(ctx, reply, "")
+			return c.withIdentity(ctx, reply, "")
 		}
 		if ctx.Err() != nil {
 			return Reply{}, ctx.Err()
@@ -125,17 +129,17 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 			return Reply{}, err
 		}
 		switch {
-		case e.code == fold("authorization_pending"):
+		case e.code == fold("authorization_pending"): // ask again after the same interval
 		case e.code == fold("slow_down"):
 			interval = min(interval+pollInterval, maxInterval)
-		case lapsed[e.code]:
+		case expiredCodes[e.code]:
 			return Reply{}, expiredCode()
-		case declined[e.code]:
+		case deniedCodes[e.code]:
 			return Reply{}, Callback{Error: "access_denied"}.refusal()
 		case e.Condition.Code != protocol.CodeUnavailable:
 			return Reply{}, incomplete(err)
-		default:
-			interval = min(max(2*interval, e.RetryAfter), maxInterval) // section 3.5: back off where a connection fails
+		default: // section 3.5: ask less often where requests fail
+			interval = min(max(2*interval, e.RetryAfter), maxInterval)
 		}
 	}
 }
@@ -148,7 +152,7 @@ func expiredCode() error {
 	}
 }
 
-// OffersDevice reports whether the device flow can be used.
+// OffersDevice reports whether the provider has a device authorization endpoint that can be used.
 func (c *Client) OffersDevice() bool { return c.DeviceURL != "" }
 
 // hasScope reports whether the client asks for a scope.

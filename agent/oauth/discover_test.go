@@ -31,13 +31,42 @@ func describing(t *testing.T, more map[string]any) *Client {
 	return &Client{Issuer: server.URL, CA: pool}
 }
 
+// A described endpoint that no secret may be sent to is refused by name when it is needed, and stands in the way of nothing else.
 // An https issuer leads to no plain http, on this machine neither: any program here may answer there.
 func TestDiscoverStaysSecure(t *testing.T) {
 	t.Parallel()
+	fake := protocol.NewSecret("fake")
+	needs := map[string]func(*Client) error{
+		authorizationEndpoint: func(c *Client) error { _, err := c.Authorize(redirectURI); return err },
+		tokenEndpoint:         func(c *Client) error { _, err := c.Refresh(t.Context(), fake); return err },
+		DeviceEndpoint:        func(c *Client) error { _, err := c.StartDevice(t.Context()); return err },
+		RevocationEndpoint:    func(c *Client) error { return c.Revoke(t.Context(), fake, AccessToken) },
+		introspectionEndpoint: func(c *Client) error { return c.Introspect(t.Context(), fake) },
+		UserinfoEndpoint:      func(c *Client) error { _, err := c.Identify(t.Context(), fake); return err },
+		keysEndpoint:          func(c *Client) error { _, failure := c.keys(t.Context()); return failure },
+	}
 	for _, e := range new(Client).endpoints() {
-		c := describing(t, map[string]any{e.name: "http://127.0.0.1:9/x"})
-		if err := c.Discover(t.Context()); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), e.name) {
-			t.Errorf("%s: %v, want ErrConfig that names it", e.name, err)
+		for name, value := range map[string]any{
+			"plain": "http://127.0.0.1:9/x", "open": "http://sso.example.com/x", "relative": "/x", "a name": "sso.example.com/x",
+			"a number": 1, "a list": []string{"https://sso.example.com/x"}, "with a user": "https://a:b@sso.example.com/x",
+		} {
+			c := describing(t, map[string]any{e.name: value})
+			err := c.Discover(t.Context())
+			if e.name == tokenEndpoint { // which everything needs
+				if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), e.name) {
+					t.Errorf("%s, %s: %v, want ErrConfig that names it", e.name, name, err)
+				}
+				continue
+			}
+			if err != nil || c.TokenURL == "" || c.RevokeURL == "" && e.name != RevocationEndpoint {
+				t.Errorf("%s, %s: the rest of the description is not taken: %v", e.name, name, err)
+			}
+			if *e.url != "" || c.Astray(e.name) == nil {
+				t.Errorf("%s, %s: taken, %v", e.name, name, c.Astray(e.name))
+			}
+			if err := needs[e.name](c); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "the issuer's "+e.name) {
+				t.Errorf("%s, %s: what needs it: %v, want ErrConfig that names it", e.name, name, err)
+			}
 		}
 	}
 }
@@ -105,7 +134,8 @@ func TestSites(t *testing.T) {
 	for _, s := range c.Sites() {
 		got = append(got, s.Origin+": "+strings.Join(s.Endpoints, ", "))
 	}
-	want := []string{"https://accounts.example.com: issuer, sign-in page", "https://tokens.example.com: token endpoint, revocation"}
+	want := []string{"https://accounts.example.com: issuer, sign-in page",
+		"https://tokens.example.com: token endpoint, revocation endpoint"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -15,12 +15,67 @@ import (
 	"github.com/ccagent/ccagent/secureurl"
 )
 
-// endpoint is a URL that secrets may be sent to.
+// The endpoints by the names that discovery has for them (RFC 8414 section 2, OpenID Connect Discovery section 3).
+const (
+	authorizationEndpoint = "authorization_endpoint"
+	tokenEndpoint         = "token_endpoint"
+	DeviceEndpoint        = "device_authorization_endpoint"
+	RevocationEndpoint    = "revocation_endpoint"
+	introspectionEndpoint = "introspection_endpoint"
+	UserinfoEndpoint      = "userinfo_endpoint"
+	keysEndpoint          = "jwks_uri"
+)
+
+// endpoint is one of a client's endpoints.
 type endpoint struct {
-	what  string // token endpoint ...; for messages
+	name     string  // as discovery calls it
+	what     string  // as messages call it
+	url      *string // the field of the client
+	isSecret bool    // a secret is sent there, or a person types one there
+}
+
+func (c *Client) endpoints() []endpoint {
+	return []endpoint{
+		{authorizationEndpoint, "sign-in page", &c.AuthorizeURL, true},
+		{tokenEndpoint, "token endpoint", &c.TokenURL, true},
+		{DeviceEndpoint, "device authorization endpoint", &c.DeviceURL, true},
+		{RevocationEndpoint, "revocation endpoint", &c.RevokeURL, true},
+		{introspectionEndpoint, "introspection endpoint", &c.IntrospectURL, true},
+		{UserinfoEndpoint, "user profile endpoint", &c.ProfileURL, true},
+		{keysEndpoint, "address of the signing keys", &c.KeysURL, false},
+	}
+}
+
+// find returns the URL of an endpoint that is needed now. It fails with ErrConfig where there is none, or none that a secret may
+// be sent to, and with the reason why discovery did not take it.
+func (c *Client) find(name string) (target, *Error) {
+	for _, e := range c.endpoints() {
+		if e.name != name {
+			continue
+		}
+		if *e.url == "" && c.refused[name] != nil {
+			return target{}, &Error{Condition: c.refused[name]}
+		}
+		return parseURL("the "+e.what, *e.url)
+	}
+	return target{}, fail(protocol.CodeInternal, "no endpoint is called "+name)
+}
+
+// target is a URL that secrets may be sent to.
+type target struct {
+	name  string // what the URL is of, for messages: "the token endpoint"
 	URL   string
-	Host  string // with the port where one is named; for messages
-	plain bool   // http, so to a loopback address
+	Host  string // with the port where the URL names one, fit to be shown
+	plain bool   // plain http, so a loopback address
+}
+
+// parseURL returns the target that a URL names. It fails with ErrConfig where no secret may be sent to it.
+func parseURL(name, raw string) (target, *Error) {
+	u, err := secureurl.Parse(raw)
+	if err != nil {
+		return target{}, fail(protocol.CodeConfig, name+" "+printable(err.Error()))
+	}
+	return target{name: name, URL: u.String(), Host: printable(u.Host), plain: u.Scheme == "http"}, nil
 }
 
 // Origin returns scheme://host[:port] of a URL that secrets may be sent to, in lower case and without a default port. For any
@@ -28,7 +83,7 @@ type endpoint struct {
 func Origin(raw string) (string, error) {
 	u, err := secureurl.Parse(raw)
 	if err != nil {
-		return "", refuse(tokenEndpoint, err)
+		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "the URL " + printable(err.Error())}
 	}
 	host := strings.ToLower(u.Host)
 	switch u.Scheme {
@@ -40,29 +95,14 @@ func Origin(raw string) (string, error) {
 	return u.Scheme + "://" + strings.TrimSuffix(host, ":"), nil
 }
 
-// The endpoints as messages name them.
-const tokenEndpoint = "token endpoint"
-
-func parseEndpoint(what, raw string) (endpoint, *protocol.Error) {
-	u, err := secureurl.Parse(raw)
-	if err != nil {
-		return endpoint{}, refuse(what, err)
-	}
-	return endpoint{what: what, URL: u.String(), Host: clean(u.Host, nil), plain: u.Scheme == "http"}, nil
-}
-
-// refuse is an endpoint that no secret is sent to, and why.
-func refuse(what string, why error) *protocol.Error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "the " + what + " " + why.Error()}
-}
-
-// transport makes one of e for a single request of the client: HTTP/1.1, because HTTP/2's transport resends requests that a
-// server refuses to take; no kept connections; no decompression, so that the limit on a body is one on what is read.
-func (c *Client) transport(e endpoint) *http.Transport {
-	dialer, proxy := &net.Dialer{Timeout: 10 * time.Second}, c.proxyOf
-	if e.plain {
-		proxy = nil // it would read what is in clear text, and has no way to our loopback interface
-		// "localhost" is what the resolver says it is: look at the address itself.
+// transport returns a transport for a single request to a URL. It speaks HTTP/1.1 only, because Go's HTTP/2 transport repeats
+// requests that a server refuses to take. It keeps no connections. It does not decompress, so that the limit on a body is a limit
+// on what is read.
+func (c *Client) transport(to target) *http.Transport {
+	dialer, proxy := &net.Dialer{Timeout: 10 * time.Second}, c.proxyFor
+	if to.plain {
+		proxy = nil // a proxy would read what is not encrypted, and can't reach our loopback interface anyway
+		// The resolver decides what "localhost" is, so check the address itself.
 		dialer.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			if to, err := netip.ParseAddrPort(address); err != nil || !to.Addr().IsLoopback() {
 				return errNotLoopback

@@ -15,50 +15,20 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// broken says in our own words what went wrong between us and the endpoint. net/http's own text may quote what the other
+// transportError says in our own words what went wrong between us and the endpoint. net/http's own text may quote what the other
 // side sent ("malformed HTTP response ..."), so it is not passed on.
-func broken(ctx context.Context, err error) *Error {
-	var (
-		dns      *net.DNSError
-		op       *net.OpError
-		verify   *tls.CertificateVerificationError
-		unknown  x509.UnknownAuthorityError
-		refused  proxyRefused
-		notTLS   tls.RecordHeaderError
-		timeouts interface{ Timeout() bool }
-	)
+func transportError(ctx context.Context, err error) *Error {
+	if e := beforeSending(err); e != nil {
+		return e
+	}
 	e := &Error{Ambiguous: true}
+	var op *net.OpError
+	var timeouts interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, errNotLoopback):
-		return fail(protocol.CodeConfig, errNotLoopback.Error())
-	case errors.Is(err, errProxy):
-		failure := fail(protocol.CodeConfig, errProxy.Error())
-		failure.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment: they are like " +
-			"http://proxy.example.com:3128"
-		return failure
-	case errors.As(err, &refused): // before a tunnel there was nothing to send
-		e.Condition, e.Ambiguous = unavailable(refused.Error()), false
-		if refused == http.StatusProxyAuthRequired {
-			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the agent's environment"
-		}
-	case errors.As(err, &dns):
-		e.Condition, e.Ambiguous = unavailable("its name can't be resolved"), false
-	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &op) && op.Op == "proxyconnect":
-		e.Condition, e.Ambiguous = unavailable("can't be reached: "+clean(op.Err.Error(), nil)), false
-	case errors.As(err, &verify):
-		e.Condition, e.Ambiguous = unavailable("its certificate is not to be trusted: "+clean(verify.Err.Error(), nil)), false
-		if errors.As(verify.Err, &unknown) {
-			e.Condition.Hint = "if its authority is your company's own, name that one's certificate in config.toml: ca_file"
-		}
-	// an alert instead of reading on
-	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"):
-		e.Condition, e.Ambiguous = unavailable("it does not let us in: "+clean(op.Err.Error(), nil)), false
-	case errors.As(err, &notTLS):
-		e.Condition, e.Ambiguous = unavailable("it does not speak TLS"), false
 	case errors.Is(ctx.Err(), context.Canceled):
 		e.Condition = unavailable("the request was given up")
 	case ctx.Err() != nil, errors.As(err, &timeouts) && timeouts.Timeout():
-		e.Condition = unavailable("no whole answer came in time")
+		e.Condition = unavailable("no complete answer came in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &op):
 		e.Condition = unavailable("the connection ended before the answer did")
 	default:
@@ -67,8 +37,50 @@ func broken(ctx context.Context, err error) *Error {
 	return e
 }
 
-// clean makes text from outside fit for one line of an error: without the secrets, be they as a form encodes them, control and
-// format characters, and cut.
+// beforeSending sorts the errors after which it is certain that no secret left this machine. It returns nil for others.
+func beforeSending(err error) *Error {
+	var (
+		dns     *net.DNSError
+		op      *net.OpError
+		verify  *tls.CertificateVerificationError
+		unknown x509.UnknownAuthorityError
+		refused proxyRefused
+		notTLS  tls.RecordHeaderError
+	)
+	e := &Error{}
+	switch {
+	case errors.Is(err, errNotLoopback):
+		return fail(protocol.CodeConfig, errNotLoopback.Error())
+	case errors.Is(err, errProxy):
+		e := fail(protocol.CodeConfig, errProxy.Error())
+		e.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment; they look like http://proxy.example.com:3128"
+		return e
+	case errors.As(err, &refused): // there was no tunnel yet
+		e.Condition = unavailable(refused.Error())
+		if refused == http.StatusProxyAuthRequired {
+			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the agent's environment"
+		}
+	case errors.As(err, &dns):
+		e.Condition = unavailable("its name can't be resolved")
+	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &op) && op.Op == "proxyconnect":
+		e.Condition = unavailable("can't be reached: " + printable(op.Err.Error()))
+	case errors.As(err, &verify):
+		e.Condition = unavailable("its certificate can't be trusted: " + printable(verify.Err.Error()))
+		if errors.As(verify.Err, &unknown) {
+			e.Condition.Hint = "if your company runs its own certificate authority, name that one's certificate in config.toml: ca_file"
+		}
+	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"): // a TLS alert
+		e.Condition = unavailable("it does not let us in: " + printable(op.Err.Error()))
+	case errors.As(err, &notTLS):
+		e.Condition = unavailable("it does not speak TLS")
+	default:
+		return nil
+	}
+	return e
+}
+
+// clean makes text from outside fit for one line of an error (see printable), without the secrets in it, also where they
+// are encoded as in a form or a path.
 func clean(s string, secrets []string) string {
 	for _, secret := range secrets {
 		for _, form := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret)} {
@@ -77,6 +89,14 @@ func clean(s string, secrets []string) string {
 			}
 		}
 	}
+	return printable(s)
+}
+
+// maxText bounds a text from outside that is shown, in characters.
+const maxText = 200
+
+// printable makes text from outside fit to be shown: one line of at most 200 characters, without control and format characters.
+func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
@@ -90,8 +110,8 @@ func clean(s string, secrets []string) string {
 	return s
 }
 
-// validHeader returns the first header that net/http would refuse to send, and false. It is our check, made before the
-// request, so that the refusal is a configuration error.
+// validHeader returns false and the name of the first header that net/http would refuse to send. We check before the request, so
+// that the refusal is a configuration error.
 func validHeader(h http.Header) (string, bool) {
 	for name, values := range h {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool {

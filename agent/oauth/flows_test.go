@@ -213,9 +213,135 @@ func TestMachines(t *testing.T) {
 	if _, err := c.JWTBearer(t.Context(), protocol.Secret{}); !errors.Is(err, protocol.ErrConfig) {
 		t.Errorf("no assertion: %v", err)
 	}
-	c.Auth = None
-	if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, protocol.ErrConfig) {
+	c.Auth, c.Secret = None, protocol.Secret{}
+	if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, protocol.ErrLoginRequired) {
 		t.Errorf("client credentials without any: %v", err)
+	}
+}
+
+// A machine whose client_auth is not configured authenticates as the provider says that it wants it.
+func TestMachineDefaultAuth(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		methods []string // what the provider takes
+		silent  bool     // and it does not say so
+		asked   bool     // discovery is used
+		want    error
+	}{
+		{"basic", []string{"client_secret_basic"}, false, true, nil},
+		{"post", []string{"client_secret_post"}, false, true, nil},
+		{"both", []string{"client_secret_post", "client_secret_basic"}, false, true, nil},
+		{"among others", []string{"private_key_jwt", "client_secret_post", "none"}, false, true, nil},
+		{"basic, not said", []string{"client_secret_basic"}, true, true, nil},
+		{"basic, not asked", []string{"client_secret_basic"}, false, false, nil},
+		{"post, not said", []string{"client_secret_post"}, true, true, protocol.ErrConfig},
+		{"neither", []string{"private_key_jwt"}, false, true, protocol.ErrConfig},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret",
+				AuthMethods: tt.methods, HideAuthMethods: tt.silent})
+			c := &Client{ClientID: "fake-client", Secret: protocol.NewSecret("fake-secret"), TokenURL: server.TokenURL()}
+			if tt.asked {
+				c.Issuer, c.TokenURL = server.Issuer(), ""
+				if err := c.Discover(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := c.ClientCredentials(t.Context()); !errors.Is(err, tt.want) || err != nil && tt.want == nil {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+			if c.Auth != None {
+				t.Errorf("the client's own Auth is now %q", c.Auth)
+			}
+		})
+	}
+}
+
+// What the hint says about a client that is not accepted depends on what may be wrong.
+func TestAuthHints(t *testing.T) {
+	t.Parallel()
+	const special, plain = "fake-secret/+", "fake-secret"
+	for _, tt := range []struct {
+		name    string
+		secret  string // the provider's
+		methods []string
+		raw     bool // the provider does not decode a Basic header
+		auth    Auth
+		ours    string
+		hint    string // "": it works
+	}{
+		{"decoded", special, nil, false, ClientSecretBasic, special, ""},
+		{"not decoded", special, nil, true, ClientSecretBasic, special, `client_auth = "client_secret_post"`},
+		{"not decoded, but plain", plain, nil, true, ClientSecretBasic, plain, ""},
+		{"not decoded, and what the hint says", special, nil, true, ClientSecretPost, special, ""},
+		{"another secret", plain, nil, false, ClientSecretBasic, "fake-other", "ccagent login --client-secret-stdin"},
+		{"another secret, with special characters", plain, nil, false, ClientSecretBasic, special,
+			"ccagent login --client-secret-stdin"},
+		{"another secret, posted", plain, nil, false, ClientSecretPost, special, "ccagent login --client-secret-stdin"},
+		{"post alone", plain, []string{"client_secret_post"}, false, ClientSecretBasic, plain, `"client_secret_post"`},
+		{"basic alone", plain, []string{"client_secret_basic"}, false, ClientSecretPost, plain, `"client_secret_basic"`},
+		{"no authentication", plain, []string{"client_secret_basic"}, false, None, "",
+			"set client_auth in config.toml; it supports client_secret_basic"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: tt.secret,
+				AuthMethods: tt.methods, RawBasic: tt.raw})
+			c := &Client{Issuer: server.Issuer(), ClientID: "fake-client", Auth: tt.auth, Secret: protocol.NewSecret(tt.ours)}
+			if err := c.Discover(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, err := c.Refresh(t.Context(), protocol.NewSecret(server.Issue().RefreshToken))
+			hint := protocol.HintOf(err)
+			if (err == nil) != (tt.hint == "") || !strings.Contains(hint, tt.hint) {
+				t.Errorf("got %v with the hint %q, want %q", err, hint, tt.hint)
+			}
+			special := strings.Contains(hint, "special characters")
+			if err != nil && special != (tt.auth == ClientSecretBasic && strings.Contains(tt.ours, "/")) {
+				t.Errorf("the hint speaks of special characters: %v (%q)", special, hint)
+			}
+			if tt.ours != "" && strings.Contains(hint, tt.ours) {
+				t.Errorf("the hint shows the secret: %q", hint)
+			}
+		})
+	}
+}
+
+// One key that can't be used, of those that the issuer publishes, does not spoil the sign-in.
+func TestUnusableKeys(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{
+		"an empty certificate": `{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"bad","x5c":[""]}`,
+		"an unknown curve":     `{"kty":"EC","crv":"secp256k1","x":"AA","y":"AA","kid":"bad"}`,
+		"an unknown type":      `{"kty":"fake","kid":"bad"}`,
+		"the same name":        `{"kty":"EC","crv":"P-256","x":"AA","y":"AA","kid":"fake-key-1"}`,
+		"not a key":            `7`,
+	} {
+		server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client",
+			ID: oauthtest.IDFault{Keys: []json.RawMessage{json.RawMessage(key)}}})
+		if reply, err := signIn(t, openID(t, server)); err != nil || reply.Identity.Account != "alice-1" {
+			t.Errorf("%s: %+v, %v", name, reply.Identity, err)
+		}
+	}
+}
+
+// Keys that can't be fetched are named as what is wrong, with the host and what it answered.
+func TestKeysAway(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]oauthtest.Fault{
+		"down": {Status: 503}, "not there": {Status: 404}, "forbidden": {Status: 401}, "a page": {Body: "<html>blocked</html>"},
+		"no keys": {Body: `{"keys":[]}`}, "cut off": {Body: `{"keys":[`}, "dropped": {Drop: true},
+	} {
+		server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
+		c := openID(t, server)
+		server.SetFaultAt("/keys", fault)
+		_, err := signIn(t, c)
+		if !errors.Is(err, protocol.ErrLogin) || !strings.Contains(err.Error(), "its signing keys can't be fetched: 127.0.0.1") ||
+			strings.Contains(err.Error(), "blocked") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -4,30 +4,26 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/ccagent/ccagent/protocol"
 )
 
-const profileEndpoint = "user profile endpoint"
-
-// Identify asks the provider whose token it is: provider claude's user profile, or OpenID Connect's userinfo. Every error is
-// an [*Error]: ErrExpired (the provider refuses the token), ErrDenied (it lacks the scope that is named), ErrConfig (there
-// is nobody to ask), ErrUnavailable.
+// Identify asks the provider who an access token belongs to: at provider claude's user profile, or at OpenID Connect's userinfo.
+// Every error is an [*Error]: ErrExpired (the provider refuses the token), ErrDenied (the token lacks a scope, which is named
+// where the provider names it), ErrConfig (no endpoint to ask is known) and ErrUnavailable.
 func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol.Identity, error) {
-	if c.ProfileURL == "" {
-		return protocol.Identity{}, fail(protocol.CodeConfig, "the provider has no user profile endpoint that we know of")
-	}
-	to, bad := parseEndpoint(profileEndpoint, c.ProfileURL)
+	to, bad := c.find(UserinfoEndpoint)
 	if bad != nil {
-		return protocol.Identity{}, &Error{Condition: bad}
+		return protocol.Identity{}, bad
 	}
-	a, fields, failure := c.fetch(ctx, to, access)
+	a, fields, failure := c.getObject(ctx, to, access)
 	if failure != nil {
 		return protocol.Identity{}, failure
 	}
 	if a.failed() {
-		return protocol.Identity{}, a.unwelcome().at(to)
+		return protocol.Identity{}, a.profileRefusal().at(to)
 	}
 	var id protocol.Identity
 	if c.JSON {
@@ -39,88 +35,78 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 	return id, nil
 }
 
-// unwelcome sorts the answer of an endpoint that an access token was shown to (RFC 6750 section 3.1).
-func (a *answer) unwelcome() *Error {
-	e := a.refused(aToken, now())
+// profileRefusal is refusal for an endpoint that an access token was shown to (RFC 6750 section 3.1).
+func (a *answer) profileRefusal() *Error {
+	e := a.refusal(forAccess, now())
+	noScope := e.code == fold("insufficient_scope")
 	switch {
-	case a.status == http.StatusForbidden && !a.page() && !e.Dead && e.code != fold("insufficient_scope") && !passing[e.code]:
+	case a.status == http.StatusForbidden && !a.isPage() && !e.Dead && !noScope && !temporaryCodes[e.code]:
 		return fail(protocol.CodeDenied, "the provider does not let this sign-in see its own profile")
 	case e.Condition.Code == protocol.CodeExpired:
-		e.Condition.Hint = "renew it with: " + a.client.renewal()
+		e.Condition.Hint = "renew it with: " + a.client.refresh()
 	}
 	return e
 }
 
 // claudeProfile reads provider claude's user profile.
 func claudeProfile(fields map[string]json.RawMessage) protocol.Identity {
-	var p struct {
-		Account *struct {
-			UUID        string `json:"uuid"`
-			Email       string `json:"email"`
-			FullName    string `json:"full_name"`
-			DisplayName string `json:"display_name"`
-			Max         bool   `json:"has_claude_max"`
-			Pro         bool   `json:"has_claude_pro"`
-		}
-		Organization struct {
-			UUID string `json:"uuid"`
-			Name string `json:"name"`
-			Type string `json:"organization_type"`
-		}
+	organization, _ := object(fields["organization"])
+	id := protocol.Identity{Organization: said(organization, "name"), OrganizationID: said(organization, "uuid")}
+	account, err := object(fields["account"])
+	if err != nil {
+		return id // it is unknown whose sign-in it is, and so is the subscription
 	}
-	if json.Unmarshal(fields["account"], &p.Account) != nil { // of another type than it should be
-		p.Account = nil
-	}
-	json.Unmarshal(fields["organization"], &p.Organization)
-	id := protocol.Identity{Organization: clean(p.Organization.Name, nil), OrganizationID: clean(p.Organization.UUID, nil)}
-	if p.Account == nil {
-		return id // whose it is, and so the subscription, is unknown
-	}
-	id.Account, id.Email, id.Name = clean(p.Account.UUID, nil), clean(p.Account.Email, nil), clean(p.Account.FullName, nil)
-	if id.Name == "" {
-		id.Name = clean(p.Account.DisplayName, nil)
-	}
-	id.Subscription = "free"
-	switch {
-	case p.Account.Max:
+	id.Account, id.Email = said(account, "uuid"), said(account, "email")
+	id.Name = said(account, "full_name", "display_name")
+	switch kind := first(organization, "organization_type"); {
+	case string(account["has_claude_max"]) == "true":
 		id.Subscription = "max"
-	case p.Account.Pro:
+	case string(account["has_claude_pro"]) == "true":
 		id.Subscription = "pro"
+	case strings.Contains(kind, "max"):
+		id.Subscription = "max"
+	case strings.Contains(kind, "pro"):
+		id.Subscription = "pro"
+	case strings.Contains(kind, "enterprise"):
+		id.Subscription = "enterprise"
+	case strings.Contains(kind, "team"):
+		id.Subscription = "team"
 	default:
-		for _, kind := range []string{"max", "pro", "enterprise", "team"} {
-			if strings.Contains(p.Organization.Type, kind) {
-				id.Subscription = kind
-				break
-			}
-		}
+		id.Subscription = "free"
 	}
 	return id
 }
 
-// accountOf reads what provider claude's token endpoint says of the account beside the tokens.
-func accountOf(fields map[string]json.RawMessage) protocol.Identity {
-	var account struct {
-		UUID  string `json:"uuid"`
-		Email string `json:"email_address"`
-	}
-	var organization struct {
-		UUID string `json:"uuid"`
-		Name string `json:"name"`
-	}
-	json.Unmarshal(fields["account"], &account)
-	json.Unmarshal(fields["organization"], &organization)
+// claudeAccount reads what provider claude's token endpoint says about the account, beside the tokens.
+func claudeAccount(fields map[string]json.RawMessage) protocol.Identity {
+	account, _ := object(fields["account"]) // nil where it is no object, and then nothing is said
+	organization, _ := object(fields["organization"])
 	return protocol.Identity{
-		Account: clean(account.UUID, nil), Email: clean(account.Email, nil),
-		Organization: clean(organization.Name, nil), OrganizationID: clean(organization.UUID, nil),
+		Account: said(account, "uuid"), Email: said(account, "email_address"),
+		Organization: said(organization, "name"), OrganizationID: said(organization, "uuid"),
 	}
 }
 
-// claims reads the standard claims (OpenID Connect Core section 5.1), and the organization where one is named as the large
-// providers do.
+// claims reads the standard claims (OpenID Connect Core section 5.1), and the organization under the names that the large
+// providers have for it.
 func claims(fields map[string]json.RawMessage) protocol.Identity {
-	said := func(names ...string) string { return clean(first(fields, names...), nil) }
 	return protocol.Identity{
-		Account: said("sub"), Email: said("email"), Name: said("name", "preferred_username", "nickname"),
-		Organization: said("org_name", "organization", "hd"), OrganizationID: said("org_id", "tid"),
+		Account: said(fields, "sub"), Email: said(fields, "email"),
+		Name:         said(fields, "name", "preferred_username", "nickname"),
+		Organization: said(fields, "org_name", "organization", "hd"), OrganizationID: said(fields, "org_id", "tid"),
 	}
+}
+
+// said returns the first of these fields that is a string and not empty, or a whole number, fit to be shown. It returns "" where
+// there is none.
+func said(fields map[string]json.RawMessage, names ...string) string {
+	for _, name := range names {
+		if s, _ := text(fields[name]); s != "" {
+			return printable(s)
+		}
+		if _, err := strconv.ParseInt(string(fields[name]), 10, 64); err == nil {
+			return string(fields[name]) // some providers have numbers for accounts
+		}
+	}
+	return ""
 }

@@ -16,10 +16,27 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
+// Key is a private key that signs assertions.
+type Key struct {
+	key jose.SigningKey
+	id  string
+}
+
 var errNoKey = errors.New("no key is set")
 
-// ParseKey reads a private key in PEM (PKCS #8, PKCS #1, SEC 1) or as a JWK (RFC 7517): RSA of 2048 bits or more, ECDSA on P-256,
-// P-384 or P-521, or Ed25519. It fails with ErrConfig.
+func (k *Key) signer() (jose.Signer, error) {
+	if k == nil {
+		return nil, errNoKey
+	}
+	options := (&jose.SignerOptions{}).WithType("JWT")
+	if k.id != "" {
+		options = options.WithHeader("kid", k.id)
+	}
+	return jose.NewSigner(k.key, options)
+}
+
+// ParseKey reads a private key in PEM (PKCS #8, PKCS #1, SEC 1) or as a JWK (RFC 7517). It takes RSA of 2048 bits or more, ECDSA
+// on P-256, P-384 or P-521, and Ed25519. It fails with ErrConfig.
 func ParseKey(data []byte) (*Key, error) {
 	private, id, err := parsePrivate(data)
 	if err == nil {
@@ -29,10 +46,11 @@ func ParseKey(data []byte) (*Key, error) {
 		}
 	}
 	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the client's key can't be used: " + err.Error(),
-		Hint: "it is a private key in PEM (BEGIN PRIVATE KEY) or a JWK, without a passphrase"}
+		Hint: "it must be a private key in PEM (BEGIN PRIVATE KEY) or a JWK, without a passphrase"}
 }
 
-// parsePrivate keeps errors of the parsers to itself: they may quote what they read.
+// parsePrivate reads a private key, and its id where it has one. It does not pass on the errors of the parsers, which may quote
+// what they read.
 func parsePrivate(data []byte) (key crypto.PrivateKey, id string, err error) {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		var jwk jose.JSONWebKey
@@ -65,7 +83,7 @@ func algorithmOf(key crypto.PrivateKey) (jose.SignatureAlgorithm, error) {
 	switch k := key.(type) {
 	case *rsa.PrivateKey:
 		if k.N.BitLen() < 2048 {
-			return "", errors.New("RSA of less than 2048 bits")
+			return "", errors.New("it is an RSA key of less than 2048 bits")
 		}
 		return jose.RS256, nil
 	case *ecdsa.PrivateKey:

@@ -16,46 +16,46 @@ import (
 	"github.com/ccagent/ccagent/secureurl"
 )
 
-// Loopback receives the redirect of one sign-in (RFC 8252 section 7.3): an HTTP server on the loopback interface that
-// answers the person's browser once the sign-in has ended, well or not. Use [Listen], then Wait, then Finish, then Close. Its
-// methods may be called concurrently.
+// Loopback receives the redirect of one sign-in (RFC 8252 section 7.3). It is an HTTP server on the loopback interface, which
+// answers the person's browser when the sign-in has ended, successfully or not. Use [Listen], then Wait, then Finish, then Close.
+// The methods may be called concurrently.
 type Loopback struct {
 	host, port string
 	profile    string
 	listeners  []net.Listener
 	server     http.Server
 
-	want    *Authorization
+	attempt *Authorization // set by Wait
 	ownerOf ownerFunc
 	refused func(uid int)
-	begun   chan struct{} // closed by Wait: a browser may be quicker than the caller
+	waiting chan struct{} // closed by Wait: a browser may be quicker than the caller
 	arrived chan Callback
 	ended   chan struct{} // closed by Finish
 
 	mu    sync.Mutex
 	first bool  // a callback has arrived
-	rogue bool  // another user's has
-	err   error // how it ended, set before ended is closed
+	rogue bool  // a callback of another user has arrived
+	err   error // how the sign-in ended, set before ended is closed
 }
 
-// callbackPath is where providers send the browser to.
+// callbackPath is the path that providers send the browser to.
 const callbackPath = "/callback"
 
-// maxTries is how many ports that are free on 127.0.0.1 may be taken on ::1 before that is an error.
+// maxTries is how many ports we try that are free on 127.0.0.1 and taken on ::1, before we give up.
 const maxTries = 16
 
-// lastPage is how long Close leaves a browser to fetch the page.
+// lastPage is how much time Close gives a browser to fetch the last page.
 const lastPage = 2 * time.Second
 
-// Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is
-// registered so, which is then heard on ::1 too. Port 0 is any that is free (RFC 8252 section 7.3). profile is shown on the
-// page. refused, if not nil, is called at the first answer that another user of this machine brings, with his uid: such an answer
-// is not taken. It fails with ErrConfig, also when the port is taken.
+// Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is registered
+// with that name; for localhost it listens on ::1 as well. Port 0 is any free port (RFC 8252 section 7.3). profile is shown on
+// the page. An answer that another user of this machine brings is not taken. At the first such answer Listen calls refused, if
+// that is not nil, with the user's id. It fails with ErrConfig, also where the port is taken.
 func Listen(host string, port int, profile string, refused func(uid int)) (*Loopback, error) {
 	return listen(host, port, profile, refused, ownerOf)
 }
 
-// listen has ownerOf look up who is at the other end of a connection.
+// listen is Listen with the function that looks up which user is at the other end of a connection.
 func listen(host string, port int, profile string, refused func(int), ownerOf ownerFunc) (*Loopback, error) {
 	if host == "" {
 		host = "127.0.0.1"
@@ -63,8 +63,8 @@ func listen(host string, port int, profile string, refused func(int), ownerOf ow
 	if host != "127.0.0.1" && host != "localhost" {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: fmt.Sprintf("redirect_host is %q", clean(host, nil)),
-			Hint:    "it is 127.0.0.1 or localhost",
+			Message: fmt.Sprintf("redirect_host is %q", printable(host)),
+			Hint:    "it must be 127.0.0.1 or localhost",
 		}
 	}
 	listeners, err := loopback4And6(host, port)
@@ -74,16 +74,16 @@ func listen(host string, port int, profile string, refused func(int), ownerOf ow
 			Message: fmt.Sprintf("port %d can't be opened for the browser's answer: %s", port, cause(err)),
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			e.Message = fmt.Sprintf("port %d, where the browser's answer comes to, is taken by another program", port)
-			e.Hint = "is another sign-in under way? end it, or set redirect_port to one that the provider knows; or use: ccagent login " +
-				"--no-browser"
+			e.Message = fmt.Sprintf("port %d, which the browser's answer comes to, is taken by another program", port)
+			e.Hint = "is another sign-in running? end it, or set redirect_port to another port that the provider knows; or use: " +
+				"ccagent login --no-browser"
 		}
 		return nil, e
 	}
 	_, actual, _ := net.SplitHostPort(listeners[0].Addr().String())
 	l := &Loopback{
 		host: host, port: actual, profile: profile, listeners: listeners, ownerOf: ownerOf, refused: refused,
-		begun: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
+		waiting: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
 	}
 	l.server = http.Server{
 		Handler:           l,
@@ -99,9 +99,9 @@ func listen(host string, port int, profile string, refused func(int), ownerOf ow
 	return l, nil
 }
 
-// loopback4And6 listens on 127.0.0.1, and for host localhost on the same port of ::1: a browser may try that one first. Where
-// there is no ::1 it goes on to 127.0.0.1. Where another program has the port there, the code would be that program's, so
-// another port is taken, and one that is configured is an error.
+// loopback4And6 listens on 127.0.0.1, and for host localhost on the same port of ::1 as well, which a browser may try first. On a
+// machine without ::1 it listens on 127.0.0.1 alone. If another program has the port on ::1, that program would get the code.
+// Then it takes another port, and fails where the port is configured.
 func loopback4And6(host string, port int) ([]net.Listener, error) {
 	for tries := 0; ; tries++ {
 		first, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
@@ -122,16 +122,16 @@ func loopback4And6(host string, port int) ([]net.Listener, error) {
 	}
 }
 
-// RedirectURI is where the provider is to send the browser.
+// RedirectURI is the address that the provider must send the browser to.
 func (l *Loopback) RedirectURI() string {
 	return "http://" + net.JoinHostPort(l.host, l.port) + callbackPath
 }
 
-// Wait returns the first callback to a, also one that came before Wait was called. It fails with ctx's error. It is called
+// Wait returns the first callback for an attempt, also one that came before Wait was called. It fails with ctx's error. Call it
 // once.
 func (l *Loopback) Wait(ctx context.Context, a *Authorization) (Callback, error) {
-	l.want = a
-	close(l.begun)
+	l.attempt = a
+	close(l.waiting)
 	select {
 	case cb := <-l.arrived:
 		return cb, nil
@@ -140,7 +140,7 @@ func (l *Loopback) Wait(ctx context.Context, a *Authorization) (Callback, error)
 	}
 }
 
-// Finish says how the sign-in ended, which whoever waits for the page is shown, and whoever comes after.
+// Finish tells how the sign-in ended. The page that the browser waits for shows it, and so does every later one.
 func (l *Loopback) Finish(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -152,16 +152,16 @@ func (l *Loopback) Finish(err error) {
 	}
 }
 
-// Close ends the server after the pages under way, for which it waits a moment.
+// Close ends the server. It gives a browser that is just fetching the page a moment to do so.
 func (l *Loopback) Close() {
-	l.Finish(&protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was given up", Hint: "start it again: ccagent login"})
+	l.Finish(&protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was given up", Hint: "start again: ccagent login"})
 	ctx, cancel := context.WithTimeout(context.Background(), lastPage)
 	defer cancel()
 	if l.server.Shutdown(ctx) != nil {
 		l.server.Close()
 	}
 	for _, listener := range l.listeners {
-		listener.Close() // one that Serve had not taken yet
+		listener.Close() // in case Serve had not started yet
 	}
 }
 
@@ -169,23 +169,23 @@ func (l *Loopback) Close() {
 func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !l.local(r.Host):
-		// A name of somebody else's that leads here would make their page one of ours (DNS rebinding).
-		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This address answers to this machine's own name only."})
+		// DNS rebinding: a web site's own name may be made to lead here, and the browser would let that site read our pages.
+		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This page is only served under this machine's own name."})
 		return
 	case r.URL.Path != callbackPath:
 		l.show(
 			w,
 			http.StatusNotFound,
-			page{Title: "Nothing here", Text: "A sign-in is under way at this address, and this is not a part of it."},
+			page{Title: "Nothing here", Text: "A sign-in is running at this address, and this page is not a part of it."},
 		)
 		return
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
-		l.show(w, http.StatusMethodNotAllowed, page{Title: "Nothing here", Text: "A sign-in's answer comes with GET."})
+		l.show(w, http.StatusMethodNotAllowed, page{Title: "Nothing here", Text: "The answer to a sign-in must come with GET."})
 		return
 	}
 	select {
-	case <-l.begun:
+	case <-l.waiting:
 	case <-l.ended:
 	case <-r.Context().Done():
 		return
@@ -198,7 +198,7 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w,
 			http.StatusForbidden,
 			page{Title: "Another user", Text: "This answer came from another user of this machine, so it was not taken.",
-				Hint: "If it is yours, paste the address of this page where ccagent login waits."},
+				Hint: "If you brought it, paste the address of this page where ccagent login waits."},
 		)
 		return
 	case unknownPeer:
@@ -208,7 +208,7 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.show(
 			w,
 			http.StatusBadRequest,
-			page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is under way.",
+			page{Title: "Another sign-in", Text: "This answer does not belong to the sign-in that is running.",
 				Hint: "Use the address that ccagent login printed last. The sign-in still waits for it."},
 		)
 		return
@@ -228,18 +228,18 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.show(
 		w,
 		http.StatusOK,
-		page{Title: "You are signed in", Text: "ccagent has your sign-in and renews it from now on. You may close this page."},
+		page{Title: "You are signed in", Text: "ccagent has your sign-in, and renews it from now on. You may close this page."},
 	)
 }
 
-// take passes the first callback of this attempt on, and reports whether cb is of this attempt.
+// take passes on the first callback of this attempt, and reports whether cb belongs to it.
 func (l *Loopback) take(cb Callback) bool {
 	select {
-	case <-l.begun:
+	case <-l.waiting:
 	default:
-		return false // given up before it began
+		return false // the sign-in ended before Wait was called
 	}
-	if !l.want.answers(cb.State) {
+	if !l.attempt.hasState(cb.State) {
 		return false
 	}
 	l.mu.Lock()
@@ -251,7 +251,7 @@ func (l *Loopback) take(cb Callback) bool {
 	return true
 }
 
-// refuse says once that another user brought an answer.
+// refuse reports the first answer of another user. It takes a negative uid for a user who is not known.
 func (l *Loopback) refuse(uid int) {
 	l.mu.Lock()
 	first := uid >= 0 && !l.rogue
@@ -262,7 +262,7 @@ func (l *Loopback) refuse(uid int) {
 	}
 }
 
-// local reports whether a Host header names this machine.
+// local reports whether a Host header names this machine, and our port.
 func (l *Loopback) local(host string) bool {
 	name, port, err := net.SplitHostPort(host)
 	if err != nil || port != l.port {
@@ -271,6 +271,7 @@ func (l *Loopback) local(host string) bool {
 	return secureurl.Loopback(name)
 }
 
+// cause names the reason for which a port could not be opened.
 func cause(err error) string {
 	var number syscall.Errno
 	if errors.As(err, &number) {

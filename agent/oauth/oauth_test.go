@@ -136,7 +136,11 @@ func TestReplies(t *testing.T) {
 		},
 		{name: "lifetime beyond all time", body: `{` + ok + `,"expires_in":1e300}`, lifetime: maxLifetime},
 		{name: "lifetime beyond numbers", body: `{` + ok + `,"expires_in":1e999}`, lifetime: maxLifetime},
-		{name: "scope of a wrong type", body: `{` + ok + `,"scope":["a"]}`, lifetime: DefaultLifetime},
+		{name: "scope a list", body: `{` + ok + `,"scope":["a","b c",7,""]}`, lifetime: DefaultLifetime, scopes: 3},
+		{name: "scope with commas", body: `{` + ok + `,"scope":"repo,gist"}`, lifetime: DefaultLifetime, scopes: 2},
+		{name: "scope of a wrong type", body: `{` + ok + `,"scope":{"a":true}}`, lifetime: DefaultLifetime},
+		{name: "scopes, as Bitbucket has it", body: `{` + ok + `,"scopes":"a b"}`, lifetime: DefaultLifetime, scopes: 2},
+		{name: "scope a number", body: `{` + ok + `,"scope":7}`, lifetime: DefaultLifetime},
 		{name: "keys in another case are other keys", body: `{` + ok + `,"Expires_In":5}`, lifetime: DefaultLifetime},
 
 		{name: "empty", body: ``},
@@ -425,7 +429,7 @@ func TestRefusals(t *testing.T) {
 			status: 500,
 			body:   `{"error":"x","error_description":"` + strings.Repeat("y", 5000) + `"}`,
 			want:   later,
-			shown:  strings.Repeat("y", maxText) + "…",
+			shown:  strings.Repeat("y", 200) + "…",
 		},
 	}
 	for _, tt := range tests {
@@ -683,7 +687,7 @@ func TestEndpoints(t *testing.T) {
 // TestPlainHTTPStaysHome points a loopback name elsewhere, as a hosts file can.
 func TestPlainHTTPStaysHome(t *testing.T) {
 	t.Parallel()
-	transport := (&Client{}).transport(endpoint{URL: "http://localhost", plain: true})
+	transport := (&Client{}).transport(target{URL: "http://localhost", plain: true})
 	conn, err := transport.DialContext(t.Context(), "tcp", "192.0.2.1:80")
 	if err == nil {
 		conn.Close()
@@ -692,7 +696,7 @@ func TestPlainHTTPStaysHome(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	var op error = &url.Error{Op: "Post", URL: "http://localhost", Err: err}
-	if failure := broken(t.Context(), op); !errors.Is(failure, protocol.ErrConfig) {
+	if failure := transportError(t.Context(), op); !errors.Is(failure, protocol.ErrConfig) {
 		t.Errorf("got %v, want ErrConfig", failure)
 	}
 }

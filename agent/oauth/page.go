@@ -9,7 +9,7 @@ import (
 	"net/http"
 )
 
-// page is what a person sees in the browser at the end. It has no script and fetches nothing.
+// page is what a person sees in the browser when the sign-in has ended. It has no script and loads nothing.
 type page struct {
 	Title   string
 	Text    string
@@ -48,14 +48,14 @@ func (p page) html() string {
 `
 }
 
-// policy lets the one style above through and nothing else.
+// policy is a Content-Security-Policy that allows the style above and nothing else.
 func policy() string {
 	sum := sha256.Sum256([]byte(style))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
 		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// show writes a page. A browser that has gone is not our failure.
+// show writes a page. If the browser has gone away, that is no error.
 func (l *Loopback) show(w http.ResponseWriter, status int, p page) {
 	p.Profile = l.profile
 	h := w.Header()
@@ -69,5 +69,5 @@ func (l *Loopback) show(w http.ResponseWriter, status int, p page) {
 	io.WriteString(w, p.html())
 }
 
-// silent takes what net/http has to say of strange requests: it may quote them, and a code with them.
+// silent drops what net/http logs about strange requests, because it may quote them, and an authorization code with them.
 var silent = log.New(io.Discard, "", 0)

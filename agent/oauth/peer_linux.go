@@ -11,26 +11,27 @@ import (
 	"strings"
 )
 
-// maxLooks is how often the tables are read: the kernel may leave a line out while others come and go.
-const maxLooks = 3
+// maxReads is how often the tables are read. The kernel may leave out a line while others come and go.
+const maxReads = 3
 
-// established is TCP_ESTABLISHED. In any other state a socket may have lost its process, and its line names root.
+// established is TCP_ESTABLISHED. In any other state the socket's process may be gone, and then its line names root.
 const established = 1
 
 // ownerOf returns the user who has the client's end of a connection to this process. It fails with errHungUp where that end is
-// closed, and with errUntold where no line of the kernel's is about it, as when it lies in another network namespace.
+// closed, and with errNotTold where the kernel's tables have no line about it, as when that end is in another network namespace.
 func ownerOf(server, client netip.AddrPort) (int, error) {
 	var err error
-	for range maxLooks {
+	for range maxReads {
 		var uid int
-		if uid, err = look(server, client, "/proc/net/tcp", "/proc/net/tcp6"); err != errUntold {
+		if uid, err = readTables(server, client, "/proc/net/tcp", "/proc/net/tcp6"); err != errNotTold {
 			return uid, err
 		}
 	}
 	return 0, err
 }
 
-func look(server, client netip.AddrPort, tables ...string) (int, error) {
+// readTables looks the connection up once.
+func readTables(server, client netip.AddrPort, tables ...string) (int, error) {
 	uid, gone := -1, false
 	for _, table := range tables {
 		f, err := os.Open(table)
@@ -51,7 +52,7 @@ func look(server, client netip.AddrPort, tables ...string) (int, error) {
 	case gone:
 		return 0, errHungUp
 	case uid < 0:
-		return 0, errUntold
+		return 0, errNotTold
 	}
 	return uid, nil
 }
@@ -81,7 +82,7 @@ func eachSocket(table io.Reader, yield func(socket)) {
 	}
 }
 
-// address reads ADDRESS:PORT in hexadecimal. The address is written in words of 32 bits, each in the machine's own byte order.
+// address reads ADDRESS:PORT in hexadecimal. The address is written as words of 32 bits, each in the byte order of this machine.
 func address(text string) (netip.AddrPort, bool) {
 	host, port, _ := strings.Cut(text, ":")
 	words, err := hex.DecodeString(host)
@@ -96,7 +97,7 @@ func address(text string) (netip.AddrPort, bool) {
 	return plainAddr(netip.AddrPortFrom(addr, uint16(n))), ok && err == nil
 }
 
-// overflowUID is the number that stands for users who have none in this namespace.
+// overflowUID is the number that the kernel shows for users who have no number in this namespace.
 func overflowUID() int {
 	text, err := os.ReadFile("/proc/sys/kernel/overflowuid")
 	if uid, bad := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && bad == nil {

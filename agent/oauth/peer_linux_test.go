@@ -25,7 +25,7 @@ const table6 = `  sl  local_address                         remote_address      
    2: 00000000000000000000000001000000:1F90 00000000000000000000000001000000:C350 01 00000000:00000000 00:00000000 00000000  1000        0 106 1 0000000000000000 20 4 30 10 -1
 `
 
-func TestLook(t *testing.T) {
+func TestReadTables(t *testing.T) {
 	t.Parallel()
 	if a, _ := address("0100007F:1F90"); a.Addr() != netip.MustParseAddr("127.0.0.1") {
 		t.Skip("this machine writes its words in another order")
@@ -49,16 +49,16 @@ func TestLook(t *testing.T) {
 		"found": {server, client, []string{table("a", fmt.Sprintf(table4, "01", "01", "1001", "102")), absent}, 1001,
 			nil},
 		"closed by the client":    {server, client, []string{table("b", fmt.Sprintf(table4, "08", "05", "0", "0"))}, 0, errHungUp},
-		"closed, and ours is not": {server, client, []string{table("c", fmt.Sprintf(table4, "01", "06", "0", "0"))}, 0, errUntold},
-		"without a process":       {server, client, []string{table("d", fmt.Sprintf(table4, "01", "01", "0", "0"))}, 0, errUntold},
-		"no table":                {server, client, []string{absent}, 0, errUntold},
+		"closed, and ours is not": {server, client, []string{table("c", fmt.Sprintf(table4, "01", "06", "0", "0"))}, 0, errNotTold},
+		"without a process":       {server, client, []string{table("d", fmt.Sprintf(table4, "01", "01", "0", "0"))}, 0, errNotTold},
+		"no table":                {server, client, []string{absent}, 0, errNotTold},
 		"another port": {server, netip.MustParseAddrPort("127.0.0.1:50002"),
-			[]string{table("e", fmt.Sprintf(table4, "01", "01", "1001", "102"))}, 0, errUntold},
+			[]string{table("e", fmt.Sprintf(table4, "01", "01", "1001", "102"))}, 0, errNotTold},
 		"by a socket of IPv6": {server, client, []string{table("f", table6)}, 1003, nil},
 		"IPv6": {netip.MustParseAddrPort("[::1]:8080"), netip.MustParseAddrPort("[::1]:50000"),
 			[]string{table("g", table6)}, 1004, nil},
 	} {
-		if uid, err := look(test.server, test.client, test.tables...); uid != test.uid || err != test.err {
+		if uid, err := readTables(test.server, test.client, test.tables...); uid != test.uid || err != test.err {
 			t.Errorf("%s: %d, %v; want %d, %v", name, uid, err, test.uid, test.err)
 		}
 	}

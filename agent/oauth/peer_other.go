@@ -4,6 +4,6 @@ package oauth
 
 import "net/netip"
 
-func ownerOf(_, _ netip.AddrPort) (int, error) { return 0, errUntold }
+func ownerOf(_, _ netip.AddrPort) (int, error) { return 0, errNotTold }
 
 func overflowUID() int { return -1 }

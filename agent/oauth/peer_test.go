@@ -26,7 +26,7 @@ func TestCallbackOfAnother(t *testing.T) {
 		{"own", os.Geteuid(), nil, true, false, false},
 		{"another user", other, nil, false, false, true},
 		{"one who is gone", 0, errHungUp, false, false, false},
-		{"one who can't be looked up", 0, errUntold, true, true, false},
+		{"one who can't be looked up", 0, errNotTold, true, true, false},
 		{"one without a number here", overflowUID(), nil, true, os.Geteuid() != overflowUID(), false},
 		{"root, for whomever", 0, nil, true, os.Geteuid() != 0, false},
 	} {
@@ -171,14 +171,14 @@ func TestOwnerIn(t *testing.T) {
 			err  error
 		}{
 			"found":              {list(pcb(elsewhere, server, 7), pcb(server, client, 501), pcb(client, server, 502)), 502, nil},
-			"not there":          {list(pcb(elsewhere, server, 502), pcb(server, client, 501)), 0, errUntold},
-			"ours is not there":  {list(pcb(client, server, 502)), 0, errUntold},
-			"ours is not ours":   {list(pcb(server, client, 0), pcb(client, server, 502)), 0, errUntold},
-			"empty":              {nil, 0, errUntold},
-			"a head alone":       {head, 0, errUntold},
-			"cut off":            {list(pcb(client, server, 502), pcb(server, client, 501))[:500], 0, errUntold},
-			"a length of 0":      {append(append([]byte{}, head...), make([]byte, 100)...), 0, errUntold},
-			"a length too great": {append(append([]byte{}, head...), 0xff, 0xff, 0xff, 0xff, 0x10, 0, 0, 0), 0, errUntold},
+			"not there":          {list(pcb(elsewhere, server, 502), pcb(server, client, 501)), 0, errNotTold},
+			"ours is not there":  {list(pcb(client, server, 502)), 0, errNotTold},
+			"ours is not ours":   {list(pcb(server, client, 0), pcb(client, server, 502)), 0, errNotTold},
+			"empty":              {nil, 0, errNotTold},
+			"a head alone":       {head, 0, errNotTold},
+			"cut off":            {list(pcb(client, server, 502), pcb(server, client, 501))[:500], 0, errNotTold},
+			"a length of 0":      {append(append([]byte{}, head...), make([]byte, 100)...), 0, errNotTold},
+			"a length too great": {append(append([]byte{}, head...), 0xff, 0xff, 0xff, 0xff, 0x10, 0, 0, 0), 0, errNotTold},
 		} {
 			if uid, err := ownerIn(test.list, server, client, 501); uid != test.uid || err != test.err {
 				t.Errorf("%s, %v: %d, %v; want %d, %v", name, server, uid, err, test.uid, test.err)

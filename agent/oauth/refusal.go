@@ -17,45 +17,45 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// subject is what a provider refuses when it refuses a request for good.
-type subject struct {
-	refused string // says that it did
-	code    protocol.Code
-	asks    bool // the request carries what config.toml asks for: scopes, an audience, resources
+// purpose is what a request was made for. It decides what it means if the provider refuses for good.
+type purpose struct {
+	refused string        // the start of the message
+	code    protocol.Code // of the error
+	asks    bool          // the request carries what config.toml asks for: scopes, an audience, resources
 }
 
 var (
-	aSignIn     = subject{"the provider no longer accepts this sign-in", protocol.CodeLoginRequired, false}
-	aCode       = subject{"the provider refuses the code", protocol.CodeLoginRequired, true}
-	anAssertion = subject{"the provider refuses the assertion", protocol.CodeLoginRequired, true}
-	aToken      = subject{"the provider refuses the token", protocol.CodeExpired, false}
-	ourClient   = subject{"the provider refuses our request", protocol.CodeConfig, true}
+	forRefresh   = purpose{"the provider no longer accepts this sign-in", protocol.CodeLoginRequired, false}
+	forCode      = purpose{"the provider refuses the code", protocol.CodeLoginRequired, true}
+	forAssertion = purpose{"the provider refuses the assertion", protocol.CodeLoginRequired, true}
+	forAccess    = purpose{"the provider refuses the token", protocol.CodeExpired, false}
+	forClient    = purpose{"the provider refuses our request", protocol.CodeConfig, true}
 )
 
-// What an error code means. Only the codes that pass, and those that a sign-in can't mend, are listed: every other one is
-// final, because providers make up codes of their own (bad_refresh_token, refresh_token_reused), and asking again brings the
-// same answer.
+// What an error code means. We list only the codes that are temporary, and those that a new sign-in does not help against. Every
+// other code is final, because providers invent codes of their own (bad_refresh_token, refresh_token_reused), and to ask again
+// would bring the same answer.
 var (
-	// passing are the codes of a provider that is busy, broken or waiting for something.
-	passing = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error", "rate_limit", "rate_limited",
-		"rate_limit_exceeded", "request_limit_exceeded", "too_many_requests", "throttled", "throttling", "quota_exceeded",
-		"resource_exhausted", "overloaded", "server_busy", "service_unavailable", "unavailable", "api_error", "internal",
-		"internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "request_timeout",
+	// temporaryCodes come from a provider that is busy, broken or waiting for something.
+	temporaryCodes = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error", "rate_limit",
+		"rate_limited", "rate_limit_exceeded", "request_limit_exceeded", "too_many_requests", "throttled", "throttling",
+		"quota_exceeded", "resource_exhausted", "overloaded", "server_busy", "service_unavailable", "unavailable", "api_error",
+		"internal", "internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "request_timeout",
 		"deadline_exceeded", "try_again_later", "team_added_to_org")
-	// misconfigured are the codes that speak of how we ask. Those that speak of our client have that word in them.
-	misconfigured = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
+	// requestCodes say that the way we ask is wrong. Codes about our client are not listed: they have that word in them.
+	requestCodes = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
 		"unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
 		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer")
-	// wished are the codes that speak of what config.toml asks for. A renewal does not ask for it, so there the sign-in itself is
-	// no longer good for it.
-	wished = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
-	// dead are the codes that speak of the token that was sent. Others that have the word in them may speak of another one, such
-	// as a gateway's csrf_token.
-	dead = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
+	// scopeCodes say that what config.toml asks for is wrong. A renewal does not ask for it, so there they mean that the sign-in
+	// itself is no longer good for it.
+	scopeCodes = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
+	// tokenCodes speak of the token that was sent. Other codes with that word in them may speak of another token, such as the
+	// csrf_token of a gateway.
+	tokenCodes = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
 		"revoked_token", "token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
-	// declined are the codes of a person or a rule that said no, and lapsed those of a device code that came too late.
-	declined = codes("access_denied", "authorization_declined")
-	lapsed   = codes("expired_token", "code_expired")
+	// deniedCodes mean that a person or a rule said no, and expiredCodes that a device code came too late.
+	deniedCodes  = codes("access_denied", "authorization_declined")
+	expiredCodes = codes("expired_token", "code_expired")
 )
 
 func codes(names ...string) map[string]bool {
@@ -66,7 +66,7 @@ func codes(names ...string) map[string]bool {
 	return set
 }
 
-// fold makes one of the ways in which providers spell a code: invalid_request, INVALID_REQUEST, InvalidRequestException,
+// fold makes one spelling of the many that providers have for a code: invalid_request, INVALID_REQUEST, InvalidRequestException,
 // invalid_request_error.
 func fold(code string) string {
 	code = strings.Map(func(r rune) rune {
@@ -78,54 +78,55 @@ func fold(code string) string {
 	return cmp.Or(strings.TrimSuffix(strings.TrimSuffix(code, "error"), "exception"), code)
 }
 
-// blamesUs reports whether a folded code says that our client is at fault, or how it asks.
-func blamesUs(code string) bool { return misconfigured[code] || strings.Contains(code, "client") }
+// blamesUs reports whether a folded code says that our client is at fault, or the way it asks.
+func blamesUs(code string) bool { return requestCodes[code] || strings.Contains(code, "client") }
 
 // blamesToken reports whether a folded code or text says that the token is at fault, and not our client or the kind of grant.
 func blamesToken(said string) bool {
 	names := strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
-	return dead[said] || names
+	return tokenCodes[said] || names
 }
 
-// failed reports whether the answer is an error. GitHub and Slack report theirs as successes, and a network's login page comes as
-// one.
+// failed reports whether the answer is an error. GitHub and Slack send errors with the status of a success, and so does the login
+// page of a network.
 func (a *answer) failed() bool {
-	if !a.ok() || a.page() {
+	if !a.ok() || a.isPage() {
 		return true
 	}
 	code, _ := a.reason()
 	return code != ""
 }
 
-// refused sorts an error answer into the conditions. An OAuth error (RFC 6749 section 5.2) with a status of 4xx or 200 is final
-// unless its code is known to pass. So is a 401 that says nothing. Other statuses are not: a gateway's 5xx or 429 may quote what
-// the provider said to somebody else, and what is no OAuth error need not be the provider's at all.
-func (a *answer) refused(about subject, now time.Time) *Error {
+// refusal turns an error answer into an error. An OAuth error (RFC 6749 section 5.2) with a status of 4xx or 200 is final, unless
+// its code is known to be temporary. A 401 that says nothing is final as well. Other statuses are not: a gateway's 5xx or 429 may
+// quote what the provider said to somebody else. And what is not an OAuth error may not come from the provider at all.
+func (a *answer) refusal(p purpose, now time.Time) *Error {
 	if a.status >= 300 && a.status < 400 {
 		return &Error{Condition: a.redirected()}
 	}
 	said, description := a.reason()
-	if !isCode(said) { // a text in the place of a code
+	if !isCode(said) { // a sentence in the place of a code
 		said, description = "", strings.Trim(said+": "+description, ": ")
 	}
 	code, words := fold(said), fold(description)
 	switch {
-	case said == "" && (a.ownWords() || blamesToken(words)):
+	case said == "" && (a.hasOAuthStatus() || blamesToken(words)):
 		code = words
 	case said == "":
 		description = ""
 	case blamesUs(code) && !strings.Contains(code, "grant") && blamesToken(words):
-		code = fold("invalid_grant") // Atlassian says unauthorized_client of such a token, and Zoom invalid_request
+		code = fold("invalid_grant") // of such a token Atlassian says unauthorized_client, and Zoom invalid_request
 	}
 	shown := strings.TrimSpace(strconv.Itoa(a.status) + " " + cmp.Or(said, http.StatusText(a.status)))
-	e := a.sorted(about, code, shown, now)
+	e := a.classify(p, code, shown, now)
+	e.code = code
 	e.Condition.Detail = description
 	return e
 }
 
-// ownWords reports whether words without a code are the provider's own: the status is one with which an OAuth endpoint refuses
-// (RFC 6749 section 5.2). With others it may be a router or a guard that says something.
-func (a *answer) ownWords() bool {
+// hasOAuthStatus reports whether the status is one with which an OAuth endpoint refuses (RFC 6749 section 5.2). Words that come
+// without an error code are then the provider's own. With another status they may come from a router or a guard.
+func (a *answer) hasOAuthStatus() bool {
 	switch a.status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity:
 		return true
@@ -133,31 +134,37 @@ func (a *answer) ownWords() bool {
 	return a.ok()
 }
 
-// isCode reports whether s is an error code as providers write them: no text, in which anything might stand.
+// isCode reports whether s is an error code as providers write them, and not a text, which may hold anything.
 func isCode(s string) bool {
 	return len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return !strings.ContainsRune("_-.:", r) && (r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r))
 	})
 }
 
-// sorted is refused for an answer with this code, of which shown is shown.
-func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error {
-	switch speaks := code != "" || a.status == http.StatusUnauthorized && !a.page(); {
-	case !a.final() || passing[code]:
-	case code == fold("insufficient_scope"):
-		return a.lacking().saying(code)
-	case blamesUs(code), wished[code] && about.asks:
-		return fail(protocol.CodeConfig, ourClient.refused+" ("+shown+")").saying(code)
-	case speaks:
-		e := fail(about.code, about.refused+" ("+shown+")").saying(code)
-		e.Dead = blamesToken(cmp.Or(a.narrower(), code))
-		return e
+// classify is refusal for an answer whose folded code is known. shown is what the message shows of it.
+func (a *answer) classify(p purpose, code, shown string, now time.Time) *Error {
+	saysSomething := code != "" || a.status == http.StatusUnauthorized && !a.isPage()
+	if a.canBeFinal() && !temporaryCodes[code] {
+		switch {
+		case code == fold("insufficient_scope"):
+			return a.missingScope()
+		case blamesUs(code), scopeCodes[code] && p.asks:
+			e := fail(protocol.CodeConfig, forClient.refused+" ("+shown+")")
+			if strings.Contains(code, "client") && code != fold("unauthorized_client") {
+				e.Condition.Hint = a.authHint()
+			}
+			return e
+		case saysSomething:
+			e := fail(p.code, p.refused+" ("+shown+")")
+			e.Dead = blamesToken(cmp.Or(a.subcode(), code))
+			return e
+		}
 	}
-	e := &Error{code: code, RetryAfter: retryAfter(a.header.Get("Retry-After"), now)}
+	e := &Error{RetryAfter: retryAfter(a.header.Get("Retry-After"), now)}
 	switch {
-	case a.page(), a.status == http.StatusProxyAuthRequired, a.status == http.StatusNetworkAuthenticationRequired:
-		e.Condition = unavailable("something between here and the provider answers, or a guard before it (" + shown + ")")
-		e.Condition.Hint = wayHint
+	case a.isPage(), a.status == http.StatusProxyAuthRequired, a.status == http.StatusNetworkAuthenticationRequired:
+		e.Condition = unavailable("something between here and the provider answers, or a guard in front of it (" + shown + ")")
+		e.Condition.Hint = networkHint
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, a.status == http.StatusGone:
 		e.Condition = unavailable("there is nothing at that address now (" + shown + ")")
 		e.Condition.Hint = "if that goes on, check the provider's URLs in config.toml"
@@ -167,10 +174,10 @@ func (a *answer) sorted(about subject, code, shown string, now time.Time) *Error
 	return e
 }
 
-const wayHint = "a login page of the network may be in the way; otherwise check the provider's URLs in config.toml"
+const networkHint = "a login page of the network may be in the way; otherwise check the provider's URLs in config.toml"
 
-// final reports whether the status allows an answer to be the provider's last word.
-func (a *answer) final() bool {
+// canBeFinal reports whether the status allows an answer to be the provider's last word.
+func (a *answer) canBeFinal() bool {
 	switch a.status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusProxyAuthRequired:
 		return false
@@ -178,64 +185,64 @@ func (a *answer) final() bool {
 	return a.ok() || a.status/100 == 4
 }
 
-// page reports whether the answer is a web page: a captive portal's, a proxy's or a guard's. No endpoint of a provider's
-// answers with one. Some give JSON the type of one.
-func (a *answer) page() bool {
+// isPage reports whether the answer is a web page, as a network's login, a proxy or a guard sends one. No endpoint of a provider
+// answers with a page, though some label their JSON as one.
+func (a *answer) isPage() bool {
 	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	body := bytes.TrimSpace(a.body)
-	labelled := kind == "text/html" && !a.ok() // a success of a few words often is
+	labelled := kind == "text/html" && !a.ok() // a success of a few words is often labelled so
 	return len(body) > 0 && (body[0] == '<' || labelled && body[0] != '{' && body[0] != '[')
 }
 
 // unreadable is the error of a success whose body can't be read.
 func (a *answer) unreadable() *Error {
 	e := &Error{Condition: unavailable("its answer is not a JSON object")}
-	if a.page() {
-		e.Condition.Hint = wayHint
+	if a.isPage() {
+		e.Condition.Hint = networkHint
 	}
 	return e
 }
 
-// reason finds the error code and its description, cleaned for showing, in the shapes that providers use: RFC 6749's strings, an
-// object {"error":{"code","type","message"}}, a list of either, words alone, or a challenge (RFC 6750 section 3). What only
-// repeats the status in words says nothing: a router does that too.
+// reason finds the error code and its description, cleaned for showing. It knows the shapes that providers use: RFC 6749's
+// strings, an object {"error":{"code","type","message"}}, a list of either, words alone, and a challenge (RFC 6750 section 3).
+// What only repeats the status in words counts as nothing, because a router answers so too.
 func (a *answer) reason() (code, description string) {
-	secrets := slices.Clone(a.asked)
+	secrets := slices.Clone(a.sent)
 	if fields, err := a.object(); err == nil {
 		for _, key := range []string{"error", "errors", "error_code", "errorCode"} {
-			if code, description = complaint(fields[key]); code != "" || description != "" {
+			if code, description = errorIn(fields[key]); code != "" || description != "" {
 				break
 			}
 		}
 		description = cmp.Or(description, first(fields, "error_description", "message", "errorSummary", "reason", "detail"))
 		if code == "" && description == "" {
-			description = first(fields, "status", "code") // HubSpot's place for a code
+			description = first(fields, "status", "code") // HubSpot puts its codes there
 		}
 		for _, key := range []string{"access_token", "refresh_token", "id_token"} {
 			secrets = append(secrets, first(fields, key))
 		}
 	}
 	if code == "" && !a.ok() {
-		params := a.bearer()
+		params := a.bearerChallenge()
 		code, description = params["error"], cmp.Or(params["error_description"], description)
 	}
-	if a.inWords(code) {
+	if a.repeatsStatus(code) {
 		code = ""
 	}
-	if a.inWords(description) {
+	if a.repeatsStatus(description) {
 		description = ""
 	}
 	return clean(code, secrets), clean(description, secrets)
 }
 
-// inWords reports whether s is no more than the status in words, with its number or without.
-func (a *answer) inWords(s string) bool {
+// repeatsStatus reports whether s is no more than the status in words, with its number or without.
+func (a *answer) repeatsStatus(s string) bool {
 	return strings.TrimPrefix(fold(s), strconv.Itoa(a.status)) == fold(http.StatusText(a.status))
 }
 
-// narrower is the folded code that tells more exactly than the error code what was refused, "" where there is none. Entra and
-// Google say invalid_grant also where a rule or a missing consent stands in the way, and tell so here.
-func (a *answer) narrower() string {
+// subcode is the folded code that says more exactly than the error code what was refused, "" where there is none. Entra and
+// Google say invalid_grant also where a rule forbids the renewal or consent is missing, and add the reason here.
+func (a *answer) subcode() string {
 	fields, err := a.object()
 	if err != nil {
 		return ""
@@ -243,7 +250,7 @@ func (a *answer) narrower() string {
 	return fold(first(fields, "suberror", "error_subtype"))
 }
 
-// first returns the first of these fields that is a string and not empty, "" where none is.
+// first returns the first of these fields that is a string and not empty. It returns "" where there is none.
 func first(fields map[string]json.RawMessage, names ...string) string {
 	for _, name := range names {
 		if s, _ := text(fields[name]); s != "" {
@@ -253,8 +260,8 @@ func first(fields map[string]json.RawMessage, names ...string) string {
 	return ""
 }
 
-// complaint reads one error in whatever shape it has. The code is "" where there is none in it.
-func complaint(raw json.RawMessage) (code, description string) {
+// errorIn reads an error in any of its shapes. The code is "" where the error has none.
+func errorIn(raw json.RawMessage) (code, description string) {
 	if code, ok := text(raw); ok {
 		return code, ""
 	}
@@ -270,7 +277,7 @@ func complaint(raw json.RawMessage) (code, description string) {
 		return "", ""
 	}
 	for _, key := range []string{"code", "type", "errorType", "status", "error"} {
-		if s, _ := text(inner[key]); strings.ContainsFunc(s, unicode.IsLetter) { // a number is a status
+		if s, _ := text(inner[key]); strings.ContainsFunc(s, unicode.IsLetter) { // a number repeats the status
 			code = s
 			break
 		}
@@ -278,17 +285,82 @@ func complaint(raw json.RawMessage) (code, description string) {
 	return code, first(inner, "message", "description", "error_description", "detail")
 }
 
-func (e *Error) saying(code string) *Error {
-	e.code = code
+// redirected says where the endpoint pointed to. It names the host alone, because the rest of a Location may hold anything.
+func (a *answer) redirected() *protocol.Error {
+	to := ""
+	if u, err := url.Parse(a.header.Get("Location")); err == nil && u.Hostname() != "" {
+		to = " to " + printable(u.Hostname())
+	}
+	message := fmt.Sprintf("it answered with a redirect (%d)%s, which is never followed with a secret", a.status, to)
+	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message, Hint: networkHint}
+}
+
+// missingScope is the error for a token that may not do what was asked (RFC 6750 section 3.1). It names the scope where the
+// provider does.
+func (a *answer) missingScope() *Error {
+	scope := a.bearerChallenge()["scope"]
+	if fields, err := a.object(); err == nil && scope == "" {
+		scope = strings.Join(scopes(fields), " ")
+	}
+	if scope = clean(scope, a.sent); scope == "" {
+		e := fail(protocol.CodeDenied, "the sign-in lacks a scope that this needs")
+		e.Condition.Hint = "ask for it with: " + a.client.login("--scope", "SCOPE")
+		return e
+	}
+	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
+	var flags []string
+	for _, one := range strings.Fields(scope) {
+		flags = append(flags, "--scope", one)
+	}
+	e.Condition.Hint = "ask for it with: " + a.client.login(flags...)
 	return e
 }
 
-// redirected says where an endpoint pointed to, by host alone: a Location may hold anything.
-func (a *answer) redirected() *protocol.Error {
-	message := fmt.Sprintf("it answered with a redirect (%d), which is never followed with a secret", a.status)
-	if u, err := url.Parse(a.header.Get("Location")); err == nil && u.Hostname() != "" {
-		message = fmt.Sprintf("it answered with a redirect (%d) to %s, which is never followed with a secret",
-			a.status, clean(u.Hostname(), nil))
+// bearerChallenge returns the parameters of the answer's Bearer challenge. It may stand among challenges of other schemes.
+func (a *answer) bearerChallenge() map[string]string {
+	for _, header := range a.header.Values("WWW-Authenticate") {
+		if params := challenge(header); params != nil {
+			return params
+		}
 	}
-	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message, Hint: wayHint}
+	return nil
+}
+
+// challenge reads the parameters of a Bearer challenge (RFC 6750 section 3), which may follow others in the header. It returns
+// nil where there is none.
+func challenge(header string) map[string]string {
+	if i := strings.LastIndex(strings.ToLower(header), ", bearer "); i >= 0 {
+		header = header[i+2:]
+	}
+	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	params := map[string]string{}
+	for rest != "" {
+		name, after, ok := strings.Cut(rest, "=")
+		if !ok {
+			break
+		}
+		value := ""
+		if quoted, isQuoted := strings.CutPrefix(strings.TrimSpace(after), `"`); isQuoted {
+			value, rest, _ = strings.Cut(quoted, `"`)
+			_, rest, _ = strings.Cut(rest, ",")
+		} else {
+			value, rest, _ = strings.Cut(after, ",")
+		}
+		params[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	}
+	return params
+}
+
+// retryAfter reads the header of that name (RFC 9110 section 10.2.3): seconds, or a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
 }

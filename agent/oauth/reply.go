@@ -1,8 +1,9 @@
 package oauth
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -10,10 +11,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// judge turns a token endpoint's answer into a reply or the condition it stands for.
-func (a *answer) judge(about subject, issued time.Time) (Reply, *Error) {
+// reply reads a token endpoint's answer. Beside an error the reply may hold a rotated refresh token, as [Client.Refresh]
+// promises.
+func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	if !a.ok() {
-		return Reply{}, a.refused(about, issued)
+		return Reply{}, a.refusal(p, issued)
 	}
 	fields, err := a.object()
 	if err != nil {
@@ -21,42 +23,42 @@ func (a *answer) judge(about subject, issued time.Time) (Reply, *Error) {
 		e.Ambiguous = true
 		return Reply{}, e
 	}
-	if bare(fields["access_token"]) && bare(fields["refresh_token"]) && a.failed() {
-		return Reply{}, a.refused(about, issued)
-	}
-	reply := Reply{
-		Issued: issued,
-		Expiry: issued.Add(lifetime(fields["expires_in"], DefaultLifetime)).Truncate(time.Millisecond),
-		Scopes: scopes(fields["scope"]),
-	}
-	if left := lifetime(fields["refresh_token_expires_in"], 0); left > 0 {
-		reply.GrantExpiry = issued.Add(left).Truncate(time.Millisecond)
+	if isNothing(fields["access_token"]) && isNothing(fields["refresh_token"]) && a.failed() {
+		return Reply{}, a.refusal(p, issued)
 	}
 	refresh, ok := token(fields["refresh_token"])
 	if !ok {
-		return Reply{}, &Error{Condition: unavailable("its answer has a refresh_token that is not one"), Ambiguous: true}
+		return Reply{}, &Error{Condition: unavailable("its answer has a refresh_token that can't be one"), Ambiguous: true}
 	}
-	reply.RefreshToken = refresh
+	reply := Reply{Issued: issued, RefreshToken: refresh, Scopes: scopes(fields)}
+	if left := a.lifetime(refreshStatements, fields, refresh, issued); left > 0 {
+		reply.GrantExpiry = issued.Add(left).Truncate(time.Millisecond)
+	}
 	access, ok := token(fields["access_token"])
 	switch {
 	case !ok:
-		return reply, &Error{Condition: unavailable("its answer has an access_token that is not one"), Ambiguous: true}
+		return reply, &Error{Condition: unavailable("its answer has an access_token that can't be one"), Ambiguous: true}
 	case access.Empty():
 		return reply, &Error{Condition: unavailable("its answer has no access_token"), Ambiguous: true}
 	}
-	reply.AccessToken = access
+	left := a.lifetime(accessStatements, fields, access, issued)
+	if left == 0 {
+		left = DefaultLifetime
+	}
+	reply.AccessToken, reply.Expiry = access, issued.Add(left).Truncate(time.Millisecond)
 	reply.idToken, _ = text(fields["id_token"])
-	reply.Identity = accountOf(fields)
+	reply.Identity = claudeAccount(fields)
 	return reply, nil
 }
 
-// bare reports whether nothing is said: absent, null, "" and false are nothing.
-func bare(raw json.RawMessage) bool {
+// isNothing reports whether a value says nothing: absent, null, "" and false do not.
+func isNothing(raw json.RawMessage) bool {
 	s, ok := text(raw)
 	return ok && s == "" || string(raw) == "false"
 }
 
-// token reads a token: see protocol.IsToken. Absent, null and "" are the empty Secret and true.
+// token reads a token. It returns the empty Secret and true for what is absent, null or "", and false for what no consumer could
+// use (see protocol.IsToken).
 func token(raw json.RawMessage) (protocol.Secret, bool) {
 	switch s, ok := text(raw); {
 	case ok && s == "":
@@ -67,95 +69,166 @@ func token(raw json.RawMessage) (protocol.Secret, bool) {
 	return protocol.Secret{}, false
 }
 
-// lifetime reads a number of seconds, also one in a string as some providers write it. What is unusable is otherwise:
-// a reply is never dropped for it, because the refresh token it carries may be the only one that still works.
-func lifetime(raw json.RawMessage, otherwise time.Duration) time.Duration {
+// statements are the fields in which providers state when a token expires. docs/facts.md tells who uses which.
+type statements struct {
+	lifetimes []string // in seconds
+	moments   []string // as a point in time
+}
+
+var (
+	accessStatements = statements{
+		lifetimes: []string{"expires_in", "expires"},
+		moments:   []string{"expires_at", "expires_on", "expiry", "expiresAt", "expiresOn"},
+	}
+	refreshStatements = statements{
+		lifetimes: []string{"refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"},
+		moments:   []string{"refresh_token_expires_at", "refresh_expires_at"},
+	}
+)
+
+// lifetime returns how long a token lives from issued on: the shortest lifetime that the answer states, or that the token states
+// itself where it is a JWT. It returns 0 where none is stated. A statement that can't be used is passed over, because an answer
+// must not be dropped for it: the refresh token in it may be the only one that still works. A point in time that has passed
+// already is one of these: it says nothing about a token that was just issued.
+func (a *answer) lifetime(
+	from statements, fields map[string]json.RawMessage, token protocol.Secret, issued time.Time,
+) time.Duration {
+	here := issued // what time it is, by the clock that the provider's points in time are in
+	if date, ok := a.date(); ok {
+		here = date
+	}
+	var shortest time.Duration
+	stated := func(left time.Duration) {
+		if left > 0 && (shortest == 0 || left < shortest) {
+			shortest = min(left, maxLifetime)
+		}
+	}
+	for _, name := range from.lifetimes {
+		left := seconds(number(fields[name]), 0)
+		if at := moment(fields[name]); at.After(here) { // a point in time in the place of a lifetime
+			left = at.Sub(here)
+		}
+		stated(left)
+	}
+	for _, name := range from.moments {
+		if at := moment(fields[name]); !at.IsZero() {
+			stated(at.Sub(here))
+		}
+	}
+	if at := moment(jwtClaims(token.Reveal())["exp"]); !at.IsZero() {
+		stated(at.Sub(here))
+	}
+	return shortest
+}
+
+// number reads a number, also one in a string, as some providers write it. It returns 0 for what is none, and +Inf for one that
+// is out of range.
+func number(raw json.RawMessage) float64 {
 	digits := string(raw)
 	if s, ok := text(raw); ok {
 		digits = s
 	}
-	seconds, _ := strconv.ParseFloat(digits, 64) // 0 for what is no number, ±Inf for what is out of range
-	if !(seconds > 0) {                          // NaN too
+	n, _ := strconv.ParseFloat(strings.TrimSpace(digits), 64) // returns ±Inf beside its error for what is out of range
+	if !(n > 0) {                                             // NaN too
+		return 0
+	}
+	return n
+}
+
+// seconds is a number of seconds as a duration, cut to maxLifetime, and otherwise where it is not positive.
+func seconds(n float64, otherwise time.Duration) time.Duration {
+	if n <= 0 {
 		return otherwise
 	}
-	return time.Duration(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+	return time.Duration(min(n, maxLifetime.Seconds()) * float64(time.Second))
 }
 
-// scopes reads a space-separated list (RFC 6749 section 3.3); nil when nothing usable is said.
-func scopes(raw json.RawMessage) []string {
+// Numbers from earliestMoment on can be points in time in seconds since 1970 (from 2001 on), and those from earliestMillis on in
+// milliseconds (from 1973 on). In seconds the latter would be the year 5138.
+const (
+	earliestMoment = 1e9
+	earliestMillis = 1e11
+)
+
+// layouts are the ways in which providers write dates: RFC 3339, HTTP's, and that of Azure App Service.
+var layouts = []string{time.RFC3339, time.RFC1123, "01/02/2006 15:04:05 -07:00"}
+
+// moment reads a point in time: seconds or milliseconds since 1970, or a date. It returns the zero time for everything else.
+func moment(raw json.RawMessage) time.Time {
+	switch n := number(raw); {
+	case n >= 1e15:
+		return time.Time{}
+	case n >= earliestMillis:
+		return time.UnixMilli(int64(n))
+	case n >= earliestMoment:
+		return time.Unix(0, 0).Add(time.Duration(n * float64(time.Second)))
+	}
 	s, _ := text(raw)
-	var list []string
-	for scope := range strings.FieldsSeq(s) {
-		list = append(list, clean(scope, nil))
-	}
-	return list
-}
-
-// retryAfter reads the header (RFC 9110 section 10.2.3): seconds, or a date.
-func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(value); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
-}
-
-// lacking is a token that may not do what was asked (RFC 6750 section 3.1), with the scope that it takes where that is said.
-func (a *answer) lacking() *Error {
-	scope := a.bearer()["scope"]
-	if fields, err := a.object(); err == nil && scope == "" {
-		scope, _ = text(fields["scope"])
-	}
-	if scope = clean(scope, a.asked); scope == "" {
-		e := fail(protocol.CodeDenied, "the sign-in lacks a scope that this needs")
-		e.Condition.Hint = "ask for it with: " + a.client.login("--scope", "SCOPE")
-		return e
-	}
-	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
-	var flags []string
-	for _, one := range strings.Fields(scope) {
-		flags = append(flags, "--scope", one)
-	}
-	e.Condition.Hint = "ask for it with: " + a.client.login(flags...)
-	return e
-}
-
-// bearer is what the answer's Bearer challenge says, wherever it stands among others.
-func (a *answer) bearer() map[string]string {
-	for _, header := range a.header.Values("WWW-Authenticate") {
-		if params := challenge(header); params != nil {
-			return params
+	for _, layout := range layouts {
+		if at, err := time.Parse(layout, s); err == nil {
+			return at
 		}
 	}
-	return nil
+	return time.Time{}
 }
 
-// challenge reads the parameters of a Bearer challenge (RFC 6750 section 3), which may come after others. It returns nil where
-// there is none.
-func challenge(header string) map[string]string {
-	if i := strings.LastIndex(strings.ToLower(header), ", bearer "); i >= 0 {
-		header = header[i+2:]
-	}
-	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+// jwtClaims returns the claims of a JWT, without a look at its signature, and nil for what is not one. The provider has just sent
+// it to us, and it is read for the sake of what a server will make of it.
+func jwtClaims(token string) map[string]json.RawMessage {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
 		return nil
 	}
-	params := map[string]string{}
-	for rest != "" {
-		name, after, ok := strings.Cut(rest, "=")
-		if !ok {
-			break
-		}
-		value := ""
-		if quoted, isQuoted := strings.CutPrefix(strings.TrimSpace(after), `"`); isQuoted {
-			value, rest, _ = strings.Cut(quoted, `"`)
-			_, rest, _ = strings.Cut(rest, ",")
-		} else {
-			value, rest, _ = strings.Cut(after, ",")
-		}
-		params[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return nil
 	}
-	return params
+	claims, err := object(payload)
+	if err != nil {
+		return nil
+	}
+	return claims
+}
+
+// scopes reads the list of scopes in an answer, fit to be shown. The field may be called scope or scopes. The scopes are
+// separated by spaces (RFC 6749 section 3.3) or, where there is no space, by commas, or they are a JSON list. It returns nil
+// where nothing that can be used is said.
+func scopes(fields map[string]json.RawMessage) []string {
+	said := list(fields["scope"])
+	if said == nil {
+		said = list(fields["scopes"])
+	}
+	var all []string
+	for _, s := range said {
+		if strings.ContainsAny(s, " \t\n") {
+			all = append(all, strings.Fields(s)...)
+		} else {
+			all = append(all, strings.FieldsFunc(s, func(r rune) bool { return r == ',' })...)
+		}
+	}
+	for i := range all {
+		all[i] = printable(all[i])
+	}
+	return all
+}
+
+// list reads a JSON list of strings, without what is no string in it. A string alone is a list of one.
+func list(raw json.RawMessage) []string {
+	if s, ok := text(raw); ok {
+		if s == "" {
+			return nil
+		}
+		return []string{s}
+	}
+	var items []json.RawMessage
+	if !bytes.HasPrefix(raw, []byte("[")) || json.Unmarshal(raw, &items) != nil {
+		return nil
+	}
+	var all []string
+	for _, item := range items {
+		if s, _ := text(item); s != "" {
+			all = append(all, s)
+		}
+	}
+	return all
 }

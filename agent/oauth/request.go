@@ -11,26 +11,28 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// answer is a whole HTTP response.
+// answer is a complete HTTP response.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	client *Client  // that asked
-	asked  []string // the secrets that were sent: no text of the answer is shown with one
+	client *Client  // that sent the request
+	sent   []string // the secrets in the request: no text of the answer is shown with one of them in it
+	basic  bool     // the request authenticated the client in a header, with characters that had to be encoded
 }
 
 // ok reports whether the answer is a success.
 func (a *answer) ok() bool { return a.status >= 200 && a.status <= 299 }
 
-// bounded bounds a request by the client's time-out.
-func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+// withTimeout bounds a request by the client's time-out.
+func (c *Client) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	timeout := c.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
@@ -38,15 +40,11 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, timeout)
 }
 
-// ask posts a request of the client's to one of its endpoints, with the client's proof of itself, and reads the whole
-// answer. what names the endpoint, and secrets are those among the parameters. An error names the host.
-func (c *Client) ask(ctx context.Context, what, rawURL string, form url.Values, secrets ...string) (*answer, *Error) {
-	to, bad := parseEndpoint(what, rawURL)
-	if bad != nil {
-		return nil, &Error{Condition: bad}
-	}
+// post sends a request to one of the client's endpoints, with what authenticates the client, and reads the whole answer. secrets
+// are those in the form. An error names the host.
+func (c *Client) post(ctx context.Context, to target, form url.Values, secrets ...string) (*answer, *Error) {
 	header := http.Header{}
-	more, failure := c.prove(form, header, to.URL)
+	more, failure := c.authenticate(form, header, to.URL)
 	if failure != nil {
 		return nil, failure
 	}
@@ -67,19 +65,63 @@ func (c *Client) ask(ctx context.Context, what, rawURL string, form url.Values, 
 	if failure != nil {
 		return nil, failure.at(to)
 	}
-	a.asked = append(secrets, more...)
+	a.sent = append(secrets, more...)
+	a.basic = header.Get("Authorization") != "" && encodes(c.ClientID, c.Secret.Reveal())
 	return a, nil
 }
 
-// send makes one request and reads its whole answer within ctx, the client's time-out and the limits.
-func (c *Client) send(ctx context.Context, method string, to endpoint, header http.Header, body []byte) (*answer, *Error) {
-	ctx, cancel := c.bounded(ctx)
+// send makes one request, and reads its whole answer within ctx, the client's time-out and the limits.
+func (c *Client) send(ctx context.Context, method string, to target, header http.Header, body []byte) (*answer, *Error) {
+	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
+	req, failure := c.request(ctx, method, to, header, body)
+	if failure != nil {
+		return nil, failure
+	}
+	var wantsCertificate atomic.Bool // the server asked for a certificate, and we have none
+	// Not http.Client.Do, which follows redirects, keeps cookies and adds referers.
+	roundTrip := c.roundTrip
+	if roundTrip == nil {
+		transport := c.transport(to)
+		defer transport.CloseIdleConnections()
+		if c.Certificate == nil {
+			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+				wantsCertificate.Store(true)
+				return new(tls.Certificate), nil // none
+			}
+		}
+		roundTrip = transport.RoundTrip
+	}
+	resp, err := roundTrip(req)
+	if err != nil {
+		failure := transportError(ctx, err)
+		// With TLS 1.3 the server's refusal comes late, and may get lost with the connection.
+		if wantsCertificate.Load() && failure.Condition.Hint == "" {
+			failure.Condition.Hint = "it asked for a client certificate: name yours in config.toml, with client_cert and client_key"
+		}
+		return nil, failure
+	}
+	defer resp.Body.Close()
+	read, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	switch {
+	case err != nil:
+		return nil, transportError(ctx, err)
+	case len(read) > maxReply:
+		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
+	}
+	read = bytes.TrimPrefix(read, []byte("\ufeff")) // a byte order mark has no use before JSON
+	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
+}
+
+// request makes a request with the client's own headers.
+func (c *Client) request(
+	ctx context.Context, method string, to target, header http.Header, body []byte,
+) (*http.Request, *Error) {
 	req, err := http.NewRequestWithContext(ctx, method, to.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, fail(protocol.CodeConfig, "the URL of the "+to.what+" can't be used")
+		return nil, fail(protocol.CodeConfig, to.name+" can't be used")
 	}
-	req.GetBody = nil // what net/http can't rewind it can't resend
+	req.GetBody = nil // so that net/http can't repeat the request
 	for name := range header {
 		req.Header.Set(name, header.Get(name))
 	}
@@ -92,55 +134,25 @@ func (c *Client) send(ctx context.Context, method string, to endpoint, header ht
 		req.Header.Set(name, value)
 	}
 	if name, ok := validHeader(req.Header); !ok {
-		return nil, fail(protocol.CodeConfig, "the header "+clean(name, nil)+" can't be sent as it is configured")
+		return nil, fail(protocol.CodeConfig, "the header "+printable(name)+" can't be sent as it is configured")
 	}
-
-	var uncertified atomic.Bool // we were asked for a certificate, and have none
-	// Not http.Client.Do: that one follows redirects, keeps cookies, adds referers.
-	roundTrip := c.roundTrip
-	if roundTrip == nil {
-		transport := c.transport(to)
-		defer transport.CloseIdleConnections()
-		if c.Certificate == nil {
-			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-				uncertified.Store(true)
-				return new(tls.Certificate), nil // none
-			}
-		}
-		roundTrip = transport.RoundTrip
-	}
-	resp, err := roundTrip(req)
-	if err != nil {
-		failure := broken(ctx, err)
-		if uncertified.Load() &&
-			failure.Condition.Hint == "" { // with TLS 1.3 the refusal comes late, and may be lost with the connection
-			failure.Condition.Hint = "it asked for a certificate of yours: name it in config.toml, client_cert and client_key"
-		}
-		return nil, failure
-	}
-	defer resp.Body.Close()
-	read, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	switch {
-	case err != nil:
-		return nil, broken(ctx, err)
-	case len(read) > maxReply:
-		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
-	}
-	read = bytes.TrimPrefix(read, []byte("\ufeff")) // a byte order mark, which nobody needs before JSON
-	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
+	return req, nil
 }
 
-// fetch reads a JSON object from an endpoint, with a bearer token where there is one.
-func (c *Client) fetch(ctx context.Context, to endpoint, bearer protocol.Secret) (*answer, map[string]json.RawMessage, *Error) {
+// getObject reads a JSON object from a URL, and sends a bearer token if there is one. fields is nil where the answer is no
+// success.
+func (c *Client) getObject(ctx context.Context, to target, bearer protocol.Secret) (
+	a *answer, fields map[string]json.RawMessage, failure *Error,
+) {
 	header := http.Header{}
 	if !bearer.Empty() {
 		header.Set("Authorization", "Bearer "+bearer.Reveal())
 	}
-	a, failure := c.send(ctx, http.MethodGet, to, header, nil)
+	a, failure = c.send(ctx, http.MethodGet, to, header, nil)
 	if failure != nil {
 		return nil, nil, failure.at(to)
 	}
-	a.asked = []string{bearer.Reveal()}
+	a.sent = []string{bearer.Reveal()}
 	if !a.ok() {
 		return a, nil, nil
 	}
@@ -152,7 +164,7 @@ func (c *Client) fetch(ctx context.Context, to endpoint, bearer protocol.Secret)
 }
 
 // at puts the host before what happened there.
-func (e *Error) at(to endpoint) *Error {
+func (e *Error) at(to target) *Error {
 	e.Condition.Message = fmt.Sprintf("%s: %s", to.Host, e.Condition.Message)
 	return e
 }
@@ -165,17 +177,24 @@ func unavailable(message string) *protocol.Error {
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: message}
 }
 
-// object decodes the body: a JSON object, or a form where the server says so, as GitHub's do to who does not ask for JSON.
+// object decodes the body: a JSON object, or a form. GitHub answers with a form unless one asks for JSON. Others label theirs as
+// plain text, and that is a form only if it has one of the fields that an answer must have.
 func (a *answer) object() (map[string]json.RawMessage, error) {
 	fields, err := object(a.body)
 	if err == nil {
 		return fields, nil
 	}
-	if kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")); kind != "application/x-www-form-urlencoded" {
+	form, notForm := url.ParseQuery(strings.TrimSpace(string(a.body)))
+	if notForm != nil {
 		return nil, err
 	}
-	form, err := url.ParseQuery(string(a.body))
-	if err != nil {
+	switch kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")); kind {
+	case "application/x-www-form-urlencoded":
+	case "text/plain", "":
+		if !form.Has("access_token") && !form.Has("error") && !form.Has("device_code") {
+			return nil, err
+		}
+	default:
 		return nil, err
 	}
 	fields = map[string]json.RawMessage{}
@@ -187,7 +206,7 @@ func (a *answer) object() (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// object decodes a body that must be one JSON object. Keys keep their case, which decoding into a struct would ignore.
+// object decodes a body that must be one JSON object. The names keep their case, which decoding into a struct would ignore.
 func object(body []byte) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(body, &fields); err != nil {
@@ -199,7 +218,7 @@ func object(body []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// text returns a JSON string's value; false for any other type, "" and true for absent or null.
+// text returns the value of a JSON string. It returns false for any other type, and "" and true for what is absent or null.
 func text(raw json.RawMessage) (string, bool) {
 	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
 		return "", true
@@ -211,27 +230,32 @@ func text(raw json.RawMessage) (string, bool) {
 	return s, true
 }
 
-// Reach asks the token endpoint for nothing, without any secret, and returns what time it is there by its Date header (the zero
-// time where it has none). Any answer is one. Where the endpoint is not configured the issuer is asked for it.
+// Reach asks the token endpoint for nothing, without any secret, and returns the time that its Date header states, or the zero
+// time where there is none. Any answer will do. Where the token endpoint is not configured the issuer is asked for it. Errors are
+// ErrConfig and ErrUnavailable.
 func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	if c.TokenURL == "" && c.Issuer != "" {
 		if err := c.Discover(ctx); err != nil {
 			return time.Time{}, err
 		}
 	}
-	to, bad := parseEndpoint(tokenEndpoint, c.TokenURL)
+	to, bad := c.find(tokenEndpoint)
 	if bad != nil {
-		return time.Time{}, &Error{Condition: bad}
+		return time.Time{}, bad
 	}
-	nameless := *c
-	nameless.Headers = nil // secrets travel in them, and whom an issuer names now need not be whom a sign-in is bound to
-	a, failure := nameless.send(ctx, http.MethodHead, to, nil, nil)
+	// The headers may hold secrets, and the endpoint that an issuer names now need not be one that the sign-in is bound to.
+	bare := *c
+	bare.Headers = nil
+	a, failure := bare.send(ctx, http.MethodHead, to, nil, nil)
 	if failure != nil {
 		return time.Time{}, failure.at(to)
 	}
-	date, err := http.ParseTime(a.header.Get("Date"))
-	if err != nil {
-		return time.Time{}, nil
-	}
+	date, _ := a.date()
 	return date, nil
+}
+
+// date returns what time it is at the provider.
+func (a *answer) date() (time.Time, bool) {
+	date, err := http.ParseTime(a.header.Get("Date"))
+	return date, err == nil
 }

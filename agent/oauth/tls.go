@@ -12,8 +12,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// ParseCA reads certificate authorities in PEM, for [Client.CA]. It fails with ErrConfig where data holds no certificate, one
-// that can't be read, or none that is in force.
+// ParseCA reads certificate authorities in PEM, for [Client.CA]. It fails with ErrConfig where data holds no certificate, where
+// it holds one that can't be read, and where all of them have expired.
 func ParseCA(data []byte) (*x509.CertPool, error) {
 	pool, found, expired := x509.NewCertPool(), 0, 0
 	for {
@@ -37,13 +37,14 @@ func ParseCA(data []byte) (*x509.CertPool, error) {
 	case found == 0:
 		return nil, badTLS("the file of certificate authorities holds no certificate in PEM (BEGIN CERTIFICATE)")
 	case found == expired:
-		return nil, badTLS("the certificate authorities are all expired")
+		return nil, badTLS("the certificate authorities have all expired")
 	}
 	return pool, nil
 }
 
-// ParseCertificate reads a certificate (its chain after it) and its key in PEM, for [Client.Certificate]. It fails with
-// ErrConfig where one can't be read, they don't belong together, or the certificate is not in force.
+// ParseCertificate reads a certificate, followed by its chain, and its key in PEM, for [Client.Certificate]. It fails with
+// ErrConfig where one of them can't be read, where they don't belong together, and where the certificate has expired or is not
+// valid yet.
 func ParseCertificate(cert, key []byte) (*tls.Certificate, error) {
 	if block, _ := pem.Decode(cert); block == nil {
 		return nil, badTLS("the client's certificate is not PEM (BEGIN CERTIFICATE)")
@@ -51,7 +52,7 @@ func ParseCertificate(cert, key []byte) (*tls.Certificate, error) {
 	if block, _ := pem.Decode(key); block == nil {
 		return nil, badTLS("the key of the client's certificate is not PEM (BEGIN PRIVATE KEY)")
 	}
-	pair, err := tls.X509KeyPair(cert, key) // its text quotes nothing of the key, but need not stay so
+	pair, err := tls.X509KeyPair(cert, key) // its error is not passed on: a later version of it might quote the key
 	if err != nil {
 		return nil, badTLS("the client's certificate and its key can't be used together")
 	}
@@ -59,7 +60,7 @@ func ParseCertificate(cert, key []byte) (*tls.Certificate, error) {
 	case at.After(pair.Leaf.NotAfter):
 		return nil, badTLS("the client's certificate expired on " + pair.Leaf.NotAfter.Format("2006-01-02"))
 	case at.Before(pair.Leaf.NotBefore):
-		return nil, badTLS("the client's certificate is not in force before " + pair.Leaf.NotBefore.Format("2006-01-02"))
+		return nil, badTLS("the client's certificate is not valid before " + pair.Leaf.NotBefore.Format("2006-01-02"))
 	}
 	return &pair, nil
 }
@@ -68,7 +69,7 @@ func badTLS(message string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: message}
 }
 
-// tls is what a server is judged by, and what it is shown.
+// tls returns how a server is checked, and which certificate it is shown.
 func (c *Client) tls() *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.CA}
 	if c.Certificate != nil {
@@ -79,14 +80,14 @@ func (c *Client) tls() *tls.Config {
 
 var errProxy = errors.New("the proxy's address can't be used")
 
-// proxyRefused is the status with which a proxy answered CONNECT.
+// proxyRefused is the status with which a proxy refused to connect us.
 type proxyRefused int
 
-func (p proxyRefused) Error() string { return fmt.Sprintf("the proxy answers %d", int(p)) }
+func (p proxyRefused) Error() string { return fmt.Sprintf("the proxy answered %d", int(p)) }
 
-// proxyOf is the proxy of a request: the client's own, else that of the environment. net/http's error would quote the
-// address, which may hold a password.
-func (c *Client) proxyOf(req *http.Request) (*url.URL, error) {
+// proxyFor returns the proxy for a request: the client's own, else the one in the environment. net/http's error is not passed on,
+// because it quotes the address, which may hold a password.
+func (c *Client) proxyFor(req *http.Request) (*url.URL, error) {
 	if c.Proxy != nil {
 		return c.Proxy, nil
 	}

@@ -227,7 +227,7 @@ func TestProxy(t *testing.T) {
 
 func TestBadProxyAddress(t *testing.T) {
 	t.Parallel()
-	failure := broken(context.Background(), errProxy)
+	failure := transportError(context.Background(), errProxy)
 	if !errors.Is(failure, protocol.ErrConfig) || !strings.Contains(protocol.HintOf(failure), "HTTPS_PROXY") {
 		t.Errorf("%v", failure)
 	}

@@ -4,37 +4,38 @@ import (
 	"context"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Refresh renews a sign-in: one request with one refresh token (RFC 6749 section 6). It takes Timeout at most, however slowly
-// the answer drips.
+// Refresh renews a sign-in: one request with one refresh token (RFC 6749 section 6). It takes at most [Client.Timeout], however
+// slowly the answer comes.
 //
-// Every error is an [*Error]. With one, Reply may hold a RefreshToken nevertheless: the provider rotated it and spoilt the
-// rest of its answer, and the sign-in is lost unless that token is kept.
+// Every error is an [*Error]. Beside an error, Reply may still hold a RefreshToken: the provider has rotated it, and the rest of
+// its answer can't be used. Save that token, or the sign-in is lost.
 func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Reply, error) {
 	if refreshToken.Empty() {
 		return Reply{}, fail(protocol.CodeExpired, "there is no refresh token to renew with")
 	}
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}
-	return c.token(ctx, aSignIn, form, refreshToken.Reveal())
+	return c.token(ctx, forRefresh, form, refreshToken.Reveal())
 }
 
-// ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). There is no refresh token: ask again.
-// Every error is an [*Error].
+// ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). No refresh token comes with it: ask again.
+// Where Auth is None, the client authenticates as the issuer says that it supports ([Client.Discover]), else with
+// ClientSecretBasic. Every error is an [*Error].
 func (c *Client) ClientCredentials(ctx context.Context) (Reply, error) {
-	if c.Auth == None {
-		return Reply{}, fail(protocol.CodeConfig, "grant client_credentials needs a client_auth other than none")
+	machine := *c
+	if machine.Auth == None {
+		machine.Auth = c.defaultAuth()
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}
-	c.wish(form)
-	return c.token(ctx, ourClient, form)
+	machine.addRequested(form)
+	return machine.token(ctx, forClient, form)
 }
 
-// JWTBearer exchanges an assertion that somebody else has signed for a token (RFC 7523 section 2.1). There is no refresh
-// token: ask again, with an assertion that still lives. Every error is an [*Error]; ErrLoginRequired: the assertion was
+// JWTBearer exchanges an assertion that somebody else has signed for a token (RFC 7523 section 2.1). No refresh token comes with
+// it: ask again, with an assertion that has not expired. Every error is an [*Error], and ErrLoginRequired where the assertion was
 // refused.
 func (c *Client) JWTBearer(ctx context.Context, assertion protocol.Secret) (Reply, error) {
 	jwt := strings.TrimSpace(assertion.Reveal())
@@ -42,12 +43,12 @@ func (c *Client) JWTBearer(ctx context.Context, assertion protocol.Secret) (Repl
 		return Reply{}, fail(protocol.CodeConfig, "the assertion is empty")
 	}
 	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {jwt}}
-	c.wish(form)
-	return c.token(ctx, anAssertion, form, jwt)
+	c.addRequested(form)
+	return c.token(ctx, forAssertion, form, jwt)
 }
 
-// wish adds what is asked of a token.
-func (c *Client) wish(form url.Values) {
+// addRequested adds what the configuration asks for: scopes, audience, resources and further parameters.
+func (c *Client) addRequested(form url.Values) {
 	if len(c.Scopes) > 0 {
 		form.Set("scope", strings.Join(c.Scopes, " "))
 	}
@@ -62,21 +63,21 @@ func (c *Client) wish(form url.Values) {
 	}
 }
 
-// token makes one request to the token endpoint, about what is shown there.
-func (c *Client) token(ctx context.Context, about subject, form url.Values, secrets ...string) (Reply, error) {
-	to, bad := parseEndpoint(tokenEndpoint, c.TokenURL)
+// token makes one request to the token endpoint. p says what it means if the provider refuses.
+func (c *Client) token(ctx context.Context, p purpose, form url.Values, secrets ...string) (Reply, error) {
+	to, bad := c.find(tokenEndpoint)
 	if bad != nil {
-		return Reply{}, &Error{Condition: bad}
+		return Reply{}, bad
 	}
-	issued := time.Now().Round(0)
-	answer, failure := c.ask(ctx, tokenEndpoint, c.TokenURL, form, secrets...)
+	issued := now()
+	answer, failure := c.post(ctx, to, form, secrets...)
 	if failure != nil {
 		if failure.Ambiguous && form.Has("refresh_token") {
 			failure.Condition.Message += "; the refresh token may be spent"
 		}
 		return Reply{}, failure
 	}
-	reply, failure := answer.judge(about, issued)
+	reply, failure := answer.reply(p, issued)
 	if failure != nil {
 		return reply, failure.at(to)
 	}

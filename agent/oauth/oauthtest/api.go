@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// authorized lets requests with a living access token through, as a bearer token or as x-api-key, if it has the scope.
+// authorized answers requests that carry a valid access token with the scope, as a bearer token or as x-api-key. It refuses
+// others.
 func (s *Server) authorized(scope string, reply func() any) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		token, isBearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -59,5 +60,5 @@ func message() any {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v) // a client that went away is not our failure
+	json.NewEncoder(w).Encode(v) // if the client has gone away, that is no error
 }

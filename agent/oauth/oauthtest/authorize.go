@@ -13,21 +13,21 @@ import (
 	"github.com/ccagent/ccagent/secureurl"
 )
 
-// attempt is an authorization code and what it was issued for.
+// attempt is what an authorization code was issued for.
 type attempt struct {
 	redirectURI, challenge, nonce, clientID string
 	grant                                   *grant
 	spent                                   bool
 }
 
-// AuthorizeURL is the authorize endpoint (RFC 6749 section 4.1.1), with PKCE S256 and a loopback redirect of any port (RFC
-// 8252 section 7.3), or to PasteURL.
+// AuthorizeURL is the authorize endpoint (RFC 6749 section 4.1.1). It wants PKCE S256. It redirects to any port of the loopback
+// interface (RFC 8252 section 7.3), or to PasteURL.
 func (s *Server) AuthorizeURL() string { return s.URL() + "/authorize" }
 
-// PasteURL shows the code for copying, as CODE#STATE.
+// PasteURL is a page that shows the code for copying, as CODE#STATE.
 func (s *Server) PasteURL() string { return s.URL() + "/paste" }
 
-// redirectable reports whether a redirect may go to an address.
+// redirectable reports whether the server redirects to an address.
 func (s *Server) redirectable(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil || raw == s.PasteURL() {
@@ -36,8 +36,9 @@ func (s *Server) redirectable(raw string) bool {
 	return u.Scheme == "http" && u.Path == "/callback" && secureurl.Loopback(u.Hostname())
 }
 
-// wanting returns what is wrong with an authorize request: said on a page, for nobody is to be redirected, or as an error code.
-func (s *Server) wanting(q url.Values) (page, code string) {
+// authorizeError returns what is wrong with an authorize request: the text of a page, where nobody must be redirected, or an
+// error code for the redirect. Both are "" where nothing is wrong.
+func (s *Server) authorizeError(q url.Values) (page, code string) {
 	switch {
 	case q.Get("client_id") == "" || s.ClientID != "" && q.Get("client_id") != s.ClientID:
 		return "This client is not known.", ""
@@ -53,7 +54,7 @@ func (s *Server) wanting(q url.Values) (page, code string) {
 
 func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	page, code := s.wanting(q)
+	page, code := s.authorizeError(q)
 	switch {
 	case page != "":
 		showPage(w, http.StatusBadRequest, "Refused", "<p>"+html.EscapeString(page)+"</p>")
@@ -81,7 +82,7 @@ func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	r.ParseForm() // what can't be parsed is missing below
-	page, code := s.wanting(r.PostForm)
+	page, code := s.authorizeError(r.PostForm)
 	switch {
 	case page != "":
 		showPage(w, http.StatusBadRequest, "Refused", "<p>"+html.EscapeString(page)+"</p>")
@@ -95,7 +96,7 @@ func (s *Server) serveConsent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// consent issues a code.
+// consent issues a code, and redirects with it.
 func (s *Server) consent(w http.ResponseWriter, r *http.Request, q url.Values) {
 	scopes := strings.Fields(q.Get("scope"))
 	if len(scopes) == 0 {
@@ -124,8 +125,8 @@ func servePaste(w http.ResponseWriter, r *http.Request) {
 	showPage(w, http.StatusOK, "Copy this code", `<p id="code">`+html.EscapeString(q.Get("code")+"#"+q.Get("state"))+`</p>`)
 }
 
-// redeem spends an authorization code (RFC 6749 section 4.1.3, RFC 7636 section 4.6). Presenting one twice ends what the first
-// brought (RFC 6749 section 4.1.2).
+// redeem exchanges an authorization code for a sign-in (RFC 6749 section 4.1.3, RFC 7636 section 4.6). A code that is used twice
+// ends the sign-in that it brought the first time (RFC 6749 section 4.1.2).
 func (s *Server) redeem(params map[string]string) (signIn SignIn, nonce, code string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +146,7 @@ func (s *Server) redeem(params map[string]string) (signIn SignIn, nonce, code st
 	return s.issue(a.grant), a.nonce, ""
 }
 
-// showPage writes a page; inner is HTML.
+// showPage writes a page. inner is HTML.
 func showPage(w http.ResponseWriter, status int, title, inner string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")

@@ -6,21 +6,32 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
-// proven reports whether a request comes from the client that is known (RFC 6749 section 2.3): by name alone, by its
-// secret in a header or parameter, or by an assertion. It adds the client_id of a header to params.
-func (s *Server) proven(r *http.Request, params map[string]string) bool {
+// authenticated reports whether a request comes from the client that is known (RFC 6749 section 2.3): by its name alone, by its
+// secret in a header or a parameter, or by an assertion. It adds the name and secret of a header to params.
+func (s *Server) authenticated(r *http.Request, params map[string]string) bool {
+	method := "none"
+	if params["client_secret"] != "" {
+		method = "client_secret_post"
+	}
 	if id, secret, ok := r.BasicAuth(); ok {
-		id, err1 := url.QueryUnescape(id)
-		secret, err2 := url.QueryUnescape(secret)
-		if err1 != nil || err2 != nil || params["client_secret"] != "" {
+		if params["client_secret"] != "" {
 			return false
 		}
-		params["client_id"], params["client_secret"] = id, secret
+		if !s.RawBasic {
+			var badID, badSecret error
+			id, badID = url.QueryUnescape(id)
+			secret, badSecret = url.QueryUnescape(secret)
+			if badID != nil || badSecret != nil {
+				return false
+			}
+		}
+		method, params["client_id"], params["client_secret"] = "client_secret_basic", id, secret
 	}
 	switch {
 	case s.ClientID != "" && params["client_id"] != s.ClientID:
@@ -29,7 +40,8 @@ func (s *Server) proven(r *http.Request, params map[string]string) bool {
 		return params["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" &&
 			s.asserted(s.ClientKey, params["client_assertion"])
 	case s.ClientSecret != "":
-		return subtle.ConstantTimeCompare([]byte(params["client_secret"]), []byte(s.ClientSecret)) == 1
+		return (s.AuthMethods == nil || slices.Contains(s.AuthMethods, method)) &&
+			subtle.ConstantTimeCompare([]byte(params["client_secret"]), []byte(s.ClientSecret)) == 1
 	}
 	return true
 }

@@ -13,8 +13,8 @@ type device struct {
 	userCode string
 	expiry   time.Time
 	grant    *grant
-	verdict  string // "" while nobody has decided, else an error code, or allowed
-	slow     bool   // the next poll is told to slow down
+	verdict  string // "" until the person has decided, then an error code, or allowed
+	slow     bool   // the next poll is answered with slow_down
 }
 
 const allowed = "allowed"
@@ -22,20 +22,23 @@ const allowed = "allowed"
 // DeviceURL is the device authorization endpoint.
 func (s *Server) DeviceURL() string { return s.URL() + "/device" }
 
-// Approve, Deny, Expire and SlowDown decide about the attempt with a user code. They report whether there is one.
+// Approve is the person who allows the attempt with a user code. Like the methods below it reports whether there is such an
+// attempt.
 func (s *Server) Approve(userCode string) bool {
 	return s.decide(userCode, func(d *device) { d.verdict = allowed })
 }
 
+// Deny is the person who says no.
 func (s *Server) Deny(userCode string) bool {
 	return s.decide(userCode, func(d *device) { d.verdict = "access_denied" })
 }
 
+// Expire ends the time of the attempt.
 func (s *Server) Expire(userCode string) bool {
 	return s.decide(userCode, func(d *device) { d.expiry = time.Time{} })
 }
 
-// SlowDown makes the next poll be answered with slow_down.
+// SlowDown makes the server answer the next poll with slow_down.
 func (s *Server) SlowDown(userCode string) bool {
 	return s.decide(userCode, func(d *device) { d.slow = true })
 }
@@ -55,7 +58,7 @@ func (s *Server) decide(userCode string, change func(*device)) bool {
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	params := formOf(r)
-	if !s.proven(r, params) {
+	if !s.authenticated(r, params) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return
 	}
@@ -112,7 +115,7 @@ func (s *Server) serveActivation(w http.ResponseWriter, r *http.Request) {
 		decide = s.Deny
 	}
 	if !decide(r.PostFormValue("user_code")) {
-		showPage(w, http.StatusNotFound, "No such code", "<p>Look at it again.</p>")
+		showPage(w, http.StatusNotFound, "No such code", "<p>Check it, and enter it again.</p>")
 		return
 	}
 	showPage(w, http.StatusOK, "Done", "<p>Go back to your terminal.</p>")

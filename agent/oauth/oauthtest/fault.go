@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Fault is how an endpoint misbehaves. Its fields combine; the zero Fault is good behaviour.
+// Fault is how an endpoint misbehaves. Its fields combine. The zero Fault is good behaviour.
 type Fault struct {
-	Times int // how many requests it hits; 0: all, until SetFault
+	Times int // how many requests it affects; 0: all, until the next SetFault
 
-	Delay time.Duration // before the request is looked at, so before anything is rotated
+	Delay time.Duration // before the request is read, so before anything is rotated
 	Lag   time.Duration // after that, before the answer
 
-	// What is answered instead: nothing at all, or this. Nothing is rotated then, unless Rotate is set: the provider has
-	// rotated, and its answer got lost.
+	// Drop ends the connection without an answer. Status, Header and Body replace the answer. Nothing is rotated then, unless
+	// Rotate is set, as when the provider has rotated and its answer got lost.
 	Drop   bool
 	Status int
 	Header map[string]string // Location, Retry-After, Content-Type ...
@@ -25,34 +25,34 @@ type Fault struct {
 	Rotate bool
 
 	Edit     func(reply map[string]any) // changes an answer before it is encoded: missing fields, wrong types
-	Truncate bool                       // half of the answer, then the connection ends
-	Drip     time.Duration              // the answer byte by byte, with this pause
-	Endless  bool                       // the answer followed by blanks without end
+	Truncate bool                       // the connection ends after half of the answer
+	Drip     time.Duration              // the answer comes byte by byte, with this pause
+	Endless  bool                       // after the answer come blanks without end
 }
 
-// SetFault makes the token endpoint misbehave from the next request on, and replaces what was set before.
+// SetFault makes the token endpoint misbehave from the next request on. It replaces the fault that was set before.
 func (s *Server) SetFault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
 }
 
-// SetFaultAt does the same for the other endpoint at a path, /authorize or /.well-known/openid-configuration. What needs an
-// answer of the endpoint's own has no effect there: Lag, Rotate and Edit, and Truncate, Drip and Endless without a Body.
+// SetFaultAt does the same for another endpoint, by its path: /authorize, /.well-known/openid-configuration. Some fields have no
+// effect there: Lag, Rotate and Edit, and without a Body also Truncate, Drip and Endless.
 func (s *Server) SetFaultAt(path string, f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults[path] = f
 }
 
-// Hits returns how many requests the endpoint at a path has had, whatever became of them.
+// Hits returns how many requests the endpoint at a path has had, answered or not.
 func (s *Server) Hits(path string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hits[path]
 }
 
-// faulty counts requests and has endpoints misbehave; the token endpoint sees to its own faults.
+// faulty counts requests, and makes endpoints misbehave. The token endpoint handles its own faults.
 func (s *Server) faulty(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -90,9 +90,10 @@ func (s *Server) takeFault() Fault {
 	return f
 }
 
+// instead reports whether the fault replaces the endpoint's own answer.
 func (f Fault) instead() bool { return f.Drop || f.Status != 0 || f.Body != "" }
 
-// wait pauses, and reports false if the client has gone away meanwhile.
+// wait pauses. It reports false if the client has gone away meanwhile.
 func (f Fault) wait(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -107,10 +108,10 @@ func (f Fault) wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// answer writes the reply as the fault has it.
+// answer writes the reply, or what the fault makes of it.
 func (f Fault) answer(w http.ResponseWriter, r *http.Request, status int, reply map[string]any) {
 	if f.Drop {
-		panic(http.ErrAbortHandler) // net/http's way to end a connection without an answer
+		panic(http.ErrAbortHandler) // this is how net/http lets a handler end a connection
 	}
 	w.Header().Set("Content-Type", "application/json")
 	for name, value := range f.Header {
@@ -124,7 +125,7 @@ func (f Fault) answer(w http.ResponseWriter, r *http.Request, status int, reply 
 	} else {
 		encoded, err := json.Marshal(edited(reply, f.Edit))
 		if err != nil {
-			encoded = nil // an Edit that put in what JSON can't hold
+			encoded = nil // Edit put in something that JSON can't hold
 		}
 		body = string(encoded)
 	}
@@ -155,7 +156,7 @@ func (f Fault) answer(w http.ResponseWriter, r *http.Request, status int, reply 
 	}
 }
 
-// edited returns a copy of reply with what edit does to it.
+// edited returns a copy of reply, changed by edit.
 func edited(reply map[string]any, edit func(map[string]any)) map[string]any {
 	if edit == nil || reply == nil {
 		return reply

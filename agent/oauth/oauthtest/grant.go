@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// grant is one sign-in with all that descends from it.
+// grant is one sign-in. All tokens that come from it share it.
 type grant struct {
 	revoked   bool
 	refreshes int
 	scopes    []string
-	audience  []string // what the request named as audience (a common extension) and resource (RFC 8707)
+	audience  []string // the audience (a common extension) and the resources (RFC 8707) that the request named
 }
 
 type refreshToken struct {
@@ -35,7 +35,7 @@ type SignIn struct {
 	Subscription string
 }
 
-// Issue makes a new sign-in.
+// Issue makes a new sign-in, as if a person had signed in.
 func (s *Server) Issue() SignIn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,14 +58,14 @@ func (s *Server) issue(g *grant) SignIn {
 	return signIn
 }
 
-// SetLifetime sets how long the access tokens live that are issued from now on.
+// SetLifetime sets the lifetime of the access tokens that are issued from now on.
 func (s *Server) SetLifetime(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lifetime = d
 }
 
-// RevokeToken ends one access token before its time; its sign-in stays good.
+// RevokeToken ends one access token before its time. Its sign-in stays valid.
 func (s *Server) RevokeToken(access string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *Server) RevokeToken(access string) {
 	}
 }
 
-// RevokeGrant ends the sign-in that a token of either kind descends from, and all its tokens.
+// RevokeGrant ends the sign-in that an access or refresh token comes from, and all its tokens.
 func (s *Server) RevokeGrant(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,7 +93,7 @@ func (s *Server) grantOf(token string) *grant {
 	return nil
 }
 
-// Live reports whether the API would answer to an access token.
+// Live reports whether an access token is valid: whether the API would answer to it.
 func (s *Server) Live(access string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +101,8 @@ func (s *Server) Live(access string) bool {
 	return t != nil && !t.revoked && !t.grant.revoked && time.Now().Before(t.expiry)
 }
 
-// Audience returns what the sign-in that a token of either kind descends from was asked for: audience, then each resource.
+// Audience returns what was asked for in the sign-in that an access or refresh token comes from: the audience, then each
+// resource.
 func (s *Server) Audience(token string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +120,7 @@ func (s *Server) Renewable(refresh string) bool {
 	return t != nil && !t.spent && !t.grant.revoked
 }
 
-// Refreshes returns how often the sign-in that a token of either kind descends from was renewed.
+// Refreshes returns how often the sign-in that an access or refresh token comes from was renewed.
 func (s *Server) Refreshes(token string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +130,7 @@ func (s *Server) Refreshes(token string) int {
 	return 0
 }
 
-// CredentialsFile returns the sign-in as Claude Code stores it, with keys of other programs beside it.
+// CredentialsFile returns the sign-in as Claude Code stores it, beside an entry that is not ours.
 func (s SignIn) CredentialsFile() []byte {
 	data, err := json.MarshalIndent(map[string]any{
 		"claudeAiOauth": map[string]any{
@@ -139,7 +140,7 @@ func (s SignIn) CredentialsFile() []byte {
 		"mcpOAuth": map[string]any{"fake-server": map[string]any{"accessToken": "fake-mcp"}},
 	}, "", "  ")
 	if err != nil {
-		return nil // strings and numbers always encode
+		return nil // can't happen: strings and numbers always encode
 	}
 	return data
 }

@@ -1,10 +1,10 @@
-// Package oauthtest is an authorization server in memory, on a loopback port: it rotates refresh tokens, punishes the reuse
-// of one by ending the whole sign-in, and misbehaves on request. Beside the token endpoint it has a small API that answers to
-// living access tokens only, and every other endpoint that a sign-in may need: authorize (with a page that a person can click
-// through), OpenID Connect, device authorization, revocation, introspection. Tests use it, and `ccagent demo` does.
+// Package oauthtest is an authorization server in memory, on a loopback port. It rotates refresh tokens, ends the whole sign-in
+// when one of them is used twice, and misbehaves on request. It has a token endpoint, every other endpoint that a sign-in may
+// need (authorize, with a page that a person can click through, OpenID Connect, device authorization, revocation, introspection),
+// and a small API that answers to valid access tokens only. Tests use it, and so does `ccagent demo`.
 //
 //	server, err := oauthtest.Start(oauthtest.Options{Lifetime: 8 * time.Second})
-//	signIn := server.Issue()                                          // as though a person had signed in
+//	signIn := server.Issue()                                          // as if a person had signed in
 //	server.SetFault(oauthtest.Fault{Times: 1, Status: 503})           // the next renewal fails
 //	if server.Counts().Reuses > 0 { ... }                             // somebody used a refresh token twice
 //
@@ -24,16 +24,20 @@ import (
 
 // Options are a server's settings; the zero Options is a server on an ephemeral port whose tokens live 8 hours.
 type Options struct {
-	Addr     string        // "" is 127.0.0.1:0
-	Lifetime time.Duration // of access tokens; 0: 8 h; see SetLifetime
-	ClientID string        // the one client known, others are refused with invalid_client; "" knows every client
+	Addr     string        // "": 127.0.0.1:0
+	Lifetime time.Duration // of access tokens; 0: 8 hours; see SetLifetime
+	ClientID string        // the only client that is known, others are refused with invalid_client; "": every client is known
 
-	ClientSecret string           // what the client proves itself with, by header or parameter; "" is a public client
-	ClientKey    crypto.PublicKey // or this, by an assertion that it verifies (private_key_jwt)
-	AssertionKey crypto.PublicKey // whose assertions grant jwt-bearer takes
+	ClientSecret string           // the client must send it, in a header or as a parameter; "": a public client
+	ClientKey    crypto.PublicKey // the client must send an assertion that this key verifies instead (private_key_jwt)
+	AssertionKey crypto.PublicKey // verifies the assertions of grant jwt-bearer; nil: that grant is refused
 	Ask          bool             // the authorize endpoint shows a page and waits for a click; otherwise it consents by itself
-	ID           IDFault          // how ID tokens are wrong; a test may change it between requests
-	ProfileScope string           // what the profile and userinfo endpoints want a token to have; "" is nothing
+	ID           IDFault          // what is wrong with ID tokens; a test may change it between requests
+	ProfileScope string           // the scope that a token needs at the profile and userinfo endpoints; "": none
+
+	AuthMethods     []string // how clients may send their secret, which the description lists; nil: in every way, and it lists none
+	HideAuthMethods bool     // the description does not list AuthMethods
+	RawBasic        bool     // the server does not decode the name and secret in a Basic header, as some providers don't
 }
 
 // Server is a running authorization server.
@@ -41,7 +45,7 @@ type Server struct {
 	Options
 	listener net.Listener
 	server   http.Server
-	key      func() (*rsa.PrivateKey, error) // signs ID tokens; made when first asked for
+	key      func() (*rsa.PrivateKey, error) // signs ID tokens; made when it is first used
 
 	mu       sync.Mutex
 	codes    map[string]*attempt // authorization codes
@@ -56,21 +60,21 @@ type Server struct {
 	counts   Counts
 }
 
-// Counts are what a server has seen.
+// Counts are the requests that a server has seen.
 type Counts struct {
-	Requests  int // to the token endpoint, whatever became of them
+	Requests  int // to the token endpoint, answered or not
 	Refreshes int // renewals granted
-	Reuses    int // refresh tokens presented a second time; each ended its sign-in
+	Reuses    int // refresh tokens that were used a second time; each ended its sign-in
 	API       int // requests that the API answered
-	Refused   int // requests that the API refused for their token
-	Exchanges int // authorization codes redeemed
-	Replays   int // authorization codes presented a second time; each ended its sign-in
-	Polls     int // of device codes
-	Machines  int // tokens for client credentials and assertions
-	Revoked   int // tokens revoked by their holder
+	Refused   int // requests that the API refused because of their token
+	Exchanges int // authorization codes that were redeemed
+	Replays   int // authorization codes that were used a second time; each ended its sign-in
+	Polls     int // requests with a device code
+	Machines  int // tokens issued for client credentials and assertions
+	Revoked   int // tokens revoked by the client
 }
 
-// TB is the part of testing.TB that New needs; the package is linked into a program, so it does not import testing.
+// TB is the part of testing.TB that New needs. The package does not import testing, because it is linked into ccagent.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -88,7 +92,7 @@ func New(t TB, o Options) *Server {
 	return s
 }
 
-// Start starts a server. Close it.
+// Start starts a server. The caller must close it.
 func Start(o Options) (*Server, error) {
 	listener, err := net.Listen("tcp", cmp.Or(o.Addr, "127.0.0.1:0"))
 	if err != nil {
@@ -128,23 +132,23 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the server at once, requests under way included.
+// Close ends the server at once, and the requests that are running with it.
 func (s *Server) Close() { s.server.Close() }
 
 // URL is the server's base, http://127.0.0.1:PORT.
 func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
-// TokenURL is the token endpoint: POST, JSON or form, grant_type refresh_token.
+// TokenURL is the token endpoint. It takes POST with JSON or a form.
 func (s *Server) TokenURL() string { return s.URL() + "/v1/oauth/token" }
 
-// ProfileURL is the user profile endpoint; it wants a living access token.
+// ProfileURL is provider claude's user profile endpoint. It wants a valid access token.
 func (s *Server) ProfileURL() string { return s.URL() + "/api/oauth/profile" }
 
-// APIURL answers {"id":"alice"} to a living access token, in either header, and 401 to everything else. POST /v1/messages
-// under URL does the same with a message.
+// APIURL answers {"id":"alice"} to a valid access token, in the Authorization or the x-api-key header, and 401 to everything
+// else. POST /v1/messages does the same with a message.
 func (s *Server) APIURL() string { return s.URL() + "/api/whoami" }
 
-// Counts returns what the server has seen so far.
+// Counts returns the requests so far.
 func (s *Server) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,20 +13,23 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// IDFault is how ID tokens and the description are wrong; the zero IDFault is right.
+// IDFault is what is wrong with ID tokens, with the keys that verify them, and with the server's description of itself. The zero
+// IDFault is a server without a fault.
 type IDFault struct {
 	Issuer   string        // what the description and ID tokens call the issuer
 	Audience string        // in place of the client
 	Nonce    string        // in place of the request's
-	Clock    time.Duration // how far the provider's clock is ahead
-	OtherKey bool          // signed by a key that is not published
-	Unsigned bool          // alg none
-	Missing  bool          // no ID token at all
+	Clock    time.Duration // how far the server's clock is ahead
+	OtherKey bool          // ID tokens are signed by a key that is not published
+	Unsigned bool          // ID tokens are not signed (alg none)
+	Missing  bool          // there is no ID token at all
+
+	Keys []json.RawMessage // published before the server's own key
 }
 
 const keyID = "fake-key-1"
 
-// idToken signs one for alice, whom a client has signed in.
+// idToken returns an ID token for alice, nil where there is to be none.
 func (s *Server) idToken(client, nonce string) any {
 	f := s.ID
 	if f.Missing {
@@ -39,7 +42,7 @@ func (s *Server) idToken(client, nonce string) any {
 		"name": "Alice Example",
 	})
 	if err != nil {
-		return nil // strings and numbers always encode
+		return nil // can't happen: strings and numbers always encode
 	}
 	if f.Unsigned {
 		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`))
@@ -73,18 +76,19 @@ func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no key", http.StatusInternalServerError)
 		return
 	}
-	writeJSON(
-		w,
-		http.StatusOK,
-		jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: keyID, Algorithm: "RS256", Use: "sig"}}},
-	)
+	keys := []any{}
+	for _, k := range s.ID.Keys {
+		keys = append(keys, k)
+	}
+	own := jose.JSONWebKey{Key: key.Public(), KeyID: keyID, Algorithm: "RS256", Use: "sig"}
+	writeJSON(w, http.StatusOK, map[string]any{"keys": append(keys, own)})
 }
 
-// Issuer describes itself by OpenID Connect Discovery and RFC 8414 alike.
+// Issuer is the name of the server as an issuer. It describes itself as OpenID Connect Discovery and RFC 8414 say.
 func (s *Server) Issuer() string { return s.URL() }
 
 func (s *Server) serveDescription(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, map[string]any{
+	description := map[string]any{
 		"issuer":                        cmp.Or(s.ID.Issuer, s.Issuer()),
 		"authorization_endpoint":        s.AuthorizeURL(),
 		"token_endpoint":                s.TokenURL(),
@@ -95,16 +99,20 @@ func (s *Server) serveDescription(w http.ResponseWriter, _ *http.Request) {
 		"jwks_uri":                      s.URL() + "/keys",
 		"response_types_supported":      []string{"code"},
 		"authorization_response_iss_parameter_supported": true,
-	})
+	}
+	if s.AuthMethods != nil && !s.HideAuthMethods {
+		description["token_endpoint_auth_methods_supported"] = s.AuthMethods
+	}
+	writeJSON(w, http.StatusOK, description)
 }
 
 func userinfo() any {
 	return map[string]any{"sub": "alice-1", "email": "alice@example.com", "name": "Alice Example", "org_name": "Example"}
 }
 
-// serveRevoke ends a token (RFC 7009): with a refresh token its whole sign-in.
+// serveRevoke ends a token (RFC 7009). With a refresh token it ends the whole sign-in.
 func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
-	params, ok := s.known(w, r)
+	params, ok := s.clientForm(w, r)
 	if !ok {
 		return
 	}
@@ -117,26 +125,26 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 		s.counts.Revoked++
 	}
 	s.mu.Unlock()
-	w.WriteHeader(http.StatusOK) // a token that is not known, or spent, is as good as revoked (section 2.2)
+	w.WriteHeader(http.StatusOK) // also for a token that is not known, or spent already (section 2.2)
 }
 
-// serveIntrospect says whether an access token lives (RFC 7662).
+// serveIntrospect says whether an access token is valid (RFC 7662).
 func (s *Server) serveIntrospect(w http.ResponseWriter, r *http.Request) {
-	if params, ok := s.known(w, r); ok {
+	if params, ok := s.clientForm(w, r); ok {
 		writeJSON(w, http.StatusOK, map[string]any{"active": s.Live(params["token"])})
 	}
 }
 
-// known reads the form of a client that is known.
-func (s *Server) known(w http.ResponseWriter, r *http.Request) (map[string]string, bool) {
+// clientForm reads the parameters of a request, and refuses it unless it comes from the client that is known.
+func (s *Server) clientForm(w http.ResponseWriter, r *http.Request) (map[string]string, bool) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	params := map[string]string{}
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-		json.NewDecoder(r.Body).Decode(&params) // what can't be decoded is missing
+		json.NewDecoder(r.Body).Decode(&params) // a parameter that can't be decoded is missing
 	} else {
 		params = formOf(r)
 	}
-	if !s.proven(r, params) {
+	if !s.authenticated(r, params) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return nil, false
 	}

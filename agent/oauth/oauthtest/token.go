@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// rotate spends a refresh token and returns its successor and "", or an error code of RFC 6749 section 5.2. Presenting a
-// spent one ends its sign-in (RFC 9700 section 4.14.2).
+// rotate exchanges a refresh token for the next one, or returns an error code of RFC 6749 section 5.2. A refresh token that is
+// used twice ends its sign-in (RFC 9700 section 4.14.2).
 func (s *Server) rotate(presented string) (SignIn, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,8 +45,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	status, reply := http.StatusOK, map[string]any(nil)
 	switch {
-	case fault.instead() && !fault.Rotate: // the answer is decided, and nothing is spent
-	case !s.proven(r, params):
+	case fault.instead() && !fault.Rotate: // the fault has the answer, and no token is spent
+	case !s.authenticated(r, params):
 		status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
 	default:
 		if reply = s.grantToken(params); reply["error"] != nil {
@@ -59,8 +59,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	fault.answer(w, r, status, reply)
 }
 
-// formOf reads a form; of what can't be parsed nothing is there, and a value given twice is one that fits nothing, but for
-// resource, which may be (RFC 8707).
+// formOf reads a form. A parameter that can't be parsed is missing. The values of one that is there twice are joined: that fits
+// nothing, except for resource, which may be repeated (RFC 8707).
 func formOf(r *http.Request) map[string]string {
 	r.ParseForm()
 	params := make(map[string]string)
@@ -74,7 +74,7 @@ func audienceOf(audience, resource string) []string {
 	return append(strings.Fields(audience), strings.Fields(resource)...)
 }
 
-// grantToken answers a token request of a known client, with an error of RFC 6749 section 5.2 where it is refused.
+// grantToken answers a token request of the known client, with an error of RFC 6749 section 5.2 where it refuses.
 func (s *Server) grantToken(params map[string]string) map[string]any {
 	var signIn SignIn
 	code, nonce := "", ""
@@ -115,7 +115,7 @@ func (s *Server) grantToken(params map[string]string) map[string]any {
 	return reply
 }
 
-// reply is what every grant is answered with.
+// reply is the answer that all grants have in common.
 func (s *Server) reply(signIn SignIn) map[string]any {
 	return map[string]any{
 		"token_type": "Bearer", "access_token": signIn.AccessToken, "expires_in": s.secondsOf(signIn),
@@ -123,7 +123,7 @@ func (s *Server) reply(signIn SignIn) map[string]any {
 	}
 }
 
-// machine grants an access token without a refresh token.
+// machine issues an access token without a refresh token.
 func (s *Server) machine(params map[string]string) map[string]any {
 	s.mu.Lock()
 	s.counts.Machines++
@@ -133,7 +133,7 @@ func (s *Server) machine(params map[string]string) map[string]any {
 	return s.reply(signIn)
 }
 
-// secondsOf is the lifetime as a reply says it: whole seconds, as servers send them, unless it is very short.
+// secondsOf is the lifetime as an answer states it: in whole seconds, as servers do, unless it is very short.
 func (s *Server) secondsOf(signIn SignIn) any {
 	left := time.Until(signIn.Expiry)
 	if left < 2*time.Second {
