@@ -2,19 +2,22 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // refreshJSON is the output of `ccagent refresh --json` (docs/json.md).
 type refreshJSON struct {
-	Profile string     `json:"profile"`
-	Kind    string     `json:"kind"`
-	Expires *time.Time `json:"expires"`
+	Profile     string     `json:"profile"`
+	Kind        string     `json:"kind"`
+	Expires     *time.Time `json:"expires"`
+	LastRenewal *time.Time `json:"last_renewal"`
 }
 
 func refreshCommand() *cli.Command {
@@ -22,25 +25,63 @@ func refreshCommand() *cli.Command {
 		Name:  "refresh",
 		Usage: "renew a token now",
 		Description: `Renews the token whatever the one in hand, for example when a provider refuses it before its time. Several at
-once are one renewal. A failure is an error even while the old token lives; a static key can't be renewed.
+once are one renewal, and where the last one was two seconds ago or less, it is the answer; you are told so. A failure
+is an error even while the old token lives; a static key can't be renewed.
 
 EXAMPLE:
    ccagent refresh
    ccagent refresh -p work --json`,
-		Flags: []cli.Flag{profileFlag(), jsonFlag(), timeoutFlag()},
-		Action: func(c *cli.Context) error {
-			if err := noArgs(c); err != nil {
-				return err
-			}
-			token, err := askToken(c, protocol.TokenRequest{Force: true})
-			if err != nil {
-				return err
-			}
-			if c.Bool("json") {
-				return printJSON(c.App.Writer, refreshJSON{token.Profile, string(token.Kind), jsonTime(token.Expiry)})
-			}
-			_, err = fmt.Fprintf(c.App.Writer, "%s: renewed, %s\n", token.Profile, terminal.Expires(time.Now(), token.Expiry))
-			return err
-		},
+		Flags:  []cli.Flag{profileFlag(), jsonFlag(), timeoutFlag()},
+		Action: refresh,
 	}
+}
+
+func refresh(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conn, err := connect(c, true)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	before, err := statusOf(conn, c.String("profile"))
+	if err != nil {
+		return err
+	}
+	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile"), Force: true})
+	if err != nil {
+		return err
+	}
+	terminal.Notice(c.App.ErrWriter, token.Notice)
+	after, err := statusOf(conn, token.Profile)
+	if err != nil {
+		return err
+	}
+	now, last := time.Now(), after.LastRenewal
+	var done string
+	switch {
+	case !last.Equal(before.LastRenewal):
+		done = "renewed,"
+	case !last.IsZero() && before.HasToken && before.Expiry.Equal(token.Expiry):
+		done = "renewed " + terminal.Span(now.Sub(last)) + " ago, and not again;"
+	default:
+		last, done = time.Time{}, "not renewed, because another program has stored a new token meanwhile;"
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, refreshJSON{token.Profile, string(token.Kind), jsonTime(token.Expiry), jsonTime(last)})
+	}
+	_, err = fmt.Fprintf(c.App.Writer, "%s: %s %s\n", token.Profile, done, terminal.Expires(now, token.Expiry))
+	return err
+}
+
+// statusOf asks for the status of one profile, "" being the default one. It is the zero status if there is no such profile.
+func statusOf(conn *dial.Conn, profile string) (protocol.ProfileStatus, error) {
+	status, err := protocol.StatusAll(conn.Ctx, conn, protocol.StatusRequest{Profile: profile})
+	for _, p := range status.Profiles {
+		if profile != "" || strings.EqualFold(p.Name, status.Agent.DefaultProfile) {
+			return p, nil
+		}
+	}
+	return protocol.ProfileStatus{}, err
 }

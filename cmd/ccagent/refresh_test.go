@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
+)
+
+// renewer is an agent that says of each profile when it was last renewed.
+type renewer struct {
+	*protocoltest.Fake
+	last time.Time
+}
+
+func (r *renewer) Status(ctx context.Context, req protocol.StatusRequest) (protocol.Status, error) {
+	s, err := r.Fake.Status(ctx, req)
+	for i := range s.Profiles {
+		s.Profiles[i].LastRenewal = r.last
+	}
+	return s, err
+}
+
+// TestRefreshSaysWhenItWasRenewed holds `ccagent refresh` to what happened: the agent renewed the token now, or had done so just
+// before, or took over what another program has stored.
+func TestRefreshSaysWhenItWasRenewed(t *testing.T) {
+	now := time.Now().Truncate(time.Millisecond)
+	earlier, old, fresh := now.Add(-90*time.Minute), now.Add(2*time.Hour), now.Add(8*time.Hour)
+	const taken = "gw: not renewed, because another program has stored a new token meanwhile; expires "
+	for _, tt := range []struct {
+		name             string
+		lastBefore, last time.Time
+		expiry           time.Time // of the token that is answered with
+		want             string
+		wantRenewed      bool
+	}{
+		{name: "first renewal", last: now, expiry: fresh, want: "gw: renewed, expires ", wantRenewed: true},
+		{name: "another renewal", lastBefore: earlier, last: now, expiry: fresh, want: "gw: renewed, expires ", wantRenewed: true},
+		{name: "of a moment ago", lastBefore: earlier, last: earlier, expiry: old,
+			want: "gw: renewed 1h30m ago, and not again; expires ", wantRenewed: true},
+		{name: "by another program", expiry: fresh, want: taken},
+		{name: "by another program, later", lastBefore: earlier, last: earlier, expiry: fresh, want: taken},
+	} {
+		for _, args := range [][]string{{"-p", "gw"}, {}} {
+			t.Run(tt.name+strings.Join(args, " "), func(t *testing.T) {
+				a := &renewer{protocoltest.NewFake(protocoltest.Profile{Name: "gw", Token: "fake-access-1", Kind: protocol.KindOAuth,
+					Expiry: old}, protocoltest.Profile{Name: "another"}), tt.lastBefore}
+				a.Answer = func(_ context.Context, req protocol.TokenRequest) (protocol.Token, error) {
+					if !req.Force {
+						t.Error("no renewal is asked for")
+					}
+					a.last = tt.last
+					return protocol.Token{Profile: "gw", Value: protocol.NewSecret("fake-access-2"), Kind: protocol.KindOAuth,
+						Expiry: tt.expiry}, nil
+				}
+				t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, a))
+				t.Setenv("CCAGENT_PROFILE", "")
+				refresh := func(more ...string) string {
+					t.Helper()
+					a.last = tt.lastBefore
+					var stdout, stderr strings.Builder
+					all := append(append([]string{"ccagent", "refresh"}, args...), more...)
+					if code := run(t.Context(), all, strings.NewReader(""), &stdout, &stderr); code != 0 {
+						t.Fatalf("exit code %d: %s", code, stderr.String())
+					}
+					return stdout.String()
+				}
+				if got := refresh(); !strings.HasPrefix(got, tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+				var got refreshJSON
+				if err := json.Unmarshal([]byte(refresh("--json")), &got); err != nil {
+					t.Fatal(err)
+				}
+				if !got.Expires.Equal(tt.expiry) || (got.LastRenewal != nil) != tt.wantRenewed ||
+					tt.wantRenewed && !got.LastRenewal.Equal(tt.last) {
+					t.Errorf("got %+v", got)
+				}
+			})
+		}
+	}
+}
