@@ -245,6 +245,18 @@ var rooms = map[string]struct {
 		},
 		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},
+	"cmd/ccagent/setup": {
+		mayImport: []string{
+			module + "/protocol", module + "/store/splice", module + "/disk", module + "/agent", module + "/agent/provider",
+			module + "/cmd/ccagent/config", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
+			module + "/cmd/ccagent/terminal", module + "/cmd/ccagent/undo", "golang.org/x/sys/...",
+			"github.com/pelletier/go-toml/...", "go.yaml.in/yaml/...",
+		},
+		never: forbidden{
+			"github.com/urfave/...":        "flags are for the commands to parse",
+			module + "/cmd/ccagent/doctor": "doctor looks at what setup did, not the other way round",
+		},
+	},
 	"cmd/ccagent/service": {
 		mayImport: []string{
 			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",
@@ -297,8 +309,8 @@ var fenced = map[string]struct {
 		"activation ends where the program starts: the agent gets listeners",
 	},
 	"github.com/lmittmann/tint/...":    {"cmd/ccagent", "how a log looks is policy of one program"},
-	"go.yaml.in/yaml/...":              {"cmd/ccagent", "setup alone reads YAML, to be sure of what it changes"},
-	"github.com/pelletier/go-toml/...": {"cmd/ccagent cmd/ccagent/config", "config.toml is policy of one program"},
+	"go.yaml.in/yaml/...":              {"cmd/ccagent/setup", "setup alone reads YAML, to be sure of what it changes"},
+	"github.com/pelletier/go-toml/...": {"cmd/ccagent/config cmd/ccagent/setup", "config.toml is policy of one program"},
 	"golang.org/x/term/...": {
 		"cmd/ccagent cmd/ccagent/terminal",
 		"only the command line has a terminal",

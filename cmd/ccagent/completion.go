@@ -11,6 +11,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/setup"
 )
 
 func completionCommand() *cli.Command {
@@ -77,7 +78,7 @@ func argumentsOf(command string, commands []*cli.Command) string {
 	case "move":
 		return "file keyring encrypted claude-code"
 	case "setup":
-		return strings.Join(toolNames(), " ")
+		return strings.Join(setup.Names(), " ")
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/setup"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -91,14 +92,14 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 
 // checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
 func checkTools(env environ.Vars) []finding {
-	dir, err := journalDir(env)
+	dir, err := setup.JournalDir(env)
 	if err != nil {
 		return nil
 	}
 	journals, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 	var found []finding
 	for _, path := range journals {
-		j, err := readJournal(path)
+		j, err := setup.ReadJournal(path)
 		if err != nil {
 			found = append(found, finding{"setup", "warn", err.Error(), mendOf(err)})
 			continue
@@ -108,47 +109,27 @@ func checkTools(env environ.Vars) []finding {
 			now, err := os.ReadFile(file)
 			switch {
 			case err != nil:
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
-			case slices.ContainsFunc(j.Files[file].Puts, func(p put) bool { return !p.in(now) }):
-				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.command()})
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
+			case !j.Files[file].In(now):
+				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.Command()})
 			default:
 				found = append(found, finding{check, "ok", file, ""})
 			}
 		}
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.command()})
+				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
 			}
 		}
 	}
 	return found
 }
 
-// checkEnvironment looks for tokens that Claude Code takes before what an apiKeyHelper prints, or before the sign-in that it has
-// stored. It names them alone.
+// checkEnvironment looks for tokens that Claude Code takes before what it is told otherwise. It names them alone.
 func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []finding {
-	outranked := "what its apiKeyHelper prints"
-	if settings.Helper == "" {
-		outranked = "its own sign-in"
-	}
 	var found []finding
-	for _, name := range environ.TokenVariables {
-		if name == "CLAUDE_CODE_OAUTH_TOKEN" && settings.Helper != "" { // the helper outranks it
-			continue
-		}
-		if env(name) != "" {
-			found = append(
-				found,
-				finding{"environment", "warn", name + " is set here: Claude Code takes it before " + outranked, "unset " + name},
-			)
-		}
-		if value := settings.Env[name]; value != nil && value != "" {
-			found = append(
-				found,
-				finding{"environment", "warn", name + " is set in " + settings.Path + ": Claude Code takes it before " + outranked,
-					"take " + name + " out of " + settings.Path},
-			)
-		}
+	for _, o := range settings.Outranking(env) {
+		found = append(found, finding{"environment", "warn", o.What, o.Mend})
 	}
 	if found == nil {
 		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}

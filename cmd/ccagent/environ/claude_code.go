@@ -94,3 +94,30 @@ func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 // TokenVariables are the variables that a token is found in, the one that wins first. Between the second and the third
 // Claude Code asks its apiKeyHelper.
 var TokenVariables = []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"}
+
+// Outranking is a variable in which Claude Code finds a token before what it is told otherwise.
+type Outranking struct{ What, Mend string }
+
+// Outranking are the variables, of the environment or of Claude Code's settings, that hold a token which Claude Code takes before
+// what its apiKeyHelper prints, or before the sign-in that it has stored. It names them alone.
+func (s ClaudeSettings) Outranking(env Vars) []Outranking {
+	outranked := "what its apiKeyHelper prints"
+	if s.Helper == "" {
+		outranked = "its own sign-in"
+	}
+	var found []Outranking
+	for _, name := range TokenVariables {
+		if name == "CLAUDE_CODE_OAUTH_TOKEN" && s.Helper != "" { // the helper outranks it
+			continue
+		}
+		if env(name) != "" {
+			found = append(found, Outranking{name + " is set here: Claude Code takes it before " + outranked, "unset " + name})
+		}
+		if value := s.Env[name]; value != nil && value != "" {
+			found = append(found, Outranking{
+				name + " is set in " + s.Path + ": Claude Code takes it before " + outranked, "take " + name + " out of " + s.Path,
+			})
+		}
+	}
+	return found
+}

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"bytes"
@@ -35,7 +35,11 @@ var tools = []tool{
 	{"curl", []string{"curl"}, curlPlan},
 }
 
-func toolNames() []string {
+func toolOf(name string) tool {
+	return tools[slices.IndexFunc(tools, func(t tool) bool { return t.name == name })]
+}
+
+func Names() []string {
 	names := make([]string, len(tools))
 	for i, t := range tools {
 		names[i] = t.name
@@ -206,10 +210,8 @@ func outranked(w wish, helper string) []string {
 	settings, _ := w.env.ClaudeSettings()
 	settings.Helper = helper
 	var says []string
-	for _, f := range checkEnvironment(w.env, settings) {
-		if f.State == "warn" {
-			says = append(says, "note: "+f.What)
-		}
+	for _, o := range settings.Outranking(w.env) {
+		says = append(says, "note: "+o.What)
 	}
 	return says
 }

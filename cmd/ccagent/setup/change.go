@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"bytes"
@@ -9,13 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
-	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -25,29 +22,29 @@ import (
 
 // change is one thing that setup does or takes back. All are shown before the first is made.
 type change interface {
-	show(c *cli.Context)
-	make(c *cli.Context) error
+	show(w io.Writer)
+	make() error
 	// back is the change that takes it back.
 	back() change
 }
 
-func showAll(c *cli.Context, changes []change) {
+func (s *Session) show(changes []change) {
 	for _, ch := range changes {
-		ch.show(c)
+		ch.show(s.Err)
 	}
 }
 
 // makeAll makes all changes, or none.
-func makeAll(done *undo.Steps, c *cli.Context, changes []change, again string) error {
+func (s *Session) makeAll(done *undo.Steps, changes []change, again string) error {
 	for _, ch := range changes {
 		back := ch.back() // before: it may have to know what is there now
-		if err := ch.make(c); err != nil {
+		if err := ch.make(); err != nil {
 			if coded := (*protocol.Error)(nil); !errors.As(err, &coded) {
 				err = files.StorageError(err)
 			}
 			return err
 		}
-		done.Did(undo.Step{Back: func(context.Context) error { return back.make(c) }, Left: "some of it is done", Mend: again})
+		done.Did(undo.Step{Back: func(context.Context) error { return back.make() }, Left: "some of it is done", Mend: again})
 	}
 	return nil
 }
@@ -59,15 +56,15 @@ type fileChange struct {
 	before, after []byte
 }
 
-func (ch fileChange) show(c *cli.Context) {
+func (ch fileChange) show(w io.Writer) {
 	if ch.after == nil {
-		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", terminal.Sanitize(ch.path))
+		fmt.Fprintf(w, "remove %s\n", terminal.Sanitize(ch.path))
 		return
 	}
-	terminal.ShowDiff(c.App.ErrWriter, ch.path, ch.before, ch.after)
+	terminal.ShowDiff(w, ch.path, ch.before, ch.after)
 }
 
-func (ch fileChange) make(*cli.Context) error {
+func (ch fileChange) make() error {
 	now, err := readSettings(ch.path)
 	switch {
 	case err != nil:
@@ -104,15 +101,15 @@ func sameFile(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b =
 // linkChange is where a link leads before and after; "" is none.
 type linkChange struct{ path, from, to string }
 
-func (ch linkChange) show(c *cli.Context) {
+func (ch linkChange) show(w io.Writer) {
 	if ch.to == "" {
-		fmt.Fprintf(c.App.ErrWriter, "remove %s\n", terminal.Sanitize(ch.path))
+		fmt.Fprintf(w, "remove %s\n", terminal.Sanitize(ch.path))
 		return
 	}
-	fmt.Fprintf(c.App.ErrWriter, "link %s to %s\n", terminal.Sanitize(ch.path), terminal.Sanitize(ch.to))
+	fmt.Fprintf(w, "link %s to %s\n", terminal.Sanitize(ch.path), terminal.Sanitize(ch.to))
 }
 
-func (ch linkChange) make(*cli.Context) error {
+func (ch linkChange) make() error {
 	if ch.to == "" {
 		return os.Remove(ch.path)
 	}
@@ -134,70 +131,41 @@ func (ch linkChange) back() change { return linkChange{ch.path, ch.to, ch.from} 
 
 // viewChange gives a profile the view anthropic-sdk, or takes it.
 type viewChange struct {
+	agent   Agent
 	profile agent.Profile
 	gives   bool
 }
 
-func (ch viewChange) show(c *cli.Context) {
+func (ch viewChange) show(w io.Writer) {
 	verb := "loses"
 	if ch.gives {
 		verb = "gets"
 	}
-	fmt.Fprintf(c.App.ErrWriter, "config.toml: profile %s %s the view anthropic-sdk\n", ch.profile.Name, verb)
+	fmt.Fprintf(w, "config.toml: profile %s %s the view anthropic-sdk\n", ch.profile.Name, verb)
 }
 
-func (ch viewChange) make(c *cli.Context) error {
-	conn, err := connect(c, true)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	edit, err := config.SetViews(conn.Ctx, getenv, ch.profile.Name, ch.profile.Provider, "", func(views []string) []string {
-		if ch.gives {
-			return append(views, "anthropic-sdk")
-		}
-		return slices.DeleteFunc(views, func(view string) bool { return view == "anthropic-sdk" })
-	})
-	if err != nil {
-		return err
-	}
-	var done undo.Steps
-	done.Did(conn.EditStep(edit, "ccagent setup anthropic-sdk"))
-	if err := conn.Reload(); err != nil {
-		return done.Fail(c.Context, err)
-	}
-	return nil
-}
+func (ch viewChange) make() error { return ch.agent.View(ch.profile, ch.gives) }
 
-func (ch viewChange) back() change { return viewChange{ch.profile, !ch.gives} }
+func (ch viewChange) back() change { return viewChange{ch.agent, ch.profile, !ch.gives} }
 
 // guardChange is `ccagent guard claude-code`, or its --undo.
 type guardChange struct {
-	profile agent.Profile
+	agent   Agent
+	profile string
 	guards  bool
 }
 
-func (ch guardChange) show(c *cli.Context) {
+func (ch guardChange) show(w io.Writer) {
 	does := ": the sign-in moves into a store of the agent, its file keeps the access token"
 	if !ch.guards {
 		does = " --undo: the sign-in goes back into Claude Code's file"
 	}
-	fmt.Fprintf(c.App.ErrWriter, "ccagent guard claude-code -p %s%s\n", ch.profile.Name, does)
+	fmt.Fprintf(w, "ccagent guard claude-code -p %s%s\n", ch.profile, does)
 }
 
-func (ch guardChange) make(c *cli.Context) error {
-	cfg, _, err := config.Load(getenv) // where this takes a change back, the profile is another one by now
-	if err != nil {
-		return err
-	}
-	profile, err := config.Named(cfg, ch.profile.Name)
-	if err != nil {
-		return err
-	}
-	return guardProfile(c, profile, !ch.guards)
-}
+func (ch guardChange) make() error { return ch.agent.Guard(ch.profile, ch.guards) }
 
-func (ch guardChange) back() change { return guardChange{ch.profile, !ch.guards} }
+func (ch guardChange) back() change { return guardChange{ch.agent, ch.profile, !ch.guards} }
 
 // maxSettings bounds a file that a person is said to edit, in bytes.
 const maxSettings = 16 << 20

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"bytes"
@@ -20,9 +20,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the
+// Journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the
 // tool's plan, which may be others by then, or gone.
-type journal struct {
+type Journal struct {
 	file string // its own
 
 	Version int               `json:"version"`
@@ -31,17 +31,22 @@ type journal struct {
 	Hosts   []string          `json:"hosts,omitempty"`
 	Name    string            `json:"name,omitempty"`
 	At      time.Time         `json:"at"`
-	Files   map[string]entry  `json:"files,omitempty"`
+	Files   map[string]Entry  `json:"files,omitempty"`
 	Links   map[string]string `json:"links,omitempty"` // with what they lead to
 	View    bool              `json:"view,omitempty"`  // the profile got the view anthropic-sdk
 	Guard   bool              `json:"guard,omitempty"` // the sign-in was guarded
 }
 
-// entry is one file in it. Original is nil where there was none.
-type entry struct {
+// Entry is one file in it. Original is nil where there was none.
+type Entry struct {
 	Digest   string `json:"digest"` // of the file as setup left it; "": not known
 	Original []byte `json:"original"`
 	Puts     []put  `json:"puts"`
+}
+
+// In reports whether a file still has all that setup put in.
+func (e Entry) In(src []byte) bool {
+	return !slices.ContainsFunc(e.Puts, func(p put) bool { return !p.in(src) })
 }
 
 func digestOf(data []byte) string {
@@ -51,7 +56,7 @@ func digestOf(data []byte) string {
 
 // takeOut returns a file as it would be without what setup put in: exactly what it was, or where somebody has changed it since,
 // that without ours.
-func (e entry) takeOut(src []byte) ([]byte, error) {
+func (e Entry) takeOut(src []byte) ([]byte, error) {
 	switch {
 	case src == nil: // somebody has removed it
 		return nil, nil
@@ -76,22 +81,22 @@ func (e entry) takeOut(src []byte) ([]byte, error) {
 	return out, nil
 }
 
-// journalDir is where journals are.
-func journalDir(env environ.Vars) (string, error) {
+// JournalDir is where journals are.
+func JournalDir(env environ.Vars) (string, error) {
 	state, err := env.StateDir()
 	return filepath.Join(state, "setup"), err
 }
 
 // newJournal is the one of what is set up, as yet without anything done.
-func newJournal(dir, tool string, w wish) journal {
-	j := journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name}
+func newJournal(dir, tool string, w wish) Journal {
+	j := Journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name}
 	what, _ := json.Marshal([]any{protocol.FoldProfile(j.Profile), j.Hosts, j.Name})
 	j.file = filepath.Join(dir, tool+"-"+digestOf(what)[:16]+".json")
 	return j
 }
 
-func readJournal(path string) (journal, error) {
-	j := journal{file: path}
+func ReadJournal(path string) (Journal, error) {
+	j := Journal{file: path}
 	data, err := os.ReadFile(path)
 	if err == nil {
 		err = json.Unmarshal(data, &j)
@@ -110,14 +115,14 @@ func readJournal(path string) (journal, error) {
 }
 
 // journalsOf are those of one tool, the latest first.
-func journalsOf(dir, tool string) ([]journal, error) {
+func journalsOf(dir, tool string) ([]Journal, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, tool+"-*.json"))
 	if err != nil {
 		return nil, err
 	}
-	var all []journal
+	var all []Journal
 	for _, path := range paths {
-		j, err := readJournal(path)
+		j, err := ReadJournal(path)
 		if err != nil {
 			return nil, err
 		}
@@ -125,12 +130,12 @@ func journalsOf(dir, tool string) ([]journal, error) {
 			all = append(all, j)
 		}
 	}
-	slices.SortFunc(all, func(a, b journal) int { return b.At.Compare(a.At) })
+	slices.SortFunc(all, func(a, b Journal) int { return b.At.Compare(a.At) })
 	return all, nil
 }
 
-// command is what a person types to have it set up once more.
-func (j journal) command() string {
+// Command is what a person types to have it set up once more.
+func (j Journal) Command() string {
 	words := []string{"ccagent", "setup", j.Tool, "-p", j.Profile}
 	for _, host := range j.Hosts {
 		words = append(words, "--host", host)
@@ -142,7 +147,7 @@ func (j journal) command() string {
 }
 
 // write keeps it. It is 0600: settings may hold secrets.
-func (j journal) write() error {
+func (j Journal) write() error {
 	data, err := json.Marshal(j)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(j.file), 0o700)
@@ -156,7 +161,7 @@ func (j journal) write() error {
 	return nil
 }
 
-func (j journal) forget() error {
+func (j Journal) forget() error {
 	if err := os.Remove(j.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error()}
 	}
@@ -164,12 +169,12 @@ func (j journal) forget() error {
 }
 
 // writeJournal is the step that writes a journal.
-func writeJournal(done *undo.Steps, j journal) error { return journalStep(done, j, j.write) }
+func writeJournal(done *undo.Steps, j Journal) error { return journalStep(done, j, j.write) }
 
 // forgetJournal is the step that removes one.
-func forgetJournal(done *undo.Steps, j journal) error { return journalStep(done, j, j.forget) }
+func forgetJournal(done *undo.Steps, j Journal) error { return journalStep(done, j, j.forget) }
 
-func journalStep(done *undo.Steps, j journal, do func() error) error {
+func journalStep(done *undo.Steps, j Journal, do func() error) error {
 	was, err := os.ReadFile(j.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return files.StorageError(err)
@@ -185,7 +190,7 @@ func journalStep(done *undo.Steps, j journal, do func() error) error {
 			}
 			return files.Replace(j.file, was, 0o600)
 		},
-		Left: "what is to be taken back is written down in " + j.file, Mend: j.command() + " --undo",
+		Left: "what is to be taken back is written down in " + j.file, Mend: j.Command() + " --undo",
 	})
 	return nil
 }

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ func TestPutIsTakenOut(t *testing.T) {
 		if !tt.in(out) || tt.in([]byte(tt.src)) {
 			t.Errorf("%s: not seen to be in %q, or seen before", name, out)
 		}
-		e := entry{digestOf(out), []byte(tt.src), []put{tt.put}}
+		e := Entry{digestOf(out), []byte(tt.src), []put{tt.put}}
 		if back, err := e.takeOut(out); err != nil || string(back) != tt.src {
 			t.Errorf("%s: it came back as %q, %v", name, back, err)
 		}

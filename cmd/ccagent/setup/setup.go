@@ -1,0 +1,432 @@
+// Package setup connects a tool: it edits the tool's settings so that they ask ccagent, and takes that back. A journal of what
+// was done lets it take back exactly that, long after.
+package setup
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/cmd/ccagent/undo"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Request is what a person wants of setup.
+type Request struct {
+	Tool    string
+	Profile string   // its name, "" for the default one; to take something back it need not exist
+	Hosts   []string // that get the token; none: those that the profile lists
+	Name    *string  // of something in the tool's settings; nil: none was given
+	By      string   // the way, for a tool that has several
+	Undo    bool
+	DryRun  bool
+	Yes     bool // do not ask
+}
+
+// Session is what setup works with.
+type Session struct {
+	Env      environ.Vars
+	Out, Err io.Writer // the answer, and what would be changed
+	Agent    Agent
+}
+
+// Agent does what takes the agent.
+type Agent interface {
+	// Kind says what the profile's token is, "" where it gives none at present.
+	Kind(profile string) protocol.Kind
+	// View gives a profile the view anthropic-sdk, or takes it.
+	View(profile agent.Profile, gives bool) error
+	// Guard guards Claude Code's sign-in, or undoes that.
+	Guard(profile string, guards bool) error
+}
+
+// tool is a program that can be told to ask us.
+type tool struct {
+	name     string
+	programs []string // any of them is the tool; none: there is nothing to install
+	// plan says what is to be edited for a wish. A plan without edits only says what to do.
+	plan func(w wish) (plan, error)
+}
+
+// wish is what a person wants of setup.
+type wish struct {
+	profile agent.Profile
+	helper  string // cchelper, absolute
+	hosts   []string
+	name    string
+	by      string
+	env     environ.Vars
+	// kind says what the profile's token is, "" where it gives none at present.
+	kind func() protocol.Kind
+}
+
+// ask is the command that prints a token in the format, for a shell.
+func (w wish) ask(format string) string {
+	command := protocol.ShellWord(w.helper) + " -p " + w.profile.Name
+	if format != "" {
+		command += " -f " + format
+	}
+	return command
+}
+
+// plan is what setup does.
+type plan struct {
+	edits []edit
+	links []string // paths that are to lead to cchelper: some tools know a helper by the name of its file alone
+	says  []string // what a person should know, or do
+	view  bool     // the profile is to have the view anthropic-sdk
+	guard bool     // guard claude-code does it
+}
+
+// edit is a change of one file.
+type edit struct {
+	path string
+	mode fs.FileMode // of a file that is made
+	puts []put
+	// check, if not nil, judges the file before and after as the tool will. What it says ends a sentence about the file, unless
+	// it is an error for the person already.
+	check func(before, after []byte) error
+}
+
+// add returns the file with what is put in.
+func (e edit) add(src []byte) ([]byte, error) {
+	out := src
+	var err error
+	var byHand []string
+	for _, p := range e.puts {
+		byHand = append(byHand, p.byHand())
+		if err == nil {
+			out, err = p.add(out)
+		}
+	}
+	if err == nil && e.check != nil {
+		err = e.check(src, out)
+	}
+	if coded := (*protocol.Error)(nil); err == nil || errors.As(err, &coded) {
+		return out, err
+	}
+	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: e.path + " " + err.Error() + ", and is left alone",
+		Hint: "add by hand: " + strings.Join(byHand, "\n")}
+}
+
+// Do connects the tool, or undoes that.
+func (s *Session) Do(ctx context.Context, r Request) error {
+	cfg, _, err := config.Load(s.Env)
+	if err != nil {
+		return err
+	}
+	dir, err := JournalDir(s.Env)
+	if err != nil {
+		return err
+	}
+	done, err := journalsOf(dir, r.Tool)
+	if err != nil {
+		return err
+	}
+	r.Profile = cmp.Or(r.Profile, cfg.Default)
+	r.Hosts = hostsOf(r.Hosts)
+	profile, missing := config.Named(cfg, r.Profile)
+	if r.Undo {
+		mine := slices.DeleteFunc(slices.Clone(done), func(j Journal) bool { return !r.means(j) })
+		if len(mine) > 0 {
+			return s.takeBack(ctx, r, profile, mine, done)
+		}
+	}
+	if missing != nil {
+		return missing
+	}
+	t := toolOf(r.Tool)
+	w, err := s.wish(r, profile)
+	if err != nil {
+		return err
+	}
+	p, err := t.plan(w)
+	if err != nil {
+		return err
+	}
+	j := newJournal(dir, t.name, w)
+	if r.Undo { // nothing is known of it: what setup would put into files is taken out, and a view may be the person's own
+		j.Files, j.Links = map[string]Entry{}, map[string]string{}
+		for _, e := range p.edits {
+			j.Files[e.path] = Entry{Puts: e.puts}
+		}
+		for _, path := range p.links {
+			j.Links[path] = w.helper
+		}
+		return s.takeBack(ctx, r, profile, []Journal{j}, done)
+	}
+	for _, d := range done {
+		if d.file == j.file {
+			j = d
+		}
+	}
+	if len(t.programs) > 0 && !slices.ContainsFunc(t.programs, w.env.OnPath) {
+		p.says = append(p.says, "note: there is no "+t.programs[0]+" on PATH; it will find this once it is installed")
+	}
+	return s.connect(ctx, r, j, p, w)
+}
+
+// means reports whether a journal is of what the request is to take back.
+func (r Request) means(j Journal) bool {
+	return protocol.FoldProfile(j.Profile) == protocol.FoldProfile(r.Profile) &&
+		(len(r.Hosts) == 0 || slices.Equal(j.Hosts, r.Hosts)) && (r.Name == nil || j.Name == *r.Name)
+}
+
+// wish is what the request asks of a tool's plan.
+func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
+	w := wish{
+		profile: profile,
+		hosts:   r.Hosts,
+		by:      r.By,
+		env:     s.Env,
+		kind: func() protocol.Kind {
+			if r.Undo { // what is taken back is the same for any
+				return ""
+			}
+			return s.Agent.Kind(profile.Name)
+		},
+	}
+	if r.Name != nil {
+		w.name = *r.Name
+	}
+	var err error
+	if w.helper, err = s.Env.Helper(); err != nil {
+		return w, err
+	}
+	listed := hostsOf(profile.Hosts)
+	if len(w.hosts) == 0 {
+		w.hosts = listed
+	}
+	for _, host := range w.hosts {
+		if !slices.Contains(listed, withoutPort(host)) {
+			return w, &protocol.Error{
+				Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name,
+					terminal.Sanitize(host)),
+				Hint: fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name),
+			}
+		}
+	}
+	return w, nil
+}
+
+// hostsOf are hosts in one spelling, each once: an IPv6 address in brackets, as it is in a URL.
+func hostsOf(hosts []string) []string {
+	var list []string
+	for _, host := range hosts {
+		if host = strings.ToLower(host); net.ParseIP(host) != nil && strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		if !slices.Contains(list, host) {
+			list = append(list, host)
+		}
+	}
+	return list
+}
+
+// withoutPort is the host of host:port: a tool may know a host by its port, and a profile lists names.
+func withoutPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		if _, err := strconv.ParseUint(host[i+1:], 10, 16); err == nil {
+			return host[:i]
+		}
+	}
+	return host
+}
+
+// connect changes the tool's settings as planned.
+func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w wish) error {
+	var changes []change
+	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
+	for _, e := range p.edits {
+		before, err := readSettings(e.path)
+		if err != nil {
+			return err
+		}
+		if after, err := e.add(before); err == nil && bytes.Equal(before, after) && before != nil {
+			continue
+		}
+		// What the same setup did before is taken back first.
+		original, err := before, error(nil)
+		if d, ok := j.Files[e.path]; ok {
+			if original, err = d.takeOut(before); err != nil {
+				original = before
+			}
+		}
+		after, err := e.add(original)
+		if err != nil {
+			return err
+		}
+		changes = append(changes, fileChange{e.path, e.mode, before, after})
+		if j.Files == nil {
+			j.Files = map[string]Entry{}
+		}
+		j.Files[e.path] = Entry{digestOf(after), original, e.puts}
+	}
+	for _, path := range p.links {
+		there, err := linkThere(path, w.helper)
+		if err != nil {
+			return err
+		}
+		if there != w.helper {
+			changes = append(changes, linkChange{path, there, w.helper})
+		}
+		if j.Links == nil {
+			j.Links = map[string]string{}
+		}
+		j.Links[path] = w.helper
+	}
+	views := config.Views(w.profile)
+	if p.view && !slices.Contains(views, "anthropic-sdk") {
+		changes, j.View = append(changes, viewChange{s.Agent, w.profile, true}), true
+	}
+	if p.guard && !slices.Contains(views, "claude-code") {
+		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
+	}
+	s.show(changes)
+	switch {
+	case r.DryRun:
+		return s.say(p)
+	case changes == nil && p.edits == nil && !p.view && !p.guard: // it only says what to do
+		return s.say(p)
+	case changes == nil:
+		fmt.Fprintln(s.Out, j.Tool+" is set up already")
+		return s.say(p)
+	}
+	if err := agreed(ctx, r); err != nil {
+		return err
+	}
+	var done undo.Steps
+	if err := writeJournal(&done, j); err != nil {
+		return done.Fail(ctx, err)
+	}
+	if err := s.makeAll(&done, changes, j.Command()+" --undo"); err != nil {
+		return done.Fail(ctx, err)
+	}
+	if _, err := fmt.Fprintf(s.Out, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool,
+		j.Profile); err != nil {
+		return err
+	}
+	return s.say(p)
+}
+
+func (s *Session) say(p plan) error {
+	for _, line := range p.says {
+		if _, err := fmt.Fprintln(s.Out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func agreed(ctx context.Context, r Request) error {
+	if r.Yes {
+		return nil
+	}
+	return terminal.Confirm(ctx, "change that?", "--yes")
+}
+
+// takeBack takes back what the journals say, the latest first; all are those of the tool. Of profile no more than its name is
+// needed.
+func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile, mine, all []Journal) error {
+	others := slices.DeleteFunc(slices.Clone(all), func(j Journal) bool {
+		return slices.ContainsFunc(mine, func(m Journal) bool { return m.file == j.file })
+	})
+	before, after := map[string][]byte{}, map[string][]byte{}
+	links := map[string]string{}
+	view, guarded := false, false
+	for _, j := range mine {
+		for path, e := range j.Files {
+			now, ok := after[path]
+			if !ok {
+				var err error
+				if now, err = readSettings(path); err != nil {
+					return err
+				}
+				before[path] = now
+			}
+			out, err := e.takeOut(now)
+			if err != nil {
+				return &protocol.Error{
+					Code:    protocol.CodeConfig,
+					Message: path + " " + err.Error() + ", and is left alone",
+					Hint:    "take out by hand what leads to ccagent in it",
+				}
+			}
+			after[path] = out
+			// What is set up beside it shall not bring it back.
+			for _, other := range others {
+				if o, ok := other.Files[path]; ok {
+					if out, err := e.takeOut(o.Original); err == nil {
+						o.Original = out
+						other.Files[path] = o
+					}
+				}
+			}
+		}
+		for path, to := range j.Links {
+			if there, err := linkThere(path, to); err == nil && there != "" &&
+				!slices.ContainsFunc(others, func(o Journal) bool { return o.Links[path] != "" }) {
+				links[path] = there
+			}
+		}
+		view, guarded = view || j.View, guarded || j.Guard
+	}
+	var changes []change
+	for _, path := range slices.Sorted(maps.Keys(after)) {
+		if ch := (fileChange{path: path, before: before[path], after: after[path]}); !sameFile(ch.before, ch.after) {
+			changes = append(changes, ch)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(links)) {
+		changes = append(changes, linkChange{path: path, from: links[path]})
+	}
+	views := config.Views(profile)
+	if view && slices.Contains(views, "anthropic-sdk") {
+		changes = append(changes, viewChange{s.Agent, profile, false})
+	}
+	if guarded && slices.Contains(views, "claude-code") {
+		changes = append(changes, guardChange{s.Agent, profile.Name, false})
+	}
+	s.show(changes)
+	if r.DryRun {
+		return nil
+	}
+	told := "there is nothing to take back"
+	if changes != nil {
+		told = "taken back"
+		if err := agreed(ctx, r); err != nil {
+			return err
+		}
+	}
+	var done undo.Steps
+	if err := s.makeAll(&done, changes, mine[0].Command()+" --undo"); err != nil {
+		return done.Fail(ctx, err)
+	}
+	for _, other := range others {
+		if err := writeJournal(&done, other); err != nil {
+			return done.Fail(ctx, err)
+		}
+	}
+	for _, j := range mine {
+		if err := forgetJournal(&done, j); err != nil {
+			return done.Fail(ctx, err)
+		}
+	}
+	_, err := fmt.Fprintln(s.Out, told)
+	return err
+}
