@@ -21,14 +21,14 @@ const (
 type Op byte
 
 const (
-	OpToken    Op = 1 // §4.2
-	OpStatus   Op = 2 // §4.3
-	OpPut      Op = 3 // §4.4
-	OpControl  Op = 4 // §4.5
-	OpIdentify Op = 5 // §4.6
-	OpWatch    Op = 6 // §4.8
-	OpKeep     Op = 7 // §4.9; see Keeper
-	OpError    Op = 255
+	OpToken    Op = 1   // §4.2
+	OpStatus   Op = 2   // §4.3
+	OpPut      Op = 3   // §4.4
+	OpControl  Op = 4   // §4.5
+	OpIdentify Op = 5   // §4.6
+	OpWatch    Op = 6   // §4.8
+	OpKeep     Op = 7   // §4.9; see Keeper
+	OpError    Op = 255 // §4.7
 
 	replyBit Op = 0x80
 )
