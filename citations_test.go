@@ -18,8 +18,8 @@ var (
 	opCode   = regexp.MustCompile(`(?m)^\tOp(\w+) +Op = \d+ +// §([\d.]+)`)
 )
 
-// TestCitations: each section of docs/protocol.md that the repository cites is there, and one of an operation has its name. A § is
-// of that document unless an RFC or another standard is named right before it.
+// TestCitations: each section of docs/protocol.md that the repository cites is there, and one of an operation has its name. A §
+// is of that document unless an RFC or another standard is named right before it.
 func TestCitations(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("docs/protocol.md")

@@ -7,22 +7,23 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Client is an [Agent] at the other end of a socket. It keeps a few connections open between requests, makes one where none
-// is free, and repeats a request whose connection broke before the reply (docs/protocol.md §7), within the context: a
-// context without a deadline waits for ever. Beyond what the agent itself answers, errors are ErrNoAgent (nobody listens),
-// ErrDenied (the socket or its folder is not the caller's own), ErrUnavailable (the context ended first) and, of code
-// CodeInternal, an answer that can't be read. All methods may be called concurrently.
+// Client is an [Agent] at the other end of a socket. It keeps a few connections open between requests and opens a new one if none
+// is free. It repeats a request whose connection broke before the reply (docs/protocol.md §7), until the context ends; a context
+// without a deadline waits for ever. Besides the errors that the agent replies with, there are ErrNoAgent (nobody listens),
+// ErrDenied (the socket or its folder is not the caller's own), ErrUnavailable (the context ended first), and an error of code
+// CodeInternal for a reply that can't be read. All methods may be called concurrently.
 type Client struct {
-	// Home is sent with each request that carries none. Set it before the first request.
+	// Home is sent with each request whose own Home is zero. Set it before the first request.
 	Home Home
-	// Launch starts an agent. It is called when nobody listens, once for each request, before that gives up; nil: ErrNoAgent at
-	// once. Set it before the first request.
+	// Launch starts an agent. It is called if nobody listens, once for each request. If it is nil, such a request fails with
+	// ErrNoAgent. Set it before the first request.
 	Launch func(context.Context) error
 
 	path   string
@@ -39,17 +40,16 @@ var (
 
 const (
 	maxIdle     = 4   // connections kept between requests
-	requestRoom = 256 // enough for nearly every request: to grow into it costs the helper more than to have it
+	requestRoom = 256 // bytes, enough for nearly every request; to grow a buffer costs the helper more
 	replyRoom   = 4096
 )
 
-// NewClient returns a client of the agent at the socket path. It does not connect yet. It starts no agent, and says
-// nothing of a home.
+// NewClient returns a client of the agent at the socket path. It does not connect yet. Its Home is zero and its Launch is nil.
 func NewClient(path string) *Client { return &Client{path: path} }
 
-// ClientFromEnv returns a client of this environment's agent (see [SocketPath]). On the default path it sends the
-// environment's [Home] and, if start is set, starts an agent when none answers (see [Start]). On any path, an environment of
-// which nobody can tell whose account it means is refused: see [CheckClaudeDir].
+// ClientFromEnv returns a client of this environment's agent (see [SocketPath]). On the default path it sends the environment's
+// [Home] and, if start is set, starts an agent if none answers (see [Start]). The error is ErrConfig for a path that no socket
+// can have, and for an environment that does not say which account it means (see [CheckClaudeDir]).
 func ClientFromEnv(start bool) (*Client, error) {
 	path, isDefault, err := SocketPath()
 	if err == nil {
@@ -68,7 +68,7 @@ func ClientFromEnv(start bool) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the connections that are kept. Requests under way are not touched.
+// Close closes the connections that are not in use. Requests under way go on.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -80,7 +80,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Token asks for a token. One that could not be put on a line safely is refused (ErrInvalid; see [CheckToken]).
+// Token asks for a token. A reply whose token does not pass [CheckToken] is refused (ErrInvalid).
 func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err error) {
 	c.fill(&req.Home)
 	if req.Force && req.Since.IsZero() {
@@ -106,7 +106,7 @@ func (c *Client) Status(ctx context.Context, req StatusRequest) (status Status, 
 	}
 	err = c.do(ctx, OpStatus, frame, func(d *Decoder) (err error) {
 		status, err = decodeStatus(d)
-		if status.Next != "" && status.Next <= req.After { // it would page for ever
+		if status.Next != "" && status.Next <= req.After { // the caller would ask for pages for ever
 			return ErrMalformed
 		}
 		return err
@@ -114,7 +114,7 @@ func (c *Client) Status(ctx context.Context, req StatusRequest) (status Status, 
 	return status, err
 }
 
-// Put hands a record in. One that does not fit a frame is ErrInvalid.
+// Put gives the agent a record to store. A record that does not fit a frame is ErrInvalid.
 func (c *Client) Put(ctx context.Context, req PutRequest) (reply PutReply, err error) {
 	c.fill(&req.Home)
 	frame, err := AppendPutRequest(nil, req)
@@ -157,31 +157,31 @@ func (c *Client) Identify(ctx context.Context, req IdentifyRequest) (identity Id
 }
 
 // Watch waits for a change of a profile's token: see [Watcher].
-func (c *Client) Watch(ctx context.Context, req WatchRequest) (answer WatchReply, err error) {
+func (c *Client) Watch(ctx context.Context, req WatchRequest) (reply WatchReply, err error) {
 	c.fill(&req.Home)
 	frame, err := AppendWatchRequest(nil, req)
 	if err != nil {
 		return WatchReply{}, tooLarge()
 	}
 	err = c.do(ctx, OpWatch, frame, func(d *Decoder) (err error) {
-		answer, err = decodeWatchReply(d)
+		reply, err = decodeWatchReply(d)
 		return err
 	})
-	return answer, err
+	return reply, err
 }
 
-// Keep moves a record, or brings back an earlier one: see [Keeper].
-func (c *Client) Keep(ctx context.Context, req KeepRequest) (answer KeepReply, err error) {
+// Keep moves a record or brings back an earlier one: see [Keeper].
+func (c *Client) Keep(ctx context.Context, req KeepRequest) (reply KeepReply, err error) {
 	c.fill(&req.Home)
 	frame, err := AppendKeepRequest(nil, req)
 	if err != nil {
 		return KeepReply{}, tooLarge()
 	}
 	err = c.do(ctx, OpKeep, frame, func(d *Decoder) (err error) {
-		answer, err = decodeKeepReply(d)
+		reply, err = decodeKeepReply(d)
 		return err
 	})
-	return answer, err
+	return reply, err
 }
 
 // StatusAll collects all pages of a's status.
@@ -199,16 +199,18 @@ func StatusAll(ctx context.Context, a Agent, req StatusRequest) (Status, error) 
 	return all, nil
 }
 
+// fill sets a home that is zero to the client's.
 func (c *Client) fill(h *Home) {
 	if *h == (Home{}) {
 		*h = c.Home
 	}
 }
 
-// maxEnds is how often an agent that is not ours to start may end a connection without a reply, some two seconds long.
+// maxEnds is how many connections may end without a reply, over some two seconds, before a client that may not start an agent
+// gives up (§7).
 const maxEnds = 15
 
-// do sends a request until it has a reply, and reads that with decode.
+// do sends a request until there is a reply, and reads the reply with decode.
 func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Decoder) error) error {
 	const firstDelay, lastDelay = time.Millisecond, 250 * time.Millisecond // §7
 	launch := c.Launch
@@ -229,19 +231,19 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 			}
 			launch = nil
 			continue
-		case used && broken(err): // the agent closed an idle connection: nothing is wrong, and no delay due
+		case used && broken(err): // the agent has closed an idle connection, which needs no delay
 			continue
 		case !broken(err):
 			return clientError(err)
 		}
-		// A connection that is taken and ended at once, again and again, is one that ssh forwards to nobody.
-		// One that is not taken (EAGAIN) is in the queue of an agent that is there.
+		// If connections are accepted and end at once, again and again, then ssh accepts them and nobody is behind it.
+		// EAGAIN is another case: there is an agent, whose queue of connections is full.
 		if err != unix.EAGAIN {
 			ends++
 		}
 		if ends == maxEnds && c.Launch == nil {
 			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path),
-				Hint: "if that socket is forwarded, its agent is gone: see ccagent status at the machine that it comes from"}
+				Hint: "if that socket is forwarded, its agent is gone: run `ccagent status` on the machine that it is forwarded from"}
 		}
 		if sleep(ctx, delay) != nil {
 			return gaveUp(ctx, err)
@@ -249,7 +251,7 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 	}
 }
 
-// try sends a request once. used says that it went over a connection that had served before.
+// try sends a request once. used says that it was sent over a connection that has brought a reply before.
 func (c *Client) try(ctx context.Context, op Op, request []byte, decode func(*Decoder) error) (used bool, err error) {
 	conn, err := c.take(ctx)
 	if err != nil {
@@ -282,7 +284,7 @@ func (c *Client) try(ctx context.Context, op Op, request []byte, decode func(*De
 	return used, err
 }
 
-// take returns a connection that is free, or a new one.
+// take returns a connection that is not in use, or a new one.
 func (c *Client) take(ctx context.Context) (*conn, error) {
 	c.mu.Lock()
 	if n := len(c.idle); n > 0 {
@@ -295,6 +297,7 @@ func (c *Client) take(ctx context.Context) (*conn, error) {
 	return connect(ctx, c.path)
 }
 
+// give takes a connection back that is no longer in use.
 func (c *Client) give(conn *conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,7 +308,7 @@ func (c *Client) give(conn *conn) {
 	c.idle = append(c.idle, conn)
 }
 
-// connect makes a connection to the caller's own agent (§2.2).
+// connect makes the checks of §2.2 and connects.
 func connect(ctx context.Context, path string) (*conn, error) {
 	if err := checkPath("the socket's path", path); err != nil {
 		return nil, err
@@ -340,6 +343,7 @@ func broken(err error) bool {
 	return false
 }
 
+// sleep waits for d or until ctx ends, and returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		d = min(d, time.Until(deadline))
@@ -362,11 +366,11 @@ func noAgent(path string) error {
 }
 
 func tooLarge() error {
-	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of 65536 bytes",
-		Hint: "a sign-in may have 60000 bytes or so; HOME, XDG_CONFIG_HOME and the folder of Claude Code are a part of each request"}
+	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of " + strconv.Itoa(MaxFrame) + " bytes",
+		Hint: "a sign-in may have about 60000 bytes; HOME, XDG_CONFIG_HOME and the folder of Claude Code are a part of each request"}
 }
 
-// clientError gives what went wrong on this side of the socket a code.
+// clientError gives a code to an error that did not come from the agent.
 func clientError(err error) error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -376,14 +380,14 @@ func clientError(err error) error {
 		return &Error{
 			Code:    CodeInternal,
 			Message: "the agent's answer can't be read: " + err.Error(),
-			Hint:    "agent and helper may be of different versions: stop the agent with `ccagent stop`, and try again",
+			Hint:    "the agent and this program may be of different versions: stop the agent with `ccagent stop`, and try again",
 		}
 	}
 	return &Error{Code: CodeInternal, Message: "can't talk to the agent: " + err.Error()}
 }
 
-// gaveUp is the end of the caller's time after a try that failed with err. An agent that closed the connection does not say
-// why: it tells nothing to a peer that it refuses (§2.3).
+// gaveUp is the error when the caller's time ends after a try that failed with err. If the agent has closed the connection, it
+// has not said why: it tells nothing to a peer that it refuses (§2.3).
 func gaveUp(ctx context.Context, err error) error {
 	if !broken(err) || err == unix.EAGAIN || ctx.Err() == context.Canceled {
 		return waitError(ctx)
@@ -391,11 +395,11 @@ func gaveUp(ctx context.Context, err error) error {
 	return &Error{
 		Code:    CodeUnavailable,
 		Message: "the agent closes the connection before it answers",
-		Hint:    "it serves its own user alone, and a limited number of connections: its log says which it was",
+		Hint:    "it serves only its own user, and a limited number of connections: its log says which of these was the reason",
 	}
 }
 
-// waitError is a wait that the caller's context ended.
+// waitError is the error of a wait that the caller's context ended.
 func waitError(ctx context.Context) error {
 	if ctx.Err() == context.Canceled {
 		return &Error{Code: CodeUnavailable, Message: "interrupted while waiting for the agent"}
@@ -403,7 +407,7 @@ func waitError(ctx context.Context) error {
 	return &Error{
 		Code:    CodeUnavailable,
 		Message: "no answer from the agent in time",
-		Hint: "a renewal goes on without you: try again, or wait longer with --timeout\nwhether the agent answers at all says: " +
-			"ccagent status",
+		Hint: "a renewal goes on without you: try again, or wait longer with --timeout\n" +
+			"to see whether the agent answers at all: ccagent status",
 	}
 }

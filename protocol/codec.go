@@ -8,17 +8,17 @@ import (
 	"unsafe"
 )
 
-// The fields of a frame are those of RFC 4251 §5 (byte, boolean, uint32, uint64, string) and, made of them, what
-// docs/protocol.md §3.2 adds: uint16, time, duration, list and struct.
+// The fields of a frame are those of RFC 4251 §5 (byte, boolean, uint32, uint64, string), and those that docs/protocol.md §3.2
+// makes of them: uint16, time, duration, list and struct.
 
 // Times and durations on the wire, in milliseconds (§3.2).
 const (
-	NoTime  = math.MaxInt64              // never, or not known
+	NoTime  = math.MaxInt64              // never, or no time is known
 	MaxTime = 253402300799999            // the last millisecond of the year 9999
 	maxSpan = math.MaxInt64 / int64(1e6) // the longest duration
 )
 
-// Encoder appends frames to a slice. Its methods never fail; [Encoder.Close] looks at the size.
+// Encoder appends frames to a slice. Its methods never fail, but for [Encoder.Close], which checks the size.
 type Encoder struct {
 	b     []byte
 	start int
@@ -30,8 +30,8 @@ func NewFrame(dst []byte, op Op) Encoder {
 	return Encoder{append(dst, 0, 0, 0, 0, Version, byte(op)), start}
 }
 
-// Close fills in the frame's length and returns dst with the frame appended. A payload beyond limit is ErrFrame, and dst is
-// returned as it was.
+// Close fills in the frame's length and returns dst with the frame appended. If the payload is larger than limit, it returns dst
+// as it was, and ErrFrame.
 func (e *Encoder) Close(limit int) ([]byte, error) {
 	size := len(e.b) - e.start - headerSize
 	if size > limit {
@@ -64,7 +64,8 @@ func (e *Encoder) Bytes(v []byte) {
 	e.b = append(e.b, v...)
 }
 
-// Time appends t with millisecond precision, cut to the years 1970 to 9999; the zero t is "never, or not known".
+// Time appends t to the millisecond. A t before 1970 or after 9999 is sent as the nearest end of that range, the zero t as
+// [NoTime].
 func (e *Encoder) Time(t time.Time) {
 	if t.IsZero() {
 		e.Uint64(NoTime)
@@ -73,7 +74,7 @@ func (e *Encoder) Time(t time.Time) {
 	e.Uint64(uint64(min(max(t.UnixMilli(), 0), MaxTime)))
 }
 
-// Duration appends d in milliseconds, rounded up: what must last d lasts no less. A negative d is 0.
+// Duration appends d in milliseconds, rounded up, so that what must last for d lasts no less. A negative d is sent as 0.
 func (e *Encoder) Duration(d time.Duration) {
 	ms := int64(d / time.Millisecond)
 	if d%time.Millisecond > 0 {
@@ -90,8 +91,8 @@ func (e *Encoder) Strings(v []string) {
 	}
 }
 
-// Open starts a struct: fields within a string, so that they can grow on their own. Shut ends it and takes what Open
-// returned.
+// Open starts a struct: fields within a string, to which later versions can append others. [Encoder.Shut] ends it and takes what
+// Open returned.
 func (e *Encoder) Open() (mark int) {
 	e.Uint32(0)
 	return len(e.b)
@@ -102,8 +103,8 @@ func (e *Encoder) Shut(mark int) {
 	binary.BigEndian.PutUint32(e.b[mark-4:], uint32(len(e.b)-mark))
 }
 
-// Decoder reads fields. The first one that can't be read makes it fail for good: every later method returns a zero value,
-// and Err says so once at the end. It allocates nothing that the input does not hold.
+// Decoder reads fields. Once a field can't be read, every method returns a zero value, and [Decoder.Err] returns ErrMalformed, so
+// that one check at the end is enough. A Decoder never allocates more than the input has bytes for.
 type Decoder struct {
 	b   []byte
 	err error
@@ -112,16 +113,17 @@ type Decoder struct {
 // NewDecoder reads the fields in b.
 func NewDecoder(b []byte) Decoder { return Decoder{b: b} }
 
-// Err returns ErrMalformed if any field so far could not be read. Bytes left over are no error: they are fields of a newer
+// Err returns ErrMalformed if any field so far could not be read. Bytes that are left are no error: they are fields of a newer
 // sender (§3.3).
 func (d *Decoder) Err() error { return d.err }
 
-// More reports whether bytes are left: whether a field that older senders do not know is there (§3.3).
+// More reports whether bytes are left. It is false at an optional field that an older sender does not know (§3.3).
 func (d *Decoder) More() bool { return d.err == nil && len(d.b) > 0 }
 
-// Fail makes d fail as if the last field could not be read: for a caller to whom its value makes no sense.
+// Fail makes d fail as if the last field could not be read, for a caller that finds its value impossible.
 func (d *Decoder) Fail() { d.err, d.b = ErrMalformed, nil }
 
+// take returns the next n bytes, nil if there are fewer.
 func (d *Decoder) take(n int) []byte {
 	if n > len(d.b) {
 		d.Fail()
@@ -163,7 +165,7 @@ func (d *Decoder) Uint64() uint64 {
 	return 0
 }
 
-// Bytes reads a string and returns it in place: it aliases the input.
+// Bytes reads a string and returns it without a copy: it aliases the input.
 func (d *Decoder) Bytes() []byte {
 	n := d.Uint32()
 	if uint64(n) > uint64(len(d.b)) {
@@ -176,7 +178,7 @@ func (d *Decoder) Bytes() []byte {
 // String reads a string and copies it.
 func (d *Decoder) String() string { return string(d.Bytes()) }
 
-// alias reads a string that lives no longer than the input stays as it is.
+// alias reads a string without a copy. It is valid as long as the input is not changed.
 func (d *Decoder) alias() string {
 	b := d.Bytes()
 	return unsafe.String(unsafe.SliceData(b), len(b))
@@ -221,8 +223,8 @@ func (d *Decoder) Strings() []string {
 	return v
 }
 
-// Count reads the number of elements of a list, each of which is a string, so that a count the input has no room for is
-// malformed before anyone allocates for it.
+// Count reads the number of elements of a list of strings. A count for which the input has too few bytes is malformed, so that
+// nobody allocates memory for it.
 func (d *Decoder) Count() int {
 	n := d.Uint32()
 	if uint64(n)*4 > uint64(len(d.b)) {
@@ -232,16 +234,16 @@ func (d *Decoder) Count() int {
 	return int(n)
 }
 
-// Struct reads fields within a string.
+// Struct returns a Decoder for the fields of a struct.
 func (d *Decoder) Struct() Decoder {
 	return Decoder{b: d.Bytes(), err: d.err}
 }
 
-// oneLine returns s with control characters and broken UTF-8 replaced and cut to at most limit bytes: what came from elsewhere
-// does not steer a terminal.
+// oneLine returns s cut to limit bytes, with blanks for control characters and broken UTF-8, so that text from elsewhere has no
+// effect on a terminal.
 func oneLine(s string, limit int) string { return clean(s, limit, false) }
 
-// lines is oneLine for text of several lines.
+// lines is oneLine for text that may have several lines.
 func lines(s string, limit int) string { return clean(s, limit, true) }
 
 func clean(s string, limit int, newline bool) string {

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn is a connection in plain system calls: package net would cost the helper more than the whole exchange.
+// conn is a connection in plain system calls. Package net would cost the helper more than the whole exchange does.
 type conn struct {
 	mu     sync.Mutex
-	fd     int // -1 once closed; changed under mu, so that an interrupt never hits a descriptor used anew
+	fd     int // -1 once closed; guarded by mu, so that watch never shuts down another file that has got the number since
 	buf    []byte
-	served bool // it has brought a reply before
+	served bool // it has brought a reply
 }
 
-// dial connects to the socket at path. It fails with the system's errno: EAGAIN where the listener's queue is full.
+// dial connects to the socket at path. Errors are the system's, such as EAGAIN if the listener's queue is full, and those of ctx.
 func dial(ctx context.Context, path string) (*conn, error) {
 	fd, err := openSocket()
 	if err != nil {
@@ -31,7 +31,7 @@ func dial(ctx context.Context, path string) (*conn, error) {
 	switch err = unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err {
 	case nil:
 		return c, nil
-	case unix.EINTR, unix.EINPROGRESS: // it goes on by itself
+	case unix.EINTR, unix.EINPROGRESS: // the system goes on connecting
 		if err = c.wait(ctx, unix.POLLOUT); err == nil {
 			var errno int
 			if errno, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
@@ -100,8 +100,8 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 	return c.buf[headerSize:want], nil
 }
 
-// wait waits for events until ctx is done. The deadline is poll's own, so that a context that has one and no Done channel
-// costs neither a timer nor a goroutine.
+// wait waits for events until ctx ends. It passes the deadline of ctx to poll, so a context that has a deadline and no Done
+// channel needs neither a timer nor a goroutine.
 func (c *conn) wait(ctx context.Context, events int16) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -109,7 +109,7 @@ func (c *conn) wait(ctx context.Context, events int16) error {
 		}
 		timeout := -1
 		if deadline, ok := ctx.Deadline(); ok {
-			// Rounded up: 0 would be a busy loop through the last millisecond.
+			// Rounded up: with 0 this would be a busy loop for the last millisecond.
 			timeout = int(min(max(time.Until(deadline).Milliseconds()+1, 0), 1<<30))
 		}
 		fds := [1]unix.PollFd{{Fd: int32(c.fd), Events: events}}
@@ -123,7 +123,7 @@ func (c *conn) wait(ctx context.Context, events int16) error {
 	}
 }
 
-// watch shuts the connection down when ctx is cancelled, which wakes wait. It must be stopped.
+// watch shuts the connection down when ctx is cancelled, which ends a wait. The caller must call stop.
 func (c *conn) watch(ctx context.Context) (stop func() bool) {
 	if ctx.Done() == nil {
 		return func() bool { return true }
@@ -146,9 +146,9 @@ func (c *conn) close() {
 	}
 }
 
-// read reads what arrives, and waits for it until ctx is done.
+// read reads what has arrived, and waits for it until ctx ends.
 func (c *conn) read(ctx context.Context, b []byte) (int, error) {
-	n, err := look(c.fd, b)
+	n, err := readSoon(c.fd, b)
 	if err != unix.EAGAIN {
 		return n, err
 	}

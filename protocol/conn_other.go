@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openSocket returns a socket that neither blocks nor survives an exec. The flags come after the socket here, so a fork in
-// between is held off.
+// openSocket returns a socket that does not block and is closed on exec. Its flags are set after it is opened, so no process may
+// be forked in between.
 func openSocket() (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -25,5 +25,5 @@ func openSocket() (int, error) {
 	return fd, nil
 }
 
-// look leaves it to the caller to wait: there is no raw system call here.
-func look(int, []byte) (int, error) { return 0, unix.EAGAIN }
+// readSoon fails at once, and the caller waits: there are no raw system calls here.
+func readSoon(int, []byte) (int, error) { return 0, unix.EAGAIN }

@@ -1,13 +1,13 @@
-// Package protocol is what an agent and its callers say to each other: the frames, their codec, the client, and who is at
-// the other end. docs/protocol.md is normative; constants cite its sections.
+// Package protocol is what an agent and its callers say to each other: the frames, their codec, the client, and the kernel's word
+// on who is at the other end. docs/protocol.md defines the protocol; a § in a comment is a section of it.
 //
 // A program that wants a token starts here:
 //
 //	client, err := protocol.ClientFromEnv(true)
 //	token, err := client.Token(ctx, protocol.TokenRequest{Profile: "claude"})
 //
-// A server reads a frame with [ReadFrame], answers it with [Handle], and writes what that appended.
+// A server reads a frame with [ReadFrame], answers it with [Handle], and writes the reply that Handle appended.
 //
-// The package is linked into a helper whose whole life is two milliseconds. It therefore speaks to the socket in plain
-// system calls, and imports neither net, nor encoding/json, log/slog, os/exec or anything of crypto.
+// The package is linked into a helper that runs for two milliseconds. Therefore it uses plain system calls for the socket, and
+// does not import net, encoding/json, log/slog, os/exec or any package of crypto.
 package protocol

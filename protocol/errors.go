@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The conditions a caller can act on. Errors that cross the socket come back as [*Error], for which errors.Is finds the
-// sentinel of their code.
+// The conditions that a caller can act on. An error that comes over the socket is an [*Error], for which errors.Is finds the
+// sentinel of its code.
 var (
 	ErrConfig        = errors.New("configuration")       // wrong usage, config.toml, invalid_client, a static key's refresh
 	ErrNotFound      = errors.New("not found")           // no such profile, or nothing stored for it
@@ -22,7 +22,7 @@ var (
 	ErrCallback      = errors.New("sign-in callback failed")
 )
 
-// Code is an error's number on the wire (docs/protocol.md, "errors"). Numbers are never reused.
+// Code is an error's number on the wire (§5). Numbers are never reused.
 type Code uint16
 
 const (
@@ -47,8 +47,8 @@ type condition struct {
 	exit int
 }
 
-// conditions is the one table of codes, sentinels and exit codes. As a variable it would be filled in at every start of the
-// helper, which succeeds without it.
+// conditions is the one table of codes, sentinels and exit codes. It is a function because a variable would be filled in at every
+// start of the helper, which mostly needs none of it.
 func conditions() []condition {
 	return []condition{
 		{CodeConfig, ErrConfig, 2},
@@ -66,15 +66,15 @@ func conditions() []condition {
 	}
 }
 
-// Error is a condition with what happened and what to do about it, each for a person to read: one line, no secret, no
+// Error is a condition, with what happened and what to do about it for a person to read. Neither holds a secret or a provider's
 // response body.
 type Error struct {
 	Code    Code
-	Message string // lower-case, no full stop, no prefix
-	Hint    string // what to do, one line each; "" when there is nothing to say
-	// Detail is what a program or a provider said of it in its own words, one cleaned line; "" when it said nothing. A secret may
-	// be in it all the same. So it is for the person who has just asked: [Explain] shows it, and it is neither logged nor kept.
-	// Error leaves it out.
+	Message string // one line, lower case, without a full stop
+	Hint    string // what to do, one line for each thing; "" if there is nothing to do
+	// Detail is what a program or a provider said of it in its own words, on one line without control characters; "" if it said
+	// nothing. There may be a secret in it. So it is only for the person who has just asked: [Explain] shows it, Error leaves it
+	// out, and it is neither logged nor kept.
 	Detail string
 }
 
@@ -90,7 +90,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// CodeOf returns the code that err crosses the socket with, CodeInternal for an error of no known condition.
+// CodeOf returns the code with which err is sent over the socket: CodeInternal if it is none of the conditions.
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {
@@ -104,7 +104,7 @@ func CodeOf(err error) Code {
 	return CodeInternal
 }
 
-// HintOf returns the hint that err carries, "" when there is none.
+// HintOf returns the hint of err, "" if it has none.
 func HintOf(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
@@ -113,7 +113,7 @@ func HintOf(err error) string {
 	return ""
 }
 
-// DetailOf returns the detail that err carries, "" when there is none.
+// DetailOf returns the detail of err, "" if it has none.
 func DetailOf(err error) string {
 	var e *Error
 	if errors.As(err, &e) {
@@ -122,7 +122,7 @@ func DetailOf(err error) string {
 	return ""
 }
 
-// Says returns what err says to the person who has just asked: what happened, and the detail.
+// Says returns what to tell the person who has just asked: what happened, and the detail.
 func Says(err error) string {
 	text := err.Error()
 	if detail := DetailOf(err); detail != "" {
@@ -131,7 +131,7 @@ func Says(err error) string {
 	return text
 }
 
-// ExitCode returns the exit code of both programs for err, 0 for nil.
+// ExitCode returns the exit code of both programs for err (§5), 0 for nil.
 func ExitCode(err error) int {
 	if err == nil {
 		return 0
@@ -145,7 +145,7 @@ func ExitCode(err error) int {
 	return 1
 }
 
-// Explain returns what both programs write to standard error about err: one line of what happened, then one of each hint.
+// Explain returns what both programs write to standard error about err: a line with what happened, then a line for each hint.
 func Explain(err error) string {
 	text := "ccagent: " + oneLine(Says(err), 2*maxText) + "\n"
 	for hint := range strings.Lines(lines(HintOf(err), maxText)) {

@@ -17,7 +17,7 @@ const (
 	minFrame   = 2 // version and op
 )
 
-// Op says what a frame is (§3.1). A reply's op is its request's with the top bit set, or OpError.
+// Op says which message a frame holds (§3.1). A reply has the op of its request with the top bit set, or OpError.
 type Op byte
 
 const (
@@ -27,7 +27,7 @@ const (
 	OpControl  Op = 4   // §4.5
 	OpIdentify Op = 5   // §4.6
 	OpWatch    Op = 6   // §4.8
-	OpKeep     Op = 7   // §4.9; see Keeper
+	OpKeep     Op = 7   // §4.9
 	OpError    Op = 255 // §4.7
 
 	replyBit Op = 0x80
@@ -37,7 +37,7 @@ const (
 func (op Op) Reply() Op { return op | replyBit }
 
 var (
-	// ErrFrame is a frame whose length is below 2 or above the limit: the stream can't be read any further.
+	// ErrFrame is a frame whose length is less than 2 or more than the limit. Nothing after it can be read.
 	ErrFrame = errors.New("frame length out of range")
 	// ErrVersion is a frame of another protocol version.
 	ErrVersion = errors.New("unknown protocol version")
@@ -45,10 +45,10 @@ var (
 	ErrMalformed = errors.New("malformed frame")
 )
 
-// ReadFrame reads one frame from r and returns its payload: version, op and fields, without the length. The payload is in
-// buf if it fits there, else in a larger slice that the caller may pass in next time. limit bounds the payload, and is
-// looked at before anything is allocated. The error is io.EOF if r ends before the first byte, io.ErrUnexpectedEOF if it
-// ends within the frame, ErrFrame, or r's own.
+// ReadFrame reads one frame from r and returns its payload: version, op and fields, without the length. The payload is in buf if
+// it fits there, else in a larger slice, which the caller may pass in next time. The payload has at most limit bytes, and no
+// memory is allocated for a larger one. The error is io.EOF if r ends before the first byte, io.ErrUnexpectedEOF if it ends
+// within the frame, ErrFrame, or one of r.
 func ReadFrame(r io.Reader, buf []byte, limit int) ([]byte, error) {
 	if cap(buf) < 512 {
 		buf = make([]byte, 512)
@@ -82,7 +82,7 @@ func frameSize(header []byte, limit int) (int, error) {
 	return int(size), nil
 }
 
-// OpenFrame takes a payload apart. It fails with ErrFrame or ErrVersion.
+// OpenFrame returns a payload's op and a Decoder for its fields. It fails with ErrFrame or ErrVersion.
 func OpenFrame(payload []byte) (Op, Decoder, error) {
 	if len(payload) < minFrame {
 		return 0, Decoder{}, ErrFrame

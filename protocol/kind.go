@@ -11,9 +11,9 @@ const (
 	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
 )
 
-// KindOf returns what a token is by how it begins, and otherwise where that says nothing. Claude's API takes its OAuth tokens
-// with other headers than its keys, and refuses each in the place of the other, wherever they were kept: `claude setup-token`
-// makes an OAuth token that people keep as they keep a key.
+// KindOf returns the kind that a token's first characters tell, and otherwise if they tell nothing. Claude's API wants OAuth
+// tokens in other headers than keys, and refuses each in place of the other. People store both alike: `claude setup-token` makes
+// an OAuth token that is stored as a key is.
 func KindOf(token Secret, otherwise Kind) Kind {
 	switch text := token.Reveal(); {
 	case strings.HasPrefix(text, "sk-ant-oat"):
@@ -24,7 +24,7 @@ func KindOf(token Secret, otherwise Kind) Kind {
 	return otherwise
 }
 
-// vendors are how keys of others begin.
+// vendors are the first characters of other vendors' keys, and the variables that their programs read.
 var vendors = [...]struct{ begin, vendor, variable string }{
 	{"ghp_", "GitHub", "GH_TOKEN"}, {"gho_", "GitHub", "GH_TOKEN"}, {"ghu_", "GitHub", "GH_TOKEN"}, {"ghs_", "GitHub", "GH_TOKEN"},
 	{"github_pat_", "GitHub", "GH_TOKEN"},
@@ -38,8 +38,8 @@ var vendors = [...]struct{ begin, vendor, variable string }{
 	{"xox", "Slack", "SLACK_TOKEN"},
 }
 
-// Variable returns the variable of the environment that a program finds the token in, by its kind. A static key that is known to
-// be another vendor's belongs in none of these, from where it would be sent to a stranger: that is ErrConfig.
+// Variable returns the name of the environment variable from which a program takes a token of this kind. It fails with ErrConfig
+// for a static key that is another vendor's: a program would send it to Anthropic.
 func (t Token) Variable() (string, error) {
 	switch t.Kind {
 	case KindOAuth:

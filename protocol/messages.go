@@ -2,7 +2,7 @@ package protocol
 
 import "encoding/binary"
 
-// One pair of functions for each message of docs/protocol.md §4: what is encoded stands next to what decodes it.
+// Each message of docs/protocol.md §4 has two functions here, one that encodes it and next to it the one that decodes it.
 
 func (e *Encoder) home(h Home) {
 	e.String(h.Home)
@@ -33,9 +33,9 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	return e.Close(MaxFrame)
 }
 
-// DecodeTokenRequest reads the payload of an OpToken frame without allocating: the strings of what it returns alias payload,
-// and must be copied (strings.Clone) where they outlive it. It fails with ErrFrame, ErrVersion or ErrMalformed, the last
-// for another op too; it does not judge the profile's name.
+// DecodeTokenRequest reads the payload of an OpToken frame. It allocates nothing: the strings of the request alias payload, so a
+// caller that keeps one must copy it (strings.Clone). It fails with ErrFrame, ErrVersion or ErrMalformed, which another op is
+// too. It does not check the profile's name.
 func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	op, d, err := OpenFrame(payload)
 	if err != nil {
@@ -62,8 +62,8 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	return r, d.Err()
 }
 
-// AppendToken appends the reply frame of a token (§4.2), or that of an error where the token may not cross (see
-// [CheckToken]). It depends on t alone, so an agent may encode it once and append it for every request.
+// AppendToken appends the reply frame of a token (§4.2), or that of an error if t does not pass [CheckToken]. The frame depends
+// on nothing but t, so an agent may encode it once and append it for every request.
 func AppendToken(dst []byte, t Token) []byte {
 	if err := CheckToken(t.Value); err != nil {
 		return AppendError(dst, err)
@@ -85,9 +85,9 @@ func OpenToken(frame []byte) (Token, error) {
 	return DecodeToken(frame[headerSize:])
 }
 
-// DecodeToken reads the payload of a reply to a request for a token: the token, or the [*Error] that came in its place. A token
-// that could not be put on a line safely is one too (ErrInvalid; see [CheckToken]). What is no such reply is ErrFrame, ErrVersion
-// or ErrMalformed.
+// DecodeToken reads the payload of the reply to a request for a token. It returns the token, or the [*Error] that came in its
+// place; a token that does not pass [CheckToken] is such an error too (ErrInvalid). For any other payload it returns ErrFrame,
+// ErrVersion or ErrMalformed.
 func DecodeToken(payload []byte) (Token, error) {
 	op, d, err := OpenFrame(payload)
 	switch {
@@ -128,8 +128,8 @@ func decodeStatusRequest(d *Decoder) StatusRequest {
 	return StatusRequest{Profile: d.alias(), After: d.alias(), Home: d.home()}
 }
 
-// AppendStatus appends the reply frame of a status (§4.3) with as many of its profiles as the frame has room for; where that
-// is not all of them, the page ends there.
+// AppendStatus appends the reply frame of a status (§4.3), with as many of its profiles as fit in the frame. If that is not all
+// of them, the frame's Next is the last of them.
 func AppendStatus(dst []byte, s Status) []byte {
 	e := NewFrame(dst, OpStatus.Reply())
 
@@ -147,7 +147,7 @@ func AppendStatus(dst []byte, s Status) []byte {
 	e.Bool(s.Agent.Locked)
 	e.Shut(mark)
 
-	const next = 4 + MaxProfile // the field after the list
+	const next = 4 + MaxProfile // bytes of the field after the list
 	count := len(e.b)
 	e.Uint32(0)
 	for i := range s.Profiles {
@@ -244,7 +244,7 @@ func decodeProfile(d Decoder) (ProfileStatus, error) {
 	return p, d.Err()
 }
 
-// AppendPutRequest appends a record that is handed in (§4.4). It is the one request that can outgrow a frame: ErrFrame.
+// AppendPutRequest appends a request to store a record (§4.4). A record that does not fit a frame is ErrFrame.
 func AppendPutRequest(dst []byte, r PutRequest) ([]byte, error) {
 	e := NewFrame(dst, OpPut)
 	e.String(r.Profile)
@@ -273,7 +273,7 @@ func decodePutReply(d *Decoder) (PutReply, error) {
 	return r, d.Err()
 }
 
-// AppendControlRequest appends a request to the agent itself (§4.5).
+// AppendControlRequest appends a command to the agent (§4.5).
 func AppendControlRequest(dst []byte, r ControlRequest) ([]byte, error) {
 	e := NewFrame(dst, OpControl)
 	e.Uint32(uint32(r.Command))
@@ -312,7 +312,7 @@ func decodeControlReply(d *Decoder) (ControlReply, error) {
 	return r, d.Err()
 }
 
-// AppendIdentifyRequest appends a question who is signed in (§4.6).
+// AppendIdentifyRequest appends a request to say who is signed in (§4.6).
 func AppendIdentifyRequest(dst []byte, r IdentifyRequest) ([]byte, error) {
 	e := NewFrame(dst, OpIdentify)
 	e.String(r.Profile)
@@ -349,12 +349,12 @@ func decodeIdentity(d *Decoder) (Identity, error) {
 	return i, d.Err()
 }
 
-// texts are i's strings in the order of §4.6.
+// texts returns the strings of i in the order of §4.6.
 func (i *Identity) texts() []*string {
 	return []*string{&i.Profile, &i.Account, &i.Email, &i.Name, &i.Organization, &i.OrganizationID, &i.Subscription}
 }
 
-// AppendWatchRequest appends a wait for a change (§4.8).
+// AppendWatchRequest appends a request to wait for a change (§4.8).
 func AppendWatchRequest(dst []byte, r WatchRequest) ([]byte, error) {
 	e := NewFrame(dst, OpWatch)
 	e.String(r.Profile)
@@ -472,7 +472,7 @@ func decodeError(d *Decoder) error {
 	return e
 }
 
-// reply ends a reply frame. One that outgrew its limit, which takes fields of absurd size, becomes an error's.
+// reply closes a reply frame. If it is too large, for which fields of absurd size are needed, an error's frame takes its place.
 func (e *Encoder) reply() []byte {
 	b, err := e.Close(MaxFrame)
 	if err != nil {

@@ -2,7 +2,8 @@ package protocol
 
 import "golang.org/x/sys/unix"
 
-// PeerOf returns who is at the other end of the connected socket fd (docs/protocol.md §2.3). Without an error the uid is known.
+// PeerOf returns who is at the other end of the connected socket fd (docs/protocol.md §2.3). If it returns no error, the uid is
+// known.
 func PeerOf(fd int) (Peer, error) {
 	cred, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {

@@ -4,17 +4,17 @@ package protocol
 
 import "context"
 
-// DefaultPoolSize is how many connections a [Pool] has at most that was told no number. A live token takes the agent tens of
-// microseconds, so a few connections carry more requests than a program has; only renewals are waited for.
+// DefaultPoolSize is how many connections a [Pool] has at most by default. The agent answers with a live token within tens of
+// microseconds, so a few connections are enough for all requests of a program. Only renewals take longer.
 const DefaultPoolSize = 8
 
-// Pool is a [Client] for a program that lives long and asks from many goroutines at a time. It has a bounded number of
-// connections: whoever finds them all busy waits for one, within its own context. A thousand goroutines that wait for one
-// renewal then cost the agent a few connections and the program a few threads, and not a thousand of each.
+// Pool is a [Client] for a program that runs for long and asks from many goroutines at a time. The number of its connections is
+// bounded. A caller that finds all of them in use waits for one until its context ends. So a thousand goroutines that wait for
+// one renewal cost the agent a few connections and the program a few threads, and not a thousand of each.
 //
-// Like a Client it keeps its connections open between requests, replaces those that an agent has closed, finds an agent that
-// was restarted, and returns errors for which errors.Is finds the sentinels of this package. A context that ends is obeyed at
-// once, waiting or asking; what ends is the caller's wait (ErrUnavailable), never a renewal.
+// Like a Client it keeps its connections open between requests, replaces those that an agent has closed, finds an agent that was
+// restarted, and returns errors for which errors.Is finds the sentinels of this package. When a context ends, its call returns at
+// once with ErrUnavailable; a renewal goes on.
 //
 // All methods may be called concurrently.
 type Pool struct {
@@ -27,8 +27,8 @@ var (
 	_ Watcher = (*Pool)(nil)
 )
 
-// NewPool returns a pool of at most size connections (0: [DefaultPoolSize]) that asks by way of c, which is the pool's from
-// then on. It does not connect yet.
+// NewPool returns a pool of at most size connections (0: [DefaultPoolSize]) that asks with c. The caller must not use c itself
+// any more. NewPool does not connect yet.
 func NewPool(c *Client, size int) *Pool {
 	if size <= 0 {
 		size = DefaultPoolSize
@@ -45,7 +45,7 @@ func PoolFromEnv(start bool) (*Pool, error) {
 	return NewPool(c, 0), nil
 }
 
-// Close closes the connections that are not in use. A request under way is answered.
+// Close closes the connections that are not in use. Requests under way go on.
 func (p *Pool) Close() error { return p.client.Close() }
 
 // Token implements [Agent].
@@ -73,12 +73,12 @@ func (p *Pool) Identify(ctx context.Context, req IdentifyRequest) (Identity, err
 	return pooled(ctx, p, req, p.client.Identify)
 }
 
-// Watch implements [Watcher]. It waits most of its life, so it takes a connection beside the pool's.
+// Watch implements [Watcher]. A watch mostly waits, so it uses a connection of its own and does not count for the pool's bound.
 func (p *Pool) Watch(ctx context.Context, req WatchRequest) (WatchReply, error) {
 	return p.client.Watch(ctx, req)
 }
 
-// pooled asks once a connection is free. A context that has ended already asks nothing.
+// pooled asks when there is a connection for it. If ctx has ended already, it does not ask.
 func pooled[Req, Reply any](ctx context.Context, p *Pool, req Req, ask func(context.Context, Req) (Reply, error)) (Reply, error) {
 	var none Reply
 	if ctx.Err() != nil {

@@ -1,15 +1,18 @@
 package protocol
 
+import "strconv"
+
 // MaxProfile is the longest name of a profile, in bytes.
 const MaxProfile = 64
 
-// CheckProfile refuses, as ErrConfig, what is no profile's name: [A-Za-z0-9][A-Za-z0-9._-]{0,63} without "..".
+// CheckProfile refuses, as ErrConfig, what can't be a profile's name. A name is [A-Za-z0-9][A-Za-z0-9._-]{0,63} without ".."
+// (docs/protocol.md §4.2).
 func CheckProfile(name string) error {
 	switch {
 	case name == "":
-		return badProfile("a profile's name is not empty")
+		return badProfile("a profile's name can't be empty")
 	case len(name) > MaxProfile:
-		return badProfile("a profile's name has 64 characters at most")
+		return badProfile("a profile's name has at most " + strconv.Itoa(MaxProfile) + " characters")
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
@@ -30,8 +33,8 @@ func badProfile(message string) error {
 	}
 }
 
-// FoldProfile returns the key under which a profile is kept: two names that differ in case alone are one. It allocates only
-// if name has an upper-case letter.
+// FoldProfile returns name in lower case. Names that differ only in case are names of one profile. It allocates only if name has
+// an upper-case letter.
 func FoldProfile(name string) string {
 	for i := range len(name) {
 		if 'A' <= name[i] && name[i] <= 'Z' {

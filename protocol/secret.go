@@ -6,9 +6,9 @@ import (
 	"io"
 )
 
-// Secret holds a token or key and shows it to nobody who does not ask by name: every fmt verb, text and JSON encoding and
-// log handler sees [redacted]. The value hangs behind a pointer, because fmt and reflect walk past methods when a Secret is
-// an unexported field. Secrets are immutable; the zero Secret is empty.
+// Secret holds a token or a key. Only [Secret.Reveal] returns it: every fmt verb, text and JSON encoding, and log handler gets
+// "[redacted]". The value is behind a pointer, because fmt does not call the methods of an unexported field. A Secret never
+// changes; the zero Secret is empty.
 type Secret struct{ value *string }
 
 const redacted = "[redacted]"
@@ -16,7 +16,7 @@ const redacted = "[redacted]"
 // NewSecret wraps s.
 func NewSecret(s string) Secret { return Secret{&s} }
 
-// Reveal returns the secret itself. Whoever calls it is answerable for where the value goes.
+// Reveal returns the secret itself. The caller is responsible for where it goes.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -24,16 +24,16 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// Empty reports whether there is nothing in s.
+// Empty reports whether s is the empty string.
 func (s Secret) Empty() bool { return s.value == nil || *s.value == "" }
 
 func (s Secret) String() string { return redacted }
 
-// Format writes the redaction for every verb, %d and %x too.
+// Format writes "[redacted]" for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) }
 
-// MarshalText refuses the value to encoders, JSON's among them.
+// MarshalText returns "[redacted]", to encoding/json too.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// UnmarshalText refuses, so that a redacted encoding can't come back as a secret.
+// UnmarshalText fails, so that "[redacted]" can't be read back as a secret.
 func (s *Secret) UnmarshalText([]byte) error { return errors.New("a secret is not decoded from text") }

@@ -5,17 +5,17 @@ import (
 	"strconv"
 )
 
-// Handle answers one request: payload is a frame's as [ReadFrame] returned it, and the reply frame is appended to dst. What
-// the agent is given aliases payload, which must stay as it is until Handle returns; an [Agent] copies what it keeps.
+// Handle answers one request. payload is what [ReadFrame] returned; Handle appends the reply frame to dst. Strings of the request
+// alias payload: it must not be changed until Handle returns, and an [Agent] must copy what it keeps.
 //
-// An error means that the frame was not understood. The reply says so to the peer; the server writes it and closes the
-// connection, because peers that disagree about one frame disagree about the next (docs/protocol.md §3.3).
+// An error means that the frame was not understood. The reply tells the peer; the server must write it and close the connection
+// (docs/protocol.md §3.3).
 func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 	op, d, err := OpenFrame(payload)
 	if err != nil {
 		return refuse(dst, err)
 	}
-	// Each case reads its request, then asks. A field that can't be read is the frame's fault, all else the request's.
+	// Each case reads its request, then asks. Only a field that can't be read means that the frame was not understood.
 	switch op {
 	case OpToken:
 		req, err := DecodeTokenRequest(payload)
@@ -69,7 +69,7 @@ func Handle(ctx context.Context, a Agent, payload, dst []byte) ([]byte, error) {
 	})
 }
 
-// reply appends what ask returns, or its error. The empty profile is no name to check: it means the default one, or all.
+// reply appends what ask returns, or its error. An empty profile is not checked: it means the default one, or all.
 func reply[T any](dst []byte, profile string, appendTo func([]byte, T) []byte, ask func() (T, error)) ([]byte, error) {
 	if profile != "" {
 		if err := CheckProfile(profile); err != nil {
@@ -83,17 +83,17 @@ func reply[T any](dst []byte, profile string, appendTo func([]byte, T) []byte, a
 	return appendTo(dst, answer), nil
 }
 
-// refuse replies to a frame that was not understood.
+// refuse appends the reply to a frame that was not understood.
 func refuse(dst []byte, err error) ([]byte, error) {
 	if err == ErrVersion {
 		err = &Error{
 			Code:    CodeInternal,
-			Message: "the agent speaks version 1 of the protocol only",
+			Message: "the agent speaks only version 1 of the protocol",
 			Hint:    "stop it with `ccagent stop`, and try again",
 		}
 	}
 	return AppendError(dst, err), err
 }
 
-// quote makes a name fit to be shown.
+// quote returns s in quotes, short and without control characters, for a message.
 func quote(s string) string { return strconv.Quote(oneLine(s, 80)) }

@@ -6,10 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// ShellLine is a command line, or a part of one, as it is shown to a person who may paste it into a shell: each word is quoted
-// where it needs that. Every hint that shows a command with a value in it is made by it, because the value may come from outside,
-// and must stay one word. What a terminal would not show as it is becomes an escape, $'a\012b', which keeps it on one line; a
-// shell that does not know these takes it for other text, and for one word still.
+// ShellLine returns a command line, or a part of one, for a person who may paste it into a shell. Words are quoted if they need
+// it. Every hint that shows a command with a value in it must be made by it, because the value may come from elsewhere and must
+// stay one word. Characters that a terminal would not show become escapes, as in $'a\012b', so that the text stays on one line. A
+// shell that does not know these escapes takes the word for another text, but still for one word.
 func ShellLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
@@ -21,8 +21,8 @@ func ShellLine(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// ShellWord makes exactly s of one word for any POSIX shell, without quotes where it needs none. It is for what a shell is given;
-// what is shown is for [ShellLine].
+// ShellWord returns a word that any POSIX shell reads as s, without quotes if it needs none. It is for text that a shell gets;
+// text for a person is made by [ShellLine].
 func ShellWord(s string) string {
 	plain := s != "" && s[0] != '=' // which zsh takes for the path of a command
 	for i := 0; i < len(s) && plain; i++ {
@@ -35,7 +35,7 @@ func ShellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// escaped has octal escapes for the bytes of what is not printable, and for quotes and backslashes.
+// escaped returns s with octal escapes for quotes, backslashes, and the bytes of what is not printable.
 func escaped(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPath returns where the agent of this environment listens (docs/protocol.md §2.1): $CCAGENT_SOCK, else
-// $XDG_RUNTIME_DIR/ccagent/agent.sock, else $TMPDIR/ccagent-UID/agent.sock, with /tmp for an unset TMPDIR. isDefault says
-// that it is the path without CCAGENT_SOCK, be it that the variable names the same: there alone an agent is started, and
-// there alone a request carries its [Home]. A path that is relative or too long for a socket is ErrConfig.
+// SocketPath returns where the agent of this environment listens (docs/protocol.md §2.1): at $CCAGENT_SOCK, else at
+// $XDG_RUNTIME_DIR/ccagent/agent.sock, else at $TMPDIR/ccagent-UID/agent.sock, with /tmp for an unset TMPDIR. isDefault says that
+// this is the default path, which counts even if CCAGENT_SOCK names it. Only on the default path is an agent started, and only
+// there does a request carry its [Home]. A path that is relative or too long for a socket is ErrConfig.
 func SocketPath() (path string, isDefault bool, err error) {
 	path = defaultPath()
 	if s := os.Getenv("CCAGENT_SOCK"); s != "" && s != path {
@@ -23,7 +23,7 @@ func SocketPath() (path string, isDefault bool, err error) {
 }
 
 func defaultPath() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(dir, "/") { // a relative one is ignored, as XDG has it
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(dir, "/") { // the XDG specification says to ignore a relative one
 		return strings.TrimRight(dir, "/") + "/ccagent/agent.sock"
 	}
 	tmp := os.Getenv("TMPDIR")
@@ -33,12 +33,12 @@ func defaultPath() string {
 	return strings.TrimRight(tmp, "/") + "/ccagent-" + strconv.Itoa(os.Geteuid()) + "/agent.sock"
 }
 
-// maxSocketPath is what sockaddr_un has room for, less the NUL (§2.1): 107 bytes on Linux, 103 on macOS.
+// maxSocketPath is the length of the longest path in a sockaddr_un, without its NUL (§2.1): 107 bytes on Linux, 103 on macOS.
 const maxSocketPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 func checkPath(what, path string) error {
 	hint := "set CCAGENT_SOCK to an absolute path, or unset it"
-	if what[0] != '$' { // TMPDIR is all that can make the default path a relative one
+	if what[0] != '$' { // only TMPDIR can make the default path a relative one
 		hint = "set TMPDIR to an absolute path, or unset it; a shell leaves a ~ in quotes as it is"
 	}
 	switch {
@@ -49,19 +49,19 @@ func checkPath(what, path string) error {
 			Hint:    hint,
 		}
 	case strings.IndexByte(path, 0) >= 0:
-		return &Error{Code: CodeConfig, Message: what + " holds a NUL"}
+		return &Error{Code: CodeConfig, Message: what + " holds a NUL", Hint: hint}
 	case len(path) > maxSocketPath:
 		return &Error{
 			Code: CodeConfig,
-			Message: what + " has " + strconv.Itoa(len(path)) + " bytes, and a socket's path " +
-				strconv.Itoa(maxSocketPath) + " at most: " + quote(path),
+			Message: what + " has " + strconv.Itoa(len(path)) + " bytes, and a socket's path at most " +
+				strconv.Itoa(maxSocketPath) + ": " + quote(path),
 			Hint: "set CCAGENT_SOCK to a shorter path",
 		}
 	}
 	return nil
 }
 
-// SocketDir returns the folder of a socket, without a trailing slash: lstat would follow a link with one.
+// SocketDir returns the folder of a socket without a slash at its end, with which lstat would follow a link.
 func SocketDir(path string) string {
 	dir := strings.TrimRight(path[:strings.LastIndexByte(path, '/')+1], "/")
 	if dir == "" {
@@ -70,9 +70,9 @@ func SocketDir(path string) string {
 	return dir
 }
 
-// CheckDir refuses a folder that cannot keep a socket private (§2.2): it must be a real directory, not a link to one, owned by
-// the caller, and closed to group and others. What is refused is ErrDenied and says what was found; a folder that is not
-// there is ErrNoAgent.
+// CheckDir refuses a folder in which a socket is not private (§2.2): it must be a directory and no link to one, belong to the
+// caller, and be closed to group and others. Another folder is ErrDenied, with a message that says what was found; if there is no
+// folder, the error is ErrNoAgent.
 func CheckDir(dir string) error {
 	var st unix.Stat_t
 	if err := lstat(dir, &st); err != nil {
@@ -98,8 +98,8 @@ func CheckDir(dir string) error {
 	}
 }
 
-// checkSocket refuses what is not the caller's own socket (§2.2). With a socket-activating service manager the peer's credentials
-// are those of whoever called listen, so it is the file that tells whose it is.
+// checkSocket refuses what is not the caller's own socket (§2.2). It looks at the file and not at the peer's credentials: if a
+// service manager has made the socket, those are the manager's.
 func checkSocket(path string) error {
 	var st unix.Stat_t
 	if err := lstat(path, &st); err != nil {
@@ -115,11 +115,11 @@ func checkSocket(path string) error {
 		return nil
 	}
 	return &Error{Code: CodeDenied, Message: quotePath(path) + " is " + found,
-		Hint: "move away what is there, or set CCAGENT_SOCK; for a socket that somebody shares with you set CCAGENT_SOCK_UID too"}
+		Hint: "move away what is there, or set CCAGENT_SOCK; if somebody shares that socket with you, set CCAGENT_SOCK_UID too"}
 }
 
-// checkShared is CheckDir and checkSocket for a socket that another user shares with the caller, who names that user's id in
-// CCAGENT_SOCK_UID: the folder may be open to be searched, and to be written by that user, the caller and root alone.
+// checkShared is CheckDir and checkSocket for a socket that another user shares with the caller, who has named that user's id in
+// CCAGENT_SOCK_UID. Then anybody may search the folder, but only that user, the caller and root may write to it.
 func checkShared(path, owner string) error {
 	uid, err := strconv.ParseUint(owner, 10, 32)
 	if err != nil {
@@ -166,13 +166,13 @@ func statError(what, path string, err error) error {
 	return &Error{Code: CodeDenied, Message: "can't look at the " + what + " " + quotePath(path) + ": " + err.Error()}
 }
 
-// octal returns the permission bits of mode as chmod takes them.
+// octal returns the permission bits of mode as they are written for chmod.
 func octal(mode uint32) string {
 	s := strconv.FormatUint(uint64(mode&0o7777), 8)
 	return "0000"[:max(4-len(s), 0)] + s
 }
 
-// quotePath shows a path as it is unless that could mislead.
+// quotePath returns a path for a message: as it is, or in quotes if a blank or an unprintable character could mislead.
 func quotePath(path string) string {
 	if strings.IndexFunc(path, func(r rune) bool { return r <= ' ' || !strconv.IsPrint(r) }) < 0 {
 		return path

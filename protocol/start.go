@@ -17,10 +17,10 @@ import (
 
 // Start starts an agent on the default socket path, and returns once it accepts connections (docs/protocol.md §8). program is the
 // ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its own,
-// /dev/null for its standard streams, none of the caller's other descriptors, the working directory / and the environment as it
-// is; it logs to [LogFile]. Where several callers start one at a time, one agent remains, and serves all. Errors are ErrConfig
-// (an agent could not find its files in this environment), ErrNoAgent (no ccagent, or it failed to start) and ErrUnavailable (ctx
-// ended first).
+// /dev/null for its standard streams, none of the caller's other descriptors, the working directory /, and this environment. It
+// logs to [LogFile]. If several callers start an agent at the same time, one agent remains and serves all. Errors are ErrConfig
+// (an agent could not find its files in this environment), ErrNoAgent (there is no ccagent, or it failed to start) and
+// ErrUnavailable (ctx ended first).
 func Start(ctx context.Context, program, path string) error {
 	if err := checkPlaces(); err != nil {
 		return err
@@ -47,21 +47,21 @@ func Start(ctx context.Context, program, path string) error {
 	}
 }
 
-// startPause is how long after a start that failed there is no other.
+// startPause is how long a starter does not try again after a start that failed.
 const startPause = time.Second
 
-// starter starts agents for a client that lives, and that many may ask at a time: strangers too, where it is behind a web server
-// or a socket that is shared. There is one start at a time, and after one that failed none for a while.
+// starter starts agents for a client that runs for long. Many may ask it at the same time, even strangers if it is behind a web
+// server or a shared socket. So it makes one start at a time, and after a start that failed none for a while.
 type starter struct {
 	path   string
-	turn   chan struct{} // of one place; guards what follows
+	turn   chan struct{} // has room for one; guards the fields below
 	failed error         // of the last start
-	at     time.Time     // when that ended
+	at     time.Time     // when the last start ended
 }
 
 func newStarter(path string) *starter { return &starter{path: path, turn: make(chan struct{}, 1)} }
 
-// start is [Start], unless another caller has done that meanwhile.
+// start is [Start], unless another caller has started an agent meanwhile.
 func (s *starter) start(ctx context.Context) error {
 	select {
 	case s.turn <- struct{}{}:
@@ -77,13 +77,14 @@ func (s *starter) start(ctx context.Context) error {
 		return s.failed
 	}
 	err := Start(ctx, "", s.path)
-	if s.failed, s.at = err, time.Now(); ctx.Err() != nil { // it was not the start that failed
+	if s.failed, s.at = err, time.Now(); ctx.Err() != nil { // the caller gave up, which says nothing about the start
 		s.failed = nil
 	}
 	return err
 }
 
-// checkPlaces refuses an environment in which an agent could not find its settings and records. It would say so in its log alone.
+// checkPlaces refuses an environment in which an agent could not find its settings and records. The agent itself could say so
+// only in its log.
 func checkPlaces() error {
 	home := os.Getenv("HOME")
 	if strings.HasPrefix(home, "/") {
@@ -102,8 +103,9 @@ func checkPlaces() error {
 	return nil
 }
 
-// await waits until an agent listens. A child that found another agent at work exits with 0: that one either answers within
-// pause, or is on its way out, which is (false, nil), and then it is this side's turn again.
+// await waits until an agent listens, and returns true. If the child has found another agent at work, it has ended with exit code
+// 0. If that other agent does not answer within pause, it is about to end; then await returns false, and the caller must start
+// another.
 func await(ctx context.Context, path string, pid int, log string, pause time.Duration) (ready bool, err error) {
 	const firstDelay, lastDelay = time.Millisecond, 20 * time.Millisecond // §8
 	var ended time.Time
@@ -149,8 +151,8 @@ func failedStart(status unix.WaitStatus, log string) error {
 	}
 }
 
-// LogFile returns where an agent that is started for the socket path logs (§8): ccagent/agent.log in $XDG_STATE_HOME, else in
-// ~/.local/state (macOS: ~/Library/Application Support), else beside the socket.
+// LogFile returns the path of the log of an agent that is started for the socket path (§8): ccagent/agent.log in $XDG_STATE_HOME,
+// else in ~/.local/state (macOS: ~/Library/Application Support), else agent.log beside the socket.
 func LogFile(path string) string {
 	if dir := os.Getenv("XDG_STATE_HOME"); strings.HasPrefix(dir, "/") {
 		return strings.TrimRight(dir, "/") + "/ccagent/agent.log"
@@ -165,7 +167,7 @@ func LogFile(path string) string {
 	return strings.TrimRight(home, "/") + "/.local/state/ccagent/agent.log"
 }
 
-// findProgram finds ccagent: beside the running executable, so that the two are of one installation, else on PATH.
+// findProgram finds ccagent: beside the running executable, so that both are of one installation, else on PATH.
 func findProgram() (string, error) {
 	if self, err := os.Executable(); err == nil {
 		if p := self[:strings.LastIndexByte(self, '/')+1] + "ccagent"; executable(p) {
@@ -173,7 +175,7 @@ func findProgram() (string, error) {
 		}
 	}
 	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-		// A relative folder on PATH would run whatever lies where the caller happens to be.
+		// With a relative folder, this would run whatever is in the caller's working directory.
 		if p := strings.TrimRight(dir, "/") + "/ccagent"; strings.HasPrefix(dir, "/") && executable(p) {
 			return p, nil
 		}
@@ -207,8 +209,9 @@ func spawn(program, log string) (pid int, err error) {
 	})
 }
 
-// closeOnExec keeps the descriptors that this process inherited from the agent, and returns what puts them back: `ccagent
-// exec` hands them on to its program. A pipe among them would keep its reader waiting for as long as the agent lives.
+// closeOnExec marks the descriptors that this process has inherited, so that the agent does not get them: the reader of a pipe
+// would wait for its end as long as the agent runs. restore takes the marks away, because `ccagent exec` leaves the descriptors
+// to its program.
 func closeOnExec() (restore func()) {
 	var marked []int
 	entries, _ := os.ReadDir("/dev/fd")
