@@ -15,27 +15,27 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Broken reports whether err says that what a store holds can't be read by anybody: it is empty, cut off, or of a wrong type.
-// What a newer version of ours has written is not broken.
+// Broken reports whether err says that nobody can read what a store holds: it is empty, cut off, or of a wrong type. What a newer
+// version of ccagent has written is not broken.
 func Broken(err error) bool { return errors.Is(err, protocol.ErrInvalid) && !isNewer(err) }
 
-// Copy is what becomes of something broken that is written over: its bytes are kept in the state directory, 0600.
+// Copy is the copy that is made of broken bytes before they are written over: a file in the state directory, 0600.
 type Copy struct {
 	dir, key string
 	path     string
 }
 
-// maxCopy is how large a file may be for a copy of it to be made. One that is larger still is not written over.
+// maxCopy is how large a broken file may be, in bytes. A larger one is not copied, and so it is not written over.
 const maxCopy = 64 << 20
 
-// Path is the file with what was there, "" where nothing was written over.
+// Path is the file with the copy, "" if none was made.
 func (c *Copy) Path() string { return c.path }
 
 func newCopy(stateDir string, at Place) *Copy {
 	return &Copy{dir: filepath.Join(stateDir, "broken"), key: placeKey(at)}
 }
 
-// keep makes the copy. The same bytes are kept once, and blanks not at all.
+// keep makes the copy. There is one copy of the same bytes, and none of white space.
 func (c *Copy) keep(src []byte) error {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return nil
@@ -52,7 +52,7 @@ func (c *Copy) keep(src []byte) error {
 	return nil
 }
 
-// clear removes all copies of the place.
+// clear removes all copies of what was in the place.
 func (c *Copy) clear() error {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -68,9 +68,9 @@ func (c *Copy) clear() error {
 	return nil
 }
 
-// Overwrite lets the next Save of st create a record over what is broken there, and keep a copy of that first. It is for what a
-// person has asked for: by itself nothing of ours writes over what it can't read. Of a store that can't do so what is broken
-// stays.
+// Overwrite lets the next Save of st write a record over what is broken there, after it has made a copy of that. It is for what a
+// person has asked for: nothing of ours writes over what it can't read unless it is told to. A store of somebody else's making
+// does not do it.
 func Overwrite(stateDir string, st Store) *Copy {
 	c := newCopy(stateDir, st.Place())
 	if s, ok := st.(interface{ overwrite(*Copy) }); ok {
@@ -82,7 +82,8 @@ func Overwrite(stateDir string, st Store) *Copy {
 func (s *own) overwrite(c *Copy)        { s.copy = c }
 func (s *ClaudeCode) overwrite(c *Copy) { s.copy = c }
 
-// keepBroken makes a copy of what the medium holds, if that can be had and is broken as err says. Otherwise it returns err.
+// keepBroken makes a copy of what the medium holds if err says that it is broken. If it is not, or the bytes can't be read at
+// all, it returns err.
 func (s *own) keepBroken(ctx context.Context, err error) error {
 	if s.copy == nil || !Broken(err) {
 		return err
@@ -103,7 +104,7 @@ func (s *own) keepBroken(ctx context.Context, err error) error {
 	return s.copy.keep(src)
 }
 
-// withoutBroken is Claude Code's JSON without a sign-in that can't be read, nil where nothing of it can be.
+// withoutBroken is Claude Code's JSON without a sign-in that can't be read, nil if none of the JSON can be read.
 func withoutBroken(src []byte) []byte {
 	if _, err := readObject("", src); err != nil {
 		return nil

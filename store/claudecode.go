@@ -20,31 +20,31 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// ClaudeCode is the record that Claude Code itself uses: `<config dir>/.credentials.json`. The file is shared with a program
-// that we can't ask to change: its locks are taken as it takes them, its other keys stay byte for byte as they are, and
-// what its form has no room for is kept in our lock file.
+// ClaudeCode is the record that Claude Code itself uses: `<config dir>/.credentials.json`. We share the file with a program that
+// we can't ask to change. So we take its locks as it takes them and leave its other keys as they are, byte for byte. What its
+// form has no room for is in our lock file.
 //
-// On macOS it is an item of the Keychain, and the file where there is no item but a file: Claude Code does the same.
+// On macOS the record is an item of the Keychain, or the file if there is a file and no item. Claude Code does the same.
 type ClaudeCode struct {
 	dir   string
 	lock  recordLock
-	copy  *Copy // see Overwrite; nil: what is broken stays
+	copy  *Copy // see Overwrite; nil: what can't be read stays
 	pace  pace
 	chain func() (*keyring.ClaudeItem, error) // nil: there is no Keychain
 }
 
 var _ Store = (*ClaudeCode)(nil)
 
-// NewClaudeCode returns the store of the directory with Claude Code's credentials, an absolute path (see [protocol.ClaudeDir]);
-// with any other path all of its methods fail with ErrConfig. On macOS the spelling counts, for it names the item of the
-// Keychain.
+// NewClaudeCode returns the store of the directory with Claude Code's credentials, an absolute path (see [protocol.ClaudeDir]).
+// With any other path all of its methods fail with ErrConfig. On macOS the spelling counts, because the item of the Keychain is
+// named after it.
 func NewClaudeCode(configDir string) *ClaudeCode {
 	return &ClaudeCode{dir: filepath.Clean(configDir), pace: claudePace, chain: keyring.Claude(configDir)}
 }
 
 func (s *ClaudeCode) path() string { return filepath.Join(s.dir, ".credentials.json") }
 
-// placed fails if nobody can tell where the directory is.
+// placed fails if the directory is not an absolute path.
 func (s *ClaudeCode) placed() error {
 	if filepath.IsAbs(s.dir) {
 		return nil
@@ -56,7 +56,7 @@ func (s *ClaudeCode) placed() error {
 	}
 }
 
-// paths returns where the file really is and our lock beside it: the same for every name that leads there.
+// paths returns where the file really is, and our lock file beside it. They are the same for every name of the file.
 func (s *ClaudeCode) paths() (file, lock string, err error) {
 	if err := s.placed(); err != nil {
 		return "", "", err
@@ -82,7 +82,7 @@ func (s *ClaudeCode) Place() Place {
 	location := s.path()
 	if s.chain != nil {
 		location += ", or its item in the Keychain"
-		// The Keychain tells nobody what has changed in it. That something has is worth a look: it does not happen often.
+		// The Keychain reports no changes. Its file changes with each, of whatever item, which is seldom enough.
 		if chain, err := s.chain(); err == nil && chain.Database != "" {
 			watch = append(watch, chain.Database)
 		}
@@ -90,15 +90,15 @@ func (s *ClaudeCode) Place() Place {
 	return Place{Kind: KindClaudeCode, Location: location, Watch: watch}
 }
 
-// spot is where Claude Code's JSON rests: the file, or an item of the Keychain.
+// spot is where Claude Code's JSON is: the file, or the item of the Keychain.
 type spot struct {
 	file    string
-	draft   *disk.Draft         // of the file, nil: none is ready
+	draft   *disk.Draft         // of the file; nil: none was made ready
 	chain   *keyring.ClaudeItem // nil: the file
-	service string
+	service string              // the name of the item
 }
 
-// read returns the JSON and where it is. With ErrNotFound it is where a new one belongs.
+// read returns the JSON and where it is. With ErrNotFound that is where to write a new one.
 func (s *ClaudeCode) read(ctx context.Context, file string) ([]byte, spot, error) {
 	if s.chain == nil {
 		src, err := readFile(file)
@@ -133,7 +133,7 @@ func (at spot) write(ctx context.Context, data []byte, check func() error) error
 
 func (at spot) remove(ctx context.Context, check func() error) error {
 	if at.chain == nil && disk.IsMount(at.file) {
-		return at.write(ctx, []byte("{}\n"), check) // for Claude Code an empty file is no JSON
+		return at.write(ctx, []byte("{}\n"), check) // it can't be removed, and Claude Code takes an empty file for broken
 	}
 	if err := check(); err != nil {
 		return err
@@ -144,7 +144,7 @@ func (at spot) remove(ctx context.Context, check func() error) error {
 	return at.chain.Remove(ctx, at.service)
 }
 
-// growth is how much longer a renewal may make the JSON in the Keychain.
+// growth is how much longer a renewal may make the JSON in the Keychain, in bytes.
 const growth = 64
 
 // note is what we know of a record and Claude Code's file has no room for. It is the content of our lock file: it is written
@@ -201,7 +201,7 @@ func (s *ClaudeCode) Load(ctx context.Context) (Record, Version, error) {
 	return r, v, err
 }
 
-// isClaudeStub reports whether err is readClaude's verdict on the stub r, which has a version like any record.
+// isClaudeStub reports whether err is the error with which readClaude returns a stub. A stub has a version, like any record.
 func (r Record) isClaudeStub(err error) bool { return errors.Is(err, protocol.ErrLoginRequired) }
 
 func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version, error) {
@@ -230,7 +230,7 @@ func (s *ClaudeCode) Save(ctx context.Context, r Record, base Version) (Version,
 		if err := at.write(ctx, data, check); err != nil {
 			return err
 		}
-		// After the file: a note about a record that is not there yet would be about nothing.
+		// The note comes after the file, because it is about the record there.
 		n := note{
 			Version:     hex.EncodeToString(saved[:]),
 			TokenOrigin: r.TokenOrigin,
@@ -256,7 +256,7 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 		switch {
 		case stored == Version{}:
 			_, _, err := s.Load(ctx)
-			return err // not found, and it says what is not there
+			return err // ErrNotFound, with the file that is missing
 		case stored != base:
 			return ErrConflict
 		}
@@ -272,7 +272,7 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 		if err != nil {
 			return err
 		}
-		// What the note says was about this sign-in. The next one is bound anew.
+		// The note was about this sign-in.
 		if err := writeNote(l, note{}); err != nil {
 			return disk.Error("writing", l.Name(), err)
 		}
@@ -280,9 +280,9 @@ func (s *ClaudeCode) Delete(ctx context.Context, base Version) error {
 	})
 }
 
-// change runs do on the JSON's bytes (nil when there is none) under our flock and Claude Code's write lock. check, asked right
-// before the change is made, fails if the write lock was lost. With copy, what is broken counts as nothing once a copy of it is
-// kept. Where stored is zero, nothing is stored.
+// change takes our lock and Claude Code's write lock, and calls do with the JSON (nil if there is none) and the version of its
+// record (zero if nothing is stored). do calls check right before it writes: it fails if the write lock was lost. With copy, JSON
+// that can't be read counts as none once there is a copy of it.
 func (s *ClaudeCode) change(
 	ctx context.Context,
 	copy *Copy,
@@ -302,7 +302,7 @@ func (s *ClaudeCode) change(
 		}
 		src, at, err := s.read(ctx, file)
 		at.draft = ready.draft
-		if copy != nil && at.chain == nil && Broken(err) { // larger than a record is
+		if copy != nil && at.chain == nil && Broken(err) { // it may be larger than a record can be
 			if large, largeErr := readUpTo(file, maxCopy); largeErr == nil {
 				err = copy.keep(large)
 			}
@@ -351,27 +351,27 @@ func (s *ClaudeCode) Lock(ctx context.Context) (Lock, error) {
 		s.lock.release(l)
 		return nil, err
 	}
-	return &claudeCodeLock{store: s, flock: l, flockPath: path, claude: c}, nil
+	return &claudeCodeLock{store: s, ours: l, oursPath: path, claude: c}, nil
 }
 
-// claudeCodeLock is our flock and, inside it, Claude Code's lock.
+// claudeCodeLock is our lock and Claude Code's, which is taken after ours.
 type claudeCodeLock struct {
-	store     *ClaudeCode
-	flock     *disk.Lock
-	flockPath string
-	claude    *claudeLock
+	store    *ClaudeCode
+	ours     *disk.Lock
+	oursPath string
+	claude   *claudeLock
 }
 
 func (l *claudeCodeLock) Check() error {
-	if !l.flock.StillAt(l.flockPath) {
-		return lost(l.flockPath)
+	if !l.ours.StillAt(l.oursPath) {
+		return lost(l.oursPath)
 	}
 	return l.claude.check()
 }
 
 func (l *claudeCodeLock) Reserve(ctx context.Context) error {
 	s := l.store
-	return s.lock.reserve(l.flock, func() (*reserved, error) {
+	return s.lock.reserve(l.ours, func() (*reserved, error) {
 		w, err := s.lockWrite(ctx)
 		if err != nil {
 			return nil, err
@@ -386,7 +386,7 @@ func (l *claudeCodeLock) Reserve(ctx context.Context) error {
 	})
 }
 
-// ready makes ready what is written besides the locks: the JSON, and the note.
+// ready makes the write of the JSON ready, and tries that of the note.
 func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft, error) {
 	file, _, err := s.paths()
 	if err != nil {
@@ -402,8 +402,8 @@ func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft,
 	if err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return nil, err
 	}
-	if err := writeNote(l.flock, readNote(l.flockPath)); err != nil {
-		return nil, disk.Error("writing", l.flockPath, err)
+	if err := writeNote(l.ours, readNote(l.oursPath)); err != nil {
+		return nil, disk.Error("writing", l.oursPath, err)
 	}
 	if at.chain != nil {
 		return nil, at.chain.Ready(ctx, at.service, len(src)+growth)
@@ -412,5 +412,5 @@ func (s *ClaudeCode) ready(ctx context.Context, l *claudeCodeLock) (*disk.Draft,
 }
 
 func (l *claudeCodeLock) Release() error {
-	return errors.Join(l.claude.release(), l.store.lock.release(l.flock))
+	return errors.Join(l.claude.release(), l.store.lock.release(l.ours))
 }

@@ -10,11 +10,11 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// claudeKey is the member of Claude Code's credentials file that is the sign-in.
+// claudeKey is the key of the sign-in in Claude Code's credentials file.
 const claudeKey = "claudeAiOauth"
 
 // ReadClaude reads a record in Claude Code's format, which the Python predecessor's files share. It fails with ErrInvalid,
-// with ErrNotFound when the sign-in's key is absent, and with ErrLoginRequired when it is a logged-out stub.
+// with ErrNotFound if there is no sign-in in it, and with ErrLoginRequired if it is a stub.
 func ReadClaude(r io.Reader) (Record, error) {
 	src, err := readInput(r)
 	if err != nil {
@@ -23,7 +23,7 @@ func ReadClaude(r io.Reader) (Record, error) {
 	return readClaude("the input", src)
 }
 
-// readClaude reads the file's content. With ErrLoginRequired the record is the stub.
+// readClaude is ReadClaude for the content of the file that name says. With ErrLoginRequired it returns the stub.
 func readClaude(name string, src []byte) (Record, error) {
 	if len(bytes.TrimSpace(src)) == 0 {
 		return Record{}, invalid(name, "is empty")
@@ -67,7 +67,7 @@ func readClaude(name string, src []byte) (Record, error) {
 			Hint:    "sign in with Claude Code: run claude, then type /login",
 		}
 	}
-	// null is "never"; a missing key says nothing, and with a refresh token at hand asking is cheaper than trusting.
+	// null means that the token never expires. If the key is missing, nobody knows: with a refresh token it is renewed.
 	_, said := o.values["expiresAt"]
 	if r.AccessToken.Empty() || !said && !r.RefreshToken.Empty() {
 		r.Expiry = due
@@ -75,7 +75,7 @@ func readClaude(name string, src []byte) (Record, error) {
 	return r, r.checkClaude(name)
 }
 
-// spliceClaude writes r into the file's content. Values that say what r says already keep their bytes.
+// spliceClaude writes r into the content of the file. A value that r does not change keeps its bytes.
 func spliceClaude(name string, src []byte, r Record) ([]byte, error) {
 	if err := r.validate(); err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func spliceClaude(name string, src []byte, r Record) ([]byte, error) {
 		return nil, o.err
 	}
 	_, hasExpiry := o.values["expiresAt"]
-	fresh := len(o.values) == 0 // Claude Code writes these four always
+	fresh := len(o.values) == 0 // a new one gets the four keys that Claude Code always writes
 	set("accessToken", fresh || access.Reveal() != r.AccessToken.Reveal(), splice.Encode(r.AccessToken.Reveal()))
 	set("refreshToken", fresh || refresh.Reveal() != r.RefreshToken.Reveal(), splice.Encode(r.RefreshToken.Reveal()))
 	set("expiresAt", !hasExpiry || !sameMillis(expiry, r.Expiry), encodeMillis(r.Expiry))
@@ -127,7 +127,7 @@ func spliceClaude(name string, src []byte, r Record) ([]byte, error) {
 	if inner, err = setMembers(inner, edits); err != nil {
 		return nil, err
 	}
-	// Only the last of a repeated key is believed by anybody; what an earlier one holds besides our values is not ours.
+	// If the key is repeated, everybody reads the last one. The others are not ours to change.
 	spans, err := splice.Scan(src)
 	if err != nil {
 		return nil, err

@@ -19,27 +19,27 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Claude Code locks by making directories, as version 2.1.330 was traced to do. A refresh makes `.oauth_refresh.lock` in
-// its directory, then `<directory>.lock` beside it, and tells who it is in `.oauth_refresh.lock.owner`. A holder touches
-// the two while it works. A lock whose owner is dead, or that nobody has touched for a minute, is free for the taking. A
-// write of the file makes `.storage-write.lock` around it.
+// Claude Code locks by making directories. The following was seen by tracing version 2.1.330. Whoever refreshes the sign-in makes
+// `.oauth_refresh.lock` in its directory, then `<directory>.lock` beside it, says who it is in `.oauth_refresh.lock.owner`, and
+// touches the two directories while it works. A lock whose owner is dead, or that nobody has touched for a minute, may be taken
+// over. Whoever writes the file holds `.storage-write.lock` meanwhile.
 //
-// Our flock comes before all of these, so two of ours never meet here.
+// Our own lock is taken before all of these, so no two processes of ours ever wait for one another here.
 
-// pace is how often things are done and how long they may stay undone.
+// pace is the timing of Claude Code's locks.
 type pace struct {
-	first, last time.Duration // between two looks at a lock that is held
-	beat        time.Duration // between two touches of what we hold
-	loan        time.Duration // of the write lock to a renewal: Claude Code waits 7.5 s for it, then drops what it was to write
+	first, last time.Duration // between two tries to take a lock, at first and later
+	beat        time.Duration // between two touches of the locks that we hold
+	loan        time.Duration // how long a renewal holds the write lock: Claude Code waits 7.5 s for it, then does not write
 	refresh     patience
 	write       patience
 }
 
-// patience is when a lock is abandoned whose owner is not known to be dead. What we saw ourselves is counted on the monotonic
-// clock.
+// patience says when a lock counts as abandoned although its owner is not known to be dead. What we see ourselves is measured by
+// the monotonic clock.
 type patience struct {
-	stale time.Duration // nobody has touched it for so long, by its own time or while we looked on
-	watch time.Duration // and not while we looked on: both may just have woken from a suspend, or the holder's clock be slow
+	stale time.Duration // nobody has touched it for so long, by the time of its directory or as we saw
+	watch time.Duration // for so long we must have seen that nobody does: the holder may just have woken up, or its clock be slow
 }
 
 var claudePace = pace{
@@ -51,19 +51,19 @@ var claudePace = pace{
 	write:   patience{stale: 15 * time.Second, watch: 2 * time.Second},
 }
 
-// dirLock is one lock directory. While it is held it is kept open, so that its inode number can't be given to another.
+// dirLock is one lock directory. While we hold it, it is open, so that no other directory can get its inode number.
 type dirLock struct {
 	path     string
 	patience patience
 	dir      *os.File // nil: not held
 
-	// The holder's directory as we first saw it untouched.
+	// The directory of another holder as it has been since then.
 	seen  os.FileInfo
 	since time.Time
 }
 
-// observe notes whether the holder's directory, which info describes, has been touched since we first looked. A holder may set
-// the same time again and again; that it did is seen by when the file system last changed the entry.
+// observe remembers the directory of another holder, which info describes, if it was touched since the last call. A holder may
+// set the same time again and again. That changes the time at which the file system last changed the entry.
 func (l *dirLock) observe(info os.FileInfo) {
 	if l.seen == nil || !os.SameFile(l.seen, info) ||
 		!l.seen.ModTime().Equal(info.ModTime()) || disk.Changed(l.seen) != disk.Changed(info) {
@@ -71,19 +71,19 @@ func (l *dirLock) observe(info os.FileInfo) {
 	}
 }
 
-// abandoned reports whether a lock of which no dead owner is known is free for the taking. The time of one that is dated in the
-// future tells nothing: it is abandoned when nobody has touched it for as long as that takes while we looked on.
+// abandoned reports whether a lock may be taken over although its owner is not known to be dead. If its time is in the future,
+// that tells nothing: then only what we have seen counts.
 func (l *dirLock) abandoned() bool {
 	untouched := time.Since(l.since)
 	return untouched > l.patience.watch &&
 		(untouched > l.patience.stale || clockBeside(l.path).Sub(l.seen.ModTime()) > l.patience.stale)
 }
 
-// clockBeside is the time by the clock that files beside path are stamped with: on a network file system that is its server's,
-// and ours may be another.
+// clockBeside is the time by the clock that gives files beside path their times. On a network file system that is the clock of
+// the server.
 func clockBeside(path string) time.Time {
 	probe := path + ".ccagent-clock"
-	os.Remove(probe) // of one that was killed
+	os.Remove(probe) // one that a killed process has left
 	if os.Mkdir(probe, 0o700) == nil {
 		defer os.Remove(probe)
 		if info, err := os.Lstat(probe); err == nil {
@@ -93,8 +93,8 @@ func clockBeside(path string) time.Time {
 	return time.Now()
 }
 
-// take makes the directory, waiting for a living holder as long as ctx allows. dead, if not nil, reports of whose it is that he
-// is.
+// take makes the directory, and waits for a living holder as long as ctx allows. dead, if not nil, reports whether the owner of
+// an open lock directory is known to be dead.
 func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) error {
 	if err := disk.Changeable(filepath.Dir(l.path)); err != nil {
 		return &lockError{err, true}
@@ -133,9 +133,8 @@ func (l *dirLock) take(ctx context.Context, p pace, dead func(*os.File) bool) er
 	return &lockError{disk.Error("locking", l.path, err), disk.Unwritable(err)}
 }
 
-// lookAt opens the directory of a holder, so that its inode number can't be given to another while it is judged. Another user's
-// (of somebody who has run Claude Code as root) may be closed to us: then held is nil, and what there is to see from outside is
-// judged.
+// lookAt opens the lock directory of another holder, so that no other directory can get its inode number meanwhile. It may belong
+// to another user, if somebody has run Claude Code as root, and be closed to us: then held is nil, and info is all that there is.
 func lookAt(path string) (held *os.File, info os.FileInfo, err error) {
 	held, err = os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	switch {
@@ -169,8 +168,8 @@ func (l *dirLock) open() error {
 	return nil
 }
 
-// takeAway removes an abandoned lock. It is moved aside first: if someone else was faster, what has been moved is their new
-// lock, and goes back. Ours can't be two here, so the name aside is free.
+// takeAway removes an abandoned lock. It is renamed first: if somebody else has removed it meanwhile, and made a new lock, that
+// new lock was renamed, and gets its name back. No other process of ours is here at the same time, so the other name is free.
 func takeAway(path string, abandoned os.FileInfo) error {
 	aside := path + ".ccagent-stale"
 	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -205,7 +204,7 @@ func (l *dirLock) check() error {
 	return lost(l.path)
 }
 
-// touch says that we live. A lock that is no longer ours is left alone: it is our open directory that is touched.
+// touch shows that we are alive. It touches the directory that we have made, even if another one has its name by now.
 func (l *dirLock) touch(now time.Time) {
 	if l.dir != nil {
 		tv := unix.NsecToTimeval(now.UnixNano())
@@ -213,7 +212,8 @@ func (l *dirLock) touch(now time.Time) {
 	}
 }
 
-// release removes the directory if it is ours. Touched just before, it can't be taken over between the look and the removal.
+// release removes the directory if it is ours. It touches it first, so that nobody takes it over between the check and the
+// removal.
 func (l *dirLock) release() error {
 	if l.dir == nil {
 		return nil
@@ -230,11 +230,11 @@ func (l *dirLock) release() error {
 	return nil
 }
 
-// claudeWrite is Claude Code's write lock. It can be lent to a renewal for the time that a provider needs for its answer.
+// claudeWrite is Claude Code's write lock. A renewal holds it while the provider is asked, but only for a limited time.
 type claudeWrite struct {
 	mu   sync.Mutex
 	lock dirLock
-	end  *time.Timer // nil: not lent
+	end  *time.Timer // releases it; nil: there is no limit
 }
 
 func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, error) {
@@ -250,11 +250,12 @@ func lockClaudeWrite(ctx context.Context, path string, p pace) (*claudeWrite, er
 	return w, nil
 }
 
-// signed is the extended attribute by which a write lock of ours says who holds it. Claude Code has no place for that, so one of
-// its own that it left when it was killed is waited for until it is stale; one of ours need not be.
+// signed is the extended attribute that says which process holds a write lock of ours, so that it can be taken over at once if
+// that process was killed. Claude Code writes nothing of the kind: one that it left is taken over when it is abandoned.
 const signed = "user.ccagent.owner"
 
-// sign makes an open lock directory say that this process holds it. A file system without extended attributes does without.
+// sign makes an open lock directory say that this process holds it. Where the file system has no extended attributes, it does
+// nothing.
 func sign(dir *os.File) {
 	if me, ok := self(); ok {
 		unix.Fsetxattr(int(dir.Fd()), signed, splice.Encode(me), 0)
@@ -268,12 +269,12 @@ func signature(dir *os.File) (o owner, ok bool) {
 	return o, err == nil && json.Unmarshal(b[:n], &o) == nil
 }
 
-// lend lets the lock go after a time, unless hold was called until then.
+// lend releases the lock after limit, unless hold is called before.
 func (w *claudeWrite) lend(limit time.Duration) {
 	w.end = time.AfterFunc(limit, w.release)
 }
 
-// hold reports whether the lock is held, and sees to it that it stays so.
+// hold reports whether the lock is still held. If so, it is held until release from now on.
 func (w *claudeWrite) hold() bool {
 	if w == nil {
 		return false
@@ -311,13 +312,15 @@ type owner struct {
 	LegacyBirth float64 `json:"legacyLockBirthtimeMs"` // of `<config dir>.lock`
 }
 
-// dead reports whether o, as the owner of the open lock directory whose birth it is to have noted, is known to be dead.
+// dead reports whether o is known to be dead, and to be the owner of the open lock directory held. noted is the time at which
+// that directory was made, as o has written it, in milliseconds.
 func (o owner) dead(held *os.File, noted float64) bool {
 	birth, ok := birthtime(held)
 	return ok && birth-noted <= 1 && noted-birth <= 1 && o.gone()
 }
 
-// gone reports whether the process o is known to have ended. Only one that we could see if it were there can be.
+// gone reports whether the process of o is known to have ended. Of a process on another machine or in another container nothing
+// is known.
 func (o owner) gone() bool {
 	me, known := self()
 	if !known || o.PID <= 0 || o.PIDDomain != me.PIDDomain || o.PIDSpace != me.PIDSpace {
@@ -333,12 +336,12 @@ func (o owner) gone() bool {
 // procStart is when a process started, as Claude Code writes it.
 func procStart(p process.Info) string { return strconv.FormatUint(p.Start, 10) }
 
-// claudeLock is Claude Code's refresh lock, held as it would hold it.
+// claudeLock is Claude Code's refresh lock, held as Claude Code holds it.
 type claudeLock struct {
 	ownerPath string
 	owner     []byte // what we wrote there; nil: nothing
 
-	mu      sync.Mutex // of the directories, which the heart beats for
+	mu      sync.Mutex // of the two directories, which beat touches
 	refresh dirLock
 	legacy  dirLock
 	stop    chan struct{}
@@ -351,8 +354,8 @@ func refreshLocks(configDir string) (refresh, legacy string, err error) {
 	return filepath.Join(configDir, ".oauth_refresh.lock"), real + ".lock", err
 }
 
-// lockClaude takes the refresh lock of configDir. Where nothing can be written there is nothing to take, and for anyone
-// else neither.
+// lockClaude takes the refresh lock of configDir. A directory that can't be made because nothing can be written there is left
+// out: nobody else can make it either.
 func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, error) {
 	refresh, legacy, err := refreshLocks(configDir)
 	if err != nil {
@@ -367,7 +370,7 @@ func lockClaude(ctx context.Context, configDir string, p pace) (*claudeLock, err
 	c.stopped.Go(func() { c.beat(p.beat) })
 	second := dirLock{path: legacy, patience: p.refresh}
 	if info, err := os.Lstat(legacy); err == nil {
-		second.observe(info) // while we wait for the first
+		second.observe(info) // the time that we wait for the first counts for it, too
 	}
 	for _, l := range []struct {
 		lock  *dirLock
@@ -422,8 +425,8 @@ func (c *claudeLock) readOwner() (owner, bool) {
 	return o, err == nil && json.Unmarshal(b, &o) == nil
 }
 
-// writeOwner tells Claude Code that a living process holds the lock, where we know how it says that. Without the file
-// it goes by the last touch, so a failure costs nothing but speed when we die.
+// writeOwner writes the owner file, where we know what Claude Code writes there. Without it Claude Code goes by the last touch.
+// So a failure only means that it waits longer if this process dies.
 func (c *claudeLock) writeOwner() {
 	o, ok := self()
 	if !ok || c.refresh.dir == nil || c.legacy.dir == nil {
@@ -437,7 +440,7 @@ func (c *claudeLock) writeOwner() {
 		return
 	}
 	b := splice.Encode(o)
-	temp := c.ownerPath + ".tmp.ccagent" // ours alone, as the lock is: a crash leaves one at most, for the next to replace
+	temp := c.ownerPath + ".tmp.ccagent" // whoever holds the lock uses this name: one that a crash has left is replaced
 	if err := replaceNew(temp, b); err != nil {
 		return
 	}
@@ -466,7 +469,7 @@ func (c *claudeLock) check() error {
 	return nil
 }
 
-// release removes what was made, in reverse order, and nothing that others have put in its place.
+// release removes what was made, in reverse order. What somebody else has put in its place stays.
 func (c *claudeLock) release() error {
 	select {
 	case <-c.stop:

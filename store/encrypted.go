@@ -14,14 +14,14 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Encrypted keeps one profile's record in a file that age has encrypted: `<data dir>/encrypted/<profile>.age`. Inside is the
-// form of [Record.Marshal]. Without an identity it is locked: all that needs the record answers ErrLocked.
+// Encrypted stores one profile's record in a file that is encrypted with age, `<data dir>/encrypted/<profile>.age`, in the form
+// of [Record.Marshal]. Without an identity it is locked: whatever needs the record returns ErrLocked.
 type Encrypted struct{ own }
 
 var _ Store = (*Encrypted)(nil)
 
-// NewEncrypted returns the store of that profile in the data directory. identity is the user's, or the zero Identity while
-// it is locked. The profile is a valid profile name; names that differ in case alone are one.
+// NewEncrypted returns the store of that profile in the data directory. identity is the user's, or the zero Identity while it is
+// locked. profile is a valid profile name, in whatever case.
 func NewEncrypted(dataDir, profile string, identity Identity) *Encrypted {
 	base := filepath.Join(dataDir, "encrypted", strings.ToLower(profile))
 	path := base + ".age"
@@ -65,7 +65,7 @@ func (m sealed) read(ctx context.Context) ([]byte, error) {
 	return decrypt(string(m.file), src, m.identity)
 }
 
-// sealing is how much longer a form becomes that is encrypted to a few recipients, whatever its length.
+// sealing is how much longer a form becomes by being encrypted to a few recipients, in bytes, whatever its length.
 const sealing = 4 << 10
 
 func (m sealed) ready(_ context.Context, src []byte) (*disk.Draft, error) {
@@ -108,7 +108,7 @@ func encrypt(data []byte, to ...age.Recipient) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// decrypt returns what is in src. name begins the errors.
+// decrypt returns what is encrypted in src. name begins the errors.
 func decrypt(name string, src []byte, identity Identity) ([]byte, error) {
 	var wrong *age.NoIdentityMatchError
 	plain, err := age.Decrypt(bytes.NewReader(src), identity.identities...)

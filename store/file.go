@@ -8,14 +8,14 @@ import (
 	"github.com/ccagent/ccagent/disk"
 )
 
-// File keeps one profile's record in a file of our own, 0600 in a folder 0700: `<data dir>/<profile>.json`, in the versioned
-// form of [Record.Marshal].
+// File stores one profile's record in a file of ours, `<data dir>/<profile>.json`, in the versioned form of [Record.Marshal]. The
+// file is 0600, and its folder 0700.
 type File struct{ own }
 
 var _ Store = (*File)(nil)
 
-// NewFile returns the store of that profile in the data directory, which is made when something is first stored. The profile
-// is a valid profile name; names that differ in case alone are one.
+// NewFile returns the store of that profile in the data directory, which is made when something is first stored. profile is a
+// valid profile name, in whatever case.
 func NewFile(dataDir, profile string) *File {
 	base := filepath.Join(dataDir, strings.ToLower(profile))
 	path := base + ".json"
@@ -26,7 +26,7 @@ func NewFile(dataDir, profile string) *File {
 	}}
 }
 
-// file is the medium that is one plain file, 0600.
+// file is the medium that is one plain file, 0600. It is the file's path.
 type file string
 
 func (f file) read(context.Context) ([]byte, error) { return readFile(string(f)) }

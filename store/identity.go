@@ -23,7 +23,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Identity is what opens the encrypted store, and says to whom its records are encrypted. The zero Identity is a locked store.
+// Identity is the key of the encrypted store: what its records are encrypted to, and what opens them. With the zero Identity the
+// store is locked.
 type Identity struct {
 	identities []age.Identity
 	recipients []age.Recipient
@@ -52,7 +53,7 @@ func ParseIdentity(key protocol.Secret) (Identity, error) {
 		}
 		id.identities = append(id.identities, i)
 	}
-	// age does not mix the two kinds in one file.
+	// age encrypts no file to both kinds.
 	if _, err := age.Encrypt(io.Discard, id.recipients...); err != nil {
 		return Identity{}, notIdentity("the key")
 	}
@@ -81,13 +82,13 @@ func notIdentity(name string) error {
 	}
 }
 
-// IdentityPath is the file of a user's own identity, encrypted with the passphrase: `<data dir>/identity.age`. Records are
-// encrypted to the identity and not with the passphrase, so that saving one needs no passphrase, unlocking all of them
-// costs one derivation of a key, and another passphrase rewrites one small file.
+// IdentityPath is the file of the user's identity, encrypted with the passphrase: `<data dir>/identity.age`. Records are
+// encrypted to the identity, and not with the passphrase. So saving a record needs no passphrase, one derivation of a key unlocks
+// all of them, and a new passphrase changes one small file.
 func IdentityPath(dataDir string) string { return filepath.Join(dataDir, "identity.age") }
 
-// CreateIdentity makes the user's identity at path, encrypted with the passphrase, and returns it unlocked. One that is
-// there already is left alone (ErrConfig). It takes a second or two, and up to 1 GiB of memory.
+// CreateIdentity makes the user's identity at path, encrypted with the passphrase, and returns it unlocked. If there is one
+// already, it stays, and the error is ErrConfig. It takes a second or two, and up to 1 GiB of memory.
 func CreateIdentity(ctx context.Context, path string, passphrase protocol.Secret) (protocol.Secret, error) {
 	return createIdentity(ctx, path, passphrase, workFactor)
 }
@@ -100,7 +101,7 @@ func createIdentity(ctx context.Context, path string, passphrase protocol.Secret
 	key := protocol.NewSecret(identity.String())
 	err = changeIdentity(ctx, path, func() error {
 		info, err := os.Lstat(path)
-		empty := err == nil && info.Mode().IsRegular() && info.Size() == 0 // it opens nothing
+		empty := err == nil && info.Mode().IsRegular() && info.Size() == 0 // it is no identity
 		if !empty && !errors.Is(err, fs.ErrNotExist) {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already",
 				Hint: "use it, or move it away"}
@@ -113,9 +114,9 @@ func createIdentity(ctx context.Context, path string, passphrase protocol.Secret
 	return key, nil
 }
 
-// UnlockIdentity reads the identity file at path and returns what [ParseIdentity] takes. The file is one of [CreateIdentity]
-// or of age, encrypted with the passphrase or not, armored or not, or an SSH private key. ErrDenied says that the passphrase
-// is wrong, ErrLocked that there is none and one is needed, ErrNotFound that there is no file. It takes a second or two.
+// UnlockIdentity reads the identity file at path and returns what [ParseIdentity] takes. The file is one of [CreateIdentity] or
+// of age, encrypted with a passphrase or not, armored or not, or an SSH private key. ErrDenied says that the passphrase is wrong,
+// ErrLocked that one is needed and none was given, and ErrNotFound that there is no file. It takes a second or two.
 func UnlockIdentity(path string, passphrase protocol.Secret) (protocol.Secret, error) {
 	src, err := readFile(path)
 	if err != nil {
@@ -195,8 +196,8 @@ func unlockSSH(name string, src []byte, passphrase protocol.Secret) (protocol.Se
 	return protocol.NewSecret(string(pem.EncodeToMemory(block))), nil
 }
 
-// ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. Interrupted anywhere, one of
-// the two opens it; the records are not touched. ErrDenied says that the old passphrase is wrong.
+// ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. If it is interrupted, the old
+// passphrase or the new one opens the file. The records stay as they are. ErrDenied says that the old passphrase is wrong.
 func ChangePassphrase(ctx context.Context, path string, old, next protocol.Secret) (protocol.Secret, error) {
 	return changePassphrase(ctx, path, old, next, workFactor)
 }
@@ -226,7 +227,7 @@ func changePassphrase(
 		if err := writeIdentity(path, opened, next, factor()); err != nil {
 			return err
 		}
-		key = opened // nothing is read back: once it is written, the passphrase is the new one, and this opens the records
+		key = opened // it was read back before it was written, and the records are opened by the same key as before
 		return nil
 	})
 	return key, err
@@ -254,7 +255,7 @@ func writeIdentity(path string, key, passphrase protocol.Secret, factor int) err
 	if err != nil {
 		return err
 	}
-	// What can't be read back is worse than what was there: it is tried before it is written.
+	// A file that can't be read back would be worse than the one that is there, so it is tried before it is written.
 	if again, err := unlock(path, data, passphrase); err != nil ||
 		strings.TrimSpace(again.Reveal()) != strings.TrimSpace(key.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the identity could not be encrypted"}
@@ -262,13 +263,14 @@ func writeIdentity(path string, key, passphrase protocol.Secret, factor int) err
 	return writeFile(path, data, disk.Always)
 }
 
-// The bounds of the work factor, the power of two that is scrypt's N: the lower takes 32 MiB of memory, the upper 1 GiB.
+// The bounds of the work factor, which is the logarithm to base 2 of scrypt's N. The lower takes 32 MiB of memory, the upper 1
+// GiB.
 const (
 	minWork = 15
 	maxWork = 20
 )
 
-// workFactor returns how hard a passphrase must be to try here: about a second's work.
+// workFactor returns the work factor with which it takes this machine about a second to try a passphrase.
 func workFactor() int {
 	recipient, err := age.NewScryptRecipient("to see how fast this machine is")
 	if err != nil {
@@ -282,7 +284,7 @@ func workFactor() int {
 	return factorFor(time.Since(started))
 }
 
-// factorFor scales the time that minWork took to the power of two nearest to a second.
+// factorFor returns the work factor that takes about a second, if minWork takes so long.
 func factorFor(took time.Duration) int {
 	factor := minWork
 	for took < 700*time.Millisecond && factor < maxWork {

@@ -10,11 +10,11 @@ import (
 	"github.com/ccagent/ccagent/store/keyring"
 )
 
-// Keyring keeps one profile's record in the keyring of the operating system: the Secret Service on Linux, the Keychain on
-// macOS. Records larger than an item may be are split. Each call of the keyring ends after 10 seconds, whether its service hangs
-// or waits for a person; a write that was given up on may still land, and then does no harm.
+// Keyring stores one profile's record in the keyring of the operating system: the Secret Service on Linux, the Keychain on macOS.
+// A record that is larger than an item may be is split. Each call of the keyring ends after 10 seconds, even if its service hangs
+// or waits for a person. A write that was given up on may still be carried out later, and then does no harm.
 //
-// A worker uses it. Elsewhere, what hangs in the keyring stays in the process.
+// It is for a process that ends soon, like a worker: a call that hangs stays in the process.
 type Keyring struct {
 	own
 	ring *ring
@@ -22,9 +22,8 @@ type Keyring struct {
 
 var _ Store = (*Keyring)(nil)
 
-// NewKeyring returns the store of that profile in the system's keyring. In the state directory it keeps the lock, and a small
-// file that tells the newest record from older ones that come back. The profile is a valid profile name; names that
-// differ in case alone are one.
+// NewKeyring returns the store of that profile in the system's keyring. In the state directory are its lock, and a small file
+// that tells the newest record from older ones that come back. profile is a valid profile name, in whatever case.
 func NewKeyring(stateDir, profile string) *Keyring {
 	return newKeyring(keyring.System{}, stateDir, profile)
 }
@@ -38,7 +37,7 @@ func newKeyring(sys system, stateDir, profile string) *Keyring {
 			place: Place{
 				Kind:     KindKeyring,
 				Location: "the system's keyring, " + keyring.Service + " " + name,
-				Watch:    []string{m.state}, // written at each save of ours; what others do there can't be watched
+				Watch:    []string{m.state}, // written by each save of ours; nobody can watch the keyring itself
 			},
 			lockPath: filepath.Join(stateDir, "keyring", name+".lock"),
 		},
@@ -50,7 +49,7 @@ func newRing(sys system, stateDir, name string) *ring {
 	return &ring{sys: sys, service: keyring.Service, name: name, state: filepath.Join(stateDir, "keyring", name+".json")}
 }
 
-// Lock also removes what a late write has left in the keyring.
+// Lock also removes what a write that came late has left in the keyring.
 func (s *Keyring) Lock(ctx context.Context) (Lock, error) {
 	l, err := s.own.Lock(ctx)
 	if err == nil {

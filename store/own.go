@@ -9,28 +9,28 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// medium is where the bytes of one form of ours rest. What it returns is whole; what it writes survives a power cut, and is
-// written whole or not at all. write and remove are called under a lock of the form's own.
+// medium holds the bytes of one form. It returns them whole, and writes them whole or not at all. What it has written survives a
+// power cut. The caller of write and remove holds a lock.
 type medium interface {
-	// read answers ErrNotFound when there is nothing. With ErrLoginRequired it returns what it holds nevertheless: an older
-	// state has come back, which must not be used and may be written over.
+	// read returns ErrNotFound when there is nothing. With ErrLoginRequired it returns an older form that has come back: it must
+	// not be used, and may be written over.
 	read(ctx context.Context) ([]byte, error)
-	// ready fails if a form as long as src, which is what is there now (nil: nothing), or a little longer could not be written.
-	// The draft, nil for a medium that has none, is for the write.
+	// ready fails if a form a little longer than src could not be written. src is what is there now, nil for nothing. The draft
+	// is for write; it is nil if the medium needs none.
 	ready(ctx context.Context, src []byte) (*disk.Draft, error)
-	// write uses d, or makes one where that is nil.
+	// write uses d, or makes a draft if d is nil.
 	write(ctx context.Context, data []byte, d *disk.Draft) error
 	remove(ctx context.Context) error
 }
 
-// own is a store in the form of [Record.Marshal], in a medium of ours alone. The exported stores of that kind are one medium
-// and one place each.
+// own is a store of ours alone: a record in the form of [Record.Marshal], in a medium. The exported stores of this sort are a
+// medium and a place each.
 type own struct {
 	medium   medium
 	place    Place
-	lockPath string // of the profile's own, so that profiles don't wait for each other
+	lockPath string // each profile has one, so that profiles don't wait for each other
 	lock     recordLock
-	copy     *Copy // see Overwrite; nil: what is broken stays
+	copy     *Copy // see Overwrite; nil: what can't be read stays
 }
 
 func (s *own) Place() Place { return s.place }
@@ -43,7 +43,7 @@ func (s *own) Load(ctx context.Context) (Record, Version, error) {
 	return r, r.version(), err
 }
 
-// read returns the record and the bytes it was read from. With ErrLoginRequired, see [medium], they are there too.
+// read returns the record and the bytes that it was read from, with ErrLoginRequired as well, see [medium].
 func (s *own) read(ctx context.Context) (Record, []byte, error) {
 	src, past := s.medium.read(ctx)
 	if past != nil && !errors.Is(past, protocol.ErrLoginRequired) {
@@ -155,8 +155,8 @@ func (l *ownLock) Reserve(ctx context.Context) error {
 
 func (l *ownLock) Release() error { return l.store.lock.release(l.flock) }
 
-// confirm reads back what was just saved: a disk or network file system that lost it must not be told from one that kept it
-// by the next expiry.
+// confirm reads back what was just saved. A disk or network file system that has lost it must be noticed now, and not when the
+// token expires.
 func confirm(s Store, ctx context.Context, want Version) error {
 	if _, got, err := s.Load(ctx); err != nil {
 		return err
