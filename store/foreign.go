@@ -14,9 +14,9 @@ import (
 	"github.com/ccagent/ccagent/store/keyring"
 )
 
-// What other programs have stored, to be imported.
+// Sign-ins of other programs, which can be imported.
 
-// The predecessor's item in the keyring.
+// The item of the Python predecessor in the keyring.
 const (
 	predecessorService = "claude-code-proxy"
 	predecessorAccount = "default"
@@ -46,7 +46,7 @@ func readPredecessor(ctx context.Context, sys system) (Record, error) {
 	return readClaude(name, []byte(src))
 }
 
-// DeletePredecessorKeyring removes that sign-in, once it is stored elsewhere. ErrConflict says that it is no longer r.
+// DeletePredecessorKeyring removes that sign-in, once it is stored elsewhere. ErrConflict says that another one than r is there.
 func DeletePredecessorKeyring(ctx context.Context, r Record) error {
 	return deletePredecessor(ctx, keyring.System{}, r)
 }
@@ -63,7 +63,7 @@ func deletePredecessor(ctx context.Context, sys system, r Record) error {
 }
 
 // ReadSDK reads a record from credentials/<profile>.json of the vendor's SDKs. It fails with ErrInvalid, and with
-// ErrLoginRequired when there is no token in it.
+// ErrLoginRequired if there is no token in it.
 func ReadSDK(r io.Reader) (Record, error) {
 	src, err := readInput(r)
 	if err != nil {
@@ -72,14 +72,14 @@ func ReadSDK(r io.Reader) (Record, error) {
 	return readSDK("the input", src)
 }
 
-// SDKConfig is what configs/<profile>.json of the vendor's SDKs says of a sign-in that lies elsewhere.
+// SDKConfig is what configs/<profile>.json of the vendor's SDKs says of a sign-in, which is in another file.
 type SDKConfig struct {
-	Credentials string // the file that it lies in
-	ClientID    string // the client that it was made for, the only one that can renew it; "" where the SDKs renew nothing
+	Credentials string // that file
+	ClientID    string // the client that the sign-in was made for, which alone can renew it; "": the SDKs don't renew it
 }
 
-// ReadSDKConfig reads the file at path. One that says nothing of a way to sign in is ErrNotFound, and one that says another way
-// than with a token of OAuth ErrInvalid.
+// ReadSDKConfig reads the file at path. ErrNotFound says that it names no way to sign in, and ErrInvalid that it names another
+// way than a token of OAuth.
 func ReadSDKConfig(path string) (SDKConfig, error) {
 	src, err := readFile(path)
 	if err != nil {
@@ -163,8 +163,8 @@ func readSDK(name string, src []byte) (Record, error) {
 	return r, r.checkClaude(name)
 }
 
-// isSDK reports whether o has the form of credentials/<profile>.json of the vendor's SDKs. Theirs leave the type out at times,
-// and have their version then.
+// isSDK reports whether o has the form of credentials/<profile>.json of the vendor's SDKs. Some SDKs leave the type out, and
+// write the version.
 func (o *object) isSDK() bool {
 	if o.has(claudeKey) {
 		return false
@@ -173,8 +173,8 @@ func (o *object) isSDK() bool {
 		!o.has("type") && strings.HasPrefix(o.string("version"), "1.") && o.any("access_token", "refresh_token")
 }
 
-// ReadAccount reads who is signed in from the predecessor's account.json, which holds what the provider's user profile
-// endpoint said. Fetched is left for the caller to set, to the file's own time.
+// ReadAccount reads who is signed in from the predecessor's account.json, which holds the answer of the provider's user profile
+// endpoint. The caller sets Fetched, to the time of the file.
 func ReadAccount(r io.Reader) (protocol.Identity, error) {
 	src, err := readInput(r)
 	if err != nil {
@@ -231,7 +231,7 @@ func readAccount(name string, src []byte) (protocol.Identity, error) {
 	return i, nil
 }
 
-// subscription says what an account pays for, as the predecessor reads it.
+// subscription says what an account pays for. It reads the answer as the predecessor does.
 func subscription(account *object, known bool, organizationType string) string {
 	if !known {
 		return ""

@@ -14,29 +14,29 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// How much a history remembers: sign-ins, and of each the refresh tokens known to be spent.
+// How much a history remembers.
 const (
 	maxSignIns = 3
-	maxSpent   = 64
+	maxSpent   = 64 // refresh tokens of each sign-in that are known to be spent
 )
 
-// History is the backup of last resort of one store: the newest record of each of the last three sign-ins, under the same
-// protection as the record itself. It also remembers which refresh tokens are spent, as digests. Of a store whose protection it
-// does not know it keeps no records, and those digests alone. Its methods may be called concurrently and from several processes.
-// A history that can't be kept is no reason to fail a save: the record is stored.
+// History is the last backup of one store: the newest record of each of the last three sign-ins, with the same protection as the
+// record itself. It also has digests of the refresh tokens that are known to be spent. For a store of somebody else's making,
+// whose protection nobody knows, it has the digests and no records. The methods of a History may be called concurrently and from
+// several processes. A history that can't be written is no reason to fail a save: the record is stored.
 type History struct {
 	medium   medium
-	name     string
+	name     string // begins its errors
 	lockPath string
-	bare     bool // no record is kept
+	bare     bool // it has no records
 }
 
 // Past is a sign-in in the history.
 type Past struct {
-	Record  Record    // the newest; the zero Record where none is kept
-	Lineage Lineage   // of it
-	Saved   time.Time // when it was first kept
-	Spent   bool      // its refresh token is known to be used up: sending it again can revoke the whole sign-in
+	Record  Record    // its newest record; the zero Record if the history has no records
+	Lineage Lineage   // of that record
+	Saved   time.Time // when that record came into the history
+	Spent   bool      // its refresh token is known to be spent: to send it again can end the whole sign-in
 	Out     bool      // a person has signed out of it
 	// Displaced says that another program has put a record in its place, and nobody knows whether that is its renewal or another
 	// sign-in. Its refresh token may be spent.
@@ -72,9 +72,9 @@ func (s *Encrypted) past() medium {
 	return m
 }
 
-// Keep remembers r, which is stored now, as the newest record of its sign-in. adopted says that another program has put it
-// there. It may have renewed what was there, or be somebody who changes between two sign-ins by exchanging files: nobody knows,
-// so what was there before is kept as a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
+// Keep makes r, which is stored now, the newest record of its sign-in. adopted says that another program has stored it. That
+// program may have renewed the record before, or be a person's who changes between two sign-ins by exchanging files. Nobody knows
+// which, so the record before becomes a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
 func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		lineage := r.Lineage()
@@ -101,8 +101,8 @@ func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Tim
 	})
 }
 
-// Renewed remembers r as the newest record of a sign-in of which old was one: the provider has answered old's refresh token with
-// r. It is for every renewal of ours, before r is saved or after. Said again, it changes nothing.
+// Renewed makes r the newest record of the sign-in of old, whose refresh token the provider has answered with r. It is called for
+// every renewal of ours, before or after r is saved. Calling it again changes nothing.
 func (h *History) Renewed(ctx context.Context, old, r Record, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		before, after := old.Lineage(), r.Lineage()
@@ -111,7 +111,7 @@ func (h *History) Renewed(ctx context.Context, old, r Record, now time.Time) err
 		}
 		var kept signIn
 		gone := []string{before.Refresh}
-		for i := 0; i < len(all); { // one that came back after it was forgotten may be there twice
+		for i := 0; i < len(all); { // a sign-in that was forgotten and came back may be there twice
 			if s := all[i]; !s.lineage.Same(before) && !s.lineage.Same(after) && !s.hasSpent(before.Refresh) {
 				i++
 				continue
@@ -141,8 +141,8 @@ func takeOut(all []signIn, i int) (signIn, []signIn) {
 	return kept, slices.Delete(all, i, i+1)
 }
 
-// front puts an entry before all the others, with r as its record. Of too many the oldest goes that may be an earlier record of
-// another.
+// front puts an entry before all the others, with r as its record. If there are too many, the oldest displaced one goes, because
+// it may be an earlier record of another entry; without one, the oldest.
 func front(kept signIn, r Record, others []signIn, now time.Time) []signIn {
 	kept.signedOut, kept.displaced = false, false
 	if kept.saved.IsZero() || kept.lineage != r.Lineage() || !kept.record.IsStub() && kept.record.version() != r.version() {
@@ -169,7 +169,7 @@ func appendDigest(digests []string, digest string) []string {
 	return append(digests, digest)
 }
 
-// SignOut remembers that a person has signed out of the newest sign-in: it can be brought back, but only by one.
+// SignOut marks the newest sign-in as one that a person has signed out of. Only a person brings it back.
 func (h *History) SignOut(ctx context.Context) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		if len(all) > 0 {
@@ -179,7 +179,7 @@ func (h *History) SignOut(ctx context.Context) error {
 	})
 }
 
-// Replaces returns what took the place of the record with this refresh token, if that is known to be spent by it.
+// Replaces reports whether this refresh token is known to be spent, and returns the sign-in that it was of, as it is now.
 func (h *History) Replaces(ctx context.Context, refresh protocol.Secret) (newest Past, spent bool) {
 	digest := Digest(refresh)
 	if digest == "" {
@@ -197,7 +197,7 @@ func (h *History) Replaces(ctx context.Context, refresh protocol.Secret) (newest
 	return Past{}, false
 }
 
-// Refused remembers that the provider has refused r's refresh token for good, whether or not r was known.
+// Refused remembers that the provider has refused r's refresh token for good, even if the history did not have r.
 func (h *History) Refused(ctx context.Context, r Record, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
 		digest := Digest(r.RefreshToken)
@@ -213,7 +213,7 @@ func (h *History) Refused(ctx context.Context, r Record, now time.Time) error {
 	})
 }
 
-// Take takes over what other keeps, which is the newer of the two. Of one that is corrupt there is nothing to take.
+// Take takes over the sign-ins of other, which is the newer of the two. From a history that can't be read it takes nothing.
 func (h *History) Take(ctx context.Context, other *History) error {
 	theirs, err := other.read(ctx)
 	switch {
@@ -233,7 +233,7 @@ func (h *History) Take(ctx context.Context, other *History) error {
 	})
 }
 
-// read returns what is kept, ErrNotFound for nothing.
+// read returns the entries, ErrNotFound if there is no history.
 func (h *History) read(ctx context.Context) ([]signIn, error) {
 	src, err := h.medium.read(ctx)
 	if err != nil && !errors.Is(err, protocol.ErrLoginRequired) {
@@ -242,7 +242,7 @@ func (h *History) read(ctx context.Context) ([]signIn, error) {
 	return parseHistory(h.name, src)
 }
 
-// List returns what is kept, the newest sign-in first.
+// List returns the sign-ins, the newest first.
 func (h *History) List(ctx context.Context) ([]Past, error) {
 	all, err := h.read(ctx)
 	if errors.Is(err, protocol.ErrNotFound) {
@@ -258,7 +258,7 @@ func (h *History) List(ctx context.Context) ([]Past, error) {
 	return past, nil
 }
 
-// Clear forgets everything. It is part of deleting a record.
+// Clear removes the history, as part of deleting the record.
 func (h *History) Clear(ctx context.Context) error {
 	return h.locked(ctx, func() error {
 		err := h.medium.remove(ctx)
@@ -269,8 +269,8 @@ func (h *History) Clear(ctx context.Context) error {
 	})
 }
 
-// Restorable returns the record as it may be stored again at now: one whose refresh token is spent has none any more.
-// ErrExpired says that nothing is left of it then.
+// Restorable returns the record as it may be stored again at the time now: without its refresh token if that is spent. ErrExpired
+// says that its access token has expired as well.
 func (p Past) Restorable(now time.Time) (Record, error) {
 	r := p.Record
 	if !p.Spent {
@@ -290,16 +290,16 @@ func (p Past) Restorable(now time.Time) (Record, error) {
 // signIn is one entry.
 type signIn struct {
 	raw             []byte // as it was read; nil: new
-	record          Record // the zero Record in a bare history
+	record          Record // the zero Record if the history is bare
 	lineage         Lineage
 	saved           time.Time
-	spent, replaced []string // digests of refresh tokens: known to be used up, and of which another program's took the place
+	spent, replaced []string // digests of refresh tokens: known to be spent, and replaced by another program
 	signedOut       bool
 	displaced       bool // see Past
 }
 
-// hasSpent reports whether a refresh token is known to be used up. The id of a sign-in which another program has made tells the
-// one that our first renewal has spent.
+// hasSpent reports whether a refresh token of the entry is known to be spent. If another program has made the sign-in, the id of
+// the sign-in was made of the refresh token that our first renewal has spent, see [SignInOf].
 func (s signIn) hasSpent(digest string) bool {
 	if digest == "" {
 		return false
@@ -312,7 +312,7 @@ func (s signIn) past() Past {
 		Displaced: s.displaced}
 }
 
-// copy is what becomes of a history that is corrupt.
+// copy is the copy of a history that can't be read.
 func (h *History) copy() *Copy {
 	return newCopy(filepath.Dir(filepath.Dir(h.lockPath)), Place{Kind: "history", Location: h.name})
 }
@@ -329,7 +329,7 @@ func (h *History) locked(ctx context.Context, do func() error) error {
 	return do()
 }
 
-// change replaces what is kept by what do makes of it. A history that is corrupt is begun anew, and a copy of it kept.
+// change replaces the entries by what do makes of them. A history that can't be read is copied, and begun anew.
 func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error)) error {
 	return h.locked(ctx, func() error {
 		src, err := h.medium.read(ctx)
@@ -341,7 +341,7 @@ func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error
 		case isNewer(err):
 			return err
 		case errors.Is(err, protocol.ErrInvalid):
-			if err := h.copy().keep(src); err != nil { // a person may see more in it
+			if err := h.copy().keep(src); err != nil { // a person may still read something in it
 				return err
 			}
 			src, all = []byte("{}"), nil
@@ -406,7 +406,7 @@ func parseHistory(name string, src []byte) ([]signIn, error) {
 	return all, nil
 }
 
-// formatHistory writes what is kept over src, and leaves every key that is not ours as it is. A bare one has no records.
+// formatHistory writes the entries over src, and leaves every key that is not ours as it is. A bare history has no records.
 func formatHistory(src []byte, all []signIn, bare bool) ([]byte, error) {
 	list := []byte{'['}
 	for i, s := range all {
@@ -448,10 +448,10 @@ func formatHistory(src []byte, all []signIn, bare bool) ([]byte, error) {
 	return setMembers(src, []member{{"version", splice.Encode(1)}, {"sign_ins", append(list, ']')}})
 }
 
-// Version is that of the record where it is stored.
+// Version is the version of the record as it is stored.
 func (p Past) Version() Version { return p.Record.version() }
 
-// ID names the record in lists. It tells nothing of it.
+// ID names the record in lists: 8 hexadecimal digits that tell nothing of it.
 func (p Past) ID() string {
 	v := p.Record.version()
 	return hex.EncodeToString(v[:4])

@@ -17,12 +17,12 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Homes remembers in which place each refresh token of this user rests, and which ones were spent from there, by their digests.
-// A refresh token is good once, so it has one home: of two profiles that hold the same one, the second to renew would end the
-// sign-in for both. Its methods may be called concurrently and from several processes.
+// Homes remembers, by digests, in which place each refresh token of this user is, and which refresh tokens were spent there. A
+// refresh token is good once, so it has one home. If two profiles held the same one, the second to renew would end the sign-in
+// for both. The methods of a Homes may be called concurrently and from several processes.
 type Homes struct{ dir string }
 
-// Home is where a profile's record rests. It holds no secret.
+// Home is the place of a profile's record. It holds no secret.
 type Home struct {
 	Version   int      `json:"version"`
 	Profile   string   `json:"profile"`
@@ -32,8 +32,8 @@ type Home struct {
 	SignIn    string   `json:"sign_in,omitempty"`
 	Account   string   `json:"account,omitempty"`  // who is signed in, where that is known
 	Digest    string   `json:"digest"`             // of the refresh token that is there
-	Spent     []string `json:"spent,omitempty"`    // of those that were renewed there
-	Reusable  bool     `json:"reusable,omitempty"` // a renewal has left the refresh token good: a copy of it does no harm
+	Spent     []string `json:"spent,omitempty"`    // digests of those that were spent there
+	Reusable  bool     `json:"reusable,omitempty"` // a renewal has not spent the refresh token: a copy of it does no harm
 }
 
 // maxSpentHere is how many spent refresh tokens a home remembers: a year of renewals every 8 hours.
@@ -49,8 +49,8 @@ func HomeOf(st Store, profile string, r Record) Home {
 		Account: cmp.Or(r.Identity.Email, r.Identity.Account), Digest: Digest(r.RefreshToken)}
 	if claude, ok := st.(*ClaudeCode); ok {
 		h.ConfigDir, h.Location = claude.dir, claude.path()
-		h.SignIn = ""                                   // what Claude Code has put in the place of a sign-in of ours has the id of that
-		if file, _, err := claude.paths(); err == nil { // one home by whatever name
+		h.SignIn = ""                                   // our note may be about the sign-in before, which Claude Code has replaced
+		if file, _, err := claude.paths(); err == nil { // the same home by every name of it
 			h.Location = file
 		}
 	}
@@ -62,21 +62,21 @@ func SameSignIn(a, b Record) bool {
 	return !a.RefreshToken.Empty() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
 }
 
-// Has reports whether the refresh token of r is the one at home, or one that was spent from there.
+// Has reports whether the refresh token of r is the one that is there, or one that was spent there.
 func (me Home) Has(r Record) (here, spent bool) {
 	digest := Digest(r.RefreshToken)
 	return digest != "" && me.Digest == digest, digest != "" && slices.Contains(me.Spent, digest)
 }
 
-// same reports whether two homes are one place, by its file or by the folder whose file is a link that leads elsewhere now, or
-// one profile's that has moved.
+// same reports whether two homes are one: they have the same file, or the same folder, whose file may be a link that leads
+// elsewhere now, or they are of one profile whose record has moved.
 func (me Home) same(other Home) bool {
 	return me.Kind == other.Kind && (me.Location == other.Location || me.ConfigDir != "" && me.ConfigDir == other.ConfigDir) ||
 		strings.EqualFold(me.Profile, other.Profile) && !(me.Kind.Traits().Shared && other.Kind.Traits().Shared)
 }
 
-// Other returns another home that has the refresh token of r, or has spent it, and nil where there is none. What is remembered
-// may be out of date, so holds is asked whether a home that should have it does.
+// Other returns another home that has the refresh token of r or has spent it, nil if there is none. What is remembered may be out
+// of date, so holds is asked whether a home that should have the refresh token has it.
 func (h *Homes) Other(me Home, r Record, holds func(Home) bool) *Home {
 	if r.RefreshToken.Empty() {
 		return nil
@@ -84,7 +84,7 @@ func (h *Homes) Other(me Home, r Record, holds func(Home) bool) *Home {
 	return me.Other(h.All(), r, holds)
 }
 
-// Other is [Homes.Other] among the homes that All has returned.
+// Other is [Homes.Other] among the homes all, which All has returned.
 func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
 	reusable := Reusable(all, r)
 	for _, other := range all {
@@ -101,13 +101,14 @@ func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
 	return nil
 }
 
-// Reusable reports whether a renewal in one of these homes has left the refresh token of r good: its provider does not rotate.
+// Reusable reports whether a renewal in one of these homes has not spent the refresh token of r, because its provider does not
+// rotate.
 func Reusable(all []Home, r Record) bool {
 	digest := Digest(r.RefreshToken)
 	return digest != "" && slices.ContainsFunc(all, func(h Home) bool { return h.Reusable && h.Digest == digest })
 }
 
-// Spent reports whether the refresh token of r was spent in the home of me itself. It goes back further than a history.
+// Spent reports whether the refresh token of r was spent in the home me itself. It goes back further than a history.
 func (h *Homes) Spent(me Home, r Record) bool {
 	return slices.ContainsFunc(h.All(), func(other Home) bool {
 		_, spent := other.Has(r)
@@ -115,14 +116,14 @@ func (h *Homes) Spent(me Home, r Record) bool {
 	})
 }
 
-// Claim remembers that the record of me rests there, unless another home has its refresh token: that is returned then, see
-// [Homes.Other]. One that was spent there itself is an old copy that came back, and changes nothing. To fail at remembering is
-// no reason not to use a record.
+// Claim remembers that the record r is in the home me. If another home has its refresh token, it returns that instead, see
+// [Homes.Other]. If the refresh token was spent in the same home, r is an old copy that came back, and Claim changes nothing. A
+// record whose home can't be written down is used all the same.
 func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) bool) *Home {
 	if r.RefreshToken.Empty() {
 		return nil
 	}
-	// What is reusable others may have too, and may have spent since the provider began to rotate.
+	// A reusable refresh token may be in another home, too, which may have spent it since the provider began to rotate.
 	known, err := readHome(h.path(me))
 	if err == nil && known.Digest == me.Digest && known.Profile == me.Profile && !known.Reusable {
 		return nil
@@ -140,7 +141,7 @@ func (h *Homes) Claim(ctx context.Context, me Home, r Record, holds func(Home) b
 	return nil
 }
 
-// Renewed remembers that the provider has answered the refresh token of old with the record of me, which rests there.
+// Renewed remembers that the provider has answered the refresh token of old with the record that is in the home me.
 func (h *Homes) Renewed(ctx context.Context, me Home, old Record) {
 	if me.Digest == "" {
 		return
@@ -159,7 +160,7 @@ func (h *Homes) Renewed(ctx context.Context, me Home, old Record) {
 	h.write(me, h.All())
 }
 
-// write puts me in the place of what all say of the same home.
+// write writes me down, in place of those of all that are the same home.
 func (h *Homes) write(me Home, all []Home) {
 	var spent []string
 	for _, other := range all {
@@ -182,7 +183,7 @@ func (h *Homes) write(me Home, all []Home) {
 	}
 }
 
-// Leave forgets the homes of a profile that is removed, or whose record is deleted.
+// Leave forgets the homes of a profile that is removed or whose record is deleted.
 func (h *Homes) Leave(profile string) error {
 	for _, home := range h.All() {
 		if !strings.EqualFold(home.Profile, profile) {
@@ -195,7 +196,7 @@ func (h *Homes) Leave(profile string) error {
 	return nil
 }
 
-// homesWait bounds the wait for another job that looks something up.
+// homesWait bounds the wait for another job that writes a home down.
 const homesWait = 5 * time.Second
 
 func (h *Homes) lock(ctx context.Context) (*disk.Lock, error) {
@@ -211,7 +212,7 @@ func (h *Homes) path(me Home) string {
 	return filepath.Join(h.dir, placeKey(Place{Kind: me.Kind, Location: me.Location})+".json")
 }
 
-// All are the homes that can be read.
+// All returns the homes that can be read.
 func (h *Homes) All() []Home {
 	entries, _ := os.ReadDir(h.dir)
 	var all []Home

@@ -35,8 +35,8 @@ func encodeMillis(t time.Time) []byte {
 	return strconv.AppendInt(nil, t.UnixMilli(), 10)
 }
 
-// object reads the values of one JSON object by exact key (encoding/json's structs match keys whatever their case). It keeps
-// the first error, which names the object and the key and never a value.
+// object reads the values of one JSON object. It compares keys exactly, while the structs of encoding/json ignore their case. err
+// is the first error of its methods. It names the object and the key and never a value.
 type object struct {
 	name   string
 	src    []byte
@@ -44,11 +44,11 @@ type object struct {
 	err    error
 }
 
-// readObject reads src as one JSON object. name begins every error.
+// readObject reads src, which must be one JSON object. name begins every error (ErrInvalid).
 func readObject(name string, src []byte) (*object, error) {
 	spans, err := splice.Scan(src)
 	if err != nil {
-		// The error of encoding/json quotes the character it stumbled over, which may be of a token: only its place is shown.
+		// The error of encoding/json quotes a character, which may be part of a token. So only its place is told.
 		var syntax *json.SyntaxError
 		switch {
 		case errors.As(err, &syntax):
@@ -77,7 +77,7 @@ func (o *object) fail(key, want string) {
 	}
 }
 
-// text reads a string; absent and null leave it alone.
+// text reads a string. If the key is missing or null, it changes nothing.
 func (o *object) text(key string, to *string) {
 	if o.has(key) && (o.values[key][0] != '"' || json.Unmarshal(o.values[key], to) != nil) {
 		o.fail(key, "a string")
@@ -93,7 +93,7 @@ func (o *object) secret(key string, to *protocol.Secret) {
 	*to = protocol.NewSecret(s)
 }
 
-// token reads an access token: what no helper could print is no token.
+// token reads an access token, which must be one that the helper can print.
 func (o *object) token(key string, to *protocol.Secret) {
 	o.secret(key, to)
 	if !to.Empty() && !protocol.IsToken(to.Reveal()) {
@@ -122,7 +122,7 @@ func (o *object) texts(key string, to *[]string) {
 // lastMillis is the last millisecond of the year 9999, the end of RFC 3339.
 const lastMillis = 253402300799999
 
-// millis reads an integer, written in any way that JSON has for one; ok is false when it is absent or null.
+// millis reads a whole number of milliseconds, in any notation of JSON. ok is false if the key is missing or null.
 func (o *object) millis(key string) (ms int64, ok bool, err error) {
 	if !o.has(key) {
 		return 0, false, nil
@@ -135,14 +135,15 @@ func (o *object) millis(key string) (ms int64, ok bool, err error) {
 	return int64(f), true, nil
 }
 
-// moment reads a time in milliseconds; absent and null are the zero time. What lies before 1970 is as due as 1970.
+// moment reads a time in milliseconds since 1970. If the key is missing or null, it changes nothing. A time before 1970 becomes
+// 1970, because all of them are past.
 func (o *object) moment(key string, to *time.Time) {
 	if ms, ok, _ := o.millis(key); ok {
 		*to = time.UnixMilli(max(ms, 0))
 	}
 }
 
-// seconds reads an integer number of seconds since 1970; what lies before is as due as 1970.
+// seconds reads a time in whole seconds since 1970. A time before 1970 becomes 1970.
 func (o *object) seconds(key string) (s int64, ok bool) {
 	if !o.has(key) {
 		return 0, false

@@ -11,16 +11,16 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Lineage says which sign-in a record is of. It holds digests and names, and no secret, so it may lie beside a token in memory
-// or in a file of ours. The zero Lineage is of no sign-in.
+// Lineage says to which sign-in a record belongs. It holds digests and names and no secret, so it may stand beside a token in
+// memory or in a file of ours. The zero Lineage belongs to no sign-in.
 type Lineage struct {
-	SignIn  string // id of the sign-in; where the record has none yet, the one that our first renewal will give it
+	SignIn  string // id of the sign-in; if the record has none yet, the one that our first renewal will give it
 	Refresh string // digest of the refresh token
 	Access  string // digest of the access token
-	Account string // id of the account at the provider; "": not known
+	Account string // id of the account at the provider; "" if it is not known
 }
 
-// Lineage is r's.
+// Lineage returns the lineage of r.
 func (r Record) Lineage() Lineage {
 	return Lineage{
 		SignIn:  cmp.Or(r.SignIn, SignInOf(r.RefreshToken)),
@@ -30,8 +30,9 @@ func (r Record) Lineage() Lineage {
 	}
 }
 
-// Same reports whether two records are known to be of one sign-in: they share a token or the id of the sign-in. Two accounts are
-// never one. What can't be told counts as another: to take one person's sign-in for another's is worse than to look twice.
+// Same reports whether two records are known to be of one sign-in: they share a token or the id of the sign-in. Two accounts
+// never share a sign-in. If nothing shows that the two are the same, they count as different, because it would be worse to serve
+// one person's sign-in to another.
 func (l Lineage) Same(other Lineage) bool {
 	shared := func(a, b string) bool { return a != "" && a == b }
 	switch {
@@ -43,7 +44,7 @@ func (l Lineage) Same(other Lineage) bool {
 	return shared(l.SignIn, other.SignIn)
 }
 
-// String is l in one line, for [ParseLineage].
+// String writes l in one line, for [ParseLineage].
 func (l Lineage) String() string {
 	if l == (Lineage{}) {
 		return ""
@@ -51,7 +52,7 @@ func (l Lineage) String() string {
 	return strings.Join([]string{l.SignIn, l.Refresh, l.Access, l.Account}, " ")
 }
 
-// ParseLineage reads what [Lineage.String] wrote. Anything else is the zero Lineage, which is the same as no other.
+// ParseLineage reads what [Lineage.String] wrote. Anything else gives the zero Lineage, which is the same as no other.
 func ParseLineage(s string) Lineage {
 	parts := strings.SplitN(s, " ", 4)
 	if len(parts) != 4 {
@@ -60,7 +61,7 @@ func ParseLineage(s string) Lineage {
 	return Lineage{SignIn: parts[0], Refresh: parts[1], Access: parts[2], Account: parts[3]}
 }
 
-// Digest names a token without holding it: 32 hexadecimal digits, "" for none.
+// Digest is a name for a token that does not tell the token: 32 hexadecimal digits, "" for an empty token.
 func Digest(token protocol.Secret) string {
 	if token.Empty() {
 		return ""
@@ -69,21 +70,21 @@ func Digest(token protocol.Secret) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// SignInOf is the id that a sign-in gets which another program has made, when we first renew it, from the refresh token that is
-// spent by that: so it can be told which record without an id it was. It is empty without a token.
+// SignInOf is the id that we give to a sign-in of another program when we first renew it. It is made of the refresh token that
+// this renewal spends, so that a record without an id can be told to be of that sign-in. It is "" without a token.
 func SignInOf(refresh protocol.Secret) string { return signInOf(Digest(refresh)) }
 
 func signInOf(digest string) string { return digest[:min(len(digest), 16)] }
 
-// HoldsAnother reports whether st is known to hold something else than the sign-in l: another one, nothing, or what nobody can
-// read. A token of l must not be served then. A store that can't be asked, or whose folder is gone, says nothing. An earlier
-// record of l, which a backup may have brought back, is told by the history that is kept in stateDir.
+// HoldsAnother reports whether st is known to hold something else than the sign-in l: another sign-in, nothing, or what nobody
+// can read. A token of l must not be served then. If the store can't be asked, or its folder is gone, nothing is known. An
+// earlier record of l, which a backup may have brought back, is recognised by the history, which is below stateDir.
 func HoldsAnother(ctx context.Context, stateDir string, st Store, l Lineage) bool {
 	r, _, err := st.Load(ctx)
 	switch {
 	case err == nil:
 	case errors.Is(err, protocol.ErrLoginRequired):
-		if r.IsStub() { // whose it was is for those to judge who may put it back
+		if r.IsStub() { // a renewal finds out whose it was, and may put the record back
 			return false
 		}
 	case errors.Is(err, protocol.ErrNotFound):

@@ -13,7 +13,7 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Portable is a record on its way to another machine, or into a drawer: what `ccagent export` writes and `ccagent import` reads.
+// Portable is a record to be carried to another machine or put away: what `ccagent export` writes and `ccagent import` reads.
 type Portable struct {
 	Profile, Provider string // where it comes from
 	Record            Record
@@ -21,7 +21,7 @@ type Portable struct {
 
 const portableKey = "ccagent_export"
 
-// Marshal returns p's form, as a secret: it holds the refresh token.
+// Marshal returns the form of p, in JSON. It is a secret, because it holds the refresh token.
 func (p Portable) Marshal() (protocol.Secret, error) {
 	record, err := p.Record.Marshal()
 	if err != nil {
@@ -36,8 +36,8 @@ func (p Portable) Marshal() (protocol.Secret, error) {
 	return protocol.NewSecret(string(form) + "\n"), err
 }
 
-// Seal encrypts an exported record to age recipients or SSH public keys (of type ed25519 or RSA), armored. One that is neither
-// is ErrConfig.
+// Seal encrypts the form of a Portable, armored, to age recipients and SSH public keys of type ed25519 or RSA. ErrConfig says
+// that one of recipients is neither.
 func Seal(form protocol.Secret, recipients []string) ([]byte, error) {
 	var to []age.Recipient
 	for _, text := range recipients {
@@ -75,9 +75,10 @@ func Seal(form protocol.Secret, recipients []string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Read reads a record in any form that is known: Claude Code's and the predecessor's, a profile of the vendor's SDKs, or
-// what [Portable.Marshal] wrote, sealed or not; Profile and Provider are empty unless it is ours. identity is asked for what
-// opens one that is sealed; nil: such a one is ErrInvalid. Errors are those of [ReadClaude] and [ReadSDK], and of identity.
+// Read reads a record in any form that is known: that of Claude Code and of the predecessor, a profile of the vendor's SDKs, or
+// what [Portable.Marshal] wrote, encrypted by [Seal] or not. Profile and Provider are empty unless it is ours. identity is called
+// to open an encrypted one; if it is nil, such a one is ErrInvalid. Errors are those of [ReadClaude] and [ReadSDK], and of
+// identity.
 func Read(r io.Reader, identity func() (Identity, error)) (Portable, error) {
 	src, err := readInput(r)
 	if err != nil {
@@ -113,7 +114,7 @@ func readPortable(name string, src []byte) (Portable, error) {
 	case err == nil && o.isSDK():
 		p.Record, err = readSDK(name, src)
 		return p, err
-	default: // its errors are those that most people need
+	default: // most people have a file of Claude Code's, so its errors help them
 		p.Record, err = readClaude(name, src)
 		return p, err
 	}

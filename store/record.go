@@ -13,36 +13,36 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// Record is what we know of one profile's credential. It holds our own keys only: what else a shared file holds stays there.
+// Record is what we know of one profile's credential. It holds none of what else a shared file may hold.
 type Record struct {
 	Kind         protocol.Kind
-	AccessToken  protocol.Secret // empty, with a refresh token: due
-	RefreshToken protocol.Secret // empty: nothing to renew with
+	AccessToken  protocol.Secret // empty with a refresh token: it is to be renewed
+	RefreshToken protocol.Secret // empty: there is nothing to renew it with
 	Expiry       time.Time       // of the access token, millisecond precision; zero: never
 	Issued       time.Time       // of the access token; zero: unknown
 	Scopes       []string
 	Subscription string
 	RateLimit    string    // rateLimitTier
 	GrantExpiry  time.Time // of the refresh token; zero: unknown
-	TokenOrigin  string    // scheme://host[:port] of the token endpoint the record is bound to; "": not bound yet
+	TokenOrigin  string    // scheme://host[:port] of the token endpoint that the record is bound to; "": not bound yet
 	Origins      []string  // where else the sign-in's secrets may go, as the person was shown at the sign-in; nil: not known
-	SignIn       string    // id of the sign-in that the record descends from, 16 hex digits; "": not known yet
+	SignIn       string    // id of the sign-in that the record belongs to, 16 hexadecimal digits; "": it has none yet
 
-	// Of a confidential client, and of a grant that is renewed with an assertion which was given once. Claude Code's file has
-	// no room for either.
+	// ClientSecret is that of a confidential client (RFC 6749, section 2.1). Assertion is what a grant by assertion is renewed
+	// with (RFC 7523), if it was given once. Claude Code's file has no room for either.
 	ClientSecret protocol.Secret
 	Assertion    protocol.Secret
-	// Identity is who is signed in, as the provider said; its Profile is not kept. Claude Code's file has no room for it.
+	// Identity is who is signed in, as the provider said, without its Profile. Claude Code's file has no room for it.
 	Identity protocol.Identity
 }
 
-// due is the expiry of a token that must be renewed before it is used: long past, and not the zero time, which is never.
+// due is the expiry of a token that must be renewed before it is used. It is long past, and not the zero time, which means never.
 var due = time.UnixMilli(0)
 
-// IsStub reports whether r has no token at all, which is what Claude Code leaves of a record when it signs out by mistake.
+// IsStub reports whether r has no token at all. A session of Claude Code leaves such a record when it has lost a race.
 func (r Record) IsStub() bool { return r.AccessToken.Empty() && r.RefreshToken.Empty() }
 
-// ExpiresBefore reports whether a's access token expires before b's. One that never expires comes last.
+// ExpiresBefore reports whether a's access token expires before b's. A token that never expires expires after all others.
 func ExpiresBefore(a, b Record) bool {
 	if a.Expiry.IsZero() {
 		return false
@@ -50,11 +50,11 @@ func ExpiresBefore(a, b Record) bool {
 	return b.Expiry.IsZero() || a.Expiry.Before(b.Expiry)
 }
 
-// Version is what a Store that holds r says it holds: for those who write one.
+// Version is what a Store returns as the version of r. It is for those who implement one.
 func (r Record) Version() Version { return r.version() }
 
-// version digests what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are our own remarks
-// about it: Claude Code's file has no room for them, and a remark must not read as a rewrite.
+// version is a digest of what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are not in it:
+// they are our own remarks, and Claude Code's file has no room for them. A record does not become another one by a remark.
 func (r Record) version() Version {
 	h := sha256.New()
 	field := func(s string) {
@@ -88,12 +88,12 @@ func (r Record) version() Version {
 	return Version(h.Sum(nil))
 }
 
-// sameTokens reports whether a and b are the same credential, whatever else is known of either.
+// sameTokens reports whether a and b have the same tokens.
 func sameTokens(a, b Record) bool {
 	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
 }
 
-// validate refuses what no store may keep. The error names a key and never a value.
+// validate fails if r may not be stored (ErrInvalid). The error names a field and never a value.
 func (r Record) validate() error {
 	if r.IsStub() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "a record without any token is not stored"}
@@ -110,17 +110,18 @@ func (r Record) validate() error {
 	return nil
 }
 
-// printable reports whether s can be sent in a header and printed on one line. U+FFFD is what JSON makes of invalid text.
+// printable reports whether s can be sent in a header and printed on one line. U+FFFD is excluded, because it is what
+// encoding/json makes of invalid text.
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool {
 		return c < 0x20 || c >= 0x7f && c < 0xa0 || c == utf8.RuneError
 	})
 }
 
-// The keys of our own form, which the file store keeps and spill files carry.
+// formVersion is the version of our form of a record, which stores of ours and spill files hold.
 const formVersion = 1
 
-// Marshal returns r's versioned form, the one of the file store, as a secret: it holds the refresh token.
+// Marshal returns our versioned form of r, in JSON. It is a secret, because it holds the refresh token.
 func (r Record) Marshal() (protocol.Secret, error) {
 	form, err := r.mergeInto([]byte("{}"))
 	if err != nil {
@@ -200,7 +201,7 @@ func (o *object) identity(key string, to *protocol.Identity) {
 	}
 }
 
-// Unmarshal reads what [Record.Marshal] wrote. An error (ErrInvalid) names the key that is wrong, or the version if that is
+// Unmarshal reads what [Record.Marshal] wrote. Its error (ErrInvalid) names the key that is wrong, or the version if that is
 // newer than ours.
 func Unmarshal(s protocol.Secret) (Record, error) { return readForm("the record", []byte(s.Reveal())) }
 

@@ -9,14 +9,14 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A refresh token that goes to another provider than its own is a secret told to a stranger. So a sign-in is taken for what its
-// form says that it is, and never for what we hope for. The files that people try are known by what only they have, to say what
+// A refresh token that is sent to another provider than its own is given away. So a file counts as what its form says, and as
+// nothing else. The files that people try by mistake are recognised by what only they contain, so that the error can say what
 // they are.
 
-// stranger is a kind of file that holds credentials, or seems to, and that is not for us to use.
+// refusedObject is a kind of JSON file that holds credentials, or seems to, and that we don't use.
 type refusedObject struct {
-	what    string // it ends a sentence that begins with the name of the file
-	instead string // what to do
+	what    string // the end of a sentence that begins with the name of the file
+	instead string // what to do instead
 	is      func(o *object) bool
 }
 
@@ -27,7 +27,7 @@ const (
 	keyInstead = "; an API key of its own goes by: ccagent add NAME --provider static"
 )
 
-// refusedObjects are in the order in which they are looked for: the first that knows the file names it.
+// refusedObjects are tried in this order.
 var refusedObjects = []refusedObject{
 	{"is Codex's sign-in (auth.json)", "leave it to codex" + keyInstead, func(o *object) bool {
 		_, names := o.values["OPENAI_API_KEY"] // null, for whoever is signed in or out
@@ -102,7 +102,7 @@ var refusedObjects = []refusedObject{
 	}},
 }
 
-// anonymous is what a file is that holds tokens and has no mark of anybody's.
+// anonymous is a file that holds tokens and does not say whose they are.
 var anonymous = refusedObject{
 	"holds tokens, and nothing that says whose they are",
 	`Claude Code's sign-in has a "claudeAiOauth", and that of the vendor's SDKs the "type" "oauth_token"; ` +
@@ -117,7 +117,7 @@ func holdsTokens(o *object) bool {
 
 const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
 
-// refusedTexts are files that are no JSON.
+// refusedTexts are the kinds of files that are not JSON.
 var refusedTexts = []struct {
 	what, instead string
 	is            *regexp.Regexp
@@ -139,8 +139,8 @@ var refusedTexts = []struct {
 		regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
 }
 
-// known refuses a file by what it is, if that is known and not a sign-in that we could use. It returns nil for one that is not
-// known.
+// known refuses a file that holds credentials which we don't use (ErrInvalid), and says what it is. It returns nil for a file
+// that holds none.
 func (o *object) known() error {
 	if err := o.marked(); err != nil || !anonymous.is(o) {
 		return err
@@ -148,7 +148,7 @@ func (o *object) known() error {
 	return notOurs(o.name, anonymous.what, anonymous.instead)
 }
 
-// marked refuses a file that has the mark of one of the refusedObjects, whatever else it says that it is.
+// marked refuses a file that is one of refusedObjects, whatever else it says that it is.
 func (o *object) marked() error {
 	for _, s := range refusedObjects {
 		if s.is(o) {
@@ -158,7 +158,7 @@ func (o *object) marked() error {
 	return nil
 }
 
-// knownText is known for what is no JSON object.
+// knownText is known for a file that is no JSON object.
 func knownText(name string, src []byte) error {
 	for _, s := range refusedTexts {
 		if s.is.Match(bytes.TrimPrefix(src, []byte("\ufeff"))) {
@@ -172,12 +172,12 @@ func notOurs(name, what, instead string) error {
 	return &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + what, Hint: "nothing was changed; " + instead}
 }
 
-// refusedTokens are how tokens of others begin, which a program that converts files may have put into Claude's form.
+// refusedTokens are how tokens of other providers begin. A program that converts files may have put one into Claude's form.
 var refusedTokens = map[string]string{"ya29.": "Google", "1//": "Google",
 	"gho_": "GitHub", "ghu_": "GitHub", "ghr_": "GitHub", "ghp_": "GitHub", "github_pat_": "GitHub",
 	"glpat-": "GitLab", "xox": "Slack", "sk-proj-": "OpenAI"}
 
-// checkClaude refuses a record in one of Claude's forms with tokens that are known to be another provider's.
+// checkClaude refuses a record in one of Claude's forms whose tokens are known to be another provider's.
 func (r Record) checkClaude(name string) error {
 	for _, token := range []protocol.Secret{r.AccessToken, r.RefreshToken} {
 		for begin, of := range refusedTokens {
@@ -190,7 +190,8 @@ func (r Record) checkClaude(name string) error {
 	return nil
 }
 
-// readStrict is readObject for a file that somebody else may have put there: what is no JSON is named if it is known.
+// readStrict is readObject for a file that somebody else may have written. If it is not JSON, the error says what it is, if that
+// is known.
 func readStrict(name string, src []byte) (*object, error) {
 	o, err := readObject(name, src)
 	if err != nil {
@@ -204,7 +205,7 @@ func readStrict(name string, src []byte) (*object, error) {
 // any reports whether one of the keys is there and not null.
 func (o *object) any(keys ...string) bool { return slices.ContainsFunc(keys, o.has) }
 
-// string is a value, "" where it is no string.
+// string returns a value, "" if it is no string.
 func (o *object) string(key string) (s string) {
 	if o.has(key) && o.values[key][0] == '"' {
 		probe := object{name: o.name, values: o.values}
@@ -213,12 +214,12 @@ func (o *object) string(key string) (s string) {
 	return s
 }
 
-// is reports whether the value is one of those strings.
+// is reports whether the value of the key is one of these strings.
 func (o *object) is(key string, values ...string) bool {
 	return o.has(key) && slices.Contains(values, o.string(key))
 }
 
-// inner is the object that is the value, an empty one where it is none.
+// inner returns the object that is the value of the key, an empty one if it is none.
 func (o *object) inner(key string) *object {
 	if o.has(key) && o.values[key][0] == '{' {
 		if i, err := readObject(o.name, o.values[key]); err == nil {
@@ -228,7 +229,7 @@ func (o *object) inner(key string) *object {
 	return &object{name: o.name}
 }
 
-// inners are the objects among the values.
+// inners returns the objects among the values.
 func (o *object) inners() []*object {
 	var all []*object
 	for key := range o.values {
@@ -237,7 +238,7 @@ func (o *object) inners() []*object {
 	return all
 }
 
-// eachInner reports whether the value is an object of objects that all have the key.
+// eachInner reports whether the value of the key is an object of objects which all have the key want.
 func (o *object) eachInner(key, want string) bool {
 	all := o.inner(key).inners()
 	return len(all) > 0 && !slices.ContainsFunc(all, func(i *object) bool { return !i.any(want) })

@@ -14,11 +14,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Reserve sees to it that the record which a renewal of st is about to bring has a place, before the refresh token is sent that
-// is spent by it. lock is st's, which the caller holds; nil where there was nothing to lock.
+// Reserve makes sure that the next record can be saved, before a renewal sends the refresh token that is spent by it. lock is the
+// lock of st, which the caller holds, nil if there was nothing to lock.
 //
-// In a home that other programs share, only that home counts: they would find the spent token there. A record in a store of our
-// own may be left as a spill in the state directory instead ("": there is none), which only we read.
+// If other programs share st, the record must go there: they would find the spent refresh token otherwise. If st is ours alone,
+// the record may be left in a spill file in the state directory instead ("": there is none), because only we look for it.
 //
 // Errors are those of [Lock.Reserve] and [Lock.Check].
 func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
@@ -38,10 +38,10 @@ func Reserve(ctx context.Context, stateDir string, st Store, lock Lock) error {
 	if lock == nil {
 		return nil
 	}
-	return lock.Check() // to make it ready may have taken a while
+	return lock.Check() // making it ready may have taken a while
 }
 
-// spillable reports whether a record could be left in the state directory.
+// spillable reports whether a spill file could be written to the state directory. It tries that.
 func spillable(stateDir string) bool {
 	if stateDir == "" {
 		return false
@@ -67,8 +67,8 @@ func spillable(stateDir string) bool {
 	return disk.LinkNew(d.Temp(), link) == nil
 }
 
-// Hindrance is what a look is enough to see that will keep the next record of st from being saved; nil, if nothing is seen. It
-// locks and changes nothing.
+// Hindrance says what will keep the next record of st from being saved, as far as that can be seen without changing anything. It
+// is nil if nothing will.
 func Hindrance(st Store) error {
 	if s, ok := st.(interface{ lockable() error }); ok {
 		if err := s.lockable(); err != nil {
@@ -82,13 +82,13 @@ func Hindrance(st Store) error {
 	if err := replaceable(path); err != nil {
 		return err
 	}
-	if full(filepath.Dir(path)) || full(path) { // another file system's, if it is mounted
+	if full(filepath.Dir(path)) || full(path) { // a file that is mounted is on another file system than its folder
 		return disk.Error("writing", path, unix.ENOSPC)
 	}
 	return nil
 }
 
-// lockable fails where a look is enough to see that one of the locks can't be taken, or that our note can't be written.
+// lockable fails if it can be seen that one of the locks can't be taken, or that our note can't be written.
 func (s *ClaudeCode) lockable() error {
 	refresh, legacy, _ := refreshLocks(s.dir)
 	for _, path := range []string{refresh, legacy, s.writeLock()} {
@@ -98,7 +98,7 @@ func (s *ClaudeCode) lockable() error {
 	}
 	_, path, err := s.paths()
 	if err != nil {
-		return nil // the job has said so
+		return nil // whoever loads the record says so
 	}
 	if err := disk.Lockable(path); err != nil {
 		return disk.Error("locking", path, err)
@@ -116,10 +116,10 @@ func (s *own) lockable() error {
 	return nil
 }
 
-// full reports whether the file system that path is on has no room for a draft, as far as it tells.
+// full reports whether the file system of path has no room for a draft, as far as it says.
 func full(path string) bool {
 	var s unix.Statfs_t
-	if unix.Statfs(path, &s) != nil || s.Blocks == 0 { // one without a limit
+	if unix.Statfs(path, &s) != nil || s.Blocks == 0 { // a file system without blocks has no limit
 		return false
 	}
 	free := uint64(s.Bavail)
@@ -129,7 +129,7 @@ func full(path string) bool {
 	return free*uint64(s.Bsize) < spare || s.Files > 0 && s.Ffree == 0
 }
 
-// fileOf is the file that the record of st is written to, "" where it is none or can't be told.
+// fileOf is the file that the record of st is in, "" if it is in none or nobody knows.
 func fileOf(st Store) string {
 	if f, ok := st.(interface{ file() string }); ok {
 		return f.file()

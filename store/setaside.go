@@ -9,21 +9,21 @@ import (
 	"github.com/ccagent/ccagent/disk"
 )
 
-// SetAside are the records of st that were set aside because another program's had taken their place, the newest first. They are
-// of sign-ins that may live: nobody but a person can tell.
+// SetAside returns the records of st that were set aside because another program's had taken their place, the newest first. Their
+// sign-ins may still be good: only a person can tell.
 func SetAside(ctx context.Context, stateDir string, st Store) ([]Past, error) {
 	history := NewHistory(stateDir, st)
-	var kept []Past
+	var aside []Past
 	err := eachSetAside(stateDir, st, func(sp spill) error {
 		_, spent := history.Replaces(ctx, sp.record.RefreshToken)
 		p := Past{Record: sp.record, Lineage: sp.record.Lineage(), Spent: spent}
 		if info, err := os.Stat(sp.path); err == nil {
 			p.Saved = info.ModTime()
 		}
-		kept = append([]Past{p}, kept...)
+		aside = append([]Past{p}, aside...)
 		return nil
 	})
-	return kept, err
+	return aside, err
 }
 
 // CountSetAside is how many records of st were set aside.
@@ -31,14 +31,14 @@ func CountSetAside(stateDir string, st Store) int {
 	spills, _ := spillsOf(stateDir, st)
 	n := 0
 	for _, sp := range spills {
-		if sp.kept {
+		if sp.aside {
 			n++
 		}
 	}
 	return n
 }
 
-// DropSetAside removes what was set aside of a record, now that it is in force.
+// DropSetAside removes a record from those that were set aside, because it is in force again.
 func DropSetAside(stateDir string, st Store, r Record) error {
 	return eachSetAside(stateDir, st, func(sp spill) error {
 		if sp.record.version() != r.version() {
@@ -48,7 +48,7 @@ func DropSetAside(stateDir string, st Store, r Record) error {
 	})
 }
 
-// CopySetAside copies what was set aside at the place of from to that of to, where the record has moved.
+// CopySetAside copies the records that were set aside of the store from, for the store to that the record has moved to.
 func CopySetAside(stateDir string, from, to Store) error {
 	next := 1
 	if there, err := spillsOf(stateDir, to); err == nil && len(there) > 0 {
@@ -66,7 +66,7 @@ func CopySetAside(stateDir string, from, to Store) error {
 	})
 }
 
-// eachSetAside calls do with each record of st that was set aside, the oldest first, until one fails. What can't be read is
+// eachSetAside calls do with each record of st that was set aside, the oldest first, until do fails. Files that can't be read are
 // passed over.
 func eachSetAside(stateDir string, st Store, do func(spill) error) error {
 	spills, err := spillsOf(stateDir, st)
@@ -75,36 +75,36 @@ func eachSetAside(stateDir string, st Store, do func(spill) error) error {
 	}
 	sealed, _ := st.(sealer)
 	for _, sp := range spills {
-		if !sp.kept {
+		if !sp.aside {
 			continue
 		}
 		if sp.read(sealed); !sp.readable {
 			continue
 		}
 		if err := do(sp); err != nil {
-			return disk.Error("keeping", sp.path, err)
+			return disk.Error("removing", sp.path, err)
 		}
 	}
 	return nil
 }
 
-// Spilled reports whether a spill file waits for [Recover], be it of a write in place that was cut off. A state directory that
-// can't be read counts as one where one may: Recover says what is wrong with it.
+// Spilled reports whether there is something for [Recover] to do: a spill file, or a write in place that was cut off. If the
+// state directory can't be read there may be something: Recover says what is wrong.
 func Spilled(stateDir string, st Store) bool {
 	if path := fileOf(st); path != "" && disk.HasUnfinished(path) {
 		return true
 	}
 	spills, err := spillsOf(stateDir, st)
 	for _, sp := range spills {
-		if !sp.kept && sp.readable {
+		if !sp.aside && sp.readable {
 			return true
 		}
 	}
 	return err != nil
 }
 
-// Forget removes what was spilled or kept aside for st, copies of what was broken there, and its history. The caller holds the
-// store's lock and is about to delete the record: nothing of it is to be left.
+// Forget removes the spill files of st, with those that were set aside, the copies of what was broken there, and its history. The
+// caller holds the lock of the store, and is about to delete the record: nothing of it must be left.
 func Forget(ctx context.Context, stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {

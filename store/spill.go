@@ -19,26 +19,29 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A spill file holds a record that could not be saved while nobody was left to hold it in memory: `<state
-// dir>/spill/<place>.<number>.json`, where place is a digest of the store's [Place] and numbers grow, for clocks may be set.
-// What another program's record has overtaken is renamed to `.kept`, to be brought back by a person, see [SetAside]; keep is how
-// many.
-const keep = 3
+// A spill file holds a record that could not be saved, in case nobody is left to hold it in memory: `<state
+// dir>/spill/<place>.<number>.json`. <place> is a digest of the store's [Place]. The numbers grow, and tell the order: times
+// would not, because clocks may be set. A record that is set aside, because another program's has taken its place, ends in
+// `.kept`, see [SetAside].
 
-// Unsaved is a spilled record that could not be brought home yet, and what it replaces.
+// maxSetAside is how many records of a place are set aside. The oldest go first.
+const maxSetAside = 3
+
+// Unsaved is a record of a spill file that could not be saved yet, and the version that it is to replace.
 type Unsaved struct {
 	Record Record
 	Base   Version
 }
 
-// sealer is a store whose records must not lie about in the clear, not even for a while.
+// sealer is a store whose spill files are encrypted.
 type sealer interface {
 	seal(form []byte) ([]byte, error)
 	unseal(name string, data []byte) ([]byte, error)
 }
 
-// Spill leaves r, which was to replace base in st, for the next [Recover], encrypted where st is. When it returns nil the file
-// survives a power cut. What waits there already is not left twice. It takes no lock.
+// Spill writes r, which was to replace base in st, to a spill file for the next [Recover]. The file is encrypted if st is. Once
+// it has returned nil, the file survives a power cut. If there is a file with the same record and base already, it writes no
+// second one. It takes no lock.
 func Spill(stateDir string, st Store, base Version, r Record) error {
 	seal, _ := st.(sealer)
 	form, err := spillForm(base, r, seal)
@@ -49,7 +52,7 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 	if err := disk.MakeFolder(dir); err != nil {
 		return err
 	}
-	// Written whole under another name first, and linked, which unlike a rename never replaces another worker's spill.
+	// The file is written whole under another name, and linked. Unlike a rename, that never replaces the file of another worker.
 	temp := filepath.Join(dir, rand.Text()+".tmp")
 	defer os.Remove(temp)
 	if err := writeFile(temp, form, disk.Always); err != nil {
@@ -62,8 +65,8 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 		}
 		number := 1
 		for _, sp := range spills {
-			if !sp.kept && sp.readable && sp.base == base && sameTokens(sp.record, r) {
-				return nil // an earlier try at the same save has left it
+			if !sp.aside && sp.readable && sp.base == base && sameTokens(sp.record, r) {
+				return nil // an earlier attempt at the same save has written it
 			}
 			number = sp.number + 1
 		}
@@ -82,7 +85,7 @@ func Spill(stateDir string, st Store, base Version, r Record) error {
 	}
 }
 
-// spillForm is what is in a spill file, sealed where seal is not nil.
+// spillForm is the content of a spill file, encrypted if seal is not nil.
 func spillForm(base Version, r Record, seal sealer) ([]byte, error) {
 	form, err := r.mergeInto(slices.Concat([]byte(`{"base":"`), hex.AppendEncode(nil, base[:]), []byte(`"}`)))
 	if err == nil && seal != nil {
@@ -91,19 +94,19 @@ func spillForm(base Version, r Record, seal sealer) ([]byte, error) {
 	return form, err
 }
 
-// Recover brings home what was spilled for s. The caller holds s.Lock, and loads afterwards.
+// Recover saves the records of the spill files of s. The caller holds the lock of s, and loads the record afterwards.
 //
-// A spilled record is saved if the store still holds what it replaces, or a logged-out stub; of several the newest that
-// descends from there is. What the store holds already is dropped. Where someone else has written or removed the record
-// meanwhile, theirs stays and ours is kept aside. A file is removed only once its record, or one that replaced it, is
-// stored: interrupted anywhere, the next Recover finishes.
+// A record is saved if the store still holds what it replaces, or a stub. Of several records, each of which replaces the one
+// before, the last is saved. Records that are stored already are dropped. If somebody else has written or removed the record
+// meanwhile, theirs stays, and ours is set aside. A spill file is removed only when its record, or one that has replaced it, is
+// stored. So if Recover is interrupted, the next one finishes.
 //
-// If the record can't be saved, it is returned with the error: what is stored is no longer good, and the caller serves this
-// one and saves it later.
+// If the record can't be saved, it is returned with the error. What is stored is no longer good then: the caller serves the
+// returned record, and saves it later.
 func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	for tries := 1; ; tries++ {
 		unsaved, err := bringHome(ctx, stateDir, s)
-		if !errors.Is(err, ErrConflict) || tries == 3 { // a program that takes no lock was faster: theirs is to be judged
+		if !errors.Is(err, ErrConflict) || tries == 3 { // a program that takes no lock has written: look again
 			return unsaved, err
 		}
 	}
@@ -111,20 +114,20 @@ func Recover(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 
 func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) {
 	if path := fileOf(s); path != "" {
-		disk.Finish(path) // what can't be finished now is read as if it were, and finished by the next write
+		disk.Finish(path) // if that fails, it is read as if it were finished, and the next write finishes it
 	}
 	all, err := spillsOf(stateDir, s)
 	if err != nil {
 		return nil, err
 	}
-	// One that is broken stays. One that is whole is newer than what is stored, whose refresh token is spent: it is not passed
-	// over.
+	// A spill file that may not be read is not passed over: what it holds is newer than what is stored, whose refresh token is
+	// spent.
 	for _, sp := range all {
 		if sp.barred != nil {
 			return nil, sp.barred
 		}
 	}
-	spills := slices.DeleteFunc(all, func(sp spill) bool { return sp.kept || !sp.readable })
+	spills := slices.DeleteFunc(all, func(sp spill) bool { return sp.aside || !sp.readable })
 	if len(spills) == 0 {
 		return nil, nil
 	}
@@ -134,10 +137,10 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 		return nil, err
 	}
 
-	// Forwards from what is stored: a spill is good if it replaces that or a good one. The agent's memory is always of the
-	// newest record, so of two that replace the same one the later is the one to have.
+	// We go forward from what is stored: a record is good if it replaces that, or another good one. The agent always holds the
+	// newest record, so if two replace the same one, the later one is newer.
 	good := map[Version]bool{version: true}
-	safe, winner := -1, -1 // spills up to here are stored or overtaken by one of ours that is; the one to save
+	safe, winner := -1, -1 // up to safe, records are stored or were replaced by one that is; winner is to be saved
 	for i, sp := range spills {
 		switch {
 		case err == nil && sameTokens(stored, sp.record):
@@ -158,7 +161,7 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 		}
 		rememberSpent(ctx, NewHistory(stateDir, s), stored, spills[:winner+1])
 	}
-	for i, sp := range spills { // oldest first, so that what proves the others safe goes last
+	for i, sp := range spills { // the oldest first: the file that shows that the others are not needed goes last
 		if i <= safe || sp.good {
 			err = os.Remove(sp.path)
 		} else {
@@ -171,8 +174,8 @@ func bringHome(ctx context.Context, stateDir string, s Store) (*Unsaved, error) 
 	return nil, prune(stateDir, s)
 }
 
-// rememberSpent tells the history of the renewals that brought the last of these spills, whose workers may have ended before
-// they could.
+// rememberSpent tells the history of the renewals that led to the last of these spill files. Their workers may have ended before
+// they could do so.
 func rememberSpent(ctx context.Context, h *History, stored Record, spills []spill) {
 	for _, sp := range spills {
 		if sp.good && stored.Lineage().Same(sp.record.Lineage()) {
@@ -186,21 +189,21 @@ func rememberSpent(ctx context.Context, h *History, stored Record, spills []spil
 type spill struct {
 	path     string
 	number   int
-	kept     bool
+	aside    bool  // its record was set aside
 	readable bool  // record and base are known
-	barred   error // it is of a newer version of ours, or may not be read
+	barred   error // why it can't be read now, if it may hold a good record: it is of a newer version of ours, or access is denied
 	record   Record
 	base     Version
-	good     bool // descends from what is stored
+	good     bool // its record replaces what is stored, perhaps by way of others
 }
 
-// placeKey names a place in file names.
+// placeKey is the name of a place in file names: 16 hexadecimal digits.
 func placeKey(at Place) string {
 	sum := sha256.Sum256([]byte(string(at.Kind) + "\x00" + at.Location))
 	return hex.EncodeToString(sum[:8])
 }
 
-// spillsOf returns the spill files of a place, the kept ones too, in the order they were made.
+// spillsOf returns the spill files of a place, with those that were set aside, in the order in which they were made.
 func spillsOf(stateDir string, st Store) ([]spill, error) {
 	dir := filepath.Join(stateDir, "spill")
 	entries, err := os.ReadDir(dir)
@@ -220,8 +223,8 @@ func spillsOf(stateDir string, st Store) ([]spill, error) {
 		if !ok || err != nil || ext != "json" && ext != "kept" {
 			continue
 		}
-		sp := spill{path: filepath.Join(dir, e.Name()), number: number, kept: ext == "kept"}
-		if !sp.kept {
+		sp := spill{path: filepath.Join(dir, e.Name()), number: number, aside: ext == "kept"}
+		if !sp.aside {
 			sp.read(sealed)
 		}
 		spills = append(spills, sp)
@@ -259,22 +262,23 @@ func (sp *spill) read(sealed sealer) {
 	sp.readable = o.err == nil && err == nil && copy(sp.base[:], b) == len(sp.base)
 }
 
-// prune removes all but the newest kept files of a place, and temporary files that a crash left an hour ago or more. One dated
-// an hour ahead is left as well: a clock was set back.
+// prune removes the oldest records that were set aside of a place, if there are more than maxSetAside. It also removes temporary
+// files that a crash has left an hour ago or longer. A file whose time is an hour ahead is one of those, and a clock was set
+// back.
 func prune(stateDir string, st Store) error {
 	spills, err := spillsOf(stateDir, st)
 	if err != nil {
 		return err
 	}
-	kept := slices.DeleteFunc(spills, func(sp spill) bool { return !sp.kept })
-	for _, sp := range kept[:max(0, len(kept)-keep)] {
+	aside := slices.DeleteFunc(spills, func(sp spill) bool { return !sp.aside })
+	for _, sp := range aside[:max(0, len(aside)-maxSetAside)] {
 		if err := os.Remove(sp.path); err != nil {
 			return disk.Error("clearing", sp.path, err)
 		}
 	}
 	temps, err := filepath.Glob(filepath.Join(stateDir, "spill", "*.tmp"))
 	if err != nil {
-		return nil // a state directory with a bracket in its name keeps them
+		return nil // the name of the state directory has a bracket in it: they stay
 	}
 	for _, temp := range temps {
 		if info, err := os.Lstat(temp); err == nil && time.Since(info.ModTime()).Abs() > time.Hour {

@@ -190,7 +190,7 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	check(t, Spill(state, a, Version{9}, numbered("z")))
 	spills, err := spillsOf(state, a)
 	check(t, err)
-	if last := spills[len(spills)-1]; last.kept || last.record.AccessToken.Reveal() != "fake-z" {
+	if last := spills[len(spills)-1]; last.aside || last.record.AccessToken.Reveal() != "fake-z" {
 		t.Errorf("the newest is not last: %+v", last.path)
 	}
 }

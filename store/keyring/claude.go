@@ -76,8 +76,8 @@ func loginKeychain(home string) string {
 // maxCommand is how long a line security(1) reads whole, in bytes, with a little to spare.
 const maxCommand = 4096 - 64
 
-// command is the line that writes the item. Its value goes in hexadecimal, and by standard input: arguments can be seen by
-// others.
+// command is the line that writes the item, with its value in hexadecimal. The line goes to standard input, because other users
+// can see arguments.
 func (k *ClaudeItem) command(service string, data []byte) (string, error) {
 	for _, s := range []string{k.Account, service} {
 		if strings.ContainsFunc(s, func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }) {
@@ -110,7 +110,7 @@ func (k *ClaudeItem) Find(ctx context.Context) (data []byte, service string, err
 			return nil, "", err
 		}
 		out = bytes.TrimRight(out, "\n")
-		// What is not plain text comes in hexadecimal, and what we look for begins with a brace.
+		// A value that is not plain text is printed in hexadecimal. The value itself is JSON, and so begins with a brace.
 		if plain, err := hex.DecodeString(string(out)); err == nil {
 			out = plain
 		}
@@ -156,12 +156,13 @@ func (k *ClaudeItem) Remove(ctx context.Context, service string) error {
 	return err
 }
 
-// What security(1) exits with: 36 when it may not ask, 44 when there is no such item, 51 and 128 when the person said no.
+// securityExits are exit statuses of security(1): 36 says that it may not ask a person, 44 that there is no such item, and 51 and
+// 128 that the person said no.
 var securityExits = map[int]protocol.Code{
 	36: protocol.CodeLocked, 44: protocol.CodeNotFound, 51: protocol.CodeLocked, 128: protocol.CodeLocked,
 }
 
-// run runs security(1), with all it started, for callLimit at most.
+// run runs security(1), and ends it with all that it has started after callLimit.
 func (k *ClaudeItem) run(ctx context.Context, in string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()

@@ -7,35 +7,23 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
-// ready has nothing to ask on macOS: the Keychain is always there, and a locked one shows in the call itself.
+// ready asks nothing on macOS: the Keychain is always there, and whether it is locked shows in the call itself.
 func ready(context.Context) error { return nil }
-
-// What security(1) exits with when the Keychain is locked and it may not ask, or the person said no.
-const (
-	interactionNotAllowed = 36
-	authFailed            = 51
-	userCanceled          = 128
-)
 
 func isLocked(err error) bool {
 	var e *exec.ExitError
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.ExitCode() {
-	case interactionNotAllowed, authFailed, userCanceled:
-		return true
-	}
-	return false
+	return errors.As(err, &e) && securityExits[e.ExitCode()] == protocol.CodeLocked
 }
 
-// reason says what went wrong. What the programs printed is in no error of theirs.
+// reason says what went wrong. Errors of go-keyring hold nothing of what a program has printed.
 func reason(err error) string { return err.Error() }
 
-// endStarted kills the security(1) that go-keyring has started and gives us no hold of. A worker leads a process group of its
-// own, and runs nothing else while it waits for a keyring.
+// endStarted kills the security(1) that go-keyring has started, which go-keyring itself does not do. A worker leads a process
+// group of its own, and runs nothing else while it waits for a keyring.
 func endStarted() {
 	processes, err := unix.SysctlKinfoProcSlice("kern.proc.pgrp", unix.Getpgrp())
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	defaultAlias     = "/org/freedesktop/secrets/aliases/default"
 )
 
-// ready asks the session's bus for the collection that go-keyring is going to use. That package would start a bus where there
-// is none, and unlock a locked collection by a prompt, for which it then waits for ever.
+// ready asks the session's bus about the collection that go-keyring is going to use. If there were no bus, go-keyring would start
+// one. If the collection were locked, it would have a prompt shown, and wait for that for ever.
 func ready(ctx context.Context) error {
 	conn, err := dbus.SessionBusPrivateNoAutoStartup(dbus.WithContext(ctx))
 	if err != nil {
@@ -59,12 +59,12 @@ func ready(ctx context.Context) error {
 	if locked, ok := v.Value().(bool); !ok || locked {
 		return errLocked()
 	}
-	// An item may be locked in an open collection: KeePassXC can ask a person about each program that wants one, and every
-	// worker is another to it.
+	// An item may be locked although its collection is not: KeePassXC can ask a person about each program that wants an item, and
+	// takes every worker for another program.
 	var open, locked []dbus.ObjectPath
 	if conn.Object(secretService, secretPath).CallWithContext(ctx, "org.freedesktop.Secret.Service.SearchItems", 0,
 		map[string]string{"service": Service}).Store(&open, &locked) != nil {
-		return nil // a service that can't tell
+		return nil // the service can't tell
 	}
 	for _, item := range locked {
 		if v, err := property(item[:strings.LastIndex(string(item), "/")], secretCollection, "Locked"); err == nil &&
@@ -85,7 +85,7 @@ func isLocked(err error) bool {
 	return errors.As(err, &e) && e.Name == "org.freedesktop.Secret.Error.IsLocked"
 }
 
-// reason says what went wrong, in words that hold nothing of what was asked.
+// reason says what went wrong. It holds nothing of what was asked for.
 func reason(err error) string {
 	var e dbus.Error
 	if !errors.As(err, &e) {
@@ -99,5 +99,5 @@ func reason(err error) string {
 	return "it fails with " + e.Name
 }
 
-// endStarted has nothing to end: go-keyring speaks to the bus from this process.
+// endStarted does nothing: go-keyring starts no program here.
 func endStarted() {}

@@ -1,9 +1,9 @@
-// Package splice changes single values of a JSON document by replacing their bytes, never by decoding and encoding the whole:
-// unknown keys, number formats, order, white space and escapes all stay as they were. It is for files that are shared with
-// other programs, and with people.
+// Package splice changes single values of a JSON document by replacing their bytes. It never decodes and encodes the whole, so
+// unknown keys, formats of numbers, order, white space and escapes stay as they were. It is for files that are shared with other
+// programs and with people.
 //
-// A key may be repeated in JSON; JSON.parse and encoding/json believe the last. Errors are those of encoding/json, or
-// [ErrNotObject]; they may quote a character of the source. Nothing is changed in place.
+// A key may be repeated in JSON. JSON.parse and encoding/json use the last one. Errors are those of encoding/json, or
+// [ErrNotObject]. They may quote a character of the source. No function changes the bytes that it is given.
 package splice
 
 import (
@@ -15,14 +15,14 @@ import (
 // ErrNotObject says that a value is not a JSON object.
 var ErrNotObject = errors.New("not a JSON object")
 
-// Span is where one member of an object lies in its source: from the opening quote of the key (Start), with a value from Value to
-// After without white space around it. All are offsets in bytes.
+// Span is where one member of an object is in its source. The key's opening quote is at Start, and the value goes from Value to
+// After, without white space around it. All three are offsets in bytes.
 type Span struct {
 	Key                 string
 	Start, Value, After int
 }
 
-// Scan returns the members of the one object that src must be, in order, repeated keys included.
+// Scan returns the members of src, which must be one object, in their order and with repeated keys.
 func Scan(src []byte) ([]Span, error) {
 	if !json.Valid(src) {
 		var dummy json.RawMessage
@@ -82,9 +82,8 @@ func Get(src []byte, path ...string) ([]byte, bool, error) {
 	return src, true, nil
 }
 
-// Set returns src with the value, in JSON, at the path. A repeated key is set everywhere, so that no reader finds an old value;
-// one that is absent is added at the end of its object, on a line of its own where the others have one. A value that is there
-// already keeps its bytes.
+// Set returns src with the value, in JSON, at the path. A repeated key is set everywhere, so that no reader finds an old value. A
+// key that is missing is added at the end of its object, on a line of its own if the others have one.
 func Set(src, value []byte, path ...string) ([]byte, error) {
 	spans, err := Scan(src)
 	if err != nil {
@@ -101,7 +100,7 @@ func Set(src, value []byte, path ...string) ([]byte, error) {
 		}
 	}
 	out, found := bytes.Clone(src), false
-	for i := len(spans) - 1; i >= 0; i-- { // from the end, so that the offsets before stay true
+	for i := len(spans) - 1; i >= 0; i-- { // from the end, so that the offsets before it stay right
 		if s := spans[i]; s.Key == key {
 			found = true
 			out = Replace(out, s.Value, s.After, value)
@@ -155,7 +154,7 @@ func Remove(src []byte, key string) ([]byte, int, error) {
 	}
 }
 
-// Drop returns src without what is at the path. An object that is empty then goes as well.
+// Drop returns src without what is at the path. Objects that are empty after that are removed as well.
 func Drop(src []byte, path ...string) ([]byte, error) {
 	if len(path) == 1 {
 		out, _, err := Remove(src, path[0])
@@ -180,7 +179,8 @@ func Replace(src []byte, from, to int, with []byte) []byte {
 	return append(append(append(out, src[:from]...), with...), src[to:]...)
 }
 
-// Encode returns v in JSON without the escapes that are for HTML. Only strings, numbers, and lists and maps of them come here.
+// Encode returns v in JSON, without the escapes that are for HTML. v is a string, a number, a boolean, or a list, map or struct
+// of these.
 func Encode(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

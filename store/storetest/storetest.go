@@ -32,8 +32,8 @@ func Record(n int) store.Record {
 	}
 }
 
-// Run tests the stores that make returns: each call of make is a new, empty place, and each call of what it returns
-// another Store on that place.
+// Run tests the stores that make makes. Each call of make makes a new, empty place, and each call of what it returns makes
+// another Store of that place. It is one table of tests, which is why it is long.
 func Run(t *testing.T, make func(t *testing.T) func() store.Store) {
 	ctx := context.Background()
 	tests := []struct {
@@ -249,7 +249,7 @@ func Run(t *testing.T, make func(t *testing.T) func() store.Store) {
 		{"what is reserved is saved, and nothing else changes", func(t *testing.T, open func() store.Store) {
 			s, other := open(), open()
 			var base store.Version
-			for n, size := range []int{1, 1, 100, 12_000, 1} { // a reservation guesses how long the record will be
+			for n, size := range []int{1, 1, 100, 12_000, 1} { // what is reserved is a guess
 				held := lock(t, s)
 				for range 2 {
 					if err := held.Reserve(ctx); err != nil {
@@ -294,7 +294,7 @@ func Run(t *testing.T, make func(t *testing.T) func() store.Store) {
 			if err := next.Reserve(ctx); err != nil {
 				t.Fatalf("the next one's: %v", err)
 			}
-			if err := held.Release(); err != nil { // once more: what others hold stays theirs
+			if err := held.Release(); err != nil { // a second time, when another process may have the lock
 				t.Error(err)
 			}
 			save(t, other, Record(2), v)

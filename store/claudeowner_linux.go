@@ -10,7 +10,7 @@ import (
 	"github.com/ccagent/ccagent/process"
 )
 
-// self says who we are in Claude Code's words; ok is false where its words for this machine are not known.
+// self describes this process as Claude Code does in its owner file. ok is false if it is not known how it does on this machine.
 var self = sync.OnceValues(func() (owner, bool) {
 	machine, err := os.ReadFile("/etc/machine-id")
 	if err != nil {
@@ -33,7 +33,7 @@ var self = sync.OnceValues(func() (owner, bool) {
 	}, ok
 })
 
-// birthtime returns when f was made, in milliseconds, where the file system knows.
+// birthtime returns when f was made, in milliseconds since 1970. ok is false if the file system does not know.
 func birthtime(f *os.File) (float64, bool) {
 	var st unix.Statx_t
 	err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &st)
