@@ -22,7 +22,7 @@ import (
 
 var fakeProfile = protocoltest.Profile{Name: "claude", Token: "fake-access-1", Kind: protocol.KindOAuth}
 
-// peer serves each connection with serve, which gets the connection's number, and returns the socket's path.
+// peer calls serve for each connection with the connection's number, and returns the path of the socket.
 func peer(t *testing.T, serve func(n int, conn *net.UnixConn)) string {
 	t.Helper()
 	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
@@ -68,7 +68,7 @@ func TestClientRetries(t *testing.T) {
 		"closed after a request": func(c net.Conn) { exchange(c, nil) },
 		"half a length":          func(c net.Conn) { exchange(c, []byte{0, 0}) },
 		"half a reply":           func(c net.Conn) { r := tokenReply("fake-access-0"); exchange(c, r[:len(r)-3]) },
-		"reset": func(c net.Conn) { // unread bytes make the kernel reset
+		"reset": func(c net.Conn) { // the kernel resets a connection that is closed with unread bytes
 			var b [1]byte
 			c.Read(b[:])
 		},
@@ -99,7 +99,7 @@ func TestClientReusesAndReconnects(t *testing.T) {
 		mu.Lock()
 		conns++
 		mu.Unlock()
-		for range 3 { // then it is closed, as an idle one is
+		for range 3 { // then the connection is closed, as if it had been idle
 			exchange(conn, tokenReply("fake-access-1"))
 		}
 	}))
@@ -159,7 +159,7 @@ func TestClientRefusesReplies(t *testing.T) {
 	}
 }
 
-// A page that does not advance is refused: it would be asked for without end.
+// A page that leads back to itself is refused. The client would ask for pages without end.
 func TestClientRefusesEndlessPages(t *testing.T) {
 	t.Parallel()
 	page := protocol.AppendStatus(nil, protocol.Status{Next: "b"})
@@ -169,7 +169,7 @@ func TestClientRefusesEndlessPages(t *testing.T) {
 		}
 	}))
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // else it would fail by asking without end
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // a client that asks without end fails here
 	defer cancel()
 	if _, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{}); protocol.CodeOf(err) != protocol.CodeInternal {
 		t.Error(err)
@@ -240,8 +240,7 @@ func TestClientWaits(t *testing.T) {
 	})
 }
 
-// An agent that does not come to take connections is there all the same, wherever its socket is: nobody is told that it is gone,
-// and no other is started.
+// An agent that is too busy to accept connections is not gone: the client waits for it, and starts no other.
 func TestClientWaitsForBusyAgent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -271,7 +270,7 @@ func TestClientWaitsForBusyAgent(t *testing.T) {
 		t.Error("another agent is started")
 		return nil
 	}} {
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than an absent one is asked for
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // longer than a client tries an agent that is gone
 		defer cancel()
 		client := protocol.NewClient(path)
 		client.Launch = launch
@@ -366,7 +365,7 @@ func TestClientRefusesPlaces(t *testing.T) {
 }
 
 func TestSocketPath(t *testing.T) {
-	uid := filepath.Base(filepath.Dir(func() string { // what the last rule makes of the uid
+	uid := filepath.Base(filepath.Dir(func() string { // the path that the last rule makes of the uid
 		t.Setenv("CCAGENT_SOCK", "")
 		t.Setenv("XDG_RUNTIME_DIR", "")
 		t.Setenv("TMPDIR", "")

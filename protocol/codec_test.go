@@ -50,7 +50,7 @@ func TestReadFrameReusesBuffer(t *testing.T) { // not parallel: it counts
 	}
 }
 
-// A malformed frame is refused with code 1, and the connection is to be closed.
+// A malformed frame gets an error reply of code 1, and Handle says that the connection must be closed.
 func TestHandleMalformed(t *testing.T) {
 	t.Parallel()
 	whole, _ := AppendTokenRequest(nil, TokenRequest{Profile: "claude"})
@@ -84,7 +84,7 @@ func TestHandleMalformed(t *testing.T) {
 		wantErrorReply(t, name, reply, CodeInternal)
 	}
 
-	// What follows the known fields is a newer sender's.
+	// Bytes after the known fields are from a newer sender, and ignored.
 	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", ReaskWindow: time.Minute})
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestDurations(t *testing.T) {
 	for in, want := range map[time.Duration]time.Duration{
 		0:                       0,
 		-time.Second:            0,
-		time.Nanosecond:         time.Millisecond, // never less than was asked for
+		time.Nanosecond:         time.Millisecond, // rounded up
 		1500 * time.Microsecond: 2 * time.Millisecond,
 		time.Hour:               time.Hour,
 		1<<63 - 1:               time.Duration(maxSpan) * time.Millisecond,
@@ -211,7 +211,7 @@ func TestCheckToken(t *testing.T) {
 	}
 }
 
-// The document and the words for people have the numbers of the code.
+// The document has the numbers of the code, and so has TokenForm.
 func TestLimitsAreDocumented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/protocol.md")

@@ -11,7 +11,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A program asks this environment's agent for a token, and says what to do where there is none.
+// A program asks this environment's agent for a token, and tells what to do if there is no agent.
 func ExamplePool() {
 	pool := protocol.NewPool(protocol.NewClient("/run/user/1000/no-such-folder/agent.sock"), 0) // or protocol.PoolFromEnv(true)
 	defer pool.Close()

@@ -8,15 +8,15 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestClaudeDir: which folder holds Claude Code's credentials, as version 2.1.332 was seen to take its variables. What it makes
-// of a path that is not absolute depends on where it is started, so that is nothing to go on with.
+// TestClaudeDir: the folder of Claude Code's credentials is the one that Claude Code 2.1.332 was seen to use. Which folder it
+// takes a relative path for depends on where it is started, so a relative path is refused.
 func TestClaudeDir(t *testing.T) {
 	t.Parallel()
 	const unset = "\x00"
 	for _, tt := range []struct {
 		secure, config string
 		want           string
-		wrong          string // the variable that is
+		wrong          string // the variable that is refused; "": none
 	}{
 		{unset, unset, "", ""},
 		{unset, "", "", ""},
@@ -24,9 +24,9 @@ func TestClaudeDir(t *testing.T) {
 		{unset, "/c//x/", "/c//x/", ""}, // as it is spelled
 		{"/s", unset, "/s", ""},
 		{"/s", "/c", "/s", ""},
-		{"", "/c", "", ""}, // set and empty: the default, whatever the other says
+		{"", "/c", "", ""}, // set and empty means the default; the other variable does not count
 		{"", unset, "", ""},
-		{"/s", "~/c", "/s", ""}, // which does not count
+		{"/s", "~/c", "/s", ""}, // the second variable does not count
 		{unset, "~/.claude-work", "", "CLAUDE_CONFIG_DIR"},
 		{unset, "~", "", "CLAUDE_CONFIG_DIR"},
 		{unset, "~alice/.claude", "", "CLAUDE_CONFIG_DIR"},

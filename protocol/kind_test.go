@@ -8,7 +8,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A token goes into the variable that suits what it is, wherever it was kept; another vendor's key goes into none.
+// A token goes into the variable of its kind, however it was stored. Another vendor's key goes into none.
 func TestVariable(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -27,7 +27,7 @@ func TestVariable(t *testing.T) {
 		{"sk-ant-admin01-fake", protocol.KindAPIKey, "ANTHROPIC_API_KEY"},
 		{"ghp_fake", protocol.KindAPIKey, ""},
 		{"sk-proj-fake", protocol.KindAPIKey, ""},
-		{"ya29.fake", protocol.KindBearer, "ANTHROPIC_AUTH_TOKEN"}, // a gateway's own, which may be whoever's
+		{"ya29.fake", protocol.KindBearer, "ANTHROPIC_AUTH_TOKEN"}, // a token of a gateway may begin with anything
 	} {
 		value := protocol.NewSecret(tt.token)
 		got, err := protocol.Token{Profile: "robot", Value: value, Kind: protocol.KindOf(value, tt.kept)}.Variable()

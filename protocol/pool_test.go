@@ -25,7 +25,7 @@ func TestPoolConformance(t *testing.T) {
 	})
 }
 
-// TestPoolIsBounded: a herd waits for one renewal on as many connections as the pool has, and each gets its answer.
+// TestPoolIsBounded: many callers wait for one renewal on the few connections of the pool, and each gets its answer.
 func TestPoolIsBounded(t *testing.T) {
 	t.Parallel()
 	const size, herd = 3, 100
@@ -56,7 +56,7 @@ func TestPoolIsBounded(t *testing.T) {
 	}
 	<-full
 
-	// Who finds every connection busy waits within its own context, to the end of that and no longer.
+	// A caller that finds every connection in use waits until its own context ends, and no longer.
 	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(5*time.Millisecond))
 	defer cancel()
 	if _, err := p.Token(ctx, protocol.TokenRequest{}); !errors.Is(err, protocol.ErrUnavailable) {
@@ -72,7 +72,7 @@ func TestPoolIsBounded(t *testing.T) {
 	}
 }
 
-// TestPoolEndedContext: a context that has ended asks nothing, free connection or not.
+// TestPoolEndedContext: with a context that has ended, nothing is asked, even if a connection is free.
 func TestPoolEndedContext(t *testing.T) {
 	t.Parallel()
 	f := protocoltest.NewFake(fakeProfile)
@@ -80,7 +80,7 @@ func TestPoolEndedContext(t *testing.T) {
 	stop := protocoltest.ServeAt(t, f, path)
 	p := protocol.NewPool(protocol.NewClient(path), 0)
 	defer p.Close()
-	if _, err := p.Token(t.Context(), protocol.TokenRequest{}); err != nil { // a connection is kept
+	if _, err := p.Token(t.Context(), protocol.TokenRequest{}); err != nil { // leaves a connection open
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,13 +90,13 @@ func TestPoolEndedContext(t *testing.T) {
 			t.Fatalf("error %v, want ErrUnavailable", err)
 		}
 	}
-	stop() // it has read what was sent by now
+	stop() // by now the server has read all that was sent
 	if n := len(f.Requests()); n != 1 {
 		t.Errorf("the agent was asked %d times, want once", n)
 	}
 }
 
-// TestPoolRestart: an agent that is gone is ErrNoAgent, and one that is back is found without a new pool.
+// TestPoolRestart: while the agent is gone the error is ErrNoAgent, and once it is back the same pool finds it.
 func TestPoolRestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
@@ -119,7 +119,7 @@ func TestPoolRestart(t *testing.T) {
 	}
 }
 
-// TestErrorsCrossTheWire: every condition comes back as itself, and as no other.
+// TestErrorsCrossTheWire: the client gets the condition that the agent returned, and no other.
 func TestErrorsCrossTheWire(t *testing.T) {
 	t.Parallel()
 	sentinels := []error{

@@ -22,7 +22,7 @@ func TestShellLine(t *testing.T) {
 		if got != "ccagent "+want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
-		// Every shell takes it for one word, and all but the plainest for that one.
+		// Every shell reads it as one word, and those that know $'' as the right one.
 		for _, shell := range []string{"sh", "bash", "zsh", "ksh", "dash"} {
 			path, err := exec.LookPath(shell)
 			if err != nil {

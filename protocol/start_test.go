@@ -19,7 +19,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// TestMain lets the test binary be the ccagent that Start runs.
+// TestMain makes the test binary the ccagent that Start runs.
 func TestMain(m *testing.M) {
 	if os.Args[0] == "ccagent" {
 		os.Exit(fakeServe())
@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fakeServe does what a starter relies on: one agent for each socket by a lock, exit 0 for the others. It ends by itself.
+// fakeServe does what a starter relies on: it takes a lock, so that there is one agent for each socket, and the others end with
+// exit code 0. It ends by itself.
 func fakeServe() int {
 	if name := os.Getenv("FAKE_STARTS"); name != "" {
 		if f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
@@ -88,10 +89,11 @@ func fakeServe() int {
 	return 0
 }
 
-// environment makes a default path of its own, and puts the test binary on PATH as ccagent. It returns the folder.
+// environment sets the variables for a default socket path of this test, and puts the test binary on PATH as ccagent. It returns
+// the folder of the socket.
 func environment(t *testing.T) string {
 	dir := protocoltest.SocketDir(t)
-	t.Setenv("HOME", dir) // who runs the tests may have none
+	t.Setenv("HOME", dir) // whoever runs the tests may have none
 	t.Setenv("CCAGENT_SOCK", "")
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	t.Setenv("XDG_STATE_HOME", dir+"/state")
@@ -117,12 +119,12 @@ func stopFake(t *testing.T, c *protocol.Client) {
 
 func TestStart(t *testing.T) {
 	dir := environment(t)
-	r, w, err := os.Pipe() // stands for the pipe of $(cchelper)
+	r, w, err := os.Pipe() // like the pipe of $(cchelper)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	fd, err := syscall.Dup(int(w.Fd())) // survives an exec
+	fd, err := syscall.Dup(int(w.Fd())) // without close-on-exec
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// Ten starters end with one agent, and all are served.
+// Of the agents that ten starters start, one remains and serves all.
 func TestStartRace(t *testing.T) {
 	environment(t)
 	tokens := make([]string, 10)
@@ -178,8 +180,8 @@ func TestStartRace(t *testing.T) {
 	}
 }
 
-// TestStartsAreFew: who asks a client that lives, in whatever numbers, makes no process for each request while the agent can't be
-// started. Once it can be, it is.
+// TestStartsAreFew: while the agent can't be started, requests to a client that runs for long do not start a process each,
+// however many there are. Once the agent can be started, it is.
 func TestStartsAreFew(t *testing.T) {
 	dir := environment(t)
 	t.Setenv("FAKE_STARTS", dir+"/starts")
@@ -237,7 +239,7 @@ func TestStartFails(t *testing.T) {
 		t.Errorf("%v; hint %q", err, protocol.HintOf(err))
 	}
 
-	// Where the log has no place, that is what is said, and what to do.
+	// If there is no place for the log, the error says so, and what to do.
 	t.Setenv("XDG_STATE_HOME", dir+"/bin/ccagent/state")
 	if err := start(); !errors.Is(err, protocol.ErrNoAgent) || !strings.Contains(protocol.HintOf(err), "XDG_STATE_HOME") {
 		t.Errorf("%v; hint %q", err, protocol.HintOf(err))
@@ -249,13 +251,13 @@ func TestStartFails(t *testing.T) {
 		t.Error(err)
 	}
 
-	// A path of the caller's choice is nobody's default: nothing is started there.
+	// A path that the caller has chosen is not the default one: no agent is started there.
 	t.Setenv("CCAGENT_SOCK", filepath.Join(dir, "own.sock"))
 	if err := start(); !errors.Is(err, protocol.ErrNoAgent) || !strings.Contains(err.Error(), "own.sock") {
 		t.Error(err)
 	}
 
-	// One that keeps ending with 0 is waited for no longer than the context allows.
+	// If each agent ends with 0 and none answers, Start gives up when the context ends.
 	environment(t)
 	t.Setenv("FAKE_EXIT", "0")
 	path, _, _ := protocol.SocketPath()

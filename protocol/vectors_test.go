@@ -131,7 +131,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Each vector is read by the side that it is meant for, and encodes to the same bytes again.
+// Each vector, decoded by the side that receives it and encoded again, has the same bytes.
 func TestVectorsRoundTrip(t *testing.T) {
 	for name, frame := range vectors(t) {
 		if got := again(t, frame[headerSize:]); !bytes.Equal(got, frame) {
@@ -140,7 +140,7 @@ func TestVectorsRoundTrip(t *testing.T) {
 	}
 }
 
-// again decodes a payload and encodes what it found; nil where it can't be decoded.
+// again decodes a payload and encodes the result. It returns nil if the payload can't be decoded.
 func again(t testing.TB, payload []byte) []byte {
 	op, d, err := OpenFrame(payload)
 	if err != nil {
@@ -229,8 +229,7 @@ func again(t testing.TB, payload []byte) []byte {
 	return frame
 }
 
-// FuzzDecode: no payload breaks a decoder, and what a decoder makes of one is stable: encoded and decoded again, it gives the
-// same bytes.
+// FuzzDecode: no payload makes a decoder panic. What is decoded, encoded and decoded again, is encoded to the same bytes.
 func FuzzDecode(f *testing.F) {
 	seeds, _ := filepath.Glob("testdata/*.hex")
 	if len(seeds) == 0 {
@@ -251,7 +250,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// FuzzHandle: no payload breaks a server, and its reply is one frame.
+// FuzzHandle: no payload makes a server panic, and the reply is one frame.
 func FuzzHandle(f *testing.F) {
 	for _, frame := range vectors(f) {
 		f.Add(frame[headerSize:])
@@ -297,7 +296,7 @@ func readVector(t testing.TB, path string) []byte {
 	return frame
 }
 
-// hexLines is 16 bytes a line.
+// hexLines writes 16 bytes on each line.
 func hexLines(b []byte) string {
 	var text strings.Builder
 	for len(b) > 0 {

@@ -11,34 +11,33 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Profile is what an agent under test is to serve: a token, or an error.
+// Profile is a profile of an agent under test: a token, or an error.
 type Profile struct {
 	Name   string
 	Token  string
-	Expiry time.Time // zero: never
+	Expiry time.Time // of the token; zero: never
 	Kind   protocol.Kind
 	Notice string
-	Err    *protocol.Error // what a renewal fails with; the profile has no token then
-	Hosts  []string        // where the token may go; none: anywhere
+	Err    *protocol.Error // the error of its renewals; then it has no token
+	Hosts  []string        // the hosts that the token may be sent to; none: any
 	// Identity is who is signed in; its Profile is Name.
 	Identity protocol.Identity
 }
 
-// Fake is an [protocol.Agent] in memory. Its first profile is the default one. A record that is put becomes the profile's
-// token as it is.
+// Fake is a [protocol.Agent] and a [protocol.Watcher] in memory. Its first profile is the default one. A record that is put
+// becomes the profile's token. All methods may be called concurrently.
 type Fake struct {
 	mu       sync.Mutex
-	profiles map[string]Profile // by folded name
+	profiles map[string]Profile // by their names in lower case
 	first    string
 	stopped  bool
 	requests []protocol.TokenRequest
 	version  uint64
 	changed  chan struct{} // closed at the next change; nil: nobody waits
 
-	// Home is the agent's own: a request that names another is refused. The zero Home refuses nothing. Set it before the first
-	// request.
+	// Home is the agent's home: a request with another one is refused. If it is zero, none is. Set it before the first request.
 	Home protocol.Home
-	// Answer, if set, is asked instead of the profiles for each token. Set it before the first request.
+	// Answer, if set, is called for each token instead of looking at the profiles. Set it before the first request.
 	Answer func(context.Context, protocol.TokenRequest) (protocol.Token, error)
 }
 
@@ -47,7 +46,7 @@ var (
 	_ protocol.Watcher = (*Fake)(nil)
 )
 
-// NewFake returns a Fake that serves the profiles.
+// NewFake returns a Fake with these profiles.
 func NewFake(profiles ...Profile) *Fake {
 	f := &Fake{profiles: map[string]Profile{}, version: uint64(time.Now().UnixNano())}
 	for _, p := range profiles {
@@ -73,7 +72,7 @@ func (f *Fake) Stopped() bool {
 	return f.stopped
 }
 
-// Token answers from the profile.
+// Token returns the profile's token or error.
 func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	req.Profile, req.Host = strings.Clone(req.Profile), strings.Clone(req.Host)
 	req.Home = protocol.Home{
@@ -89,7 +88,7 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile, req.Home)
+	p, err := f.lookupLocked(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Token{}, err
 	}
@@ -127,7 +126,7 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 	}}
 	profiles := slices.SortedFunc(maps.Values(f.profiles), func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	if req.Profile != "" {
-		p, err := f.lookup(req.Profile, req.Home)
+		p, err := f.lookupLocked(req.Profile, req.Home)
 		if err != nil {
 			return protocol.Status{}, err
 		}
@@ -152,17 +151,17 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 func (f *Fake) Put(_ context.Context, req protocol.PutRequest) (protocol.PutReply, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile, req.Home)
+	p, err := f.lookupLocked(req.Profile, req.Home)
 	if err != nil {
 		return protocol.PutReply{}, err
 	}
 	p.Token, p.Expiry, p.Err = req.Record.Reveal(), time.Time{}, nil
-	f.set(p)
+	f.setLocked(p)
 	return protocol.PutReply{Location: "memory"}, nil
 }
 
-// Control removes a profile's token, with a notice where a logout revokes nothing; reloading changes nothing, and stopping
-// is noted.
+// Control removes a profile's token, with a notice if a logout is to revoke nothing. A reload changes nothing, and after a stop
+// [Fake.Stopped] is true.
 func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply protocol.ControlReply, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -173,13 +172,13 @@ func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply pr
 		f.stopped = true
 		return reply, nil
 	case protocol.CommandLogout, protocol.CommandRemove:
-		p, err := f.lookup(req.Profile, req.Home)
+		p, err := f.lookupLocked(req.Profile, req.Home)
 		if err != nil {
 			return reply, err
 		}
 		p.Token = ""
 		p.Err = &protocol.Error{Code: protocol.CodeNotFound, Message: "nothing is stored for profile " + p.Name}
-		f.set(p)
+		f.setLocked(p)
 		if req.Command == protocol.CommandLogout && req.KeepRemote {
 			reply.Notice = "nothing was revoked"
 		}
@@ -188,11 +187,11 @@ func (f *Fake) Control(_ context.Context, req protocol.ControlRequest) (reply pr
 	return reply, &protocol.Error{Code: protocol.CodeConfig, Message: "unknown command"}
 }
 
-// Identify answers with the profile's Identity.
+// Identify returns the profile's Identity.
 func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := f.lookup(req.Profile, req.Home)
+	p, err := f.lookupLocked(req.Profile, req.Home)
 	if err != nil {
 		return protocol.Identity{}, err
 	}
@@ -203,15 +202,15 @@ func (f *Fake) Identify(_ context.Context, req protocol.IdentifyRequest) (protoc
 	return p.Identity, nil
 }
 
-// Set makes p the profile of its name, and tells those who watch.
+// Set adds p, or replaces the profile of its name, and ends the waits of all watchers.
 func (f *Fake) Set(p Profile) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.set(p)
+	f.setLocked(p)
 }
 
-// set is Set. f.mu is held.
-func (f *Fake) set(p Profile) {
+// setLocked is Set. f.mu is held.
+func (f *Fake) setLocked(p Profile) {
 	f.profiles[protocol.FoldProfile(p.Name)] = p
 	f.version++
 	if f.changed != nil {
@@ -225,7 +224,7 @@ func (f *Fake) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.W
 	for {
 		f.mu.Lock()
 		version := f.version
-		_, err := f.lookup(req.Profile, req.Home)
+		_, err := f.lookupLocked(req.Profile, req.Home)
 		if f.changed == nil {
 			f.changed = make(chan struct{})
 		}
@@ -237,13 +236,13 @@ func (f *Fake) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.W
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "gave up waiting"}
+			return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the wait was given up"}
 		}
 	}
 }
 
-// lookup returns a profile by name, "" for the default one, to a request from that home.
-func (f *Fake) lookup(name string, home protocol.Home) (Profile, error) {
+// lookupLocked returns a profile by name, "" for the default one, for a request from that home. f.mu is held.
+func (f *Fake) lookupLocked(name string, home protocol.Home) (Profile, error) {
 	if none := (protocol.Home{}); home != none && f.Home != none && home != f.Home {
 		return Profile{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the agent's home is another one"}
 	}

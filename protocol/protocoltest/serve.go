@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Serve serves a on a socket of its own until the test ends, and returns the socket's path. It is the plainest server that
-// docs/protocol.md allows, without the limits of a real one.
+// Serve serves a on a socket of its own until the test ends, and returns the path of the socket. It is the simplest server that
+// docs/protocol.md allows, and has none of the limits of a real one.
 func Serve(t testing.TB, a protocol.Agent) string {
 	t.Helper()
 	path := filepath.Join(SocketDir(t), "agent.sock")
@@ -20,11 +20,11 @@ func Serve(t testing.TB, a protocol.Agent) string {
 	return path
 }
 
-// SocketDir returns a folder fit for a socket, which t.TempDir is not: that is open to others under a usual umask, and too
-// long on macOS, or where TMPDIR is.
+// SocketDir returns a folder for a socket, which is removed when the test ends. The folder of t.TempDir is mostly open to others,
+// and its path may be too long for a socket.
 func SocketDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "cc") // 0700
+	dir, err := os.MkdirTemp("/tmp", "cc") // with mode 0700
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,14 +32,14 @@ func SocketDir(t testing.TB) string {
 	return dir
 }
 
-// ServeAt is [Serve] at a path of the caller's choice. It returns what stops it before the test ends.
+// ServeAt is [Serve] at a path that the caller chooses. stop ends it before the test ends.
 func ServeAt(t testing.TB, a protocol.Agent, path string) (stop func()) {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // ends who waits for a renewal or a change
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // ends waits for a renewal or a change
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	conns := map[net.Conn]bool{}

@@ -1,5 +1,5 @@
-// Package protocoltest holds what tests of the protocol share: one suite that every [protocol.Agent] passes, a [Fake] agent
-// in memory, and [Serve], which puts an agent on a socket.
+// Package protocoltest is for tests of the protocol: one suite that every [protocol.Agent] passes, a [Fake] agent in memory, and
+// [Serve], which serves an agent on a socket.
 package protocoltest
 
 import (
@@ -18,9 +18,40 @@ import (
 // Home is the home of the agents under test.
 var Home = protocol.Home{Home: "/home/fake", XDGConfigHome: "/home/fake/.config", ClaudeConfigDir: "/home/fake/.claude"}
 
-// Run is the conformance suite. start returns an agent whose home is [Home] and that serves the given profiles, the first of them
-// by default, until the test ends; it is called for each part anew.
+// Run is the conformance suite. start returns an agent whose home is [Home] and whose profiles are the given ones, the first of
+// them the default one, until the test ends. It is called anew for each part of the suite.
 func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Agent) {
+	s := newSuite(start)
+	for _, part := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"token", s.tokens},
+		{"hosts", s.hosts},
+		{"home", s.homes},
+		{"identify", s.identities},
+		{"watch", s.watches},
+		{"logout", s.logouts},
+		{"concurrent", s.concurrency},
+		{"status", s.statuses},
+		{"many profiles", s.manyProfiles},
+		{"put and remove", s.putsAndRemoves},
+		{"control", s.commands},
+		{"ended context", s.endedContext},
+	} {
+		t.Run(part.name, part.run)
+	}
+}
+
+// suite is what the parts of Run share.
+type suite struct {
+	start    func(t *testing.T, profiles []Profile) protocol.Agent
+	expiry   time.Time // of main's token
+	profiles []Profile
+	names    []string // of profiles, sorted
+}
+
+func newSuite(start func(t *testing.T, profiles []Profile) protocol.Agent) suite {
 	expiry := time.Now().Add(3 * time.Hour).Truncate(time.Millisecond)
 	profiles := []Profile{
 		{Name: "main", Token: "fake-access-1", Expiry: expiry, Kind: protocol.KindOAuth},
@@ -46,250 +77,251 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		{Name: "outage", Kind: protocol.KindOAuth, Err: &protocol.Error{
 			Code:    protocol.CodeUnavailable,
 			Message: "the provider answered 503",
-			Hint:    "try again", // without one an agent may say when it does
+			Hint:    "try again", // an agent may put its own hint where there is none
 		}},
 	}
 	names := []string{"Robot.2", "gateway", "main", "outage", "signed-out"}
+	return suite{start, expiry, profiles, names}
+}
 
-	t.Run("token", func(t *testing.T) {
-		agent := start(t, profiles)
-		for _, p := range profiles {
-			for _, name := range []string{p.Name, protocol.FoldProfile(p.Name)} {
-				token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: name})
-				if p.Err != nil {
-					wantError(t, err, p.Err)
-					continue
-				}
-				wantToken(t, token, err, p)
+func (s suite) tokens(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	for _, p := range s.profiles {
+		for _, name := range []string{p.Name, protocol.FoldProfile(p.Name)} {
+			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: name})
+			if p.Err != nil {
+				wantError(t, err, p.Err)
+				continue
 			}
+			wantToken(t, token, err, p)
 		}
-		token, err := agent.Token(t.Context(), protocol.TokenRequest{})
-		wantToken(t, token, err, profiles[0])
+	}
+	token, err := agent.Token(t.Context(), protocol.TokenRequest{})
+	wantToken(t, token, err, s.profiles[0])
 
-		// What a renewal brings is the answer, however short it lives.
-		token, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", MinTTL: 24 * time.Hour})
-		wantToken(t, token, err, profiles[0])
+	// A token that a renewal has just brought is the answer, however short it lives.
+	token, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", MinTTL: 24 * time.Hour})
+	wantToken(t, token, err, s.profiles[0])
 
-		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"})
-		wantCode(t, err, protocol.ErrNotFound)
-	})
+	_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"})
+	wantCode(t, err, protocol.ErrNotFound)
+}
 
-	t.Run("hosts", func(t *testing.T) {
-		agent := start(t, profiles)
-		for host, want := range map[string]error{"": nil, "llm.example.com": nil, "LLM.Example.com": nil,
-			"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied,
-			protocol.UnnamedHost: protocol.ErrConfig} {
-			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
-			if want != nil {
-				wantCode(t, err, want)
-			} else {
-				wantToken(t, token, err, profiles[2])
-			}
+func (s suite) hosts(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	for host, want := range map[string]error{"": nil, "llm.example.com": nil, "LLM.Example.com": nil,
+		"example.com": protocol.ErrDenied, "llm.example.com.evil.example": protocol.ErrDenied,
+		protocol.UnnamedHost: protocol.ErrConfig} {
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
+		if want != nil {
+			wantCode(t, err, want)
+		} else {
+			wantToken(t, token, err, s.profiles[2])
 		}
-		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example",
-			Listed: true}); !errors.Is(err, protocol.ErrDenied) {
-			t.Errorf("a host that must be listed, of a profile that lists none: %v", err)
-		}
-		for _, host := range []string{"any.example", protocol.UnnamedHost} {
-			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: host})
-			wantToken(t, token, err, profiles[0])
-		}
-	})
+	}
+	if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: "any.example",
+		Listed: true}); !errors.Is(err, protocol.ErrDenied) {
+		t.Errorf("a host that must be listed, of a profile that lists none: %v", err)
+	}
+	for _, host := range []string{"any.example", protocol.UnnamedHost} {
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main", Host: host})
+		wantToken(t, token, err, s.profiles[0])
+	}
+}
 
-	t.Run("home", func(t *testing.T) {
-		agent := start(t, profiles)
-		token, err := agent.Token(t.Context(), protocol.TokenRequest{Home: Home})
-		wantToken(t, token, err, profiles[0])
-		for _, other := range []protocol.Home{
-			{Home: "/home/other", XDGConfigHome: Home.XDGConfigHome, ClaudeConfigDir: Home.ClaudeConfigDir},
-			{Home: Home.Home, XDGConfigHome: "/elsewhere", ClaudeConfigDir: Home.ClaudeConfigDir},
-		} {
-			_, err := agent.Token(t.Context(), protocol.TokenRequest{Home: other})
-			wantCode(t, err, protocol.ErrConfig)
-			_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "main", Home: other})
-			wantCode(t, err, protocol.ErrConfig)
-			_, err = agent.Put(
-				t.Context(),
-				protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other},
-			)
-			wantCode(t, err, protocol.ErrConfig)
-			_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main", Home: other})
-			wantCode(t, err, protocol.ErrConfig)
-			_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "main", Home: other})
-			wantCode(t, err, protocol.ErrConfig)
-		}
-	})
-
-	t.Run("identify", func(t *testing.T) {
-		agent := start(t, profiles)
-		want := profiles[2].Identity
-		want.Profile = "gateway"
-		for _, req := range []protocol.IdentifyRequest{{Profile: "GATEWAY"}, {Profile: "gateway", Refresh: true},
-			{Profile: "gateway", Check: true}} {
-			if got, err := agent.Identify(t.Context(), req); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%+v: %+v, %v; want %+v", req, got, err, want)
-			}
-		}
-		_, err := agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "nobody"})
-		wantCode(t, err, protocol.ErrNotFound)
-		_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "signed-out"})
-		wantCode(t, err, protocol.ErrLoginRequired)
-	})
-
-	t.Run("watch", func(t *testing.T) {
-		agent := start(t, profiles)
-		w, ok := agent.(protocol.Watcher)
-		if !ok {
-			t.Skip("it can't be watched")
-		}
-		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
-			t.Fatal(err)
-		}
-		first, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "MAIN"})
-		if err != nil || first.Version == 0 {
-			t.Fatalf("%+v, %v", first, err)
-		}
-		told := make(chan protocol.WatchReply)
-		go func() {
-			reply, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Known: first.Version})
-			if err != nil {
-				t.Error(err)
-			}
-			told <- reply
-		}()
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {
-			t.Error(err)
-		}
-		if second := <-told; second.Version == 0 || second.Version == first.Version {
-			t.Errorf("version %d after %d", second.Version, first.Version)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		last, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main"})
-		if err != nil {
-			t.Error(err)
-		}
-		_, err = w.Watch(ctx, protocol.WatchRequest{Profile: "main", Known: last.Version})
-		wantCode(t, err, protocol.ErrUnavailable)
-		_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "nobody"})
-		wantCode(t, err, protocol.ErrNotFound)
-		_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Home: protocol.Home{Home: "/home/other"}})
+func (s suite) homes(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	token, err := agent.Token(t.Context(), protocol.TokenRequest{Home: Home})
+	wantToken(t, token, err, s.profiles[0])
+	for _, other := range []protocol.Home{
+		{Home: "/home/other", XDGConfigHome: Home.XDGConfigHome, ClaudeConfigDir: Home.ClaudeConfigDir},
+		{Home: Home.Home, XDGConfigHome: "/elsewhere", ClaudeConfigDir: Home.ClaudeConfigDir},
+	} {
+		_, err := agent.Token(t.Context(), protocol.TokenRequest{Home: other})
 		wantCode(t, err, protocol.ErrConfig)
-	})
+		_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "main", Home: other})
+		wantCode(t, err, protocol.ErrConfig)
+		_, err = agent.Put(
+			t.Context(),
+			protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other},
+		)
+		wantCode(t, err, protocol.ErrConfig)
+		_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main", Home: other})
+		wantCode(t, err, protocol.ErrConfig)
+		_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "main", Home: other})
+		wantCode(t, err, protocol.ErrConfig)
+	}
+}
 
-	t.Run("logout", func(t *testing.T) {
-		agent := start(t, profiles)
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout,
-			Profile: "gateway"}); err != nil {
+func (s suite) identities(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	want := s.profiles[2].Identity
+	want.Profile = "gateway"
+	for _, req := range []protocol.IdentifyRequest{{Profile: "GATEWAY"}, {Profile: "gateway", Refresh: true},
+		{Profile: "gateway", Check: true}} {
+		if got, err := agent.Identify(t.Context(), req); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v: %+v, %v; want %+v", req, got, err, want)
+		}
+	}
+	_, err := agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "nobody"})
+	wantCode(t, err, protocol.ErrNotFound)
+	_, err = agent.Identify(t.Context(), protocol.IdentifyRequest{Profile: "signed-out"})
+	wantCode(t, err, protocol.ErrLoginRequired)
+}
+
+func (s suite) watches(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	w, ok := agent.(protocol.Watcher)
+	if !ok {
+		t.Skip("it can't be watched")
+	}
+	if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	first, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "MAIN"})
+	if err != nil || first.Version == 0 {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	told := make(chan protocol.WatchReply)
+	go func() {
+		reply, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Known: first.Version})
+		if err != nil {
 			t.Error(err)
 		}
-		_, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
-		wantCode(t, err, protocol.ErrNotFound)
-	})
+		told <- reply
+	}()
+	if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {
+		t.Error(err)
+	}
+	if second := <-told; second.Version == 0 || second.Version == first.Version {
+		t.Errorf("version %d after %d", second.Version, first.Version)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	last, err := w.Watch(t.Context(), protocol.WatchRequest{Profile: "main"})
+	if err != nil {
+		t.Error(err)
+	}
+	_, err = w.Watch(ctx, protocol.WatchRequest{Profile: "main", Known: last.Version})
+	wantCode(t, err, protocol.ErrUnavailable)
+	_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "nobody"})
+	wantCode(t, err, protocol.ErrNotFound)
+	_, err = w.Watch(t.Context(), protocol.WatchRequest{Profile: "main", Home: protocol.Home{Home: "/home/other"}})
+	wantCode(t, err, protocol.ErrConfig)
+}
 
-	t.Run("concurrent", func(t *testing.T) {
-		agent := start(t, profiles)
-		var wg sync.WaitGroup
-		for i := range 48 {
-			p := profiles[i%3]
-			wg.Go(func() {
-				token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: p.Name})
-				wantToken(t, token, err, p)
-			})
-		}
-		wg.Wait()
-	})
+func (s suite) logouts(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLogout,
+		Profile: "gateway"}); err != nil {
+		t.Error(err)
+	}
+	_, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
+	wantCode(t, err, protocol.ErrNotFound)
+}
 
-	t.Run("status", func(t *testing.T) {
-		agent := start(t, profiles)
-		if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
-			t.Fatal(err)
-		}
-		all, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := namesOf(all); !slices.Equal(got, names) {
-			t.Errorf("profiles are %q, want %q", got, names)
-		}
-		if a := all.Agent; a.PID == 0 || a.Version == "" || a.Requests == 0 || a.DefaultProfile != "main" {
-			t.Errorf("agent says %+v of itself", a)
-		}
-		if p := all.Profiles[2]; !p.HasToken || !p.Expiry.Equal(expiry) || p.State != protocol.StateLive ||
-			p.Kind != protocol.KindOAuth {
-			t.Errorf("main is %+v", p)
-		}
-
-		rest, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{After: "gateway"})
-		if got := namesOf(rest); err != nil || !slices.Equal(got, names[2:]) {
-			t.Errorf("profiles after gateway are %q, %v; want %q", got, err, names[2:])
-		}
-		one, err := agent.Status(t.Context(), protocol.StatusRequest{Profile: "ROBOT.2"})
-		if got := namesOf(one); err != nil || !slices.Equal(got, names[:1]) {
-			t.Errorf("status of one profile is of %q, %v", got, err)
-		}
-		_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "nobody"})
-		wantCode(t, err, protocol.ErrNotFound)
-	})
-
-	t.Run("many profiles", func(t *testing.T) {
-		var many []Profile
-		var want []string
-		for i := range 1000 {
-			name := "profile-with-a-name-of-some-length-" + strconv.Itoa(1000+i)
-			many = append(many, Profile{Name: name, Token: "fake-access-" + strconv.Itoa(i), Kind: protocol.KindBearer})
-			want = append(want, name)
-		}
-		all, err := protocol.StatusAll(t.Context(), start(t, many), protocol.StatusRequest{})
-		if got := namesOf(all); err != nil || !slices.Equal(got, want) {
-			t.Errorf("got %d profiles, %v; want %d", len(got), err, len(want))
-		}
-	})
-
-	t.Run("put and remove", func(t *testing.T) {
-		agent := start(t, profiles)
-		reply, err := agent.Put(t.Context(), protocol.PutRequest{
-			Profile: "main",
-			Record:  protocol.NewSecret("fake-record"),
-			Force:   true,
+func (s suite) concurrency(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	var wg sync.WaitGroup
+	for i := range 48 {
+		p := s.profiles[i%3]
+		wg.Go(func() {
+			token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: p.Name})
+			wantToken(t, token, err, p)
 		})
-		if err != nil || reply.Location == "" {
-			t.Errorf("put: %+v, %v", reply, err)
-		}
-		_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "nobody", Record: protocol.NewSecret("fake-record")})
-		wantCode(t, err, protocol.ErrNotFound)
+	}
+	wg.Wait()
+}
 
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove,
-			Profile: "gateway"}); err != nil {
-			t.Error(err)
-		}
-		_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
-		wantCode(t, err, protocol.ErrNotFound)
-		_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "nobody"})
-		wantCode(t, err, protocol.ErrNotFound)
-	})
+func (s suite) statuses(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	if _, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "main"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := namesOf(all); !slices.Equal(got, s.names) {
+		t.Errorf("profiles are %q, want %q", got, s.names)
+	}
+	if a := all.Agent; a.PID == 0 || a.Version == "" || a.Requests == 0 || a.DefaultProfile != "main" {
+		t.Errorf("agent says %+v of itself", a)
+	}
+	if p := all.Profiles[2]; !p.HasToken || !p.Expiry.Equal(s.expiry) || p.State != protocol.StateLive ||
+		p.Kind != protocol.KindOAuth {
+		t.Errorf("main is %+v", p)
+	}
 
-	t.Run("control", func(t *testing.T) {
-		agent := start(t, profiles)
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
-			t.Error(err)
-		}
-		_, err := agent.Control(t.Context(), protocol.ControlRequest{Command: 9999})
-		wantCode(t, err, protocol.ErrConfig)
-		if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil {
-			t.Error(err)
-		}
-	})
+	rest, err := protocol.StatusAll(t.Context(), agent, protocol.StatusRequest{After: "gateway"})
+	if got := namesOf(rest); err != nil || !slices.Equal(got, s.names[2:]) {
+		t.Errorf("profiles after gateway are %q, %v; want %q", got, err, s.names[2:])
+	}
+	one, err := agent.Status(t.Context(), protocol.StatusRequest{Profile: "ROBOT.2"})
+	if got := namesOf(one); err != nil || !slices.Equal(got, s.names[:1]) {
+		t.Errorf("status of one profile is of %q, %v", got, err)
+	}
+	_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "nobody"})
+	wantCode(t, err, protocol.ErrNotFound)
+}
 
-	t.Run("hopeless context", func(t *testing.T) {
-		agent := start(t, profiles)
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		// An answer at hand may be given nevertheless; nothing else but ErrUnavailable may come of it.
-		if _, err := agent.Token(ctx, protocol.TokenRequest{Profile: "main"}); err != nil {
-			wantCode(t, err, protocol.ErrUnavailable)
-		}
+func (s suite) manyProfiles(t *testing.T) {
+	var many []Profile
+	var want []string
+	for i := range 1000 {
+		name := "profile-with-a-name-of-some-length-" + strconv.Itoa(1000+i)
+		many = append(many, Profile{Name: name, Token: "fake-access-" + strconv.Itoa(i), Kind: protocol.KindBearer})
+		want = append(want, name)
+	}
+	all, err := protocol.StatusAll(t.Context(), s.start(t, many), protocol.StatusRequest{})
+	if got := namesOf(all); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %d profiles, %v; want %d", len(got), err, len(want))
+	}
+}
+
+func (s suite) putsAndRemoves(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	reply, err := agent.Put(t.Context(), protocol.PutRequest{
+		Profile: "main",
+		Record:  protocol.NewSecret("fake-record"),
+		Force:   true,
 	})
+	if err != nil || reply.Location == "" {
+		t.Errorf("put: %+v, %v", reply, err)
+	}
+	_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "nobody", Record: protocol.NewSecret("fake-record")})
+	wantCode(t, err, protocol.ErrNotFound)
+
+	if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove,
+		Profile: "gateway"}); err != nil {
+		t.Error(err)
+	}
+	_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway"})
+	wantCode(t, err, protocol.ErrNotFound)
+	_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "nobody"})
+	wantCode(t, err, protocol.ErrNotFound)
+}
+
+func (s suite) commands(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+		t.Error(err)
+	}
+	_, err := agent.Control(t.Context(), protocol.ControlRequest{Command: 9999})
+	wantCode(t, err, protocol.ErrConfig)
+	if _, err := agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s suite) endedContext(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	// An agent may give an answer that it has all the same. If there is an error, it is ErrUnavailable.
+	if _, err := agent.Token(ctx, protocol.TokenRequest{Profile: "main"}); err != nil {
+		wantCode(t, err, protocol.ErrUnavailable)
+	}
 }
 
 func namesOf(s protocol.Status) (names []string) {
