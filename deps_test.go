@@ -257,6 +257,15 @@ var rooms = map[string]struct {
 			module + "/cmd/ccagent/doctor": "doctor looks at what setup did, not the other way round",
 		},
 	},
+	"cmd/ccagent/doctor": {
+		mayImport: []string{
+			module + "/protocol", module + "/store", module + "/agent", module + "/agent/provider", module + "/agent/socket",
+			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/config", module + "/cmd/ccagent/dial",
+			module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files", module + "/cmd/ccagent/service",
+			module + "/cmd/ccagent/setup", module + "/cmd/ccagent/terminal", "golang.org/x/sys/...",
+		},
+		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
+	},
 	"cmd/ccagent/service": {
 		mayImport: []string{
 			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",

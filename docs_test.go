@@ -45,7 +45,7 @@ func documents(t *testing.T) map[string]string {
 var (
 	link    = regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`)
 	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
-	finding = regexp.MustCompile(`\bfinding\{"([^"]+)"`)
+	finding = regexp.MustCompile(`\bFinding\{"([^"]+)"`)
 	called  = regexp.MustCompile("(?m)(?:^ {4}|`)make ([a-z][a-z0-9-]*)")
 )
 
@@ -284,7 +284,7 @@ func TestDoctorFindings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources, _ := filepath.Glob("cmd/ccagent/*.go")
+	sources, _ := filepath.Glob("cmd/ccagent/doctor/*.go")
 	seen := 0
 	for _, path := range sources {
 		source, err := os.ReadFile(path)

@@ -1,37 +1,20 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/doctor"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
-	"github.com/ccagent/ccagent/protocol"
 )
-
-// finding is what one check saw: ok, warn, fail, or skip where there was nothing to look at. It holds no secret.
-type finding struct {
-	ID    string `json:"id"`
-	State string `json:"state"`
-	What  string `json:"what"`
-	Mend  string `json:"mend,omitempty"` // what mends it: a command where one does
-}
 
 // doctorJSON is the output of `ccagent doctor --json` (docs/json.md).
 type doctorJSON struct {
-	Findings []finding `json:"findings"`
+	Findings []doctor.Finding `json:"findings"`
 }
-
-// onlineTime bounds the questions to providers.
-const onlineTime = 30 * time.Second
-
-// doctorTime bounds the questions to an agent.
-const doctorTime = 5 * time.Second
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
@@ -66,54 +49,33 @@ EXAMPLE:
 			case c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() != "store":
 				return usagef(c, "it looks at everything, or with the argument store at the stores")
 			case c.Args().Present():
-				return doctorStore(c)
+				return doctorStores(c)
 			case c.IsSet("profile"):
 				return usagef(c, "-p goes with: ccagent doctor store")
 			}
-			return report(c, examine(c.Context, getenv, c.Bool("online")))
+			return report(c, doctor.Check(c.Context, getenv, c.Bool("online")))
 		},
 	}
 }
 
-// examine makes all checks. Each kind has its own time, so that one that hangs costs no other its answer.
-func examine(parent context.Context, env environ.Vars, online bool) []finding {
-	bounded := func(time time.Duration, check func(context.Context) []finding) []finding {
-		ctx, cancel := context.WithTimeout(parent, time)
-		defer cancel()
-		return check(ctx)
+// doctorStores asks every store about one profile.
+func doctorStores(c *cli.Context) error {
+	cfg, _, err := config.Load(getenv)
+	if err != nil {
+		return err
 	}
-	cfg, first := checkConfig(env)
-	settings, settingsErr := env.ClaudeSettings()
-	var said protocol.Status
-	found := []finding{first}
-	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []finding) {
-		found, said = checkAgent(ctx, env, cfg)
-		return found
-	})...)
-	found = append(
-		found,
-		bounded(doctorTime, func(ctx context.Context) []finding { return checkOthers(ctx, env, said.Agent.PID) })...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return []finding{checkHelper(ctx)} })...)
-	found = append(found, checkPrograms()...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkUnits(ctx, env, cfg) })...)
-	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkStores(ctx, cfg) })...)
-	found = append(found, bounded(storesTime, func(ctx context.Context) []finding { return checkHomes(ctx, cfg) })...)
-	found = append(found, bounded(doctorTime, func(ctx context.Context) []finding { return checkViews(ctx, cfg, found) })...)
-	found = append(found, checkFiles(env, cfg)...)
-	found = append(found, checkConnections(env, cfg)...)
-	found = append(found, checkClaudeCode(cfg, said, settings, settingsErr))
-	found = append(found, checkTools(env)...)
-	found = append(found, checkEnvironment(env, settings)...)
-	found = append(found, checkPaths(env)...)
-	found = append(found, checkMemory(said.Agent.PID)...)
-	if online {
-		furtherStill(found)
-		found = append(found, bounded(onlineTime, func(ctx context.Context) []finding { return checkOnline(ctx, cfg) })...)
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), cfg.Default))
+	if err != nil {
+		return err
 	}
-	return found
+	settings, err := config.Settings(profile)
+	if err != nil {
+		return err
+	}
+	return report(c, doctor.Stores(c.Context, settings))
 }
 
-func report(c *cli.Context, found []finding) error {
+func report(c *cli.Context, found []doctor.Finding) error {
 	failed := 0
 	for i, f := range found {
 		found[i].What = terminal.Sanitize(f.What)
@@ -137,17 +99,4 @@ func report(c *cli.Context, found []finding) error {
 		return &exitError{fmt.Errorf("%d of %d checks failed", failed, len(found)), 1}
 	}
 	return nil
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
-}
-
-// mendOf is the first line of err's hint.
-func mendOf(err error) string {
-	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
-	return mend
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -19,25 +19,25 @@ import (
 )
 
 // checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
-func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) finding {
+func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) Finding {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return finding{"claude-code", "skip", "there is no " + settings.Path, ""}
+		return Finding{"claude-code", "skip", "there is no " + settings.Path, ""}
 	case errors.Is(err, protocol.ErrConfig): // it can't be told where they are
-		return finding{"claude-code", "fail", err.Error(), mendOf(err)}
+		return Finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
-		return finding{
+		return Finding{
 			"claude-code",
 			"warn",
 			settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
 			"correct " + settings.Path,
 		}
 	case settings.Helper == "":
-		return finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
+		return Finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
 	}
 	// A shell runs it; its words are enough for us, if they mean nothing else to one.
 	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
-		return finding{
+		return Finding{
 			"claude-code",
 			"ok",
 			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
@@ -46,7 +46,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 	}
 	words := strings.Fields(settings.Helper)
 	if len(words) == 0 || strings.Contains(words[0], "=") {
-		return finding{
+		return Finding{
 			"claude-code",
 			"ok",
 			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
@@ -54,7 +54,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		}
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
-		return finding{
+		return Finding{
 			"claude-code",
 			"fail",
 			"the apiKeyHelper of " + settings.Path + " names a program that is not there: " + words[0],
@@ -68,7 +68,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		}
 		profile, ok := config.Find(cfg, name)
 		if !ok {
-			return finding{
+			return Finding{
 				"claude-code",
 				"fail",
 				"the apiKeyHelper of " + settings.Path + " asks for a profile that there is not: " + name,
@@ -78,7 +78,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
 		if profile.Provider != "claude" &&
 			slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
-			return finding{
+			return Finding{
 				"claude-code",
 				"fail",
 				"the apiKeyHelper of " + settings.Path + " asks for profile " + profile.Name +
@@ -87,21 +87,21 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 			}
 		}
 	}
-	return finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " is there: " + words[0], ""}
+	return Finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " is there: " + words[0], ""}
 }
 
 // checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
-func checkTools(env environ.Vars) []finding {
+func checkTools(env environ.Vars) []Finding {
 	dir, err := setup.JournalDir(env)
 	if err != nil {
 		return nil
 	}
 	journals, _ := filepath.Glob(filepath.Join(dir, "*.json"))
-	var found []finding
+	var found []Finding
 	for _, path := range journals {
 		j, err := setup.ReadJournal(path)
 		if err != nil {
-			found = append(found, finding{"setup", "warn", err.Error(), mendOf(err)})
+			found = append(found, Finding{"setup", "warn", err.Error(), mendOf(err)})
 			continue
 		}
 		check := "setup " + j.Tool
@@ -109,16 +109,16 @@ func checkTools(env environ.Vars) []finding {
 			now, err := os.ReadFile(file)
 			switch {
 			case err != nil:
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
+				found = append(found, Finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
 			case !j.Files[file].In(now):
-				found = append(found, finding{check, "warn", file + " does not ask ccagent any more", j.Command()})
+				found = append(found, Finding{check, "warn", file + " does not ask ccagent any more", j.Command()})
 			default:
-				found = append(found, finding{check, "ok", file, ""})
+				found = append(found, Finding{check, "ok", file, ""})
 			}
 		}
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
-				found = append(found, finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
+				found = append(found, Finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
 			}
 		}
 	}
@@ -126,25 +126,25 @@ func checkTools(env environ.Vars) []finding {
 }
 
 // checkEnvironment looks for tokens that Claude Code takes before what it is told otherwise. It names them alone.
-func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []finding {
-	var found []finding
+func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []Finding {
+	var found []Finding
 	for _, o := range settings.Outranking(env) {
-		found = append(found, finding{"environment", "warn", o.What, o.Mend})
+		found = append(found, Finding{"environment", "warn", o.What, o.Mend})
 	}
 	if found == nil {
-		found = []finding{{"environment", "ok", "no token here outranks the helper", ""}}
+		found = []Finding{{"environment", "ok", "no token here outranks the helper", ""}}
 	}
 	return found
 }
 
 // checkPaths looks for paths in the environment that count for nothing.
-func checkPaths(env environ.Vars) []finding {
-	var found []finding
+func checkPaths(env environ.Vars) []Finding {
+	var found []Finding
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
 		if dir := env(name); dir != "" && !filepath.IsAbs(dir) {
 			found = append(
 				found,
-				finding{
+				Finding{
 					"environment",
 					"warn",
 					fmt.Sprintf("%s is not an absolute path, and is ignored as the XDG specification has it: %q", name, dir),

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -24,16 +24,16 @@ import (
 )
 
 // checkConfig reads config.toml as the agent does.
-func checkConfig(env environ.Vars) (agent.Config, finding) {
+func checkConfig(env environ.Vars) (agent.Config, Finding) {
 	cfg, path, err := config.Load(env)
 	if err != nil {
-		return cfg, finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
+		return cfg, Finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
 	}
 	what := fmt.Sprintf("%s: %s, the default is %s", path, count(len(cfg.Profiles), "profile"), cfg.Default)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		what = "there is no " + path + ", which is fine: there is the profile " + cfg.Default
 	}
-	return cfg, finding{"config", "ok", what, ""}
+	return cfg, Finding{"config", "ok", what, ""}
 }
 
 // placeForLog fails where the folder of a log can't be made, or nothing be made in it.
@@ -50,17 +50,17 @@ func placeForLog(file string) error {
 }
 
 // checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
-func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found []finding, said protocol.Status) {
+func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found []Finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
 	if err := protocol.CheckDir(protocol.SocketDir(path)); err != nil && !errors.Is(err, protocol.ErrNoAgent) {
-		return []finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return []finding{{"agent", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"agent", "fail", err.Error(), mendOf(err)}}, said
 	}
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
@@ -74,9 +74,9 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
-			return []finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
+			return []Finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
 		case !isDefault:
-			return []finding{
+			return []Finding{
 				{
 					"agent",
 					"fail",
@@ -87,9 +87,9 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 		}
 		if err := placeForLog(protocol.LogFile(path)); err != nil {
 			what := "no agent is running at " + path + ", and none can be started: there is no place for its log: " + err.Error()
-			return []finding{{"agent", "fail", what, "make that folder writable, or set XDG_STATE_HOME to one that is"}}, said
+			return []Finding{{"agent", "fail", what, "make that folder writable, or set XDG_STATE_HOME to one that is"}}, said
 		}
-		return []finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, said
+		return []Finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, said
 	}
 	found = judgeAgent(status.Agent, path)
 	for _, p := range status.Profiles {
@@ -101,24 +101,24 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 }
 
 // checkHolder looks for an agent that has the socket's place and does not answer.
-func checkHolder(path string) []finding {
+func checkHolder(path string) []Finding {
 	pid := socket.Holder(path)
 	if pid == 0 {
 		return nil
 	}
-	return []finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path),
+	return []Finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path),
 		dial.EndSilent(pid)}}
 }
 
-func judgeAgent(a protocol.AgentStatus, path string) []finding {
-	found := []finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", a.PID, path), ""}}
+func judgeAgent(a protocol.AgentStatus, path string) []Finding {
+	found := []Finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", a.PID, path), ""}}
 	if a.Locked {
-		found = append(found, finding{"agent", "warn", "it is locked, and serves nothing", "ccagent unlock"})
+		found = append(found, Finding{"agent", "warn", "it is locked, and serves nothing", "ccagent unlock"})
 	}
 	if a.ConfigError != "" {
 		found = append(
 			found,
-			finding{
+			Finding{
 				"agent",
 				"warn",
 				"it still has the settings from before, because config.toml can't be taken: " + a.ConfigError,
@@ -129,7 +129,7 @@ func judgeAgent(a protocol.AgentStatus, path string) []finding {
 	if a.Version != build.Version() {
 		found = append(
 			found,
-			finding{
+			Finding{
 				"version",
 				"warn",
 				fmt.Sprintf("the agent has version %s, this program %s", a.Version, build.Version()),
@@ -144,7 +144,7 @@ func judgeAgent(a protocol.AgentStatus, path string) []finding {
 const lookFurther = "ccagent doctor --online"
 
 // furtherStill replaces the advice to look further, which has been taken.
-func furtherStill(found []finding) {
+func furtherStill(found []Finding) {
 	for i, f := range found {
 		if f.Mend == lookFurther {
 			found[i].Mend = "ccagent refresh -p " + strings.TrimPrefix(f.ID, "profile ")
@@ -153,36 +153,36 @@ func furtherStill(found []finding) {
 }
 
 // judgeProfile says what is wrong with a profile, if anything is.
-func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) (f finding, wrong bool) {
+func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) (f Finding, wrong bool) {
 	id := "profile " + p.Name
 	said := strings.TrimPrefix(p.LastError, id+": ")
 	switch p.State {
 	case protocol.StateSignIn:
-		return finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
+		return Finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
 	case protocol.StateFailed:
 		if p.HasToken && p.Provider != "static" { // validate is content with it, and would say nothing
-			return finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
+			return Finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
 		}
-		return finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // which has the hint too
+		return Finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // which has the hint too
 	case protocol.StateUnsaved:
-		return finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
+		return Finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
 	case protocol.StateLocked:
 		if said != "" { // else all of them are: judgeAgent has it
 			mend := "ccagent unlock"
 			if p.Store == "keyring" {
 				mend = "unlock the keyring at the desktop"
 			}
-			return finding{id, "warn", "locked: " + said, mend}, true
+			return Finding{id, "warn", "locked: " + said, mend}, true
 		}
 	case protocol.StateBackoff:
-		return finding{id, "warn", "backing off: " + said, lookFurther}, true
+		return Finding{id, "warn", "backing off: " + said, lookFurther}, true
 	}
 	if p.Note != "" {
 		_, mend, _ := strings.Cut(p.Note, " with: ")
 		mend, _, _ = strings.Cut(mend, "; ")
-		return finding{id, "warn", p.Note, mend}, true
+		return Finding{id, "warn", p.Note, mend}, true
 	}
-	return finding{}, false
+	return Finding{}, false
 }
 
 // signInAgain is the command that brings a profile's credential back, by where that comes from. Claude Code's own sign-in is for
@@ -210,7 +210,7 @@ func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) s
 
 // checkOthers looks for agents at the other addresses that a program of this person could take for the default one, as one that
 // cron starts without XDG_RUNTIME_DIR does.
-func checkOthers(ctx context.Context, env environ.Vars, pid int) []finding {
+func checkOthers(ctx context.Context, env environ.Vars, pid int) []Finding {
 	here, _, err := protocol.SocketPath()
 	if err != nil {
 		return nil
@@ -224,7 +224,7 @@ func checkOthers(ctx context.Context, env environ.Vars, pid int) []finding {
 		places = append(places, filepath.Join(dir, "ccagent-"+uid, "agent.sock"))
 	}
 	slices.Sort(places)
-	var found []finding
+	var found []Finding
 	for _, place := range slices.Compact(places) {
 		if place == filepath.Clean(here) {
 			continue
@@ -235,7 +235,7 @@ func checkOthers(ctx context.Context, env environ.Vars, pid int) []finding {
 		if err == nil && status.Agent.PID != pid {
 			found = append(
 				found,
-				finding{
+				Finding{
 					"another agent",
 					"warn",
 					fmt.Sprintf("agent %d answers at %s: programs in another environment ask that one", status.Agent.PID, place),

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -9,16 +9,16 @@ import (
 )
 
 // checkHomes looks for sign-ins that two profiles hold.
-func checkHomes(ctx context.Context, cfg agent.Config) []finding {
+func checkHomes(ctx context.Context, cfg agent.Config) []Finding {
 	var all []worker.Settings
 	for _, profile := range cfg.Profiles {
 		if settings, err := config.Settings(profile); err == nil && profile.Provider != "command" {
 			all = append(all, settings)
 		}
 	}
-	var found []finding
+	var found []Finding
 	for _, shared := range worker.SharedSignIns(ctx, all) {
-		found = append(found, finding{"sign-in of " + shared.Profile, "fail", shared.Err.Error(), mendOf(shared.Err)})
+		found = append(found, Finding{"sign-in of " + shared.Profile, "fail", shared.Err.Error(), mendOf(shared.Err)})
 	}
 	return found
 }

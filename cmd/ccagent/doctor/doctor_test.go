@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 func TestDoctorJudgesTheAgent(t *testing.T) {
 	t.Parallel()
 	found := judgeAgent(protocol.AgentStatus{PID: 7, Version: "v0.0.1", Locked: true, ConfigError: "unknown key"}, "/run/x")
-	for i, want := range []finding{
+	for i, want := range []Finding{
 		{"agent", "ok", "agent 7 answers", ""}, {"agent", "warn", "locked", "ccagent unlock"},
 		{"agent", "warn", "unknown key", "correct config.toml"}, {"version", "warn", "version v0.0.1", "ccagent stop"},
 	} {
@@ -74,12 +74,12 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 func TestDoctorGoesInNoCircle(t *testing.T) {
 	t.Parallel()
 	failed := protocol.ProfileStatus{Name: "gate", Provider: "oidc", State: protocol.StateFailed, HasToken: true}
-	if f, _ := judgeProfile(getenv, agent.Config{}, failed); f.Mend != "ccagent refresh -p gate" {
+	if f, _ := judgeProfile(os.Getenv, agent.Config{}, failed); f.Mend != "ccagent refresh -p gate" {
 		t.Errorf("%q: the token that still lives is all that validate looks at", f.Mend)
 	}
 	busy := protocol.ProfileStatus{Name: "gate", Provider: "oidc", State: protocol.StateBackoff}
-	f, _ := judgeProfile(getenv, agent.Config{}, busy)
-	found := []finding{f}
+	f, _ := judgeProfile(os.Getenv, agent.Config{}, busy)
+	found := []Finding{f}
 	if furtherStill(found); found[0].Mend != "ccagent refresh -p gate" {
 		t.Errorf("%q once more", found[0].Mend)
 	}

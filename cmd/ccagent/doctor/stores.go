@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
@@ -21,28 +19,16 @@ import (
 // storesTime bounds the questions to all stores: a keyring alone may take 10 seconds to say nothing.
 const storesTime = 30 * time.Second
 
-// doctorStore says of each store what it answers about a profile, and how long that took.
-func doctorStore(c *cli.Context) error {
-	cfg, _, err := config.Load(getenv)
-	if err != nil {
-		return err
-	}
-	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), cfg.Default))
-	if err != nil {
-		return err
-	}
-	settings, err := config.Settings(profile)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(c.Context, storesTime)
+// Stores says of each store what it answers about the profile with these settings, and how long that took.
+func Stores(ctx context.Context, settings worker.Settings) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, storesTime)
 	defer cancel()
-	return report(c, judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{})))
+	return judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{}))
 }
 
 // checkStores asks of each profile the store that its record rests in, and no other.
-func checkStores(ctx context.Context, cfg agent.Config) []finding {
-	var found []finding
+func checkStores(ctx context.Context, cfg agent.Config) []Finding {
+	var found []Finding
 	held := 0
 	silent := map[store.Kind]bool{} // kinds that don't answer: once is enough
 	for _, profile := range cfg.Profiles {
@@ -51,11 +37,11 @@ func checkStores(ctx context.Context, cfg agent.Config) []finding {
 			continue
 		}
 		a := worker.ProbeHome(ctx, settings)
-		f := finding{ID: "store of " + profile.Name, State: "fail"}
+		f := Finding{ID: "store of " + profile.Name, State: "fail"}
 		if a.Kept > 0 {
 			found = append(
 				found,
-				finding{
+				Finding{
 					"kept of " + profile.Name,
 					"warn",
 					count(a.Kept, "renewed record") + " of it was set aside because another program's took the place",
@@ -88,27 +74,27 @@ func checkStores(ctx context.Context, cfg agent.Config) []finding {
 		found = append(found, f)
 	}
 	if held > 0 {
-		found = append(found, finding{"stores", "ok", count(held, "record") + " can be read", ""})
+		found = append(found, Finding{"stores", "ok", count(held, "record") + " can be read", ""})
 	}
 	return found
 }
 
 // checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has
 // noticed is among known.
-func checkViews(ctx context.Context, cfg agent.Config, known []finding) []finding {
-	var found []finding
+func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Finding {
+	var found []Finding
 	for _, profile := range cfg.Profiles {
 		settings, err := config.Settings(profile)
 		if err != nil {
 			continue
 		}
 		for _, path := range worker.ChangedViews(ctx, settings) {
-			if slices.ContainsFunc(known, func(f finding) bool { return strings.Contains(f.What, path) }) {
+			if slices.ContainsFunc(known, func(f Finding) bool { return strings.Contains(f.What, path) }) {
 				continue
 			}
 			found = append(
 				found,
-				finding{
+				Finding{
 					"view of " + profile.Name,
 					"warn",
 					path + " was changed or removed by something else, and is not kept fresh",
@@ -122,10 +108,10 @@ func checkViews(ctx context.Context, cfg agent.Config, known []finding) []findin
 
 // judgeStores makes findings of what the stores said. A store that does not answer is wrong only where the record rests there,
 // and a record where it does not rest is a copy that was left.
-func judgeStores(s worker.Settings, answers []worker.Answer) []finding {
-	var found []finding
+func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
+	var found []Finding
 	for _, a := range answers {
-		f := finding{ID: "store " + string(a.Kind), State: "ok"}
+		f := Finding{ID: "store " + string(a.Kind), State: "ok"}
 		took := a.Took.Round(time.Millisecond)
 		switch {
 		case a.Hindrance != nil:

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"cmp"
@@ -44,26 +44,26 @@ func ways(cfg agent.Config) []worker.Settings {
 
 // checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends
 // nothing.
-func checkConnections(env environ.Vars, cfg agent.Config) []finding {
-	var found []finding
+func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
+	var found []Finding
 	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then
 		if data, err := os.ReadFile(path); err != nil {
-			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
+			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
 		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-			found = append(found, finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path,
+			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path,
 				"unset SSL_CERT_FILE"})
 		}
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		if value := env(name); value != "" && !isProxy(value) { // it is not shown: a password may be in it
-			found = append(found, finding{"proxy", "fail", name + " holds no address of a proxy, and is ignored", "unset " + name})
+			found = append(found, Finding{"proxy", "fail", name + " holds no address of a proxy, and is ignored", "unset " + name})
 		}
 	}
 	for _, s := range ways(cfg) {
 		id := "connection of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
 		if err != nil {
-			found = append(found, finding{id, "fail", err.Error(), mendOf(err)})
+			found = append(found, Finding{id, "fail", err.Error(), mendOf(err)})
 			continue
 		}
 		how, by := "directly", "the system's authorities"
@@ -91,7 +91,7 @@ func checkConnections(env environ.Vars, cfg agent.Config) []finding {
 		if by != "" {
 			what += ", and judged by " + by
 		}
-		found = append(found, finding{id, "ok", what, ""})
+		found = append(found, Finding{id, "ok", what, ""})
 	}
 	return found
 }
@@ -109,8 +109,8 @@ func isProxy(value string) bool {
 const maxSkew = time.Minute
 
 // checkOnline reaches each provider's token endpoint, and compares the clocks. It sends no secret.
-func checkOnline(ctx context.Context, cfg agent.Config) []finding {
-	var found []finding
+func checkOnline(ctx context.Context, cfg agent.Config) []Finding {
+	var found []Finding
 	for _, s := range ways(cfg) {
 		id := "provider of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
@@ -125,7 +125,7 @@ func checkOnline(ctx context.Context, cfg agent.Config) []finding {
 		case err != nil:
 			found = append(
 				found,
-				finding{
+				Finding{
 					id,
 					"fail",
 					err.Error(),
@@ -135,20 +135,20 @@ func checkOnline(ctx context.Context, cfg agent.Config) []finding {
 		case there.IsZero():
 			found = append(
 				found,
-				finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""},
+				Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""},
 			)
 		case skew > maxSkew || skew < -maxSkew:
 			mend := "sudo timedatectl set-ntp true"
 			if runtime.GOOS == "darwin" {
 				mend = "sudo sntp -sS time.apple.com"
 			}
-			found = append(found, finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", terminal.Span(skew)), mend})
+			found = append(found, Finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", terminal.Span(skew)), mend})
 		default:
-			found = append(found, finding{id, "ok", fmt.Sprintf("it answers in %d ms, and the clocks agree", took.Milliseconds()), ""})
+			found = append(found, Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and the clocks agree", took.Milliseconds()), ""})
 		}
 	}
 	if found == nil {
-		return []finding{{"providers", "skip", "no profile signs in anywhere", ""}}
+		return []Finding{{"providers", "skip", "no profile signs in anywhere", ""}}
 	}
 	return found
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -27,52 +27,52 @@ import (
 const bothAnew = "install both programs from one package, or with: make install"
 
 // checkHelper compares the versions of the two programs.
-func checkHelper(ctx context.Context) finding {
-	path, err := getenv.Helper()
+func checkHelper(ctx context.Context, env environ.Vars) Finding {
+	path, err := env.Helper()
 	if err != nil {
-		return finding{"cchelper", "fail", err.Error(), mendOf(err)}
+		return Finding{"cchelper", "fail", err.Error(), mendOf(err)}
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	version := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(out)), "cchelper "), "()") // Go itself says (devel)
 	switch {
 	case err != nil:
-		return finding{"cchelper", "fail", path + " can't be run: " + err.Error(), bothAnew}
+		return Finding{"cchelper", "fail", path + " can't be run: " + err.Error(), bothAnew}
 	case version != build.Version() && version != "unknown":
-		return finding{"cchelper", "warn", fmt.Sprintf("%s has version %s, this program %s", path, version, build.Version()), bothAnew}
+		return Finding{"cchelper", "warn", fmt.Sprintf("%s has version %s, this program %s", path, version, build.Version()), bothAnew}
 	}
-	return finding{"cchelper", "ok", path, ""}
+	return Finding{"cchelper", "ok", path, ""}
 }
 
 // checkUnits looks at what the service manager was told, and whether that is this program.
-func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []finding {
+func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Finding {
 	s, err := service.This(ctx, env, false)
 	if err != nil || s.Absent != nil {
-		return []finding{{"units", "skip", "no service manager of yours can be asked", ""}}
+		return []Finding{{"units", "skip", "no service manager of yours can be asked", ""}}
 	}
 	if s.Manager != "systemd" {
 		if _, err := os.Stat(s.Files[0].Path); errors.Is(err, fs.ErrNotExist) {
-			return []finding{{"units", "skip", "launchd was not told of the agent", ""}}
+			return []Finding{{"units", "skip", "launchd was not told of the agent", ""}}
 		}
-		return append([]finding{{"units", "ok", s.Files[0].Path, ""}}, checkAtLogin(ctx, s, cfg)...)
+		return append([]Finding{{"units", "ok", s.Files[0].Path, ""}}, checkAtLogin(ctx, s, cfg)...)
 	}
 	show := func(unit, property string) string {
 		value, _ := service.ShowUnit(ctx, property, unit)
 		return value
 	}
-	var found []finding
+	var found []Finding
 	_, program, _ := strings.Cut(show("ccagent.service", "ExecStart"), "path=")
 	program, _, _ = strings.Cut(program, " ;")
 	_, missing := os.Stat(program)
 	socket, service := show("ccagent.socket", "ActiveState"), show("ccagent.service", "ActiveState")
 	switch {
 	case show("ccagent.socket", "LoadState") != "loaded":
-		found = append(found, finding{"units", "skip", "systemd does not know the agent; helpers start it", ""})
+		found = append(found, Finding{"units", "skip", "systemd does not know the agent; helpers start it", ""})
 	case program != "" && missing != nil:
-		found = append(found, finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
+		found = append(found, Finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
 	case service == "failed" || socket == "failed":
 		found = append(
 			found,
-			finding{
+			Finding{
 				"units",
 				"fail",
 				"systemd says that the agent failed: " + show("ccagent.service", "Result"),
@@ -80,24 +80,24 @@ func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []findi
 			},
 		)
 	case socket != "active":
-		found = append(found, finding{"units", "warn", "the units are there, and systemd does not listen", "ccagent install"})
+		found = append(found, Finding{"units", "warn", "the units are there, and systemd does not listen", "ccagent install"})
 	default:
-		found = append(found, finding{"units", "ok", "systemd listens, and the service is " + service, ""})
+		found = append(found, Finding{"units", "ok", "systemd listens, and the service is " + service, ""})
 	}
 	for _, name := range s.Differing(env) {
 		found = append(found, judgeVariable(name, cfg))
 	}
 	for _, p := range s.OffPath(cfg) {
-		found = append(found, finding{"unit environment", "warn", p.What, p.Mend})
+		found = append(found, Finding{"unit environment", "warn", p.What, p.Mend})
 	}
 	return append(found, checkAtLogin(ctx, s, cfg)...)
 }
 
-func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []finding {
+func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []Finding {
 	if !config.Viewed(cfg) || s.StartsAtLogin(ctx) {
 		return nil
 	}
-	return []finding{
+	return []Finding{
 		{
 			"units",
 			"warn",
@@ -109,7 +109,7 @@ func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []fi
 
 // judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the
 // profiles themselves say of proxies and authorities comes before the environment.
-func judgeVariable(name string, cfg agent.Config) finding {
+func judgeVariable(name string, cfg agent.Config) Finding {
 	key, of := "", func(worker.Settings) string { return "" }
 	switch upper := strings.ToUpper(name); {
 	case strings.HasSuffix(upper, "_PROXY"):
@@ -120,7 +120,7 @@ func judgeVariable(name string, cfg agent.Config) finding {
 	what := name + " is set here, and not for what systemd starts"
 	mend := "systemctl --user import-environment " + name + " && systemctl --user try-restart ccagent.service"
 	if key == "" {
-		return finding{"unit environment", "warn", what, mend}
+		return Finding{"unit environment", "warn", what, mend}
 	}
 	own := 0
 	profiles := signingIn(cfg)
@@ -130,14 +130,14 @@ func judgeVariable(name string, cfg agent.Config) finding {
 		}
 	}
 	if own == len(profiles) {
-		return finding{
+		return Finding{
 			"unit environment",
 			"ok",
 			what + ", which is fine: config.toml comes before it, and each profile has a " + key + " there",
 			"",
 		}
 	}
-	return finding{
+	return Finding{
 		"unit environment",
 		"warn",
 		what + "; a profile's " + key + " in config.toml would come before it, and last longer",
@@ -146,8 +146,8 @@ func judgeVariable(name string, cfg agent.Config) finding {
 }
 
 // checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
-func checkFiles(env environ.Vars, cfg agent.Config) []finding {
-	var found []finding
+func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
+	var found []Finding
 	looked := 0
 	look := func(path string, info fs.FileInfo) {
 		open := fs.FileMode(0o077) // whoever may read a file
@@ -160,7 +160,7 @@ func checkFiles(env environ.Vars, cfg agent.Config) []finding {
 		if owner, ok := files.Owner(info); ok && int(owner) != os.Geteuid() {
 			found = append(
 				found,
-				finding{
+				Finding{
 					"files",
 					"fail",
 					fmt.Sprintf("%s belongs to user %d", path, owner),
@@ -168,11 +168,11 @@ func checkFiles(env environ.Vars, cfg agent.Config) []finding {
 				},
 			)
 		} else if info.Mode().Perm()&open != 0 {
-			found = append(found, finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()),
+			found = append(found, Finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()),
 				mend + protocol.ShellLine(path)})
 		}
 	}
-	failed := func(err error) { found = append(found, finding{"files", "fail", err.Error(), "let yourself read it"}) }
+	failed := func(err error) { found = append(found, Finding{"files", "fail", err.Error(), "let yourself read it"}) }
 
 	var claude []string
 	for _, dir := range append([]string{env.ClaudeDir()}, configDirsOf(cfg)...) {
@@ -212,9 +212,9 @@ func checkFiles(env environ.Vars, cfg agent.Config) []finding {
 	case found != nil:
 		return found
 	case looked == 0:
-		return []finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
+		return []Finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
 	}
-	return []finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
+	return []Finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
 }
 
 // configDirsOf are the Claude Code directories that config.toml names.
@@ -226,11 +226,11 @@ func configDirsOf(cfg agent.Config) (dirs []string) {
 }
 
 // checkMemory looks where secrets in memory could end up on a disk.
-func checkMemory(pid int) []finding {
+func checkMemory(pid int) []Finding {
 	if runtime.GOOS != "linux" {
 		return nil
 	}
-	var found []finding
+	var found []Finding
 	if pid != 0 && os.Geteuid() != 0 { // root can't tell
 		found = judgeDumps("/proc", pid)
 	}
@@ -242,21 +242,21 @@ func checkMemory(pid int) []finding {
 }
 
 // judgeDumps looks whether a process of this user could be dumped: the files below proc of one that can't are root's.
-func judgeDumps(proc string, pid int) []finding {
+func judgeDumps(proc string, pid int) []Finding {
 	info, err := os.Stat(fmt.Sprintf("%s/%d/mem", proc, pid))
 	if err != nil {
 		return nil
 	}
 	if owner, ok := files.Owner(info); ok && owner != 0 {
-		return []finding{
+		return []Finding{
 			{"core dumps", "warn", fmt.Sprintf("agent %d can be dumped: it was not started by ccagent as it is", pid), "ccagent stop"},
 		}
 	}
-	return []finding{{"core dumps", "ok", "the agent can't be dumped", ""}}
+	return []Finding{{"core dumps", "ok", "the agent can't be dumped", ""}}
 }
 
 // judgeSwap looks for swap in the words of /proc/swaps that is neither encrypted nor in memory.
-func judgeSwap(swaps, blocks string) finding {
+func judgeSwap(swaps, blocks string) Finding {
 	var plain []string
 	for i, line := range strings.Split(strings.TrimSpace(swaps), "\n") {
 		if fields := strings.Fields(line); i > 0 && len(fields) > 0 && !encryptedBlock(fields[0], blocks) {
@@ -264,14 +264,14 @@ func judgeSwap(swaps, blocks string) finding {
 		}
 	}
 	if plain != nil {
-		return finding{
+		return Finding{
 			"swap",
 			"warn",
 			"what is in memory may be written to " + strings.Join(plain, ", ") + ", which does not look encrypted",
 			"sudo swapoff -a, or encrypt the swap",
 		}
 	}
-	return finding{"swap", "ok", "there is none, or it is encrypted or in memory", ""}
+	return Finding{"swap", "ok", "there is none, or it is encrypted or in memory", ""}
 }
 
 // encryptedBlock reports whether what is written to the device is encrypted, or never leaves memory. blocks is where the kernel

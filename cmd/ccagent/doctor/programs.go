@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"errors"
@@ -12,21 +12,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkPrograms looks at both programs: who may put another in their place, and who may look into their memory as they start.
-func checkPrograms() []finding {
+func checkPrograms(env environ.Vars) []Finding {
 	self, err := os.Executable()
 	if err != nil {
-		return []finding{{"programs", "skip", "this program does not know where it lies: " + err.Error(), ""}}
+		return []Finding{{"programs", "skip", "this program does not know where it lies: " + err.Error(), ""}}
 	}
 	paths := []string{self}
-	if helper, err := getenv.Helper(); err == nil { // one that is missing is checkHelper's
+	if helper, err := env.Helper(); err == nil { // one that is missing is checkHelper's
 		paths = append(paths, helper)
 	}
-	var found []finding
+	var found []Finding
 	for _, path := range paths {
 		found = append(found, judgeProgram(path, os.Geteuid(), thisKernel()))
 	}
@@ -57,18 +58,18 @@ func thisKernel() kernel {
 }
 
 // judgeProgram judges the program that path leads to.
-func judgeProgram(path string, user int, k kernel) finding {
+func judgeProgram(path string, user int, k kernel) Finding {
 	program, err1 := filepath.EvalSymlinks(path)
 	folder, err2 := filepath.EvalSymlinks(filepath.Dir(path)) // of a link, where there is one
 	if err := errors.Join(err1, err2); err != nil {
-		return finding{"programs", "fail", err.Error(), bothAnew}
+		return Finding{"programs", "fail", err.Error(), bothAnew}
 	}
 	names := andAbove(program)
 	rootAlone := true // may put another in its place
 	for i, name := range slices.Concat(names, andAbove(folder)) {
 		info, err := os.Stat(name)
 		if err != nil {
-			return finding{"programs", "fail", err.Error(), bothAnew}
+			return Finding{"programs", "fail", err.Error(), bothAnew}
 		}
 		owner, known := files.Owner(info)
 		if f := judgeWriters(name, info.Mode(), owner, user); known && f.State != "" {
@@ -90,20 +91,20 @@ func judgeProgram(path string, user int, k kernel) finding {
 	}
 	switch {
 	case user == 0:
-		return finding{"programs", "ok", path, ""}
+		return Finding{"programs", "ok", path, ""}
 	case rootAlone && k.apart:
-		return finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
+		return Finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
 	case k.apart:
-		return finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
+		return Finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
 	case !rootAlone:
-		return finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, install}
+		return Finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, install}
 	case !k.closes:
-		return finding{"programs", state, path + " belongs to root, but any program of yours can " + open, k.mend}
+		return Finding{"programs", state, path + " belongs to root, but any program of yours can " + open, k.mend}
 	case unix.Access(path, unix.R_OK) == nil:
 		what := path + " may be read: any program of yours can " + open
-		return finding{"programs", "warn", what, "sudo chmod 0711 " + protocol.ShellWord(path)}
+		return Finding{"programs", "warn", what, "sudo chmod 0711 " + protocol.ShellWord(path)}
 	}
-	return finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is closed from the start", ""}
+	return Finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is closed from the start", ""}
 }
 
 // andAbove are a path and all folders above it.
@@ -116,12 +117,12 @@ func andAbove(path string) []string {
 }
 
 // judgeWriters says who else than root and the user may write a program or a folder above it; it says nothing where nobody may.
-func judgeWriters(name string, mode fs.FileMode, owner uint32, user int) finding {
+func judgeWriters(name string, mode fs.FileMode, owner uint32, user int) Finding {
 	if owner != 0 && int(owner) != user {
-		return finding{"programs", "fail", fmt.Sprintf("%s belongs to user %d", name, owner), bothAnew}
+		return Finding{"programs", "fail", fmt.Sprintf("%s belongs to user %d", name, owner), bothAnew}
 	}
 	if mode.IsDir() && mode&fs.ModeSticky != 0 { // who may write such a folder replaces nothing of others in it
-		return finding{}
+		return Finding{}
 	}
 	sudo := ""
 	if int(owner) != user {
@@ -130,10 +131,10 @@ func judgeWriters(name string, mode fs.FileMode, owner uint32, user int) finding
 	switch {
 	case mode.Perm()&0o002 != 0:
 		what := fmt.Sprintf("%s may be written by everybody (mode %04o)", name, mode.Perm())
-		return finding{"programs", "fail", what, sudo + "chmod go-w " + protocol.ShellWord(name)}
+		return Finding{"programs", "fail", what, sudo + "chmod go-w " + protocol.ShellWord(name)}
 	case mode.Perm()&0o020 != 0:
 		what := fmt.Sprintf("%s may be written by its group (mode %04o)", name, mode.Perm())
-		return finding{"programs", "warn", what, sudo + "chmod g-w " + protocol.ShellWord(name)}
+		return Finding{"programs", "warn", what, sudo + "chmod g-w " + protocol.ShellWord(name)}
 	}
-	return finding{}
+	return Finding{}
 }

@@ -1,0 +1,77 @@
+// Package doctor looks for what is wrong with an installation of ccagent, and says what mends it. It changes nothing.
+package doctor
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Finding is what one check saw: ok, warn, fail, or skip where there was nothing to look at. It holds no secret.
+type Finding struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+	What  string `json:"what"`
+	Mend  string `json:"mend,omitempty"` // what mends it: a command where one does
+}
+
+// Check makes all checks. Each kind has its own time, so that one that hangs costs no other its answer.
+func Check(parent context.Context, env environ.Vars, online bool) []Finding {
+	bounded := func(time time.Duration, check func(context.Context) []Finding) []Finding {
+		ctx, cancel := context.WithTimeout(parent, time)
+		defer cancel()
+		return check(ctx)
+	}
+	cfg, first := checkConfig(env)
+	settings, settingsErr := env.ClaudeSettings()
+	var said protocol.Status
+	found := []Finding{first}
+	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []Finding) {
+		found, said = checkAgent(ctx, env, cfg)
+		return found
+	})...)
+	found = append(
+		found,
+		bounded(doctorTime, func(ctx context.Context) []Finding { return checkOthers(ctx, env, said.Agent.PID) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return []Finding{checkHelper(ctx, env)} })...)
+	found = append(found, checkPrograms(env)...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkUnits(ctx, env, cfg) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []Finding { return checkStores(ctx, cfg) })...)
+	found = append(found, bounded(storesTime, func(ctx context.Context) []Finding { return checkHomes(ctx, cfg) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkViews(ctx, cfg, found) })...)
+	found = append(found, checkFiles(env, cfg)...)
+	found = append(found, checkConnections(env, cfg)...)
+	found = append(found, checkClaudeCode(cfg, said, settings, settingsErr))
+	found = append(found, checkTools(env)...)
+	found = append(found, checkEnvironment(env, settings)...)
+	found = append(found, checkPaths(env)...)
+	found = append(found, checkMemory(said.Agent.PID)...)
+	if online {
+		furtherStill(found)
+		found = append(found, bounded(onlineTime, func(ctx context.Context) []Finding { return checkOnline(ctx, cfg) })...)
+	}
+	return found
+}
+
+// onlineTime bounds the questions to providers.
+const onlineTime = 30 * time.Second
+
+// doctorTime bounds the questions to an agent.
+const doctorTime = 5 * time.Second
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// mendOf is the first line of err's hint.
+func mendOf(err error) string {
+	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
+	return mend
+}
