@@ -266,6 +266,21 @@ var rooms = map[string]struct {
 		},
 		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},
+	"cmd/ccagent/browser": {
+		mayImport: []string{module + "/cmd/ccagent/environ", module + "/cmd/ccagent/limits"},
+		never:     leaf,
+	},
+	"cmd/ccagent/demo": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent/oauth/oauthtest", module + "/cmd/ccagent/browser", module + "/cmd/ccagent/environ",
+			module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal", "golang.org/x/sys/...",
+		},
+		never: forbidden{
+			"github.com/urfave/...": "flags are for the commands to parse",
+			module + "/store":       "it shows the programs at work, and looks into none of them",
+			module + "/agent":       "it shows the programs at work, and looks into none of them",
+		},
+	},
 	"cmd/ccagent/service": {
 		mayImport: []string{
 			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",

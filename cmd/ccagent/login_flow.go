@@ -8,6 +8,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
+	"github.com/ccagent/ccagent/cmd/ccagent/browser"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -85,7 +86,7 @@ func (s *signIn) opens() bool {
 	if s.c.Bool("no-browser") || s.c.Bool("paste") {
 		return false
 	}
-	return s.c.Bool("browser") || hasBrowser(getenv)
+	return s.c.Bool("browser") || browser.Likely(getenv)
 }
 
 // device signs in on another device (RFC 8628).
@@ -129,7 +130,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	defer restore()
 	s.screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
 	if opens {
-		closePage, err := openBrowser(getenv, attempt.URL)
+		closePage, err := browser.Open(getenv, attempt.URL)
 		defer closePage()
 		if err != nil {
 			terminal.Notice(s.c.App.ErrWriter, err.Error()+": open the address yourself")

@@ -2,27 +2,22 @@ package main
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"html"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
-	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -183,154 +178,20 @@ func enter(line string, decide func(string) bool) bool {
 // that it ends at in $HOME/page.
 func fakeBrowser() {
 	os.WriteFile(os.Getenv("HOME")+"/argv", []byte(strings.Join(os.Args, " ")), 0o600)
-	reply, err := http.Get(ledTo(os.Args[len(os.Args)-1]))
+	page, err := url.Parse(os.Args[len(os.Args)-1])
+	if err != nil {
+		return
+	}
+	text, _ := os.ReadFile(page.Path)
+	_, rest, _ := strings.Cut(string(text), `http-equiv="refresh" content="0; url=`)
+	address, _, _ := strings.Cut(rest, `"`)
+	reply, err := http.Get(html.UnescapeString(address))
 	if err != nil {
 		return
 	}
 	defer reply.Body.Close()
-	page, _ := io.ReadAll(reply.Body)
-	os.WriteFile(os.Getenv("HOME")+"/page", page, 0o600)
-}
-
-// ledTo is where a page of ours leads that only its owner can read; "" for anything else.
-func ledTo(page string) string {
-	u, err := url.Parse(page)
-	if err != nil || u.Scheme != "file" {
-		return ""
-	}
-	for path, want := range map[string]fs.FileMode{u.Path: 0o600, filepath.Dir(u.Path): fs.ModeDir | 0o700} {
-		if info, err := os.Lstat(path); err != nil || info.Mode() != want {
-			return ""
-		}
-	}
-	text, _ := os.ReadFile(u.Path)
-	_, rest, _ := strings.Cut(string(text), `http-equiv="refresh" content="0; url=`)
-	address, _, _ := strings.Cut(rest, `"`)
-	return html.UnescapeString(address)
-}
-
-func TestBrowsers(t *testing.T) {
-	t.Parallel()
-	env := func(value string) environ.Vars {
-		return func(name string) string {
-			if name == "BROWSER" {
-				return value
-			}
-			return ""
-		}
-	}
-	const address = "https://sso.example/authorize?a=b&c=$(d)"
-	for _, test := range []struct {
-		browser, want string
-	}{
-		{"firefox", "firefox|" + address},
-		{"a --new %s --now:b", "a|--new|" + address + "|--now"},
-		{"::c -x", "c|-x|" + address},
-		{"%s", "%s|" + address}, // the address is never the program
-	} {
-		if got := strings.Join(browsers(env(test.browser), address)[0], "|"); got != test.want {
-			t.Errorf("BROWSER=%q: %q, want %q", test.browser, got, test.want)
-		}
-	}
-}
-
-// The browser gets a page that leads to the address, which nobody else can read, and which is gone in the end.
-func TestOpenBrowser(t *testing.T) {
-	t.Parallel()
-	root := t.TempDir()
-	env := func(browser string) environ.Vars {
-		return func(name string) string {
-			return map[string]string{"BROWSER": browser, "HOME": root, "XDG_RUNTIME_DIR": root + "/run 'x%20"}[name]
-		}
-	}
-	if err := os.Mkdir(env("")("XDG_RUNTIME_DIR"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, age := range map[string]time.Duration{"old": 2 * time.Hour, "young": time.Minute} { // of sign-ins that were killed
-		dir, at := filepath.Join(env("")("XDG_RUNTIME_DIR"), pageFolder+name), time.Now().Add(-age)
-		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(dir+"/open.html", nil, 0o600), os.Chtimes(dir, at, at)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	const address = `https://sso.example/authorize?state=fake-state&a='"<b>`
-	page, done, err := leadingPage(env(""), address)
-	if err != nil || ledTo(page) != address || strings.Contains(page, "fake-state") {
-		t.Errorf("%s leads to %q, %v", page, ledTo(page), err)
-	}
-	done()
-	script := filepath.Join(root, "browser")
-	text := "#!/bin/sh\nprintf %s \"$*\" >" + root + "/opening && mv " + root + "/opening " + root + "/opened\n"
-	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	done, err = openBrowser(env(script), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var opened []byte
-	for deadline := time.Now().Add(15 * time.Second); opened == nil && time.Now().Before(deadline); {
-		if opened, err = os.ReadFile(root + "/opened"); err != nil {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	if ledTo(string(opened)) != address {
-		t.Errorf("the browser was given %q", opened)
-	}
-	done()
-	none := func(what string) {
-		if left, _ := filepath.Glob(root + "/*/ccagent-*"); len(left) != 1 || filepath.Base(left[0]) != pageFolder+"young" {
-			t.Errorf("%s: left behind: %q", what, left)
-		}
-	}
-	none("closed")
-	for _, bad := range []string{"file:///etc/passwd", "javascript:alert(1)", "x"} {
-		if _, err := openBrowser(env(script), bad); err == nil {
-			t.Errorf("%s was opened", bad)
-		}
-	}
-	none("no web address")
-}
-
-func TestPageFolders(t *testing.T) {
-	t.Parallel()
-	root, snaps := t.TempDir(), []string{t.TempDir() + "/none", t.TempDir()}
-	env := environ.Vars(func(name string) string {
-		return map[string]string{"HOME": root, "XDG_RUNTIME_DIR": "/run/user/1", "XDG_STATE_HOME": root + "/state"}[name]
-	})
-	if got := strings.Join(pageFolders(env, snaps), " "); got != "/run/user/1 "+root+"/state/ccagent" {
-		t.Errorf("got %s", got)
-	}
-	if err := os.WriteFile(snaps[1]+"/firefox", nil, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if got := pageFolders(env, snaps); got[0] != root {
-		t.Errorf("for a snap, got %s", got)
-	}
-	if got := pageFolders(func(string) string { return "" }, snaps); len(got) > 0 {
-		t.Errorf("without a home, got %s", got)
-	}
-}
-
-func TestHasBrowser(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		set  string
-		want bool
-	}{
-		{"DISPLAY", true}, {"WAYLAND_DISPLAY", true}, {"BROWSER", true}, {"DISPLAY SSH_CONNECTION", false}, {"BROWSER SSH_TTY", false},
-	} {
-		env := func(name string) string {
-			for _, set := range strings.Fields(test.set) {
-				if set == name {
-					return "1"
-				}
-			}
-			return ""
-		}
-		if got := hasBrowser(env); got != test.want {
-			t.Errorf("%s: %v", test.set, got)
-		}
-	}
+	shown, _ := io.ReadAll(reply.Body)
+	os.WriteFile(os.Getenv("HOME")+"/page", shown, 0o600)
 }
 
 func TestCodes(t *testing.T) {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bufio"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/cmd/ccagent/browser"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -115,7 +116,7 @@ func (d *demo) login() (string, error) {
 func (d *demo) browse(ctx context.Context, address string) (done func()) {
 	if d.clicks {
 		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
-		done, _ = openBrowser(getenv, address) // the person has the address
+		done, _ = browser.Open(d.vars, address) // the person has the address
 		return done
 	}
 	// The page comes once the sign-in has ended, which ends the program's other lines too.

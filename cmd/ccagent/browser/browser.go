@@ -1,4 +1,5 @@
-package main
+// Package browser opens an address in front of a person, without its showing in a list of processes.
+package browser
 
 import (
 	"errors"
@@ -18,8 +19,8 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
-// hasBrowser guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
-func hasBrowser(env environ.Vars) bool {
+// Likely guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
+func Likely(env environ.Vars) bool {
 	if env("SSH_CONNECTION") != "" || env("SSH_TTY") != "" {
 		return false
 	}
@@ -52,10 +53,10 @@ func browsers(env environ.Vars, address string) [][]string {
 	return append(list, []string{"xdg-open", address})
 }
 
-// openBrowser starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
+// Open starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
 // for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see,
 // and the address holds what a sign-in is known by. close takes the page away.
-func openBrowser(env environ.Vars, address string) (close func(), err error) {
+func Open(env environ.Vars, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return func() {}, errors.New("it is no web address") // but one that a browser would take for something else
 	}
