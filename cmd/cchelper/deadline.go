@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// deadline is a context that ends at a time and never sooner. One of package context would set a timer, for which the runtime
-// starts a thread and an epoll instance; the client's poll keeps to a deadline without.
+// deadline is a context that ends at a time and can't be cancelled before. A context of package context would set a timer, for
+// which the runtime starts a thread and makes an epoll instance. The client passes the deadline to poll and needs neither.
 type deadline struct{ at time.Time }
 
 func (d deadline) Deadline() (time.Time, bool) { return d.at, true }

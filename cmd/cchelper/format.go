@@ -6,8 +6,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// formatOf returns what writes a token in the format, nil for an unknown one. Tokens are printable ASCII by the time they are
-// here (protocol.CheckToken), so a format has its own quoting to see to and nothing else.
+// formatOf returns the function that writes a token in a format, nil for an unknown format. The client has checked the token
+// (protocol.CheckToken), so a format needs only its own quoting.
 func formatOf(name string) func(protocol.Token) (string, error) {
 	switch name {
 	case "", "token":
@@ -39,8 +39,8 @@ func object(t protocol.Token) string {
 		`,"expires_at":` + expiry + "}\n"
 }
 
-// export sets the variable that the token's kind is read from, in a way that every Bourne shell takes: the assignment alone
-// would stay within the shell.
+// export returns the shell command that puts the token into the variable of its kind. It exports the variable, so that the
+// programs that the shell starts get it too.
 func export(t protocol.Token) (string, error) {
 	name, err := t.Variable()
 	if err != nil {
@@ -49,7 +49,8 @@ func export(t protocol.Token) (string, error) {
 	return name + "='" + strings.ReplaceAll(t.Value.Reveal(), "'", `'\''`) + "'; export " + name + ";\n", nil
 }
 
-// quote returns s as a JSON string. What the protocol's client lets through is valid UTF-8 without control characters.
+// quote returns s as a JSON string. Texts of a reply are valid UTF-8 without control characters, because the client has made them
+// so.
 func quote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }

@@ -17,7 +17,8 @@ func hostOf(url string) (string, error) {
 	return hostAt(scheme, authority)
 }
 
-// splitURL returns a URL's scheme and authority as they are written. It refuses what some programs drop or take for a slash.
+// splitURL returns a URL's scheme and authority as they are written. It refuses blanks, control characters and backslashes: some
+// programs leave them out or read a backslash as a slash.
 func splitURL(url string) (scheme, authority string, err error) {
 	scheme, rest, ok := strings.Cut(url, "://")
 	if !ok || strings.ContainsFunc(url, func(c rune) bool { return c <= ' ' || c > '~' || c == '\\' }) {
@@ -29,8 +30,8 @@ func splitURL(url string) (scheme, authority string, err error) {
 	return scheme, rest, nil
 }
 
-// hostAt returns the host of host[:port], in lower case and without brackets. Whatever two programs could read in two ways is
-// refused, and so is a host without TLS (RFC 6750 §5.3) unless it is this machine.
+// hostAt returns the host of host[:port], in lower case and without brackets. It refuses whatever two programs could read in two
+// ways, and a host without TLS (RFC 6750 §5.3) unless that is this machine.
 func hostAt(scheme, authority string) (string, error) {
 	host, port, hasPort := strings.ToLower(authority), "", false
 	if literal, ok := strings.CutPrefix(host, "["); ok {
@@ -55,10 +56,11 @@ func hostAt(scheme, authority string) (string, error) {
 	case scheme == "http":
 		return "", wrongUsage("a token is not sent to " + host + " without TLS")
 	}
-	return "", wrongUsage("only https has a use for a token")
+	return "", wrongUsage("a token is sent only over https")
 }
 
-// isName reports whether host is a name as the DNS has it: an international one is written xn--..., and no dot ends it.
+// isName reports whether host is a name as it is written in the DNS, without a dot at its end. An international name must be
+// written as xn--...
 func isName(host string) bool {
 	for label := range strings.SplitSeq(host, ".") {
 		if label == "" || strings.ContainsFunc(label, func(c rune) bool {
@@ -72,5 +74,5 @@ func isName(host string) bool {
 
 func badHost() error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "the host that the tool names can't be read safely",
-		Hint: "write it as a name in ASCII or an IP address, with a port at most: no user name, no dot at the end, no blank"}
+		Hint: "write it as a name in ASCII or an IP address, with or without a port: no user name, no dot at the end, no blank"}
 }

@@ -71,7 +71,7 @@ func TestHostOf(t *testing.T) {
 	}
 }
 
-// What is no host[:port] is refused where a tool says that and no URL.
+// Tools that give host[:port] and no URL: anything else is refused.
 func TestHostAt(t *testing.T) {
 	t.Parallel()
 	for authority, want := range map[string]string{
@@ -123,7 +123,7 @@ func TestBazelRequest(t *testing.T) {
 	}
 }
 
-// The cluster is the one that kubectl will talk to, however its JSON is written. What can't be read gets no token.
+// The cluster is the one that kubectl will talk to, however its JSON is written. There is no token if it can't be read.
 func TestClusterOf(t *testing.T) {
 	t.Parallel()
 	of := func(spec string) string {
@@ -174,7 +174,7 @@ func TestClusterOf(t *testing.T) {
 	}
 }
 
-// Whatever git itself, or a program between it and us, could read in another way gets nothing.
+// There is no token for a question that git, or a program between git and the helper, could read in another way.
 func TestGitAttributes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -228,7 +228,7 @@ func TestGitAttributes(t *testing.T) {
 	}
 }
 
-// docker writes the registry and nothing else. What some programs take for blanks is no part of a host.
+// docker writes only the registry. Characters that some programs take for blanks can't be in a host.
 func TestDockerServer(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

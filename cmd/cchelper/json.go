@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// document is a JSON object that every reader reads alike, by the names of its members without case.
+// document is a JSON object that every program reads in the same way. Its members are found by their names without case.
 type document map[string]member
 
 type member struct {
@@ -17,13 +17,13 @@ type member struct {
 	value json.RawMessage
 }
 
-// documentOf reads an object. It fails for what programs read in different ways: two members whose names differ in nothing but
-// case, bytes that are not UTF-8, and anything behind the object.
+// documentOf reads an object. It refuses what programs read in different ways: two members whose names differ only in case, bytes
+// that are not UTF-8, and anything after the object.
 func documentOf(text []byte) (document, error) {
 	switch {
 	case !utf8.Valid(text):
 		return nil, errors.New("it is not UTF-8")
-	case !json.Valid(text): // with something behind it, too
+	case !json.Valid(text): // or there is something after it
 		return nil, errors.New("it is not JSON")
 	}
 	in := json.NewDecoder(bytes.NewReader(text))
@@ -42,14 +42,14 @@ func documentOf(text []byte) (document, error) {
 		}
 		folded := fold(m.name)
 		if _, twice := o[folded]; twice {
-			return nil, errors.New("a name stands in it twice")
+			return nil, errors.New("it has a name twice")
 		}
 		o[folded] = m
 	}
 	return o, nil
 }
 
-// fold returns the form that names share which differ in nothing but case, as encoding/json compares them.
+// fold returns the same text for names that differ only in case, as encoding/json compares them.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		for {
@@ -62,16 +62,17 @@ func fold(name string) string {
 	}, name)
 }
 
-// member returns a member's value, nil where there is none. It fails where the name is written in another way.
+// member returns a member's value, nil if there is none. It fails if the name is there in other letters, because programs differ
+// in whether they take it for this one.
 func (o document) member(name string) (json.RawMessage, error) {
 	m, ok := o[fold(name)]
 	if ok && m.name != name {
-		return nil, errors.New("it has a " + name + " in other letters")
+		return nil, errors.New("it has " + name + " in other letters")
 	}
 	return m.value, nil
 }
 
-// object returns a member that is an object, nil where there is none.
+// object returns a member that is an object, nil if there is none.
 func (o document) object(name string) (document, error) {
 	value, err := o.member(name)
 	if value == nil || err != nil {
@@ -84,7 +85,7 @@ func (o document) object(name string) (document, error) {
 	return inner, nil
 }
 
-// text returns a member that is a string, which must be there.
+// text returns a member that is a string. It fails if there is none.
 func (o document) text(name string) (string, error) {
 	value, err := o.member(name)
 	if err != nil {
@@ -92,7 +93,7 @@ func (o document) text(name string) (string, error) {
 	}
 	var s *string // null stays nil
 	if value == nil || json.Unmarshal(value, &s) != nil || s == nil {
-		return "", errors.New("it has no " + name + ", or one that is not a string")
+		return "", errors.New("it has no " + name + " that is a string")
 	}
 	return *s, nil
 }

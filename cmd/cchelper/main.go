@@ -19,7 +19,7 @@ import (
 
 const usage = `usage: cchelper [flags]
 
-Prints a live token for a tool that asks a command for it. Starts the agent if none answers.
+Prints a live token for a tool that gets its token from a command. Starts the agent if none answers.
 
   -p, --profile NAME   whose token; the agent's default profile if not given   $CCAGENT_PROFILE
   -f, --format FORMAT  what to print (token)                                   $CCAGENT_FORMAT
@@ -29,23 +29,23 @@ Prints a live token for a tool that asks a command for it. Starts the agent if n
         headers        {"Authorization":"Bearer TOKEN"}
         env            NAME='TOKEN'; export NAME; for eval in a shell
         exec-credential  kubectl's exec plugin
-        prompt         a few words for a shell's prompt, or nothing; starts no agent, and is always content
+        prompt         a few words for a shell's prompt, or nothing; starts no agent and never fails
         git, docker, bazel, goauth, terraform
-                       the credential helper of that tool; its action follows the flags. They give a token to the
-                       hosts alone that the profile lists in config.toml: hosts = ["git.example.com"]
+                       the credential helper of that tool; its action follows the flags. It gives a token only
+                       for hosts that the profile lists in config.toml: hosts = ["git.example.com"]
       --username NAME  the user name for git and docker (oauth2)               $CCAGENT_USERNAME
-      --min-ttl D      how long the token must live at least, like 30s or 10m; half of
-                       its life at most               $CCAGENT_MIN_TTL
+      --min-ttl D      how long the token must live at least, like 30s or 10m; no more than
+                       half of its lifetime counts    $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within
-                       --reask-window D (4m)           $CCAGENT_ON_REASK $CCAGENT_REASK_WINDOW
+                       --reask-window D (4m)          $CCAGENT_ON_REASK $CCAGENT_REASK_WINDOW
       --timeout D      how long to wait (90s)                                  $CCAGENT_TIMEOUT
       --no-start       fail if no agent answers
   -h, --help           this text
       --version        the version
 
-Called by the name of a link git-credential-ccagent, docker-credential-ccagent, bazel-credential-ccagent,
-terraform-credentials-ccagent or kubectl-ccagent it has that tool's format. A link git-credential-ccagent-NAME is for
-profile NAME.
+If it is run through a link that is named git-credential-ccagent, docker-credential-ccagent, bazel-credential-ccagent,
+terraform-credentials-ccagent or kubectl-ccagent, it has that tool's format. With a link git-credential-ccagent-NAME it
+asks for profile NAME.
 
 example: claude settings.json   "apiKeyHelper": "cchelper -p gateway"
          git config --global credential.https://git.example.com.helper "!cchelper -p work -f git"
@@ -66,7 +66,7 @@ func main() {
 	os.Exit(run(os.Args, os.Getenv, os.Stdin, early.Stdout(), os.Stderr))
 }
 
-// run is the program: it returns the exit code. stdout gets the whole answer in one write, or nothing.
+// run is the program, and returns the exit code. It writes the whole answer to stdout in one write, or nothing.
 func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	answer, notice, err := answer(args, getenv, stdin)
 	if err == nil {
@@ -83,7 +83,7 @@ func run(args []string, getenv func(string) string, stdin io.Reader, stdout, std
 	return protocol.ExitCode(err)
 }
 
-// answer returns what goes to standard output, and a line for the person, mostly "".
+// answer returns the text for standard output, and a line for the person, mostly "".
 func answer(args []string, getenv func(string) string, stdin io.Reader) (text, notice string, err error) {
 	o, err := parse(args[1:], getenv, args[0])
 	switch {
@@ -116,7 +116,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 	token, err := early.Token(until, client, req)
 	if err == nil && q.rejected != "" {
 		if q.rejected != token.Value.Reveal() {
-			return "", "", nil // an older one: the next answer is another already
+			return "", "", nil // the agent has another token already
 		}
 		req.Force = true
 		_, err = client.Token(until, req)

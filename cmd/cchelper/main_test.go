@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) { scripts(t, "") }
 
-// scripts runs them with the programs in the folder bin, "" for this one itself.
+// scripts runs the scripts of testdata with the programs in the folder bin, or with this test binary for "".
 func scripts(t *testing.T, bin string) {
 	expiry := time.Date(2030, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	fake := protocoltest.NewFake(
@@ -69,7 +69,7 @@ func scripts(t *testing.T, bin string) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			_, err := os.Stat("/" + cond) // [dev/full]
+			_, err := os.Stat("/" + cond) // such as [dev/full]
 			return err == nil, nil
 		},
 	})
@@ -94,7 +94,7 @@ func TestMinTTLIsSent(t *testing.T) {
 	}
 }
 
-// What git says a host has refused is renewed, once, and only while it is the token in hand.
+// A token that a host has refused, as git says, is renewed once, and only if it is still the agent's.
 func TestEraseRenews(t *testing.T) {
 	fake := protocoltest.NewFake(protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Hosts: []string{"git.example.com"}})
 	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))

@@ -7,26 +7,39 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// options is a command line. A setting comes from its flag, else from its CCAGENT_* variable.
+// options is a command line. A setting comes from its flag, else from its CCAGENT_ variable.
 type options struct {
 	profile         string
 	format          func(protocol.Token) (string, error)
-	tool            tool // in place of format; nil: none
+	tool            tool // takes the place of format; nil: none
 	operands        []string
 	username        string
 	minTTL, timeout time.Duration
-	reask           time.Duration
+	reask           time.Duration // 0: the token is not renewed when the tool asks again
 	noStart         bool
 	help, version   bool
-	prompt          bool // the profile in a few words, for a shell's prompt
+	prompt          bool // print the profile in a few words, for a shell's prompt
 }
 
-// parse reads flags as getopt_long does, abbreviations and bundles aside. Package flag knows neither --x=y beside -x nor its
-// place in a program of two milliseconds.
-func parse(args []string, getenv func(string) string, link string) (options, error) {
-	preset, linked := ofLink(link)
-	var o options
-	set := map[string]string{}
+// commandLine is a command line taken apart, but not checked.
+type commandLine struct {
+	set      map[string]string // the value of each flag that has one, by the flag's long name
+	switches map[string]bool   // the flags without a value
+	operands []string
+}
+
+// flagsWithValue are the flags that have a value, by each of their names, with their long names.
+func flagsWithValue() map[string]string {
+	return map[string]string{
+		"-p": "--profile", "--profile": "--profile", "-f": "--format", "--format": "--format", "--min-ttl": "--min-ttl",
+		"--timeout": "--timeout", "--username": "--username", "--on-reask": "--on-reask", "--reask-window": "--reask-window",
+	}
+}
+
+// takeApart reads flags as getopt_long does, without its abbreviations and without flags in one word. Package flag does not know
+// both --x=y and -x, and its place in a program of two milliseconds would be too large.
+func takeApart(args []string) (commandLine, error) {
+	line := commandLine{set: map[string]string{}, switches: map[string]bool{}}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -34,49 +47,52 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		switch name {
 		case "-h", "--help", "--version", "--no-start":
 			if hasValue {
-				return o, wrongUsage(name + " takes no value")
+				return line, wrongUsage(name + " takes no value")
 			}
-			switch name {
-			case "--no-start":
-				o.noStart = true
-			case "--version":
-				o.version = true
-			default:
-				o.help = true
-			}
+			line.switches[name] = true
 			continue
-		case "-p":
-			name = "--profile"
-		case "-f":
-			name = "--format"
-		case "--profile", "--format", "--min-ttl", "--timeout", "--username", "--on-reask", "--reask-window":
 		case "--":
-			o.operands, args = append(o.operands, args...), nil
-			continue
-		default:
-			if strings.HasPrefix(arg, "-") {
-				return o, wrongUsage("there is no flag " + name)
-			}
-			o.operands = append(o.operands, arg)
+			line.operands, args = append(line.operands, args...), nil
 			continue
 		}
-		if !hasValue {
-			if len(args) == 0 {
-				return o, wrongUsage(name + " needs a value")
-			}
+		long, known := flagsWithValue()[name]
+		switch {
+		case !known && strings.HasPrefix(arg, "-"):
+			return line, wrongUsage("there is no flag " + name)
+		case !known:
+			line.operands = append(line.operands, arg)
+			continue
+		case !hasValue && len(args) == 0:
+			return line, wrongUsage(long + " needs a value")
+		case !hasValue:
 			value, args = args[0], args[1:]
 		}
-		set[name] = value
+		line.set[long] = value
+	}
+	return line, nil
+}
+
+// parse reads and checks the command line and the variables. link is the name by which the program was called.
+func parse(args []string, getenv func(string) string, link string) (options, error) {
+	line, err := takeApart(args)
+	if err != nil {
+		return options{}, err
 	}
 	setting := func(flag, env string) (value, from string) {
-		if v, ok := set[flag]; ok {
+		if v, ok := line.set[flag]; ok {
 			return v, flag
 		}
 		return getenv(env), "$" + env
 	}
+	o := options{
+		operands: line.operands,
+		noStart:  line.switches["--no-start"],
+		help:     line.switches["-h"] || line.switches["--help"],
+		version:  line.switches["--version"],
+	}
 
-	var err error
-	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); linked != "" && set["--profile"] == "" {
+	preset, linked := ofLink(link)
+	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); linked != "" && line.set["--profile"] == "" {
 		o.profile = linked
 	}
 	if o.profile != "" {
@@ -85,7 +101,7 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		}
 	}
 	format := preset
-	if v, ok := set["--format"]; ok || preset == "" {
+	if v, ok := line.set["--format"]; ok || preset == "" {
 		format = v
 		if !ok {
 			format = getenv("CCAGENT_FORMAT")
@@ -96,26 +112,30 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		return o, nil
 	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {
-		return o, wrongUsage(
-			"there is no such format; there are token, json, header, headers, env, exec-credential, git, docker, bazel, goauth, " +
-				"terraform and prompt",
-		)
+		return o, wrongUsage("there is no such format; the formats are token, json, header, headers, env, exec-credential, git, " +
+			"docker, bazel, goauth, terraform and prompt")
 	}
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
-		return o, wrongUsage("cchelper takes flags only")
+		return o, wrongUsage("cchelper takes only flags")
 	}
 	if o.username, _ = setting("--username", "CCAGENT_USERNAME"); o.username == "" {
 		o.username = "oauth2"
 	} else if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 		return o, wrongUsage("the user name holds control characters")
 	}
+	return o, o.times(setting)
+}
+
+// times reads the settings that are durations, and whether a token is renewed when the tool asks again.
+func (o *options) times(setting func(flag, env string) (value, from string)) (err error) {
 	if o.minTTL, err = duration(setting("--min-ttl", "CCAGENT_MIN_TTL")); err != nil {
-		return o, err
+		return err
 	}
 	window, from := setting("--reask-window", "CCAGENT_REASK_WINDOW")
 	if o.reask, err = duration(window, from); err != nil {
-		return o, err
-	} else if window == "" {
+		return err
+	}
+	if window == "" {
 		o.reask = protocol.DefaultReask
 	}
 	switch does, from := setting("--on-reask", "CCAGENT_ON_REASK"); does {
@@ -123,15 +143,19 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	case "", "ignore":
 		o.reask = 0
 	default:
-		return o, wrongUsage(from + " is neither renew nor ignore")
+		return wrongUsage(from + " is neither renew nor ignore")
 	}
 	value, from := setting("--timeout", "CCAGENT_TIMEOUT")
-	if o.timeout, err = duration(value, from); value == "" {
-		o.timeout = 90 * time.Second
-	} else if err == nil && o.timeout == 0 {
-		err = wrongUsage(from + " leaves no time at all")
+	if o.timeout, err = duration(value, from); err != nil {
+		return err
 	}
-	return o, err
+	if value == "" {
+		o.timeout = 90 * time.Second
+	}
+	if o.timeout == 0 {
+		return wrongUsage(from + " leaves no time at all")
+	}
+	return nil
 }
 
 // duration reads a duration; "" is 0.

@@ -10,19 +10,24 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// tool understands what one tool asks of its credential helper: the operands after the flags, and standard input.
+// tool reads what a tool asks its credential helper: from the operands after the flags, standard input and the environment.
 type tool func(operands []string, stdin io.Reader, getenv func(string) string) (question, error)
 
 // question is what a tool wants to know.
 type question struct {
-	host     string // where the token will go, or protocol.UnnamedHost; "" where no token is asked for
-	answer   func(t protocol.Token, username string) string
-	instead  string // the whole answer, where answer is nil: no token is asked for
-	without  string // the answer for a host that the profile does not list; "": an error
-	rejected string // a token that a host has refused: it is renewed, if it is the one in hand
+	// host is where the token will be sent, or protocol.UnnamedHost; "" if answer is nil.
+	host string
+	// answer writes the answer; nil: no token is needed.
+	answer func(t protocol.Token, username string) string
+	// instead is the whole answer if answer is nil.
+	instead string
+	// without is the answer if the profile does not list host; "": that is an error.
+	without string
+	// rejected is a token that a host has refused. It is renewed if the agent still has that one.
+	rejected string
 }
 
-// toolOf returns the tool of a format, nil where it is none.
+// toolOf returns the tool of a format, nil if the format is no tool's.
 func toolOf(format string) tool {
 	switch format {
 	case "exec-credential":
@@ -41,8 +46,8 @@ func toolOf(format string) tool {
 	return nil
 }
 
-// ofLink is the format, and the profile if it names one, of who is called by the name of a link: docker-credential-ccagent, or
-// docker-credential-ccagent-work. Any other name says nothing.
+// ofLink returns the format, and the profile if there is one, that the name of a link stands for: docker-credential-ccagent, or
+// docker-credential-ccagent-work. For any other name it returns "".
 func ofLink(name string) (format, profile string) {
 	what, rest, found := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], "-ccagent")
 	if !found || rest != "" && rest[0] != '-' {
@@ -65,9 +70,10 @@ func ofLink(name string) (format, profile string) {
 	return format, strings.TrimPrefix(rest, "-")
 }
 
-// maxInput bounds what a tool says, in bytes.
+// maxInput is how many bytes a tool may write to standard input.
 const maxInput = 64 << 10
 
+// input reads standard input.
 func input(stdin io.Reader) (string, error) {
 	text, err := io.ReadAll(io.LimitReader(stdin, maxInput+1))
 	switch {
@@ -79,6 +85,7 @@ func input(stdin io.Reader) (string, error) {
 	return string(text), nil
 }
 
+// action returns the one operand, which must be a known action.
 func action(operands []string, known ...string) (string, error) {
 	if len(operands) == 1 {
 		for _, k := range known {
@@ -87,13 +94,14 @@ func action(operands []string, known ...string) (string, error) {
 			}
 		}
 	}
-	return "", wrongUsage("this format takes one action: " + strings.Join(known, ", "))
+	return "", wrongUsage("this format takes one of these actions: " + strings.Join(known, ", "))
 }
 
-// kubectl is client-go's exec plugin (client.authentication.k8s.io/v1). The cluster is known where provideClusterInfo is set.
+// kubectl is for client-go's exec plugins (client.authentication.k8s.io/v1). The cluster is known if the kubeconfig sets
+// provideClusterInfo.
 func kubectl(operands []string, _ io.Reader, getenv func(string) string) (q question, err error) {
 	if len(operands) > 0 {
-		return q, wrongUsage("the format exec-credential takes flags only")
+		return q, wrongUsage("the format exec-credential takes only flags")
 	}
 	if q.host, err = clusterOf(getenv("KUBERNETES_EXEC_INFO")); err != nil {
 		return q, err
@@ -153,8 +161,8 @@ func clusterOf(info string) (string, error) {
 	return hostOf(server)
 }
 
-// git is gitcredentials(7): lines of key=value up to an empty one. What git wants stored is the token that it was given; what it
-// wants erased was refused by the host.
+// git is for gitcredentials(7). What git wants to have stored is the token that it got from here, so there is nothing to do. What
+// git wants to have erased is a token that the host has refused.
 func git(operands []string, stdin io.Reader, _ func(string) string) (q question, err error) {
 	act, err := action(operands, "get", "store", "erase")
 	if err != nil || act == "store" {
@@ -173,7 +181,7 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	case "":
 		return q, wrongUsage("git names no protocol")
 	default:
-		return q, nil // a certificate's passphrase, a mail server: nothing of ours
+		return q, nil // for a certificate or a mail server, say, for which there is no token
 	}
 	if q.host, err = hostAt(said["protocol"], said["host"]); err != nil {
 		return q, err
@@ -196,12 +204,12 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	return q, nil
 }
 
-// attributes are the lines of git's credential protocol, key=value up to an empty line or the end. An attribute whose name ends
-// in [] may stand there more than once, and says nothing to us. A name in other letters than git uses is refused, because another
-// program may take it for one of git's.
+// attributes reads git's credential protocol: lines of key=value up to an empty line or the end. Attributes whose names end in []
+// may be there more than once; they are not used. Names in other letters than git's are refused, because another program may take
+// them for git's.
 func attributes(text string) (map[string]string, error) {
 	if strings.ContainsAny(text, "\r\x00") {
-		return nil, errors.New("it holds a carriage return or a NUL") // which end a line for some
+		return nil, errors.New("it holds a carriage return or a NUL") // which some programs take for the end of a line
 	}
 	text, rest, _ := strings.Cut("\n"+text+"\n", "\n\n")
 	if strings.Trim(rest, "\n") != "" {
@@ -223,7 +231,7 @@ func attributes(text string) (map[string]string, error) {
 		_, twice := said[key]
 		switch {
 		case twice:
-			return nil, errors.New("an attribute stands there twice")
+			return nil, errors.New("an attribute is there twice")
 		case key == "url":
 			return nil, errors.New("it names a URL, which git takes apart itself: give protocol and host")
 		case key != "path" && !utf8.ValidString(value):
@@ -234,7 +242,7 @@ func attributes(text string) (map[string]string, error) {
 	return said, nil
 }
 
-// docker is the protocol of docker-credential-helpers. Without an answer docker goes on without a sign-in.
+// docker is for the protocol of docker-credential-helpers. If there is no answer, docker goes on without a sign-in.
 func docker(operands []string, stdin io.Reader, _ func(string) string) (q question, err error) {
 	act, err := action(operands, "get", "store", "erase", "list")
 	if err != nil {
@@ -243,7 +251,7 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	switch act {
 	case "list":
 		return question{instead: "{}\n"}, nil
-	case "erase": // `docker logout`: the token was never docker's
+	case "erase": // docker logout, for which there is nothing to do: docker has stored nothing
 		return q, nil
 	case "store":
 		return q, &protocol.Error{
@@ -259,7 +267,7 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	server := strings.TrimRight(text, "\r\n")
 	url := server
 	if !strings.Contains(url, "://") {
-		url = "https://" + url // a registry, by its name
+		url = "https://" + url // docker gives only a registry's name
 	}
 	if q.host, err = hostOf(url); err != nil {
 		return q, err
@@ -270,7 +278,7 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	return q, nil
 }
 
-// bazel is its credential helper specification: {"uri": "..."} on standard input.
+// bazel is for Bazel's credential helper specification: {"uri": "..."} on standard input.
 func bazel(operands []string, stdin io.Reader, _ func(string) string) (q question, err error) {
 	if _, err := action(operands, "get"); err != nil {
 		return q, err
@@ -301,7 +309,8 @@ func bazel(operands []string, stdin io.Reader, _ func(string) string) (q questio
 	return q, nil
 }
 
-// goauth is the command of GOAUTH (`go help goauth`): asked without a URL first, and with one after a refusal.
+// goauth is for a command in GOAUTH (`go help goauth`). The go command runs it without a URL first, and with one after a server
+// has refused a request.
 func goauth(operands []string, _ io.Reader, _ func(string) string) (q question, err error) {
 	switch len(operands) {
 	case 0:
@@ -323,7 +332,7 @@ func goauth(operands []string, _ io.Reader, _ func(string) string) (q question, 
 	return q, nil
 }
 
-// terraform is its credentials helper protocol. An empty object is "none".
+// terraform is for Terraform's credentials helper protocol, in which an empty object means that there is no token.
 func terraform(operands []string, _ io.Reader, _ func(string) string) (q question, err error) {
 	if len(operands) != 2 {
 		return q, wrongUsage("the format terraform takes an action and a host: get, store, forget")

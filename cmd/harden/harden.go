@@ -1,3 +1,3 @@
-// Package harden hides a process's memory from the other programs of its user, as far as the system can do that for a process
-// that runs already. docs/security.md says what is left open before.
+// Package harden hides the memory of a running process from other programs of its user, as far as the system can.
+// docs/security.md says what other programs can do before that.
 package harden
