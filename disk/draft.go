@@ -242,5 +242,5 @@ func Changeable(dir string) error {
 
 func fixed(path string) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: path + " is marked so that nobody can change it",
-		Hint: "take the mark away: " + unfix + " " + protocol.ShellLine(path)}
+		Hint: "remove the mark: " + unfix + " " + protocol.ShellLine(path)}
 }

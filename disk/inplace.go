@@ -199,7 +199,7 @@ func writableInPlace(path string, info fs.FileInfo) error {
 	const folder = "mount the folder that it is in, and not the one file"
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink == 0 {
 		return &protocol.Error{Code: protocol.CodeStorage, Hint: folder,
-			Message: path + " is mounted, and where it comes from another file has taken its place: what is written here is lost"}
+			Message: path + " is mounted, and another file has taken its place at the source: what is written here is lost"}
 	}
 	err := unix.Access(path, unix.W_OK)
 	if err == nil {

@@ -28,7 +28,7 @@ func inPlaceContent(n int) []byte {
 	return []byte(strings.Repeat(strconv.Itoa(n)+" ", 3000+n*7919%4000))
 }
 
-// A write in place leaves the file what it is, another name of it included, and nothing beside it.
+// A write in place changes the file itself, so also by another name of it, and leaves nothing beside it.
 func TestWriteInPlace(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("fake ", 3000)
@@ -59,8 +59,8 @@ func TestWriteInPlace(t *testing.T) {
 	}
 }
 
-// Wherever a write in place was cut off, the file is read as the new content, and finished by whoever writes next. What somebody
-// else has written since is theirs.
+// Wherever a write in place was cut off, the file is read as the new content, and the next writer finishes it. What somebody else
+// has written since stays.
 func TestCutOff(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ old, next string }{
@@ -71,7 +71,7 @@ func TestCutOff(t *testing.T) {
 		var states [][]byte // what a cut may leave
 		for cut := range len(padded) + 1 {
 			states = append(states, append(bytes.Clone(padded[:cut]), old[min(cut, len(old)):]...))
-			// The later page came first.
+			// The later page was written first.
 			late := append(bytes.Clone(old[:min(cut, len(old))]), make([]byte, max(0, cut-len(old)))...)
 			states = append(states, append(late, padded[cut:]...))
 		}
@@ -106,7 +106,7 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// cutOff makes a file that holds state, with the spill of a write of next over old.
+// cutOff makes a file that holds state, with the unfinished file of a write of next over old.
 func cutOff(t *testing.T, old, next, state []byte) (path string) {
 	path = filepath.Join(t.TempDir(), "file")
 	check(t, os.WriteFile(path, state, 0o600))
@@ -114,8 +114,8 @@ func cutOff(t *testing.T, old, next, state []byte) (path string) {
 	return path
 }
 
-// A spill that is not whole is none.
-func TestBrokenSpillOfWrite(t *testing.T) {
+// An unfinished file that is not whole does not count.
+func TestBrokenUnfinished(t *testing.T) {
 	t.Parallel()
 	for _, spill := range []string{
 		"", "ccagent-unfinished 1 3 3\noldne", "ccagent-unfinished 1 -3 6\nnew", "ccagent-unfinished 2 3 3\noldnew", "{}",
@@ -131,8 +131,8 @@ func TestBrokenSpillOfWrite(t *testing.T) {
 	}
 }
 
-// A spill that others may write is none of ours.
-func TestSpillOfOthers(t *testing.T) {
+// An unfinished file that others may write is not ours.
+func TestUnfinishedOfOthers(t *testing.T) {
 	t.Parallel()
 	path := cutOff(t, []byte("old"), []byte("new"), []byte("old"))
 	check(t, os.Chmod(unfinishedPath(path), 0o660))
@@ -144,7 +144,7 @@ func TestSpillOfOthers(t *testing.T) {
 	}
 }
 
-// Killed at any moment, a writer in place leaves the old content or the new.
+// If a writer in place is killed at any moment, it leaves the old content or the new one.
 func TestInPlaceKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "file")
@@ -168,7 +168,7 @@ func TestInPlaceKilledAnywhere(t *testing.T) {
 			b, err := os.ReadFile(path) // while it is written, anything may be read
 			return err == nil && !bytes.HasPrefix(b, []byte(strconv.Itoa(last)+" ")), err
 		}))
-		time.Sleep(rand.N(3 * time.Millisecond)) // the moment; nothing below depends on which it is
+		time.Sleep(rand.N(3 * time.Millisecond)) // any moment: nothing below depends on it
 		check(t, cmd.Process.Kill())
 		cmd.Wait()
 		n, err := now()

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestRootGivesAwayItsOwnAlone: what root makes in somebody's folder becomes the somebody's, and what he has linked to does not.
+// TestRootGivesAwayItsOwnAlone: what root makes in a user's folder is given to the user. What the user has put there is not.
 func TestRootGivesAwayItsOwnAlone(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("root alone gives files away")
@@ -25,7 +25,7 @@ func TestRootGivesAwayItsOwnAlone(t *testing.T) {
 	check(t, os.Chown(home, 1, 1))
 	ours, link := filepath.Join(home, "ours"), filepath.Join(home, "link")
 	check(t, os.Link(roots, link))
-	moved := filepath.Join(home, "moved") // here by root, and given this name by the somebody
+	moved := filepath.Join(home, "moved") // root's file, which the user has moved here
 	check(t, os.WriteFile(moved, []byte("root's"), 0o600))
 	for path, want := range map[string]uint32{ours: 1, link: 0, moved: 0} {
 		l, err := TakeLock(context.Background(), path)

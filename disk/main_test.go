@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain takes the umask away, so that a mode is what the code asks for. With CCAGENT_DISK_WRITER set, the process writes a
-// file in place again and again, until it is killed.
+// TestMain removes the umask, so that a mode is what the code asks for. With CCAGENT_DISK_WRITER set, the process writes a file
+// in place again and again, until it is killed.
 func TestMain(m *testing.M) {
 	unix.Umask(0)
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each of them would stay for a second

@@ -52,7 +52,7 @@ func (s *ClaudeCode) placed() error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
 		Message: fmt.Sprintf("the Claude Code directory is not an absolute path: %q", s.dir),
-		Hint:    "name it by its whole path: no ~ is expanded here",
+		Hint:    "give its whole path: ~ is not expanded here",
 	}
 }
 

@@ -217,7 +217,8 @@ func TestClaudeCodeNote(t *testing.T) {
 	}
 }
 
-// A version is of our keys alone, so that another program's work on the same file is no change of the record.
+// A version depends on the keys of the record alone: what another program does to the rest of the file is no change of the
+// record.
 func TestClaudeCodeVersionIgnoresOthers(t *testing.T) {
 	t.Parallel()
 	dir, file := claudeDir(t, shared)
@@ -236,7 +237,7 @@ func TestClaudeCodeVersionIgnoresOthers(t *testing.T) {
 	}
 }
 
-// What can't be a credentials file is refused at once, unread and unchanged.
+// What can't be a credentials file is refused at once, and is neither read nor changed.
 func TestNotAFile(t *testing.T) {
 	t.Parallel()
 	make := map[string]func(path string) error{
@@ -342,7 +343,7 @@ func TestExpiresBefore(t *testing.T) {
 	}
 }
 
-// TestClaudeCodeSomewhere: of a path that is not absolute nobody can tell where it leads, so nothing is read or made there.
+// TestClaudeCodeSomewhere: nobody knows where a path leads that is not absolute, so nothing is read or made there.
 func TestClaudeCodeSomewhere(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, dir := range []string{"~/.claude-work", "work", ".", ""} {

@@ -215,8 +215,8 @@ func TestRemoveMembers(t *testing.T) {
 	}
 }
 
-// FuzzSplice: whatever the file, what we write reads back as what we wrote, every other value is still the same bytes, and
-// doing it again changes nothing.
+// FuzzSplice: whatever the file holds, what we write is read back, every other value keeps its bytes, and writing once more
+// changes nothing.
 func FuzzSplice(f *testing.F) {
 	seeds := []string{
 		`{}`, `{"claudeAiOauth":{}}`, `{"claudeAiOauth":null}`, `{"a":1,"a":2}`,
@@ -256,14 +256,14 @@ func FuzzSplice(f *testing.F) {
 		if !reflect.DeepEqual(before.outer, after.outer) || !reflect.DeepEqual(strip(before.inner, ours), strip(after.inner, ours)) {
 			t.Fatalf("other members changed: %q to %q", src, out)
 		}
-		// What lies between the values of an existing sign-in is untouched too: without our own members nothing differs.
+		// What is between the values of an existing sign-in stays, too: without our own members nothing differs.
 		if before.had && !reflect.DeepEqual(before.prefix, after.prefix) {
 			t.Fatalf("bytes around changed: %q to %q", src, out)
 		}
 	})
 }
 
-// parts is a file taken to pieces: the members besides the sign-in, those in it, and the bytes before and after it.
+// parts are the parts of a file: the members besides the sign-in, those in it, and the bytes before and after it.
 type parts struct {
 	outer, inner [][2]string
 	prefix       [2]string

@@ -19,7 +19,7 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// quick is claudePace made short enough to wait for, and long against a scheduler's whims.
+// quick is claudePace in short: short enough to wait for, and long enough for a slow scheduler.
 var quick = pace{first: time.Millisecond, last: 5 * time.Millisecond, beat: 5 * time.Millisecond, loan: time.Minute,
 	refresh: patience{stale: time.Minute, watch: 50 * time.Millisecond},
 	write:   patience{stale: time.Minute, watch: 50 * time.Millisecond}}
@@ -108,7 +108,7 @@ func TestHeldByAnother(t *testing.T) {
 	}
 }
 
-// TestOwnerFileFollowsNoLink: somebody else may be able to write in Claude Code's folder, and our names there can be foreseen.
+// TestOwnerFileFollowsNoLink: somebody else may be able to write to Claude Code's folder, and can foresee the names that we use.
 func TestOwnerFileFollowsNoLink(t *testing.T) {
 	if _, ok := self(); !ok {
 		t.Skip("how Claude Code names an owner here is not known")
@@ -129,8 +129,7 @@ func TestOwnerFileFollowsNoLink(t *testing.T) {
 	}
 }
 
-// A holder on another machine, whose clock is slow, or who has just woken from a suspend with us, still touches its lock: it
-// lives.
+// A holder on another machine with a slow clock still touches its lock, and so does one that has just woken up with us: it lives.
 func TestHeldByASlowClock(t *testing.T) {
 	t.Parallel()
 	dir, _ := claudeDir(t, shared)
@@ -160,15 +159,15 @@ func TestHeldByASlowClock(t *testing.T) {
 	}
 }
 
-// fileTime is when the file was changed last, by a clock that is real in a bubble too.
+// fileTime is when the file was changed last, by the real clock, also in a bubble of synctest.
 func fileTime(t *testing.T, path string) time.Time {
 	info, err := os.Stat(path)
 	check(t, err)
 	return info.ModTime()
 }
 
-// A lock that is dated in the future is free for the taking when nobody touches it while we wait, and we wait for long enough:
-// who holds it may have died, and a clock have been set back since. One that is touched has a living holder, whatever its date.
+// A lock with a time in the future is taken over if nobody touches it while we wait long enough: its holder may have died, and a
+// clock was set back since. A lock that is touched has a living holder, whatever its time is.
 func TestLockDatedInTheFuture(t *testing.T) {
 	t.Parallel()
 	renew := func(s *ClaudeCode) error {
@@ -213,7 +212,7 @@ func TestLockDatedInTheFuture(t *testing.T) {
 							path := filepath.Join(filepath.Dir(dir), l)
 							before, err := os.Stat(path)
 							check(t, err)
-							for after := before; disk.Changed(after) == disk.Changed(before); { // whose clock is real, and ticks slowly
+							for after := before; disk.Changed(after) == disk.Changed(before); { // the real clock, which ticks slowly
 								check(t, os.Chtimes(path, ahead, ahead))
 								after, err = os.Stat(path)
 								check(t, err)
@@ -254,12 +253,12 @@ func TestLockDatedInTheFuture(t *testing.T) {
 	}
 }
 
-// What a lock's age is judged by is the clock of its file system, asked without leaving anything there.
+// The age of a lock is judged by the clock of its file system. Asking for that leaves nothing there.
 func TestClockBeside(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "lock")
-	check(t, os.Mkdir(path+".ccagent-clock", 0o700)) // of one that was killed
+	check(t, os.Mkdir(path+".ccagent-clock", 0o700)) // one that a killed process has left
 	old := time.Now().Add(-time.Hour)
 	check(t, os.Chtimes(path+".ccagent-clock", old, old))
 	file := filepath.Join(dir, "file")
@@ -274,7 +273,7 @@ func TestClockBeside(t *testing.T) {
 	}
 }
 
-// While we hold the lock Claude Code finds what it would have left itself.
+// While we hold the lock, Claude Code finds what it would have made itself.
 func TestLockReadsAsClaudeCodes(t *testing.T) {
 	t.Parallel()
 	dir, _ := claudeDir(t, shared)
@@ -325,7 +324,7 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// A lock that someone took over while we slept is theirs: we notice, and leave it alone.
+// A lock that somebody has taken over while we slept is theirs: we notice that, and leave it alone.
 func TestLostLock(t *testing.T) {
 	t.Parallel()
 	for _, which := range []string{".claude/.oauth_refresh.lock", ".claude.lock", "owner", "flock"} {
@@ -362,8 +361,8 @@ func TestLostLock(t *testing.T) {
 	}
 }
 
-// A lock that is closed to us, as another user's may be, is judged from outside: one that is touched has a living holder, and one
-// that nobody touches is abandoned.
+// A lock directory of another user may be closed to us. It is judged by its times: one that is touched has a living holder, and
+// one that nobody touches is abandoned.
 func TestLockOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
@@ -443,8 +442,8 @@ func TestWriteLockLeftBehind(t *testing.T) {
 	}
 }
 
-// TestWriteLockOfADeadProcess: a write lock that a process of ours left when it was killed holds up nobody. One of a living
-// process does.
+// TestWriteLockOfADeadProcess: nobody waits for a write lock that a process of ours has left when it was killed. For one of a
+// living process everybody waits.
 func TestWriteLockOfADeadProcess(t *testing.T) {
 	t.Parallel()
 	me, ok := self()

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 	})
 	t.Run("keyring", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) func() store.Store {
-			return store.NewShelfKeyring(t.TempDir(), "Work")
+			return store.NewFakeKeyring(t.TempDir(), "Work")
 		})
 	})
 	t.Run("encrypted", func(t *testing.T) {

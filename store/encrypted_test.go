@@ -89,7 +89,7 @@ func TestEncryptedAtRest(t *testing.T) {
 	wantRecord(t, s, fakeRecord(1))
 }
 
-// TestEncryptedRefusesNewerVersions: a form of a later ccagent stays as it is.
+// TestEncryptedRefusesNewerVersions: what a later ccagent has written stays as it is.
 func TestEncryptedRefusesNewerVersions(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -167,7 +167,7 @@ func TestIdentity(t *testing.T) {
 	_, err = changePassphrase(t.Context(), path, passphrase, protocol.Secret{}, lightWork)
 	wantIs(t, err, protocol.ErrConfig)
 	opens(passphrase)
-	// It is answered by what was opened, so that nothing can fail once the file has changed.
+	// It returns what it has opened before, so that nothing can fail once the file has changed.
 	changed, err := changePassphrase(t.Context(), path, passphrase, another, lightWork)
 	if err != nil {
 		t.Fatal(err)
@@ -292,7 +292,7 @@ func FuzzIdentity(f *testing.F) {
 	})
 }
 
-// TestSpillIsEncryptedToo: what a full disk leaves in the state directory is no more open than the record would have been.
+// TestSpillIsEncryptedToo: a record that is spilled because its disk is full is encrypted as it would have been on it.
 func TestSpillIsEncryptedToo(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), t.TempDir()

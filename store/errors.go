@@ -11,7 +11,7 @@ func invalid(name, what string) error {
 	return &protocol.Error{
 		Code:    protocol.CodeInvalid,
 		Message: name + " " + what,
-		Hint:    "nothing was changed; mend it, or move it away and sign in again",
+		Hint:    "nothing was changed; repair it, or move it away and sign in again",
 	}
 }
 
@@ -54,7 +54,7 @@ func busy(path, who string) error {
 func lost(path string) error {
 	return &protocol.Error{
 		Code:    protocol.CodeUnavailable,
-		Message: "the lock " + path + " was taken away meanwhile",
+		Message: "somebody has removed the lock " + path + " meanwhile",
 		Hint:    "try again",
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"filippo.io/age"
 )
 
-// NewShelfKeyring returns a maker of keyring stores that share one keyring in memory.
-func NewShelfKeyring(stateDir, profile string) func() Store {
+// NewFakeKeyring returns a maker of keyring stores that share one keyring in memory.
+func NewFakeKeyring(stateDir, profile string) func() Store {
 	sys := &fakeKeyring{}
 	return func() Store { return newKeyring(sys, stateDir, profile) }
 }

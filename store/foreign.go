@@ -108,7 +108,7 @@ func ReadSDKConfig(path string) (SDKConfig, error) {
 		return SDKConfig{}, &protocol.Error{
 			Code:    protocol.CodeInvalid,
 			Message: path + " configures another way to sign in than user_oauth",
-			Hint:    "there is no sign-in to be taken over: see ccagent help login for what ccagent signs in with",
+			Hint:    "it holds no sign-in: see ccagent help login for how ccagent signs in",
 		}
 	}
 	if !filepath.IsAbs(c.Credentials) {

@@ -59,8 +59,8 @@ func FuzzAccount(f *testing.F) {
 	})
 }
 
-// FuzzMark: what tells a view's state never takes somebody else's work for ours.
-func FuzzMark(f *testing.F) {
+// FuzzFingerprint: a fingerprint never takes somebody else's work for ours.
+func FuzzFingerprint(f *testing.F) {
 	f.Add("a", "", "a")
 	f.Add("", "b", "")
 	f.Fuzz(func(t *testing.T, digest, next, there string) {

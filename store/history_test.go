@@ -110,8 +110,8 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// TestFirstContact: a renewal by somebody who has never looked at the record before spends a refresh token that the history has
-// not seen. It is remembered, as every one is that was spent after it.
+// TestFirstContact: a first renewal spends a refresh token that the history does not have. The history remembers it, like every
+// one that is spent later.
 func TestFirstContact(t *testing.T) {
 	t.Parallel()
 	all := places(t)
@@ -124,7 +124,7 @@ func TestFirstContact(t *testing.T) {
 			id := SignInOf(ofSignIn("", 1).RefreshToken)
 			chain := []Record{ofSignIn("", 1), ofSignIn(id, 2), ofSignIn(id, 3)}
 			for i := range 2 {
-				for range 2 { // said again by a save that was made later
+				for range 2 { // a save that was made later says it again
 					if err := h.Renewed(t.Context(), chain[i], chain[i+1], noon); err != nil {
 						t.Fatal(err)
 					}
@@ -151,7 +151,7 @@ func TestFirstContact(t *testing.T) {
 }
 
 // TestHistoryOfOthers: what another program has put in the place of a record may be its renewal or another sign-in. Only what we
-// have renewed ourselves is known to be spent, and what comes back is the newest again.
+// have renewed ourselves is known to be spent. A record that comes back is the newest again.
 func TestHistoryOfOthers(t *testing.T) {
 	t.Parallel()
 	h := NewHistory(t.TempDir(), NewFile(t.TempDir(), "work"))
@@ -182,7 +182,7 @@ func TestHistoryOfOthers(t *testing.T) {
 			t.Errorf("record %d is not spent", n)
 		}
 	}
-	// Another sign-in takes nothing over of the one that it displaces, and of those that were displaced the oldest goes first.
+	// Another sign-in takes nothing over from the one that it displaces. Of those that were displaced the oldest goes first.
 	step(ofSignIn("", 4), ":4, "+id+":3, :1, ")
 	if newest, spent := h.Replaces(t.Context(), ofSignIn("", 2).RefreshToken); !spent || !newest.Displaced ||
 		!sameTokens(newest.Record, ofSignIn("", 3)) {
@@ -194,7 +194,7 @@ func TestHistoryOfOthers(t *testing.T) {
 	step(
 		ofSignIn("", 2),
 		id+":3, :6, :4, ",
-	) // what our first renewal has spent is told by the id, also where the rest was forgotten
+	) // the id tells what our first renewal has spent, even if the rest is forgotten
 	out := func(want ...bool) {
 		t.Helper()
 		past, _ := h.List(t.Context())
@@ -210,7 +210,7 @@ func TestHistoryOfOthers(t *testing.T) {
 	out(false, false, false)
 }
 
-// TestHistoryMoves with its record, and what it knows to be spent with it.
+// TestHistoryMoves: a history moves with its record, and knows at the new place what is spent.
 func TestHistoryMoves(t *testing.T) {
 	t.Parallel()
 	state, st := t.TempDir(), places(t)
@@ -249,7 +249,7 @@ func TestRestorable(t *testing.T) {
 	wantIs(t, err, protocol.ErrExpired)
 }
 
-// TestHistoryProtection: what a store hides, its history hides.
+// TestHistoryProtection: a history has the same protection as its store.
 func TestHistoryProtection(t *testing.T) {
 	t.Parallel()
 	dir, state := t.TempDir(), t.TempDir()
@@ -293,7 +293,7 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 			t.Errorf("%s was changed to %s", newer, now)
 		}
 	}
-	// What is of our version and has more in it keeps that; what is corrupt is begun anew.
+	// A history of our version keeps what else is in it. One that is broken is begun anew.
 	os.WriteFile(
 		path,
 		[]byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`),
@@ -334,7 +334,7 @@ func FuzzHistory(f *testing.F) {
 		}
 		out, err := formatHistory(src, all, false)
 		if err != nil {
-			wantIs(t, err, protocol.ErrInvalid) // a token that is read and would not be stored
+			wantIs(t, err, protocol.ErrInvalid) // such a token is never stored
 			return
 		}
 		again, err := parseHistory("history", out)

@@ -124,7 +124,7 @@ func UnlockIdentity(path string, passphrase protocol.Secret) (protocol.Secret, e
 	}
 	if len(bytes.TrimSpace(src)) == 0 {
 		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is empty",
-			Hint: "bring it back from a backup: what is encrypted to it opens with nothing else\nor begin anew: ccagent unlock --create"}
+			Hint: "restore it from a backup: nothing else opens what is encrypted to it\nor begin anew: ccagent unlock --create"}
 	}
 	key, err := unlock(path, src, passphrase)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// security plays security(1). An account's items are files in the folder that it is named for. A file "exit" there is what it
-// exits with, a file "hang" makes it wait for ever, with a child that does so too.
+// security plays security(1). The items of an account are files in the folder of that name. A file "exit" there holds its exit
+// status, and a file "hang" makes it wait for ever, together with a child.
 func security(args []string) int {
 	shown := args
 	if args[0] == "-i" {
@@ -60,7 +60,7 @@ func security(args []string) int {
 		os.WriteFile(filepath.Join(dir, "pid"), fmt.Append(nil, child.Process.Pid), 0o600)
 		child.Wait()
 	}
-	// Arguments can be seen by others: no value may be among them.
+	// Other users can see arguments: no value may be among them.
 	f, err := os.OpenFile(filepath.Join(dir, "args"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 1
@@ -98,7 +98,7 @@ func security(args []string) int {
 	return 0
 }
 
-// onMac makes s what it is on macOS, with its Keychain in a folder, which is returned.
+// onMac makes s what it is on macOS, with a Keychain whose items are files in the folder items.
 func onMac(t *testing.T, s *ClaudeCode, items string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -182,7 +182,7 @@ func TestKeychainOrFile(t *testing.T) {
 	}
 }
 
-// TestKeychainTooLarge: what could not be written back is not renewed, so that no refresh token is spent for nothing.
+// TestKeychainTooLarge: an item that could not be written back is not renewed, so that no refresh token is lost.
 func TestKeychainTooLarge(t *testing.T) {
 	t.Parallel()
 	s, items := newMac(t)
@@ -227,7 +227,7 @@ func TestKeychainFails(t *testing.T) {
 	wantIs(t, err, protocol.ErrStorage)
 }
 
-// TestKeychainHangs: who gives up on security(1) ends it with all that it started.
+// TestKeychainHangs: when we give up on security(1), it ends with all that it has started.
 func TestKeychainHangs(t *testing.T) {
 	t.Parallel()
 	s, items := newMac(t)
@@ -252,14 +252,13 @@ func TestKeychainHangs(t *testing.T) {
 	}
 }
 
-// running reports whether a process is there and not dead.
+// running reports whether a process is there and not a zombie.
 func running(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !bytes.Contains(b, []byte(") Z "))
 }
 
-// TestKeychainIsWatched: a change of the item by another program shows in a file that the store and the view that stands in for
-// it name.
+// TestKeychainIsWatched: a change of the item by another program shows in a file that the store and its view tell to watch.
 func TestKeychainIsWatched(t *testing.T) {
 	t.Parallel()
 	s, _ := newMac(t)

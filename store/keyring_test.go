@@ -25,7 +25,7 @@ type fakeKeyring struct {
 	items  map[string]string
 	fault  error                          // of every call
 	hangs  bool                           // every call waits for its context
-	lies   func(value string) (kept bool) // a write it says yes to and does not keep
+	lies   func(value string) (kept bool) // whether it stores a value: it reports success all the same
 	bends  func(value string) string      // what it makes of a value it keeps
 	budget int                            // writes until it dies; 0: it does not
 	before func(account string)           // called before each read
@@ -164,8 +164,8 @@ func TestKeyringSplitsLargeRecords(t *testing.T) {
 	wantRecord(t, s, fakeRecord(2))
 }
 
-// TestKeyringDiesWhileSaving kills the service at each write in turn: what is stored is the old record or the new, and once
-// it lives again the save succeeds.
+// TestKeyringDiesWhileSaving kills the service at each write in turn. The old record or the new one is stored, and once the
+// service runs again, the save succeeds.
 func TestKeyringDiesWhileSaving(t *testing.T) {
 	t.Parallel()
 	for budget := 1; ; budget++ {
@@ -216,7 +216,7 @@ func TestKeyringThatLies(t *testing.T) {
 	}
 }
 
-// TestKeyringLieLeavesTheOldRecord: a write that is not kept costs nothing that was.
+// TestKeyringLieLeavesTheOldRecord: if the service stores nothing and reports success, the old record stays.
 func TestKeyringLieLeavesTheOldRecord(t *testing.T) {
 	t.Parallel()
 	var sys fakeKeyring
@@ -237,7 +237,7 @@ func TestKeyringLateWrite(t *testing.T) {
 	first := maps.Clone(sys.items)
 	v2 := mustSave(t, s, long(2), v1)
 
-	// The first write lands once more, when the second is done.
+	// The first write is carried out once more, when the second is done.
 	maps.Copy(sys.items, first)
 	wantRecord(t, s, long(2))
 	l, err := s.Lock(t.Context())
@@ -249,7 +249,7 @@ func TestKeyringLateWrite(t *testing.T) {
 	}
 	l.Release()
 
-	// So late that its slot is the newest's again: the older record is recognised, and not used.
+	// It comes so late that the newest generation is in its slot: the older record is recognised, and not used.
 	v3 := mustSave(t, s, long(3), v2)
 	v4 := mustSave(t, s, long(4), v3)
 	mustSave(t, s, long(5), v4)
@@ -263,7 +263,7 @@ func TestKeyringLateWrite(t *testing.T) {
 	mustSave(t, s, long(6), old)
 	wantRecord(t, newKeyring(&sys, dir, "work"), long(6))
 
-	// After a deletion nothing that lands is a record.
+	// After a deletion, no write that comes late makes a record.
 	_, v6, _ := s.Load(t.Context())
 	if err := s.Delete(t.Context(), v6); err != nil {
 		t.Fatal(err)
@@ -285,8 +285,8 @@ func TestKeyringLateWrite(t *testing.T) {
 	wantRecord(t, s, long(7))
 }
 
-// TestKeyringBehindAnother: an empty keyring in the place of the one that holds the record takes no renewal of that, and takes a
-// fresh sign-in; a deletion there holds good when the first comes back.
+// TestKeyringBehindAnother: an empty keyring takes the place of the one that holds the record. It accepts no renewal of that
+// record, and accepts a fresh sign-in. A deletion counts also when the first keyring comes back.
 func TestKeyringBehindAnother(t *testing.T) {
 	t.Parallel()
 	var sys fakeKeyring
@@ -332,7 +332,7 @@ func TestKeyringBehindAnother(t *testing.T) {
 	wantIs(t, err, protocol.ErrNotFound)
 }
 
-// TestKeyringSavedWhileRead: a save at any moment of a load makes it neither fail nor bring an older record than was there.
+// TestKeyringSavedWhileRead: a load does not fail because of a save at the same time, and returns no older record than there was.
 func TestKeyringSavedWhileRead(t *testing.T) {
 	t.Parallel()
 	for moment := 1; ; moment++ {
@@ -361,8 +361,8 @@ func TestKeyringSavedWhileRead(t *testing.T) {
 	}
 }
 
-// TestKeyringWithoutWitness: the keyring alone is enough to find the newest record.
-func TestKeyringWithoutWitness(t *testing.T) {
+// TestKeyringWithoutGenerations: the keyring alone is enough to find the newest record.
+func TestKeyringWithoutGenerations(t *testing.T) {
 	t.Parallel()
 	var sys fakeKeyring
 	s := newKeyring(&sys, t.TempDir(), "work")

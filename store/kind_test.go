@@ -13,7 +13,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestKinds opens a store of each kind in the table, and holds what it does to its row.
+// TestKinds opens a store of each kind in the table, and checks what it does against its row.
 func TestKinds(t *testing.T) {
 	for _, kind := range Kinds(nil) {
 		t.Run(string(kind), func(t *testing.T) {

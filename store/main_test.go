@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain plays the other processes of the tests that need some, and takes the umask away, so that a mode is what the code
-// asks for.
+// TestMain is also the main function of the other processes that some tests start. It removes the umask, so that a mode is what
+// the code asks for.
 func TestMain(m *testing.M) {
 	unix.Umask(0)
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // under the race detector each of them would stay for a second

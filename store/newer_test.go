@@ -11,11 +11,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestNewerVersion has each store of our own hold what a later version of ours wrote: it is refused by its number, and stays as
-// it is.
+// TestNewerVersion puts what a later version of ours has written into each store of our own. It is refused with its version, and
+// stays as it is.
 func TestNewerVersion(t *testing.T) {
 	t.Parallel()
-	keyring, _ := NewShelfKeyring(t.TempDir(), "Work")().(*Keyring)
+	keyring, _ := NewFakeKeyring(t.TempDir(), "Work")().(*Keyring)
 	for name, s := range map[string]Store{
 		"file":      NewFile(t.TempDir(), "Work"),
 		"encrypted": NewEncrypted(t.TempDir(), "Work", FakeIdentity()),

@@ -21,7 +21,7 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// roles are what other processes of these tests do; the record is a counter.
+// roles are what the other processes of these tests do. The record is a counter.
 var roles = map[string]func(args []string) int{
 	"ccagent": func(args []string) int {
 		rounds, _ := strconv.Atoi(args[1])
@@ -57,7 +57,7 @@ func nthPassphrase(n int) protocol.Secret {
 	return protocol.NewSecret("fake passphrase " + strconv.Itoa(n))
 }
 
-// openAny opens the store at dir: Claude Code's if it is called that.
+// openAny opens the store at dir, Claude Code's if that is called .claude.
 func openAny(dir string) Store {
 	if filepath.Base(dir) == ".claude" {
 		s := NewClaudeCode(dir)
@@ -89,7 +89,7 @@ func increment(s Store) error {
 	return errors.Join(err, l.Check(), l.Release())
 }
 
-// claudeIncrement does the same as Claude Code would: with its directories, and by decoding and encoding the whole file.
+// claudeIncrement does the same as Claude Code does it: it locks by directories, and decodes and encodes the whole file.
 func claudeIncrement(dir string) error {
 	var made []string
 	lock := func(path string) error {
@@ -217,7 +217,7 @@ func clean(t *testing.T, dir string) {
 	}
 }
 
-// Killed at any moment, a writer leaves the old record or the new one, and locks that the next takes at once.
+// If a writer is killed at any moment, it leaves the old record or the new one, and locks that the next writer takes at once.
 func TestKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	if _, ok := self(); !ok {
@@ -234,7 +234,7 @@ func TestKilledAnywhere(t *testing.T) {
 			last := 0
 			for range 50 {
 				cmd := play(t, "ccagent", dir, "1000000")
-				// Once it has begun, at any moment.
+				// It is killed at any moment after it has begun.
 				ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 				err := disk.Poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
 					r, _, err := s.Load(ctx)
@@ -251,7 +251,7 @@ func TestKilledAnywhere(t *testing.T) {
 					t.Fatalf("went back from %d to %d", last, count(r))
 				}
 				last = count(r)
-				// What it held without an owner file, in the instant before that is written, is free after a minute only.
+				// A lock that it made right before it wrote the owner file is abandoned after a minute only.
 				setAge(t, dir)
 				check(t, increment(s))
 				last++
@@ -261,8 +261,8 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// Killed at any moment, whoever gives an identity one passphrase after the other leaves a file that the last or the next one
-// opens. With a light work factor it is the writing that takes the time, and so most moments are of it.
+// A process gives an identity one passphrase after the other, and is killed at any moment. The last passphrase or the next one
+// opens what it leaves. With a light work factor the writing takes most of the time, so it is hit most often.
 func TestPassphraseKilledAnywhere(t *testing.T) {
 	t.Parallel()
 	path := IdentityPath(t.TempDir())
@@ -286,7 +286,7 @@ func TestPassphraseKilledAnywhere(t *testing.T) {
 				next++
 			}
 		}
-		// Once it has begun, at any moment.
+		// It is killed at any moment after it has begun.
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		err := disk.Poll(ctx, time.Millisecond, time.Millisecond, func() (bool, error) {
 			opened()
@@ -311,7 +311,7 @@ func TestPassphraseKilledAnywhere(t *testing.T) {
 	}
 }
 
-// age makes all lock directories an hour old that no owner file vouches for.
+// setAge makes the lock directories an hour old.
 func setAge(t *testing.T, dir string) {
 	old := time.Now().Add(-time.Hour)
 	for _, l := range []string{filepath.Join(dir, ".oauth_refresh.lock"), dir + ".lock", filepath.Join(dir, ".storage-write.lock")} {

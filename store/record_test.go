@@ -9,7 +9,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestRecordOfAClient: what belongs to a client of its own comes back, and goes when a record without it takes its place.
+// TestRecordOfAClient: the secret and assertion of a client are stored, and are gone when a record without them is stored.
 func TestRecordOfAClient(t *testing.T) {
 	t.Parallel()
 	s := NewFile(t.TempDir(), "robot")

@@ -61,11 +61,11 @@ var refusedObjects = []refusedObject{
 		return o.any("AccessKeyId", "SecretAccessKey", "aws_access_key_id") || o.inner("Credentials").any("AccessKeyId")
 	}},
 	{"is a configuration of docker (config.json)",
-		"docker asks ccagent after: ccagent setup docker --host HOST", func(o *object) bool {
+		"let docker ask ccagent: ccagent setup docker --host HOST", func(o *object) bool {
 			return o.any("auths", "credsStore", "credHelpers")
 		}},
 	{"is a configuration of kubectl (kubeconfig)",
-		"kubectl asks ccagent after: ccagent setup kubectl --name USER", func(o *object) bool {
+		"let kubectl ask ccagent: ccagent setup kubectl --name USER", func(o *object) bool {
 			return o.any("current-context", "clusters") || o.is("kind", "Config", "ExecCredential")
 		}},
 	{"is a cache of Microsoft's sign-ins (MSAL)",
@@ -74,7 +74,7 @@ var refusedObjects = []refusedObject{
 			return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
 		}},
 	{"is terraform's file of tokens (credentials.tfrc.json)",
-		"give it the one token: ccagent add NAME --provider static --host HOST", func(o *object) bool {
+		"give the token to: ccagent add NAME --provider static --host HOST", func(o *object) bool {
 			return o.eachInner("credentials", "token")
 		}},
 	{"is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)", leaveGitHub, func(o *object) bool {
@@ -127,15 +127,15 @@ var refusedTexts = []struct {
 	{"is an API key", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-[\w-]+\s*$`)},
 	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, regexp.MustCompile(`(?m)^\s+(oauth_token|git_protocol):`)},
 	{"is a configuration of kubectl (kubeconfig)",
-		"kubectl asks ccagent after: ccagent setup kubectl --name USER",
+		"let kubectl ask ccagent: ccagent setup kubectl --name USER",
 		regexp.MustCompile(`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`)},
 	{"is a credential of AWS",
 		leaveAWS, regexp.MustCompile(`(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`)},
 	{"is a file of passwords (netrc)",
-		"give the one token: ccagent add NAME --provider static --host HOST",
+		"give the token to: ccagent add NAME --provider static --host HOST",
 		regexp.MustCompile(`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`)},
 	{"is a private key",
-		"it signs in by client_key_file or identity in config.toml: ccagent help config",
+		"name it in config.toml, as client_key_file or identity: ccagent help config",
 		regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Of each kind of file that people try there is one here, with what its refusal must name.
+// A file of each kind that people try by mistake, and what the error must name.
 var strangeFiles = []struct{ file, named string }{
 	{`{"access_token":"ya29.fake-x","refresh_token":"1//fakeG","expiry_date":1}`, "Gemini"},
 	{
@@ -81,8 +81,8 @@ var strangeFiles = []struct{ file, named string }{
 	},
 }
 
-// TestStrangersAreNamed: no door takes another program's credentials for a sign-in of Claude's, and each says what it was given.
-func TestStrangersAreNamed(t *testing.T) {
+// TestRefusedAreNamed: nothing takes another program's credentials for a sign-in of Claude's, and the error says what they are.
+func TestRefusedAreNamed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range strangeFiles {
 		refused := func(door string, err error) {
@@ -102,7 +102,7 @@ func TestStrangersAreNamed(t *testing.T) {
 		_, err = ReadClaude(strings.NewReader(tt.file))
 		refused("the keyring", err)
 
-		// In the place of Claude Code's own file it is neither read nor written over.
+		// In the place of Claude Code's own file it is neither used nor written over.
 		dir := t.TempDir()
 		path := filepath.Join(dir, ".credentials.json")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
@@ -120,7 +120,7 @@ func TestStrangersAreNamed(t *testing.T) {
 	}
 }
 
-// TestNobodySignedIn: what Claude Code leaves of its file when somebody signs out is no stranger's.
+// TestNobodySignedIn: what Claude Code leaves of its file after a sign-out is not refused as another program's.
 func TestNobodySignedIn(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{`{}`, `{"claudeAiOauth":null}`,

@@ -15,7 +15,7 @@ import (
 )
 
 func init() {
-	// Takes a record, reserves its place, and waits to be killed.
+	// Locks a record, reserves its place, and waits to be killed.
 	roles["reserve"] = func(args []string) int {
 		s := openAny(args[0])
 		l, err := s.Lock(context.Background())
@@ -32,14 +32,14 @@ func init() {
 	}
 }
 
-// A place that a look or a try can tell to be one where nothing can be saved, or where it would not last, is not reserved, and is
-// left as it was.
+// Where it can be seen or tried out that a record can't be saved or would not last, nothing is reserved, and everything stays as
+// it was.
 func TestNotReserved(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		root bool                                 // as root there is nothing to find
-		seen bool                                 // a look is enough
+		root bool                                 // it is found as root, too
+		seen bool                                 // Hindrance finds it
 		make func(t *testing.T, dir string) Store // dir is an empty folder
 		want string
 	}{
@@ -112,7 +112,7 @@ func TestNotReserved(t *testing.T) {
 			s := tt.make(t, dir)
 			before := listing(t, dir)
 			if seen := Hindrance(s); (seen != nil) != tt.seen || tt.seen && !strings.Contains(seen.Error(), tt.want) {
-				t.Errorf("a look sees %v", seen)
+				t.Errorf("Hindrance finds %v", seen)
 			}
 			l, err := s.Lock(t.Context())
 			if err == nil {
@@ -129,7 +129,7 @@ func TestNotReserved(t *testing.T) {
 	}
 }
 
-// listing is all that is below dir but our lock files, a line each.
+// listing lists what is below dir without our lock files, a line each.
 func listing(t *testing.T, dir string) string {
 	t.Helper()
 	var list strings.Builder
@@ -142,7 +142,7 @@ func listing(t *testing.T, dir string) string {
 	return list.String()
 }
 
-// For a store of our own a spill counts, as only we read it; in a home that is shared, only that.
+// For a store of our own a spill file is enough, because only we read it. If other programs share the store, it is not.
 func TestReservedAsSpill(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
@@ -175,8 +175,8 @@ func TestReservedAsSpill(t *testing.T) {
 	}
 }
 
-// A home around Claude Code's folder that nobody may write has no room for the older of its locks, neither for us nor for others:
-// the folder is enough.
+// If nobody can write to the folder around Claude Code's, nobody can make the older of its locks, which is there. The other one
+// is enough then.
 func TestReservedInReadOnlyHome(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
@@ -195,7 +195,7 @@ func TestReservedInReadOnlyHome(t *testing.T) {
 	check(t, l.Release())
 }
 
-// Of whoever is killed with a reservation the next one takes the locks and removes the temporary file.
+// After a process was killed with a reservation, the next one takes the locks over and removes the temporary file.
 func TestKilledWithReservation(t *testing.T) {
 	t.Parallel()
 	if _, ok := self(); !ok {
@@ -223,15 +223,15 @@ func TestKilledWithReservation(t *testing.T) {
 			if r, _ := mustLoad(t, s); count(r) != 0 {
 				t.Errorf("the record is %d", count(r))
 			}
-			setAge(t, dir) // the write lock has no owner file: it is free after a while only
+			setAge(t, dir) // the write lock has no owner file: it is abandoned after a while only
 			check(t, increment(s))
 			clean(t, dir)
 		})
 	}
 }
 
-// Claude Code waits a few seconds for its write lock, and then drops what it was to write. So while a provider takes its time the
-// lock is let go, and taken again for the save.
+// Claude Code waits a few seconds for its write lock, and then does not write. So if a provider is slow, the lock is released,
+// and taken again for the save.
 func TestReservationOfSlowProvider(t *testing.T) {
 	t.Parallel()
 	for _, slow := range []bool{false, true} {
@@ -267,7 +267,7 @@ func TestReservationOfSlowProvider(t *testing.T) {
 	}
 }
 
-// The next load that takes the record's lock finishes what was cut off, in every store that is a file.
+// Recover finishes a write in place that was cut off, in every store that is a file.
 func TestCutOffIsBroughtHome(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{".claude", "data"} {

@@ -247,7 +247,7 @@ func (m *ring) readWith(ctx context.Context, w generations) ([]byte, error) {
 	case f.newest.generation == 0 && w.Saved > 0:
 		return nil, missingError{&protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: "the keyring that answers does not hold what was saved, its item " + m.service + " " + m.name,
+			Message: "the keyring that answers does not hold the saved item " + m.service + " " + m.name,
 			Hint:    "if another keyring holds it, start or open that one; if it was removed there, sign in again",
 		}}
 	case f.newest.generation == 0:
@@ -458,7 +458,7 @@ func parseGenerations(name string, src []byte) (generations, error) {
 		return generations{}, &protocol.Error{
 			Code:    protocol.CodeInvalid,
 			Message: name + " does not say which record in the keyring is the newest",
-			Hint:    "remove that file if the keyring was not set back meanwhile",
+			Hint:    "if nobody has restored an older keyring meanwhile, remove that file",
 		}
 	}
 	return w, nil

@@ -180,7 +180,7 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	if got := names(t, filepath.Join(state, "spill")); len(got) != 2 {
 		t.Errorf("a spill of a newer version, or of another place, is gone: %v", got)
 	}
-	for i := range 3 { // numbers go on after what is kept
+	for i := range 3 { // numbers go on after those that were set aside
 		check(t, Spill(state, a, Version{9}, numbered(strconv.Itoa(i))))
 	}
 	_, err := a.Save(context.Background(), numbered("x"), Version{})
@@ -195,7 +195,7 @@ func TestSpillIsPrivateAndOfItsPlace(t *testing.T) {
 	}
 }
 
-// TestSpillThatMayNotBeRead is not passed over: it is newer than what is stored, whose refresh token is spent.
+// TestSpillThatMayNotBeRead: such a spill file is not passed over. It is newer than what is stored, whose refresh token is spent.
 func TestSpillThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	state, st := t.TempDir(), NewFile(t.TempDir(), "p")

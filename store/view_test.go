@@ -38,7 +38,7 @@ func TestClaudeCodeView(t *testing.T) {
 	os.WriteFile(path, []byte(full), 0o600)
 	v := NewClaudeCode(dir).View(state)
 
-	// A sign-in that is there is not ours to overwrite.
+	// A sign-in that is there is not written over.
 	wantState(t, v, ViewForeign)
 	wantIs(t, v.Write(t.Context(), fakeRecord(2)), ErrConflict)
 	if err := v.Restore(t.Context(), fakeRecord(2)); err != nil {
@@ -51,7 +51,7 @@ func TestClaudeCodeView(t *testing.T) {
 		t.Errorf("the view is %s", got)
 	}
 
-	// Claude Code changes what is not the sign-in's, as it may.
+	// Claude Code changes other keys than the sign-in, as it may.
 	os.WriteFile(path, bytes.Replace(got, []byte("1.50"), []byte("2.50"), 1), 0o600)
 	wantState(t, v, ViewOurs)
 	mustWrite(t, NewClaudeCode(dir).View(state), fakeRecord(3))
@@ -60,7 +60,7 @@ func TestClaudeCodeView(t *testing.T) {
 		t.Errorf("the view is %s", got)
 	}
 
-	// A stub, a new sign-in and a sign-out are seen, and not fought.
+	// A stub, a new sign-in and a sign-out are noticed, and left alone.
 	for _, tt := range []struct {
 		name    string
 		content string
@@ -139,7 +139,7 @@ func TestSDKView(t *testing.T) {
 		t.Errorf("it reads as %+v, %v", back, err)
 	}
 
-	// Changed, replaced by a link, removed: not fought over.
+	// A view that was changed, replaced by a link or removed is left alone.
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	for name, harm := range map[string]func(){
 		"changed": func() { os.WriteFile(credentials, []byte(`{"access_token":"fake-theirs"}`), 0o600) },
@@ -194,7 +194,7 @@ func TestSDKViewOfAnotherProfile(t *testing.T) {
 	}
 }
 
-// TestViewKilledBetween: who dies between the view and the note of it knows his own work again.
+// TestViewKilledBetween: a process is killed between the view and its fingerprint. The next one knows the view for ours.
 func TestViewKilledBetween(t *testing.T) {
 	t.Parallel()
 	v := NewSDKView(t.TempDir(), t.TempDir(), "gateway")
@@ -211,7 +211,7 @@ func TestViewKilledBetween(t *testing.T) {
 		wantState(t, v, ViewOurs)
 	}
 	os.WriteFile(v.fingerprint, before, 0o600)
-	wantState(t, v, ViewForeign) // the note of an older view is no proof
+	wantState(t, v, ViewForeign) // the fingerprint of an older view proves nothing
 	for _, corrupt := range []string{"{", "", `{"version":2}`} {
 		os.WriteFile(v.fingerprint, []byte(corrupt), 0o600)
 		wantState(t, v, ViewForeign)

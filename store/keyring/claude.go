@@ -42,8 +42,8 @@ func ClaudeServices(configDir, home, variable string) ([]string, error) {
 	if strings.ContainsFunc(configDir, func(c rune) bool { return unicode.Is(unicode.Mn, c) }) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: configDir + " is spelled with separate accents, so the name of its Keychain item can't be told",
-			Hint:    "rename the folder, or set config_dir to it spelled with whole letters",
+			Message: configDir + " is spelled with separate accents, so the name of its Keychain item is not known",
+			Hint:    "rename the folder, or write it with composed letters in config_dir",
 		}
 	}
 	sum := sha256.Sum256([]byte(configDir))
@@ -81,7 +81,7 @@ const maxCommand = 4096 - 64
 func (k *ClaudeItem) command(service string, data []byte) (string, error) {
 	for _, s := range []string{k.Account, service} {
 		if strings.ContainsFunc(s, func(c rune) bool { return c == '"' || c == '\\' || unicode.IsControl(c) }) {
-			return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%q can't be handed to security(1)", s)}
+			return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("%q can't be passed to security(1)", s)}
 		}
 	}
 	line := fmt.Sprintf("add-generic-password -U -a \"%s\" -s \"%s\" -X \"%x\"\n", k.Account, service, data)
@@ -116,7 +116,7 @@ func (k *ClaudeItem) Find(ctx context.Context) (data []byte, service string, err
 		}
 		if len(out) > maxItem {
 			return nil, "", &protocol.Error{Code: protocol.CodeInvalid, Message: "Claude Code's Keychain item is larger than 4 MiB",
-				Hint: "nothing was changed; mend it, or move it away and sign in again"}
+				Hint: "nothing was changed; repair it, or move it away and sign in again"}
 		}
 		return out, service, nil
 	}
@@ -178,7 +178,7 @@ func (k *ClaudeItem) run(ctx context.Context, in string, args ...string) ([]byte
 		return out, nil
 	case ctx.Err() != nil:
 		return nil, &protocol.Error{Code: protocol.CodeStorage, Message: "the Keychain did not answer in time",
-			Hint: "it may be waiting behind a dialogue"}
+			Hint: "it may be waiting for an answer to a dialogue"}
 	case errors.As(err, &exit):
 		switch securityExits[exit.ExitCode()] {
 		case protocol.CodeNotFound:

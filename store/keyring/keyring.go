@@ -69,7 +69,7 @@ func bounded[T any](ctx context.Context, limit time.Duration, call func(context.
 		var a answer
 		defer func() {
 			if p := recover(); p != nil {
-				a.err = errors.New("it answered with something that is no answer")
+				a.err = errors.New("its answer makes no sense")
 			}
 			done <- a
 		}()
@@ -84,7 +84,8 @@ func bounded[T any](ctx context.Context, limit time.Duration, call func(context.
 		return none, &protocol.Error{
 			Code:    protocol.CodeStorage,
 			Message: "the keyring did not answer in time",
-			Hint:    "it may be waiting behind a prompt: unlock it at the desktop, or set store = \"file\" for the profile in config.toml",
+			Hint: "it may be waiting for an answer to a prompt: unlock it at the desktop, " +
+				"or set store = \"file\" for the profile in config.toml",
 		}
 	}
 }
@@ -98,7 +99,7 @@ func translate(err error) error {
 	case errors.Is(err, keyring.ErrNotFound):
 		return &protocol.Error{Code: protocol.CodeNotFound, Message: "the keyring has no such item"}
 	case errors.Is(err, keyring.ErrSetDataTooBig):
-		return &protocol.Error{Code: protocol.CodeStorage, Message: "the keyring takes no value of that size"}
+		return &protocol.Error{Code: protocol.CodeStorage, Message: "the keyring accepts no value of that size"}
 	case isLocked(err):
 		return errLocked()
 	}
@@ -109,7 +110,7 @@ func errLocked() error {
 	return &protocol.Error{
 		Code:    protocol.CodeLocked,
 		Message: "the keyring is locked",
-		Hint:    "unlock it (signing in at the desktop does, so does its own program), then try again",
+		Hint:    "unlock it at the desktop or in its own program, then try again",
 	}
 }
 

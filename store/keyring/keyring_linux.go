@@ -45,7 +45,7 @@ func ready(ctx context.Context) error {
 	}
 	collections, ok := v.Value().([]dbus.ObjectPath)
 	if !ok {
-		return unusable("it answered with something that is no answer")
+		return unusable("its answer makes no sense")
 	}
 	path := dbus.ObjectPath(defaultAlias)
 	for _, c := range collections {
@@ -54,7 +54,7 @@ func ready(ctx context.Context) error {
 		}
 	}
 	if v, err = property(path, secretCollection, "Locked"); err != nil {
-		return unusable("it has no collection to keep anything in")
+		return unusable("it has no collection to store anything in")
 	}
 	if locked, ok := v.Value().(bool); !ok || locked {
 		return errLocked()
@@ -71,7 +71,7 @@ func ready(ctx context.Context) error {
 			v.Value() == false {
 			return &protocol.Error{
 				Code:    protocol.CodeLocked,
-				Message: "the keyring asks somebody about each access to an item",
+				Message: "the keyring asks a person about each access to an item",
 				Hint: "in KeePassXC, turn off \"Confirm when passwords are retrieved by clients\" (Settings, Secret Service Integration)\n" +
 					"or set store = \"file\" for the profile in config.toml",
 			}
