@@ -144,7 +144,7 @@ var rooms = map[string]struct {
 	"secureurl": {
 		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
 	},
-	"agent/keyset": {
+	"keyset": {
 		mayImport: []string{"github.com/go-jose/go-jose/..."},
 		never: forbidden{
 			"net/http":           "it reads keys; whoever needs them fetches them",
@@ -153,7 +153,7 @@ var rooms = map[string]struct {
 	},
 	"agent/oauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/secureurl", module + "/agent/keyset", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
+			module + "/protocol", module + "/secureurl", module + "/keyset", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
 			"github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
 		},
 		never: forbidden{
@@ -190,7 +190,7 @@ var rooms = map[string]struct {
 	},
 	"agent/httpauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/secureurl", "golang.org/x/oauth2", "github.com/coreos/go-oidc/...",
+			module + "/protocol", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2", "github.com/coreos/go-oidc/...",
 		},
 		never: forbidden{
 			module + "/agent":     "a program that asks an agent does not carry one",

@@ -12,43 +12,44 @@ import (
 )
 
 const (
-	// unwatched is how long a token is kept at most while the agent can't say that it changed.
-	unwatched = 30 * time.Second
-	// outage is how long a token that still lives stands in for an agent that is gone, before that is asked again.
-	outage = time.Second
-	// patience bounds one question, on whose answer others may wait as well.
-	patience = 90 * time.Second
-	// calm is how long no further token is forced for a server that refused a fresh one, pause the same where none was to be had.
-	calm, pause = 30 * time.Second, 5 * time.Second
-	// maxHosts bounds what is kept for a program that goes round the world.
+	// maxUnwatched is how long a token is cached at most while nobody tells us that it has changed.
+	maxUnwatched = 30 * time.Second
+	// awayPause is how long a token that is still valid is served without asking again while the agent can't be reached.
+	awayPause = time.Second
+	// callTimeout bounds one request to the agent, for which several callers may wait.
+	callTimeout = 90 * time.Second
+	// refusedPause is how long no further renewal is forced after a server has refused a brand-new token, and failedPause the
+	// same after a renewal has failed.
+	refusedPause, failedPause = 30 * time.Second, 5 * time.Second
+	// maxHosts bounds how many hosts the cache has an entry for.
 	maxHosts = 64
 )
 
-// never is the end of a token that has none.
+// never is the expiry of a token that does not expire.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Agent is one profile of an agent: an [Authenticator], and an oauth2.TokenSource. It keeps the token between uses, so that
-// one which lives costs a look, and drops it when the agent says that it changed ([protocol.Watcher]) or, where the agent
-// can't say so, after 30 seconds. While an agent is away the token at hand serves until it expires.
+// Agent is one profile of an agent: an [Authenticator], and an oauth2.TokenSource. It caches the token, so that a valid one costs
+// no request. It drops the token when the agent says that it has changed ([protocol.Watcher]) or, with an agent that can't say
+// so, after 30 seconds. While the agent can't be reached, the cached token is used until it expires.
 //
-// Use [NewAgent], and [Agent.Close] when done: it has a goroutine that listens to the agent. All methods may be called
-// concurrently. A context bounds its caller's wait alone; a question that others wait for as well goes on.
+// Use [NewAgent], and [Agent.Close] when done, because an Agent has a goroutine that watches the agent. All methods may be called
+// concurrently. A context bounds only how long its own caller waits. A request to the agent that others wait for goes on.
 type Agent struct {
 	agent   protocol.Agent
 	profile string
 
-	living context.Context // ends with Close
-	end    context.CancelFunc
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	mu       sync.Mutex
-	leases   map[string]*lease    // by host
-	flights  map[question]*flight // under way
-	epoch    uint64               // counts what makes all leases void
-	calm     time.Time            // no token is forced before
-	watching bool                 // the listener has been started
-	watched  bool                 // and is told of changes
-	closed   bool
+	mu         sync.Mutex
+	cache      map[string]*cached // by host
+	calls      map[request]*call  // that are running
+	generation uint64             // grows when the whole cache becomes invalid
+	noRenewal  time.Time          // no renewal is forced before
+	watching   bool               // the watch has been started
+	watched    bool               // and it works: the agent tells us of changes
+	closed     bool
 }
 
 var (
@@ -56,59 +57,62 @@ var (
 	_ oauth2.TokenSource = (*Agent)(nil)
 )
 
-// lease is a token in hand for one host.
-type lease struct {
+// cached is the token for one host.
+type cached struct {
 	token  protocol.Token
-	header []string  // the value of Authorization, as http.Header has it
-	until  time.Time // when to ask again; the one field that changes, under Agent.mu
+	header []string  // the value of the Authorization header, as http.Header wants it
+	until  time.Time // when to ask the agent again; this field alone changes, under Agent.mu
 }
 
-type question struct {
+// request is what the agent is asked.
+type request struct {
 	host  string
-	force bool
+	force bool // for a new token, even if the old one is still valid
 }
 
-// flight is a question under way. lease and err are set before done is closed.
-type flight struct {
-	question
-	refused *lease // of a forced one: what the server refused
+// call is a request to the agent that is running, and that several callers may wait for. entry and err are set before done is
+// closed.
+type call struct {
+	request
+	refused *cached // for a forced renewal: the token that the server refused
 	done    chan struct{}
-	lease   *lease
+	entry   *cached
 	err     error
 }
 
 var errClosed = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the token source is closed"}
 
-// NewAgent returns the profile of a: "" is the agent's default one. It asks nothing yet. a is usually a [protocol.Pool], or an
-// agent within the program; it stays the caller's, to be closed after the Agent.
+// NewAgent returns a profile of a, or a's default profile for "". It makes no request yet. a is usually a [protocol.Pool], or an
+// agent within the program. It stays the caller's, who closes it after the Agent.
 func NewAgent(a protocol.Agent, profile string) *Agent {
-	living, end := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Agent{
 		agent:   a,
 		profile: profile,
-		living:  living,
-		end:     end,
-		leases:  map[string]*lease{},
-		flights: map[question]*flight{},
+		ctx:     ctx,
+		cancel:  cancel,
+		cache:   map[string]*cached{},
+		calls:   map[request]*call{},
 	}
 }
 
-// Close ends the listener and what is being asked, and waits for both. Nothing can be asked afterwards (ErrUnavailable).
+// Close ends the watch and the requests that are running, and waits for both. Afterwards every request fails with ErrUnavailable.
 func (a *Agent) Close() error {
 	a.mu.Lock()
 	a.closed = true
-	a.leases = nil
+	a.cache = nil
 	a.mu.Unlock()
-	a.end()
+	a.cancel()
 	a.work.Wait()
 	return nil
 }
 
-// Token implements oauth2.TokenSource. It does not say which host the token is for: a profile's list of hosts is not applied.
+// Token implements oauth2.TokenSource. The agent is not told which host the token is for, so the profile's list of hosts is not
+// applied.
 func (a *Agent) Token() (*oauth2.Token, error) { return hostSource{a, ""}.Token() }
 
-// For returns the token source for one host, to which the agent refuses a token (ErrDenied) unless the profile lists it.
-func (a *Agent) For(host string) oauth2.TokenSource { return hostSource{a, fold(host)} }
+// For returns a token source for one host. The agent refuses it a token (ErrDenied) unless the profile lists that host.
+func (a *Agent) For(host string) oauth2.TokenSource { return hostSource{a, hostName(host)} }
 
 type hostSource struct {
 	agent *Agent
@@ -116,168 +120,171 @@ type hostSource struct {
 }
 
 func (s hostSource) Token() (*oauth2.Token, error) {
-	l, err := s.agent.take(context.Background(), s.host)
+	c, err := s.agent.get(context.Background(), s.host)
 	if err != nil {
 		return nil, err
 	}
-	return &oauth2.Token{AccessToken: l.token.Value.Reveal(), TokenType: "Bearer", Expiry: l.token.Expiry}, nil
+	return &oauth2.Token{AccessToken: c.token.Value.Reveal(), TokenType: "Bearer", Expiry: c.token.Expiry}, nil
 }
 
-// take returns a token for a host, from memory while it serves.
-func (a *Agent) take(ctx context.Context, host string) (*lease, error) {
+// get returns a token for a host, from the cache as long as it may.
+func (a *Agent) get(ctx context.Context, host string) (*cached, error) {
 	now := wall()
 	a.mu.Lock()
-	if l := a.leases[host]; l != nil && now.Before(l.until) {
+	if c := a.cache[host]; c != nil && now.Before(c.until) {
 		a.mu.Unlock()
-		return l, nil
+		return c, nil
 	}
-	f := a.fly(question{host: host}, nil)
+	running := a.callLocked(request{host: host}, nil)
 	a.mu.Unlock()
-	return f.wait(ctx)
+	return running.wait(ctx)
 }
 
-// fresh starts to get another token than the one that a server refused, and returns nil where that is no use: the flight is
-// over already if one is at hand.
-func (a *Agent) fresh(host string, refused *lease) *flight {
+// renew starts to get another token than the one that a server has refused. If the cache has another one already, the call is
+// finished. It returns nil where a renewal would be useless.
+func (a *Agent) renew(host string, refused *cached) *call {
 	now := wall()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if l := a.leases[host]; l != nil && !l.same(refused) && now.Before(l.until) {
-		f := &flight{lease: l, done: make(chan struct{})}
-		close(f.done)
-		return f
+	if c := a.cache[host]; c != nil && !c.same(refused) && now.Before(c.until) {
+		finished := &call{entry: c, done: make(chan struct{})}
+		close(finished.done)
+		return finished
 	}
-	if now.Before(a.calm) {
+	if now.Before(a.noRenewal) {
 		return nil
 	}
-	return a.fly(question{host, true}, refused)
+	return a.callLocked(request{host, true}, refused)
 }
 
-// hopeless notes that a server refused a token that was brand new: another one would fare no better.
-func (a *Agent) hopeless() {
+// newTokenRefused notes that a server has refused a brand-new token. Another one would fare no better.
+func (a *Agent) newTokenRefused() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.calm = wall().Add(calm)
+	a.noRenewal = wall().Add(refusedPause)
 }
 
-// fly returns the flight that asks q, which it starts unless it is under way. a.mu is held.
-func (a *Agent) fly(q question, refused *lease) *flight {
-	if f := a.flights[q]; f != nil {
-		return f
+// callLocked returns the call that makes a request, and starts it unless it is running. The caller holds a.mu.
+func (a *Agent) callLocked(r request, refused *cached) *call {
+	if running := a.calls[r]; running != nil {
+		return running
 	}
-	f := &flight{question: q, refused: refused, done: make(chan struct{})}
+	c := &call{request: r, refused: refused, done: make(chan struct{})}
 	if a.closed {
-		f.err = errClosed
-		close(f.done)
-		return f
+		c.err = errClosed
+		close(c.done)
+		return c
 	}
-	a.flights[q] = f
-	a.work.Go(func() { a.ask(f) })
-	return f
+	a.calls[r] = c
+	a.work.Go(func() { a.ask(c) })
+	return c
 }
 
-func (f *flight) wait(ctx context.Context) (*lease, error) {
+func (c *call) wait(ctx context.Context) (*cached, error) {
 	select {
-	case <-f.done:
-		return f.lease, f.err
+	case <-c.done:
+		return c.entry, c.err
 	case <-ctx.Done():
 		return nil, &protocol.Error{Code: protocol.CodeUnavailable, Message: "gave up waiting for a token: " + ctx.Err().Error()}
 	}
 }
 
-// ask asks f's question, once more while the answer may have been overtaken, and lands it.
-func (a *Agent) ask(f *flight) {
-	ctx, cancel := context.WithTimeout(a.living, patience)
+// ask makes a call's request to the agent, and finishes the call. It asks again where the cache has become invalid meanwhile:
+// then the answer may be an old one.
+func (a *Agent) ask(c *call) {
+	ctx, cancel := context.WithTimeout(a.ctx, callTimeout)
 	defer cancel()
-	req := protocol.TokenRequest{Profile: a.profile, Host: f.host, Force: f.force}
-	if f.force {
+	req := protocol.TokenRequest{Profile: a.profile, Host: c.host, Force: c.force}
+	if c.force {
 		req.Since = time.Now()
 	}
-	for tries := 1; ; tries++ {
+	for try := 1; ; try++ {
 		a.mu.Lock()
-		epoch := a.epoch
+		generation := a.generation
 		a.mu.Unlock()
 		token, err := a.agent.Token(ctx, req)
 		if err == nil {
 			err = protocol.CheckToken(token.Value) // it becomes a header
 		}
-		if a.land(f, token, err, epoch, tries == 3) {
+		if a.finish(c, token, err, generation, try == 3) {
 			return
 		}
 	}
 }
 
-// land ends a flight with its answer, which is of an epoch. It reports false where that is over, unless it is the last try.
-func (a *Agent) land(f *flight, token protocol.Token, err error, epoch uint64, last bool) bool {
+// finish ends a call with an answer that was asked for in a generation of the cache. It returns false, and does nothing, where
+// that generation is over, unless this is the last try.
+func (a *Agent) finish(c *call, token protocol.Token, err error, generation uint64, last bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if epoch != a.epoch && !last && !a.closed {
+	if generation != a.generation && !last && !a.closed {
 		return false
 	}
 	now := wall()
-	old := a.leases[f.host]
+	old := a.cache[c.host]
 	switch {
 	case a.closed:
-		f.err = errClosed
+		c.err = errClosed
 	case err == nil:
-		f.lease = newLease(token, now)
-		if f.force && f.lease.same(f.refused) {
-			a.calm = now.Add(calm)
-		} else if f.force {
-			a.epoch++
-			clear(a.leases) // for other hosts it is refused as well
-			epoch = a.epoch
+		c.entry = newCached(token, now)
+		if c.force && c.entry.same(c.refused) {
+			a.noRenewal = now.Add(refusedPause)
+		} else if c.force {
+			a.generation++
+			clear(a.cache) // the old token is refused for other hosts as well
+			generation = a.generation
 		}
-	case f.force:
-		f.err, a.calm = err, now.Add(pause)
-	case away(err) && old != nil && old.alive(now):
-		f.lease = &lease{token: old.token, header: old.header, until: earlier(now.Add(outage), old.end())}
+	case c.force:
+		c.err, a.noRenewal = err, now.Add(failedPause)
+	case isAway(err) && old != nil && old.valid(now):
+		c.entry = &cached{token: old.token, header: old.header, until: earlier(now.Add(awayPause), old.expiry())}
 	default:
-		f.err = err
+		c.err = err
 	}
-	if f.lease != nil && epoch == a.epoch {
-		if len(a.leases) >= maxHosts {
-			clear(a.leases)
+	if c.entry != nil && generation == a.generation {
+		if len(a.cache) >= maxHosts {
+			clear(a.cache)
 		}
 		if !a.watched {
-			f.lease.until = earlier(f.lease.until, now.Add(unwatched))
+			c.entry.until = earlier(c.entry.until, now.Add(maxUnwatched))
 		}
-		a.leases[f.host] = f.lease
-		a.listen()
+		a.cache[c.host] = c.entry
+		a.startWatchLocked()
 	}
-	delete(a.flights, f.question)
-	close(f.done)
+	delete(a.calls, c.request)
+	close(c.done)
 	return true
 }
 
-func newLease(token protocol.Token, now time.Time) *lease {
-	l := &lease{token: token, header: []string{"Bearer " + token.Value.Reveal()}}
-	l.until = l.end()
-	if left := l.until.Sub(now); !token.Expiry.IsZero() {
+func newCached(token protocol.Token, now time.Time) *cached {
+	c := &cached{token: token, header: []string{"Bearer " + token.Value.Reveal()}}
+	c.until = c.expiry()
+	if left := c.until.Sub(now); !token.Expiry.IsZero() {
 		// No less than the agent's own margin, so that the agent, and not the server, finds the token too old.
-		l.until = l.until.Add(-protocol.MarginOf(left))
+		c.until = c.until.Add(-protocol.MarginOf(left))
 	}
-	return l
+	return c
 }
 
-func (l *lease) same(other *lease) bool { return l.header[0] == other.header[0] }
+// same reports whether two entries hold the same token.
+func (c *cached) same(other *cached) bool { return c.header[0] == other.header[0] }
 
-// end is when the token expires.
-func (l *lease) end() time.Time {
-	if l.token.Expiry.IsZero() {
+// expiry is when the token expires.
+func (c *cached) expiry() time.Time {
+	if c.token.Expiry.IsZero() {
 		return never
 	}
-	return l.token.Expiry.Round(0)
+	return c.token.Expiry.Round(0)
 }
 
-func (l *lease) alive(now time.Time) bool { return now.Before(l.end()) }
+func (c *cached) valid(now time.Time) bool { return now.Before(c.expiry()) }
 
-// away reports whether an error says nothing of the token: there was nobody to ask.
-func away(err error) bool {
+// isAway reports whether an error says nothing about the token, because the agent could not be asked.
+func isAway(err error) bool {
 	return errors.Is(err, protocol.ErrNoAgent) || errors.Is(err, protocol.ErrUnavailable)
 }
 
-// wall is the time without its monotonic part, which stands still while a machine sleeps and tokens expire.
+// wall is the time without its monotonic part, which stands still while the machine sleeps and tokens expire.
 func wall() time.Time { return time.Now().Round(0) }
 
 func earlier(a, b time.Time) time.Time {

@@ -36,9 +36,9 @@ func fake(value string, lifetime time.Duration) protocol.Token {
 	return t
 }
 
-func mustTake(t *testing.T, a *Agent, host string) string {
+func mustGet(t *testing.T, a *Agent, host string) string {
 	t.Helper()
-	l, err := a.take(t.Context(), host)
+	l, err := a.get(t.Context(), host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,9 +58,9 @@ func TestCacheTimes(t *testing.T) {
 		{"long, watched", true, 8 * time.Hour, 8*time.Hour - protocol.Margin},
 		{"short, watched", true, 4 * time.Minute, 3 * time.Minute},
 		{"for ever, watched", true, 0, 1000 * time.Hour},
-		{"long, not watched", false, 8 * time.Hour, unwatched},
+		{"long, not watched", false, 8 * time.Hour, maxUnwatched},
 		{"very short, not watched", false, 20 * time.Second, 15 * time.Second},
-		{"for ever, not watched", false, 0, unwatched},
+		{"for ever, not watched", false, 0, maxUnwatched},
 		{"expired already", true, -time.Second, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -80,21 +80,21 @@ func TestCacheTimes(t *testing.T) {
 				}
 				a := NewAgent(agent, "")
 				defer a.Close()
-				mustTake(t, a, "")
+				mustGet(t, a, "")
 				synctest.Wait() // the listener has its first version, and dropped what was asked for before
-				first := mustTake(t, a, "")
+				first := mustGet(t, a, "")
 				if tt.kept == 0 {
-					if again := mustTake(t, a, ""); again == first {
+					if again := mustGet(t, a, ""); again == first {
 						t.Error("an expired token was kept")
 					}
 					return
 				}
 				time.Sleep(tt.kept - time.Millisecond)
-				if again := mustTake(t, a, ""); again != first {
+				if again := mustGet(t, a, ""); again != first {
 					t.Errorf("asked again too soon: %s after %s", again, first)
 				}
 				time.Sleep(2 * time.Millisecond)
-				if again := mustTake(t, a, ""); again == first && tt.kept != 1000*time.Hour {
+				if again := mustGet(t, a, ""); again == first && tt.kept != 1000*time.Hour {
 					t.Error("kept too long")
 				}
 			})
@@ -111,23 +111,23 @@ func TestChange(t *testing.T) {
 		a := NewAgent(f, "main")
 		defer a.Close()
 		for range 3 {
-			mustTake(t, a, "")
+			mustGet(t, a, "")
 			synctest.Wait()
 		}
 		before := len(f.Requests())
-		if mustTake(t, a, ""); len(f.Requests()) != before {
+		if mustGet(t, a, ""); len(f.Requests()) != before {
 			t.Error("what lives is asked for again")
 		}
 		profile.Token = "fake-access-2"
 		f.Set(profile)
 		synctest.Wait()
-		if got := mustTake(t, a, ""); got != "fake-access-2" {
+		if got := mustGet(t, a, ""); got != "fake-access-2" {
 			t.Errorf("after the change: %s", got)
 		}
 		profile.Token, profile.Err = "", &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}
 		f.Set(profile)
 		synctest.Wait()
-		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrLoginRequired) {
+		if _, err := a.get(t.Context(), ""); !errors.Is(err, protocol.ErrLoginRequired) {
 			t.Errorf("after the sign-out: %v", err)
 		}
 
@@ -135,11 +135,11 @@ func TestChange(t *testing.T) {
 		profile.Token, profile.Err = "fake-access-3", nil
 		f.Set(profile)
 		synctest.Wait()
-		mustTake(t, a, "")
+		mustGet(t, a, "")
 		profile.Err = &protocol.Error{Code: protocol.CodeNoAgent, Message: "no agent"}
 		f.Set(profile)
 		synctest.Wait()
-		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrNoAgent) {
+		if _, err := a.get(t.Context(), ""); !errors.Is(err, protocol.ErrNoAgent) {
 			t.Errorf("after a change by an agent that is gone: %v", err)
 		}
 	})
@@ -163,11 +163,11 @@ func TestOvertaken(t *testing.T) {
 		}
 		a := NewAgent(f, "main")
 		defer a.Close()
-		mustTake(t, a, "")
+		mustGet(t, a, "")
 		synctest.Wait() // the first version dropped the first answer
 		<-asked
 		got := make(chan string)
-		go func() { got <- mustTake(t, a, "") }()
+		go func() { got <- mustGet(t, a, "") }()
 		<-asked
 		f.Set(protocoltest.Profile{Name: "main"})
 		synctest.Wait()
@@ -188,12 +188,12 @@ func TestAgentAway(t *testing.T) {
 		}}
 		a := NewAgent(p, "")
 		defer a.Close()
-		mustTake(t, a, "")
+		mustGet(t, a, "")
 		gone = &protocol.Error{Code: protocol.CodeNoAgent, Message: "no agent"}
-		time.Sleep(unwatched)
+		time.Sleep(maxUnwatched)
 		before := p.asked.Load()
 		for range 100 {
-			if got := mustTake(t, a, ""); got != "fake-access-1" {
+			if got := mustGet(t, a, ""); got != "fake-access-1" {
 				t.Errorf("while the agent is away: %s", got)
 			}
 		}
@@ -201,16 +201,16 @@ func TestAgentAway(t *testing.T) {
 			t.Errorf("it was looked for %d times at once", n)
 		}
 		time.Sleep(90 * time.Second)
-		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrNoAgent) {
+		if _, err := a.get(t.Context(), ""); !errors.Is(err, protocol.ErrNoAgent) {
 			t.Errorf("an expired token: %v", err)
 		}
 		gone = nil
-		mustTake(t, a, "")
+		mustGet(t, a, "")
 
 		// A refusal is no absence: what the agent says counts.
 		gone = &protocol.Error{Code: protocol.CodeDenied, Message: "denied"}
-		time.Sleep(unwatched)
-		if _, err := a.take(t.Context(), ""); !errors.Is(err, protocol.ErrDenied) {
+		time.Sleep(maxUnwatched)
+		if _, err := a.get(t.Context(), ""); !errors.Is(err, protocol.ErrDenied) {
 			t.Errorf("a refusal: %v", err)
 		}
 	})
@@ -232,8 +232,8 @@ func TestWatchDenied(t *testing.T) {
 		}}}
 		a := NewAgent(d, "")
 		defer a.Close()
-		for range int(unwatched/time.Second) - 1 {
-			mustTake(t, a, "")
+		for range int(maxUnwatched/time.Second) - 1 {
+			mustGet(t, a, "")
 			time.Sleep(time.Second)
 		}
 		if n := d.asked.Load(); n != 1 {
@@ -254,13 +254,13 @@ func TestShared(t *testing.T) {
 		defer a.Close()
 		var herd sync.WaitGroup
 		for range 100 {
-			herd.Go(func() { mustTake(t, a, "") })
+			herd.Go(func() { mustGet(t, a, "") })
 		}
 		herd.Go(func() {
 			ctx, cancel := context.WithTimeout(t.Context(), 1234*time.Millisecond)
 			defer cancel()
 			began := time.Now()
-			if _, err := a.take(ctx, ""); !errors.Is(err, protocol.ErrUnavailable) || time.Since(began) != 1234*time.Millisecond {
+			if _, err := a.get(ctx, ""); !errors.Is(err, protocol.ErrUnavailable) || time.Since(began) != 1234*time.Millisecond {
 				t.Errorf("%v after %v", err, time.Since(began))
 			}
 		})
@@ -289,9 +289,9 @@ func TestHosts(t *testing.T) {
 	}}, "")
 	defer anywhere.Close()
 	for i := range 3*maxHosts - 1 {
-		mustTake(t, anywhere, fmt.Sprint("host-", i))
+		mustGet(t, anywhere, fmt.Sprint("host-", i))
 	}
-	if n := len(anywhere.leases); n == 0 || n > maxHosts {
+	if n := len(anywhere.cache); n == 0 || n > maxHosts {
 		t.Errorf("%d hosts are kept, want 1 to %d", n, maxHosts)
 	}
 }
@@ -306,7 +306,7 @@ func TestClose(t *testing.T) {
 		}}
 		a := NewAgent(p, "")
 		waiting := make(chan error)
-		go func() { _, err := a.take(t.Context(), ""); waiting <- err }()
+		go func() { _, err := a.get(t.Context(), ""); waiting <- err }()
 		synctest.Wait()
 		a.Close()
 		if err := <-waiting; !errors.Is(err, protocol.ErrUnavailable) {
@@ -329,14 +329,14 @@ func TestRestart(t *testing.T) {
 	defer a.Close()
 	profile := protocoltest.Profile{Name: "main", Token: "fake-access-1"} // never expires
 	stop := protocoltest.ServeAt(t, protocoltest.NewFake(profile), path)
-	mustTake(t, a, "")
+	mustGet(t, a, "")
 	stop()
-	if got := mustTake(t, a, ""); got != "fake-access-1" {
+	if got := mustGet(t, a, ""); got != "fake-access-1" {
 		t.Errorf("without an agent: %s", got)
 	}
 	profile.Token = "fake-access-2"
 	protocoltest.ServeAt(t, protocoltest.NewFake(profile), path)
-	for deadline := time.Now().Add(time.Minute); mustTake(t, a, "") != "fake-access-2"; {
+	for deadline := time.Now().Add(time.Minute); mustGet(t, a, "") != "fake-access-2"; {
 		if time.Now().After(deadline) {
 			t.Fatal("the new agent's token is not noticed")
 		}

@@ -11,17 +11,17 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Authenticator is somebody who is signed in, as a program holds on to it: [Static], [Agent], and what [FromContext] returns.
-// Its methods may be called concurrently, and fail with the sentinels of package protocol.
+// Authenticator is an account that is signed in: [Static], [Agent], and what [FromContext] returns. Its methods may be called
+// concurrently. Their errors are those of package protocol.
 type Authenticator interface {
-	// AccessToken returns a token that lives.
+	// AccessToken returns a valid token.
 	AccessToken(ctx context.Context) (protocol.Secret, error)
-	// Credentials returns what is known of the sign-in: everything but the refresh token. ErrNotFound: there is no more to it
-	// than the token.
+	// Credentials returns what is known about the sign-in, without the refresh token. It fails with ErrNotFound where nothing but
+	// the token is known.
 	Credentials(ctx context.Context) (Credentials, error)
-	// Authenticated reports whether there is a token that lives; the error is that this can't be found out.
+	// Authenticated reports whether there is a valid token. It returns an error where that can't be found out.
 	Authenticated(ctx context.Context) (bool, error)
-	// UserProfile returns who it is, nil where nobody knows.
+	// UserProfile returns whose account it is, nil where that is not known.
 	UserProfile(ctx context.Context) (*protocol.Identity, error)
 }
 
@@ -35,10 +35,10 @@ type Credentials struct {
 	Issued       time.Time // zero: not known
 	Scopes       []string
 	Subscription string
-	Store        string // the kind of the place where it rests
+	Store        string // the kind of store that the record is in
 }
 
-// TokenSource is an Authenticator for a library that wants an oauth2.TokenSource. ctx bounds each question.
+// TokenSource makes an oauth2.TokenSource of an Authenticator. ctx bounds each request for a token.
 func TokenSource(ctx context.Context, a Authenticator) oauth2.TokenSource {
 	return tokenSource{ctx, a}
 }
@@ -56,13 +56,13 @@ func (s tokenSource) Token() (*oauth2.Token, error) {
 	return &oauth2.Token{AccessToken: token.Reveal(), TokenType: "Bearer"}, nil
 }
 
-// Static is an Authenticator of one token that somebody else looks after.
+// Static is an Authenticator with one fixed token, which is never renewed.
 type Static struct{ token protocol.Secret }
 
 var _ Authenticator = Static{}
 
-// NewStatic returns the token, without the white space around it. One that is empty, or can't be sent in a header, is
-// ErrInvalid.
+// NewStatic takes a token, without the white space around it. It fails with ErrInvalid where the token is empty or can't be sent
+// in a header.
 func NewStatic(token string) (Static, error) {
 	s := Static{protocol.NewSecret(strings.TrimSpace(token))}
 	return s, protocol.CheckToken(s.token)
@@ -80,36 +80,37 @@ func (s Static) AccessToken(context.Context) (protocol.Secret, error) {
 func (Static) Credentials(context.Context) (Credentials, error) {
 	return Credentials{}, &protocol.Error{
 		Code:    protocol.CodeNotFound,
-		Message: "nothing is known of a bearer token but the token itself",
+		Message: "nothing is known about a bearer token but the token itself",
 	}
 }
 
 // Authenticated reports whether there is a token.
 func (s Static) Authenticated(context.Context) (bool, error) { return !s.token.Empty(), nil }
 
-// UserProfile returns nil: nobody knows whose token it is.
+// UserProfile returns nil: it is not known whose token it is.
 func (Static) UserProfile(context.Context) (*protocol.Identity, error) { return nil, nil }
 
-// AccessToken returns a token that lives. It is asked for without a host: a profile's list of hosts is not applied.
+// AccessToken returns a valid token. The agent is not told which host it is for, so the profile's list of hosts is not applied.
 func (a *Agent) AccessToken(ctx context.Context) (protocol.Secret, error) {
-	l, err := a.take(ctx, "")
+	c, err := a.get(ctx, "")
 	if err != nil {
 		return protocol.Secret{}, err
 	}
-	return l.token.Value, nil
+	return c.token.Value, nil
 }
 
-// Credentials returns what the agent knows of the sign-in.
+// Credentials returns what the agent knows about the sign-in.
 func (a *Agent) Credentials(ctx context.Context) (Credentials, error) {
-	l, err := a.take(ctx, "")
+	entry, err := a.get(ctx, "")
 	if err != nil {
 		return Credentials{}, err
 	}
-	status, err := a.agent.Status(ctx, protocol.StatusRequest{Profile: l.token.Profile})
+	token := entry.token
+	status, err := a.agent.Status(ctx, protocol.StatusRequest{Profile: token.Profile})
 	if err != nil {
 		return Credentials{}, err
 	}
-	c := Credentials{Profile: l.token.Profile, AccessToken: l.token.Value, Kind: l.token.Kind, Expiry: l.token.Expiry}
+	c := Credentials{Profile: token.Profile, AccessToken: token.Value, Kind: token.Kind, Expiry: token.Expiry}
 	for _, p := range status.Profiles {
 		if p.Name == c.Profile {
 			c.Provider, c.Issued, c.Scopes, c.Subscription, c.Store = p.Provider, p.Issued, p.Scopes, p.Subscription, p.Store
@@ -118,16 +119,16 @@ func (a *Agent) Credentials(ctx context.Context) (Credentials, error) {
 	return c, nil
 }
 
-// Authenticated reports whether the agent has a token that lives.
+// Authenticated reports whether the agent has a valid token.
 func (a *Agent) Authenticated(ctx context.Context) (bool, error) {
-	_, err := a.take(ctx, "")
+	_, err := a.get(ctx, "")
 	if signedOut(err) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// UserProfile returns who is signed in, as the provider said; nil if it never did.
+// UserProfile returns who is signed in, as the provider said, nil where it never did.
 func (a *Agent) UserProfile(ctx context.Context) (*protocol.Identity, error) {
 	identity, err := a.agent.Identify(ctx, protocol.IdentifyRequest{Profile: a.profile})
 	if err != nil || identity.Fetched.IsZero() {

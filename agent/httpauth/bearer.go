@@ -6,25 +6,25 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// presence is what a request's Authorization header is.
+// presence says what a request's Authorization header is.
 type presence int
 
 const (
 	absent    presence = iota // there is none
-	foreign                   // of another scheme, which proves nothing here
-	malformed                 // no token, more than one header, or what no token can be
-	present
+	foreign                   // it has another scheme, which proves nothing here
+	malformed                 // it has no token or what can't be one, or there is more than one header
+	present                   // it has a token
 )
 
-// bearer reads a request's Authorization header fields (RFC 6750 section 2.1, RFC 9110 section 11.6.2): the scheme in any
-// case, one space or more, a token (see protocol.IsToken). White space around a field's value has
-// been the HTTP server's to remove.
+// bearer reads a request's Authorization header fields (RFC 6750 section 2.1, RFC 9110 section 11.6.2): the scheme in capital or
+// small letters, at least one space, and a token (see protocol.IsToken). The HTTP server has removed white space around the
+// value.
 func bearer(fields []string) (token string, p presence) {
 	if len(fields) == 0 {
 		return "", absent
 	}
 	if len(fields) > 1 {
-		return "", malformed // which of them would a proxy have looked at?
+		return "", malformed // a proxy might have looked at another one of them than we would
 	}
 	scheme, token, _ := strings.Cut(fields[0], " ")
 	switch {
@@ -41,7 +41,7 @@ func bearer(fields []string) (token string, p presence) {
 	return token, present
 }
 
-// isScheme reports whether s can name a scheme: a token of RFC 9110 section 5.6.2.
+// isScheme reports whether s can be the name of a scheme: a token as RFC 9110 section 5.6.2 defines it.
 func isScheme(s string) bool {
 	for i := range len(s) {
 		c := s[i]

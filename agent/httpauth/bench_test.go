@@ -67,7 +67,7 @@ func BenchmarkTransport(b *testing.B) {
 		"",
 	)
 	defer live.Close()
-	if _, err := live.take(context.Background(), "llm.example.com"); err != nil {
+	if _, err := live.get(context.Background(), "llm.example.com"); err != nil {
 		b.Fatal(err)
 	}
 	for _, bench := range []struct {

@@ -34,6 +34,7 @@ type issuer struct {
 	down    bool
 	fetches int    // of the keys
 	keysAt  string // "": at url
+	odd     []any  // published beside the keys
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -72,14 +73,15 @@ func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
 	case "/.well-known/openid-configuration":
 		json.NewEncoder(w).
 			Encode(map[string]any{"issuer": i.url, "jwks_uri": cmp.Or(i.keysAt, i.url+"/keys"),
-				"id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"}})
+				"id_token_signing_alg_values_supported": []string{"none", "HS256", "ES256"},
+				"userinfo_endpoint":                     7, "token_endpoint": "/relative"})
 	case "/keys":
 		i.fetches++
-		var set jose.JSONWebKeySet
+		keys := slices.Clone(i.odd)
 		for name, key := range i.keys {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.Public(), KeyID: name, Algorithm: "ES256", Use: "sig"})
+			keys = append(keys, jose.JSONWebKey{Key: key.Public(), KeyID: name, Algorithm: "ES256", Use: "sig"})
 		}
-		json.NewEncoder(w).Encode(set)
+		json.NewEncoder(w).Encode(map[string]any{"keys": keys})
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
@@ -196,7 +198,7 @@ func TestJWTKeys(t *testing.T) {
 		validate(i.sign(t, nil), protocol.ErrUnavailable)
 		i.set(false)
 		validate(i.sign(t, nil), protocol.ErrUnavailable) // it is not asked again at once
-		time.Sleep(issuerPause)
+		time.Sleep(failedFetchPause)
 		for range 100 {
 			validate(i.sign(t, nil), nil)
 		}
@@ -217,6 +219,69 @@ func TestJWTKeys(t *testing.T) {
 		time.Sleep(keysPause)
 		validate(stranger.sign(t, nil), protocol.ErrUnavailable) // it might be a new key
 		validate(i.sign(t, nil), nil)
+		i.set(false)
+		time.Sleep(failedFetchPause)
+		validate(stranger.sign(t, nil), protocol.ErrDenied)
+		if i.fetches != 3 {
+			t.Errorf("the keys were fetched %d times, want three times", i.fetches)
+		}
+	})
+}
+
+// A key that can't be used costs no token that another one has signed. Where none can be used, that is no fault of a token.
+func TestJWTUnusableKeys(t *testing.T) {
+	t.Parallel()
+	odd := []any{map[string]any{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5c": []string{""}}, map[string]any{"kty": "fake"},
+		map[string]any{"kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "key-1"}, nil, "fake"}
+	i := newIssuer(t)
+	i.odd = odd
+	if id, err := newJWT(t, i).Validate(t.Context(), i.sign(t, nil)); err != nil || id.Account != "alice" {
+		t.Errorf("%+v, %v", id, err)
+	}
+	token := i.sign(t, nil)
+	i.keys, i.odd = nil, odd[1:]
+	if _, err := newJWT(t, i).Validate(t.Context(), token); !errors.Is(err, protocol.ErrUnavailable) {
+		t.Errorf("without a key that can be used: %v", err)
+	}
+}
+
+// TestJWTHerd: those who come while the keys are being fetched wait for that, each as long as its context lets it.
+func TestJWTHerd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		i := newIssuer(t)
+		slow := roundTrip(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(5 * time.Second)
+			return i.RoundTrip(req)
+		})
+		v, err := NewJWT(JWT{Issuer: i.url, Audience: "service", Client: &http.Client{Transport: slow}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.(*jwtValidator).issuerKeys(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		token := i.sign(t, nil)
+		var herd sync.WaitGroup
+		for range 100 {
+			herd.Go(func() {
+				if _, err := v.Validate(t.Context(), token); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		herd.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			if _, err := v.Validate(ctx, token); !errors.Is(err, protocol.ErrUnavailable) || time.Since(began) != time.Second {
+				t.Errorf("who could not wait: %v after %v", err, time.Since(began))
+			}
+		})
+		herd.Wait()
+		if i.fetches != 1 {
+			t.Errorf("the keys were fetched %d times", i.fetches)
+		}
 	})
 }
 
@@ -371,8 +436,8 @@ func TestIntrospectionCache(t *testing.T) {
 		}
 		ask("fake-good", 0, nil)
 		ask("fake-99", 0, protocol.ErrDenied)
-		if i := v.(*introspector); len(i.good.verdicts) > 10 || len(i.bad.verdicts) > 10 {
-			t.Errorf("%d and %d are remembered, want 10 at most", len(i.good.verdicts), len(i.bad.verdicts))
+		if i := v.(*introspector); len(i.valid.verdicts) > 10 || len(i.invalid.verdicts) > 10 {
+			t.Errorf("%d and %d are remembered, want 10 at most", len(i.valid.verdicts), len(i.invalid.verdicts))
 		}
 		time.Sleep(refusedKeep)
 		ask("fake-99", 1, protocol.ErrDenied)
@@ -410,6 +475,70 @@ func TestIntrospectionCache(t *testing.T) {
 		herd.Wait()
 		if n := r.asked.Load() - before; n != 1 {
 			t.Errorf("a herd asked %d times", n)
+		}
+	})
+}
+
+// TestIntrospectionBound: whoever makes up tokens causes no more requests at once, and no more that is remembered, than there may
+// be.
+func TestIntrospectionBound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var running, most atomic.Int32
+		r := &registry{answer: func(token string) (int, string) {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(time.Second)
+			running.Add(-1)
+			return 200, fmt.Sprintf(`{"active":%v}`, strings.HasPrefix(token, "fake-good"))
+		}}
+		v := newIntrospection(t, r, Introspection{Concurrency: 4, Cache: 10})
+		i := v.(*introspector)
+		ask := func(ctx context.Context, token string) error { _, err := v.Validate(ctx, token); return err }
+		if err := ask(t.Context(), "fake-good"); err != nil {
+			t.Fatal(err)
+		}
+		var flood sync.WaitGroup
+		var denied, busy atomic.Int32
+		for n := range 1000 {
+			flood.Go(func() {
+				switch err := ask(t.Context(), fmt.Sprint("fake-", n/2)); { // two ask about each
+				case errors.Is(err, protocol.ErrDenied):
+					denied.Add(1)
+				case errors.Is(err, protocol.ErrUnavailable):
+					busy.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		if err := ask(t.Context(), "fake-good"); err != nil || time.Since(began) != 0 {
+			t.Errorf("a token that is known waits: %v after %v", err, time.Since(began))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := ask(ctx, "fake-other"); !errors.Is(err, protocol.ErrUnavailable) || time.Since(began) != 100*time.Millisecond {
+			t.Errorf("who could not wait: %v after %v", err, time.Since(began))
+		}
+		i.mu.Lock()
+		if n := len(i.running); n > 4 {
+			t.Errorf("%d lookups are running", n)
+		}
+		i.mu.Unlock()
+		flood.Wait()
+		if most.Load() != 4 {
+			t.Errorf("%d requests ran at once, want 4", most.Load())
+		}
+		if denied.Load() < 40 || denied.Load()+busy.Load() != 1000 || time.Since(began) > 2*requestTimeout {
+			t.Errorf("%d denied and %d busy after %v", denied.Load(), busy.Load(), time.Since(began))
+		}
+		if len(i.valid.verdicts) > 10 || len(i.invalid.verdicts) > 10 || len(i.running) != 0 || len(i.slots) != 0 {
+			t.Errorf("left: %d and %d verdicts, %d lookups, %d slots",
+				len(i.valid.verdicts), len(i.invalid.verdicts), len(i.running), len(i.slots))
+		}
+		if err := ask(t.Context(), "fake-good-2"); err != nil {
+			t.Errorf("after the flood: %v", err)
 		}
 	})
 }

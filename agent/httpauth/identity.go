@@ -8,11 +8,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxClaim bounds a text of an identity, in bytes.
+// maxClaim bounds the text of a claim, in bytes.
 const maxClaim = 2048
 
-// identityOf takes what is known of a person from a token's claims, or from what an introspection says: sub, email, name, and
-// the scopes of scope (RFC 9068, RFC 7662) or scp (as some issuers have it).
+// identityOf reads from a token's claims, or from the answer of an introspection endpoint, whose token it is: sub, email, name,
+// and the scopes in scope (RFC 9068, RFC 7662) or in scp, as some issuers call it.
 func identityOf(claims map[string]json.RawMessage) protocol.Identity {
 	id := protocol.Identity{
 		Account: claim(claims["sub"]),
@@ -35,7 +35,7 @@ func identityOf(claims map[string]json.RawMessage) protocol.Identity {
 	return id
 }
 
-// claim is a claim's text, "" where it is of another type.
+// claim returns the text of a claim, "" where it has another type.
 func claim(raw json.RawMessage) string {
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
@@ -44,7 +44,7 @@ func claim(raw json.RawMessage) string {
 	return clean(s)
 }
 
-// clean makes a text fit to be shown and logged.
+// clean makes a text fit to be shown and logged: short, and without control characters.
 func clean(s string) string {
 	if len(s) > maxClaim {
 		s = s[:maxClaim]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,31 +14,35 @@ import (
 )
 
 const (
-	defaultKeep  = time.Minute
-	refusedKeep  = 10 * time.Second
-	defaultCache = 1024
+	defaultKeep        = time.Minute
+	refusedKeep        = 10 * time.Second
+	defaultCache       = 1024
+	defaultConcurrency = 32
 )
 
 // Introspection says where tokens are looked up (RFC 7662).
 type Introspection struct {
 	// URL is the introspection endpoint.
 	URL string
-	// ClientID and ClientSecret are this service's own, sent by HTTP Basic authentication (RFC 6749 section 2.3.1).
+	// ClientID and ClientSecret are this service's own. They are sent by HTTP Basic authentication (RFC 6749 section 2.3.1).
 	ClientID     string
 	ClientSecret protocol.Secret
-	// Audience must be among the token's; "": any service's token is accepted. Issuer must be the token's; "": any.
+	// Audience must be among the token's; "": the token of any service is accepted. Issuer must be the token's; "": any.
 	Audience, Issuer string
-	// Keep is how long a token that is good is not looked up again, which is how long a revocation may go unnoticed; a token's
-	// own expiry comes first. 0: a minute. One that is not good is remembered for 10 seconds at most.
+	// Keep is how long a valid token is not looked up again, or until the token expires, if that is sooner. So it is how long a
+	// revocation may go unnoticed. 0: a minute. A token that is not valid is remembered for at most 10 seconds.
 	Keep time.Duration
-	// Cache is how many tokens of either kind are remembered, by digest alone. 0: 1024.
+	// Cache is how many valid tokens are remembered, and how many others, by their digests alone. 0: 1024.
 	Cache int
+	// Concurrency is how many tokens are looked up at the same time. Others wait, and after 10 seconds their answer is
+	// ErrUnavailable. So whoever makes up tokens can't start requests without end. 0: 32.
+	Concurrency int
 	// Client asks; nil: http.DefaultClient. Redirects are not followed.
 	Client *http.Client
 }
 
-// NewIntrospection returns a [Validator] that asks the tokens' issuer. Those who ask about one token at a time share the
-// question. ErrConfig: the URL or the client is missing, or the URL is not one of TLS.
+// NewIntrospection returns a [Validator] that asks the issuer of the tokens. Callers who ask about the same token at the same
+// time share one request. It fails with ErrConfig where the URL or the client is missing, and where the URL is not https.
 func NewIntrospection(c Introspection) (Validator, error) {
 	if err := checkURL("the introspection endpoint", c.URL); err != nil {
 		return nil, err
@@ -53,9 +56,12 @@ func NewIntrospection(c Introspection) (Validator, error) {
 	if c.Cache <= 0 {
 		c.Cache = defaultCache
 	}
+	if c.Concurrency <= 0 {
+		c.Concurrency = defaultConcurrency
+	}
 	return &introspector{
-		config: c, client: asking(c.Client), under: map[digest]*inquiry{},
-		good: memory{c.Cache, map[digest]verdict{}}, bad: memory{c.Cache, map[digest]verdict{}},
+		config: c, client: issuerClient(c.Client), slots: make(chan struct{}, c.Concurrency), running: map[digest]*lookup{},
+		valid: cache{c.Cache, map[digest]verdict{}}, invalid: cache{c.Cache, map[digest]verdict{}},
 	}, nil
 }
 
@@ -64,100 +70,139 @@ type digest = [sha256.Size]byte
 type introspector struct {
 	config Introspection
 	client *http.Client
+	slots  chan struct{} // holds one value for each lookup that is running
 
 	mu sync.Mutex
-	// Two memories, so that tokens which anybody can make up don't drive out the good ones.
-	good, bad memory
-	under     map[digest]*inquiry
+	// There are two caches, so that tokens which anybody can make up don't push out the valid ones.
+	valid, invalid cache
+	running        map[digest]*lookup
 }
 
-// verdict is what was said of a token.
+// verdict is what the issuer said about a token.
 type verdict struct {
 	identity protocol.Identity
-	err      error
+	err      error // why the token is not valid
 	until    time.Time
 }
 
-// inquiry is a question under way; verdict is set before done is closed.
-type inquiry struct {
+// lookup is a request about one token. verdict is set before done is closed.
+type lookup struct {
 	done chan struct{}
 	verdict
 }
 
-// memory is a bounded map.
-type memory struct {
+// cache is a bounded map.
+type cache struct {
 	size     int
 	verdicts map[digest]verdict
 }
 
-func (m memory) recall(of digest, now time.Time) (verdict, bool) {
-	v, ok := m.verdicts[of]
+func (c cache) get(of digest, now time.Time) (verdict, bool) {
+	v, ok := c.verdicts[of]
 	return v, ok && now.Before(v.until)
 }
 
-// keep makes room by forgetting one that is over, or else any: maps are walked in no order.
-func (m memory) keep(of digest, v verdict, now time.Time) {
-	if _, ok := m.verdicts[of]; !ok && len(m.verdicts) >= m.size {
-		var any digest
-		looked := 0
-		for d, v := range m.verdicts {
-			any = d
-			if looked++; !now.Before(v.until) || looked == 16 {
+// put adds a verdict. In a full cache it first removes one that is over, or else any one: a map has no order.
+func (c cache) put(of digest, v verdict, now time.Time) {
+	if _, ok := c.verdicts[of]; !ok && len(c.verdicts) >= c.size {
+		var victim digest
+		seen := 0
+		for d, v := range c.verdicts {
+			victim = d
+			if seen++; !now.Before(v.until) || seen == 16 {
 				break
 			}
 		}
-		delete(m.verdicts, any)
+		delete(c.verdicts, victim)
 	}
-	m.verdicts[of] = v
+	c.verdicts[of] = v
 }
+
+var errBusy = notNow("too many tokens are being looked up at their issuer")
 
 // Validate implements [Validator].
 func (i *introspector) Validate(ctx context.Context, token string) (protocol.Identity, error) {
-	of, now := sha256.Sum256([]byte(token)), time.Now()
-	i.mu.Lock()
-	for _, m := range []memory{i.good, i.bad} {
-		if v, ok := m.recall(of, now); ok {
-			i.mu.Unlock()
-			return v.identity, v.err
+	of := sha256.Sum256([]byte(token))
+	known, running := i.find(of)
+	if known == nil && running == nil {
+		timer := time.NewTimer(requestTimeout)
+		defer timer.Stop()
+		select {
+		case i.slots <- struct{}{}:
+		case <-timer.C:
+			return protocol.Identity{}, errBusy
+		case <-ctx.Done():
+			return protocol.Identity{}, errBusy
 		}
+		known, running = i.start(of, token)
 	}
-	q := i.under[of]
-	if q == nil {
-		q = &inquiry{done: make(chan struct{})}
-		i.under[of] = q
-		go i.inquire(of, token, q) // ends within the client's time-out
+	if known != nil {
+		return known.identity, known.err
 	}
-	i.mu.Unlock()
 	select {
-	case <-q.done:
-		return q.identity, q.err
+	case <-running.done:
+		return running.identity, running.err
 	case <-ctx.Done():
 		return protocol.Identity{}, notNow("gave up waiting for the token's issuer")
 	}
 }
 
-func (i *introspector) inquire(of digest, token string, q *inquiry) {
+// find returns what is known about a token, or else the lookup that is running, or else neither.
+func (i *introspector) find(of digest) (*verdict, *lookup) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.findLocked(of)
+}
+
+func (i *introspector) findLocked(of digest) (*verdict, *lookup) {
+	now := time.Now()
+	for _, c := range []cache{i.valid, i.invalid} {
+		if v, ok := c.get(of, now); ok {
+			return &v, nil
+		}
+	}
+	return nil, i.running[of]
+}
+
+// start starts a lookup, for which the caller has taken a slot, unless somebody else has done so meanwhile.
+func (i *introspector) start(of digest, token string) (*verdict, *lookup) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	known, running := i.findLocked(of)
+	if known != nil || running != nil {
+		<-i.slots
+		return known, running
+	}
+	running = &lookup{done: make(chan struct{})}
+	i.running[of] = running
+	go i.look(of, token, running) // ends within the client's time-out
+	return nil, running
+}
+
+// look makes a lookup, and gives back its slot.
+func (i *introspector) look(of digest, token string, l *lookup) {
 	claims, err := i.ask(token)
 	now := time.Now()
 	if err == nil {
-		q.identity, q.until, q.err = i.judge(claims, now)
+		l.identity, l.until, l.err = i.judge(claims, now)
 	} else {
-		q.err = err
+		l.err = err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
-	case err != nil: // nothing was said of it
-	case q.err == nil:
-		i.good.keep(of, q.verdict, now)
+	case err != nil: // the issuer said nothing about the token, so there is nothing to remember
+	case l.err == nil:
+		i.valid.put(of, l.verdict, now)
 	default:
-		i.bad.keep(of, q.verdict, now)
+		i.invalid.put(of, l.verdict, now)
 	}
-	delete(i.under, of)
-	close(q.done)
+	delete(i.running, of)
+	<-i.slots
+	close(l.done)
 }
 
-// ask asks the endpoint. An error says that it did not answer.
+// ask asks the endpoint about a token. An error says that the endpoint did not answer.
 func (i *introspector) ask(token string) (map[string]json.RawMessage, error) {
 	away := notNow("the token's issuer can't be asked")
 	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
@@ -168,12 +213,7 @@ func (i *introspector) ask(token string) (map[string]json.RawMessage, error) {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	req.SetBasicAuth(url.QueryEscape(i.config.ClientID), url.QueryEscape(i.config.ClientSecret.Reveal()))
-	resp, err := i.client.Do(req)
-	if err != nil {
-		return nil, away
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	status, body, err := send(i.client, req)
 	if err != nil {
 		return nil, away
 	}
@@ -181,50 +221,51 @@ func (i *introspector) ask(token string) (map[string]json.RawMessage, error) {
 	isObject := json.Unmarshal(body, &claims) == nil && claims != nil
 	code := claim(claims["error"])
 	switch {
-	case resp.StatusCode == http.StatusUnauthorized, code == "invalid_client", code == "unauthorized_client":
+	case status == http.StatusUnauthorized, code == "invalid_client", code == "unauthorized_client":
 		return nil, notNow("the token's issuer does not know this service: check its client id and secret")
-	case resp.StatusCode != http.StatusOK:
+	case status != http.StatusOK:
 		return nil, away
 	case !isObject:
 		return nil, notNow("the token's issuer did not answer with a JSON object")
-	case code != "" && claims["active"] == nil: // some report their errors as successes: nothing was said of the token
+	case code != "" && claims["active"] == nil: // an error with the status of a success says nothing about the token
 		return nil, away
 	}
 	return claims, nil
 }
 
-// judge judges what the endpoint said (RFC 7662 section 2.2), and until when that may be remembered.
+// judge reads what the endpoint said (RFC 7662 section 2.2). It returns whose token it is or why it is not valid, and until when
+// that may be remembered.
 func (i *introspector) judge(claims map[string]json.RawMessage, now time.Time) (protocol.Identity, time.Time, error) {
-	no := func(why string) (protocol.Identity, time.Time, error) {
-		return protocol.Identity{}, now.Add(min(refusedKeep, i.config.Keep)), notGood(why)
+	refuse := func(why string) (protocol.Identity, time.Time, error) {
+		return protocol.Identity{}, now.Add(min(refusedKeep, i.config.Keep)), notValid(why)
 	}
 	until := now.Add(i.config.Keep)
 	var active bool
 	if json.Unmarshal(claims["active"], &active) != nil || !active {
-		return no("it is not active")
+		return refuse("it is not active")
 	}
 	if raw, ok := claims["exp"]; ok {
 		expiry, ok := moment(raw)
 		if !ok || !now.Before(expiry) {
-			return no("it has expired")
+			return refuse("it has expired")
 		}
 		until = earlier(until, expiry)
 	}
 	if raw, ok := claims["nbf"]; ok {
 		if start, ok := moment(raw); !ok || now.Add(skew).Before(start) {
-			return no("it is not valid yet")
+			return refuse("it is not valid yet")
 		}
 	}
 	if i.config.Issuer != "" && claim(claims["iss"]) != i.config.Issuer {
-		return no("it is from another issuer")
+		return refuse("it is from another issuer")
 	}
 	if i.config.Audience != "" && !audience(claims["aud"], i.config.Audience) {
-		return no("it is for another service")
+		return refuse("it is for another service")
 	}
 	return identityOf(claims), until, nil
 }
 
-// moment is a NumericDate (RFC 7519 section 2).
+// moment reads a NumericDate (RFC 7519 section 2).
 func moment(raw json.RawMessage) (time.Time, bool) {
 	var seconds float64
 	if json.Unmarshal(raw, &seconds) != nil || seconds < 0 || seconds > 253402300799 {
@@ -233,7 +274,7 @@ func moment(raw json.RawMessage) (time.Time, bool) {
 	return time.Unix(int64(seconds), 0), true
 }
 
-// audience reports whether aud, a string or a list of them, has the name.
+// audience reports whether aud, a string or a list of strings, has the name.
 func audience(raw json.RawMessage, name string) bool {
 	var list []string
 	if json.Unmarshal(raw, &list) != nil {

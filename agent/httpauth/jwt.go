@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,46 +12,33 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
+	"github.com/ccagent/ccagent/keyset"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 const (
-	// keysPause is how long an issuer's keys are not fetched again: anybody can send a token that names an unknown key.
+	// keysPause is how long an issuer's keys are not fetched again. Anybody can send a token that names an unknown key.
 	keysPause = 10 * time.Second
-	// issuerPause is the same after a failure.
-	issuerPause = time.Second
+	// failedFetchPause is the same after a failure.
+	failedFetchPause = time.Second
 	// skew is how far an issuer's clock may be from ours.
 	skew = 30 * time.Second
 )
 
-// algorithms are those that prove something to whoever has the public key: not "none", and not the symmetric ones.
-var algorithms = []string{
-	oidc.RS256,
-	oidc.RS384,
-	oidc.RS512,
-	oidc.ES256,
-	oidc.ES384,
-	oidc.ES512,
-	oidc.PS256,
-	oidc.PS384,
-	oidc.PS512,
-	oidc.EdDSA,
-}
-
 // JWT says which signed tokens are accepted (RFC 7519, RFC 9068).
 type JWT struct {
-	// Issuer is compared exactly with the token's. Its keys are found as OpenID Connect Discovery says.
+	// Issuer must be the token's, character by character. Its keys are found as OpenID Connect Discovery says.
 	Issuer string
-	// Audience must be among the token's: it names this service.
+	// Audience must be among the token's. It is the issuer's name for this service.
 	Audience string
 	// Client asks the issuer; nil: http.DefaultClient. Redirects are not followed.
 	Client *http.Client
 }
 
-// NewJWT returns a [Validator] of tokens that an issuer has signed for an audience: signature, issuer, audience and expiry are
-// judged. It asks the issuer for nothing until the first token comes. Keys are kept; a token signed with one that is not
-// known has them fetched again, every 10 seconds at most. ErrConfig: issuer or audience is missing, or the issuer is
-// not reached by TLS.
+// NewJWT returns a [Validator] of tokens that an issuer has signed for an audience. It checks signature, issuer, audience and
+// expiry. It asks the issuer nothing before the first token comes. It keeps the issuer's keys, and fetches them again for a token
+// that none of them has signed, at most every 10 seconds. It fails with ErrConfig where issuer or audience is missing, and where
+// the issuer's URL is not https.
 func NewJWT(c JWT) (Validator, error) {
 	if c.Audience == "" {
 		return nil, config("without an audience any service's token would be accepted")
@@ -60,46 +46,52 @@ func NewJWT(c JWT) (Validator, error) {
 	if err := checkURL("the issuer", c.Issuer); err != nil {
 		return nil, err
 	}
-	return &jwtValidator{config: c, client: asking(c.Client), gate: make(chan struct{}, 1)}, nil
+	v := &jwtValidator{config: c, client: issuerClient(c.Client), gate: make(chan struct{}, 1)}
+	v.oidc = oidc.Config{ClientID: c.Audience, Now: func() time.Time { return time.Now().Add(-skew) }}
+	for _, a := range keyset.Algorithms {
+		v.oidc.SupportedSigningAlgs = append(v.oidc.SupportedSigningAlgs, string(a))
+	}
+	return v, nil
 }
 
 type jwtValidator struct {
-	config   JWT
-	client   *http.Client
-	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil: the issuer was not reached yet
+	config JWT
+	client *http.Client
+	oidc   oidc.Config
+	keys   atomic.Pointer[remoteKeys] // nil until the issuer has been found
 
-	gate   chan struct{} // holds one while the issuer is looked for: a mutex would not heed a context
-	failed time.Time     // when it was not found; whoever has the gate may look
+	gate   chan struct{} // holds one value while the issuer is looked for; unlike a mutex it lets a waiting caller give up
+	failed time.Time     // when the issuer was not found the last time; for whoever holds the gate
 }
 
 // Validate implements [Validator].
 func (v *jwtValidator) Validate(ctx context.Context, token string) (protocol.Identity, error) {
 	if strings.Count(token, ".") != 2 {
-		return protocol.Identity{}, notGood("it is not a signed token")
+		return protocol.Identity{}, notValid("it is not a signed token")
 	}
-	verifier, err := v.issuer(ctx)
+	keys, err := v.issuerKeys(ctx)
 	if err != nil {
 		return protocol.Identity{}, err
 	}
-	var keys fetched
-	parsed, err := verifier.Verify(context.WithValue(ctx, fetchedKey{}, &keys), token)
+	check := &signatureCheck{keys: keys}
+	parsed, err := oidc.NewVerifier(v.config.Issuer, check, &v.oidc).Verify(ctx, token)
 	switch {
-	case keys.failed, ctx.Err() != nil:
+	case check.away, ctx.Err() != nil:
 		return protocol.Identity{}, notNow("the issuer's keys can't be fetched")
 	case err != nil:
-		return protocol.Identity{}, notGood("it can't be verified") // the library's text may quote the token
+		return protocol.Identity{}, notValid("it can't be verified") // the library's own text may quote the token
 	}
 	var claims map[string]json.RawMessage
 	if err := parsed.Claims(&claims); err != nil {
-		return protocol.Identity{}, notGood("its claims are not a JSON object")
+		return protocol.Identity{}, notValid("its claims are not a JSON object")
 	}
 	return identityOf(claims), nil
 }
 
-// issuer returns what verifies the issuer's tokens, once it has been found.
-func (v *jwtValidator) issuer(ctx context.Context) (*oidc.IDTokenVerifier, error) {
-	if found := v.verifier.Load(); found != nil {
-		return found, nil
+// issuerKeys returns the issuer's keys, for which it looks once.
+func (v *jwtValidator) issuerKeys(ctx context.Context) (*remoteKeys, error) {
+	if keys := v.keys.Load(); keys != nil {
+		return keys, nil
 	}
 	away := notNow("the issuer can't be asked")
 	select {
@@ -108,92 +100,133 @@ func (v *jwtValidator) issuer(ctx context.Context) (*oidc.IDTokenVerifier, error
 	case <-ctx.Done():
 		return nil, away
 	}
-	if found := v.verifier.Load(); found != nil {
-		return found, nil
+	if keys := v.keys.Load(); keys != nil {
+		return keys, nil
 	}
-	if time.Since(v.failed) < issuerPause {
+	if time.Since(v.failed) < failedFetchPause {
 		return nil, away
 	}
-	provider, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), v.client), v.config.Issuer)
-	var found struct {
-		Keys string `json:"jwks_uri"`
-	}
-	if err == nil {
-		err = provider.Claims(&found)
-	}
-	downgraded := !isPlain(v.config.Issuer) && isPlain(found.Keys)
-	if err != nil || downgraded || checkURL("the issuer's jwks_uri", found.Keys) != nil {
+	address, ok := v.discover(context.WithoutCancel(ctx))
+	if !ok {
 		v.failed = time.Now()
 		return nil, away
 	}
-	keys := *v.client
-	keys.Transport = &paced{base: via(v.client)}
-	set := oidc.NewRemoteKeySet(oidc.ClientContext(context.Background(), &keys), found.Keys)
-	v.verifier.Store(oidc.NewVerifier(v.config.Issuer, keySet{set}, &oidc.Config{
-		ClientID: v.config.Audience, SupportedSigningAlgs: algorithms, Now: func() time.Time { return time.Now().Add(-skew) },
-	}))
-	return v.verifier.Load(), nil
+	v.keys.Store(&remoteKeys{client: v.client, url: address})
+	return v.keys.Load(), nil
 }
 
-// fetchError says that keys could not be fetched, which is no fault of a token's.
-type fetchError struct{}
-
-func (*fetchError) Error() string { return "the keys can't be fetched" }
-
-// fetched says, by way of a context, what the verifier's error loses: whether it was for want of keys.
-type fetched struct{ failed bool }
-
-type fetchedKey struct{}
-
-type keySet struct{ keys *oidc.RemoteKeySet }
-
-func (k keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	payload, err := k.keys.VerifySignature(ctx, token)
-	var failure *fetchError
-	if f, ok := ctx.Value(fetchedKey{}).(*fetched); ok && errors.As(err, &failure) {
-		f.failed = true
+// discover asks the issuer where its keys are (OpenID Connect Discovery section 4). Of its description it reads nothing else.
+func (v *jwtValidator) discover(ctx context.Context) (address string, ok bool) {
+	place := strings.TrimSuffix(v.config.Issuer, "/") + "/.well-known/openid-configuration"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
+	if err != nil {
+		return "", false
 	}
+	status, body, err := send(v.client, req)
+	var description struct {
+		Issuer string `json:"issuer"`
+		Keys   string `json:"jwks_uri"`
+	}
+	if err != nil || status != http.StatusOK || json.Unmarshal(body, &description) != nil || description.Issuer != v.config.Issuer {
+		return "", false
+	}
+	// The keys of an https issuer never come over plain http, not even from this machine, where any program may answer.
+	downgraded := !isPlain(v.config.Issuer) && isPlain(description.Keys)
+	return description.Keys, !downgraded && checkURL("the issuer's jwks_uri", description.Keys) == nil
+}
+
+var errKeysAway = errors.New("the keys can't be fetched")
+
+// signatureCheck is the check of one token's signature. It implements oidc.KeySet.
+type signatureCheck struct {
+	keys *remoteKeys
+	away bool // the keys could not be fetched: that is no fault of the token
+}
+
+func (c *signatureCheck) VerifySignature(ctx context.Context, token string) ([]byte, error) {
+	payload, err := c.keys.verify(ctx, token)
+	c.away = errors.Is(err, errKeysAway)
 	return payload, err
 }
 
-var errTooSoon = errors.New("the keys have just been fetched")
+// remoteKeys are the keys that an issuer publishes at a URL.
+type remoteKeys struct {
+	client *http.Client
+	url    string
 
-// paced fetches keys no more often than is sensible.
-type paced struct {
-	base http.RoundTripper
-
-	mu   sync.Mutex
-	next time.Time // no fetch before
-	down bool      // the last one failed
+	mu      sync.Mutex
+	set     keyset.Set // as last fetched; nil: never
+	err     error      // of the last fetch
+	next    time.Time  // no fetch before
+	running chan struct{}
 }
 
-func (p *paced) RoundTrip(req *http.Request) (*http.Response, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if time.Now().Before(p.next) {
-		if p.down {
-			return nil, &fetchError{}
+// verify returns a token's payload if one of the keys has signed it. It fetches the keys again where none of those that it has
+// did.
+func (k *remoteKeys) verify(ctx context.Context, token string) ([]byte, error) {
+	k.mu.Lock()
+	set := k.set
+	k.mu.Unlock()
+	payload, err := set.Verify(token)
+	if !errors.Is(err, keyset.ErrSignature) {
+		return payload, err
+	}
+	if set, err = k.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return set.Verify(token)
+}
+
+// refresh returns the keys, and fetches them if that may be done again. Those who come while they are being fetched wait for
+// that.
+func (k *remoteKeys) refresh(ctx context.Context) (keyset.Set, error) {
+	k.mu.Lock()
+	if k.running == nil {
+		if time.Now().Before(k.next) {
+			defer k.mu.Unlock()
+			return k.set, k.err
 		}
-		return nil, errTooSoon
+		k.running = make(chan struct{})
+		go k.fetch(context.WithoutCancel(ctx), k.running) // ends within the client's time-out
 	}
-	resp, err := p.base.RoundTrip(req)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		err = &fetchError{}
+	running := k.running
+	k.mu.Unlock()
+	select {
+	case <-running:
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return k.set, k.err
+	case <-ctx.Done():
+		return nil, errKeysAway
 	}
-	if p.down = err != nil; p.down {
-		p.next = time.Now().Add(issuerPause)
-		return nil, &fetchError{}
-	}
-	p.next = time.Now().Add(keysPause)
-	resp.Body = bounded(resp.Body)
-	return resp, nil
 }
 
-// bounded is a body of which no more than is sensible is read.
-func bounded(body io.ReadCloser) io.ReadCloser {
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(body, maxReply), body}
+// fetch fetches the keys. Where that fails the old ones stay, for the tokens that they have signed.
+func (k *remoteKeys) fetch(ctx context.Context, done chan struct{}) {
+	set, err := k.ask(ctx)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err = err; err == nil {
+		k.set, k.next = set, time.Now().Add(keysPause)
+	} else {
+		k.next = time.Now().Add(failedFetchPause)
+	}
+	k.running = nil
+	close(done)
+}
+
+func (k *remoteKeys) ask(ctx context.Context) (keyset.Set, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)
+	if err != nil {
+		return nil, errKeysAway
+	}
+	status, body, err := send(k.client, req)
+	if err != nil || status != http.StatusOK {
+		return nil, errKeysAway
+	}
+	set, err := keyset.Parse(body)
+	if err != nil {
+		return nil, errKeysAway
+	}
+	return set, nil
 }

@@ -6,18 +6,19 @@ import (
 	"strings"
 )
 
-// retryAfter is how many seconds whoever gets a 503 is asked to wait.
+// retryAfter is how many seconds a client that gets a 503 is asked to wait.
 const retryAfter = "5"
 
-// refusal is an answer to a request that is not let through, made once for a policy. Nothing of the request is in it.
+// refusal is the answer to a request that is not accepted. It is made once for a policy, and holds nothing of the request.
 type refusal struct {
 	status     int
-	challenge  string // WWW-Authenticate; "" for none
-	retry      bool
-	text, json string
+	challenge  string // the WWW-Authenticate header; "": none
+	retry      bool   // with a Retry-After header
+	text, json string // the body
 }
 
-// refusals makes the answers of RFC 6750 section 3. A request without authentication is told of no error (section 3.1).
+// refusals makes the answers of RFC 6750 section 3. The answer to a request without authentication has no error code (section
+// 3.1).
 func (g *guard) refusals() {
 	g.missing = g.refusal(http.StatusUnauthorized, "", "a bearer token is required")
 	g.signedOut = g.refusal(http.StatusUnauthorized, "", "authentication is required: the service is not signed in")
@@ -56,32 +57,33 @@ func (g *guard) refusal(status int, code, text string) *refusal {
 	return r
 }
 
-func (no *refusal) write(w http.ResponseWriter, r *http.Request) {
+// write sends the refusal.
+func (r *refusal) write(w http.ResponseWriter, req *http.Request) {
 	h := w.Header()
-	body := no.text
+	body := r.text
 	h.Set("Content-Type", "text/plain; charset=utf-8")
-	if wantsJSON(r.Header["Accept"]) {
-		body = no.json
+	if wantsJSON(req.Header["Accept"]) {
+		body = r.json
 		h.Set("Content-Type", "application/json")
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Add("Vary", "Accept")
-	if no.challenge != "" {
-		h.Set("WWW-Authenticate", no.challenge)
+	if r.challenge != "" {
+		h.Set("WWW-Authenticate", r.challenge)
 	}
-	if no.retry {
+	if r.retry {
 		h.Set("Retry-After", retryAfter)
 	}
-	w.WriteHeader(no.status)
-	if r.Method != http.MethodHead {
+	w.WriteHeader(r.status)
+	if req.Method != http.MethodHead {
 		w.Write([]byte(body))
 	}
 }
 
-// wantsJSON reports whether Accept header fields (RFC 9110 section 12.5.1) name JSON, and no text that is preferred to it. Who
-// takes anything gets text.
+// wantsJSON reports whether Accept header fields (RFC 9110 section 12.5.1) name JSON, and do not prefer text to it. A client that
+// accepts anything gets text.
 func wantsJSON(fields []string) bool {
 	json, text := 0.0, 0.0
 	for _, field := range fields {
@@ -101,7 +103,7 @@ func wantsJSON(fields []string) bool {
 	return json > 0 && json >= text
 }
 
-// quality is the weight among a media range's parameters, 1 where it has none that can be read.
+// quality returns the weight among the parameters of a media range, 1 where there is none that can be read.
 func quality(params string) float64 {
 	for p := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")

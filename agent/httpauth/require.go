@@ -12,54 +12,55 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Mode is what a [Policy] asks for. The zero Mode is none: a policy must say what it wants.
+// Mode is what a [Policy] asks for. There is no default: a policy must have a mode.
 type Mode int
 
 const (
 	// Bearer asks for a token in the request that the policy accepts.
 	Bearer Mode = 1
-	// Stored asks for a service that is signed in itself, whoever calls and whatever the request carries.
+	// Stored asks that the service itself is signed in. It does not matter who calls and what the request carries.
 	Stored Mode = 2
-	// Either is Bearer where the policy accepts any token, else Stored. A bearer token in the request must be accepted in
-	// both cases: a wrong one never falls back to what is stored.
+	// Either is Bearer where the policy accepts any bearer token, else Stored. In both cases a bearer token in the request must
+	// be accepted: a wrong one never falls back to the stored sign-in.
 	Either Mode = 3
 )
 
-// Policy is what [Require] lets through.
+// Policy says which requests [Require] accepts.
 type Policy struct {
 	Mode Mode
 
-	// The tokens that are accepted, in modes Bearer and Either: those listed, for a rotation the old and the new one; those in
-	// TokenFile, one a line, of which changes count within a second; and those that one of Validators vouches for.
+	// Tokens, TokenFile and Validators are for the modes Bearer and Either. A token is accepted if it is in Tokens (list the old
+	// and the new one while you rotate), if it is a line of TokenFile (changes count within a second), or if one of Validators
+	// accepts it.
 	Tokens     []protocol.Secret
 	TokenFile  string
 	Validators []Validator
 
-	// Stored is the service's own sign-in, of modes Stored and Either: an [Agent], usually.
+	// Stored is the service's own sign-in, for the modes Stored and Either. Usually it is an [Agent].
 	Stored Authenticator
 
-	// Scopes must all be granted to a foreign token and to the stored sign-in. Tokens of Tokens and TokenFile are the
-	// service's own and have every scope.
+	// Scopes must all be granted: to a foreign token, and to the stored sign-in. The tokens of Tokens and TokenFile are the
+	// service's own, and have every scope.
 	Scopes []string
-	// Realm is shown in the challenge; "" is none.
+	// Realm is shown in the challenge; "": none.
 	Realm string
-	// NoContext passes requests on as they came, for a handler that does not ask who it is: [FromContext] finds nothing, and
-	// an accepted request costs no allocation.
+	// NoContext passes requests on unchanged, for a handler that does not ask whose they are. Then [FromContext] finds nothing,
+	// and an accepted request costs no allocation.
 	NoContext bool
-	// Log is told why a request was answered with 500 or 503, never what was in it; nil: nobody is.
+	// Log gets the reason why a request was answered with 500 or 503, and nothing that was in the request; nil: no log.
 	Log *slog.Logger
 }
 
-// Validator vouches for tokens that somebody else issued: see [NewJWT] and [NewIntrospection].
+// Validator checks tokens that somebody else has issued: see [NewJWT] and [NewIntrospection].
 type Validator interface {
-	// Validate returns whose token it is. The error is ErrUnavailable when that can't be found out at the moment; any other is
-	// that the token is not good. The token passes protocol.IsToken, and is anybody's text.
+	// Validate returns whose token it is. It fails with ErrUnavailable where that can't be found out at the moment, and with any
+	// other error where the token is not valid. The token passes protocol.IsToken, and may be anybody's invention.
 	Validate(ctx context.Context, token string) (protocol.Identity, error)
 }
 
-// Require returns middleware that lets through what the policy accepts. A policy that could accept nothing, or anything, is
-// ErrConfig or ErrInvalid: an empty token, a token file that can't be read, a mode without what it goes by. What it
-// answers to everything else is in the package comment.
+// Require returns middleware that lets requests through if the policy accepts them. The package comment has the answers to
+// others. It fails with ErrConfig or ErrInvalid for a policy that could accept nothing, or anything: an empty token, a token file
+// that can't be read, a mode without the fields that it needs.
 func Require(p Policy) (func(http.Handler) http.Handler, error) {
 	g, err := newGuard(p)
 	if err != nil {
@@ -67,10 +68,10 @@ func Require(p Policy) (func(http.Handler) http.Handler, error) {
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			who, no := g.judge(r)
+			who, refused := g.check(r)
 			switch {
-			case no != nil:
-				no.write(w, r)
+			case refused != nil:
+				refused.write(w, r)
 			case g.policy.NoContext:
 				next.ServeHTTP(w, r)
 			default:
@@ -80,8 +81,9 @@ func Require(p Policy) (func(http.Handler) http.Handler, error) {
 	}, nil
 }
 
-// FromContext returns who a request that [Require] let through is, and a token to go on with: the [Static] token that it
-// carried, the policy's Stored, or of a foreign token an Authenticator with the UserProfile that its Validator found.
+// FromContext returns whose request it is that [Require] has let through, and a token for further requests: the [Static] token
+// that the request carried, the policy's Stored, or for a foreign token an Authenticator with the UserProfile that its Validator
+// found.
 func FromContext(ctx context.Context) (Authenticator, bool) {
 	a, ok := ctx.Value(whoKey{}).(Authenticator)
 	return a, ok
@@ -89,7 +91,7 @@ func FromContext(ctx context.Context) (Authenticator, bool) {
 
 type whoKey struct{}
 
-// accepted is the context of a request that was let through.
+// accepted is the context of a request that the policy accepts.
 type accepted struct {
 	context.Context
 	who Authenticator
@@ -102,13 +104,13 @@ func (a *accepted) Value(key any) any {
 	return a.Context.Value(key)
 }
 
-// guard is a policy in force.
+// guard applies a policy.
 type guard struct {
 	policy  Policy
 	log     *slog.Logger
 	tokens  *tokens
 	file    *tokenFile // nil: none
-	accepts bool       // any bearer at all
+	accepts bool       // the policy accepts some bearer token
 
 	missing, malformed, invalid, scope, signedOut, later, broken *refusal
 }
@@ -122,7 +124,7 @@ func newGuard(p Policy) (*guard, error) {
 		p.Realm+strings.Join(p.Scopes, ""),
 		func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' },
 	) {
-		return nil, config("realm and scopes are printable ASCII without quotes")
+		return nil, config("realm and scopes must be printable ASCII without quotes")
 	}
 	g.refusals()
 	var list []string
@@ -144,9 +146,9 @@ func newGuard(p Policy) (*guard, error) {
 	g.accepts = len(p.Tokens) > 0 || p.TokenFile != "" || len(p.Validators) > 0
 	switch {
 	case p.Mode == Bearer && !g.accepts:
-		return nil, config("mode Bearer needs tokens, a token file or a validator: without one it would accept nothing")
+		return nil, config("mode Bearer needs tokens, a token file or a validator: without them it would accept nothing")
 	case p.Mode == Stored && g.accepts:
-		return nil, config("mode Stored looks at no bearer token: tokens, token file and validators belong to Bearer and Either")
+		return nil, config("mode Stored ignores bearer tokens: tokens, token file and validators are for the modes Bearer and Either")
 	case (p.Mode == Stored || p.Mode == Either) && p.Stored == nil:
 		return nil, config("modes Stored and Either need the service's own sign-in: Policy.Stored")
 	case p.Mode != Bearer && p.Mode != Stored && p.Mode != Either:
@@ -159,8 +161,8 @@ func config(message string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: message}
 }
 
-// judge decides on a request: who it is, or how it is refused.
-func (g *guard) judge(r *http.Request) (Authenticator, *refusal) {
+// check returns whose request it is, or else how it is refused.
+func (g *guard) check(r *http.Request) (Authenticator, *refusal) {
 	if g.policy.Mode == Stored {
 		return g.stored(r.Context())
 	}
@@ -178,11 +180,11 @@ func (g *guard) judge(r *http.Request) (Authenticator, *refusal) {
 	if who := g.tokens.match(&digest); who != nil {
 		return who, nil
 	}
-	var later error // why one of them could not be asked
+	var unavailable error // why one of the sources could not be asked
 	if g.file != nil {
 		set, err := g.file.current()
 		if err != nil {
-			later = err
+			unavailable = err
 		} else if who := set.match(&digest); who != nil {
 			return who, nil
 		}
@@ -195,17 +197,17 @@ func (g *guard) judge(r *http.Request) (Authenticator, *refusal) {
 		case err == nil:
 			return &validated{token: protocol.NewSecret(token), identity: identity}, nil
 		case errors.Is(err, protocol.ErrUnavailable):
-			later = err
+			unavailable = err
 		}
 	}
-	if later != nil {
-		g.log.Warn("a bearer token could not be judged", "error", later)
+	if unavailable != nil {
+		g.log.Warn("a bearer token could not be checked", "error", unavailable)
 		return nil, g.later
 	}
 	return nil, g.invalid
 }
 
-// stored judges the service's own sign-in.
+// stored checks the service's own sign-in.
 func (g *guard) stored(ctx context.Context) (Authenticator, *refusal) {
 	_, err := g.policy.Stored.AccessToken(ctx)
 	if err == nil && len(g.policy.Scopes) > 0 {
@@ -230,7 +232,7 @@ func (g *guard) stored(ctx context.Context) (Authenticator, *refusal) {
 	return nil, g.broken
 }
 
-// lacks reports whether one of the policy's scopes is not granted.
+// lacks reports whether one of the policy's scopes is missing among those that are granted.
 func (g *guard) lacks(granted []string) bool {
 	for _, s := range g.policy.Scopes {
 		if !slices.Contains(granted, s) {
@@ -240,7 +242,7 @@ func (g *guard) lacks(granted []string) bool {
 	return false
 }
 
-// validated is a foreign token that a Validator vouched for.
+// validated is a foreign token that a Validator has accepted.
 type validated struct {
 	token    protocol.Secret
 	identity protocol.Identity

@@ -287,22 +287,22 @@ func TestTokenFile(t *testing.T) {
 		bearer("fake-c", invalid)
 
 		write("fake-b\nfake-c\n")
-		time.Sleep(lookAgain)
+		time.Sleep(reloadAfter)
 		bearer("fake-a", invalid)
 		bearer("fake-b", ok("fake-b"))
 		bearer("fake-c", ok("fake-c"))
 
 		write("")
-		time.Sleep(lookAgain)
+		time.Sleep(reloadAfter)
 		bearer("fake-b", later)
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookAgain)
+		time.Sleep(reloadAfter)
 		bearer("fake-b", later)
 
 		write("fake-d\n")
-		time.Sleep(lookAgain)
+		time.Sleep(reloadAfter)
 		bearer("fake-d", ok("fake-d"))
 		bearer("fake-b", invalid)
 	})
@@ -320,7 +320,7 @@ func (v vouched) Validate(_ context.Context, token string) (protocol.Identity, e
 		return protocol.Identity{}, v.err
 	}
 	if token != v.token {
-		return protocol.Identity{}, notGood("it is another one")
+		return protocol.Identity{}, notValid("it is another one")
 	}
 	return v.identity, nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// tokens is a set of accepted tokens. Those that come are compared by digest, all of them and in constant time: how long it
-// takes says neither how much of one was right nor which one it was.
+// tokens is a set of accepted tokens. A token is compared with all of them, by digest and in constant time. So the time that it
+// takes tells neither which token it was nor how much of it was right.
 type tokens struct {
 	digests [][sha256.Size]byte
 	who     []Authenticator
@@ -35,7 +35,7 @@ func newTokens(list []string) (*tokens, error) {
 	return set, nil
 }
 
-// match returns whose token has the digest, nil for nobody's.
+// match returns the owner of the token with a digest, nil where there is none.
 func (t *tokens) match(digest *[sha256.Size]byte) Authenticator {
 	found := 0
 	for i := range t.digests {
@@ -49,28 +49,29 @@ func (t *tokens) match(digest *[sha256.Size]byte) Authenticator {
 }
 
 const (
-	// lookAgain is how old what is known of a token file may be.
-	lookAgain = time.Second
-	// maxTokenFile bounds a token file.
+	// reloadAfter is how long the content of a token file is used before the file is read again.
+	reloadAfter = time.Second
+	// maxTokenFile bounds the size of a token file, in bytes.
 	maxTokenFile = 64 << 10
 )
 
-// tokenFile is a set of accepted tokens in a file, one a line. It is read again while it is in use: not its time is
-// compared, which a quick rewrite may leave as it was, but its text, by digest. One that can't be read accepts nothing.
+// tokenFile is a set of accepted tokens in a file, one on each line. The file is read again while the set is in use. A change
+// shows in its text, of which the digest is compared, and not in its time, which a quick rewrite may leave as it was. While the
+// file can't be read, no token in it is accepted.
 type tokenFile struct {
 	path string
-	made time.Time    // what the next look counts from: a clock that is set back must not put it off
-	next atomic.Int64 // nanoseconds after made, of the next look
+	made time.Time    // next counts from here, with the monotonic clock, so that a clock that is set back does not delay it
+	next atomic.Int64 // when to read the file again, in nanoseconds after made
 	set  atomic.Pointer[tokens]
 
-	mu   sync.Mutex // one look at a time
+	mu   sync.Mutex // held by the one who reads the file
 	text [sha256.Size]byte
-	err  atomic.Pointer[error] // of the last look; its value may be nil
+	err  atomic.Pointer[error] // of the last reading; its value may be nil
 }
 
 func openTokenFile(path string) (*tokenFile, error) {
 	f := &tokenFile{path: path, made: time.Now()}
-	f.look()
+	f.reload()
 	_, err := f.current()
 	return f, err
 }
@@ -78,15 +79,15 @@ func openTokenFile(path string) (*tokenFile, error) {
 // current returns what the file accepts.
 func (f *tokenFile) current() (*tokens, error) {
 	if time.Since(f.made) >= time.Duration(f.next.Load()) && f.mu.TryLock() {
-		f.look()
+		f.reload()
 		f.mu.Unlock()
 	}
 	return f.set.Load(), *f.err.Load()
 }
 
-// look reads the file. f.mu is held.
-func (f *tokenFile) look() {
-	f.next.Store(int64(time.Since(f.made) + lookAgain))
+// reload reads the file. The caller holds f.mu, unless nobody else knows f yet.
+func (f *tokenFile) reload() {
+	f.next.Store(int64(time.Since(f.made) + reloadAfter))
 	text, err := readTokens(f.path)
 	digest := sha256.Sum256(text)
 	if err == nil && f.set.Load() != nil && digest == f.text {

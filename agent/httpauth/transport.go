@@ -12,18 +12,18 @@ import (
 	"github.com/ccagent/ccagent/secureurl"
 )
 
-// Transport is an http.RoundTripper that sends each request with an agent's token in its Authorization header, in place of
-// any that is there.
+// Transport is an http.RoundTripper that sends each request with an agent's token in the Authorization header. It replaces the
+// header that the request may have.
 //
-//   - The agent refuses a token for a host that the profile does not list: the request fails with ErrDenied and is not sent.
+//   - The agent refuses a token for a host that the profile does not list. Then the request fails with ErrDenied and is not sent.
 //   - A request over plain HTTP is not sent either (ErrDenied), unless it goes to this machine.
-//   - A request that a redirect made, and that goes to another origin than the one it began at, is sent without the token.
-//   - A 401 is answered once: with a fresh token, if there is one, and if the request has no body or a GetBody to send it
-//     again. A server that refuses a fresh token as well causes no further renewal for 30 seconds.
+//   - A request that follows a redirect to another origin than the first one is sent without the token.
+//   - After a 401 the request is sent a second time, with a new token, if there is one and if the request has no body or can be
+//     sent again (GetBody). If the server refuses the new token as well, no further renewal is forced for 30 seconds.
 //   - The request's context bounds the wait for the token too.
 //
-// The token is in no error, and not in Response.Request: that is the request as the caller made it. To the server's answer and
-// its body nothing is done.
+// The token is in no error, and not in Response.Request, which is the request as the caller made it. The server's answer and its
+// body are passed on unchanged.
 type Transport struct {
 	// Agent is where the token comes from.
 	Agent *Agent
@@ -39,18 +39,18 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if base == nil {
 		base = http.DefaultTransport
 	}
-	if strayed(req) {
+	if leftOrigin(req) {
 		return base.RoundTrip(req)
 	}
 	host := strings.ToLower(req.URL.Hostname())
-	l, err := t.permit(req, host)
+	token, err := t.token(req, host)
 	if err != nil {
 		if req.Body != nil {
-			req.Body.Close() // RoundTrip must, whatever happens
+			req.Body.Close() // a RoundTripper must close it in any case
 		}
 		return nil, err
 	}
-	resp, err := base.RoundTrip(with(req, l, req.Body))
+	resp, err := base.RoundTrip(withToken(req, token, req.Body))
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +58,11 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode != http.StatusUnauthorized {
 		return resp, nil
 	}
-	return t.again(base, req, resp, host, l)
+	return t.retry(base, req, resp, host, token)
 }
 
-// permit is a token for a request that may carry one.
-func (t *Transport) permit(req *http.Request, host string) (*lease, error) {
+// token returns the token for a request. It fails with ErrDenied where the request must not carry one.
+func (t *Transport) token(req *http.Request, host string) (*cached, error) {
 	if req.URL.Scheme != "https" && !secureurl.Loopback(host) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeDenied,
@@ -70,66 +70,63 @@ func (t *Transport) permit(req *http.Request, host string) (*lease, error) {
 			Hint:    "use an https:// URL",
 		}
 	}
-	return t.Agent.take(req.Context(), host)
+	return t.Agent.get(req.Context(), host)
 }
 
-// again answers a refusal of l: with the response to a second try, or where none can be made with the one there is.
-func (t *Transport) again(
-	base http.RoundTripper,
-	req *http.Request,
-	refusal *http.Response,
-	host string,
-	l *lease,
+// retry sends a request again whose token the server has refused, and returns the second answer. Where the request can't be sent
+// again, it returns the first answer.
+func (t *Transport) retry(
+	base http.RoundTripper, req *http.Request, refusal *http.Response, host string, refused *cached,
 ) (*http.Response, error) {
-	f := t.Agent.fresh(host, l)
-	if f == nil {
+	renewal := t.Agent.renew(host, refused)
+	if renewal == nil {
 		return refusal, nil
 	}
 	body := req.Body
 	if body != nil && body != http.NoBody {
 		if req.GetBody == nil {
-			return refusal, nil // the next request has the benefit
+			return refusal, nil // the next request will use the new token
 		}
 		var err error
 		if body, err = req.GetBody(); err != nil {
 			return refusal, nil
 		}
 	}
-	fresh, err := f.wait(req.Context())
-	if err != nil || fresh.same(l) {
+	token, err := renewal.wait(req.Context())
+	if err != nil || token.same(refused) {
 		if body != nil {
 			body.Close()
 		}
 		return refusal, nil
 	}
-	io.CopyN(io.Discard, refusal.Body, 16<<10) // read to its end, the connection serves again
+	io.CopyN(io.Discard, refusal.Body, 16<<10) // a connection can be reused when its body has been read to the end
 	refusal.Body.Close()
-	resp, err := base.RoundTrip(with(req, fresh, body))
+	resp, err := base.RoundTrip(withToken(req, token, body))
 	if err != nil {
 		return nil, err
 	}
 	resp.Request = req
 	if resp.StatusCode == http.StatusUnauthorized {
-		t.Agent.hopeless()
+		t.Agent.newTokenRefused()
 	}
 	return resp, nil
 }
 
-// with is req with a token and a body. A RoundTripper leaves the request itself as it is.
-func with(req *http.Request, l *lease, body io.ReadCloser) *http.Request {
+// withToken returns a copy of a request with a token and a body. A RoundTripper must not change the request itself.
+func withToken(req *http.Request, token *cached, body io.ReadCloser) *http.Request {
 	sent := new(http.Request)
 	*sent = *req
 	sent.Body = body
 	if sent.Header = maps.Clone(req.Header); sent.Header == nil {
 		sent.Header = http.Header{}
 	}
-	sent.Header["Authorization"] = l.header
+	sent.Header["Authorization"] = token.header
 	return sent
 }
 
-// strayed reports whether redirects have led a request away from the origin that it was made for. Once is enough: what
-// another origin sends back here is that origin's request.
-func strayed(req *http.Request) bool {
+// leftOrigin reports whether redirects have led a request to another origin than its first one, at any time. If another origin
+// sends us back, the request is that origin's.
+func leftOrigin(req *http.Request) bool {
 	for resp := req.Response; resp != nil; resp = resp.Request.Response {
 		if resp.Request == nil || !sameOrigin(resp.Request.URL, req.URL) {
 			return true
@@ -152,8 +149,8 @@ func port(u *url.URL) string {
 	return "80"
 }
 
-// fold is a host as the agent compares it: a name without its port, in lower case.
-func fold(host string) string {
+// hostName returns a host as the agent compares it: without its port, in lower case.
+func hostName(host string) string {
 	if strings.Contains(host, ":") {
 		if name, _, err := net.SplitHostPort(host); err == nil {
 			host = name

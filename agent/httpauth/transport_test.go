@@ -132,7 +132,7 @@ func TestTransportRetries(t *testing.T) {
 					t.Errorf("request %d: the caller's request was changed", i)
 				}
 				a.mu.Lock()
-				f := a.flights[question{"127.0.0.1", true}]
+				f := a.calls[request{"127.0.0.1", true}]
 				a.mu.Unlock()
 				if f != nil {
 					<-f.done // of a request that did not wait for it

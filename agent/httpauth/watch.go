@@ -8,45 +8,47 @@ import (
 )
 
 const (
+	// After a failure the watch is tried again, first soon and then less and less often.
 	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
-	// soon is what no watch that waits takes: an agent that answers faster, and has nothing to say, is not asked in a loop.
-	soon = 10 * time.Millisecond
+	// minWatch is less than any watch takes that really waits. An agent that answers faster, and has nothing to say, must not be
+	// asked in a loop.
+	minWatch = 10 * time.Millisecond
 )
 
-// listen starts the listener once there is something to be told about. a.mu is held.
-func (a *Agent) listen() {
+// startWatchLocked starts the watch as soon as there is something in the cache. The caller holds a.mu.
+func (a *Agent) startWatchLocked() {
 	w, ok := a.agent.(protocol.Watcher)
 	if !ok || a.watching || a.closed {
 		return
 	}
 	a.watching = true
-	a.work.Go(func() { a.follow(w) })
+	a.work.Go(func() { a.watch(w) })
 }
 
-// follow drops what is kept whenever the agent says that it changed, until Close.
-func (a *Agent) follow(w protocol.Watcher) {
+// watch makes the cache invalid whenever the agent says that the profile has changed, until Close.
+func (a *Agent) watch(w protocol.Watcher) {
 	var known uint64
 	delay := firstRetry
 	for {
 		began := time.Now()
-		reply, err := w.Watch(a.living, protocol.WatchRequest{Profile: a.profile, Known: known})
+		reply, err := w.Watch(a.ctx, protocol.WatchRequest{Profile: a.profile, Known: known})
 		switch {
-		case a.living.Err() != nil:
+		case a.ctx.Err() != nil:
 			return
 		case err == nil && reply.Version != known:
-			a.changed(known != 0)
+			a.invalidate(known != 0)
 			known, delay = reply.Version, firstRetry
 			continue
-		case err == nil && time.Since(began) >= soon:
+		case err == nil && time.Since(began) >= minWatch:
 			continue
 		case err != nil:
 			known = 0
-			a.lost(err)
+			a.watchFailed(err)
 		}
 		timer := time.NewTimer(delay)
 		select {
 		case <-timer.C:
-		case <-a.living.Done():
+		case <-a.ctx.Done():
 			timer.Stop()
 			return
 		}
@@ -54,35 +56,36 @@ func (a *Agent) follow(w protocol.Watcher) {
 	}
 }
 
-// changed makes what is kept, and what is being asked, void. Where it is not sure that anything changed, because nobody
-// listened so far, what is kept is asked for anew, and serves should the agent be gone by then.
-func (a *Agent) changed(sure bool) {
+// invalidate makes the cache invalid, and the answers to calls that are running. changed says that the profile is known to have
+// changed. Otherwise nobody watched until now: the tokens in the cache are asked for again, and serve if the agent can't be
+// reached.
+func (a *Agent) invalidate(changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.epoch++
+	a.generation++
 	a.watched = true
-	if sure {
-		clear(a.leases)
+	if changed {
+		clear(a.cache)
 	}
-	for _, l := range a.leases {
-		l.until = time.Time{}
+	for _, c := range a.cache {
+		c.until = time.Time{}
 	}
 }
 
-// lost bounds what is kept from now on: nobody says any more that it changed. An agent that knows the profile no longer has
-// said so.
-func (a *Agent) lost(err error) {
+// watchFailed limits how long tokens are cached from now on, because nobody tells us any more that they have changed. If the
+// agent says that it does not know the profile any more, that is a change.
+func (a *Agent) watchFailed(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.watched = false
-	// An older agent (an internal error) and a restricted socket (denied) never say so.
-	if !away(err) && !errors.Is(err, protocol.ErrLocked) && !errors.Is(err, protocol.ErrDenied) &&
+	// An older agent answers with an internal error, and a restricted socket with denied. That says nothing about the profile.
+	if !isAway(err) && !errors.Is(err, protocol.ErrLocked) && !errors.Is(err, protocol.ErrDenied) &&
 		protocol.CodeOf(err) != protocol.CodeInternal {
-		a.epoch++
-		clear(a.leases)
+		a.generation++
+		clear(a.cache)
 	}
-	end := wall().Add(unwatched)
-	for _, l := range a.leases {
-		l.until = earlier(l.until, end)
+	end := wall().Add(maxUnwatched)
+	for _, c := range a.cache {
+		c.until = earlier(c.until, end)
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 
-	"github.com/ccagent/ccagent/agent/keyset"
+	"github.com/ccagent/ccagent/keyset"
 	"github.com/ccagent/ccagent/protocol"
 )
 
