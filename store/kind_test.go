@@ -119,3 +119,20 @@ func TestKindsAsked(t *testing.T) {
 		t.Error("auto is no store")
 	}
 }
+
+// TestKindsAreDocumented looks for each kind where the documents list them.
+func TestKindsAreDocumented(t *testing.T) {
+	for document, form := range map[string]string{
+		"../docs/stores.md": "\n| `%s` |", "../docs/config.md": "`%s`", "../docs/protocol.md": `"%s"`,
+	} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range Kinds(nil) {
+			if !strings.Contains(string(text), strings.ReplaceAll(form, "%s", string(kind))) {
+				t.Errorf("%s does not list %s", document, kind)
+			}
+		}
+	}
+}
