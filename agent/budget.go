@@ -7,9 +7,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Whoever may ask on a socket may ask in a loop: a helper with --min-ttl, a script that refreshes, a program whose tokens are
-// refused. The provider must not feel it. So a profile has a budget for the renewals that requests cause while its token would
-// do; one that is due is renewed whatever was spent.
+// A client may ask in a loop: a helper with --min-ttl, a script that refreshes, a program whose tokens are refused. The provider
+// must not feel it. So a profile has a budget for the renewals that requests cause while its token would serve. A renewal that is
+// due is made whatever was spent.
 const (
 	// budgetBurst is how many may follow each other as fast as they are asked for.
 	budgetBurst = 10
@@ -23,7 +23,8 @@ type budget struct{ paid time.Time }
 // empty reports whether nothing is left at now, and when something will be.
 func (b *budget) empty(now time.Time) (next time.Time, empty bool) {
 	next = b.paid.Add(-(budgetBurst - 1) * budgetEach)
-	return next, now.Before(next) && next.Sub(now) <= budgetEach // later than that, and somebody has set the clock back
+	// Where next is further away than that, somebody has set the clock back.
+	return next, now.Before(next) && next.Sub(now) <= budgetEach
 }
 
 // spend takes one renewal out.
@@ -34,7 +35,7 @@ func (b *budget) spend(now time.Time) {
 	b.paid = b.paid.Add(budgetEach)
 }
 
-// overspent is the answer to who wants a renewal that the budget has not.
+// budgetError is the answer to a request for a renewal for which the budget is empty.
 func (e *entry) budgetError(next time.Time) error {
 	return &protocol.Error{
 		Code: protocol.CodeUnavailable,
@@ -42,37 +43,4 @@ func (e *entry) budgetError(next time.Time) error {
 			e.name(), next.Local().Format("15:04:05")),
 		Hint: "something asks for renewals in a loop; what is due is renewed all the same: ccagent status -p " + e.name(),
 	}
-}
-
-// meets reports whether h lives for as long as a request asks for.
-func (h *cachedToken) livesFor(minTTL time.Duration, now time.Time) bool {
-	return minTTL <= 0 || h.expiry.IsZero() || h.expiry.Round(0).Sub(now.Round(0)) >= minTTL
-}
-
-// unmet is what a person should know who asked for more of a token's life than there is, "" where h has it.
-func (h *cachedToken) shortLifeNotice(profile string, minTTL time.Duration, now time.Time) string {
-	lifetime := h.expiry.Sub(h.issued)
-	switch {
-	case h.livesFor(minTTL, now):
-		return ""
-	case h.issued.IsZero() || lifetime <= 0:
-		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s",
-			profile, h.expiry.Local().Format("15:04:05"))
-	case minTTL > lifetime:
-		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, briefly(lifetime))
-	}
-	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s",
-		briefly(lifetime/2), profile)
-}
-
-// brief is d as a person writes it: 5m, not 5m0s.
-func briefly(d time.Duration) string {
-	s := d.Round(time.Second).String()
-	if d >= time.Minute && s[len(s)-3:] == "m0s" {
-		s = s[:len(s)-2]
-	}
-	if d >= time.Hour && s[len(s)-3:] == "h0m" {
-		s = s[:len(s)-2]
-	}
-	return s
 }

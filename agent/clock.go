@@ -9,53 +9,66 @@ import (
 )
 
 const (
-	// tick is how long the clock sleeps at most: timers stand still while a machine is suspended, so the wall clock is looked
-	// at again and again (golang/go#35012).
+	// maxSleep is how long the clock sleeps at most. Timers stand still while a machine is suspended, so the wall clock is read
+	// again and again (golang/go#35012).
 	maxSleep = 30 * time.Second
 	// inUse is how long after a request a profile is renewed without being asked.
 	inUse = 24 * time.Hour
-	// lull is how long nothing must have happened before memory is given back: whoever asks next has to wait until it is
-	// fetched in again.
+	// restDelay is how long nothing must have happened before memory is given back to the system: whoever asks next has to wait
+	// until the system has given it out again.
 	restDelay = 5 * time.Second
 )
 
-// schedule decides when the background renews: ahead of the margin by up to half of it. e.mu is held.
+// scheduleLocked decides when the clock renews: before the margin begins, by up to half of it at random.
 func (e *entry) scheduleLocked(now time.Time) {
-	h := e.cached.Load()
-	if h == nil || h.expiry.IsZero() {
-		e.renewAt = time.Time{}
-		return
+	e.renewAt = time.Time{}
+	cached := e.cached.Load()
+	if cached == nil || cached.expiry.IsZero() || e.deadTokens.fails > 0 {
+		return // where tokens come dead, the next request finds out whether that has changed
 	}
 	margin := protocol.Margin
-	if lifetime := h.expiry.Sub(h.issued); !h.issued.IsZero() && lifetime > 0 {
+	if lifetime := cached.expiry.Sub(cached.issued); !cached.issued.IsZero() && lifetime > 0 {
 		margin = protocol.MarginOf(lifetime)
 	}
-	if e.deadTokens.fails > 0 { // what comes is dead already: whoever asks finds out whether that has changed
-		e.renewAt = time.Time{}
+	at := cached.expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
+	soonest := now.Add(minPause)
+	switch f := e.failure; {
+	case f != nil && f.retry.at.IsZero():
 		return
-	}
-	e.renewAt = h.expiry.Add(-margin - time.Duration(rand.Int64N(int64(margin/2)+1)))
-	if f := e.failure; f != nil {
-		if f.retry.at.IsZero() {
-			e.renewAt = time.Time{}
-		} else if e.renewAt.Before(f.retry.at) {
-			e.renewAt = f.retry.at
-		}
-	} else if floor := now.Add(minPause); e.renewAt.Before(floor) && (h.issued.IsZero() || !h.alive(now)) {
-		// A token of unknown age inside its margin, that nobody could renew, or one that came expired: no reason to try without
-		// end.
-		e.renewAt = time.Time{}
-	} else if !now.Before(e.renewAt) {
-		e.renewAt = floor // the job that has just ended could have renewed it, and did not: the next one may not either
+	case f != nil:
+		e.renewAt = latest(at, f.retry.at)
+	case at.Before(soonest) && (cached.issued.IsZero() || !cached.alive(now)):
+		// A token of unknown age that nobody could renew although its margin has begun, or one that came expired: there is no
+		// reason to try for ever.
+		return
+	case now.Before(at):
+		e.renewAt = at
+	default:
+		e.renewAt = soonest // the job that has just ended could have renewed it and did not; the next one may not either
 	}
 }
 
-// clock is the background: it renews what is in use ahead of time, saves what is unsaved, notices what others wrote, and
-// ends an agent that has nothing to do.
+// earliest is the earlier of two times, of which the zero one is never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// clock is the background: it renews what is in use ahead of time, saves what is unsaved, polls files, and ends an agent that has
+// nothing to do.
 func (a *Agent) clock() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var swept time.Time
+	var polled time.Time
 	for {
 		select {
 		case <-a.stopping:
@@ -64,51 +77,51 @@ func (a *Agent) clock() {
 		case <-a.wake:
 		}
 		now := a.now()
-		next := now.Add(maxSleep)
-		sweep := now.Sub(swept) >= maxSleep-time.Second || now.Before(swept)
-		if sweep {
-			swept = now
+		poll := now.Sub(polled) >= maxSleep-time.Second || now.Before(polled)
+		if poll {
+			polled = now
 			a.reloadIfChanged()
 		}
-		quiet, busy := true, false
 		a.forgetSaveKeys()
-		if at := a.lockUnusedKeys(now); !at.IsZero() && at.Before(next) {
-			next = at
-		}
+		next := earliest(now.Add(maxSleep), a.lockUnusedKeys(now))
+		quiet, busy := true, false
 		for _, e := range a.table.Load().byName {
-			at, idle := e.background(now, sweep)
-			if !at.IsZero() && at.Before(next) {
-				next = at
-			}
+			at, idle := e.background(now, poll)
+			next = earliest(next, at)
 			quiet, busy = quiet && idle, busy || e.busy()
 		}
-		if at := a.restIfDue(busy); !at.IsZero() && at.Before(next) {
-			next = at
-		}
-		if a.opts.IdleTimeout > 0 {
-			last := a.lastActivity.Load()
-			if time.UnixMilli(last).After(now) { // the clock was set back
-				a.lastActivity.CompareAndSwap(last, now.UnixMilli())
-				last = now.UnixMilli()
-			}
-			end := time.UnixMilli(last).Add(a.opts.IdleTimeout)
+		next = earliest(next, a.restIfDue(busy))
+		if end := a.idleEnd(now); !end.IsZero() {
 			if quiet && !a.lockState.keepsAgent() && a.server.Connections() == 0 && !now.Before(end) {
 				a.log.Info("stopping: idle, and nothing held that can't be loaded again")
 				a.Stop()
 				return
 			}
-			if end.After(now) && end.Before(next) {
-				next = end
+			if end.After(now) {
+				next = earliest(next, end)
 			}
 		}
 		timer.Reset(max(next.Sub(now), 10*time.Millisecond))
 	}
 }
 
-// rest calls Rest when the time has come, and says when to look again (zero: no need). Only the clock calls it.
+// idleEnd returns when an agent that nobody asks any more is to end, zero where it never is.
+func (a *Agent) idleEnd(now time.Time) time.Time {
+	if a.opts.IdleTimeout <= 0 {
+		return time.Time{}
+	}
+	last := a.lastActivity.Load()
+	if time.UnixMilli(last).After(now) { // the machine's clock was set back
+		a.lastActivity.CompareAndSwap(last, now.UnixMilli())
+		last = now.UnixMilli()
+	}
+	return time.UnixMilli(last).Add(a.opts.IdleTimeout)
+}
+
+// restIfDue calls Rest when the time has come, and says when to call it again (zero: no need). Only the clock calls it.
 func (a *Agent) restIfDue(busy bool) (next time.Time) {
 	last := max(a.lastActivity.Load(), a.lastJobEnd.Load())
-	now := a.now() // not before last, unless the clock was set
+	now := a.now() // not before last, unless the machine's clock was set
 	if a.opts.Rest == nil || busy || last == a.restedAt {
 		return time.Time{}
 	}
@@ -120,34 +133,34 @@ func (a *Agent) restIfDue(busy bool) (next time.Time) {
 	return time.Time{}
 }
 
-// background does what is due at now for one profile, and says when to look again (zero: no need) and whether the profile
-// lets an idle agent end. With sweep it looks at the record's files too.
-func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool) {
+// background does what is due at now for one profile. It says when to call it again (zero: no need), and whether the profile lets
+// an idle agent end. With poll it polls the record's files too.
+func (e *entry) background(now time.Time, poll bool) (next time.Time, idle bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running != nil {
 		return time.Time{}, false
 	}
-	if e.saveRetry != nil && !now.Before(e.saveRetry.at) {
+	if e.unsaved != nil && !now.Before(e.unsaved.at) {
 		e.startLocked(job.Job{Op: job.Save})
 		return time.Time{}, false
 	}
 	shown := e.profile.Load().Shown
-	idle = e.record.Empty() && e.saveRetry == nil && !shown
-	if e.saveRetry != nil {
-		next = e.saveRetry.at // what is not saved is renewed all the same
+	idle = e.record.Empty() && e.unsaved == nil && !shown
+	if e.unsaved != nil {
+		next = e.unsaved.at // a record that is not saved is renewed all the same
 	}
-	h := e.cached.Load()
-	if shown && h == nil && !e.agent.lockState.on.Load() {
-		return earliest(next, e.loadForViewsLocked(now, sweep)), false
+	cached := e.cached.Load()
+	if shown && cached == nil && !e.agent.lockState.on.Load() {
+		return earliest(next, e.loadForViewsLocked(now, poll)), false
 	}
-	if h == nil || !shown && now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
+	if cached == nil || !shown && now.Unix()-e.lastUsed.Load() > int64(inUse/time.Second) {
 		return next, idle
 	}
 	if !e.renewAt.IsZero() {
 		if !now.Round(0).Before(e.renewAt.Round(0)) {
-			// Worth asking for more than the margin, or the one that renewed ahead would be told that nothing is due.
-			e.startLocked(job.Job{Op: job.Renew, MinTTL: h.expiry.Sub(now) + time.Millisecond})
+			// The job must want more life than the margin, or it would be told that nothing is due yet.
+			e.startLocked(job.Job{Op: job.Renew, MinTTL: cached.expiry.Sub(now) + time.Millisecond})
 			return time.Time{}, false
 		}
 		next = earliest(next, e.renewAt)
@@ -159,22 +172,14 @@ func (e *entry) background(now time.Time, sweep bool) (next time.Time, idle bool
 		}
 		next = earliest(next, e.viewRetry.at)
 	}
-	if sweep {
+	if poll {
 		e.pollFilesLocked()
 	}
 	return next, idle
 }
 
-// earlier is the earlier of two times of which the zero one is never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// load brings the token of a profile that others read views of, and says when to look again. e.mu is held.
-func (e *entry) loadForViewsLocked(now time.Time, sweep bool) time.Time {
+// loadForViewsLocked brings the token of a profile whose views others read, and says when to call it again.
+func (e *entry) loadForViewsLocked(now time.Time, poll bool) time.Time {
 	f := e.failure
 	if f == nil {
 		e.startLocked(job.Job{Op: job.Renew})
@@ -186,15 +191,14 @@ func (e *entry) loadForViewsLocked(now time.Time, sweep bool) time.Time {
 			return f.retry.at
 		}
 		e.startLocked(job.Job{Op: job.Renew})
+	case code == protocol.CodeLocked:
+		return time.Time{} // whoever unlocks the agent ends that
+	case !poll:
+		return time.Time{}
 	case code == protocol.CodeStorage, code == protocol.CodeInvalid, code == protocol.CodeConfig && f.local:
-		if sweep {
-			e.startLocked(job.Job{Op: job.Renew})
-		}
-	case code == protocol.CodeLocked: // ended by who unlocks it
-	default: // ended by who writes a record
-		if sweep {
-			e.pollFilesLocked()
-		}
+		e.startLocked(job.Job{Op: job.Renew})
+	default: // whoever writes a record ends that
+		e.pollFilesLocked()
 	}
 	return time.Time{}
 }

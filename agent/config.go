@@ -24,3 +24,11 @@ type Profile struct {
 	Shown     bool     // it has views: it is renewed whether or not anybody asks, and keeps an idle agent running
 	Settings  []byte   // what a worker needs to know, opaque here
 }
+
+// The kinds of store that differ for the agent, as settings and workers write them. Package store has the table of all.
+const (
+	storeAuto       = "auto"
+	storeClaudeCode = "claude-code"
+	storeEncrypted  = "encrypted"
+	storeMemory     = "memory"
+)

@@ -9,69 +9,56 @@ import (
 	"unique"
 
 	"github.com/ccagent/ccagent/agent/job"
-	"github.com/ccagent/ccagent/process"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 // entry is one profile in the agent.
 //
-// What a live token's request needs is read without the mutex: profile, hand, lastUsed and sight. The rest is guarded by mu,
-// which is never held across a job.
+// A request that the cached token answers reads profile, cached, lastUsed and snapshot, without the mutex. All else is guarded by
+// mu, which is never held across a job or a look at a file. A method whose name ends in Locked wants mu held.
 type entry struct {
 	agent    *Agent
 	profile  atomic.Pointer[Profile]
-	cached   atomic.Pointer[cachedToken]
-	lastUsed atomic.Int64             // unix seconds
-	removed  atomic.Bool              // from the configuration
-	snapshot atomic.Pointer[snapshot] // of the record's files, as they were when base was read; changed under mu
+	cached   atomic.Pointer[cachedToken] // nil: there is none; changed with mu held
+	snapshot atomic.Pointer[snapshot]    // the record's files as they were when base was read; changed with mu held
+	lastUsed atomic.Int64                // unix seconds
+	removed  atomic.Bool                 // from the configuration
 
 	mu      sync.Mutex
-	running *jobRun // the job under way, nil when there is none
+	running *jobRun // the job under way, nil: none
 
-	base      job.Version     // the stored record as a worker last saw it
-	lineage   string          // which sign-in the token in hand is of, as the worker said; "": none is in hand
-	record    protocol.Secret // the record itself, while no store has it: store memory, or unsaved
-	saveRetry *retry          // record is unsaved: when to try again; nil for store memory
-	saveError *protocol.Error // why it is unsaved
-	place     place           // what the last job that knew said of the record
-	note      string          // what the last job found in the files of other programs
-	viewRetry *retry          // a view is behind: when to write it again; nil: none is
+	// The record.
+	base    job.Version     // the stored record as a worker last saw it
+	lineage string          // which sign-in the cached token is of, as the worker said; "": none is cached
+	record  protocol.Secret // the record itself, while no store has it: it is unsaved, or memory is its store
+	unsaved *unsaved        // nil: record is not to be saved
+	place   place           // what the last job that knew said of the record
 
-	failure     *failure
+	// Views.
+	note      string // what the last job found in the files of other programs
+	viewRetry *retry // a view is behind: when to write it again; nil: none is
+
+	// Renewals.
+	failure     *failure  // nil: the last job brought a token
 	lastRenewal time.Time // of the sign-in that is in force; zero: never
 	budget      budget
-	deadTokens  retry     // renewals in a row that brought a dead token
-	renewAt     time.Time // when the background renews; zero: never
-	polling     bool      // somebody is looking at the files
-	pollAgain   bool      // the kernel has said since that one was written
-	rereadAfter time.Time // the last look could not tell what the files were like: no other before
+	deadTokens  retry     // renewals in a row that brought a token that had expired already
+	renewAt     time.Time // when the clock renews; zero: never
 
-	identifying *jobRun            // the question under way who is signed in, nil when there is none
-	identity    *protocol.Identity // its last answer, kept here while record is; nil: none
+	poll poll
 
-	handedOut map[process.ID]handedOut // what programs got that want a re-ask noticed
-	reaskedAt time.Time                // when one was last taken for a refusal
+	// Who is signed in.
+	identifying *jobRun            // the question under way, nil: none
+	identity    *protocol.Identity // the last answer, kept here while record is; nil: none
 
-	version uint64        // of what a request would be answered with; see Watch
-	changed chan struct{} // closed when version changes; nil: nobody waits
+	reasks  reasks
+	version version
 }
 
-// hand is a token in hand, immutable. There may be a thousand, so the token is in its reply and nowhere else.
-type cachedToken struct {
-	expiry, issued time.Time // zero: never, unknown
-	kind           protocol.Kind
-	notice         bool   // reply holds one
-	reply          []byte // the reply frame, encoded once
-}
-
-// token is the token itself.
-func (h *cachedToken) token() (protocol.Token, error) {
-	t, err := protocol.OpenToken(h.reply)
-	if err != nil {
-		return protocol.Token{}, err
-	}
-	t.Expiry = h.expiry // the wire has milliseconds
-	return t, nil
+// unsaved is why and since how many tries a record is not saved yet, and when it is tried again.
+type unsaved struct {
+	retry
+	err *protocol.Error // nil: it was not tried yet
 }
 
 // place is where a record is and what it is for, as shown in status.
@@ -85,18 +72,12 @@ type failure struct {
 	err   *protocol.Error
 	at    time.Time
 	retry retry
-	local bool // nobody but this machine was asked: who asks gets another look after a pause, whatever retry says
-}
-
-// retry is an exponential back-off. Its times carry the monotonic clock: a jump of the wall clock does not stretch them.
-type retry struct {
-	fails int
-	at    time.Time // zero: not before something changes
+	local bool // nobody but this machine was asked: a request may look again after minPause, whatever retry says
 }
 
 func (e *entry) name() string { return e.profile.Load().Name }
 
-// configure takes settings. What is in hand stays if they are what they were; a record that is nowhere else stays anyway.
+// configure takes settings. What is known stays if they are what they were; a record that no store has stays anyway.
 func (e *entry) configure(p *Profile) {
 	e.removed.Store(false)
 	old := e.profile.Swap(p)
@@ -108,19 +89,19 @@ func (e *entry) configure(p *Profile) {
 	e.forgetOldSettingsLocked(old)
 }
 
-// unload forgets what was learned by the settings of old, except a record that is nowhere else. e.mu is held.
+// forgetOldSettingsLocked forgets what was learned by the settings of old, except a record that no store has.
 func (e *entry) forgetOldSettingsLocked(old *Profile) {
 	e.failure, e.note = nil, ""
 	if e.record.Empty() {
 		e.dropTokenLocked()
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
 		e.snapshot.Store(noFiles)
-	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != "auto" {
-		e.base = job.Version{} // of the store before: to the one it is to be saved in now it would read as a record that was deleted
+	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != storeAuto {
+		e.base = job.Version{} // it is of the old store: in the new one it would mean a record that has been deleted
 	}
 }
 
-// holds reports whether the agent alone has this profile's record.
+// aloneHasRecord reports whether no store has this profile's record.
 func (e *entry) aloneHasRecord() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -137,7 +118,7 @@ func (e *entry) busy() bool {
 // followsClaudeDir reports whether the environment of Claude Code decides which record this is.
 func (e *entry) followsClaudeDir() bool {
 	p := e.profile.Load()
-	return p.Provider == "claude" && p.ConfigDir == "" && (p.Store == "auto" || p.Store == "claude-code")
+	return p.Provider == "claude" && p.ConfigDir == "" && (p.Store == storeAuto || p.Store == storeClaudeCode)
 }
 
 // checkHost refuses a token for a host that the profile does not list.
@@ -165,131 +146,5 @@ func (e *entry) checkHost(req *protocol.TokenRequest) error {
 	}
 }
 
-// serves reports whether h answers a request at now.
-func (h *cachedToken) fresh(now time.Time, minTTL time.Duration, halfLife bool) bool {
-	return !job.Due(now, h.expiry, h.issued, minTTL, halfLife)
-}
-
-// alive reports whether h has not expired at now, on the wall clock.
-func (h *cachedToken) alive(now time.Time) bool {
-	return h != nil && (h.expiry.IsZero() || h.expiry.Round(0).After(now.Round(0)))
-}
-
-// drop lets the token in hand go. e.mu is held.
-func (e *entry) dropTokenLocked() {
-	e.cached.Store(nil)
-	e.lineage = ""
-}
-
-// take puts a job's token in hand. e.mu is held.
-func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
-	if !e.agent.lockState.on.Load() {
-		e.lineage = r.Lineage
-	}
-	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
-}
-
-// keep puts t in hand, with the notice that is due now. e.mu is held.
-func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time) *cachedToken {
-	t.Notice = e.noticeLocked(t)
-	h := &cachedToken{
-		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
-		kind:  interned(t.Kind),
-		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
-	}
-	if e.agent.lockState.on.Load() {
-		return h // for whoever finds out whether it may still be had
-	}
-	old := e.cached.Swap(h)
-	if old == nil || !bytes.Equal(old.reply, h.reply) {
-		e.bumpVersionLocked() // after the swap: who is told asks at once
-	}
-	return h
-}
-
-// notice is what a person should know who is given t now, mostly "". e.mu is held.
-func (e *entry) noticeLocked(t protocol.Token) string {
-	if e.saveRetry != nil && e.saveRetry.fails > 0 {
-		return "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
-	}
-	if f := e.failure; f == nil || stateOf(f.err) != protocol.StateSignIn || !f.retry.at.IsZero() || t.Expiry.IsZero() {
-		return ""
-	}
-	return "the sign-in of profile " + t.Profile + " can't be renewed; sign in again by " + t.Expiry.Local().
-		Format("2006-01-02 15:04") +
-		": ccagent login " + t.Profile
-}
-
-func (e *entry) status() protocol.ProfileStatus {
-	p := e.profile.Load()
-	now := e.agent.now()
-	h := e.cached.Load()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	s := protocol.ProfileStatus{
-		Name: p.Name, Provider: p.Provider, Store: e.place.store, Location: shorten(e.place.location),
-		Subscription: shorten(e.place.subscription), LastRenewal: e.lastRenewal, Note: shorten(e.note),
-	}
-	if s.Store == "" {
-		s.Store = p.Store
-	}
-	for _, scope := range e.place.scopes[:min(len(e.place.scopes), 32)] {
-		s.Scopes = append(s.Scopes, shorten(scope))
-	}
-	if used := e.lastUsed.Load(); used != 0 {
-		s.LastUsed = time.Unix(used, 0)
-	}
-	if h != nil {
-		s.HasToken, s.Expiry, s.Issued, s.Kind = true, h.expiry, h.issued, h.kind
-	}
-	if e.failure != nil {
-		s.LastError, s.LastCode, s.Retry = shorten(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
-	}
-	if e.saveRetry != nil && e.saveError != nil {
-		s.LastError, s.LastCode, s.Retry = shorten(e.saveError.Message), e.saveError.Code, e.saveRetry.at
-	}
-	switch {
-	case e.agent.lockState.on.Load():
-		s.State = protocol.StateLocked
-	case e.running != nil && e.running.renews(h, now):
-		s.State = protocol.StateRenew
-	case e.saveRetry != nil:
-		s.State = protocol.StateUnsaved
-	case e.failure != nil:
-		s.State = stateOf(e.failure.err)
-	case h == nil:
-		s.State = protocol.StateIdle
-	case h.fresh(now, 0, false):
-		s.State = protocol.StateLive
-	default:
-		s.State = protocol.StateDue
-	}
-	return s
-}
-
-func stateOf(err *protocol.Error) protocol.State {
-	switch err.Code {
-	case protocol.CodeUnavailable:
-		return protocol.StateBackoff
-	case protocol.CodeLoginRequired, protocol.CodeExpired, protocol.CodeNotFound:
-		return protocol.StateSignIn
-	case protocol.CodeLocked:
-		return protocol.StateLocked
-	default:
-		return protocol.StateFailed
-	}
-}
-
-// shared is s, of which all profiles hold one copy: the names of kinds and stores.
+// interned returns a copy of s that all profiles share: the names of kinds and stores.
 func interned[S ~string](s S) S { return S(unique.Make(string(s)).Value()) }
-
-// maxShown bounds each text of a status, so that a page fits a frame.
-const maxShown = 1024
-
-// cut shortens s for a status.
-func shorten(s string) string {
-	if len(s) <= maxShown {
-		return s
-	}
-	return strings.ToValidUTF8(s[:maxShown-3], "") + "..."
-}

@@ -14,7 +14,7 @@ func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 	return st.Ino, st.Ctim.Nano()
 }
 
-// stampOfName is stampOf without an allocation: name is the path with a zero byte.
+// fingerprintOfName is fingerprintOf without an allocation. name is the path with a zero byte at its end.
 func fingerprintOfName(name []byte, path string) fingerprint {
 	const follow = 0 // of symbolic links
 	var st unix.Statx_t

@@ -8,9 +8,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// checkHome refuses a request that comes from another home than the agent's: its answer would be the wrong account. e is the
-// profile it asks for, nil for none in particular. A request that says nothing of its home is never refused, nor is any before a
-// first configuration was taken: there are no profiles then, and what is wrong with the file is what matters.
+// checkHome refuses a request that comes from another home than the agent's, because its answer would be the wrong account's. e
+// is the profile that it asks for, nil for none in particular. A request that says nothing of its home is never refused. Before
+// a first configuration is taken none is: there are no profiles then, and what matters is what is wrong with the file.
 func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	ours := t.config.Home
 	if theirs == ours || theirs == (protocol.Home{}) || ours == (protocol.Home{}) {
@@ -47,7 +47,7 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 			"CLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set", e.name()))
 }
 
-// or is the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.
+// orDefault returns the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.
 func orDefault(value, home, below string) string {
 	if !path.IsAbs(value) {
 		value = path.Join(home, below)

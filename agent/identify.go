@@ -7,8 +7,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Identify implements [protocol.Agent]. The question is a job beside the profile's others, and no other job waits for it: it
-// may take the provider half a minute to say who somebody is. What it needs first is a token that lives.
+// Identify implements [protocol.Agent]. The question is a job beside the profile's others, and no other job waits for it,
+// because it may take a provider half a minute to say who somebody is. It needs a token that lives, so one is renewed first
+// where need be.
 func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
 	a.noteActivity()
 	if err := a.lockedError(); err != nil {
@@ -22,64 +23,69 @@ func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (pro
 		return protocol.Identity{}, err
 	}
 	e.lastUsed.Store(a.now().Unix())
-	f, identity := e.identifyJob(req)
-	if f == nil {
+	run, identity := e.identifyJob(req)
+	if run == nil {
 		return identity, nil
 	}
 	select {
-	case <-f.done:
+	case <-run.done:
 	case <-ctx.Done():
 		return protocol.Identity{}, waitError(ctx, e.name())
 	}
-	if f.err != nil {
-		return protocol.Identity{}, f.err
+	if run.err != nil {
+		return protocol.Identity{}, run.err
 	}
-	return f.result.Identity, nil
+	return run.result.Identity, nil
 }
 
-// question returns the job that finds out who is signed in, or what is known while no store has the record to keep it with.
+// identifyJob returns the job that finds out who is signed in. While no store has the record to keep the answer with, it returns
+// the last answer instead.
 func (e *entry) identifyJob(req protocol.IdentifyRequest) (*jobRun, protocol.Identity) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !req.Refresh && !req.Check && !e.record.Empty() && e.identity != nil {
 		return nil, *e.identity
 	}
-	// A question under way about a sign-in that another has taken the place of is no answer to this one.
-	if f := e.identifying; f != nil && f.job.Force == req.Refresh && f.job.Check == req.Check && f.job.Lineage == e.lineage {
-		return f, protocol.Identity{}
+	// The job under way does not answer where another sign-in is in force by now.
+	if run := e.identifying; run != nil && run.job.Force == req.Refresh && run.job.Check == req.Check &&
+		run.job.Lineage == e.lineage {
+		return run, protocol.Identity{}
 	}
-	f := &jobRun{done: make(chan struct{}), job: e.fillLocked(job.Job{Op: job.Identify, Force: req.Refresh, Check: req.Check})}
-	if h := e.cached.Load(); h != nil {
-		if t, err := h.token(); err == nil {
-			f.job.Token = t.Value
+	run := &jobRun{
+		done: make(chan struct{}),
+		job:  e.fillLocked(job.Job{Op: job.Identify, Force: req.Refresh, Check: req.Check}),
+	}
+	if cached := e.cached.Load(); cached != nil {
+		if t, err := cached.token(); err == nil {
+			run.job.Token = t.Value
 		}
 	}
-	e.identifying = f
+	e.identifying = run
 	e.agent.work.Go(func() {
-		report, err := e.agent.opts.Runner.Run(context.Background(), f.job, func(job.Result) {})
+		report, err := e.agent.opts.Runner.Run(context.Background(), run.job, func(job.Result) {})
 		if err != nil {
 			report.Err = asError(err)
 		}
-		e.finishIdentify(f, report)
+		e.finishIdentify(run, report)
 	})
-	return f, protocol.Identity{}
+	return run, protocol.Identity{}
 }
 
-// answer takes what a question brought. It may be about a record that is gone by now, so it is kept for the one in memory
-// alone, if that is still the same.
-func (e *entry) finishIdentify(f *jobRun, report job.Report) {
+// finishIdentify takes the answer. It may be about a record that is gone by now, so it is kept only if memory has the same record
+// still.
+func (e *entry) finishIdentify(run *jobRun, report job.Report) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	f.result, f.err = report.Result, report.Err
-	f.result.Identity.Profile = e.name()
-	if e.identifying == f {
+	run.result, run.err = report.Result, report.Err
+	run.result.Identity.Profile = e.name()
+	if e.identifying == run {
 		e.identifying = nil
 	}
-	if f.err == nil && !e.record.Empty() && e.record.Reveal() == f.job.Record.Reveal() {
+	if run.err == nil && !e.record.Empty() && e.record.Reveal() == run.job.Record.Reveal() {
 		e.identity = nil
-		if identity := f.result.Identity; !identity.Fetched.IsZero() {
+		if identity := run.result.Identity; !identity.Fetched.IsZero() {
 			e.identity = &identity
 		}
 	}
-	close(f.done)
+	close(run.done)
 }

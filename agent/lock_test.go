@@ -279,7 +279,7 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			if a.table.Load().find("").aloneHasRecord() {
 				t.Error("it was not saved")
 			}
-			if a.lockState.saveKeys["/fake/identity"] != (protocol.Secret{}) {
+			if a.lockState.keys.forSaving["/fake/identity"] != (protocol.Secret{}) {
 				t.Error("the key is kept for nothing")
 			}
 			if reply, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandLock}); err != nil ||

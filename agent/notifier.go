@@ -6,118 +6,93 @@ import (
 	"sync"
 
 	"github.com/fsnotify/fsnotify"
-
-	"github.com/ccagent/ccagent/agent/job"
 )
 
-// follower notices what other programs write to the files of records and views, as it happens. It is a hint: the clock's sweep
-// finds the same later, and where the kernel can't tell (a network file system, no watch left) alone.
+// notifier notices what other programs write to the files of records and views, as it happens. It is a hint: the clock polls the
+// files as well, which alone finds changes where the kernel does not tell (a network file system, too many watches).
 type notifier struct {
 	agent *Agent
 
-	mu     sync.Mutex
-	notify *fsnotify.Watcher
-	failed bool
-	dirs   map[string]bool
+	mu       sync.Mutex
+	fsnotify *fsnotify.Watcher
+	failed   bool
+	dirs     map[string]bool
 }
 
-// follow begins to watch these files. Folders are watched, since a file is replaced by another of its name.
-func (w *notifier) add(paths []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// add begins to watch these files. It watches their folders, since a file is replaced by another of its name.
+func (n *notifier) add(paths []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, path := range paths {
 		dir := filepath.Dir(path)
-		if w.dirs[dir] || w.failed {
+		if n.dirs[dir] || n.failed {
 			continue
 		}
-		if w.notify == nil && !w.start() {
+		if n.fsnotify == nil && !n.startLocked() {
 			return
 		}
-		w.dirs[dir] = true
-		notify := w.notify
-		w.agent.work.Go(func() { // the folder may be on a file system that hangs
-			if notify.Add(dir) != nil {
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				delete(w.dirs, dir) // not there yet: the next job tries again
+		n.dirs[dir] = true
+		watcher := n.fsnotify
+		n.agent.work.Go(func() { // the folder may be on a file system that hangs
+			if watcher.Add(dir) != nil {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				delete(n.dirs, dir) // it is not there yet; the next job tries again
 			}
 		})
 	}
 }
 
-// start makes the watcher. w.mu is held.
-func (w *notifier) start() bool {
+// startLocked makes the watcher. n.mu is held.
+func (n *notifier) startLocked() bool {
 	select {
-	case <-w.agent.stopping:
+	case <-n.agent.stopping:
 		return false
 	default:
 	}
-	notify, err := fsnotify.NewWatcher()
+	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.failed = true
-		w.agent.log.Warn("files can't be watched: what others write is seen up to half a minute later", "error", err)
+		n.failed = true
+		n.agent.log.Warn("files can't be watched: what others write is seen up to half a minute later", "error", err)
 		return false
 	}
-	w.notify, w.dirs = notify, map[string]bool{}
-	w.agent.work.Go(func() { w.run(notify) })
+	n.fsnotify, n.dirs = watcher, map[string]bool{}
+	n.agent.work.Go(func() { n.run(watcher) })
 	return true
 }
 
-func (w *notifier) run(notify *fsnotify.Watcher) {
-	defer notify.Close()
+func (n *notifier) run(watcher *fsnotify.Watcher) {
+	defer watcher.Close()
 	for {
 		select {
-		case <-w.agent.stopping:
+		case <-n.agent.stopping:
 			return
-		case <-notify.Errors: // an overflow: the sweep sees to it
-		case event, ok := <-notify.Events:
+		case <-watcher.Errors: // events were lost; the clock's poll finds out
+		case event, ok := <-watcher.Events:
 			if !ok {
 				return
 			}
 			if event.Op == fsnotify.Chmod {
 				continue
 			}
-			w.changed(event)
+			n.changed(event)
 		}
 	}
 }
 
-// tell has those profiles looked at whose file it is. A folder that went is followed anew once it is back.
-func (w *notifier) changed(event fsnotify.Event) {
+// changed polls the files of the profiles whose file it is. A folder that was removed is watched anew once it is back.
+func (n *notifier) changed(event fsnotify.Event) {
 	if event.Has(fsnotify.Remove) || event.Has(fsnotify.Rename) {
-		w.mu.Lock()
-		delete(w.dirs, event.Name)
-		w.mu.Unlock()
+		n.mu.Lock()
+		delete(n.dirs, event.Name)
+		n.mu.Unlock()
 	}
-	for _, e := range w.agent.table.Load().byName {
+	for _, e := range n.agent.table.Load().byName {
 		e.mu.Lock()
 		if slices.Contains(e.snapshot.Load().paths, event.Name) {
-			e.pollAgain = true
+			e.poll.again = true
 			e.pollFilesLocked()
 		}
 		e.mu.Unlock()
 	}
-}
-
-// glance loads the record again if someone else wrote one of its files. e.mu is held.
-func (e *entry) pollFilesLocked() {
-	// A job under way looks when it is done, and so does the next save of what is unsaved.
-	if e.polling || e.running != nil || e.saveRetry != nil || len(e.snapshot.Load().paths) == 0 ||
-		e.cached.Load() == nil && e.failure == nil {
-		return
-	}
-	// In a goroutine of its own: a home on a network file system may hang.
-	e.polling, e.pollAgain = true, false
-	e.agent.work.Go(func() {
-		changed := e.snapshot.Load().fileStates.changed()
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		e.polling = false
-		if !changed && e.pollAgain {
-			e.pollFilesLocked() // written since it was looked at
-		} else if changed && e.running == nil && !e.agent.lockState.on.Load() {
-			e.failure = nil
-			e.startLocked(job.Job{Op: job.Renew}).rereads = true
-		}
-	})
 }

@@ -23,7 +23,7 @@ func (a *Agent) peerGone() {
 	}
 }
 
-// cachedReply returns the reply to a request's payload where that is a token in memory, nil where the request needs more than a
+// cachedReply returns the reply to a request's payload where that is the cached token, nil where the request needs more than a
 // look. It takes no lock and allocates nothing.
 func (a *Agent) cachedReply(payload []byte) []byte {
 	if protocol.Op(payload[1]) != protocol.OpToken {
@@ -33,25 +33,27 @@ func (a *Agent) cachedReply(payload []byte) []byte {
 	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 || req.ForHost() {
 		return nil
 	}
-	if h := a.cachedFor(&req); h != nil {
-		return h.reply
+	if cached := a.cachedFor(&req); cached != nil {
+		return cached.reply
 	}
 	return nil
 }
 
-// inHand is the hot path: the token that answers req as it lies there, nil for every other case.
+// cachedFor returns the cached token if it answers req at once, without a notice of its own and without a look that may take
+// long.
 func (a *Agent) cachedFor(req *protocol.TokenRequest) *cachedToken {
 	t := a.table.Load()
 	e := t.find(req.Profile)
 	if e == nil || t.checkHome(req.Home, e) != nil {
 		return nil
 	}
-	h, now := e.cached.Load(), a.now()
-	if h == nil || !h.fresh(now, req.MinTTL, false) || !h.livesFor(req.MinTTL, now) || !e.snapshot.Load().knownUnchanged() {
+	cached, now := e.cached.Load(), a.now()
+	if cached == nil || !cached.fresh(now, req.MinTTL, false) || !cached.livesFor(req.MinTTL, now) ||
+		!e.snapshot.Load().knownUnchanged() {
 		return nil
 	}
 	a.requests.Add(1)
 	a.lastActivity.Store(now.UnixMilli())
 	e.lastUsed.Store(now.Unix())
-	return h
+	return cached
 }

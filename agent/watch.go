@@ -18,9 +18,9 @@ func (a *Agent) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.
 	if err != nil {
 		return protocol.WatchReply{}, err
 	}
-	version, changed := e.versionAndChange()
-	if version != req.Known {
-		return protocol.WatchReply{Version: version}, nil
+	number, changed := e.currentVersion()
+	if number != req.Known {
+		return protocol.WatchReply{Version: number}, nil
 	}
 	timer := time.NewTimer(watchTime)
 	defer timer.Stop()
@@ -32,30 +32,36 @@ func (a *Agent) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.
 	case <-a.stopping:
 		return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is stopping"}
 	}
-	version, _ = e.versionAndChange()
-	return protocol.WatchReply{Version: version}, nil
+	number, _ = e.currentVersion()
+	return protocol.WatchReply{Version: number}, nil
 }
 
-// watch returns the version, and what is closed when it changes.
-func (e *entry) versionAndChange() (uint64, <-chan struct{}) {
+// version numbers what a request for a profile's token would be answered with.
+type version struct {
+	number  uint64
+	changed chan struct{} // closed when number changes; nil: nobody waits
+}
+
+// currentVersion returns the number, and a channel that is closed when it changes.
+func (e *entry) currentVersion() (uint64, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.changed == nil {
-		e.changed = make(chan struct{})
+	if e.version.changed == nil {
+		e.version.changed = make(chan struct{})
 	}
-	return e.version, e.changed
+	return e.version.number, e.version.changed
 }
 
-// altered gives what the profile answers a new version. e.mu is held.
+// bumpVersionLocked says that what the profile answers may have changed.
 func (e *entry) bumpVersionLocked() {
-	e.version = e.agent.versions.Add(1)
-	if e.changed != nil {
-		close(e.changed)
-		e.changed = nil
+	e.version.number = e.agent.versions.Add(1)
+	if e.version.changed != nil {
+		close(e.version.changed)
+		e.version.changed = nil
 	}
 }
 
-// altered says that whatever the profiles answer may have changed: settings, hosts, which of them is the default.
+// bumpVersions says that what any profile answers may have changed: settings, hosts, which of them is the default.
 func (t *table) bumpVersions() {
 	for _, e := range t.byName {
 		e.mu.Lock()

@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// cachedToken is a profile's token in memory. It does not change. There may be a thousand, so the token is in its encoded reply
+// and nowhere else.
+type cachedToken struct {
+	expiry, issued time.Time // zero: never, unknown
+	kind           protocol.Kind
+	notice         bool   // reply has one
+	reply          []byte // the reply frame, encoded once
+}
+
+// token returns the token itself.
+func (c *cachedToken) token() (protocol.Token, error) {
+	t, err := protocol.OpenToken(c.reply)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	t.Expiry = c.expiry // the wire has milliseconds
+	return t, nil
+}
+
+// fresh reports whether c answers a request at now without a renewal.
+func (c *cachedToken) fresh(now time.Time, minTTL time.Duration, halfLife bool) bool {
+	return !job.Due(now, c.expiry, c.issued, minTTL, halfLife)
+}
+
+// alive reports whether c has not expired at now, on the wall clock. No token is not alive.
+func (c *cachedToken) alive(now time.Time) bool {
+	return c != nil && (c.expiry.IsZero() || c.expiry.Round(0).After(now.Round(0)))
+}
+
+// livesFor reports whether c lives for as long as a request asks for.
+func (c *cachedToken) livesFor(minTTL time.Duration, now time.Time) bool {
+	return minTTL <= 0 || c.expiry.IsZero() || c.expiry.Round(0).Sub(now.Round(0)) >= minTTL
+}
+
+// shortLifeNotice is what a person should know whose request asks for more of a token's life than there is, "" where it does not.
+func (c *cachedToken) shortLifeNotice(profile string, minTTL time.Duration, now time.Time) string {
+	lifetime := c.expiry.Sub(c.issued)
+	switch {
+	case c.livesFor(minTTL, now):
+		return ""
+	case c.issued.IsZero() || lifetime <= 0:
+		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s",
+			profile, c.expiry.Local().Format("15:04:05"))
+	case minTTL > lifetime:
+		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, briefly(lifetime))
+	}
+	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s",
+		briefly(lifetime/2), profile)
+}
+
+// briefly formats d as a person writes it: 5m, not 5m0s.
+func briefly(d time.Duration) string {
+	s := d.Round(time.Second).String()
+	if d >= time.Minute && s[len(s)-3:] == "m0s" {
+		s = s[:len(s)-2]
+	}
+	if d >= time.Hour && s[len(s)-3:] == "h0m" {
+		s = s[:len(s)-2]
+	}
+	return s
+}
+
+// dropTokenLocked forgets the cached token.
+func (e *entry) dropTokenLocked() {
+	e.cached.Store(nil)
+	e.lineage = ""
+}
+
+// cacheResultLocked caches a job's token.
+func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
+	if !e.agent.lockState.on.Load() {
+		e.lineage = r.Lineage
+	}
+	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
+}
+
+// cacheTokenLocked caches t with the notice that is due now. While the agent is locked it only returns what it would have cached,
+// for those who wait: whether they may still have it is found out later.
+func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time) *cachedToken {
+	t.Notice = e.noticeLocked(t)
+	c := &cachedToken{
+		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
+		kind:  interned(t.Kind),
+		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
+	}
+	if e.agent.lockState.on.Load() {
+		return c
+	}
+	old := e.cached.Swap(c)
+	if old == nil || !bytes.Equal(old.reply, c.reply) {
+		e.bumpVersionLocked() // after the swap, because whoever is told asks at once
+	}
+	return c
+}
+
+// noticeLocked returns what a person should know who is given t now; mostly it is "".
+func (e *entry) noticeLocked(t protocol.Token) string {
+	if e.unsaved != nil && e.unsaved.fails > 0 {
+		return "the renewed sign-in of profile " + t.Profile + " could not be saved yet: see ccagent status"
+	}
+	if f := e.failure; f == nil || stateOf(f.err) != protocol.StateSignIn || !f.retry.at.IsZero() || t.Expiry.IsZero() {
+		return ""
+	}
+	return "the sign-in of profile " + t.Profile + " can't be renewed; sign in again by " + t.Expiry.Local().
+		Format("2006-01-02 15:04") +
+		": ccagent login " + t.Profile
+}
