@@ -15,10 +15,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// fakeToken is as long as a real one.
+// fakeToken is as long as a real token.
 var fakeToken = "fake-access-" + strings.Repeat("x", 96)
 
-// bench is one run: the programs to measure, a provider, and an agent that all parts but the thousand profiles share.
+// bench is one run: the programs to measure, a provider, and an agent that nearly all parts use.
 type bench struct {
 	effort
 	bin, dir string
@@ -27,8 +27,8 @@ type bench struct {
 	children []*exec.Cmd // ended by close
 }
 
-// start brings up the provider and the agent. The agent's default profile is "hot", whose token is in memory from then on;
-// "renew-0" and so on are sign-ins at the provider.
+// start starts the provider and the agent. The agent's default profile is "hot", whose token is then in memory. The profiles
+// "renew-0" and so on are signed in at the provider.
 func (b *bench) start(ctx context.Context) error {
 	var err error
 	if b.provider, err = oauthtest.Start(oauthtest.Options{}); err != nil {
@@ -72,7 +72,7 @@ func (b *bench) spawn(cmd *exec.Cmd) error {
 
 // agentProcess is an agent in a home of its own.
 type agentProcess struct {
-	env    []string // of a program that is to find it
+	env    []string // the environment in which a program finds it
 	socket string
 	pid    int
 	client *protocol.Client
@@ -122,12 +122,12 @@ func (b *bench) startAgent(ctx context.Context, name, config string) (*agentProc
 	}
 }
 
-// writeCommandProfile writes a profile whose token comes from a program, at once and for good.
+// writeCommandProfile writes a profile whose token a program prints at once, and lives longer than the benchmark.
 func writeCommandProfile(config *strings.Builder, name string) {
 	fmt.Fprintf(config, "[profiles.%s]\nprovider = \"command\"\ncommand = [\"/bin/echo\", %q]\nttl = \"24h\"\n", name, fakeToken)
 }
 
-// writeSignInProfile writes a profile that is signed in at the provider, and due for renewal.
+// writeSignInProfile writes a profile that is signed in at the provider and due for a renewal.
 func (b *bench) writeSignInProfile(config *strings.Builder, name string) error {
 	claudeDir := filepath.Join(b.dir, name)
 	fmt.Fprintf(config, "[profiles.%s]\nprovider = \"claude\"\nstore = \"claude-code\"\nconfig_dir = %q\ntoken_url = %q\n",
@@ -135,7 +135,7 @@ func (b *bench) writeSignInProfile(config *strings.Builder, name string) error {
 	return writeSignIn(claudeDir, b.provider.Issue())
 }
 
-// writeSignIn leaves a sign-in in a folder as Claude Code does, due for renewal.
+// writeSignIn writes a sign-in that is due for a renewal into a folder, as Claude Code does.
 func writeSignIn(dir string, s oauthtest.SignIn) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

@@ -77,7 +77,17 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// TestEcho: the bar for throughput answers every request with a reply of the size asked for, and the load counts them.
+// TestFloorIsSkipped: without a C compiler the benchmark goes on, and says so.
+func TestFloorIsSkipped(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv("CC", "")
+	b := &bench{dir: t.TempDir(), agent: &agentProcess{}}
+	if p, err := b.buildFloor(t.Context()); err != nil || p.missing == "" {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestEcho: the echo server answers every request with a reply of the given size, and the load is counted.
 func TestEcho(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("/tmp", "ccb")

@@ -9,38 +9,23 @@ import (
 	"strings"
 )
 
-// libraryRounds is how often each benchmark of package httpauth is run: the fastest round is the one that nothing disturbed.
+// libraryRounds is how often each benchmark of package httpauth is run. The fastest round counts, which nothing has disturbed.
 const libraryRounds = 100
 
 var benchmarkLine = regexp.MustCompile(`(?m)^Benchmark(\S+?)(?:-\d+)?\s+\d+\s+([0-9.]+) ns/op\s+\d+ B/op\s+(\d+) allocs/op`)
 
-// benchmark is the fastest round of one.
+// benchmark is the fastest round of a benchmark.
 type benchmark struct {
 	nanoseconds float64
 	allocs      int
 }
 
-// library measures what package httpauth adds to a request, on either side.
+// library measures what package httpauth adds to a request in a client and in a server.
 func (b *bench) library(ctx context.Context) ([]row, error) {
-	// A heap of a few megabytes, as a benchmark has, is collected hundreds of times a second; that of a service is not.
+	// Garbage in a heap of a few megabytes, as a benchmark has, is collected hundreds of times a second; in a service's it is not.
 	env := append(os.Environ(), "GOGC=400")
-	out, err := b.command(
-		ctx,
-		"go",
-		env,
-		"",
-		"test",
-		"-run",
-		"^$",
-		"-bench",
-		"^(BenchmarkRequire|BenchmarkTransport)$",
-		"-benchmem",
-		"-benchtime",
-		"5000x",
-		"-count",
-		strconv.Itoa(libraryRounds),
-		"./agent/httpauth",
-	)
+	out, err := b.command(ctx, "go", env, "", "test", "-run", "^$", "-bench", "^(BenchmarkRequire|BenchmarkTransport)$", "-benchmem",
+		"-benchtime", "5000x", "-count", strconv.Itoa(libraryRounds), "./agent/httpauth")
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// serveEcho is the bar for throughput, in a process of its own: the least that a Go server can do with frames of these
-// sizes. Its arguments are a socket, the size of a request, and that of a reply.
+// serveEcho is the server that the agent's throughput is compared with, in a process of its own: it does the least that a Go
+// server can do with frames of these sizes. Its arguments are a socket, the size of a request, and the size of a reply.
 func serveEcho(ctx context.Context, args []string) error {
 	if len(args) != 3 {
 		return errors.New("want SOCKET REQUEST REPLY")
@@ -62,14 +62,14 @@ func serveEcho(ctx context.Context, args []string) error {
 	}
 }
 
-// exchange is a request as bytes and the size of its reply.
+// exchange is a request in bytes, and the size of its reply.
 type exchange struct {
 	socket  string
 	request []byte
 	reply   int
 }
 
-// hot is the exchange of the token in memory. It fails unless the reply is the token.
+// hot returns the exchange for the token in the agent's memory. It fails if the reply is no token.
 func (b *bench) hot() (exchange, error) {
 	request, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{})
 	if err != nil {
@@ -94,7 +94,7 @@ func (b *bench) hot() (exchange, error) {
 	return exchange{b.agent.socket, request, header + len(reply)}, nil
 }
 
-// startEcho starts an echo server for an exchange of the same sizes.
+// startEcho starts an echo server, and returns an exchange with it that has the same sizes.
 func (b *bench) startEcho(like exchange) (exchange, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -116,8 +116,8 @@ func (b *bench) startEcho(like exchange) (exchange, error) {
 	return echo, nil
 }
 
-// loop repeats the exchange on one connection until more returns false, which is asked before each, and fails at
-// the first that does.
+// loop repeats the exchange on one connection as long as more returns true, which it calls before each. It stops at an exchange
+// that fails.
 func (x exchange) loop(more func() bool) error {
 	conn, err := net.Dial("unix", x.socket)
 	if err != nil {
@@ -136,7 +136,7 @@ func (x exchange) loop(more func() bool) error {
 	return nil
 }
 
-// rate returns how many exchanges a second a server manages over that many connections.
+// rate returns how many exchanges in a second a server answers over that many connections.
 func (x exchange) rate(connections int, window time.Duration) (float64, error) {
 	var (
 		stop  atomic.Bool
@@ -165,7 +165,7 @@ func (x exchange) rate(connections int, window time.Duration) (float64, error) {
 	return float64(done.Load()) / took.Seconds(), nil
 }
 
-// throughput compares the agent with the echo server, turn by turn.
+// throughput compares the agent with the echo server, in turn.
 func (b *bench) throughput(ctx context.Context) ([]row, error) {
 	hot, err := b.hot()
 	if err != nil {
@@ -203,10 +203,10 @@ func (b *bench) throughput(ctx context.Context) ([]row, error) {
 	return rows, nil
 }
 
-// tail returns the 99.9th percentile of the exchange on one connection.
+// tail returns the 99.9th percentile of the time that the exchange takes on one connection.
 func (x exchange) tail(window time.Duration) (time.Duration, error) {
 	samples := make([]time.Duration, 0, 1<<20)
-	// A collection here would be taken for one there.
+	// A garbage collection in this process would count as time of the server.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	begin := time.Now()
 	last := begin
@@ -221,10 +221,10 @@ func (x exchange) tail(window time.Duration) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return quantile(samples[1:], 0.999), nil // the first one is the connection's making
+	return quantile(samples[1:], 0.999), nil // the first one includes the making of the connection
 }
 
-// latency compares the tail of a quiet agent with that of one whose other profiles renew all the time at a slow provider.
+// latency compares the tail of an idle agent with that of one whose other profiles are renewed all the time at a slow provider.
 func (b *bench) latency(ctx context.Context) ([]row, error) {
 	hot, err := b.hot()
 	if err != nil {
@@ -258,8 +258,8 @@ func (b *bench) latency(ctx context.Context) ([]row, error) {
 	}}, nil
 }
 
-// whileRenewing calls f while profiles are renewed over and over, their beginnings spread evenly. There are so many of them
-// that b.renewing are under way at any time.
+// whileRenewing calls f while profiles are renewed over and over. Their renewals begin at different times, and there are so many
+// profiles that b.renewing renewals are under way at any time.
 func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, error)) (time.Duration, error) {
 	b.provider.SetFault(oauthtest.Fault{Delay: b.effort.provider})
 	defer b.provider.SetFault(oauthtest.Fault{})
@@ -299,7 +299,7 @@ func (b *bench) whileRenewing(ctx context.Context, f func() (time.Duration, erro
 	for renewalErr := range errs {
 		err = errors.Join(err, renewalErr)
 	}
-	if err == nil && renewed < b.renewing { // fewer than one a turn for each that is under way
+	if err == nil && renewed < b.renewing { // not even one for each that should be under way
 		err = fmt.Errorf("only %d renewals happened meanwhile", renewed)
 	}
 	return result, err

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// machine names the machine by what matters to the figures.
+// machine says what matters to the figures: processor, cores, system and Go version.
 func machine() string {
 	processor := field("/proc/cpuinfo", "model name")
 	if processor == "" {
@@ -24,7 +24,7 @@ func machine() string {
 	return fmt.Sprintf("%s, %d cores, %s, %s", processor, runtime.NumCPU(), system, runtime.Version())
 }
 
-// field returns the first value of a "key: value" file, "" when there is none.
+// field returns the first value of a key in a file of "key: value" lines, "" if there is none.
 func field(path, key string) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -38,7 +38,7 @@ func field(path, key string) string {
 	return ""
 }
 
-// memoryOf returns what a process keeps in memory, in bytes: anonymous, and the whole resident set.
+// memoryOf returns how many bytes of anonymous memory a process has, and its resident set.
 func memoryOf(pid int) (anonymous, resident int64, err error) {
 	status := fmt.Sprintf("/proc/%d/status", pid)
 	for _, v := range []struct {
@@ -54,7 +54,7 @@ func memoryOf(pid int) (anonymous, resident int64, err error) {
 	return anonymous, resident, nil
 }
 
-// quantile returns the q-quantile of samples, which it sorts.
+// quantile sorts samples and returns their q-quantile.
 func quantile(samples []time.Duration, q float64) time.Duration {
 	slices.Sort(samples)
 	return samples[min(int(q*float64(len(samples))), len(samples)-1)]

@@ -1,12 +1,13 @@
-// Command bench measures ccagent beside the programs it stands next to, and prints one table in Markdown. Every figure is a
-// ratio within one run, or a size: the machine cancels out, and docs/performance.md can be checked anywhere.
+// Command bench measures ccagent and compares it with other programs of its kind. It prints one table in Markdown. Every figure
+// is a ratio within one run, or a size, so that the speed of the machine cancels out and docs/performance.md can be checked
+// anywhere.
 //
 //	make bench                         # all of it, about five minutes
 //	make bench BENCHFLAGS=-quick       # does it run? its figures mean nothing
 //
-// It works in a temporary home with fake tokens, a stand-in for the provider, and servers in processes of their own. It needs
-// git, ssh-agent and a Go toolchain, and Linux for the memory figures. Its exit code is 1 if something failed, 2 if a bound
-// was missed.
+// It works in a temporary home, with fake tokens, a provider of its own, and servers in processes of their own. It needs git,
+// ssh-agent and Go, and Linux for the figures of memory. With a C compiler it compares cchelper with a C program too. Its exit
+// code is 1 if something failed, and 2 if a bound was missed.
 package main
 
 import (
@@ -28,9 +29,9 @@ type effort struct {
 	rounds    int           // of throughput and latency
 	window    time.Duration // of one round
 	provider  time.Duration // how long the slow provider takes
-	renewing  int           // renewals under way meanwhile
-	idle      time.Duration // before memory is looked at
-	profiles  int           // loaded into one agent
+	renewing  int           // renewals that are under way while latency is measured
+	idle      time.Duration // how long agents are idle before their memory is measured
+	profiles  int           // how many are loaded into one agent
 }
 
 var (
@@ -54,11 +55,11 @@ var (
 	}
 )
 
-// rest is how long a profile is left alone after a renewal. A forced renewal within 2 s of it is answered by it. An agent renews
-// a profile only so often for whoever asks, so where rounds are long the renewals are spread over more profiles.
+// rest is how long a profile is not renewed after a renewal. A request to renew it within 2 s is answered by the renewal before.
+// And an agent renews a profile only so often on request, so in long rounds the renewals are spread over more profiles.
 func (e effort) rest() time.Duration { return max(2100*time.Millisecond, 2*e.provider) }
 
-// profilesRenewing is how many profiles keep e.renewing renewals under way, each resting after its own.
+// profilesRenewing is how many profiles are needed to have e.renewing renewals under way, if each rests after its own.
 func (e effort) profilesRenewing() int {
 	return int((time.Duration(e.renewing)*(e.provider+e.rest()) + e.provider - 1) / e.provider)
 }
@@ -108,9 +109,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// measure runs everything, one after the other, and says on progress where it is.
+// measure runs all parts, one after the other, and writes to progress which one it is at.
 func measure(ctx context.Context, bin, only string, e effort, progress io.Writer) ([]row, error) {
-	// Short: a socket's path has room for about a hundred bytes.
+	// The name is short because a socket's path has room for only about a hundred bytes.
 	dir, err := os.MkdirTemp("/tmp", "ccb")
 	if err != nil {
 		return nil, err
@@ -156,7 +157,7 @@ func measure(ctx context.Context, bin, only string, e effort, progress io.Writer
 	return rows, nil
 }
 
-// row is a line of the table.
+// row is a row of the table.
 type row struct {
 	what, must, measured string
 	ok                   bool

@@ -13,8 +13,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// memory looks at an agent that has served and renewed as for a person, at the one that was loaded by all the parts before, and
-// at two that have loaded one profile and many, after all of them have been left alone for a while.
+// memory measures the memory of idle agents: of one that has served and renewed as much as for a person, of the one that all the
+// parts before have used, and of two that have loaded one profile and many.
 func (b *bench) memory(ctx context.Context) ([]row, error) {
 	light, err := b.startLight(ctx)
 	if err != nil {
@@ -81,8 +81,8 @@ func memoryRow(what string, must, measured int64) row {
 
 const lightRequests, lightRenewals = 1008, 24
 
-// startLight starts an agent with a token in memory and three sign-ins, which serves and renews as for a person with several
-// terminals: the requests are the helper's, and the sign-ins are renewed in turn.
+// startLight starts an agent with a token in memory and three sign-ins, and has it serve and renew as much as for a person with
+// several terminals: the helper asks for the token, and the sign-ins are renewed in turn.
 func (b *bench) startLight(ctx context.Context) (*agentProcess, error) {
 	var config strings.Builder
 	config.WriteString("default_profile = \"hot\"\n")
@@ -111,7 +111,7 @@ func (b *bench) startLight(ctx context.Context) (*agentProcess, error) {
 			}
 		}
 		name := signIns[i%len(signIns)]
-		if err := writeSignIn(filepath.Join(b.dir, name), b.provider.Issue()); err != nil { // as another program would, and due
+		if err := writeSignIn(filepath.Join(b.dir, name), b.provider.Issue()); err != nil { // as another program would
 			return nil, err
 		}
 		if _, err := agent.client.Token(ctx, protocol.TokenRequest{Profile: name}); err != nil {
@@ -124,8 +124,8 @@ func (b *bench) startLight(ctx context.Context) (*agentProcess, error) {
 	return agent, nil
 }
 
-// startLoaded starts an agent with n profiles and has it renew b.profiles times, in turn: what the work itself leaves behind
-// in a runtime is the same for every n.
+// startLoaded starts an agent with n profiles and has it renew b.profiles times, the profiles in turn. So the work is the same
+// for every n, and so is what the work leaves in Go's runtime.
 func (b *bench) startLoaded(ctx context.Context, name string, n int) (*agentProcess, error) {
 	var config strings.Builder
 	config.WriteString("default_profile = \"p0\"\n")
@@ -137,7 +137,7 @@ func (b *bench) startLoaded(ctx context.Context, name string, n int) (*agentProc
 		return nil, err
 	}
 	for i := range b.profiles {
-		if i >= n { // what was forgotten is asked for again
+		if i >= n { // a locked agent forgets its tokens, and so renews them again
 			for _, command := range []protocol.Command{protocol.CommandLock, protocol.CommandUnlock} {
 				if _, err := agent.client.Control(ctx, protocol.ControlRequest{Command: command}); err != nil {
 					return nil, err
@@ -153,23 +153,10 @@ func (b *bench) startLoaded(ctx context.Context, name string, n int) (*agentProc
 
 var allocsPerOp = regexp.MustCompile(`BenchmarkHotPath\S*\s.*\s(\d+) allocs/op`)
 
-// allocations asks the agent's own benchmark what a hot request costs the server.
+// allocations runs the agent's own benchmark, which counts what the server allocates for a request whose token is in memory.
 func (b *bench) allocations(ctx context.Context) ([]row, error) {
-	out, err := b.command(
-		ctx,
-		"go",
-		os.Environ(),
-		"",
-		"test",
-		"-run",
-		"^$",
-		"-bench",
-		"^BenchmarkHotPath$",
-		"-benchmem",
-		"-benchtime",
-		"20000x",
-		"./agent",
-	)
+	out, err := b.command(ctx, "go", os.Environ(), "", "test", "-run", "^$", "-bench", "^BenchmarkHotPath$", "-benchmem",
+		"-benchtime", "20000x", "./agent")
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// emptyProgram is the least that a Go program can do and be of use.
+// emptyProgram is the least that a Go program can do to print a token.
 const emptyProgram = `package main
 
 import "os"
@@ -20,18 +20,18 @@ import "os"
 func main() { os.Stdout.WriteString("fake-access-1\n") }
 `
 
-// program is something to run from start to end.
+// program is a program whose whole run is measured.
 type program struct {
 	name  string
 	path  string
 	args  []string
 	env   []string
-	stdin string // a file; "" is none
+	stdin string // the file for standard input; "": /dev/null
 	// missing says why this machine does not have the program; "": it has it.
 	missing string
 }
 
-// once runs the program and returns how long that took, from before its start until its end is known.
+// once runs the program and returns how long that took, from before its start until its end was known.
 func (p program) once(null *os.File) (time.Duration, error) {
 	stdin := null
 	if p.stdin != "" {
@@ -134,7 +134,7 @@ func (b *bench) interleaved(ctx context.Context, programs []program) ([]float64,
 	return ms, nil
 }
 
-// size looks at the helper as it is shipped.
+// size measures the helper's file as it is shipped.
 func (b *bench) size(context.Context) ([]row, error) {
 	info, err := os.Stat(filepath.Join(b.bin, "cchelper"))
 	if err != nil {
@@ -149,7 +149,7 @@ func (b *bench) command(ctx context.Context, path string, env []string, stdin st
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = env, strings.NewReader(stdin), &stdout, &stderr
-	// git's daemon keeps the pipes it inherits.
+	// git's daemon inherits the pipes and does not close them.
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(stderr.String()))
@@ -172,8 +172,8 @@ func (b *bench) buildEmpty(ctx context.Context) (program, error) {
 	return p, install(built, p.path)
 }
 
-// install copies a program as `make install` does. How a file was written is how the kernel caches it: what a linker has just
-// written starts slower than a copy, and what was written at once is mapped in all at once.
+// install copies a program as `make install` does. How a file was written decides how the kernel caches it: a file that a linker
+// has just written starts slower than its copy, and one that was written in one piece is mapped in one piece.
 func install(from, to string) error {
 	if out, err := exec.Command("install", "-m", "0755", from, to).CombinedOutput(); err != nil {
 		return fmt.Errorf("install: %w: %s", err, out)
@@ -198,7 +198,7 @@ func (b *bench) startGitCache(ctx context.Context) (program, error) {
 	if err := os.WriteFile(p.stdin, []byte(question), 0o600); err != nil {
 		return program{}, err
 	}
-	// The daemon stays in the foreground: as a child of ours it ends with us.
+	// The daemon stays in the foreground, so that close can end it.
 	if err := os.Mkdir(filepath.Dir(p.args[2]), 0o700); err != nil {
 		return program{}, err
 	}

@@ -1,6 +1,7 @@
 /*
  * The floor for cchelper: a program without any runtime that makes the same system calls as cchelper does before Go's runtime
- * starts (cmd/cchelper/early), in the same order, to the same agent. It does nothing else: the paths and the request are compiled in.
+ * starts (cmd/cchelper/early), in the same order, and to the same agent. It does nothing else: the paths and the request are
+ * compiled in.
  *
  * bench compiles it with the machine's C compiler: see floor.go, which defines
  *   FOLDER   the folder of the agent's socket, a string
