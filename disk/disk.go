@@ -112,7 +112,8 @@ func MissingFolder(path string) string {
 	return ""
 }
 
-// MakeFolder makes the folder dir, 0700, and those above it that are missing. They survive a power cut.
+// MakeFolder makes the folder dir, 0700, and those above it that are missing. They survive a power cut. Its errors are made by
+// [Error].
 func MakeFolder(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil

@@ -73,7 +73,7 @@ func (s *Encrypted) past() medium {
 }
 
 // Keep makes r, which is stored now, the newest record of its sign-in. adopted says that another program has stored it. That
-// program may have renewed the record before, or be a person's who changes between two sign-ins by exchanging files. Nobody knows
+// program may have renewed the record before. Or a person may have exchanged the file, to change to another sign-in. Nobody knows
 // which, so the record before becomes a sign-in of its own. A record whose refresh token is known to be spent changes nothing.
 func (h *History) Keep(ctx context.Context, r Record, adopted bool, now time.Time) error {
 	return h.change(ctx, func(all []signIn) ([]signIn, error) {
@@ -242,7 +242,7 @@ func (h *History) read(ctx context.Context) ([]signIn, error) {
 	return parseHistory(h.name, src)
 }
 
-// List returns the sign-ins, the newest first.
+// List returns the sign-ins, the newest first. No history is no error.
 func (h *History) List(ctx context.Context) ([]Past, error) {
 	all, err := h.read(ctx)
 	if errors.Is(err, protocol.ErrNotFound) {

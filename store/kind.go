@@ -19,8 +19,8 @@ const (
 	KindEncrypted  Kind = "encrypted"
 	KindMemory     Kind = "memory"
 
-	// KindAuto is a setting and no store. It stands for the kind in which a record of the profile is found, and for the one of
-	// [DefaultKind] while there is none.
+	// KindAuto is a setting and no store. It stands for the kind in which the profile's record is found, and for [DefaultKind] if
+	// there is none.
 	KindAuto Kind = "auto"
 )
 
@@ -110,7 +110,8 @@ type Where struct {
 	Identity  func() (Identity, error) // what opens a Sealed store, the zero Identity while it is locked; others don't ask for it
 }
 
-// Kinds returns the kinds that have what is asked for, as in Kinds(Traits.Ours); nil asks for nothing, and gets all of them.
+// Kinds returns the kinds for whose traits have is true, as in Kinds(Traits.Ours), in the order of the table. Kinds(nil) returns
+// all.
 func Kinds(have func(Traits) bool) []Kind {
 	var found []Kind
 	for _, row := range kinds {
@@ -147,10 +148,11 @@ func (k Kind) Traits() Traits {
 	return Traits{}
 }
 
-// MayBe reports whether a profile with store = k may have its record in a store of that kind: it is k, or k is auto. "" is auto.
+// MayBe reports whether a profile whose setting store is k may have its record in a store of that kind: if kind is k, or k is
+// auto.
 func (k Kind) MayBe(kind Kind) bool { return k == kind || k.Auto() }
 
-// Auto reports whether k leaves it to be decided where the record rests. "" does, too.
+// Auto reports whether k is [KindAuto]. "" counts as that.
 func (k Kind) Auto() bool { return k == KindAuto || k == "" }
 
 // Open returns the store of that kind, nil for [KindMemory]. It fails (ErrConfig) for a name that is not in the table, and where
@@ -163,7 +165,7 @@ func (k Kind) Open(w Where) (Store, error) {
 	return open(w)
 }
 
-// Probe reports why a store of that kind would not keep a record, nil if it would. It asks nothing of a kind that has no
+// Probe reports why a store of that kind could not store a record, nil if it could. It tries that only if the kind is a
 // [Traits.Service].
 func (k Kind) Probe(ctx context.Context) error {
 	if probe := k.Traits().probe; probe != nil {
@@ -172,8 +174,8 @@ func (k Kind) Probe(ctx context.Context) error {
 	return nil
 }
 
-// DefaultKind is where a record goes of a profile with store auto that has none yet: into the keyring, or into a file where the
-// keyring does not work. Then err says why not.
+// DefaultKind is the kind of store for the first record of a profile whose store is auto: the keyring, or a file if the keyring
+// does not work. Then err says why it does not.
 func DefaultKind(ctx context.Context) (kind Kind, err error) {
 	if err := KindKeyring.Probe(ctx); err != nil {
 		return KindFile, err

@@ -48,7 +48,7 @@ func DropSetAside(stateDir string, st Store, r Record) error {
 	})
 }
 
-// CopySetAside copies the records that were set aside of the store from, for the store to that the record has moved to.
+// CopySetAside copies the records of from that were set aside to those of to, because the record has moved there.
 func CopySetAside(stateDir string, from, to Store) error {
 	next := 1
 	if there, err := spillsOf(stateDir, to); err == nil && len(there) > 0 {

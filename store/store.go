@@ -1,8 +1,9 @@
 // Package store keeps records between runs.
 //
 // A [Store] holds one [Record]. [ClaudeCode] is the one that Claude Code itself uses. [File], [Keyring] and [Encrypted] are ours
-// alone: a plain file, an item in the system's keyring, and a file encrypted with age. [NewCustom] makes one of whatever can
-// hold some bytes. [Kind] tells what differs between them, and every implementation passes storetest.Run.
+// alone: a plain file, items in the system's keyring, and a file encrypted with age. [NewCustom] makes a Store of whatever can
+// hold some bytes. If the agent alone holds a record, in memory, there is no Store. [Kind] says what differs between these kinds,
+// and every implementation passes storetest.Run.
 //
 // What could not be saved is left in a spill file by [Spill], and [Recover] saves it at the next load.
 //
@@ -17,7 +18,7 @@ import (
 )
 
 // ErrConflict says that a store no longer holds what the caller took it to hold: someone else wrote or removed the record.
-// Load again and judge again. It never leaves the worker.
+// Load again and judge again. It never reaches a client of the agent.
 var ErrConflict = errors.New("the stored record has changed meanwhile")
 
 // ErrMissing says that a store does not hold what was saved in it and not deleted since. Either another keyring answers in its
