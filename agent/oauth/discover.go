@@ -105,6 +105,7 @@ func (c *Client) describe(from target, fields map[string]json.RawMessage) error 
 			c.refused[e.name] = bad
 		}
 	}
+	c.described = true
 	c.authMethods = list(fields["token_endpoint_auth_methods_supported"])
 	json.Unmarshal(fields["authorization_response_iss_parameter_supported"], &c.sendsIssuer) // anything but true is false
 	return nil

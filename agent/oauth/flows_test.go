@@ -226,7 +226,7 @@ func TestMachineDefaultAuth(t *testing.T) {
 		name    string
 		methods []string // what the provider takes
 		silent  bool     // and it does not say so
-		asked   bool     // discovery is used
+		asked   bool     // the issuer's description is read before
 		want    error
 	}{
 		{"basic", []string{"client_secret_basic"}, false, true, nil},
@@ -235,6 +235,7 @@ func TestMachineDefaultAuth(t *testing.T) {
 		{"among others", []string{"private_key_jwt", "client_secret_post", "none"}, false, true, nil},
 		{"basic, not said", []string{"client_secret_basic"}, true, true, nil},
 		{"basic, not asked", []string{"client_secret_basic"}, false, false, nil},
+		{"post, not asked", []string{"client_secret_post"}, false, false, nil},
 		{"post, not said", []string{"client_secret_post"}, true, true, protocol.ErrConfig},
 		{"neither", []string{"private_key_jwt"}, false, true, protocol.ErrConfig},
 	} {
@@ -242,9 +243,10 @@ func TestMachineDefaultAuth(t *testing.T) {
 			t.Parallel()
 			server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret",
 				AuthMethods: tt.methods, HideAuthMethods: tt.silent})
-			c := &Client{ClientID: "fake-client", Secret: protocol.NewSecret("fake-secret"), TokenURL: server.TokenURL()}
+			c := &Client{ClientID: "fake-client", Secret: protocol.NewSecret("fake-secret"), Issuer: server.Issuer(),
+				TokenURL: server.TokenURL()}
 			if tt.asked {
-				c.Issuer, c.TokenURL = server.Issuer(), ""
+				c.TokenURL = ""
 				if err := c.Discover(t.Context()); err != nil {
 					t.Fatal(err)
 				}

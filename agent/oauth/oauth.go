@@ -72,6 +72,7 @@ type Client struct {
 	Certificate *tls.Certificate // shown to servers that ask for one (mutual TLS); nil: none
 	Proxy       *url.URL         // nil: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
 
+	described   bool                       // Discover has succeeded
 	refused     map[string]*protocol.Error // by discovery name: endpoints that the issuer describes and that were not taken
 	authMethods []string                   // how clients may authenticate at the token endpoint, as the issuer says; nil: not said
 	sendsIssuer bool                       // the issuer promises to send iss with its callbacks (RFC 9207 section 3)

@@ -22,12 +22,17 @@ func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Rep
 }
 
 // ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). No refresh token comes with it: ask again.
-// Where Auth is None, the client authenticates as the issuer says that it supports ([Client.Discover]), else with
-// ClientSecretBasic. Every error is an [*Error].
+// Where Auth is None, the client authenticates as the issuer's description says that it supports, else with ClientSecretBasic. If
+// [Client.Discover] was not called, the issuer is asked now. Every error is an [*Error].
 func (c *Client) ClientCredentials(ctx context.Context) (Reply, error) {
 	machine := *c
 	if machine.Auth == None {
-		machine.Auth = c.defaultAuth()
+		if !machine.described {
+			if err := machine.Discover(ctx); err != nil {
+				return Reply{}, err
+			}
+		}
+		machine.Auth = machine.defaultAuth()
 	}
 	form := url.Values{"grant_type": {"client_credentials"}}
 	machine.addRequested(form)

@@ -266,7 +266,7 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
 	switch {
-	case fromStdin && !config.WantsSecret(s.settings.ClientAuth):
+	case fromStdin && !config.WantsSecret(s.settings.Grant, s.settings.ClientAuth):
 		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.settings.Name)
 	case fromStdin:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
@@ -274,7 +274,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 			return err
 		}
 		s.secret = secret
-	case config.WantsSecret(s.settings.ClientAuth):
+	case config.WantsSecret(s.settings.Grant, s.settings.ClientAuth):
 		line, err := terminal.Ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
 		if errors.Is(err, terminal.ErrNone) {
 			return &protocol.Error{

@@ -167,7 +167,8 @@ func (s *signIn) flagTable() (*config.Table, error) {
 			t.Scopes = slices.Concat(provider.Claude.Traits().Defaults.Scopes, scopes)
 		}
 	}
-	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") {
+	byDefault := t.Grant != nil && config.WantsSecret(*t.Grant, "")
+	if t.ClientAuth == nil && s.c.Bool("client-secret-stdin") && !byDefault {
 		basic := "client_secret_basic"
 		t.ClientAuth = &basic
 	}

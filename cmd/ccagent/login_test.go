@@ -23,7 +23,7 @@ import (
 
 // The commands of scripts that sign in:
 //
-//	provider [secret=S] [client=ID] [ask]   an authorization server, at $PROVIDER
+//	provider [secret=S] [client=ID] [auth=METHOD]   an authorization server, at $PROVIDER
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
 //	                                        denies it, ends with exit code CODE
@@ -50,6 +50,8 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 			o.ClientID = value
 		case "issuer":
 			o.ID.Issuer = value
+		case "auth":
+			o.AuthMethods = []string{value}
 		default:
 			ts.Fatalf("provider: %q", arg)
 		}

@@ -178,7 +178,7 @@ func TestConfigErrors(t *testing.T) {
 		{"relative resource", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nresource=['a']",
 			`:5: profiles.x: resource: "a"`},
 		{"machine without proof", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\n" +
-			"grant='client_credentials'", "profiles.x: client_auth is missing"},
+			"client_auth='none'\ngrant='client_credentials'", `:5: profiles.x: client_auth is "none"`},
 		{"key file without its use", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nclient_key_file='/k'",
 			":5: profiles.x: client_key_file means nothing"},
 		{"signing without a key", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\n" +

@@ -239,8 +239,8 @@ func (s *profileSettings) complete(fault faulty) error {
 			key, other = other, key
 		}
 		return fault(key, "%s means nothing without %s", key, other)
-	case grant == "client_credentials" && (s.ClientAuth == "" || s.ClientAuth == "none"):
-		return fault("client_auth", "client_auth is missing: grant client_credentials needs a client that proves itself")
+	case grant == "client_credentials" && s.ClientAuth == "none":
+		return fault("client_auth", "client_auth is \"none\": grant client_credentials needs a client that authenticates")
 	case grant != "jwt-bearer" && (s.AssertionFile != "" || s.AssertionCommand != nil):
 		key := "assertion_file"
 		if s.AssertionFile == "" {
@@ -258,7 +258,7 @@ func (s *profileSettings) machine() bool { return MachineGrant(s.Grant) }
 
 func MachineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
 
-// WantsSecret reports whether a client authenticates with a client secret.
-func WantsSecret(auth string) bool {
-	return auth == "client_secret_basic" || auth == "client_secret_post"
+// WantsSecret reports whether a client authenticates with a client secret. Grant client_credentials does so by default.
+func WantsSecret(grant, auth string) bool {
+	return auth == "client_secret_basic" || auth == "client_secret_post" || grant == "client_credentials" && auth == ""
 }
