@@ -98,6 +98,14 @@ var rooms = map[string]struct {
 			"github.com/zalando/go-keyring": "a keyring can hang for minutes: only a worker may wait for it",
 		},
 	},
+	"agent/spawn": {
+		mayImport: []string{module + "/protocol", module + "/agent/job", "golang.org/x/sys/..."},
+		never: forbidden{
+			module + "/agent":        "it is a Runner by its shape alone",
+			module + "/agent/worker": "a worker is another process",
+			"net/http":               "it is linked into the agent",
+		},
+	},
 	"agent/server": {
 		mayImport: []string{module + "/protocol", "golang.org/x/sys/..."},
 		never: forbidden{

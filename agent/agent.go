@@ -3,7 +3,7 @@
 //
 // [New] makes an agent from [Options]. [Agent.Serve] answers on a socket (see package socket) until [Agent.Stop], and
 // [Agent.Close] waits for what is under way. The agent touches neither a store nor the network: a [Runner] does one job at a time
-// for it, in a process of its own ([Process]). A record is opaque here: a blob beside a token and an expiry.
+// for it, in a process of its own (package spawn). A record is opaque here: a blob beside a token and an expiry.
 //
 // # Within a program
 //
@@ -76,7 +76,7 @@ type Agent struct {
 	table atomic.Pointer[table] // replaced whole at a reload
 
 	mu        sync.Mutex      // one reload at a time; guards what follows
-	loaded    fingerprint     // of the config file as it was last read
+	loaded    fileState       // of the config file as it was last read
 	configErr *protocol.Error // why the last reload failed, nil: it did not
 
 	wake     chan struct{} // wakes the clock

@@ -47,7 +47,7 @@ func (v *snapshot) knownUnchanged() bool {
 		return false
 	}
 	for i, name := range v.names {
-		if fingerprintOfName(name, v.paths[i]) != v.fingerprints[i] {
+		if fileStateOfName(name, v.paths[i]) != v.states[i] {
 			return false
 		}
 	}

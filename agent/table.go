@@ -19,7 +19,7 @@ type table struct {
 func (a *Agent) reload() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.loaded = fingerprintOf(a.opts.ConfigFile)
+	a.loaded = fileStateOf(a.opts.ConfigFile)
 	config, err := a.opts.Load()
 	if err != nil {
 		a.configErr = asError(err)
@@ -68,7 +68,7 @@ func (a *Agent) reloadIfChanged() {
 		return
 	}
 	a.mu.Lock()
-	changed := fingerprintOf(a.opts.ConfigFile) != a.loaded
+	changed := fileStateOf(a.opts.ConfigFile) != a.loaded
 	a.mu.Unlock()
 	if changed {
 		a.reload()

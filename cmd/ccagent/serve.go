@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/socket"
+	"github.com/ccagent/ccagent/agent/spawn"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
@@ -137,7 +138,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 			return cfg, err
 		},
 		ConfigFile:  file,
-		Runner:      agent.Process{Args: []string{"worker"}, Env: agent.Environment()},
+		Runner:      spawn.Process{Args: []string{"worker"}, Env: spawn.Environment()},
 		Log:         log,
 		Build:       build.Version(),
 		Socket:      listener.Path(),

@@ -5,34 +5,34 @@ import (
 	"time"
 )
 
-// fingerprint tells two states of a file apart without reading it. A missing file has one as well; that of a file that can't be
+// fileState tells two states of a file apart without reading it. A missing file has one as well; that of a file that can't be
 // looked at is the zero one.
-type fingerprint struct {
+type fileState struct {
 	exists       bool
 	inode        uint64
 	size         int64 // less than 0: the state is not known
 	mtime, ctime int64 // unix nanoseconds
 }
 
-func fingerprintOf(path string) fingerprint {
+func fileStateOf(path string) fileState {
 	info, err := os.Stat(path)
 	if err != nil {
-		return fingerprint{}
+		return fileState{}
 	}
 	inode, ctime := inodeAndCtime(info)
-	return fingerprint{exists: true, inode: inode, size: info.Size(), mtime: info.ModTime().UnixNano(), ctime: ctime}
+	return fileState{exists: true, inode: inode, size: info.Size(), mtime: info.ModTime().UnixNano(), ctime: ctime}
 }
 
-// fileStates are the fingerprints of a record's files at one time.
+// fileStates are the states of a record's files at one time.
 type fileStates struct {
-	paths        []string
-	fingerprints []fingerprint
+	paths  []string
+	states []fileState
 }
 
 func statesOf(paths []string) fileStates {
 	s := fileStates{paths: paths}
 	for _, p := range paths {
-		s.fingerprints = append(s.fingerprints, fingerprintOf(p))
+		s.states = append(s.states, fileStateOf(p))
 	}
 	return s
 }
@@ -41,14 +41,14 @@ func statesOf(paths []string) fileStates {
 func unknownStates(paths []string) fileStates {
 	s := fileStates{paths: paths}
 	for range paths {
-		s.fingerprints = append(s.fingerprints, fingerprint{size: -1})
+		s.states = append(s.states, fileState{size: -1})
 	}
 	return s
 }
 
 // unknown reports whether the state of a file is not known.
 func (s fileStates) unknown() bool {
-	for _, f := range s.fingerprints {
+	for _, f := range s.states {
 		if f.size < 0 {
 			return true
 		}
@@ -59,7 +59,7 @@ func (s fileStates) unknown() bool {
 // changed reports whether a file is in another state by now. It waits for as long as the file system takes.
 func (s fileStates) changed() bool {
 	for i, p := range s.paths {
-		if fingerprintOf(p) != s.fingerprints[i] {
+		if fileStateOf(p) != s.states[i] {
 			return true
 		}
 	}
@@ -71,7 +71,7 @@ func (s fileStates) changed() bool {
 // missing.
 func (s fileStates) olderThan(t time.Time, others bool) bool {
 	limit := t.Add(-20 * time.Millisecond).UnixNano()
-	for _, f := range s.fingerprints {
+	for _, f := range s.states {
 		if !f.exists && others || f.ctime >= limit {
 			return false
 		}

@@ -12,7 +12,7 @@ func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 	return st.Ino, st.Ctimespec.Nano()
 }
 
-func fingerprintOfName(_ []byte, path string) fingerprint { return fingerprintOf(path) }
+func fileStateOfName(_ []byte, path string) fileState { return fileStateOf(path) }
 
 // local reports whether dir is on a file system of this machine.
 func local(dir string) bool {

@@ -1,4 +1,5 @@
-package agent
+// Package spawn runs the agent's jobs in worker processes. It is a runner for package agent, by its shape alone.
+package spawn
 
 import (
 	"context"
@@ -18,13 +19,13 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// lastResort ends a worker that has sent no refresh token for that long: its own time-outs, and those of the commands it
-// runs, come earlier.
+// lastResort ends a worker that has sent no refresh token for that long. The worker's own time-outs, and those of the commands
+// that it runs, come earlier.
 const lastResort = 30 * time.Minute
 
-// Process runs each job in a short-lived process of the running binary: `ccagent worker`, the job on its standard input and
-// its reports on its standard output, which are one socket. The process has a session of its own, so that it outlives an agent
-// that is killed.
+// Process runs each job in a short-lived process of the running binary: `ccagent worker`. The job goes to its standard input, and
+// its reports come from its standard output, which are one socket. The process has a session of its own, so that it outlives an
+// agent that is killed. Run may be called concurrently.
 type Process struct {
 	// Args are the arguments that make this binary a worker.
 	Args []string
@@ -32,10 +33,8 @@ type Process struct {
 	Env []string
 }
 
-var _ Runner = Process{}
-
-// Environment is the running process's environment without what belongs to this process alone: activation and notification
-// by a service manager are not for its children.
+// Environment returns the running process's environment without what is meant for this process alone: a service manager's sockets
+// and its request to be notified are not for children.
 func Environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		name, _, _ := strings.Cut(v, "=")
@@ -47,7 +46,8 @@ func Environment() []string {
 	})
 }
 
-// Run implements [Runner]. Errors are ErrUnavailable: the worker could not be started, or ended without a word.
+// Run does one job, and returns the worker's last report. It passes a renewed record to handOver before the worker has saved it.
+// Its errors are ErrUnavailable: the worker could not be started, or ended without a report.
 func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) (job.Report, error) {
 	if err := ctx.Err(); err != nil {
 		return job.Report{}, workerError(err)

@@ -14,8 +14,8 @@ func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 	return st.Ino, st.Ctim.Nano()
 }
 
-// fingerprintOfName is fingerprintOf without an allocation. name is the path with a zero byte at its end.
-func fingerprintOfName(name []byte, path string) fingerprint {
+// fileStateOfName is fileStateOf without an allocation. name is the path with a zero byte at its end.
+func fileStateOfName(name []byte, path string) fileState {
 	const follow = 0 // of symbolic links
 	var st unix.Statx_t
 	cwd := unix.AT_FDCWD
@@ -29,10 +29,10 @@ func fingerprintOfName(name []byte, path string) fingerprint {
 		0,
 	)
 	if errno != 0 {
-		return fingerprintOf(path) // missing, or a kernel without it
+		return fileStateOf(path) // missing, or a kernel without it
 	}
 	nano := func(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
-	return fingerprint{exists: true, inode: st.Ino, size: int64(st.Size), mtime: nano(st.Mtime), ctime: nano(st.Ctime)}
+	return fileState{exists: true, inode: st.Ino, size: int64(st.Size), mtime: nano(st.Mtime), ctime: nano(st.Ctime)}
 }
 
 // local reports whether dir is on a file system that is known to be of this machine.

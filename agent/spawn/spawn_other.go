@@ -1,0 +1,9 @@
+//go:build !linux
+
+package spawn
+
+import "os"
+
+// executable is the binary's path. Another binary that has been installed there since refuses the job, because it is of another
+// build.
+func executable() (string, error) { return os.Executable() }
