@@ -59,12 +59,12 @@ func FuzzAccount(f *testing.F) {
 	})
 }
 
-// FuzzFingerprint: a fingerprint never takes somebody else's work for ours.
-func FuzzFingerprint(f *testing.F) {
+// FuzzWritten: what we remember of a view never takes somebody else's work for ours.
+func FuzzWritten(f *testing.F) {
 	f.Add("a", "", "a")
 	f.Add("", "b", "")
 	f.Fuzz(func(t *testing.T, digest, next, there string) {
-		state := fingerprint{Version: 1, Digest: digest, Next: next}.judge(there)
+		state := written{Version: 1, Digest: digest, Next: next}.judge(there)
 		if state == ViewOurs && (there == "" || there != digest && there != next) {
 			t.Errorf("%q is taken for ours beside %q and %q", there, digest, next)
 		}

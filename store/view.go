@@ -18,15 +18,15 @@ import (
 )
 
 // View is a file that another program reads. It holds the access token alone, which is brought up to date after each renewal, and
-// never a refresh token. A view that somebody else has changed is left alone: it is told from what we wrote by its fingerprint,
-// which is in the state directory. The methods of a View may be called concurrently and from several processes.
+// never a refresh token. A view that somebody else has changed is left alone: a digest of what we wrote, in the state directory,
+// shows the change. The methods of a View may be called concurrently and from several processes.
 type View struct {
-	kind        Kind
-	path        string
-	watch       []string
-	file        viewFile
-	fingerprint string // path of its file
-	copy        *Copy
+	kind    Kind
+	path    string
+	watch   []string
+	file    viewFile
+	written string // path of the file that says what we wrote
+	copy    *Copy
 }
 
 // viewFile is one form of a view, in its place.
@@ -66,7 +66,7 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 		credentials: filepath.Join(configDir, "credentials", profile+".json"),
 	}
 	v := newView(stateDir, "anthropic-sdk", s.credentials, []string{s.credentials}, nil)
-	s.lock = v.fingerprint + ".lock"
+	s.lock = v.written + ".lock"
 	v.file = s
 	return v
 }
@@ -74,7 +74,7 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 func newView(stateDir string, kind Kind, path string, watch []string, f viewFile) *View {
 	at := Place{Kind: "view " + kind, Location: path}
 	return &View{kind: kind, path: path, watch: watch, file: f, copy: newCopy(stateDir, at),
-		fingerprint: filepath.Join(stateDir, "views", placeKey(at)+".json")}
+		written: filepath.Join(stateDir, "views", placeKey(at)+".json")}
 }
 
 // Place says where the view is.
@@ -82,13 +82,13 @@ func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watc
 
 // Known reports whether we have written the view, and have not forgotten it since.
 func (v *View) Known() bool {
-	m, err := readFingerprint(v.fingerprint)
+	m, err := readWritten(v.written)
 	return err == nil && (m.Digest != "" || m.Next != "")
 }
 
 // Look says what has become of the view.
 func (v *View) Look(ctx context.Context) (ViewState, error) {
-	m, err := readFingerprint(v.fingerprint)
+	m, err := readWritten(v.written)
 	if err != nil {
 		return ViewNone, err
 	}
@@ -102,7 +102,7 @@ func (v *View) Look(ctx context.Context) (ViewState, error) {
 // Write writes r's access token into the view. It writes nothing and returns ErrConflict if somebody has removed or changed the
 // view, or if what is there was never ours.
 func (v *View) Write(ctx context.Context, r Record) error {
-	return v.put(ctx, r, nil, func(m fingerprint, there string) bool {
+	return v.put(ctx, r, nil, func(m written, there string) bool {
 		state := m.judge(there)
 		return state != ViewGone && state != ViewForeign
 	})
@@ -110,7 +110,7 @@ func (v *View) Write(ctx context.Context, r Record) error {
 
 // Restore writes the view over whatever is there. A file that can't be read is copied first, see [View.Copied].
 func (v *View) Restore(ctx context.Context, r Record) error {
-	return v.put(ctx, r, v.copy, func(fingerprint, string) bool { return true })
+	return v.put(ctx, r, v.copy, func(written, string) bool { return true })
 }
 
 // Copied is the copy that Restore has made of a file that it could not read, "" if it has made none.
@@ -119,50 +119,50 @@ func (v *View) Copied() string { return v.copy.Path() }
 // Replace writes a view of Claude Code's over the record that has the version found. If something else is there, it writes
 // nothing and returns ErrConflict.
 func (v *View) Replace(ctx context.Context, r Record, found Version) error {
-	return v.put(ctx, r, nil, func(_ fingerprint, there string) bool { return there == digestOf(found) })
+	return v.put(ctx, r, nil, func(_ written, there string) bool { return there == digestOf(found) })
 }
 
-func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m fingerprint, there string) bool) error {
+func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m written, there string) bool) error {
 	if r.AccessToken.Empty() {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no access token to show in " + v.path}
 	}
 	r.RefreshToken, r.GrantExpiry = protocol.Secret{}, time.Time{}
-	var m fingerprint
+	var m written
 	err := v.file.write(ctx, r, over, func(there, next string) error {
 		var err error
-		if m, err = readFingerprint(v.fingerprint); err != nil {
+		if m, err = readWritten(v.written); err != nil {
 			return err
 		}
 		if there != next && !may(m, there) {
 			return ErrConflict
 		}
-		// The fingerprint comes before the view: whoever is killed between the two must not take its own work for somebody
+		// This comes before the view: whoever is killed between the two must not take its own work for somebody
 		// else's.
 		m.Next = next
 		if token := Digest(r.AccessToken); !slices.Contains(m.Tokens, token) {
 			m.Tokens = append(m.Tokens, token)
 			m.Tokens = m.Tokens[max(0, len(m.Tokens)-maxShown):]
 		}
-		return m.write(v.fingerprint)
+		return m.write(v.written)
 	})
 	if err != nil {
 		return err
 	}
 	m.Digest, m.Next = m.Next, ""
-	return m.write(v.fingerprint)
+	return m.write(v.written)
 }
 
 // Showed reports whether this access token was in the view lately. A program that writes the file from its memory brings such
 // a token back.
 func (v *View) Showed(access protocol.Secret) bool {
-	m, err := readFingerprint(v.fingerprint)
+	m, err := readWritten(v.written)
 	return err == nil && slices.Contains(m.Tokens, Digest(access))
 }
 
 // Remove removes the view if it is as we wrote it, and forgets it. What somebody else has written there stays.
 func (v *View) Remove(ctx context.Context) error {
 	err := v.file.remove(ctx, func(there string) error {
-		m, err := readFingerprint(v.fingerprint)
+		m, err := readWritten(v.written)
 		if err == nil && m.judge(there) != ViewOurs {
 			err = ErrConflict
 		}
@@ -179,14 +179,14 @@ func (v *View) Remove(ctx context.Context) error {
 
 // Forget leaves the view as it is, and no longer knows that it was ours.
 func (v *View) Forget() error {
-	if err := os.Remove(v.fingerprint); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return disk.Error("removing", v.fingerprint, err)
+	if err := os.Remove(v.written); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return disk.Error("removing", v.written, err)
 	}
 	return nil
 }
 
-// fingerprint tells a view from what somebody else has made of it.
-type fingerprint struct {
+// written is what we remember of a view, to tell it from what somebody else has made of it.
+type written struct {
 	Version int      `json:"version"`
 	Digest  string   `json:"digest"`           // of what we wrote last; "": nothing yet
 	Next    string   `json:"next,omitempty"`   // of what we began to write
@@ -196,34 +196,34 @@ type fingerprint struct {
 // maxShown is how many of these tokens are remembered.
 const maxShown = 8
 
-func (m fingerprint) judge(there string) ViewState {
-	written := m.Digest != "" || m.Next != ""
+func (m written) judge(there string) ViewState {
+	known := m.Digest != "" || m.Next != ""
 	switch {
 	case there == "" && m.Digest == "": // what we began to write may never have been written
 		return ViewNone
 	case there == "":
 		return ViewGone
-	case written && (there == m.Digest || there == m.Next):
+	case known && (there == m.Digest || there == m.Next):
 		return ViewOurs
 	}
 	return ViewForeign
 }
 
-// readFingerprint reads the file of a fingerprint. If it makes no sense, the fingerprint is one that no file has: then the view
+// readWritten reads what we remember of a view. If that makes no sense, its digest is one that no file has: then the view
 // counts as changed by somebody else until it is restored.
-func readFingerprint(path string) (fingerprint, error) {
+func readWritten(path string) (written, error) {
 	src, err := readFile(path)
 	if errors.Is(err, protocol.ErrNotFound) {
-		return fingerprint{Version: 1}, nil
+		return written{Version: 1}, nil
 	}
-	var m fingerprint
+	var m written
 	if errors.Is(err, protocol.ErrInvalid) || err == nil && (json.Unmarshal(src, &m) != nil || m.Version != 1) {
-		return fingerprint{Version: 1, Digest: "not known"}, nil
+		return written{Version: 1, Digest: "not known"}, nil
 	}
 	return m, err
 }
 
-func (m fingerprint) write(path string) error {
+func (m written) write(path string) error {
 	return file(path).write(context.Background(), splice.Encode(m), nil)
 }
 

@@ -194,26 +194,26 @@ func TestSDKViewOfAnotherProfile(t *testing.T) {
 	}
 }
 
-// TestViewKilledBetween: a process is killed between the view and its fingerprint. The next one knows the view for ours.
+// TestViewKilledBetween: a process is killed between writing the view and remembering that. The next one knows the view for ours.
 func TestViewKilledBetween(t *testing.T) {
 	t.Parallel()
 	v := NewSDKView(t.TempDir(), t.TempDir(), "gateway")
 	mustWrite(t, v, fakeRecord(1))
-	before, _ := os.ReadFile(v.fingerprint)
-	first, _ := readFingerprint(v.fingerprint)
+	before, _ := os.ReadFile(v.written)
+	first, _ := readWritten(v.written)
 	mustWrite(t, v, fakeRecord(2))
-	second, _ := readFingerprint(v.fingerprint)
-	between := fingerprint{Version: 1, Digest: first.Digest, Next: second.Digest}
-	for _, m := range []fingerprint{between, second} {
-		if err := m.write(v.fingerprint); err != nil {
+	second, _ := readWritten(v.written)
+	between := written{Version: 1, Digest: first.Digest, Next: second.Digest}
+	for _, m := range []written{between, second} {
+		if err := m.write(v.written); err != nil {
 			t.Fatal(err)
 		}
 		wantState(t, v, ViewOurs)
 	}
-	os.WriteFile(v.fingerprint, before, 0o600)
-	wantState(t, v, ViewForeign) // the fingerprint of an older view proves nothing
+	os.WriteFile(v.written, before, 0o600)
+	wantState(t, v, ViewForeign) // what we remember of an older view proves nothing
 	for _, corrupt := range []string{"{", "", `{"version":2}`} {
-		os.WriteFile(v.fingerprint, []byte(corrupt), 0o600)
+		os.WriteFile(v.written, []byte(corrupt), 0o600)
 		wantState(t, v, ViewForeign)
 		wantIs(t, v.Write(t.Context(), fakeRecord(9)), ErrConflict)
 		if err := v.Restore(t.Context(), fakeRecord(3)); err != nil {
@@ -224,7 +224,7 @@ func TestViewKilledBetween(t *testing.T) {
 	for n := 10; n < 10+2*maxShown; n++ {
 		mustWrite(t, v, fakeRecord(n))
 	}
-	if m, _ := readFingerprint(v.fingerprint); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) ||
+	if m, _ := readWritten(v.written); len(m.Tokens) != maxShown || v.Showed(fakeRecord(10).AccessToken) ||
 		!v.Showed(fakeRecord(9+2*maxShown).AccessToken) {
 		t.Errorf("remembered: %+v", m)
 	}
