@@ -203,14 +203,16 @@ func TestClientLargeFrames(t *testing.T) {
 	}
 }
 
+// silent serves a socket that never replies, and returns its path.
+func silent(t *testing.T) string {
+	return peer(t, func(_ int, conn *net.UnixConn) {
+		protocol.ReadFrame(conn, nil, protocol.MaxFrame)
+		protocol.ReadFrame(conn, nil, protocol.MaxFrame) // until the client closes the connection
+	})
+}
+
 func TestClientWaits(t *testing.T) {
 	t.Parallel()
-	silent := func(t *testing.T) string {
-		return peer(t, func(_ int, conn *net.UnixConn) {
-			protocol.ReadFrame(conn, nil, protocol.MaxFrame)
-			protocol.ReadFrame(conn, nil, protocol.MaxFrame) // until the client goes
-		})
-	}
 	t.Run("deadline", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)

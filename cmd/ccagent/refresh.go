@@ -51,7 +51,7 @@ func refresh(c *cli.Context) error {
 	}
 	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile"), Force: true})
 	if err != nil {
-		return err
+		return protocol.Late(conn.Ctx, conn.Client, c.String("profile"), err)
 	}
 	terminal.Notice(c.App.ErrWriter, token.Notice)
 	after, err := statusOf(conn, token.Profile)

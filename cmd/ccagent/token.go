@@ -70,7 +70,7 @@ func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error)
 	if err == nil {
 		terminal.Notice(c.App.ErrWriter, token.Notice)
 	}
-	return token, err
+	return token, protocol.Late(conn.Ctx, conn.Client, req.Profile, err)
 }
 
 // jsonTime is a time as JSON has it: RFC 3339 in UTC, null for none.

@@ -126,7 +126,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		if q.without != "" && errors.Is(err, protocol.ErrDenied) {
 			return q.without, err.Error(), nil
 		}
-		return "", "", err
+		return "", "", protocol.Late(until, client, o.profile, err)
 	}
 	if o.tool != nil {
 		return q.answer(token, o.username), token.Notice, nil

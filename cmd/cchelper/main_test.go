@@ -48,7 +48,7 @@ func scripts(t *testing.T, bin string) {
 		},
 		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
 	)
-	slow := protocoltest.NewFake()
+	slow := protocoltest.NewFake(protocoltest.Profile{Name: "slow"})
 	slow.Answer = func(ctx context.Context, _ protocol.TokenRequest) (protocol.Token, error) {
 		select {
 		case <-ctx.Done():
