@@ -26,7 +26,7 @@ type provider struct {
 	lifetime time.Duration
 	latency  time.Duration
 
-	// fail makes the next renewals fail, saveErr the saves, store names the store; watch is what is looked at.
+	// fail makes the next renewals fail, saveErr the saves, store names the store; watch names the files of the record.
 	fail    *protocol.Error
 	local   bool
 	after   time.Duration
@@ -347,7 +347,7 @@ func TestFirstFailureAsksOnce(t *testing.T) {
 	}
 }
 
-// A look at the files is no renewal, which status tells apart.
+// To read the files again is no renewal, and status tells the two apart.
 func TestStateWhileLooking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: time.Second}
@@ -388,7 +388,7 @@ func TestRenewalFailsTokenLives(t *testing.T) {
 	})
 }
 
-// What fails on this machine alone is worth a look whenever somebody asks; unasked it is looked at ever more rarely.
+// What fails on this machine alone is tried again whenever somebody asks. Without a request it is tried ever more rarely.
 func TestFailureOnThisMachine(t *testing.T) {
 	for name, fail := range map[string]struct {
 		err   *protocol.Error
@@ -406,7 +406,7 @@ func TestFailureOnThisMachine(t *testing.T) {
 				before := p.count(job.Renew)
 				time.Sleep(4 * time.Hour)
 				if n := p.count(job.Renew) - before; n < 5 || n > 100 {
-					t.Errorf("%d looks in 4 hours, want a back-off", n)
+					t.Errorf("%d tries in 4 hours, want a back-off", n)
 				}
 				refused(t, a, protocol.TokenRequest{}, fail.err)
 				p.set(func() { p.fail = nil })
@@ -456,7 +456,7 @@ func TestBackgroundRenewal(t *testing.T) {
 			t.Fatalf("%d renewals, want one ahead of the margin", p.renewed())
 		}
 		if h := a.cachedFor(&protocol.TokenRequest{}); h == nil {
-			t.Error("the renewed token is not in hand")
+			t.Error("the renewed token is not cached")
 		}
 		time.Sleep(72 * time.Hour)
 		n := p.renewed()
@@ -683,7 +683,7 @@ func TestReload(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.toml")
 	write := func(text string) {
 		t.Helper()
-		// In one step, as every program of ours writes it: the agent may look at any moment.
+		// In one step, as every program of ours writes it, because the agent may poll at any moment.
 		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -856,7 +856,7 @@ func TestHostsAreThoseOfNow(t *testing.T) {
 	write("new.example.com")
 	frame, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Host: "old.example.com"})
 	if err != nil || a.cachedReply(frame[4:]) != nil {
-		t.Errorf("the token in hand went to a host that is listed no more, %v", err)
+		t.Errorf("the cached token went to a host that is listed no more, %v", err)
 	}
 	refused(t, a, protocol.TokenRequest{Host: "old.example.com"}, protocol.ErrDenied)
 	ask(t, a, protocol.TokenRequest{Host: "new.example.com"})

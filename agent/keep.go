@@ -2,14 +2,21 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/protocol"
 )
 
 var _ protocol.Keeper = (*Agent)(nil)
+
+// keepOps are the jobs of [protocol.KeepAction].
+var keepOps = map[protocol.KeepAction]job.Op{
+	protocol.KeepMove:    job.Move,
+	protocol.KeepHistory: job.History,
+	protocol.KeepRestore: job.Restore,
+	protocol.KeepShow:    job.Show,
+	protocol.KeepGuard:   job.Guard,
+}
 
 // Keep implements [protocol.Keeper].
 func (a *Agent) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.KeepReply, error) {
@@ -22,17 +29,11 @@ func (a *Agent) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.Ke
 	if err != nil {
 		return protocol.KeepReply{}, err
 	}
-	j := job.Job{Target: req.Store, PastID: req.SignIn, Force: req.Force}
-	i := slices.Index(
-		[]protocol.KeepAction{protocol.KeepMove, protocol.KeepHistory, protocol.KeepRestore, protocol.KeepShow, protocol.KeepGuard},
-		req.Action,
-	)
-	if i < 0 {
-		return protocol.KeepReply{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown action %d", req.Action),
-			Hint: "the agent is older than the program that asks: restart it with: ccagent stop"}
+	op, known := keepOps[req.Action]
+	if !known {
+		return protocol.KeepReply{}, outdated("action", uint32(req.Action))
 	}
-	j.Op = []job.Op{job.Move, job.History, job.Restore, job.Show, job.Guard}[i]
-	r, err := e.exclusive(ctx, j)
+	r, err := e.exclusive(ctx, job.Job{Op: op, Target: req.Store, PastID: req.SignIn, Force: req.Force})
 	if err != nil {
 		return protocol.KeepReply{}, err
 	}

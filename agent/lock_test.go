@@ -206,7 +206,7 @@ func TestLockPassphrase(t *testing.T) {
 	})
 }
 
-// What a renewal brings that was under way when the agent was locked is neither served nor kept in hand.
+// The token of a renewal that was under way when the agent was locked is neither served nor cached.
 func TestLockDuringRenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: 10 * time.Second}
@@ -227,7 +227,7 @@ func TestLockDuringRenewal(t *testing.T) {
 			t.Errorf("served after the lock: %v", err)
 		}
 		if p.renewed() != 1 || a.table.Load().find("").cached.Load() != nil {
-			t.Errorf("%d renewals; in hand: %v", p.renewed(), a.table.Load().find("").cached.Load())
+			t.Errorf("%d renewals; cached: %v", p.renewed(), a.table.Load().find("").cached.Load())
 		}
 		if err := unlockWith(a, "", 0); err != nil {
 			t.Fatal(err)
@@ -323,7 +323,8 @@ func TestLockKeepsUnsaved(t *testing.T) {
 	})
 }
 
-// A lock without a passphrase can be ended though an identity is broken, and keys are asked for while unused ones are looked for.
+// A lock without a passphrase can be ended although an identity is broken. Jobs ask for keys while the clock looks for unused
+// ones.
 func TestUnlockBesideABrokenIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &broken{&provider{lifetime: time.Hour}}

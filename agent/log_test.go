@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// TestFailureIsLoggedOnce: a profile without a sign-in is looked at again each second while somebody asks, and each time nothing
-// is found.
+// TestFailureIsLoggedOnce: a profile without a sign-in is tried again each second while somebody asks, and each time nothing is
+// found.
 func TestFailureIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer
@@ -32,7 +32,7 @@ func TestFailureIsLoggedOnce(t *testing.T) {
 		p.set(func() { p.fail = &protocol.Error{Code: protocol.CodeNotFound, Message: "the folder is gone"} })
 		lines(2)
 		if n := len(p.all()); n < 20 {
-			t.Errorf("%d looks", n)
+			t.Errorf("%d tries", n)
 		}
 	})
 }

@@ -38,9 +38,9 @@ func (s *shelf) Run(context.Context, job.Job, func(job.Result)) (job.Report, err
 	return job.Report{Kind: job.Done, Result: r}, nil
 }
 
-// TestOthersAreFollowed has another program replace the record, remove it and sign in again. No request causes a job, and none is
+// TestNotifier has another program replace the record, remove it and sign in again. No request causes a job, and none is
 // waited for half a minute.
-func TestOthersAreFollowed(t *testing.T) {
+func TestNotifier(t *testing.T) {
 	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 	write := func(text string) {
 		t.Helper()
@@ -85,8 +85,8 @@ func TestOthersAreFollowed(t *testing.T) {
 	}
 }
 
-// TestLookIsNoRenewal has the record written by another program: to read it again is no renewal, and nobody is told of one.
-func TestLookIsNoRenewal(t *testing.T) {
+// TestRereadIsNoRenewal has the record written by another program: to read it again is no renewal, and nobody is told of one.
+func TestRereadIsNoRenewal(t *testing.T) {
 	s := &shelf{path: filepath.Join(t.TempDir(), "record"), gate: make(chan struct{})}
 	if err := os.WriteFile(s.path, []byte("fake-1"), 0o600); err != nil {
 		t.Fatal(err)
@@ -105,17 +105,17 @@ func TestLookIsNoRenewal(t *testing.T) {
 	}
 	for begun := time.Now(); s.jobs.Load() < 2; time.Sleep(5 * time.Millisecond) {
 		if time.Since(begun) > 40*time.Second {
-			t.Fatal("nobody looks")
+			t.Fatal("nobody reads it again")
 		}
 	}
 	if p := profileOf(t, a); p.State != protocol.StateLive {
-		t.Errorf("while it looks the state is %v", p.State)
+		t.Errorf("while it is read the state is %v", p.State)
 	}
 }
 
-// TestLookBeforeUse: where the kernel tells nothing, what others write is seen by the next request all the same, on every kind of
-// file system, and costs no allocation where nothing was.
-func TestLookBeforeUse(t *testing.T) {
+// TestSnapshotBeforeUse: where the kernel tells nothing, the next request sees what others have written all the same, on every
+// kind of file system. Where nothing was written, that allocates nothing.
+func TestSnapshotBeforeUse(t *testing.T) {
 	for _, local := range []bool{true, false} {
 		s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 		os.WriteFile(s.path, []byte("fake-1"), 0o600)
@@ -154,7 +154,7 @@ func TestLookBeforeUse(t *testing.T) {
 			v := known()
 			v = newSnapshot(v.fileStates, true)
 			if n := testing.AllocsPerRun(100, func() { v.knownUnchanged() }); n != 0 || !v.knownUnchanged() {
-				t.Errorf("%v allocations for a look", n)
+				t.Errorf("%v allocations to compare a snapshot", n)
 			}
 			e.snapshot.Store(newSnapshot(v.fileStates, local))
 			if e.snapshot.Load().knownUnchanged() != local {
@@ -183,8 +183,8 @@ func TestMissingIsNoProof(t *testing.T) {
 	}
 }
 
-// TestHangingFolder: while a look at a file system hangs no request looks there as well, and a failure stands meanwhile: whoever
-// looks with the profile's mutex held stops the clock, and with it every other profile.
+// TestHangingFolder: while one request waits for a file system that hangs, no other does, and a failure stands meanwhile. A wait
+// with the profile's mutex held would stop the clock, and with it every other profile.
 func TestHangingFolder(t *testing.T) {
 	s := &shelf{path: filepath.Join(t.TempDir(), "record")}
 	a := New(Options{Runner: s, Load: func() (Config, error) {
@@ -210,7 +210,7 @@ func TestHangingFolder(t *testing.T) {
 	os.WriteFile(hanging.paths[0], []byte("fake-1"), 0o600)
 	jobs := s.jobs.Load()
 	if err := request(); !errors.Is(err, protocol.ErrLoginRequired) || s.jobs.Load() != jobs {
-		t.Errorf("while a look hangs the answer is %v, after %d more jobs", err, s.jobs.Load()-jobs)
+		t.Errorf("while the file system hangs the answer is %v, after %d more jobs", err, s.jobs.Load()-jobs)
 	}
 	hanging.checking.Store(false)
 	os.WriteFile(s.path, []byte("fake-1"), 0o600)

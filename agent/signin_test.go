@@ -177,7 +177,7 @@ func TestIdentifyStandsInNobodysWay(t *testing.T) {
 			}
 			asked++
 			if j.Token.Empty() {
-				t.Error("the worker does not get the token in hand")
+				t.Error("the worker does not get the cached token")
 			}
 			time.Sleep(30 * time.Second)
 			return job.Report{

@@ -49,7 +49,7 @@ type Server struct {
 	Agent  protocol.Agent // whom requests are put to; required
 	Limits Limits
 	Log    *slog.Logger // required
-	// Cached returns the whole reply to a request whose payload is given, where that is at hand without waiting, and nil
+	// Cached returns the whole reply to a request whose payload is given, where it can do so without waiting, and nil
 	// otherwise. It runs on the goroutine that accepts, so it must not block or panic. It keeps nothing of the payload, and the
 	// server does not change what it returns. It may be nil.
 	Cached func(payload []byte) []byte
