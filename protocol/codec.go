@@ -41,11 +41,19 @@ func (e *Encoder) Close(limit int) ([]byte, error) {
 	return e.b, nil
 }
 
-func (e *Encoder) Byte(v byte)     { e.b = append(e.b, v) }
+// Byte appends a byte.
+func (e *Encoder) Byte(v byte) { e.b = append(e.b, v) }
+
+// Uint16 appends an integer of two bytes.
 func (e *Encoder) Uint16(v uint16) { e.b = binary.BigEndian.AppendUint16(e.b, v) }
+
+// Uint32 appends an integer of four bytes.
 func (e *Encoder) Uint32(v uint32) { e.b = binary.BigEndian.AppendUint32(e.b, v) }
+
+// Uint64 appends an integer of eight bytes.
 func (e *Encoder) Uint64(v uint64) { e.b = binary.BigEndian.AppendUint64(e.b, v) }
 
+// Bool appends a boolean.
 func (e *Encoder) Bool(v bool) {
 	if v {
 		e.Byte(1)
@@ -54,11 +62,13 @@ func (e *Encoder) Bool(v bool) {
 	}
 }
 
+// String appends a string.
 func (e *Encoder) String(v string) {
 	e.Uint32(uint32(len(v)))
 	e.b = append(e.b, v...)
 }
 
+// Bytes appends a string that is given as bytes.
 func (e *Encoder) Bytes(v []byte) {
 	e.Uint32(uint32(len(v)))
 	e.b = append(e.b, v...)
@@ -83,7 +93,7 @@ func (e *Encoder) Duration(d time.Duration) {
 	e.Uint64(uint64(min(max(ms, 0), maxSpan)))
 }
 
-// Strings appends a list.
+// Strings appends a list of strings.
 func (e *Encoder) Strings(v []string) {
 	e.Uint32(uint32(len(v)))
 	for _, s := range v {
@@ -134,6 +144,7 @@ func (d *Decoder) take(n int) []byte {
 	return v
 }
 
+// Byte reads a byte.
 func (d *Decoder) Byte() byte {
 	if v := d.take(1); v != nil {
 		return v[0]
@@ -144,6 +155,7 @@ func (d *Decoder) Byte() byte {
 // Bool reads a boolean; everything but 0 is true (RFC 4251 §5).
 func (d *Decoder) Bool() bool { return d.Byte() != 0 }
 
+// Uint16 reads an integer of two bytes.
 func (d *Decoder) Uint16() uint16 {
 	if v := d.take(2); v != nil {
 		return binary.BigEndian.Uint16(v)
@@ -151,6 +163,7 @@ func (d *Decoder) Uint16() uint16 {
 	return 0
 }
 
+// Uint32 reads an integer of four bytes.
 func (d *Decoder) Uint32() uint32 {
 	if v := d.take(4); v != nil {
 		return binary.BigEndian.Uint32(v)
@@ -158,6 +171,7 @@ func (d *Decoder) Uint32() uint32 {
 	return 0
 }
 
+// Uint64 reads an integer of eight bytes.
 func (d *Decoder) Uint64() uint64 {
 	if v := d.take(8); v != nil {
 		return binary.BigEndian.Uint64(v)
@@ -207,7 +221,7 @@ func (d *Decoder) Duration() time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// Strings reads a list, nil for an empty one.
+// Strings reads a list of strings. It returns nil for an empty one.
 func (d *Decoder) Strings() []string {
 	n := d.Count()
 	if n == 0 {
