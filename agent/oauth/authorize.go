@@ -169,7 +169,14 @@ func (cb Callback) refusal() error {
 		Message: "the provider did not sign you in (" + printable(cb.Error) + ")",
 		Detail:  printable(cb.ErrorDescription),
 	}
-	if cb.Error == "access_denied" {
+	switch code := fold(cb.Error); {
+	case scopeCodes[code]:
+		e.Hint = "the provider does not grant what config.toml asks for: check scopes, audience and resource of the profile"
+	case code == fold("unauthorized_client"), requestCodes[code]:
+		e.Hint = "check client_id in config.toml, and how this client is registered at the provider"
+	case temporaryCodes[code]:
+		e.Hint = "try again later: ccagent login"
+	case deniedCodes[code]:
 		e.Hint = "you, or a rule of the provider's, denied access; to try again: ccagent login"
 	}
 	return e

@@ -17,8 +17,8 @@ import (
 // An issuer that describes another one is refused (RFC 8414 section 3.3). So is a token endpoint that no secret may be sent to:
 // it must be an absolute URL, and https where the issuer is https. Another endpoint that is bad in this way stays unset, and only
 // what needs it fails, with the reason. The same goes for an endpoint at an origin that the sign-in is not bound to
-// ([Client.Bound]), except for the token endpoint, which the caller must compare with the record. [Client.Astray] tells the
-// reason in advance.
+// ([Client.Bound]), except for the token endpoint, which the caller must compare with the record. [Client.EndpointError] tells
+// the reason in advance.
 //
 // Errors are ErrConfig and ErrUnavailable. An issuer that does not describe itself is ErrConfig, or ErrUnavailable where the
 // client is bound: then it did describe itself when the sign-in was made.
@@ -87,6 +87,9 @@ func (c *Client) describe(from target, fields map[string]json.RawMessage) error 
 			"the issuer calls itself \""+printable(name)+"\", not \""+printable(c.Issuer)+"\"",
 		).at(from)
 		e.Condition.Hint = "if that is the one you mean, write it in config.toml exactly so: issuer = ..."
+		if strings.Contains(name, "{") { // Entra's {tenantid}, where the issuer of all tenants is asked
+			e.Condition.Hint = "its name has a placeholder: put the id of your tenant there, and write that in config.toml: issuer = ..."
+		}
 		return e
 	}
 	c.refused = map[string]*protocol.Error{}
@@ -135,9 +138,9 @@ func (c *Client) checkDescribed(from target, e endpoint, value string, isText bo
 	return nil
 }
 
-// Astray returns why [Client.Discover] did not take an endpoint, by its discovery name ([UserinfoEndpoint] ...). It returns nil
-// where it took it, or where the issuer describes none.
-func (c *Client) Astray(name string) error {
+// EndpointError returns why [Client.Discover] did not take an endpoint, by its discovery name ([UserinfoEndpoint] ...). It
+// returns nil where it took it, or where the issuer describes none.
+func (c *Client) EndpointError(name string) error {
 	if bad := c.refused[name]; bad != nil {
 		return bad
 	}

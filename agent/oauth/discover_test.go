@@ -61,12 +61,25 @@ func TestDiscoverStaysSecure(t *testing.T) {
 			if err != nil || c.TokenURL == "" || c.RevokeURL == "" && e.name != RevocationEndpoint {
 				t.Errorf("%s, %s: the rest of the description is not taken: %v", e.name, name, err)
 			}
-			if *e.url != "" || c.Astray(e.name) == nil {
-				t.Errorf("%s, %s: taken, %v", e.name, name, c.Astray(e.name))
+			if *e.url != "" || c.EndpointError(e.name) == nil {
+				t.Errorf("%s, %s: taken, %v", e.name, name, c.EndpointError(e.name))
 			}
 			if err := needs[e.name](c); !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "the issuer's "+e.name) {
 				t.Errorf("%s, %s: what needs it: %v, want ErrConfig that names it", e.name, name, err)
 			}
+		}
+	}
+}
+
+// An issuer whose name has a placeholder is not to be written in config.toml as it is.
+func TestDiscoverPlaceholder(t *testing.T) {
+	t.Parallel()
+	for name, hint := range map[string]string{
+		"https://login.example.com/{tenantid}/v2.0": "put the id of your tenant there", "https://other.example.com": "exactly so",
+	} {
+		err := describing(t, map[string]any{"issuer": name}).Discover(t.Context())
+		if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(protocol.HintOf(err), hint) {
+			t.Errorf("%s: %v, hint %q", name, err, protocol.HintOf(err))
 		}
 	}
 }
@@ -86,16 +99,16 @@ func TestDiscoverBound(t *testing.T) {
 				t.Errorf("%s: %v: a renewal needs the token endpoint alone", name, err)
 			}
 			taken := map[string]string{RevocationEndpoint: c.RevokeURL, UserinfoEndpoint: c.ProfileURL}[endpoint]
-			if taken != "" || c.Astray(endpoint) == nil {
-				t.Errorf("%s: the %s is taken to be at %q, and %v", name, endpoint, taken, c.Astray(endpoint))
+			if taken != "" || c.EndpointError(endpoint) == nil {
+				t.Errorf("%s: the %s is taken to be at %q, and %v", name, endpoint, taken, c.EndpointError(endpoint))
 			}
 		}
 	}
 	c := describing(t, map[string]any{UserinfoEndpoint: elsewhere + "/x"})
 	c.Bound = []string{c.Issuer, elsewhere}
 	err := c.Discover(t.Context())
-	if err != nil || c.ProfileURL != elsewhere+"/x" || c.Astray(UserinfoEndpoint) != nil || c.RevokeURL == "" {
-		t.Errorf("what the person was shown: %q, %v, %v", c.ProfileURL, c.Astray(UserinfoEndpoint), err)
+	if err != nil || c.ProfileURL != elsewhere+"/x" || c.EndpointError(UserinfoEndpoint) != nil || c.RevokeURL == "" {
+		t.Errorf("what the person was shown: %q, %v, %v", c.ProfileURL, c.EndpointError(UserinfoEndpoint), err)
 	}
 	c = describing(t, map[string]any{"token_endpoint": "http://127.0.0.1:9/x"})
 	c.Bound = []string{c.Issuer}

@@ -60,9 +60,16 @@ func beforeSending(err error) *Error {
 		if refused == http.StatusProxyAuthRequired {
 			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the agent's environment"
 		}
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		why := "can't be reached: " + printable(op.Err.Error())
+		if errors.As(err, &dns) {
+			why = "has a name that can't be resolved"
+		}
+		e.Condition = unavailable("the proxy on the way to it " + why)
+		e.Condition.Hint = "check proxy in config.toml, or HTTPS_PROXY in the agent's environment"
 	case errors.As(err, &dns):
 		e.Condition = unavailable("its name can't be resolved")
-	case errors.As(err, &op) && op.Op == "dial", errors.As(err, &op) && op.Op == "proxyconnect":
+	case errors.As(err, &op) && op.Op == "dial":
 		e.Condition = unavailable("can't be reached: " + printable(op.Err.Error()))
 	case errors.As(err, &verify):
 		e.Condition = unavailable("its certificate can't be trusted: " + printable(verify.Err.Error()))

@@ -217,6 +217,20 @@ func TestListenWantsBothLoopbacks(t *testing.T) {
 	l.Close()
 }
 
+// What to do about an error that the browser brings depends on the error.
+func TestCallbackHints(t *testing.T) {
+	t.Parallel()
+	for code, hint := range map[string]string{
+		"access_denied": "denied access", "authorization_declined": "denied access", "invalid_scope": "check scopes",
+		"invalid_target": "check scopes", "unauthorized_client": "check client_id", "invalid_request": "check client_id",
+		"unsupported_response_type": "check client_id", "temporarily_unavailable": "try again later", "server_error": "try again later",
+	} {
+		if got := protocol.HintOf(Callback{Error: code}.refusal()); !strings.Contains(got, hint) {
+			t.Errorf("%s: %q, want one that says %q", code, got, hint)
+		}
+	}
+}
+
 func TestParsePasted(t *testing.T) {
 	t.Parallel()
 	a, err := (&Client{AuthorizeURL: "https://sso.example.com/authorize"}).Authorize("http://127.0.0.1:1/callback")

@@ -41,6 +41,11 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	case access.Empty():
 		return reply, &Error{Condition: unavailable("its answer has no access_token"), Ambiguous: true}
 	}
+	if kind := first(fields, "token_type"); boundTokens[strings.ToLower(kind)] {
+		e := fail(protocol.CodeConfig, "the provider issued a token of type "+printable(kind)+", and ccagent uses bearer tokens only")
+		e.Condition.Hint = "have this client registered for bearer tokens at the provider"
+		return reply, e
+	}
 	left := a.lifetime(accessStatements, fields, access, issued)
 	if left == 0 {
 		left = DefaultLifetime
@@ -50,6 +55,10 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	reply.Identity = claudeAccount(fields)
 	return reply, nil
 }
+
+// boundTokens are the types of tokens that are worth nothing without a key of their own (RFC 9449, and drafts before it). Other
+// odd types, such as Slack's "user", are bearer tokens.
+var boundTokens = map[string]bool{"dpop": true, "pop": true, "mac": true}
 
 // isNothing reports whether a value says nothing: absent, null, "" and false do not.
 func isNothing(raw json.RawMessage) bool {

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -222,6 +223,21 @@ func TestProxy(t *testing.T) {
 	c.TokenURL = plain.URL
 	if err := renew(t, c); err != nil {
 		t.Errorf("what is in clear text goes past every proxy: %v", err)
+	}
+}
+
+// A proxy that can't be reached is what the error speaks of, and not the provider.
+func TestProxyAway(t *testing.T) {
+	t.Parallel()
+	for says, cause := range map[string]error{
+		"can't be reached: connection refused": syscall.ECONNREFUSED,
+		"has a name that can't be resolved":    &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host"}},
+	} {
+		e := transportError(t.Context(), &net.OpError{Op: "proxyconnect", Net: "tcp", Err: cause})
+		if !errors.Is(e, protocol.ErrUnavailable) || e.Ambiguous || e.Error() != "the proxy on the way to it "+says ||
+			!strings.Contains(protocol.HintOf(e), "proxy in config.toml") {
+			t.Errorf("%v (ambiguous %v), hint %q", e, e.Ambiguous, protocol.HintOf(e))
+		}
 	}
 }
 

@@ -83,8 +83,8 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 		}
 	}
 	switch {
-	case c.Astray(oauth.UserinfoEndpoint) != nil:
-		return protocol.Identity{}, c.Astray(oauth.UserinfoEndpoint)
+	case c.EndpointError(oauth.UserinfoEndpoint) != nil:
+		return protocol.Identity{}, c.EndpointError(oauth.UserinfoEndpoint)
 	case c.ProfileURL != "":
 		i, err := c.Identify(ctx, r.AccessToken)
 		if err == nil {

@@ -95,8 +95,8 @@ func (p signInProvider) Revoke(ctx context.Context, r store.Record) string {
 	switch {
 	case err != nil:
 		return "nothing was revoked: " + err.Error()
-	case c.Astray(oauth.RevocationEndpoint) != nil:
-		return "nothing was revoked, so the tokens are good until they expire: " + c.Astray(oauth.RevocationEndpoint).Error()
+	case c.EndpointError(oauth.RevocationEndpoint) != nil:
+		return "nothing was revoked, so the tokens are good until they expire: " + c.EndpointError(oauth.RevocationEndpoint).Error()
 	case c.RevokeURL == "":
 		return "nothing was revoked: no revocation endpoint is known of this provider, so the tokens are good until they expire"
 	}

@@ -68,8 +68,8 @@ func (s *signIn) byDevice() (bool, error) {
 	offered := s.client.OffersDevice()
 	wanted := s.c.Bool("device") || s.settings.Grant == "device_code" && !s.c.Bool("browser") && !s.c.Bool("paste")
 	switch {
-	case wanted && s.client.Astray(oauth.DeviceEndpoint) != nil:
-		return false, s.client.Astray(oauth.DeviceEndpoint)
+	case wanted && s.client.EndpointError(oauth.DeviceEndpoint) != nil:
+		return false, s.client.EndpointError(oauth.DeviceEndpoint)
 	case wanted && !offered:
 		return false, &protocol.Error{Code: protocol.CodeConfig, Message: "the provider offers no device authorization",
 			Hint: "use --paste, or set device_url in config.toml"}
