@@ -140,7 +140,8 @@ func TestVectorsRoundTrip(t *testing.T) {
 	}
 }
 
-// again decodes a payload and encodes the result. It returns nil if the payload can't be decoded.
+// again decodes a payload and encodes the result. It returns nil if the payload can't be decoded. It is long because it has a
+// case for each message.
 func again(t testing.TB, payload []byte) []byte {
 	op, d, err := OpenFrame(payload)
 	if err != nil {
