@@ -289,6 +289,24 @@ var rooms = map[string]struct {
 			module + "/agent":       "it shows the programs at work, and looks into none of them",
 		},
 	},
+	"cmd/ccagent/logind": {
+		mayImport: []string{"github.com/godbus/dbus/...", "golang.org/x/sys/..."},
+		never:     leaf,
+	},
+	"cmd/ccagent/logfile": {
+		mayImport: []string{module + "/protocol", module + "/disk", "golang.org/x/sys/..."},
+		never:     leaf,
+	},
+	"cmd/ccagent/share": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent/restricted", module + "/agent/socket", module + "/cmd/ccagent/files",
+		},
+		never: forbidden{
+			"github.com/urfave/...": "flags are for the commands to parse",
+			module + "/agent":       "it puts its questions to the person's own agent, and is none",
+			module + "/store":       "it has nothing but the tokens that the agent gives it",
+		},
+	},
 	"cmd/ccagent/service": {
 		mayImport: []string{
 			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",
@@ -349,7 +367,7 @@ var fenced = map[string]struct {
 	},
 	"github.com/zalando/go-keyring/...": {"store/keyring", "each of its calls is bounded there"},
 	"github.com/godbus/dbus/...": {
-		"store/keyring cmd/ccagent",
+		"store/keyring cmd/ccagent/logind",
 		"asked there whether the keyring would prompt, and when the machine sleeps",
 	},
 	"filippo.io/age/...": {"store", "records are encrypted in one place"},

@@ -1,11 +1,17 @@
 package main
 
 import (
+	"cmp"
+	"errors"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -64,4 +70,52 @@ func checkConnect(c *cli.Context) error {
 		return protocol.CheckProfile(profile)
 	}
 	return nil
+}
+
+// oneProfile is the profile that the one argument names, else the default one.
+func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
+	if err := atMost(c, 1); err != nil {
+		return agent.Profile{}, err
+	}
+	name := cmp.Or(c.Args().First(), c.String("profile"), cfg.Default)
+	if err := protocol.CheckProfile(name); err != nil {
+		return agent.Profile{}, err
+	}
+	return config.Named(cfg, name)
+}
+
+// sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
+func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
+	if config.ShowsClaude(profile) {
+		return environ.ClaudeFile(config.ClaudeDir(getenv, profile)), nil
+	}
+	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
+		return "", nil
+	}
+	file := environ.ClaudeFile(config.ClaudeDir(getenv, profile))
+	if profile.Store == "claude-code" {
+		return file, nil
+	}
+	// With store auto it is the agent that knows, once it has loaded the profile.
+	for range 2 {
+		status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: profile.Name})
+		if err != nil {
+			return "", err
+		}
+		if len(status.Profiles) == 1 {
+			switch p := status.Profiles[0]; p.Store {
+			case "claude-code":
+				return p.Location, nil
+			case "file", "memory", "keyring", "encrypted":
+				return "", nil
+			}
+		}
+		if _, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
+			return "", nil
+		}
+	}
+	if _, err := os.Stat(file); err == nil {
+		return file, nil // in doubt it is Claude Code's
+	}
+	return "", nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
+	"github.com/ccagent/ccagent/cmd/ccagent/share"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -80,14 +81,14 @@ func forward(c *cli.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	local := filepath.Join(dir, "s")
-	l, err := listenExport(local, nil, -1)
+	l, err := share.Listen(local, nil, -1)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGHUP) // a terminal that is closed, too
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- share(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
+	go func() { served <- share.Serve(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
 	defer func() { cancel(); <-served }()
 
 	// One login carries all: the folder must be there before a socket can be forwarded into it.

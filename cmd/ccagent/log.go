@@ -12,6 +12,7 @@ import (
 	"github.com/lmittmann/tint"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/logfile"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 )
 
@@ -44,11 +45,11 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out, closeLog := c.App.ErrWriter, func() {}
 	if name := c.String("log-file"); name != "" {
-		f, err := openLogFile(name)
+		f, err := logfile.Open(name)
 		if err != nil {
 			return nil, nil, err
 		}
-		out, closeLog = f, f.close
+		out, closeLog = f, f.Close
 	}
 	options := &slog.HandlerOptions{Level: level}
 	var h slog.Handler

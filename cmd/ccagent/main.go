@@ -12,9 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -168,81 +165,6 @@ func commands() []*cli.Command {
 		workerCommand(),
 	}
 }
-
-func unknownCommand(app *cli.App, name string) error {
-	hint := "ccagent --help lists the commands"
-	if like := nearest(app.VisibleCommands(), name); like != "" {
-		hint = "did you mean " + like + "?\n" + hint
-	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
-}
-
-// What package flag says of a value: what it was, and of which option.
-var (
-	missingValue = regexp.MustCompile(`^flag needs an argument: -(\S+)$`)
-	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
-)
-
-// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or
-// that its value is none.
-func badOption(flags []cli.Flag, err error) error {
-	problem := func(message string) error {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}
-	}
-	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
-		return problem(dashed(m[1]) + " needs a value")
-	}
-	if m := invalidValue.FindStringSubmatch(err.Error()); m != nil {
-		kind := "a number"
-		for _, flag := range flags {
-			if !slices.Contains(flag.Names(), m[2]) {
-				continue
-			}
-			switch flag.(type) {
-			case *cli.DurationFlag:
-				kind = "a duration like 30s, 5m or 1h30m"
-			case *cli.BoolFlag:
-				kind = "true or false"
-			}
-		}
-		return problem(fmt.Sprintf("%s: %s is not %s", dashed(m[2]), m[1], kind))
-	}
-	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: ")
-	if !ok {
-		return err
-	}
-	name, hint, best := dashed(strings.TrimLeft(name, "-")), protocol.HintOf(err), 3
-	for _, flag := range flags {
-		for _, other := range flag.Names() {
-			if d := distance(name, dashed(other)); d < best && len(other) > 2 {
-				best, hint = d, "did you mean "+dashed(other)+"?\n"+protocol.HintOf(err)
-			}
-		}
-	}
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no option " + name, Hint: hint}
-}
-
-// usageError is a wrong use of a command.
-func usageError(command string, err error) error {
-	message, _, _ := strings.Cut(err.Error(), "\n")
-	message = strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
-	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "see " + command + " --help"}
-}
-
-func usagef(c *cli.Context, format string, args ...any) error {
-	return usageError("ccagent "+c.Command.Name, fmt.Errorf(format, args...))
-}
-
-// atMost refuses more arguments than n.
-func atMost(c *cli.Context, n int) error {
-	if c.Args().Len() > n {
-		return usagef(c, "%q is one argument too many", c.Args().Get(n))
-	}
-	return nil
-}
-
-// noArgs refuses arguments of a command that has none.
-func noArgs(c *cli.Context) error { return atMost(c, 0) }
 
 // getenv is the environment of this process.
 var getenv environ.Vars = os.Getenv

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -19,7 +22,9 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
+	"github.com/ccagent/ccagent/cmd/ccagent/logind"
 	"github.com/ccagent/ccagent/cmd/ccagent/service"
+	"github.com/ccagent/ccagent/cmd/ccagent/share"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -128,12 +133,12 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	runtime.MemProfileRate = 0 // a third of a megabyte for a profile that nobody reads
 	env := getenv
 	file, _ := env.ConfigFile()
-	sessions := newLockOn(log)
+	sessions := logind.New(log)
 	a := agent.New(agent.Options{
 		Load: func() (agent.Config, error) {
 			cfg, _, err := config.Load(env)
 			if err == nil {
-				sessions.want(cfg.LockOn)
+				sessions.Want(cfg.LockOn)
 			}
 			return cfg, err
 		},
@@ -147,7 +152,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	})
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
-	go sessions.watch(watching, func() { a.Lock(protocol.Secret{}) })
+	go sessions.Watch(watching, func() { a.Lock(protocol.Secret{}) })
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -207,3 +212,66 @@ func listen(ctx context.Context) (_ *socket.Listener, activated bool, _ error) {
 
 // notify tells systemd, where it listens. It is told, not asked: a failure changes nothing for us.
 func notify(state string) { daemon.SdNotify(false, state) }
+
+// exportedProfiles are those named, which must exist.
+func exportedProfiles(names []string) ([]string, error) {
+	cfg, _, err := config.Load(getenv)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []string
+	for _, list := range names {
+		for name := range strings.SplitSeq(list, ",") {
+			profile, err := config.Named(cfg, strings.TrimSpace(name))
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(chosen, profile.Name) {
+				chosen = append(chosen, profile.Name)
+			}
+		}
+	}
+	return chosen, nil
+}
+
+// serveExport is `serve --export`: it ends with a signal.
+func serveExport(c *cli.Context) error {
+	if len(c.StringSlice("profiles")) == 0 {
+		return usagef(c, "--export needs --profiles: whose tokens may be had there?")
+	}
+	profiles, err := exportedProfiles(c.StringSlice("profiles"))
+	if err != nil {
+		return err
+	}
+	var uids []uint32
+	for _, uid := range c.IntSlice("allow-uid") {
+		if uid < 0 || uid >= math.MaxUint32 {
+			return usagef(c, "--allow-uid %d is no user id", uid)
+		}
+		uids = append(uids, uint32(uid))
+	}
+	switch gid := c.Int("allow-gid"); {
+	case c.IsSet("allow-gid") && (gid < 0 || gid >= math.MaxUint32):
+		return usagef(c, "--allow-gid %d is no group id", gid)
+	case c.IsSet("allow-gid") && len(uids) > 0:
+		return usagef(c, "--allow-uid and --allow-gid exclude each other: the socket is either the group's or everybody's to try")
+	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
+		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
+	}
+	if err := limits.ForbidDumps(); err != nil {
+		return err
+	}
+	log, closeLog, err := openLog(c)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	l, err := share.Listen(c.String("export"), uids, c.Int("allow-gid"))
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log.Info("serving tokens alone", "socket", c.String("export"), "profiles", strings.Join(profiles, ","), "pid", os.Getpid())
+	return share.Serve(ctx, l, profiles, uids, c.Int("allow-gid"), log)
+}

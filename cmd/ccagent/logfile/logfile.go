@@ -1,4 +1,5 @@
-package main
+// Package logfile appends to a log file of bounded size, which several processes may share.
+package logfile
 
 import (
 	"errors"
@@ -18,18 +19,18 @@ import (
 // twice as large where somebody else holds its lock: another process that does the same, or who wants to keep it from being done.
 const maxLog = 1 << 20
 
-// logFile is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
-type logFile struct {
+// File is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
+type File struct {
 	name string
 	mu   sync.Mutex
 	file *os.File
 }
 
-// openLogFile opens the log file, and makes it and its folder where they are not there.
-func openLogFile(name string) (*logFile, error) {
+// Open opens the log file, and makes it and its folder where they are not there.
+func Open(name string) (*File, error) {
 	err := os.MkdirAll(filepath.Dir(name), 0o700)
 	if err == nil {
-		l := &logFile{name: name}
+		l := &File{name: name}
 		if l.file, err = openLogAt(name); err == nil {
 			return l, nil
 		}
@@ -65,7 +66,7 @@ func openLogAt(name string) (*os.File, error) {
 
 // Write appends a line. Where the file would outgrow its bound, or somebody has taken it away from under its name, it begins a
 // new one first.
-func (l *logFile) Write(line []byte) (int, error) {
+func (l *File) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mine, err := l.file.Stat()
@@ -89,7 +90,7 @@ func (l *logFile) Write(line []byte) (int, error) {
 }
 
 // names reports whether the file that is written to still has its name. l.mu is held.
-func (l *logFile) names(mine fs.FileInfo) bool {
+func (l *File) names(mine fs.FileInfo) bool {
 	there, err := os.Lstat(l.name)
 	return err == nil && os.SameFile(there, mine)
 }
@@ -97,7 +98,7 @@ func (l *logFile) names(mine fs.FileInfo) bool {
 // putAside renames the file to FILE.1, under a lock on it: of several processes that find it full, one renames it, and the others
 // find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is
 // held.
-func (l *logFile) putAside(mine fs.FileInfo) {
+func (l *File) putAside(mine fs.FileInfo) {
 	// The lock is not waited for: whoever may read the file can hold it, for as long as he likes.
 	if taken, err := disk.TryLock(l.file); !taken || err != nil {
 		if mine.Size() > 2*maxLog {
@@ -111,7 +112,7 @@ func (l *logFile) putAside(mine fs.FileInfo) {
 	}
 }
 
-func (l *logFile) close() {
+func (l *File) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.file.Close()

@@ -1,4 +1,4 @@
-package main
+package logfile
 
 import (
 	"bytes"
@@ -22,11 +22,11 @@ func TestLogFileIsBounded(t *testing.T) {
 	var writers sync.WaitGroup
 	const lines, width = 25_000, 100
 	for w := range 2 {
-		l, err := openLogFile(name)
+		l, err := Open(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.close()
+		defer l.Close()
 		writers.Go(func() {
 			for i := range lines {
 				line := fmt.Sprintf("%d %d ", w, i)
@@ -85,11 +85,11 @@ func TestLogFileWaitsForNobody(t *testing.T) {
 	if err := os.WriteFile(name, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l, err := openLogFile(name)
+	l, err := Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
+	defer l.Close()
 	reader, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
@@ -119,11 +119,11 @@ func TestLogFileIsMadeAnew(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "agent.log")
-			l, err := openLogFile(path)
+			l, err := Open(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer l.close()
+			defer l.Close()
 			l.Write([]byte("before\n"))
 			if err := take(path); err != nil {
 				t.Fatal(err)
@@ -178,9 +178,9 @@ func TestLogFileOfAnother(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if l, err := openLogFile(path); err == nil {
+			if l, err := Open(path); err == nil {
 				l.Write([]byte("a line\n"))
-				l.close()
+				l.Close()
 				t.Error("it is taken for a log")
 			}
 			if b, err := os.ReadFile(victim); err != nil || string(b) != "untouched" {

@@ -1,4 +1,4 @@
-package main
+package share
 
 import (
 	"context"
@@ -26,13 +26,13 @@ func TestShareKeepsNobodyWaiting(t *testing.T) {
 	}
 	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
 	path := filepath.Join(protocoltest.SocketDir(t), "s")
-	l, err := listenExport(path, nil, -1)
+	l, err := Listen(path, nil, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- share(ctx, l, []string{"good", "slow"}, nil, -1, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, l, []string{"good", "slow"}, nil, -1, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

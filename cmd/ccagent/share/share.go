@@ -1,4 +1,6 @@
-package main
+// Package share makes the restricted socket of `ccagent serve --export` and `ccagent forward`, which gives the tokens of chosen
+// profiles and nothing else, and answers on it for the person's own agent.
+package share
 
 import (
 	"cmp"
@@ -8,92 +10,21 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
-
-	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/restricted"
 	"github.com/ccagent/ccagent/agent/socket"
-	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
-	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// The restricted socket of `serve --export` and `forward`: the tokens of chosen profiles, put to the person's own agent.
-
-// exportedProfiles are those named, which must exist.
-func exportedProfiles(names []string) ([]string, error) {
-	cfg, _, err := config.Load(getenv)
-	if err != nil {
-		return nil, err
-	}
-	var chosen []string
-	for _, list := range names {
-		for name := range strings.SplitSeq(list, ",") {
-			profile, err := config.Named(cfg, strings.TrimSpace(name))
-			if err != nil {
-				return nil, err
-			}
-			if !slices.Contains(chosen, profile.Name) {
-				chosen = append(chosen, profile.Name)
-			}
-		}
-	}
-	return chosen, nil
-}
-
-// serveExport is `serve --export`: it ends with a signal.
-func serveExport(c *cli.Context) error {
-	if len(c.StringSlice("profiles")) == 0 {
-		return usagef(c, "--export needs --profiles: whose tokens may be had there?")
-	}
-	profiles, err := exportedProfiles(c.StringSlice("profiles"))
-	if err != nil {
-		return err
-	}
-	var uids []uint32
-	for _, uid := range c.IntSlice("allow-uid") {
-		if uid < 0 || uid >= math.MaxUint32 {
-			return usagef(c, "--allow-uid %d is no user id", uid)
-		}
-		uids = append(uids, uint32(uid))
-	}
-	switch gid := c.Int("allow-gid"); {
-	case c.IsSet("allow-gid") && (gid < 0 || gid >= math.MaxUint32):
-		return usagef(c, "--allow-gid %d is no group id", gid)
-	case c.IsSet("allow-gid") && len(uids) > 0:
-		return usagef(c, "--allow-uid and --allow-gid exclude each other: the socket is either the group's or everybody's to try")
-	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
-		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
-	}
-	if err := limits.ForbidDumps(); err != nil {
-		return err
-	}
-	log, closeLog, err := openLog(c)
-	if err != nil {
-		return err
-	}
-	defer closeLog()
-	l, err := listenExport(c.String("export"), uids, c.Int("allow-gid"))
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	log.Info("serving tokens alone", "socket", c.String("export"), "profiles", strings.Join(profiles, ","), "pid", os.Getpid())
-	return share(ctx, l, profiles, uids, c.Int("allow-gid"), log)
-}
-
-// share answers on l until ctx ends. The agent is started where none runs, as for any command.
-func share(ctx context.Context, l *exportSocket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
+// Serve answers on l until ctx ends, and closes it. Besides this user, those of uids are let in; with gid, which is -1 for none,
+// whomever the socket's mode lets in. The agent is started where none runs, as for any command.
+func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
 	defer l.Close()
 	// Not a pool: who waits for a slow provider must not take a connection from those who want another profile's token. How many
 	// there are at a time is the export's to say.
@@ -114,8 +45,8 @@ func share(ctx context.Context, l *exportSocket, profiles []string, uids []uint3
 	return restricted.Agent{Of: client, Profiles: profiles}.Server(log).Serve(l, admit, ctx.Done())
 }
 
-// exportSocket is the restricted socket, and what takes its name away at the end. It implements [server.Listener].
-type exportSocket struct {
+// Socket is the restricted socket, and what takes its name away at the end. It implements [server.Listener].
+type Socket struct {
 	socket.Socket
 	folder *os.Root
 	name   string
@@ -124,7 +55,7 @@ type exportSocket struct {
 
 // Retire removes the socket's name, unless somebody else's socket has it by now. Connections that were made before can still be
 // accepted.
-func (s *exportSocket) Retire() bool {
+func (s *Socket) Retire() bool {
 	if now, err := s.folder.Lstat(s.name); err == nil && os.SameFile(now, s.file) {
 		s.folder.Remove(s.name)
 	}
@@ -132,7 +63,7 @@ func (s *exportSocket) Retire() bool {
 }
 
 // Close ends the listener and removes the socket, unless somebody else's is there by now.
-func (s *exportSocket) Close() error {
+func (s *Socket) Close() error {
 	s.Retire()
 	return errors.Join(s.Socket.Close(), s.folder.Close())
 }
@@ -152,13 +83,13 @@ func shareMode(uids []uint32, gid int) fs.FileMode {
 // macOS.
 const maxExportFolder = 90
 
-// listenExport makes the socket in a folder that is the caller's, and that nobody else may write.
+// Listen makes the socket in a folder that is the caller's, and that nobody else may write.
 //
 // The socket gets its group and its mode before it gets its name. It is bound in a new folder inside, which is closed to
 // everybody else, so that nobody can put a link in its place; only then is it linked to where clients look. fchmod and
 // fchown of the unbound socket would not do: macOS has no fchmod for sockets, the file never takes the owner from the
 // descriptor, and setfsgid knows no supplementary groups.
-func listenExport(path string, uids []uint32, gid int) (*exportSocket, error) {
+func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	if !filepath.IsAbs(path) {
 		return nil, exportError("", "%q must be an absolute path", path)
 	}
@@ -176,7 +107,7 @@ func listenExport(path string, uids []uint32, gid int) (*exportSocket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &exportSocket{folder: folder, name: name}
+	s := &Socket{folder: folder, name: name}
 	if err := clearExport(folder, path); err != nil {
 		folder.Close()
 		return nil, err
@@ -272,7 +203,7 @@ func clearExport(folder *os.Root, path string) error {
 }
 
 // bind makes the socket, of that mode and group (-1: none in particular).
-func (s *exportSocket) bind(dir string, mode fs.FileMode, gid int) (err error) {
+func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 	private := ".cc" + rand.Text()[:7]
 	if err := s.folder.Mkdir(private, 0o700); err != nil {
 		return err

@@ -1,4 +1,6 @@
-package main
+// Package logind listens to systemd-logind for what is to lock the agent: that the machine is about to sleep, or that the screen
+// of a session is locked.
+package logind
 
 import (
 	"context"
@@ -22,17 +24,17 @@ const (
 // reconnect is the pause before a bus that is gone, or was never there, is tried again.
 const reconnect = 30 * time.Second
 
-// lockOn locks the agent when logind says that the machine is about to sleep or that the screen of a session is locked.
-// want may be called at any time, and concurrently with watch.
-type lockOn struct {
+// Watcher locks the agent when logind says that the machine is about to sleep or that the screen of a session is locked.
+// Want may be called at any time, and concurrently with Watch.
+type Watcher struct {
 	log    *slog.Logger
 	events chan []string // holds the newest wish; capacity 1
 }
 
-func newLockOn(log *slog.Logger) *lockOn { return &lockOn{log, make(chan []string, 1)} }
+func New(log *slog.Logger) *Watcher { return &Watcher{log, make(chan []string, 1)} }
 
-// want says which events count from now on.
-func (l *lockOn) want(events []string) {
+// Want says which events count from now on.
+func (l *Watcher) Want(events []string) {
 	for {
 		select {
 		case l.events <- events:
@@ -42,8 +44,8 @@ func (l *lockOn) want(events []string) {
 	}
 }
 
-// watch calls lock at each event that is wanted, until ctx ends. Without a wish there is no connection to the bus.
-func (l *lockOn) watch(ctx context.Context, lock func()) {
+// Watch calls lock at each event that is wanted, until ctx ends. Without a wish there is no connection to the bus.
+func (l *Watcher) Watch(ctx context.Context, lock func()) {
 	var events []string
 	for {
 		var wait <-chan time.Time
@@ -69,7 +71,7 @@ func (l *lockOn) watch(ctx context.Context, lock func()) {
 }
 
 // listen listens until other events are wanted, which it returns, or the bus is gone.
-func (l *lockOn) listen(ctx context.Context, events []string, lock func()) ([]string, error) {
+func (l *Watcher) listen(ctx context.Context, events []string, lock func()) ([]string, error) {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func (l *lockOn) listen(ctx context.Context, events []string, lock func()) ([]st
 
 // inhibit asks logind to wait with suspending until the descriptor is closed; -1 where it doesn't: then the lock may come
 // after the machine has woken, but it comes.
-func (l *lockOn) inhibit(ctx context.Context, bus *dbus.Conn) int {
+func (l *Watcher) inhibit(ctx context.Context, bus *dbus.Conn) int {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var fd dbus.UnixFD

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works: package flag,
+// underneath, stops at the first argument. What follows -- stays as it is, and so does all after the first argument of
+// exec and forward, where a program with flags of its own follows.
+func permute(app *cli.App, args []string) []string {
+	at := slices.IndexFunc(args[min(1, len(args)):], func(arg string) bool { return !strings.HasPrefix(arg, "-") }) + 1
+	if at == 0 {
+		return args
+	}
+	command := app.Command(args[at])
+	if command == nil || command.Name == "exec" || command.Name == "forward" {
+		return args
+	}
+	flags := slices.Clone(args[:at+1])
+	var rest []string
+	for i := at + 1; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			rest = append(rest, args[i+1:]...)
+			i = len(args)
+		case len(arg) < 2 || arg[0] != '-':
+			rest = append(rest, arg)
+		default:
+			flags = append(flags, arg)
+			if takesValue(command, arg) {
+				if i++; i == len(args) { // package flag says that it is missing, where -- would be taken for it
+					return flags
+				}
+				flags = append(flags, args[i])
+			}
+		}
+	}
+	return append(append(flags, "--"), rest...)
+}
+
+// takesValue reports whether the argument is a flag whose value is the next one.
+func takesValue(command *cli.Command, arg string) bool {
+	name := strings.TrimLeft(arg, "-")
+	for _, flag := range command.Flags {
+		if _, boolean := flag.(*cli.BoolFlag); slices.Contains(flag.Names(), name) {
+			return !boolean
+		}
+	}
+	return false
+}
+
+// nearest returns the command that was probably meant: the one within two typing errors, "" if there is none.
+func nearest(commands []*cli.Command, name string) string {
+	best, like := 3, ""
+	for _, command := range commands {
+		if d := distance(name, command.Name); d < best && d < min(len(name), len(command.Name)) {
+			best, like = d, command.Name
+		}
+	}
+	return like
+}
+
+// distance is the least number of letters to insert, delete, replace or swap with their neighbour that makes a into b.
+func distance(a, b string) int {
+	var before, last, row []int // the rows of the table for a[:i-2], a[:i-1] and a[:i]
+	for i := range len(a) + 1 {
+		row = make([]int, len(b)+1)
+		for j := range row {
+			switch {
+			case i == 0:
+				row[j] = j
+				continue
+			case j == 0:
+				row[j] = i
+				continue
+			}
+			row[j] = min(last[j], row[j-1]) + 1
+			if a[i-1] == b[j-1] {
+				row[j] = min(row[j], last[j-1])
+			} else {
+				row[j] = min(row[j], last[j-1]+1)
+			}
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
+
+func unknownCommand(app *cli.App, name string) error {
+	hint := "ccagent --help lists the commands"
+	if like := nearest(app.VisibleCommands(), name); like != "" {
+		hint = "did you mean " + like + "?\n" + hint
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
+}
+
+// What package flag says of a value: what it was, and of which option.
+var (
+	missingValue = regexp.MustCompile(`^flag needs an argument: -(\S+)$`)
+	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
+)
+
+// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or
+// that its value is none.
+func badOption(flags []cli.Flag, err error) error {
+	problem := func(message string) error {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}
+	}
+	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
+		return problem(dashed(m[1]) + " needs a value")
+	}
+	if m := invalidValue.FindStringSubmatch(err.Error()); m != nil {
+		kind := "a number"
+		for _, flag := range flags {
+			if !slices.Contains(flag.Names(), m[2]) {
+				continue
+			}
+			switch flag.(type) {
+			case *cli.DurationFlag:
+				kind = "a duration like 30s, 5m or 1h30m"
+			case *cli.BoolFlag:
+				kind = "true or false"
+			}
+		}
+		return problem(fmt.Sprintf("%s: %s is not %s", dashed(m[2]), m[1], kind))
+	}
+	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: ")
+	if !ok {
+		return err
+	}
+	name, hint, best := dashed(strings.TrimLeft(name, "-")), protocol.HintOf(err), 3
+	for _, flag := range flags {
+		for _, other := range flag.Names() {
+			if d := distance(name, dashed(other)); d < best && len(other) > 2 {
+				best, hint = d, "did you mean "+dashed(other)+"?\n"+protocol.HintOf(err)
+			}
+		}
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no option " + name, Hint: hint}
+}
+
+// usageError is a wrong use of a command.
+func usageError(command string, err error) error {
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	message = strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
+	return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "see " + command + " --help"}
+}
+
+func usagef(c *cli.Context, format string, args ...any) error {
+	return usageError("ccagent "+c.Command.Name, fmt.Errorf(format, args...))
+}
+
+// atMost refuses more arguments than n.
+func atMost(c *cli.Context, n int) error {
+	if c.Args().Len() > n {
+		return usagef(c, "%q is one argument too many", c.Args().Get(n))
+	}
+	return nil
+}
+
+// noArgs refuses arguments of a command that has none.
+func noArgs(c *cli.Context) error { return atMost(c, 0) }
