@@ -307,6 +307,23 @@ var rooms = map[string]struct {
 			module + "/store":       "it has nothing but the tokens that the agent gives it",
 		},
 	},
+	"cmd/ccagent/signin": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent/oauth", module + "/agent/worker", module + "/cmd/ccagent/browser",
+			module + "/cmd/ccagent/environ", module + "/cmd/ccagent/terminal", "rsc.io/qr",
+		},
+		never: forbidden{
+			"github.com/urfave/...": "flags are for the commands to parse",
+			module + "/agent":       "the sign-in is handed to the agent by the command",
+		},
+	},
+	"cmd/ccagent/source": {
+		mayImport: []string{
+			module + "/protocol", module + "/store", module + "/agent", module + "/cmd/ccagent/config",
+			module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files", module + "/cmd/ccagent/terminal", "golang.org/x/sys/...",
+		},
+		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
+	},
 	"cmd/ccagent/service": {
 		mayImport: []string{
 			module + "/protocol", module + "/agent", module + "/packaging", module + "/cmd/ccagent/config",
@@ -362,7 +379,7 @@ var fenced = map[string]struct {
 	"go.yaml.in/yaml/...":              {"cmd/ccagent/setup", "setup alone reads YAML, to be sure of what it changes"},
 	"github.com/pelletier/go-toml/...": {"cmd/ccagent/config cmd/ccagent/setup", "config.toml is policy of one program"},
 	"golang.org/x/term/...": {
-		"cmd/ccagent cmd/ccagent/terminal",
+		"cmd/ccagent/terminal",
 		"only the command line has a terminal",
 	},
 	"github.com/zalando/go-keyring/...": {"store/keyring", "each of its calls is bounded there"},

@@ -16,6 +16,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
+	"github.com/ccagent/ccagent/cmd/ccagent/source"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -67,6 +68,9 @@ func importFrom(c *cli.Context) error {
 	if err := atMost(c, 1); err != nil {
 		return err
 	}
+	if c.Bool("keyring") && c.Args().Present() {
+		return usagef(c, "--keyring and a file exclude each other")
+	}
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
@@ -76,7 +80,10 @@ func importFrom(c *cli.Context) error {
 		return err
 	}
 	profile, exists := config.Find(cfg, name)
-	from, err := findSource(c, getenv, profile)
+	from, err := source.Find(c.Context, getenv, source.Place{
+		File: c.Args().First(), Keyring: c.Bool("keyring"), In: c.App.Reader,
+		Identity: func() (store.Identity, error) { return importIdentity(c) },
+	}, profile)
 	if err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func importFrom(c *cli.Context) error {
 	if err := otherHome(c.Context, cfg, from, name); err != nil {
 		return err
 	}
-	if dir := claudeDirFor(from, profile); dir != "" {
+	if dir := source.ClaudeDir(getenv, from, profile); dir != "" {
 		return adopt(c, from, dir, name, profile)
 	}
 	if exists {
@@ -117,41 +124,41 @@ func importFrom(c *cli.Context) error {
 }
 
 // checkClient refuses a sign-in that the profile's client could not renew.
-func checkClient(from source, profile agent.Profile) error {
+func checkClient(from source.Source, profile agent.Profile) error {
 	settings, err := config.Settings(profile)
-	if err != nil || from.client == "" || from.client == settings.ClientID || from.Record.RefreshToken.Empty() {
+	if err != nil || from.Client == "" || from.Client == settings.ClientID || from.Record.RefreshToken.Empty() {
 		return err
 	}
 	return &protocol.Error{Code: protocol.CodeConfig,
 		Message: fmt.Sprintf(
 			"the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it",
 			from,
-			from.client,
+			from.Client,
 			profile.Name,
 		),
 		Hint: fmt.Sprintf(
 			"name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml",
-			from.client,
+			from.Client,
 		)}
 }
 
 // otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
 // of either would spend the other's refresh token.
-func otherHome(ctx context.Context, cfg agent.Config, from source, name string) error {
+func otherHome(ctx context.Context, cfg agent.Config, from source.Source, name string) error {
 	own, others, err := config.Homes(getenv, cfg, name)
 	if err != nil {
 		return err
 	}
 	profile, _ := config.Find(cfg, name)
 	var at store.Store
-	if dir := claudeDirFor(from, profile); dir != "" {
+	if dir := source.ClaudeDir(getenv, from, profile); dir != "" {
 		at = store.NewClaudeCode(dir)
 	}
 	return worker.OtherHome(ctx, own, at, from.Record, others)
 }
 
 // adopt makes the profile use Claude Code's own file in dir.
-func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile) error {
+func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.Profile) error {
 	if profile.Name != "" && (profile.Store == "file" || profile.Store == "memory") {
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf(
@@ -180,13 +187,13 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 				Hint: fmt.Sprintf(
 					"set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME",
 					dir,
-					protocol.ShellLine(from.argument()),
+					protocol.ShellLine(from.Argument()),
 				)}
 		}
-		if profile.ConfigDir != "" || profile.Name != "" && hasSignIn(config.ClaudeDir(getenv, profile)) && !c.Bool("force") {
+		if profile.ConfigDir != "" || profile.Name != "" && source.HasSignIn(config.ClaudeDir(getenv, profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
-				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.argument()))}
+				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.Argument()))}
 		}
 		edit, err := config.Add(conn.Ctx, getenv, name, config.Table{Provider: "claude", ConfigDir: &dir}, false)
 		if err != nil {
@@ -216,16 +223,16 @@ func adopt(c *cli.Context, from source, dir, name string, profile agent.Profile)
 }
 
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
-func take(c *cli.Context, from source, name string, profile agent.Profile) error {
+func take(c *cli.Context, from source.Source, name string, profile agent.Profile) error {
 	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
 		!c.Bool("force") {
-		if other, err := readSource(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
+		if other, err := source.Read(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
 				Hint: fmt.Sprintf(
 					"use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
-					protocol.ShellLine(other.argument()),
-					protocol.ShellLine(from.argument()),
+					protocol.ShellLine(other.Argument()),
+					protocol.ShellLine(from.Argument()),
 				)}
 		}
 	}
@@ -241,8 +248,8 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 	var done undo.Steps
 	if profile.Name == "" {
 		table := config.Table{Provider: "claude", Store: "file"}
-		if from.client != "" && from.client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
-			table.ClientID = &from.client
+		if from.Client != "" && from.Client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
+			table.ClientID = &from.Client
 		}
 		edit, err := config.Add(conn.Ctx, getenv, name, table, false)
 		if err != nil {
@@ -254,7 +261,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		}
 	}
 	before := ""
-	if from.retires() {
+	if from.Retires(getenv) {
 		if before, err = inForce(conn, name); err != nil {
 			return done.Fail(c.Context, err)
 		}
@@ -267,7 +274,7 @@ func take(c *cli.Context, from source, name string, profile agent.Profile) error
 		Back: func(ctx context.Context) error { return putBack(ctx, conn, name, before) },
 		Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " as well", Mend: "ccagent remove " + name + " --yes",
 	})
-	retired, err := from.retire(c)
+	retired, err := from.Retire(c.Context, getenv, c.App.ErrWriter)
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
@@ -325,4 +332,28 @@ func describe(r store.Record) string {
 
 func sameTokens(a, b store.Record) bool {
 	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
+}
+
+// importIdentity is what opens an encrypted export.
+func importIdentity(c *cli.Context) (store.Identity, error) {
+	path := c.String("identity")
+	if path == "" {
+		return store.Identity{}, &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "the input is encrypted",
+			Hint:    "name what opens it: --identity FILE",
+		}
+	}
+	key, err := store.UnlockIdentity(path, protocol.Secret{})
+	if errors.Is(err, protocol.ErrLocked) {
+		var passphrase protocol.Secret
+		if passphrase, err = terminal.AskPassphrase(c.Context, err.Error()); err != nil {
+			return store.Identity{}, err
+		}
+		key, err = store.UnlockIdentity(path, passphrase)
+	}
+	if err != nil {
+		return store.Identity{}, err
+	}
+	return store.ParseIdentity(key)
 }

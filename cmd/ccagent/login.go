@@ -16,16 +16,15 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
+	"github.com/ccagent/ccagent/cmd/ccagent/signin"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
 
-const (
-	saveTime  = 2 * time.Minute  // for handing a finished sign-in to the agent
-	probeTime = 10 * time.Second // for finding out whether a sign-in lives, and who it is
-)
+// saveTime bounds the handing over of a finished sign-in to the agent.
+const saveTime = 2 * time.Minute
 
 func loginCommand() *cli.Command {
 	return &cli.Command{
@@ -101,23 +100,21 @@ EXAMPLE:
 
 // signIn is one run of `ccagent login`.
 type signIn struct {
-	c        *cli.Context
-	settings worker.Settings
-	client   *oauth.Client
-	table    *config.Table // of a profile that is not written yet
-	replace  bool
-	living   string // the profile whose sign-in is about to be replaced; "" is none
-	screen   *prompter
-	saving   bool // the sign-in is complete, and Ctrl-C no longer ends it
-
-	secret    protocol.Secret // the client's
-	assertion protocol.Secret // that was given once
+	signin.Flow
+	c       *cli.Context
+	table   *config.Table // of a profile that is not written yet
+	replace bool
+	living  string          // the profile whose sign-in is about to be replaced; "" is none
+	secret  protocol.Secret // the client's
+	saving  bool            // the sign-in is complete, and Ctrl-C no longer ends it
 }
 
 func login(c *cli.Context) error {
 	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	s := &signIn{c: c, screen: newPrompter(c)}
+	s := &signIn{c: c, Flow: signin.Flow{
+		Screen: signin.NewScreen(c.App.ErrWriter, getenv), In: c.App.Reader, Err: c.App.ErrWriter, Env: getenv,
+	}}
 	err := s.run(ctx)
 	if err != nil && ctx.Err() != nil && !s.saving {
 		return terminal.ErrInterrupted
@@ -146,22 +143,22 @@ func (s *signIn) run(ctx context.Context) error {
 	if err := s.secrets(ctx); err != nil {
 		return err
 	}
-	if s.client, err = worker.ClientOf(s.settings, s.secret); err != nil {
+	if s.Client, err = worker.ClientOf(s.Settings, s.secret); err != nil {
 		return err
 	}
 
-	wait := s.settings.LoginTimeout
+	wait := s.Settings.LoginTimeout
 	if s.c.IsSet("timeout") {
 		wait = s.c.Duration("timeout")
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	reply, finish, err := s.obtain(waiting)
+	reply, finish, err := s.Obtain(waiting)
 	if err != nil {
 		if ctx.Err() == nil && waiting.Err() != nil {
 			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
 				terminal.Span(wait)),
-				Hint: "start it again: ccagent login " + s.settings.Name + "; --timeout gives it longer"}
+				Hint: "start it again: ccagent login " + s.Settings.Name + "; --timeout gives it longer"}
 		}
 		finish(err)
 		return err
@@ -176,12 +173,12 @@ func (s *signIn) run(ctx context.Context) error {
 	}
 	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
 	who := ""
-	if s.client.ProfileURL != "" && !config.MachineGrant(s.settings.Grant) {
-		asking, cancel := context.WithTimeout(ctx, probeTime)
+	if s.Client.ProfileURL != "" && !config.MachineGrant(s.Settings.Grant) {
+		asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
 		defer cancel()
 		// An ID token may name nobody: then the endpoint is asked, though something is known already.
 		nameless := reply.Identity.Email == "" && reply.Identity.Name == ""
-		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.settings.Name, Refresh: nameless}); err == nil {
+		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.Settings.Name, Refresh: nameless}); err == nil {
 			who = cmp.Or(id.Email, id.Name, id.Account)
 		}
 	}
@@ -194,7 +191,7 @@ func (s *signIn) run(ctx context.Context) error {
 	_, err = fmt.Fprintf(
 		s.c.App.Writer,
 		"signed in to %s%s; kept in %s\n",
-		s.settings.Name,
+		s.Settings.Name,
 		who,
 		terminal.Sanitize(cmp.Or(saved.Location, "memory")),
 	)
@@ -208,8 +205,11 @@ func (s *signIn) checkFlags() error {
 		return err
 	}
 	ways := 0
-	for _, flag := range []string{"browser", "no-browser", "device", "paste"} {
+	for flag, way := range map[string]signin.Way{
+		"browser": signin.Browser, "no-browser": signin.NoBrowser, "device": signin.Device, "paste": signin.Paste,
+	} {
 		if c.Bool(flag) {
+			s.Way = way
 			ways++
 		}
 	}
@@ -233,10 +233,10 @@ func (s *signIn) checkFlags() error {
 
 // mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
 func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
-	if s.c.Bool("force") || s.living == "" || config.MachineGrant(s.settings.Grant) {
+	if s.c.Bool("force") || s.living == "" || config.MachineGrant(s.Settings.Grant) {
 		return dial.Start(ctx, client) // no sign-in is begun that there is no agent for
 	}
-	asking, cancel := context.WithTimeout(ctx, probeTime)
+	asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
 	defer cancel()
 	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.living})
 	switch {
@@ -266,16 +266,16 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
 	switch {
-	case fromStdin && !config.WantsSecret(s.settings.Grant, s.settings.ClientAuth):
-		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.settings.Name)
+	case fromStdin && !config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
+		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.Settings.Name)
 	case fromStdin:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
 		if err != nil {
 			return err
 		}
 		s.secret = secret
-	case config.WantsSecret(s.settings.Grant, s.settings.ClientAuth):
-		line, err := terminal.Ask(ctx, "client secret of "+s.settings.Name+" (not shown):", true)
+	case config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
+		line, err := terminal.Ask(ctx, "client secret of "+s.Settings.Name+" (not shown):", true)
 		if errors.Is(err, terminal.ErrNone) {
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
@@ -290,7 +290,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 			return err
 		}
 	}
-	if s.settings.Grant != "jwt-bearer" {
+	if s.Settings.Grant != "jwt-bearer" {
 		if s.c.IsSet("assertion-fd") {
 			return usagef(s.c, "--assertion-fd means nothing without grant jwt-bearer")
 		}
@@ -305,7 +305,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 	}
 	defer f.Close()
 	var err error
-	s.assertion, err = terminal.ReadSecret(f, "assertion")
+	s.Assertion, err = terminal.ReadSecret(f, "assertion")
 	return err
 }
 
@@ -318,24 +318,24 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 	var done undo.Steps
 	conn := dial.Over(ctx, client)
 	if s.table != nil {
-		edit, err := config.Add(ctx, getenv, s.settings.Name, *s.table, s.replace)
+		edit, err := config.Add(ctx, getenv, s.Settings.Name, *s.table, s.replace)
 		if err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
-		done.Did(conn.EditStep(edit, "ccagent remove "+s.settings.Name+" --yes"))
+		done.Did(conn.EditStep(edit, "ccagent remove "+s.Settings.Name+" --yes"))
 		if err := conn.Reload(); err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
 	}
-	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.settings.Name, Record: record, SignIn: true, Force: true})
+	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.Settings.Name, Record: record, SignIn: true, Force: true})
 	if err != nil {
-		return saved, done.FailAt(conn.Ctx, s.settings.Name, err)
+		return saved, done.FailAt(conn.Ctx, s.Settings.Name, err)
 	}
 	return saved, nil
 }
 
 func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
-	origin, err := oauth.Origin(s.client.TokenURL)
+	origin, err := oauth.Origin(s.Client.TokenURL)
 	if err != nil {
 		return protocol.Secret{}, err
 	}
@@ -345,21 +345,21 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		Expiry: reply.Expiry.Truncate(
 			time.Millisecond,
 		), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
-		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.assertion, Identity: reply.Identity,
+		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.Assertion, Identity: reply.Identity,
 		Subscription: reply.Identity.Subscription,
 	}
-	if s.settings.Issuer != "" {
-		for _, site := range s.client.Sites() {
+	if s.Settings.Issuer != "" {
+		for _, site := range s.Client.Sites() {
 			r.Origins = append(r.Origins, site.Origin)
 		}
 	}
-	if s.settings.Provider == "claude" {
+	if s.Settings.Provider == "claude" {
 		r.Kind = protocol.KindOAuth
 	}
 	if r.Scopes == nil {
-		r.Scopes = s.settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said
+		r.Scopes = s.Settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said
 	}
-	if config.MachineGrant(s.settings.Grant) {
+	if config.MachineGrant(s.Settings.Grant) {
 		r.RefreshToken = protocol.Secret{} // it would never be used
 	}
 	return r.Marshal()

@@ -100,7 +100,7 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := s.use(profile, more); err != nil {
 		return err
 	}
-	s.living = sameRecord(cfg, s.settings)
+	s.living = sameRecord(cfg, s.Settings)
 	return nil
 }
 
@@ -126,19 +126,19 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 		}
 	}
 	var err error
-	if s.settings, err = config.Settings(profile); err != nil {
+	if s.Settings, err = config.Settings(profile); err != nil {
 		return fmt.Errorf("the settings of %s can't be read: %w", profile.Name, err)
 	}
-	if len(more) > 0 && config.MachineGrant(s.settings.Grant) {
+	if len(more) > 0 && config.MachineGrant(s.Settings.Grant) {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "grant " + s.settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
+			Message: "grant " + s.Settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
 			Hint:    "add it to scopes in config.toml",
 		}
 	}
 	for _, scope := range more {
-		if !slices.Contains(s.settings.Scopes, scope) {
-			s.settings.Scopes = append(s.settings.Scopes, scope)
+		if !slices.Contains(s.Settings.Scopes, scope) {
+			s.Settings.Scopes = append(s.Settings.Scopes, scope)
 		}
 	}
 	return nil
@@ -203,6 +203,6 @@ func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned 
 	for line := range strings.Lines(string(config.AppendTable(nil, name, *s.table))) {
 		b.WriteString("  " + terminal.Sanitize(strings.TrimSuffix(line, "\n")) + "\n")
 	}
-	s.screen.say(terminal.Sanitize(from) + " says:\n\n" + b.String())
+	s.Screen.Say(terminal.Sanitize(from) + " says:\n\n" + b.String())
 	return terminal.Confirm(ctx, "add this profile, and sign in to it?", "--yes")
 }

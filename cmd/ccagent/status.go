@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
@@ -145,7 +144,7 @@ func newScreen(c *cli.Context) screen {
 	if tty == nil {
 		return screen{program: build.Version()}
 	}
-	width, height, err := term.GetSize(int(tty.Fd()))
+	width, height, err := terminal.Size(tty)
 	if err != nil {
 		width, height = 0, 0
 	}

@@ -254,3 +254,15 @@ func Expires(now, expiry time.Time) string {
 	}
 	return fmt.Sprintf("expires %s (in %s)", LocalTime(expiry), Span(expiry.Sub(now)))
 }
+
+// Declined is ErrDeclined in words of the caller's own.
+func Declined(told *protocol.Error) error { return declined{told} }
+
+type declined struct{ told *protocol.Error }
+
+func (d declined) Error() string        { return d.told.Error() }
+func (d declined) Unwrap() error        { return d.told }
+func (d declined) Is(target error) bool { return target == ErrDeclined }
+
+// Size returns the columns and lines of a terminal.
+func Size(tty *os.File) (width, height int, err error) { return term.GetSize(int(tty.Fd())) }

@@ -1,17 +1,19 @@
-package main
+// Package source finds and reads the sign-ins that `ccagent import` takes over: files of Claude Code, of the Python predecessor
+// and of the vendor's SDKs, exports, and the keyring.
+package source
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
@@ -23,52 +25,58 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// source is what is imported.
-type source struct {
+// Source is what is imported.
+type Source struct {
 	path string // "" is standard input, or the keyring
 	store.Portable
 	info    fs.FileInfo // nil for what is no file
 	keyring bool        // it is the predecessor's item
-	client  string      // the OAuth client that it was made for, where that is known
+	Client  string      // the OAuth client that it was made for, where that is known
 }
 
-func (s source) String() string {
+func (s Source) String() string {
 	if s.keyring {
 		return "the keyring's item claude-code-proxy"
 	}
 	return cmp.Or(s.path, "standard input")
 }
 
-// argument is how it is named to import.
-func (s source) argument() string {
+// Argument is how it is named to import.
+func (s Source) Argument() string {
 	if s.keyring {
 		return "--keyring"
 	}
 	return cmp.Or(s.path, "-")
 }
 
-// findSource reads what the arguments name, or the first file of the search order that exists.
-func findSource(c *cli.Context, env environ.Vars, profile agent.Profile) (source, error) {
-	identity := func() (store.Identity, error) { return importIdentity(c) }
-	switch file := c.Args().First(); {
-	case c.Bool("keyring") && file != "":
-		return source{}, usagef(c, "--keyring and a file exclude each other")
-	case c.Bool("keyring"):
-		return predecessorItem(c)
+// Place is where a source is looked for.
+type Place struct {
+	File     string                         // "-" is in; "" the first of the usual places that exists
+	Keyring  bool                           // the Python predecessor's item in the keyring, and no file
+	In       io.Reader                      // standard input
+	Identity func() (store.Identity, error) // opens an encrypted export
+}
+
+// Find reads what is to be imported. The usual places are those of this environment and of the profile.
+func Find(ctx context.Context, env environ.Vars, at Place, profile agent.Profile) (Source, error) {
+	identity := at.Identity
+	switch file := at.File; {
+	case at.Keyring:
+		return predecessorItem(ctx)
 	case file == "-":
-		p, err := store.Read(c.App.Reader, identity)
-		return source{Portable: p}, from("standard input", err)
+		p, err := store.Read(at.In, identity)
+		return Source{Portable: p}, from("standard input", err)
 	case file != "":
 		path, err := filepath.Abs(file)
 		if err != nil {
-			return source{}, err
+			return Source{}, err
 		}
 		path, client, err := sdkSource(path)
 		if err != nil {
-			return source{}, err
+			return Source{}, err
 		}
-		s, err := readSource(path, identity)
-		s.client = client
+		s, err := Read(path, identity)
+		s.Client = client
 		if err == nil && s.is(predecessorFile(env)) {
 			s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
 		}
@@ -77,17 +85,17 @@ func findSource(c *cli.Context, env environ.Vars, profile agent.Profile) (source
 	places := searchOrder(env, profile)
 	for _, path := range places {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			s, err := readSource(path, identity)
+			s, err := Read(path, identity)
 			if err == nil && path == predecessorFile(env) {
 				s.addAccount(filepath.Join(filepath.Dir(path), "account.json"))
 			}
 			return s, err
 		}
 	}
-	if s, err := predecessorItem(c); err == nil {
+	if s, err := predecessorItem(ctx); err == nil {
 		return s, nil
 	}
-	return source{}, &protocol.Error{
+	return Source{}, &protocol.Error{
 		Code:    protocol.CodeNotFound,
 		Message: "there is nothing to import in " + strings.Join(places, ", ") + " or the keyring",
 		Hint:    "sign in with Claude Code (claude, then /login), or name a file: ccagent import FILE",
@@ -124,7 +132,7 @@ func searchOrder(env environ.Vars, profile agent.Profile) []string {
 	if path := predecessorFile(env); path != "" {
 		places = append(places, path)
 	}
-	if dir := cmp.Or(config.ClaudeDir(getenv, profile), env.ClaudeDir()); dir != "" {
+	if dir := cmp.Or(config.ClaudeDir(env, profile), env.ClaudeDir()); dir != "" {
 		places = append(places, environ.ClaudeFile(dir))
 	}
 	if home := env("HOME"); filepath.IsAbs(home) {
@@ -143,16 +151,16 @@ func predecessorFile(env environ.Vars) string {
 }
 
 // predecessorItem is what the Python predecessor keeps in the keyring.
-func predecessorItem(c *cli.Context) (source, error) {
-	asking, cancel := context.WithTimeout(c.Context, 10*time.Second)
+func predecessorItem(parent context.Context) (Source, error) {
+	asking, cancel := context.WithTimeout(parent, 10*time.Second)
 	defer cancel()
 	record, err := store.ReadPredecessorKeyring(asking)
-	return source{Portable: store.Portable{Record: record}, keyring: true}, err
+	return Source{Portable: store.Portable{Record: record}, keyring: true}, err
 }
 
 // addAccount adds who is signed in, from the predecessor's account.json. One that is absent or of another form is no loss:
 // the provider can be asked.
-func (s *source) addAccount(path string) {
+func (s *Source) addAccount(path string) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return
@@ -168,56 +176,32 @@ func (s *source) addAccount(path string) {
 	}
 }
 
-// importIdentity is what opens an encrypted export.
-func importIdentity(c *cli.Context) (store.Identity, error) {
-	path := c.String("identity")
-	if path == "" {
-		return store.Identity{}, &protocol.Error{
-			Code:    protocol.CodeConfig,
-			Message: "the input is encrypted",
-			Hint:    "name what opens it: --identity FILE",
-		}
-	}
-	key, err := store.UnlockIdentity(path, protocol.Secret{})
-	if errors.Is(err, protocol.ErrLocked) {
-		var passphrase protocol.Secret
-		if passphrase, err = terminal.AskPassphrase(c.Context, err.Error()); err != nil {
-			return store.Identity{}, err
-		}
-		key, err = store.UnlockIdentity(path, passphrase)
-	}
-	if err != nil {
-		return store.Identity{}, err
-	}
-	return store.ParseIdentity(key)
-}
-
-func readSource(path string, identity func() (store.Identity, error)) (source, error) {
+func Read(path string, identity func() (store.Identity, error)) (Source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, &protocol.Error{
+		return Source{}, &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: path + " does not exist",
 			Hint:    "name another file; without one the usual places are looked at: ccagent import",
 		}
 	}
 	if err != nil {
-		return source{}, files.StorageError(err)
+		return Source{}, files.StorageError(err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return source{}, files.StorageError(err)
+		return Source{}, files.StorageError(err)
 	}
 	if !info.Mode().IsRegular() {
-		return source{}, &protocol.Error{
+		return Source{}, &protocol.Error{
 			Code:    protocol.CodeInvalid,
 			Message: path + " is not a regular file",
 			Hint:    "name the file that holds the sign-in",
 		}
 	}
 	p, err := store.Read(f, identity)
-	return source{path: path, Portable: p, info: info}, from(path, err)
+	return Source{path: path, Portable: p, info: info}, from(path, err)
 }
 
 // from names the file in an error of package store, which knows it as "the input".
@@ -229,12 +213,12 @@ func from(name string, err error) error {
 	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
 }
 
-// claudeDirFor is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
-func claudeDirFor(from source, profile agent.Profile) string {
+// ClaudeDir is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
+func ClaudeDir(env environ.Vars, from Source, profile agent.Profile) string {
 	if from.info == nil {
 		return ""
 	}
-	if dir := config.ClaudeDir(getenv, profile); dir != "" && from.is(environ.ClaudeFile(dir)) {
+	if dir := config.ClaudeDir(env, profile); dir != "" && from.is(environ.ClaudeFile(dir)) {
 		return dir // by whatever path or link
 	}
 	if filepath.Base(from.path) == ".credentials.json" {
@@ -247,36 +231,36 @@ func claudeDirFor(from source, profile agent.Profile) string {
 }
 
 // is reports whether the source is the file at path, by whatever name.
-func (s source) is(path string) bool {
+func (s Source) is(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && s.info != nil && os.SameFile(info, s.info)
 }
 
-// hasSignIn reports whether Claude Code is signed in there.
-func hasSignIn(dir string) bool {
+// HasSignIn reports whether Claude Code is signed in there.
+func HasSignIn(dir string) bool {
 	if dir == "" {
 		return false
 	}
-	_, err := readSource(environ.ClaudeFile(dir), nil)
+	_, err := Read(environ.ClaudeFile(dir), nil)
 	return err == nil
 }
 
-// retires reports whether the source is one that the predecessor is to find no more.
-func (s source) retires() bool {
-	return !s.Record.RefreshToken.Empty() && (s.keyring || s.path != "" && s.is(predecessorFile(getenv)))
+// Retires reports whether the source is one that the predecessor is to find no more.
+func (s Source) Retires(env environ.Vars) bool {
+	return !s.Record.RefreshToken.Empty() && (s.keyring || s.path != "" && s.is(predecessorFile(env)))
 }
 
-// retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it
+// Retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it
 // says. An error says that it still does. Whoever has another file is told to delete it.
-func (s source) retire(c *cli.Context) (said string, err error) {
+func (s Source) Retire(ctx context.Context, env environ.Vars, warnings io.Writer) (said string, err error) {
 	switch {
 	case s.Record.RefreshToken.Empty(), s.path == "" && !s.keyring:
 		return "", nil
 	case s.keyring:
-		err = store.DeletePredecessorKeyring(c.Context, s.Record)
+		err = store.DeletePredecessorKeyring(ctx, s.Record)
 		said = fmt.Sprintf("%s is deleted, so that the sign-in has one home", s)
-	case !s.retires(): // it may lie where nothing of ours may write, as on a stick
-		terminal.Warn(c.App.ErrWriter, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
+	case !s.Retires(env): // it may lie where nothing of ours may write, as on a stick
+		terminal.Warn(warnings, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
 		return "", nil
 	default:
 		var retired string
@@ -295,7 +279,7 @@ func (s source) retire(c *cli.Context) (said string, err error) {
 
 // rename renames the predecessor's file, to where it does not look for it. What somebody else has put in its place stays as it
 // is.
-func (s source) rename() (string, error) {
+func (s Source) rename() (string, error) {
 	path := s.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target

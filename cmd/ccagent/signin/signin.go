@@ -1,34 +1,65 @@
-package main
+// Package signin signs a person in: in the browser, with a code for another device, or by what is pasted. Machines sign in by
+// themselves.
+package signin
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/browser"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// obtain signs in, in the way that fits. finish is called when it is known whether the sign-in was saved, also after an
+// Way is how a person signs in.
+type Way int
+
+const (
+	Fitting   Way = iota // by the browser where there is one, else with a code for another device, else by pasting
+	Browser              // by the browser, also where there seems to be none
+	NoBrowser            // as it fits, without a browser
+	Device               // with a code that is entered on another device
+	Paste                // by an address that is printed, and what is pasted from there
+)
+
+// Flow is one sign-in, from its beginning until the tokens are there.
+type Flow struct {
+	Client    *oauth.Client
+	Settings  worker.Settings
+	Assertion protocol.Secret // that was given once, for grant jwt-bearer
+	Way       Way
+	Screen    *Screen
+	In        io.Reader // what is pasted
+	Err       io.Writer
+	Env       environ.Vars
+}
+
+// ProbeTime bounds the finding out whether a sign-in lives, and who it is.
+const ProbeTime = 10 * time.Second
+
+// Obtain signs in, in the way that fits. finish is called when it is known whether the sign-in was saved, also after an
 // error: the person's browser waits for it.
-func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
+func (f *Flow) Obtain(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
 	finish = func(error) {}
-	if s.settings.Issuer != "" {
-		if err := s.client.Discover(ctx); err != nil {
+	if f.Settings.Issuer != "" {
+		if err := f.Client.Discover(ctx); err != nil {
 			return reply, finish, err
 		}
-		s.screen.showSites(s.client.Sites())
+		f.Screen.showSites(f.Client.Sites())
 	}
-	switch s.settings.Grant {
+	switch f.Settings.Grant {
 	case "client_credentials":
-		reply, err = s.client.ClientCredentials(ctx)
+		reply, err = f.Client.ClientCredentials(ctx)
 		return reply, finish, refused(err)
 	case "jwt-bearer":
-		assertion, err := worker.Assertion(ctx, s.settings, s.assertion)
+		assertion, err := worker.Assertion(ctx, f.Settings, f.Assertion)
 		if errors.Is(err, protocol.ErrLoginRequired) {
 			err = &protocol.Error{Code: protocol.CodeConfig, Message: "grant jwt-bearer needs an assertion",
 				Hint: "hand one over with --assertion-fd 3 3<FILE, or set assertion_file or assertion_command in config.toml"}
@@ -36,18 +67,18 @@ func (s *signIn) obtain(ctx context.Context) (reply oauth.Reply, finish func(err
 		if err != nil {
 			return reply, finish, err
 		}
-		reply, err = s.client.JWTBearer(ctx, assertion)
+		reply, err = f.Client.JWTBearer(ctx, assertion)
 		return reply, finish, refused(err)
 	}
-	device, err := s.byDevice()
+	device, err := f.byDevice()
 	if err != nil {
 		return reply, finish, err
 	}
 	if device {
-		reply, err = s.device(ctx)
+		reply, err = f.device(ctx)
 		return reply, finish, err
 	}
-	return s.redirect(ctx)
+	return f.redirect(ctx)
 }
 
 // refused makes a machine's grant that the provider refused a sign-in that did not complete.
@@ -64,78 +95,78 @@ func refused(err error) error {
 }
 
 // byDevice decides between a code for another device and a redirect.
-func (s *signIn) byDevice() (bool, error) {
-	offered := s.client.OffersDevice()
-	wanted := s.c.Bool("device") || s.settings.Grant == "device_code" && !s.c.Bool("browser") && !s.c.Bool("paste")
+func (f *Flow) byDevice() (bool, error) {
+	offered := f.Client.OffersDevice()
+	wanted := f.Way == Device || f.Settings.Grant == "device_code" && f.Way != Browser && f.Way != Paste
 	switch {
-	case wanted && s.client.EndpointError(oauth.DeviceEndpoint) != nil:
-		return false, s.client.EndpointError(oauth.DeviceEndpoint)
+	case wanted && f.Client.EndpointError(oauth.DeviceEndpoint) != nil:
+		return false, f.Client.EndpointError(oauth.DeviceEndpoint)
 	case wanted && !offered:
 		return false, &protocol.Error{Code: protocol.CodeConfig, Message: "the provider offers no device authorization",
 			Hint: "use --paste, or set device_url in config.toml"}
 	case wanted:
 		return true, nil
-	case s.c.Bool("browser"), s.c.Bool("paste"):
+	case f.Way == Browser, f.Way == Paste:
 		return false, nil
-	case s.client.AuthorizeURL == "":
+	case f.Client.AuthorizeURL == "":
 		return offered, nil
 	}
-	return offered && !s.opens(), nil
+	return offered && !f.opens(), nil
 }
 
 // opens reports whether the browser is to be opened.
-func (s *signIn) opens() bool {
-	if s.c.Bool("no-browser") || s.c.Bool("paste") {
+func (f *Flow) opens() bool {
+	if f.Way == NoBrowser || f.Way == Paste {
 		return false
 	}
-	return s.c.Bool("browser") || browser.Likely(getenv)
+	return f.Way == Browser || browser.Likely(f.Env)
 }
 
 // device signs in on another device (RFC 8628).
-func (s *signIn) device(ctx context.Context) (oauth.Reply, error) {
-	d, err := s.client.StartDevice(ctx)
+func (f *Flow) device(ctx context.Context) (oauth.Reply, error) {
+	d, err := f.Client.StartDevice(ctx)
 	if err != nil {
 		return oauth.Reply{}, err
 	}
-	s.screen.showDevice(d)
-	stop := s.screen.wait(ctx, "waiting for you to enter the code")
-	reply, err := s.client.PollDevice(ctx, d)
+	f.Screen.showDevice(d)
+	stop := f.Screen.wait(ctx, "waiting for you to enter the code")
+	reply, err := f.Client.PollDevice(ctx, d)
 	stop()
 	if ctx.Err() != nil {
-		s.screen.endLine()
+		f.Screen.endLine()
 	}
 	return reply, err
 }
 
 // redirect signs in at the authorize endpoint. Its answer comes over the loopback interface or is pasted: the first that
 // comes is taken.
-func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
+func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
 	finish = func(error) {}
-	opens := s.opens()
+	opens := f.opens()
 	var loopback *oauth.Loopback
-	address := s.settings.PasteURL
+	address := f.Settings.PasteURL
 	if opens || address == "" {
-		if loopback, err = oauth.Listen(s.settings.RedirectHost, s.settings.RedirectPort, s.settings.Name, s.refused); err != nil {
+		if loopback, err = oauth.Listen(f.Settings.RedirectHost, f.Settings.RedirectPort, f.Settings.Name, f.refused); err != nil {
 			return reply, finish, err
 		}
 		finish = func(err error) { loopback.Finish(err); loopback.Close() }
 		address = loopback.RedirectURI()
 	}
-	attempt, err := s.client.Authorize(address)
+	attempt, err := f.Client.Authorize(address)
 	if err != nil {
 		return reply, finish, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	// The paste prompt first: what is typed while the browser starts is not lost.
-	pasted, restore := s.screen.readPasted(ctx, s.c.App.Reader, attempt, !opens)
+	pasted, restore := f.Screen.readPasted(ctx, f.In, attempt, !opens)
 	defer restore()
-	s.screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
+	f.Screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
 	if opens {
-		closePage, err := browser.Open(getenv, attempt.URL)
+		closePage, err := browser.Open(f.Env, attempt.URL)
 		defer closePage()
 		if err != nil {
-			terminal.Notice(s.c.App.ErrWriter, err.Error()+": open the address yourself")
+			terminal.Notice(f.Err, err.Error()+": open the address yourself")
 		}
 	}
 	arrived := make(chan oauth.Callback, 1)
@@ -148,7 +179,7 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 	} else if pasted == nil {
 		return reply, finish, noWay()
 	}
-	stop := s.screen.wait(ctx, "waiting for you to sign in")
+	stop := f.Screen.wait(ctx, "waiting for you to sign in")
 	var cb oauth.Callback
 	select {
 	case cb = <-arrived:
@@ -172,20 +203,20 @@ func (s *signIn) redirect(ctx context.Context) (reply oauth.Reply, finish func(e
 				"ccagent",
 				"login",
 				"--paste",
-				s.settings.Name,
+				f.Settings.Name,
 			),
 		}
 	}
-	reply, err = s.client.Exchange(ctx, attempt, cb)
+	reply, err = f.Client.Exchange(ctx, attempt, cb)
 	if err == nil && cb.Unproven {
-		err = s.acknowledge(ctx, reply)
+		err = f.acknowledge(ctx, reply)
 	}
 	return reply, finish, err
 }
 
 // refused says that another user of this machine wanted to complete the sign-in.
-func (s *signIn) refused(uid int) {
-	s.screen.say(
+func (f *Flow) refused(uid int) {
+	f.Screen.Say(
 		fmt.Sprintf(
 			"ccagent: warning: user %d of this machine brought an answer to this sign-in, which was not taken; it goes on waiting for "+
 				"yours",
@@ -195,9 +226,9 @@ func (s *signIn) refused(uid int) {
 }
 
 // acknowledge asks whether the account is the person's. It could be that of somebody who brought his own code.
-func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
+func (f *Flow) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	account := "an account that the provider does not name"
-	who := s.who(ctx, reply)
+	who := f.who(ctx, reply)
 	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
 		account = terminal.Sanitize(name)
 	}
@@ -209,21 +240,21 @@ func (s *signIn) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	if !errors.Is(err, terminal.ErrDeclined) {
 		return err
 	}
-	return &exitError{&protocol.Error{
+	return terminal.Declined(&protocol.Error{
 		Message: "the sign-in is not kept: it is for " + account + "; nothing was changed",
-		Hint:    "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", s.settings.Name),
-	}, exitDeclined}
+		Hint:    "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", f.Settings.Name),
+	})
 }
 
 // who is whose sign-in a reply is of. What the user profile says of another account than the ID token's does not count.
-func (s *signIn) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
+func (f *Flow) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
 	named := reply.Identity
-	if named.Email != "" || named.Name != "" || s.client.ProfileURL == "" {
+	if named.Email != "" || named.Name != "" || f.Client.ProfileURL == "" {
 		return named
 	}
-	asking, cancel := context.WithTimeout(ctx, probeTime)
+	asking, cancel := context.WithTimeout(ctx, ProbeTime)
 	defer cancel()
-	asked, err := s.client.Identify(asking, reply.AccessToken)
+	asked, err := f.Client.Identify(asking, reply.AccessToken)
 	if err != nil || named.Account != "" && asked.Account != named.Account {
 		return named
 	}

@@ -1,4 +1,4 @@
-package main
+package signin
 
 import (
 	"bufio"
@@ -10,16 +10,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
-
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// prompter is what a person sees of a sign-in, on standard error.
-type prompter struct {
+// Screen is what a person sees of a sign-in, on standard error.
+type Screen struct {
 	mu     sync.Mutex
 	out    io.Writer
 	width  int  // of the terminal; 0: not one
@@ -29,20 +27,21 @@ type prompter struct {
 	line   bool // the spinner's line is up
 }
 
-func newPrompter(c *cli.Context) *prompter {
-	p := &prompter{out: c.App.ErrWriter}
-	if f := terminal.Of(c.App.ErrWriter); f != nil {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+// NewScreen is one that writes to out.
+func NewScreen(out io.Writer, env environ.Vars) *Screen {
+	p := &Screen{out: out}
+	if f := terminal.Of(out); f != nil {
+		if width, _, err := terminal.Size(f); err == nil {
 			p.width = width
 		}
-		p.moves, p.colour = terminal.Capable(getenv), terminal.Coloured(c.App.ErrWriter, getenv)
-		p.blocks = p.moves && terminal.UTF8(getenv)
+		p.moves, p.colour = terminal.Capable(env), terminal.Coloured(out, env)
+		p.blocks = p.moves && terminal.UTF8(env)
 	}
 	return p
 }
 
-// say writes lines, above the spinner's.
-func (p *prompter) say(text string) {
+// Say writes lines, above the spinner's.
+func (p *Screen) Say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
@@ -50,20 +49,20 @@ func (p *prompter) say(text string) {
 }
 
 // endLine begins a new line on a terminal that shows ^C at the end of the last one. A spinner's line is cleared, ^C with it.
-func (p *prompter) endLine() {
+func (p *Screen) endLine() {
 	if p.width > 0 && !p.moves {
-		p.say("")
+		p.Say("")
 	}
 }
 
-func (p *prompter) clear() {
+func (p *Screen) clear() {
 	if p.line {
 		io.WriteString(p.out, "\r\x1b[K")
 		p.line = false
 	}
 }
 
-func (p *prompter) bold(text string) string {
+func (p *Screen) bold(text string) string {
 	if !p.colour {
 		return text
 	}
@@ -71,7 +70,7 @@ func (p *prompter) bold(text string) string {
 }
 
 // showSites says where else than at its issuer a sign-in leads. The first site is the issuer's, which the person knows.
-func (p *prompter) showSites(sites []oauth.Site) {
+func (p *Screen) showSites(sites []oauth.Site) {
 	if len(sites) < 2 {
 		return
 	}
@@ -79,11 +78,11 @@ func (p *prompter) showSites(sites []oauth.Site) {
 	for _, s := range sites[1:] {
 		text += "\n  " + terminal.Sanitize(s.Origin) + " (" + strings.Join(s.Endpoints, ", ") + ")"
 	}
-	p.say(text + "\n")
+	p.Say(text + "\n")
 }
 
 // showAddress says where to sign in.
-func (p *prompter) showAddress(address string, opens, listens, pastes bool) {
+func (p *Screen) showAddress(address string, opens, listens, pastes bool) {
 	text := "sign in at:\n\n"
 	if opens {
 		text = "opening your browser; if it does not show, sign in at:\n\n"
@@ -96,11 +95,11 @@ func (p *prompter) showAddress(address string, opens, listens, pastes bool) {
 		}
 		text += ", and press Enter"
 	}
-	p.say(text)
+	p.Say(text)
 }
 
 // showDevice says what to enter, and where.
-func (p *prompter) showDevice(d *oauth.Device) {
+func (p *Screen) showDevice(d *oauth.Device) {
 	var b strings.Builder
 	address := d.VerificationURI
 	if d.VerificationURIComplete != "" {
@@ -121,14 +120,14 @@ func (p *prompter) showDevice(d *oauth.Device) {
 		}
 	}
 	fmt.Fprintf(&b, "  %s\n", p.bold(terminal.Sanitize(d.UserCode)))
-	p.say(b.String())
+	p.Say(b.String())
 }
 
 // wait shows a spinner with the time that is left, on a terminal that can. It is gone when stop returns.
-func (p *prompter) wait(ctx context.Context, what string) (stop func()) {
+func (p *Screen) wait(ctx context.Context, what string) (stop func()) {
 	deadline, _ := ctx.Deadline()
 	if !p.moves || p.width == 0 {
-		p.say(what + " (" + terminal.Span(time.Until(deadline)) + " at most)")
+		p.Say(what + " (" + terminal.Span(time.Until(deadline)) + " at most)")
 		return func() {}
 	}
 	frames := []string{"|", "/", "-", `\`}
@@ -171,7 +170,7 @@ const maxPaste = 16 << 10
 // readPasted reads lines until one is an answer to the attempt. A terminal is asked in any case, another standard input only
 // with pipe; otherwise the channel is nil. It is closed when there is nothing more to read. restore ends the reading of a
 // terminal, and gives it back as it was.
-func (p *prompter) readPasted(
+func (p *Screen) readPasted(
 	ctx context.Context,
 	in io.Reader,
 	attempt *oauth.Authorization,
@@ -209,7 +208,7 @@ func (p *prompter) readPasted(
 					results <- pasting{err: bad}
 					return
 				}
-				p.say("ccagent: " + terminal.Sanitize(bad.Error()) + "\nhint: " + terminal.Sanitize(protocol.HintOf(bad)))
+				p.Say("ccagent: " + terminal.Sanitize(bad.Error()) + "\nhint: " + terminal.Sanitize(protocol.HintOf(bad)))
 			}
 			if errors.Is(err, bufio.ErrBufferFull) {
 				continue
