@@ -170,6 +170,9 @@ func Names() string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
+// Key reports whether what is stored is a key that a person was given. It is good until somebody withdraws it.
+func (t Traits) Key() bool { return t.Stored && !t.SignsIn }
+
 // Obtain returns the command that brings a profile's credential back, "" for an unknown kind.
 func (t Traits) Obtain(profile string) string {
 	if t.obtain == "" {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -69,9 +70,10 @@ func add(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	traits := provider.Kind(table.Provider).Traits()
 	var record protocol.Secret
 	var kind protocol.Kind
-	if table.Provider == "static" { // what can't be read must not leave a profile behind
+	if traits.Key() { // what can't be read must not leave a profile behind
 		key, err := readKey(c, name)
 		if err != nil {
 			return err
@@ -83,26 +85,26 @@ func add(c *cli.Context) error {
 		}
 	}
 
-	if table.Provider == "claude" {
+	if traits.ClaudeCode {
 		cfg, err := config.Plan(getenv, name, table, c.Bool("force"))
 		if err != nil {
 			return err
 		}
 		profile, _ := config.Find(cfg, name)
-		if dir := config.ClaudeDir(getenv, profile); dir != "" && (profile.Store == "auto" || profile.Store == "claude-code") {
+		if dir := config.ClaudeDir(getenv, profile); dir != "" && config.MayUseClaude(profile) {
 			if err := config.SoleClaude(c.Context, getenv, cfg, name, dir); err != nil {
 				return err
 			}
 		}
 	}
-	conn, err := connect(c, table.Provider == "static")
+	conn, err := connect(c, traits.Key())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	// Nobody who replaces a key means to lose the profile's hosts.
 	keep := func(old config.Table) bool {
-		return old.Provider == "static" && reflect.DeepEqual(table, config.Table{Provider: "static"})
+		return traits.Key() && old.Provider == table.Provider && reflect.DeepEqual(table, config.Table{Provider: table.Provider})
 	}
 	edit, kept, err := config.AddUnless(conn.Ctx, getenv, name, table, c.Bool("force"), keep)
 	if err != nil {
@@ -113,7 +115,7 @@ func add(c *cli.Context) error {
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
-	if table.Provider != "static" {
+	if !traits.Key() {
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.Path)
 		return err
 	}
@@ -153,6 +155,7 @@ func addTable(c *cli.Context) (config.Table, error) {
 	if len(t.Hosts) == 0 {
 		t.Hosts = nil
 	}
+	traits := provider.Kind(t.Provider).Traits()
 	program := slices.Clone(c.Args().Tail())
 	if len(program) > 0 {
 		t.Command = program
@@ -160,13 +163,13 @@ func addTable(c *cli.Context) (config.Table, error) {
 	switch {
 	case t.Provider == "":
 		return t, usagef(c, "--provider is missing: static, command or claude")
-	case t.Provider == "oidc" || t.Provider == "oauth2":
+	case traits.SignsIn && !traits.ClaudeCode:
 		e := usagef(c, "a profile of provider %s begins with a sign-in", t.Provider).(*protocol.Error)
 		e.Hint = "make it with: " + protocol.ShellLine("ccagent", "login", c.Args().First(), "--provider", t.Provider)
 		return t, e
-	case t.Provider == "static" && len(program) > 0:
+	case traits.Key() && len(program) > 0:
 		return t, usagef(c, "%q is one argument too many: a key is read from standard input", "...")
-	case t.Provider == "command" && len(program) == 0:
+	case slices.Contains(traits.Keys, "command") && len(program) == 0:
 		return t, usagef(c, "which program? ccagent add NAME --provider command -- PROGRAM ARGUMENTS")
 	}
 	// The shell's folder is not the agent's.

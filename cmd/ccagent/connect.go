@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -13,6 +14,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // defaultWait is how long a command waits for its answer, as cchelper does.
@@ -89,11 +91,11 @@ func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 	if config.ShowsClaude(profile) {
 		return environ.ClaudeFile(config.ClaudeDir(getenv, profile)), nil
 	}
-	if profile.Provider != "claude" || profile.Store != "auto" && profile.Store != "claude-code" {
+	if !config.MayUseClaude(profile) {
 		return "", nil
 	}
 	file := environ.ClaudeFile(config.ClaudeDir(getenv, profile))
-	if profile.Store == "claude-code" {
+	if config.Store(profile).Traits().Shared {
 		return file, nil
 	}
 	// With store auto it is the agent that knows, once it has loaded the profile.
@@ -103,10 +105,12 @@ func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 			return "", err
 		}
 		if len(status.Profiles) == 1 {
-			switch p := status.Profiles[0]; p.Store {
-			case "claude-code":
+			p := status.Profiles[0]
+			kind := store.Kind(p.Store)
+			if kind.Traits().Shared {
 				return p.Location, nil
-			case "file", "memory", "keyring", "encrypted":
+			}
+			if slices.Contains(store.Kinds(nil), kind) {
 				return "", nil
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 func guardCommand() *cli.Command {
@@ -54,8 +55,8 @@ func guard(c *cli.Context) error {
 	if c.Bool("undo") && (c.IsSet("store") || c.Bool("force")) {
 		return usagef(c, "--undo goes with neither --store nor --force")
 	}
-	if store := c.String("store"); !slices.Contains([]string{"", "file", "keyring", "encrypted"}, store) {
-		return usagef(c, "--store %q: there are file, keyring and encrypted", store)
+	if ours := store.Kinds(store.Traits.Ours); c.String("store") != "" && !slices.Contains(ours, store.Kind(c.String("store"))) {
+		return usagef(c, "--store %q: there are %s", c.String("store"), store.ListKinds(ours))
 	}
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
@@ -65,13 +66,13 @@ func guard(c *cli.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case profile.Provider != "claude":
+	case !config.Provider(profile).ClaudeCode:
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
 			Hint:    "name a profile of provider claude with -p",
 		}
-	case profile.Store == "memory":
+	case config.Store(profile).Traits().Memory:
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
@@ -94,7 +95,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		return unguard(c, conn, profile)
 	}
 	var done undo.Steps
-	if profile.Store == "claude-code" { // from here on it is where it is found to be
+	if config.Store(profile).Traits().Shared { // from here on it is where it is found to be
 		if err := float(&done, conn, profile, ""); err != nil {
 			return done.Fail(c.Context, err)
 		}
@@ -109,10 +110,10 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		profile.Provider,
 		getenv.BelowHome(getenv.ClaudeDir()),
 		func(views []string) []string {
-			if slices.Contains(views, "claude-code") {
+			if slices.Contains(views, config.ViewClaude) {
 				return views
 			}
-			return append(views, "claude-code")
+			return append(views, config.ViewClaude)
 		},
 	)
 	if err != nil {
@@ -131,7 +132,9 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")},
 	)
 	if err != nil {
-		return failMove(&done, conn, profile, func(now string) bool { return now != was && now != "" && now != "claude-code" }, err)
+		return failMove(&done, conn, profile, func(now store.Kind) bool {
+			return now != was && now != "" && now != store.KindClaudeCode
+		}, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
 	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token
@@ -154,12 +157,12 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	again := "ccagent guard claude-code --undo -p " + profile.Name
 	reply, err := conn.Keep(
 		conn.Ctx,
-		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: "claude-code", Force: true},
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(store.KindClaudeCode), Force: true},
 	)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
 		terminal.Notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
-		if err := decide(profile, "claude-code"); err != nil {
+		if err := decide(profile, store.KindClaudeCode); err != nil {
 			return done.Fail(c.Context, err)
 		}
 		done.Did(undo.Step{
@@ -167,18 +170,18 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 			Left: "what is signed in to next rests in Claude Code's file", Mend: again,
 		})
 	case err != nil:
-		return failMove(&done, conn, profile, func(now string) bool { return now != was && now == "claude-code" }, err)
-	case was != "" && was != "claude-code":
+		return failMove(&done, conn, profile, func(now store.Kind) bool { return now != was && now == store.KindClaudeCode }, err)
+	case was != "" && was != store.KindClaudeCode:
 		done.Did(undo.Step{
 			Back: func(ctx context.Context) error {
-				_, err := conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: was})
+				_, err := conn.Keep(ctx, protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: string(was)})
 				return err
 			},
 			Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", Mend: again,
 		})
 	}
 	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
-		return slices.DeleteFunc(views, func(view string) bool { return view == "claude-code" })
+		return slices.DeleteFunc(views, func(view string) bool { return view == config.ViewClaude })
 	})
 	if err != nil {
 		return done.Fail(c.Context, err)

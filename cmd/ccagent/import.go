@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,7 +160,7 @@ func otherHome(ctx context.Context, cfg agent.Config, from source.Source, name s
 
 // adopt makes the profile use Claude Code's own file in dir.
 func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.Profile) error {
-	if profile.Name != "" && (profile.Store == "file" || profile.Store == "memory") {
+	if profile.Name != "" && !config.Store(profile).MayBe(store.KindClaudeCode) {
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf(
 				"%s is Claude Code's own, and profile %s has store = %q: that would make two homes for one sign-in",
@@ -195,7 +196,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
 				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.Argument()))}
 		}
-		edit, err := config.Add(conn.Ctx, getenv, name, config.Table{Provider: "claude", ConfigDir: &dir}, false)
+		edit, err := config.Add(conn.Ctx, getenv, name, config.Table{Provider: string(provider.Claude), ConfigDir: &dir}, false)
 		if err != nil {
 			return err
 		}
@@ -210,7 +211,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	if len(status.Profiles) == 1 && status.Profiles[0].Store == "file" {
+	if len(status.Profiles) == 1 && slices.Contains(store.Kinds(store.Traits.Ours), store.Kind(status.Profiles[0].Store)) {
 		return done.Fail(c.Context, &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("profile %s has a sign-in of its own in %s", name, status.Profiles[0].Location),
 			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
@@ -224,7 +225,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 
 // take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
 func take(c *cli.Context, from source.Source, name string, profile agent.Profile) error {
-	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && (profile.Store == "auto" || profile.Store == "claude-code") &&
+	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && config.MayUseClaude(profile) &&
 		!c.Bool("force") {
 		if other, err := source.Read(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
@@ -247,7 +248,7 @@ func take(c *cli.Context, from source.Source, name string, profile agent.Profile
 	defer conn.Close()
 	var done undo.Steps
 	if profile.Name == "" {
-		table := config.Table{Provider: "claude", Store: "file"}
+		table := config.Table{Provider: string(provider.Claude), Store: string(store.KindFile)}
 		if from.Client != "" && from.Client != provider.Claude.Traits().Defaults.ClientID && !from.Record.RefreshToken.Empty() {
 			table.ClientID = &from.Client
 		}

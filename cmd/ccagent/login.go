@@ -340,7 +340,7 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		return protocol.Secret{}, err
 	}
 	r := store.Record{
-		Kind:        protocol.KindBearer,
+		Kind:        s.Settings.Provider.Traits().Token,
 		AccessToken: reply.AccessToken, RefreshToken: reply.RefreshToken,
 		Expiry: reply.Expiry.Truncate(
 			time.Millisecond,
@@ -352,9 +352,6 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		for _, site := range s.Client.Sites() {
 			r.Origins = append(r.Origins, site.Origin)
 		}
-	}
-	if s.Settings.Provider == "claude" {
-		r.Kind = protocol.KindOAuth
 	}
 	if r.Scopes == nil {
 		r.Scopes = s.Settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said

@@ -118,7 +118,7 @@ func sameRecord(cfg agent.Config, planned worker.Settings) string {
 
 // use takes up a profile that the agent knows, or is about to.
 func (s *signIn) use(profile agent.Profile, more []string) error {
-	if !config.SignsIn(profile.Provider) {
+	if !config.Provider(profile).SignsIn {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
@@ -152,21 +152,22 @@ func (s *signIn) flagTable() (*config.Table, error) {
 		ClientID: given(s.c, "client-id"), ClientAuth: given(s.c, "client-auth"),
 	}
 	if t.Provider == "" {
-		t.Provider = "oauth2"
+		t.Provider = string(provider.OAuth2)
 		if t.Issuer != nil {
-			t.Provider = "oidc"
+			t.Provider = string(provider.OIDC)
 		}
 	}
-	if !config.SignsIn(t.Provider) {
+	traits := provider.Kind(t.Provider).Traits()
+	if !traits.SignsIn {
 		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
 	}
 	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
 		t.Scopes = scopes
-		if t.Provider == "oidc" && (t.Grant == nil || !config.MachineGrant(*t.Grant)) && !slices.Contains(scopes, "openid") {
+		if traits.NeedsIssuer && (t.Grant == nil || !config.MachineGrant(*t.Grant)) && !slices.Contains(scopes, "openid") {
 			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
 		}
-		if t.Provider == "claude" {
-			t.Scopes = slices.Concat(provider.Claude.Traits().Defaults.Scopes, scopes)
+		if defaults := traits.Defaults.Scopes; defaults != nil {
+			t.Scopes = slices.Concat(defaults, scopes)
 		}
 	}
 	byDefault := t.Grant != nil && config.WantsSecret(*t.Grant, "")

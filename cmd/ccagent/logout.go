@@ -93,7 +93,7 @@ func toSignOut(c *cli.Context, cfg agent.Config) ([]agent.Profile, error) {
 		}
 		var all []agent.Profile
 		for _, profile := range cfg.Profiles {
-			if config.SignsIn(profile.Provider) {
+			if config.Provider(profile).SignsIn {
 				all = append(all, profile)
 			}
 		}
@@ -103,7 +103,7 @@ func toSignOut(c *cli.Context, cfg agent.Config) ([]agent.Profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !config.SignsIn(profile.Provider) {
+	if !config.Provider(profile).SignsIn {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),

@@ -47,7 +47,7 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	name, to := c.Args().First(), c.Args().Get(1)
+	name, to := c.Args().First(), store.Kind(c.Args().Get(1))
 	if _, err := config.Named(cfg, name); err != nil {
 		return err
 	}
@@ -82,12 +82,12 @@ func move(c *cli.Context) (err error) {
 	}
 	reply, err := conn.Keep(
 		conn.Ctx,
-		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: to, Force: c.Bool("force")},
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(to), Force: c.Bool("force")},
 	)
 	if err != nil {
-		return failMove(&done, conn, profile, func(now string) bool { return now != was && now == to }, err)
+		return failMove(&done, conn, profile, func(now store.Kind) bool { return now != was && now == to }, err)
 	}
-	if profile.Store != "auto" && profile.Store != to {
+	if at := config.Store(profile); !at.Auto() && at != to {
 		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
 		if err := setStore(conn, profile.Name, to); err != nil {
 			terminal.Warn(
@@ -105,28 +105,28 @@ func move(c *cli.Context) (err error) {
 
 // float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so
 // that whoever dies leaves a place that is true.
-func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to string) error {
-	was := profile.Store
-	if was == "auto" || was == to {
+func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to store.Kind) error {
+	was := config.Store(profile)
+	if was.Auto() || was == to {
 		return nil
 	}
 	at := was
-	if was == "memory" {
+	if was.Traits().Memory {
 		at = to
 	}
 	if err := decide(profile, at); err != nil { // it means nothing while config.toml names the store
 		return err
 	}
-	edit, err := config.SetStore(conn.Ctx, getenv, profile.Name, "auto")
+	edit, err := config.SetStore(conn.Ctx, getenv, profile.Name, store.KindAuto)
 	if err != nil {
 		return err
 	}
-	done.Did(conn.EditStep(edit, "ccagent move "+profile.Name+" "+was))
+	done.Did(conn.EditStep(edit, "ccagent move "+profile.Name+" "+string(was)))
 	return conn.Reload()
 }
 
 // setStore writes another store of a profile into config.toml.
-func setStore(conn *dial.Conn, name, kind string) error {
+func setStore(conn *dial.Conn, name string, kind store.Kind) error {
 	if _, err := config.SetStore(conn.Ctx, getenv, name, kind); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func setStore(conn *dial.Conn, name, kind string) error {
 
 // failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it
 // has moved all the same: what the worker could not take back stays, and its error says so.
-func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved func(now string) bool, err error) error {
+func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved func(now store.Kind) bool, err error) error {
 	if now, nowErr := decided(profile); conn.Ctx.Err() == nil && (nowErr != nil || moved(now)) {
 		return undo.Partly(err)
 	}
@@ -143,20 +143,19 @@ func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved fu
 }
 
 // decide writes down where the record of a profile with store "auto" rests.
-func decide(profile agent.Profile, kind string) error {
+func decide(profile agent.Profile, kind store.Kind) error {
 	settings, err := config.Settings(profile)
 	if err != nil {
 		return err
 	}
-	return worker.Decide(settings, store.Kind(kind))
+	return worker.Decide(settings, kind)
 }
 
 // decided is where the record of a profile with store "auto" rests, "" while that is not decided.
-func decided(profile agent.Profile) (string, error) {
+func decided(profile agent.Profile) (store.Kind, error) {
 	settings, err := config.Settings(profile)
 	if err != nil {
 		return "", err
 	}
-	kind, err := worker.Decided(settings)
-	return string(kind), err
+	return worker.Decided(settings)
 }

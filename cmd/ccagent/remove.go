@@ -53,7 +53,7 @@ func remove(c *cli.Context) error {
 			Hint: "choose another default_profile in " + path}
 	}
 
-	stored := profile.Provider != "command" // a command's token is not stored
+	stored := config.Provider(profile).Stored // a command's token is not stored
 	conn, err := connect(c, stored)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func remove(c *cli.Context) error {
 		}
 		stored = false
 	}
-	if stored && config.SignsIn(profile.Provider) {
+	if stored && config.Provider(profile).SignsIn {
 		terminal.Notice(c.App.ErrWriter,
 			"the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
 	}

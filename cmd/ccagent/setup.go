@@ -93,9 +93,9 @@ func (a setupAgent) View(profile agent.Profile, gives bool) error {
 	defer conn.Close()
 	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
 		if gives {
-			return append(views, "anthropic-sdk")
+			return append(views, config.ViewSDK)
 		}
-		return slices.DeleteFunc(views, func(view string) bool { return view == "anthropic-sdk" })
+		return slices.DeleteFunc(views, func(view string) bool { return view == config.ViewSDK })
 	})
 	if err != nil {
 		return err

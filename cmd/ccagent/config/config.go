@@ -39,6 +39,12 @@ const maxConfig = 1 << 20
 // BuiltIn is the profile that exists without being written down.
 const BuiltIn = "claude"
 
+// The views: files of other programs that are kept fresh with the access token.
+const (
+	ViewClaude = "claude-code"   // Claude Code's own file of its sign-in
+	ViewSDK    = "anthropic-sdk" // a profile of the vendor's SDKs
+)
+
 const (
 	defaultTimeout      = 30 * time.Second
 	defaultLoginTimeout = 5 * time.Minute
@@ -458,8 +464,8 @@ func (s *profileSettings) shared() []string {
 // SharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has
 // none.
 func SharedDir(s worker.Settings) string {
-	there := s.Store == "auto" || s.Store == "claude-code" || slices.Contains(s.Views, "claude-code")
-	if s.Provider != "claude" || s.ConfigDir == "" || !there {
+	there := s.Store.MayBe(store.KindClaudeCode) || slices.Contains(s.Views, ViewClaude)
+	if !s.Provider.Traits().ClaudeCode || s.ConfigDir == "" || !there {
 		return ""
 	}
 	if real, err := filepath.EvalSymlinks(s.ConfigDir); err == nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // Edit is a change of config.toml that was made, and can be undone.
@@ -109,16 +110,16 @@ func removing(name string) func(*document, []byte) ([]byte, error) {
 }
 
 // SetStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
-func SetStore(ctx context.Context, env environ.Vars, name, kind string) (*Edit, error) {
+func SetStore(ctx context.Context, env environ.Vars, name string, kind store.Kind) (*Edit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
 		if name == "" {
 			return text, nil
 		}
 		table := d.Profiles[name]
-		table.Store = kind
+		table.Store = string(kind)
 		d.Profiles[name] = table
-		return setKey(text, d.index, name, "store", Quote(kind)), nil
+		return setKey(text, d.index, name, "store", Quote(string(kind))), nil
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // Find finds a profile by its name, in whatever case.
@@ -57,15 +58,23 @@ func Viewed(cfg agent.Config) bool {
 
 // ShowsClaude reports whether Claude Code's file is a view of the profile's sign-in.
 func ShowsClaude(profile agent.Profile) bool {
-	return slices.Contains(Views(profile), "claude-code")
+	return slices.Contains(Views(profile), ViewClaude)
 }
 
-// SignsIn reports whether a provider's profiles begin with a sign-in.
-func SignsIn(kind string) bool { return provider.Kind(kind).Traits().SignsIn }
+// Provider is what sets the profile's kind of provider apart.
+func Provider(profile agent.Profile) provider.Traits { return provider.Kind(profile.Provider).Traits() }
+
+// Store is the kind of store that the profile is configured for, which may be auto.
+func Store(profile agent.Profile) store.Kind { return store.Kind(profile.Store) }
+
+// MayUseClaude reports whether the profile's record may rest in Claude Code's own file.
+func MayUseClaude(profile agent.Profile) bool {
+	return Provider(profile).ClaudeCode && Store(profile).MayBe(store.KindClaudeCode)
+}
 
 // ClaudeDir is the profile's Claude Code directory, "" where it has none.
 func ClaudeDir(env environ.Vars, profile agent.Profile) string {
-	if profile.Provider != "claude" {
+	if !Provider(profile).ClaudeCode {
 		return ""
 	}
 	return cmp.Or(profile.ConfigDir, env.ClaudeDir())

@@ -88,12 +88,12 @@ func (d *document) shared(name string) (string, error) {
 			return "", d.fault(line, "profiles.%s: %s is %s, which a fragment from elsewhere may not hold", name, key, what)
 		}
 	}
-	if provider := d.Profiles[name].Provider; !SignsIn(provider) {
+	if kind := provider.Kind(d.Profiles[name].Provider); !kind.Traits().SignsIn {
 		return "", d.fault(
 			d.index.line("profiles", name, "provider"),
 			"profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude",
 			name,
-			provider,
+			kind,
 		)
 	}
 	return name, d.diverts(name)
@@ -103,10 +103,11 @@ func (d *document) shared(name string) (string, error) {
 // takes the code or the tokens elsewhere. What a provider oauth2 without an issuer names is all there is to it, and is shown.
 func (d *document) diverts(name string) error {
 	t := d.Profiles[name]
+	defaults := provider.Kind(t.Provider).Traits().Defaults
 	home := ""
 	switch {
-	case t.Provider == "claude":
-		home, _ = oauth.Origin(provider.Claude.Traits().Defaults.AuthorizeURL)
+	case defaults.AuthorizeURL != "":
+		home, _ = oauth.Origin(defaults.AuthorizeURL)
 	case t.Issuer == nil:
 		return nil
 	default:

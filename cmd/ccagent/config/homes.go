@@ -31,7 +31,7 @@ func Homes(env environ.Vars, cfg agent.Config, name string) (own worker.Settings
 			return own, nil, err
 		}
 		known = known || ClaudeDir(env, profile) != "" && SameDir(ClaudeDir(env, profile), env.ClaudeDir()) &&
-			settings.Store != "file"
+			(settings.Store.MayBe(store.KindClaudeCode) || ShowsClaude(profile))
 		if strings.EqualFold(profile.Name, name) {
 			own = settings
 		} else {

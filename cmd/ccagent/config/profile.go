@@ -29,7 +29,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 		return d.fault(d.index.line("profiles", name, key), "profiles."+name+": "+format, args...)
 	}
 	if t.Provider == "" && strings.EqualFold(name, BuiltIn) {
-		t.Provider = "claude"
+		t.Provider = string(provider.Claude)
 	}
 	kind := provider.Kind(t.Provider)
 	switch {
@@ -71,12 +71,12 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	}
 	for _, view := range t.Views {
 		switch {
-		case view == "anthropic-sdk":
+		case view == ViewSDK:
 			var err error
 			if s.SDKDir, err = env.SDKDir(); err != nil {
 				return nil, fault("views", "views: %s", err)
 			}
-		case view != "claude-code":
+		case view != ViewClaude:
 			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
 		case !traits.ClaudeCode:
 			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)

@@ -15,12 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/socket"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // checkConfig reads config.toml as the agent does.
@@ -160,7 +162,7 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 	case protocol.StateSignIn:
 		return Finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
 	case protocol.StateFailed:
-		if p.HasToken && p.Provider != "static" { // validate is content with it, and would say nothing
+		if p.HasToken && provider.Kind(p.Provider).Traits().Renewable { // validate is content with it, and would say nothing
 			return Finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
 		}
 		return Finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // which has the hint too
@@ -168,10 +170,7 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 		return Finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
 	case protocol.StateLocked:
 		if said != "" { // else all of them are: judgeAgent has it
-			mend := "ccagent unlock"
-			if p.Store == "keyring" {
-				mend = "unlock the keyring at the desktop"
-			}
+			mend := cmp.Or(store.Kind(p.Store).Traits().Unlock, "ccagent unlock")
 			return Finding{id, "warn", "locked: " + said, mend}, true
 		}
 	case protocol.StateBackoff:
@@ -188,15 +187,10 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 // signInAgain is the command that brings a profile's credential back, by where that comes from. Claude Code's own sign-in is for
 // Claude Code to make.
 func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) string {
-	switch p.Provider {
-	case "static":
-		return "ccagent add " + p.Name + " --provider static --force"
-	case "command":
-		return "ccagent validate -p " + p.Name
-	}
 	profile, ok := config.Find(cfg, p.Name)
-	if p.Provider != "claude" || !ok || profile.Store != "auto" && profile.Store != "claude-code" {
-		return "ccagent login " + p.Name
+	traits := provider.Kind(p.Provider).Traits()
+	if !traits.ClaudeCode || !ok || !config.Store(profile).MayBe(store.KindClaudeCode) {
+		return cmp.Or(traits.Obtain(p.Name), "ccagent login "+p.Name)
 	}
 	if profile.ConfigDir != "" && environ.ClaudeFile(profile.ConfigDir) != environ.ClaudeFile(env.ClaudeDir()) {
 		name := "CLAUDE_CONFIG_DIR"

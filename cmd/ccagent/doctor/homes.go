@@ -12,7 +12,7 @@ import (
 func checkHomes(ctx context.Context, cfg agent.Config) []Finding {
 	var all []worker.Settings
 	for _, profile := range cfg.Profiles {
-		if settings, err := config.Settings(profile); err == nil && profile.Provider != "command" {
+		if settings, err := config.Settings(profile); err == nil && config.Provider(profile).Stored {
 			all = append(all, settings)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 func signingIn(cfg agent.Config) []worker.Settings {
 	var all []worker.Settings
 	for _, profile := range cfg.Profiles {
-		if settings, err := config.Settings(profile); err == nil && config.SignsIn(profile.Provider) {
+		if settings, err := config.Settings(profile); err == nil && config.Provider(profile).SignsIn {
 			all = append(all, settings)
 		}
 	}

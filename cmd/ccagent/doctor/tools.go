@@ -76,7 +76,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 			}
 		}
 		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
-		if profile.Provider != "claude" &&
+		if !config.Provider(profile).ClaudeCode &&
 			slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
 			return Finding{
 				"claude-code",

@@ -291,10 +291,10 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 		j.Links[path] = w.helper
 	}
 	views := config.Views(w.profile)
-	if p.view && !slices.Contains(views, "anthropic-sdk") {
+	if p.view && !slices.Contains(views, config.ViewSDK) {
 		changes, j.View = append(changes, viewChange{s.Agent, w.profile, true}), true
 	}
-	if p.guard && !slices.Contains(views, "claude-code") {
+	if p.guard && !slices.Contains(views, config.ViewClaude) {
 		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
 	}
 	s.show(changes)
@@ -396,10 +396,10 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 		changes = append(changes, linkChange{path: path, from: links[path]})
 	}
 	views := config.Views(profile)
-	if view && slices.Contains(views, "anthropic-sdk") {
+	if view && slices.Contains(views, config.ViewSDK) {
 		changes = append(changes, viewChange{s.Agent, profile, false})
 	}
-	if guarded && slices.Contains(views, "claude-code") {
+	if guarded && slices.Contains(views, config.ViewClaude) {
 		changes = append(changes, guardChange{s.Agent, profile.Name, false})
 	}
 	s.show(changes)

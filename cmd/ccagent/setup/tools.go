@@ -139,8 +139,9 @@ func claudeCodePlan(w wish) (plan, error) {
 			"alias claude='ccagent exec -p " + w.profile.Name + " -- claude'",
 		},
 	}
-	if w.profile.Provider != "claude" {
-		if kept := w.profile.Provider == "static" || w.profile.Provider == "command"; kept && w.kind() == protocol.KindOAuth {
+	traits := config.Provider(w.profile)
+	if !traits.ClaudeCode {
+		if !traits.SignsIn && w.kind() == protocol.KindOAuth {
 			if w.by == "exec" {
 				return byExec, nil
 			}
@@ -156,7 +157,7 @@ func claudeCodePlan(w wish) (plan, error) {
 			}
 		}
 		command := w.ask("")
-		if w.profile.Provider != "static" { // a key that was refused can't be renewed
+		if traits.Renewable { // a key that was refused can't be renewed
 			command += reask(w, settings)
 		}
 		return plan{
@@ -486,7 +487,7 @@ func wholeHCL(src []byte) bool {
 }
 
 func sdkPlan(w wish) (plan, error) {
-	if w.profile.Provider == "static" || w.profile.Provider == "command" {
+	if !config.Provider(w.profile).SignsIn {
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "a view is for a sign-in, and profile " + w.profile.Name + " is of provider " + w.profile.Provider,
