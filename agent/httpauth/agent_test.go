@@ -16,7 +16,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// plain is an agent that can't be watched, of which every question is counted.
+// plain is an agent that can't be watched. It counts its requests.
 type plain struct {
 	protocol.Agent
 	asked  atomic.Int32
@@ -45,8 +45,8 @@ func mustGet(t *testing.T, a *Agent, host string) string {
 	return l.token.Value.Reveal()
 }
 
-// TestCacheTimes: a token is asked for anew at its margin, and by an agent that can't be watched after half a minute at
-// the latest.
+// TestCacheTimes: a token is asked for again at its margin, and after half a minute at the latest if the agent can't be
+// watched.
 func TestCacheTimes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -102,7 +102,8 @@ func TestCacheTimes(t *testing.T) {
 	}
 }
 
-// TestChange: what the agent says has changed is dropped at once, and an answer that the change has overtaken with it.
+// TestChange: when the agent says that a profile has changed, the cached token is dropped at once, and so is an older
+// answer.
 func TestChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestChange(t *testing.T) {
 			t.Errorf("after the sign-out: %v", err)
 		}
 
-		// A token that was told to be void does not stand in for an agent that goes right after.
+		// A token that the agent has withdrawn does not serve while the agent can't be reached.
 		profile.Token, profile.Err = "fake-access-3", nil
 		f.Set(profile)
 		synctest.Wait()
@@ -145,7 +146,7 @@ func TestChange(t *testing.T) {
 	})
 }
 
-// TestOvertaken: an answer that was on its way when the agent said that all is different is not used.
+// TestOvertaken: an answer that was on its way when the profile changed is not used.
 func TestOvertaken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -178,7 +179,8 @@ func TestOvertaken(t *testing.T) {
 	})
 }
 
-// TestAgentAway: while nobody answers, the token at hand serves as long as it lives, and the agent is looked for once a second.
+// TestAgentAway: while the agent can't be reached, the cached token serves until it expires, and the agent is tried once a
+// second.
 func TestAgentAway(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -207,7 +209,7 @@ func TestAgentAway(t *testing.T) {
 		gone = nil
 		mustGet(t, a, "")
 
-		// A refusal is no absence: what the agent says counts.
+		// A refusal is not an outage: it counts.
 		gone = &protocol.Error{Code: protocol.CodeDenied, Message: "denied"}
 		time.Sleep(maxUnwatched)
 		if _, err := a.get(t.Context(), ""); !errors.Is(err, protocol.ErrDenied) {
@@ -216,14 +218,14 @@ func TestAgentAway(t *testing.T) {
 	})
 }
 
-// deaf is a restricted socket, which gives no notice of changes.
+// deaf is a restricted socket, which does not report changes.
 type deaf struct{ plain }
 
 func (*deaf) Watch(context.Context, protocol.WatchRequest) (protocol.WatchReply, error) {
 	return protocol.WatchReply{}, &protocol.Error{Code: protocol.CodeDenied, Message: "denied"}
 }
 
-// TestWatchDenied: that no notice is given says nothing against the token.
+// TestWatchDenied: a token stays valid if the agent refuses to report changes.
 func TestWatchDenied(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,7 +244,7 @@ func TestWatchDenied(t *testing.T) {
 	})
 }
 
-// TestShared: all who wait share one question, each within its own context.
+// TestShared: callers who wait share one request, each within its own context.
 func TestShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -271,7 +273,7 @@ func TestShared(t *testing.T) {
 	})
 }
 
-// TestHosts: what is permitted for one host is not for another.
+// TestHosts: what is allowed for one host is not allowed for another.
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	f := protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Hosts: []string{"llm.example.com"}})
@@ -296,7 +298,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestClose: nothing is answered afterwards, and who waits is let go.
+// TestClose: afterwards every request fails, and those who wait are released.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -319,7 +321,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestRestart: an agent that comes back, another one behind the same socket, is listened to again.
+// TestRestart: an agent that comes back behind the same socket is watched again.
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")

@@ -54,7 +54,8 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// FuzzBearer: whatever is sent, a token that comes of it can be a token, is what was sent, and is found again.
+// FuzzBearer: whatever the header holds, a token that is found in it is a possible token, is part of the header, and is
+// found again.
 func FuzzBearer(f *testing.F) {
 	for _, s := range []string{"", "Bearer fake-1", "bearer  fake-1", "Basic ZmFrZQ==", "Bearer", "Bearer \x00", "Bearer a b",
 		"\tBearer a", "Bearer " + strings.Repeat("a", 20000)} {

@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// BenchmarkRequire is an accepted request on its way through the middleware, the request's own cost not counted. `make bench`
-// runs it.
+// BenchmarkRequire measures an accepted request in the middleware, without the cost of the request itself. `make bench` runs
+// it.
 func BenchmarkRequire(b *testing.B) {
 	live := NewAgent(
 		protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1", Expiry: time.Now().Add(time.Hour)}),
@@ -59,7 +59,8 @@ type answer struct{ response *http.Response }
 
 func (a answer) RoundTrip(*http.Request) (*http.Response, error) { return a.response, nil }
 
-// BenchmarkTransport is what the token adds to a request: the same one plain and with it. `make bench` runs it.
+// BenchmarkTransport measures what the token adds to a request: it sends the same request without and with it. `make bench`
+// runs it.
 func BenchmarkTransport(b *testing.B) {
 	base := answer{&http.Response{StatusCode: http.StatusOK, Body: http.NoBody}}
 	live := NewAgent(

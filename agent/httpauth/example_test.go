@@ -11,7 +11,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// A client whose requests carry a live token. Programs get their agent by protocol.PoolFromEnv; this one has a fake.
+// A client whose requests carry a valid token. Programs get their agent from protocol.PoolFromEnv; this one has a fake.
 func ExampleTransport() {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, "got ", r.Header.Get("Authorization"))
@@ -79,7 +79,7 @@ func ExampleRequire() {
 	// 401 Bearer error="invalid_token", error_description="the bearer token is not accepted" the bearer token is not accepted
 }
 
-// A service that goes by its own sign-in, whoever calls it.
+// A service that answers everybody as long as it is signed in itself.
 func ExamplePolicy_stored() {
 	agent := protocoltest.NewFake(
 		protocoltest.Profile{Name: "claude", Err: &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out"}},

@@ -25,7 +25,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// issuer is an OpenID provider as far as its keys, answered in process: its clock is the test's.
+// issuer is the part of an OpenID provider that publishes keys. It answers within the process, so its clock is the test's.
 type issuer struct {
 	mu      sync.Mutex
 	url     string
@@ -60,7 +60,7 @@ func (i *issuer) set(down bool) {
 	i.down = down
 }
 
-// RoundTrip answers what an issuer is asked.
+// RoundTrip answers requests to the issuer.
 func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -88,7 +88,7 @@ func (i *issuer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// sign is a token of the issuer's with the usual claims, and others over them; nil removes one.
+// sign returns a token of the issuer's with the usual claims, changed by others. nil removes a claim.
 func (i *issuer) sign(t *testing.T, claims map[string]any) string {
 	t.Helper()
 	i.mu.Lock()
@@ -181,7 +181,7 @@ func TestJWT(t *testing.T) {
 	}
 }
 
-// TestJWTKeys: keys are kept, found again when they rotate, and not fetched for everybody who makes up a token.
+// TestJWTKeys: keys are cached, fetched again after a rotation, and not fetched for every token that somebody makes up.
 func TestJWTKeys(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -228,7 +228,8 @@ func TestJWTKeys(t *testing.T) {
 	})
 }
 
-// A key that can't be used costs no token that another one has signed. Where none can be used, that is no fault of a token.
+// One key that can't be used does not affect tokens that another key has signed. If no key can be used, that is not the
+// token's fault.
 func TestJWTUnusableKeys(t *testing.T) {
 	t.Parallel()
 	odd := []any{map[string]any{"kty": "RSA", "n": "AQAB", "e": "AQAB", "x5c": []string{""}}, map[string]any{"kty": "fake"},
@@ -245,7 +246,7 @@ func TestJWTUnusableKeys(t *testing.T) {
 	}
 }
 
-// TestJWTHerd: those who come while the keys are being fetched wait for that, each as long as its context lets it.
+// TestJWTHerd: callers who come while the keys are being fetched wait for them, each within its own context.
 func TestJWTHerd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -285,7 +286,7 @@ func TestJWTHerd(t *testing.T) {
 	})
 }
 
-// An https issuer's keys come by https: on this machine any program may answer.
+// The keys of an https issuer must come over https, also from this machine, where any program may answer.
 func TestJWTKeysInTheClear(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
@@ -313,7 +314,7 @@ func TestForeignConfig(t *testing.T) {
 	}
 }
 
-// registry is an introspection endpoint, answered in process.
+// registry is an introspection endpoint that answers within the process.
 type registry struct {
 	asked  atomic.Int32
 	delay  time.Duration
@@ -402,8 +403,8 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
-// TestIntrospectionCache: an answer is remembered for as long as it may be, whatever strangers make up meanwhile, and a
-// question is asked once for all who wait.
+// TestIntrospectionCache: an answer is cached as long as it may be, whatever tokens strangers make up, and callers who wait
+// share one request.
 func TestIntrospectionCache(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -447,7 +448,7 @@ func TestIntrospectionCache(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		ask("fake-short", 1, nil)
 
-		// An outage is no answer: it is not remembered.
+		// An outage says nothing about the token, so it is not cached.
 		time.Sleep(defaultKeep)
 		down = true
 		ask("fake-good", 1, protocol.ErrUnavailable)
@@ -479,8 +480,7 @@ func TestIntrospectionCache(t *testing.T) {
 	})
 }
 
-// TestIntrospectionBound: whoever makes up tokens causes no more requests at once, and no more that is remembered, than there may
-// be.
+// TestIntrospectionBound: tokens that somebody makes up can cause only so many requests at once, and so many cache entries.
 func TestIntrospectionBound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

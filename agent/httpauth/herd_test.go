@@ -23,7 +23,7 @@ import (
 
 const herd = 1000
 
-// mint is a provider, and the server that knows its tokens: as a RoundTripper it refuses one that has ended.
+// mint is a provider, and also the server that knows its tokens. As a RoundTripper it refuses a token that has expired.
 type mint struct {
 	latency time.Duration
 
@@ -79,7 +79,7 @@ func start(m *mint) *agent.Agent {
 	})
 }
 
-// get makes one request and wants it to succeed.
+// get makes one request, which must succeed.
 func get(t *testing.T, client *http.Client) {
 	t.Helper()
 	resp, err := client.Get("https://llm.example.com/")
@@ -93,8 +93,8 @@ func get(t *testing.T, client *http.Client) {
 	}
 }
 
-// TestHerdAcrossRenewal: a thousand requests under way while the token is renewed: each carries one that lives, and there is
-// one renewal.
+// TestHerdAcrossRenewal: a thousand requests run while the token is renewed. Each carries a valid token, and there is one
+// renewal.
 func TestHerdAcrossRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,8 +105,8 @@ func TestHerdAcrossRenewal(t *testing.T) {
 		defer auth.Close()
 		client := &http.Client{Transport: &httpauth.Transport{Agent: auth, Base: m}}
 		get(t, client)
-		// The agent renews at a moment of its own between 9 and 6 minutes ahead: from 10 to 5 minutes ahead somebody asks all the
-		// time.
+		// The agent renews at a random moment between 9 and 6 minutes before the expiry. So we ask all the time from 10 to 5
+		// minutes before.
 		time.Sleep(50 * time.Minute)
 		var requests sync.WaitGroup
 		for n := range herd {
@@ -122,7 +122,8 @@ func TestHerdAcrossRenewal(t *testing.T) {
 	})
 }
 
-// TestHerdAfterRevocation: a thousand requests at once find the token refused: one renewal, and each is sent again once.
+// TestHerdAfterRevocation: the server refuses the token of a thousand requests. There is one renewal, and each request is
+// sent again once.
 func TestHerdAfterRevocation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -146,8 +147,8 @@ func TestHerdAfterRevocation(t *testing.T) {
 	})
 }
 
-// TestHerdOverSocket is the same over a real socket, without a clock: the herd's first question is one renewal, and one
-// that somebody else causes is known to whoever listens.
+// TestHerdOverSocket is the same over a real socket and with a real clock. The first requests cause one renewal, and a
+// renewal that somebody else causes is noticed.
 func TestHerdOverSocket(t *testing.T) {
 	t.Parallel()
 	m := &mint{ends: map[string]time.Time{}}

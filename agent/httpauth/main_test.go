@@ -6,5 +6,5 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain: what is closed leaves no goroutine behind.
+// TestMain: after Close no goroutine is left.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

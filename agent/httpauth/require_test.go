@@ -19,7 +19,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// stored is the service's own sign-in as the table has it.
+// stored is the service's own sign-in in one of the states of the table.
 func stored(t *testing.T, state string) *Agent {
 	t.Helper()
 	p := protocoltest.Profile{Name: "main", Token: "fake-stored-1", Expiry: time.Now().Add(time.Hour)}
@@ -45,7 +45,7 @@ func stored(t *testing.T, state string) *Agent {
 	return a
 }
 
-// outcome is what a request meets.
+// outcome is the answer to a request.
 type outcome struct {
 	status    int
 	challenge string
@@ -74,10 +74,11 @@ var (
 	asStored = outcome{200, "", "", "fake-stored-1"}
 )
 
-// TestRequireTable is every combination of what a request carries, what is configured and how the service itself stands.
+// TestRequireTable tries every combination of what a request carries, what is configured and in which state the service's
+// own sign-in is.
 func TestRequireTable(t *testing.T) {
 	t.Parallel()
-	// What each header means to a policy that accepts fake-good-1, and to one that accepts no bearer.
+	// What each header means to a policy that accepts fake-good-1, and to one that accepts no bearer token.
 	headers := []struct {
 		name       string
 		fields     []string
@@ -144,7 +145,7 @@ func TestRequireTable(t *testing.T) {
 	}
 }
 
-// check sends a request three ways and compares all that comes back.
+// check sends a request with and without Accept, and compares the answers.
 func check(t *testing.T, name string, guard func(http.Handler) http.Handler, authorization []string, want outcome) {
 	t.Helper()
 	handler := guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -196,7 +197,7 @@ func check(t *testing.T, name string, guard func(http.Handler) http.Handler, aut
 	}
 }
 
-// TestRequireRefuses: a policy that would accept nothing, or anything, is not made.
+// TestRequireRefuses: a policy that would accept nothing, or anything, is refused.
 func TestRequireRefuses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -247,7 +248,7 @@ func TestRequireRefuses(t *testing.T) {
 	}
 }
 
-// TestRotation: while tokens are rotated the old and the new one are accepted, each as itself.
+// TestRotation: during a rotation both the old and the new token are accepted.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	guard, err := Require(
@@ -262,7 +263,7 @@ func TestRotation(t *testing.T) {
 	check(t, "another", guard, []string{"Bearer fake-old-2"}, invalid)
 }
 
-// TestTokenFile: changes count a second later at most, and a file that can't be used accepts nothing.
+// TestTokenFile: changes count within a second, and a file that can't be read accepts nothing.
 func TestTokenFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "tokens")
@@ -308,7 +309,7 @@ func TestTokenFile(t *testing.T) {
 	})
 }
 
-// vouched is a Validator of one token.
+// vouched is a Validator that accepts one token.
 type vouched struct {
 	token    string
 	identity protocol.Identity
@@ -325,7 +326,8 @@ func (v vouched) Validate(_ context.Context, token string) (protocol.Identity, e
 	return v.identity, nil
 }
 
-// TestForeign: whoever a validator vouches for is in the context; one that can't be asked is no reason to say no.
+// TestForeign: the identity that a validator finds is in the context. If a validator can't be asked, that is no reason to
+// refuse.
 func TestForeign(t *testing.T) {
 	t.Parallel()
 	alice := vouched{token: "fake-foreign-1", identity: protocol.Identity{Account: "alice", Scopes: []string{"read", "write"}}}
@@ -386,7 +388,7 @@ func TestForeign(t *testing.T) {
 	})).ServeHTTP(httptest.NewRecorder(), r)
 }
 
-// TestStoredScopes: mode Stored looks at the scopes of the sign-in.
+// TestStoredScopes: mode Stored checks the scopes of the sign-in.
 func TestStoredScopes(t *testing.T) {
 	t.Parallel()
 	guard, err := Require(
@@ -417,7 +419,7 @@ func (s scoped) Credentials(context.Context) (Credentials, error) {
 	return Credentials{Scopes: s.scopes}, nil
 }
 
-// TestContext: what a handler derives from its request's context still finds who it is; without a guard nobody is there.
+// TestContext: the identity is found in contexts that a handler derives. Without a guard there is none.
 func TestContext(t *testing.T) {
 	t.Parallel()
 	if _, ok := FromContext(t.Context()); ok {

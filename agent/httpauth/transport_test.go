@@ -19,7 +19,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// forced is an agent whose token is replaced by the next one at each forced renewal.
+// forced is an agent that goes on to its next token at each forced renewal.
 type forced struct {
 	protocol.Agent
 	mu     sync.Mutex
@@ -45,7 +45,7 @@ func (f *forced) Token(_ context.Context, req protocol.TokenRequest) (protocol.T
 	return fake(f.tokens[0], time.Hour), nil
 }
 
-// seen is a server that keeps what it got, and accepts one token.
+// seen is a server that records its requests, and accepts one token.
 type seen struct {
 	mu       sync.Mutex
 	good     string
@@ -64,7 +64,7 @@ func (s *seen) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// body hides what http.NewRequest would recognise: it can't be sent again.
+// body hides its type from http.NewRequest, so that the request can't be sent again.
 type body struct{ io.Reader }
 
 func TestTransportRetries(t *testing.T) {
@@ -145,7 +145,7 @@ func TestTransportRetries(t *testing.T) {
 	}
 }
 
-// TestTransportRefuses: where a token must not go, no request goes; its body is closed all the same.
+// TestTransportRefuses: a request that must not carry a token is not sent. Its body is closed all the same.
 func TestTransportRefuses(t *testing.T) {
 	t.Parallel()
 	f := protocoltest.NewFake(
@@ -199,7 +199,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// TestTransportRedirects: the token follows a redirect within its origin, and no other, not even back.
+// TestTransportRedirects: the token follows redirects within its origin. After a redirect to another origin it is not sent
+// again, not even back at the first one.
 func TestTransportRedirects(t *testing.T) {
 	t.Parallel()
 	const home, away = "https://llm.example.com", "https://evil.example"
@@ -247,7 +248,7 @@ func TestTransportRedirects(t *testing.T) {
 	}
 }
 
-// TestTransportErrors: errors are those of the agent, and of the network, and none holds the token.
+// TestTransportErrors: errors come from the agent or the network, and none holds the token.
 func TestTransportErrors(t *testing.T) {
 	t.Parallel()
 	a := NewAgent(protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1"}), "")
@@ -274,7 +275,7 @@ func TestTransportErrors(t *testing.T) {
 	}
 }
 
-// TestTransportContext: the wait for a token is the request's, to the millisecond; the renewal is not.
+// TestTransportContext: the request's context bounds the wait for a token exactly. It does not end the renewal.
 func TestTransportContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -304,7 +305,7 @@ func TestTransportContext(t *testing.T) {
 	})
 }
 
-// TestTransportDump: what a program logs of a response has no token in it.
+// TestTransportDump: a program that logs a response does not log the token.
 func TestTransportDump(t *testing.T) {
 	t.Parallel()
 	s := &seen{good: "fake-access-1"}

@@ -13,7 +13,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// describing is a client of an https issuer that describes itself with these endpoints on top of what it has on its own.
+// describing is a client of an https issuer. The issuer describes itself with a token and a revocation endpoint, and with
+// more.
 func describing(t *testing.T, more map[string]any) *Client {
 	t.Helper()
 	var server *httptest.Server
@@ -31,8 +32,8 @@ func describing(t *testing.T, more map[string]any) *Client {
 	return &Client{Issuer: server.URL, CA: pool}
 }
 
-// A described endpoint that no secret may be sent to is refused by name when it is needed, and stands in the way of nothing else.
-// An https issuer leads to no plain http, on this machine neither: any program here may answer there.
+// A described endpoint that no secret may be sent to is refused by name when it is needed, and nothing else fails for it. An
+// https issuer must not lead to plain http, not even on this machine, where any program may answer.
 func TestDiscoverStaysSecure(t *testing.T) {
 	t.Parallel()
 	fake := protocol.NewSecret("fake")
@@ -71,7 +72,7 @@ func TestDiscoverStaysSecure(t *testing.T) {
 	}
 }
 
-// An issuer whose name has a placeholder is not to be written in config.toml as it is.
+// If the issuer's name has a placeholder, the hint must not say to copy it.
 func TestDiscoverPlaceholder(t *testing.T) {
 	t.Parallel()
 	for name, hint := range map[string]string{
@@ -84,7 +85,7 @@ func TestDiscoverPlaceholder(t *testing.T) {
 	}
 }
 
-// A client that is bound takes no endpoint from elsewhere; what is left works on.
+// A bound client takes no endpoint at another origin. The others still work.
 func TestDiscoverBound(t *testing.T) {
 	t.Parallel()
 	const elsewhere = "https://elsewhere.example.com"
@@ -117,7 +118,8 @@ func TestDiscoverBound(t *testing.T) {
 	}
 }
 
-// An issuer that a sign-in is bound to has described itself before: that nothing is there now, or something else, is an outage.
+// An issuer that a sign-in is bound to has described itself before. If nothing is there now, or something else, that is an
+// outage.
 func TestDiscoverGone(t *testing.T) {
 	t.Parallel()
 	for name, there := range map[string]http.Handler{
@@ -154,7 +156,7 @@ func TestSites(t *testing.T) {
 	}
 }
 
-// An https device endpoint sends nobody to a page of plain http.
+// An https device endpoint must not send a person to a page of plain http.
 func TestDeviceStaysSecure(t *testing.T) {
 	t.Parallel()
 	for uri, good := range map[string]bool{
@@ -172,7 +174,7 @@ func TestDeviceStaysSecure(t *testing.T) {
 	}
 }
 
-// Reaching a provider sends no header of the configuration's: a secret may be in one.
+// Reach sends no configured header, because a secret may be in it.
 func TestReachSendsNoSecret(t *testing.T) {
 	t.Parallel()
 	c := &Client{TokenURL: "https://sso.example.com/token", Headers: map[string]string{"X-Gateway-Key": "fake-key"}}

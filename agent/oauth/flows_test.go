@@ -24,7 +24,7 @@ import (
 
 const redirectURI = "http://127.0.0.1:1/callback"
 
-// consent is the browser: it returns what the provider sends back.
+// consent does what the browser does, and returns what the provider sends back.
 func consent(t *testing.T, a *Authorization) Callback {
 	t.Helper()
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -40,7 +40,7 @@ func consent(t *testing.T, a *Authorization) Callback {
 	return callbackOf(to.Query())
 }
 
-// openID is a client of an issuer, which it has discovered.
+// openID is a client that has discovered its issuer.
 func openID(t *testing.T, server *oauthtest.Server) *Client {
 	t.Helper()
 	c := &Client{Issuer: server.Issuer(), ClientID: server.ClientID, Scopes: []string{"openid", "offline_access"}}
@@ -219,7 +219,7 @@ func TestMachines(t *testing.T) {
 	}
 }
 
-// A machine whose client_auth is not configured authenticates as the provider says that it wants it.
+// A machine's client without a configured client_auth authenticates in the way that its provider supports.
 func TestMachineDefaultAuth(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -261,7 +261,7 @@ func TestMachineDefaultAuth(t *testing.T) {
 	}
 }
 
-// What the hint says about a client that is not accepted depends on what may be wrong.
+// The hint for a client that is not accepted depends on what may be wrong.
 func TestAuthHints(t *testing.T) {
 	t.Parallel()
 	const special, plain = "fake-secret/+", "fake-secret"
@@ -311,7 +311,7 @@ func TestAuthHints(t *testing.T) {
 	}
 }
 
-// One key that can't be used, of those that the issuer publishes, does not spoil the sign-in.
+// One published key that can't be used does not make the sign-in fail.
 func TestUnusableKeys(t *testing.T) {
 	t.Parallel()
 	for name, key := range map[string]string{
@@ -329,7 +329,7 @@ func TestUnusableKeys(t *testing.T) {
 	}
 }
 
-// Keys that can't be fetched are named as what is wrong, with the host and what it answered.
+// If the keys can't be fetched, the error says so, with the host and what it answered.
 func TestKeysAway(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]oauthtest.Fault{
@@ -515,7 +515,7 @@ func TestIdentifyRefused(t *testing.T) {
 	}
 }
 
-// The person is shown an address by which nobody is taken in, or none.
+// The address that a person is shown can't be mistaken for another one. Otherwise none is shown.
 func TestDeviceAddress(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ uri, whole, shown, shownWhole string }{
@@ -558,7 +558,7 @@ func TestDeviceAddress(t *testing.T) {
 	}
 }
 
-// The subscription is read by the rules of the provider's own client.
+// The subscription is found by the rules of the provider's own client.
 func TestSubscription(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
@@ -619,7 +619,7 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// What the provider says about pace is kept to, and a failing provider is asked again.
+// Polling keeps to the pace that the provider asks for, and asks a failing provider again.
 func TestDevicePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := []string{
@@ -693,7 +693,7 @@ func TestEndpointsAreOurs(t *testing.T) {
 	}
 }
 
-// A provider that quotes the request quotes it as it was encoded.
+// A provider may quote the request as it was encoded.
 func TestCleanEncodedSecrets(t *testing.T) {
 	t.Parallel()
 	const secret = "fake/secret+1 x"

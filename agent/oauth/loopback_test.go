@@ -33,7 +33,7 @@ func listeningFor(t *testing.T, refused func(int), ownerOf ownerFunc) (*Loopback
 	return l, a
 }
 
-// visit is what a browser gets.
+// visit makes the request that a browser would make.
 func visit(t *testing.T, method, address, host string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, nil)
@@ -124,7 +124,7 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// A browser that is sent off before Wait is called has its answer all the same.
+// A browser that comes back before Wait is called is answered all the same.
 func TestLoopbackQuickBrowser(t *testing.T) {
 	t.Parallel()
 	l, a := listening(t)
@@ -217,7 +217,7 @@ func TestListenWantsBothLoopbacks(t *testing.T) {
 	l.Close()
 }
 
-// What to do about an error that the browser brings depends on the error.
+// The hint depends on the error that the browser brings.
 func TestCallbackHints(t *testing.T) {
 	t.Parallel()
 	for code, hint := range map[string]string{

@@ -20,7 +20,7 @@ import (
 
 const sent = "fake-refresh-sent"
 
-// answering is a client of an endpoint that answers every request with what is given.
+// answering is a client of an endpoint that gives the same answer to every request.
 func answering(t *testing.T, status int, header map[string]string, body string) *Client {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -68,7 +68,7 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestRequest looks at the request as the provider gets it.
+// TestRequest checks the request as the provider gets it.
 func TestRequest(t *testing.T) {
 	t.Parallel()
 	var got *http.Request
@@ -513,7 +513,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestCancelled sees to it that the caller's own end is told from a time-out, and is quick.
+// TestCancelled: the end of the caller's own context is told from a time-out, and takes effect at once.
 func TestCancelled(t *testing.T) {
 	t.Parallel()
 	server := oauthtest.New(t, oauthtest.Options{})
@@ -544,7 +544,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestNothingIsResent closes each connection at once after the request, as a server does that drops idle ones.
+// TestNothingIsResent closes each connection right after the request, as a server does that drops idle connections.
 func TestNothingIsResent(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -572,7 +572,7 @@ func TestNothingIsResent(t *testing.T) {
 	}
 }
 
-// TestNoise checks that what is not HTTP is not quoted.
+// TestNoise: an answer that is not HTTP is not quoted.
 func TestNoise(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -684,7 +684,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// TestPlainHTTPStaysHome points a loopback name elsewhere, as a hosts file can.
+// TestPlainHTTPStaysHome lets a loopback name lead elsewhere, as a hosts file can.
 func TestPlainHTTPStaysHome(t *testing.T) {
 	t.Parallel()
 	transport := (&Client{}).transport(target{URL: "http://localhost", plain: true})

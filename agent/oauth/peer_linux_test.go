@@ -18,7 +18,7 @@ const table4 = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->wh
  torn 0100007F:C350
 `
 
-// A client that speaks IPv4 by a socket of IPv6.
+// A client that uses an IPv6 socket for IPv4.
 const table6 = `  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0000000000000000FFFF00000100007F:C350 0000000000000000FFFF00000100007F:1F90 01 00000000:00000000 00:00000000 00000000  1003        0 104 1 0000000000000000 20 4 30 10 -1
    1: 00000000000000000000000001000000:C350 00000000000000000000000001000000:1F90 01 00000000:00000000 00:00000000 00000000  1004        0 105 1 0000000000000000 20 4 30 10 -1
@@ -64,7 +64,7 @@ func TestReadTables(t *testing.T) {
 	}
 }
 
-// The kernel's own words, of a connection that lives and of one whose other end has closed it.
+// What the kernel says about a connection that is open, and about one whose other end is closed.
 func TestOwnerOf(t *testing.T) {
 	t.Parallel()
 	for _, network := range [][2]string{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}} {

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Only the person's own browser completes a sign-in unasked. Another user's answer is refused, and the sign-in goes on waiting.
+// Only a browser of the same user completes a sign-in without a question. Another user's answer is refused, and the sign-in
+// goes on waiting.
 func TestCallbackOfAnother(t *testing.T) {
 	t.Parallel()
 	other := os.Geteuid() + 1
@@ -90,7 +91,7 @@ func TestCallbackOfAnother(t *testing.T) {
 	}
 }
 
-// What the system itself says of a browser of ours.
+// What the system says about a browser of the same user.
 func TestOwnCallback(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "localhost"} {
@@ -124,7 +125,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// pcb is what macOS lists of one socket.
+// pcb is the entry of one socket in the list of macOS.
 func pcb(local, remote netip.AddrPort, uid uint32) []byte {
 	record := func(kind uint32, size int) []byte {
 		b := make([]byte, (size+7)&^7)

@@ -14,7 +14,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Every endpoint sorts what it is answered by the same rule.
+// All endpoints classify their answers by the same rule.
 func TestRefusalsElsewhere(t *testing.T) {
 	t.Parallel()
 	access := protocol.NewSecret("fake-access-sent")
@@ -94,7 +94,7 @@ func TestRefusalsElsewhere(t *testing.T) {
 	}
 }
 
-// What providers, and what stands before them, answer to a refresh token in shapes of their own.
+// What providers, and the gateways in front of them, answer to a refresh token in formats of their own.
 func TestRefusalShapes(t *testing.T) {
 	t.Parallel()
 	login, config, later := protocol.ErrLoginRequired, protocol.ErrConfig, protocol.ErrUnavailable
@@ -163,7 +163,7 @@ func TestRefusalShapes(t *testing.T) {
 	}
 }
 
-// A refusal is found wherever the headers say that it is.
+// A refusal is recognized by each of the headers that may announce it.
 func TestRefusalHeaders(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -185,7 +185,7 @@ func TestRefusalHeaders(t *testing.T) {
 	}
 }
 
-// What a revocation is answered with as a success is of no interest, unless it is a page of somebody else's.
+// Any success of a revocation will do, except a web page of somebody else's.
 func TestRevoked(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]error{
@@ -199,7 +199,7 @@ func TestRevoked(t *testing.T) {
 	}
 }
 
-// A renewal whose answer is not written as it should be keeps what was rotated.
+// A renewal keeps the rotated token even if the answer is not in the proper form.
 func TestOddReplies(t *testing.T) {
 	t.Parallel()
 	const whole = `{"access_token":"fake-access-1","expires_in":3600,"refresh_token":"fake-refresh-2","scope":"a b"}`
@@ -217,7 +217,7 @@ func TestOddReplies(t *testing.T) {
 	}
 }
 
-// The device flow is over with the first answer that no waiting mends, and goes on at every other.
+// The device flow ends with the first answer that waiting does not help against, and goes on after every other.
 func TestDeviceRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

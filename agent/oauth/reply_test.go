@@ -13,13 +13,13 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// jwt is a token that nobody has signed, with these claims.
+// jwt is an unsigned token with these claims.
 func jwt(claims string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	return part([]byte(`{"alg":"none"}`)) + "." + part([]byte(claims)) + ".fake"
 }
 
-// Every form in which a provider states an expiry counts, and the earliest one holds.
+// Every form in which a provider states an expiry counts, and the earliest expiry wins.
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	date := time.Now().Truncate(time.Second) // of each answer, so that what is left does not depend on how fast the test runs
@@ -79,7 +79,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// A point in time is the provider's, and counts by the provider's clock: ours may be wrong by hours.
+// A point in time counts by the provider's clock, because ours may be wrong by hours.
 func TestExpiryByAnotherClock(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-5 * time.Hour, 5 * time.Hour} {
@@ -100,7 +100,7 @@ func TestExpiryByAnotherClock(t *testing.T) {
 	}
 }
 
-// The end of the sign-in itself is known in each form that providers have for it.
+// The expiry of the sign-in itself is read in each form that providers have for it.
 func TestGrantExpiry(t *testing.T) {
 	t.Parallel()
 	date := time.Now().Truncate(time.Second)
@@ -134,7 +134,7 @@ func TestGrantExpiry(t *testing.T) {
 	}
 }
 
-// A form is understood as a form, whatever it is labelled as, and what is none is not.
+// A form is read as a form, also if it is labelled as text. A text that is no form is not.
 func TestFormEncoded(t *testing.T) {
 	t.Parallel()
 	const form = "access_token=fake-1&expires_in=1200&scope=repo%2Cgist&token_type=bearer"
@@ -168,7 +168,7 @@ func TestFormEncoded(t *testing.T) {
 	}
 }
 
-// A token that is worth nothing without a key is not handed out as a bearer token; the refresh token beside it is kept.
+// A token that is bound to a key is not passed on as a bearer token. The refresh token beside it is kept.
 func TestTokenTypes(t *testing.T) {
 	t.Parallel()
 	for kind, good := range map[string]bool{
@@ -184,7 +184,7 @@ func TestTokenTypes(t *testing.T) {
 	}
 }
 
-// One odd value in what a provider says about a person does not cost the others.
+// One odd value in a person's profile does not cost the other values.
 func TestOddProfiles(t *testing.T) {
 	t.Parallel()
 	fields := func(body string) map[string]json.RawMessage {

@@ -33,7 +33,7 @@ type issued struct {
 	pem, pri []byte
 }
 
-// issue makes a certificate that ends at the time given, signed by an authority; nil makes an authority.
+// issue makes a certificate that expires at a given time and is signed by an authority. With nil it makes an authority.
 func issue(t *testing.T, by *issued, ends time.Time) *issued {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -72,7 +72,8 @@ func issue(t *testing.T, by *issued, ends time.Time) *issued {
 	}
 }
 
-// privateProvider is a provider whose authority no system knows; clients, where not nil, signs who may come.
+// privateProvider is a provider with a certificate of an authority that the system does not know. If clients is not nil, it
+// signs the certificates of the clients that are let in.
 func privateProvider(t *testing.T, ca, clients *issued) *httptest.Server {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -153,7 +154,7 @@ func TestBadCertificates(t *testing.T) {
 	}
 }
 
-// connectProxy tunnels for those that answer takes, and counts them.
+// connectProxy is a proxy that answers with a status. It opens tunnels if that is 200, and counts them.
 func connectProxy(t *testing.T, status int) (address *url.URL, tunnels *atomic.Int32) {
 	t.Helper()
 	tunnels = new(atomic.Int32)
@@ -226,7 +227,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// A proxy that can't be reached is what the error speaks of, and not the provider.
+// If a proxy can't be reached, the error speaks of the proxy, and not of the provider.
 func TestProxyAway(t *testing.T) {
 	t.Parallel()
 	for says, cause := range map[string]error{

@@ -1,4 +1,4 @@
-// Command client fetches a URL with an agent's token: in its Authorization header, live, renewed by the agent.
+// Command client fetches a URL and sends an agent's token in the Authorization header. The agent keeps the token valid.
 //
 //	go run ./examples/client -p gateway https://llm.example.com/v1/models
 package main

@@ -1,5 +1,5 @@
-// Command service answers whoever brings one of the tokens in a file, or one that a company's identity provider signed for
-// it, and says who that is. Edit the file while it runs: a second later the change counts.
+// Command service answers requests that carry one of the tokens in a file, or a token that a company's identity provider has
+// signed for it, and says whose token it is. You can edit the file while the service runs. A change counts within a second.
 //
 //	go run ./examples/service -tokens tokens.txt -issuer https://sso.example.com -audience service
 package main

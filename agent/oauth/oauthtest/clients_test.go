@@ -19,12 +19,12 @@ import (
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
-// The server is judged by clients that are not ours: a server and a client of one hand may be wrong alike.
+// The server is tested with clients that are not ours: our own client might make the same mistakes as our server.
 
 const callback = "http://127.0.0.1:1/callback"
 
-// answer asks the authorize endpoint and returns what it sends the browser back with, without going there. With a decision it
-// is the person who clicks.
+// answer asks the authorize endpoint, and returns the parameters of the redirect without following it. With a decision it
+// also clicks, as a person would.
 func answer(t *testing.T, address, decision string) url.Values {
 	t.Helper()
 	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -48,7 +48,7 @@ func answer(t *testing.T, address, decision string) url.Values {
 	return back.Query()
 }
 
-// TestOAuth2 signs in, renews and acts as a machine with x/oauth2.
+// TestOAuth2 signs in, renews and uses client credentials with x/oauth2.
 func TestOAuth2(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret"})
@@ -102,7 +102,7 @@ func TestOAuth2(t *testing.T) {
 	}
 }
 
-// TestDevice is x/oauth2 as a public client: the library proves nothing at the device endpoint.
+// TestDevice uses x/oauth2 as a public client, because the library does not authenticate at the device endpoint.
 func TestDevice(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client"})
@@ -128,7 +128,7 @@ func TestDevice(t *testing.T) {
 	}
 }
 
-// code is the error of RFC 6749 section 5.2 in what x/oauth2 returns.
+// code returns the error code (RFC 6749 section 5.2) from an error of x/oauth2.
 func code(err error) string {
 	var refused *oauth2.RetrieveError
 	errors.As(err, &refused)
@@ -138,7 +138,7 @@ func code(err error) string {
 	return refused.ErrorCode
 }
 
-// TestOpenID discovers the server, verifies its ID tokens and asks who signed in, by two libraries.
+// TestOpenID discovers the server, verifies its ID tokens and asks who signed in, with two libraries.
 func TestOpenID(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{Ask: true, ProfileScope: "profile"})
@@ -179,7 +179,7 @@ func TestOpenID(t *testing.T) {
 		t.Errorf("denied: %v", got)
 	}
 
-	// The same party, and a server whose ID tokens are wrong.
+	// The same client, and a server whose ID tokens are wrong.
 	for name, fault := range map[string]oauthtest.IDFault{
 		"expired": {Clock: -time.Hour}, "other key": {OtherKey: true}, "alg none": {Unsigned: true}, "nonce": {Nonce: "fake-other"},
 		"audience": {Audience: "fake-other"}, "issuer": {Issuer: "https://evil.example.com"},
@@ -197,7 +197,7 @@ func TestOpenID(t *testing.T) {
 	}
 }
 
-// TestRedirects: nobody is sent to an address that is not the client's.
+// TestRedirects: the server redirects only to addresses that are the client's.
 func TestRedirects(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{})
@@ -229,7 +229,8 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// TestScopeAndFaultsAt: a token without the scope is told so, and each endpoint can misbehave by itself.
+// TestScopeAndFaultsAt: a token without the scope is refused with the scope's name, and each endpoint can misbehave
+// separately.
 func TestScopeAndFaultsAt(t *testing.T) {
 	t.Parallel()
 	s := oauthtest.New(t, oauthtest.Options{ProfileScope: "user:other"})

@@ -30,7 +30,7 @@ func form(refresh string) string {
 
 const formType = "application/x-www-form-urlencoded"
 
-// TestReuseEndsSignIn is what the server is for: it notices a refresh token used twice, and punishes it.
+// TestReuseEndsSignIn is what the server is for: when a refresh token is used twice, it ends the sign-in.
 func TestReuseEndsSignIn(t *testing.T) {
 	t.Parallel()
 	s := New(t, Options{})
