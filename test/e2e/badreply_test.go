@@ -104,6 +104,7 @@ func TestBadReplies(t *testing.T) {
 
 // A reply that comes a byte at a time ends at the renewal's own bound, not when it likes.
 func TestSlowReply(t *testing.T) {
+	t.Parallel()
 	h, provider := newSignedIn(t, time.Hour)
 	h.signIn(expired(provider.Issue()))
 	provider.SetFault(oauthtest.Fault{Drip: time.Second})

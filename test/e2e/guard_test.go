@@ -96,6 +96,7 @@ func wayOut(t *testing.T) (url string, asked *atomic.Int32) {
 // TestClaudeCodeGuarded has five sessions of the real Claude Code work for three minutes with a sign-in whose tokens live 8 s,
 // while its file is emptied twenty times and the agent is killed ten times: no prompt fails, and nobody but the agent renews.
 func TestClaudeCodeGuarded(t *testing.T) {
+	t.Parallel()
 	const (
 		sessions = 5
 		length   = 3 * time.Minute

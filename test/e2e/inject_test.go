@@ -161,6 +161,7 @@ func TestSaveOrder(t *testing.T) {
 // old one or the new one, whole, and what the provider rotated is in the store, in a spill file, or with the agent. (A reply of
 // the provider's that cannot be read is no matter of the disk.)
 func TestEveryCallFails(t *testing.T) {
+	t.Parallel()
 	calls := []string{
 		"openat",
 		"write",
@@ -177,6 +178,7 @@ func TestEveryCallFails(t *testing.T) {
 	}
 	for _, kind := range []string{"claude-code", "file"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			w := newWorkshop(t, kind)
 			injected, lostSaves := 0, 0
 			for _, call := range calls {
@@ -354,6 +356,7 @@ func TestMoveOrder(t *testing.T) {
 // TestEveryCallOfAMoveFails makes each system call of a move fail in turn: the record is in force afterwards, moved or not, and
 // can be moved.
 func TestEveryCallOfAMoveFails(t *testing.T) {
+	t.Parallel()
 	w := newMoveWorkshop(t)
 	injected, failed := 0, 0
 	for _, call := range []string{"openat", "pwrite64", "ftruncate", "fsync", "renameat", "mkdirat", "fchmod", "flock", "unlinkat"} {

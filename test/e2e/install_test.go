@@ -305,8 +305,13 @@ func TestReadmeInstall(t *testing.T) {
 		"--bind-ro="+tree+":/media/checkout",
 		"--bind-ro="+goEnv(t, "GOROOT")+":/usr/local/go",
 		"--bind-ro="+goEnv(t, "GOMODCACHE")+":/media/modules",
+		"--bind-ro="+goEnv(t, "GOCACHE")+":/media/built",
 	)
-	script := "set -eu\nexport PATH=$PATH:/usr/local/go/bin GOMODCACHE=/media/modules GOPROXY=off " +
+	// What was compiled here already need not be again: alice has a view of our build cache that takes what she adds.
+	c.root("mkdir -p /run/cache/upper /run/cache/work /media/cache && mount -t overlay overlay " +
+		"-o lowerdir=/media/built,upperdir=/run/cache/upper,workdir=/run/cache/work /media/cache && " +
+		"chmod a+rwx /media/cache /media/cache/??")
+	script := "set -eu\nexport PATH=$PATH:/usr/local/go/bin GOMODCACHE=/media/modules GOCACHE=/media/cache GOPROXY=off " +
 		"GOFLAGS=-buildvcs=false GOTOOLCHAIN=local\n" +
 		"mkdir checkout; cd /media/checkout; tar -cf - --exclude=./.git --exclude=./bin --exclude=./dist . | " +
 		"tar -C ~/checkout -xf -; cd ~/checkout\n"

@@ -135,8 +135,10 @@ func TestKeyringKilled(t *testing.T) {
 
 // TestKeyringHostile: a service that answers wrongly or not at all costs neither a rotated record nor anybody's patience.
 func TestKeyringHostile(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{secretsHangSets, secretsLie, secretsTruncate} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			h, b, provider, sign := newKeyringHome(t)
 			s := b.secrets()
 			a := h.serve()
@@ -178,8 +180,10 @@ func TestKeyringHostile(t *testing.T) {
 
 // TestKeyringSilent: a service that says nothing, or nonsense, fails what needs it within seconds, and leaves no process.
 func TestKeyringSilent(t *testing.T) {
+	t.Parallel()
 	for _, fault := range []string{secretsHang, secretsNonsense} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			h, b, _, sign := newKeyringHome(t)
 			s := b.secrets()
 			a := h.serve()

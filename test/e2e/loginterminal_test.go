@@ -50,6 +50,7 @@ func (tt *terminal) address() (address string) {
 }
 
 func TestLoginByDevice(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		columns int
@@ -64,6 +65,7 @@ func TestLoginByDevice(t *testing.T) {
 		{"dumb", 100, []string{"TERM=dumb"}, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			h, provider := newDeviceHome(t)
 			args := append(test.vars, program("ccagent"), "login", "--device")
 			tt := h.terminal(test.columns, "/usr/bin/env", args...)

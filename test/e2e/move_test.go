@@ -93,6 +93,7 @@ func TestKillWhileMoving(t *testing.T) {
 
 // TestKillWhileThePassphraseChanges: afterwards the old one or the new one opens the store, and the record is there.
 func TestKillWhileThePassphraseChanges(t *testing.T) {
+	t.Parallel()
 	h := newHome(t)
 	h.config("[profiles.work]\nprovider = \"static\"\nstore = \"encrypted\"\n")
 	say := func(input string, args ...string) result {
