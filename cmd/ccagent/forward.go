@@ -91,52 +91,12 @@ func forward(c *cli.Context) error {
 	go func() { served <- share.Serve(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
 	defer func() { cancel(); <-served }()
 
-	// One login carries all: the folder must be there before a socket can be forwarded into it.
-	options := []string{"-o", "ControlPath=" + filepath.Join(dir, "c"), "-o", "RemoteCommand=none"}
-	if file := c.String("ssh-config"); file != "" {
-		options = append(options, "-F", file)
+	session := sshSession{c: c, ctx: ctx, host: host, options: sshOptions(c, filepath.Join(dir, "c"))}
+	remote, err := session.begin()
+	if err != nil {
+		return err
 	}
-	for _, o := range c.StringSlice("ssh-option") {
-		options = append(options, "-o", o)
-	}
-	ssh := func(args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, "ssh", slices.Concat(options, args)...)
-		cmd.Stdin, cmd.Stderr = os.Stdin, c.App.ErrWriter
-		return cmd
-	}
-	// What runs over there goes as a file, which needs no quoting that every login shell agrees on: fish and csh do not.
-	command := `"${SHELL:-/bin/sh}" -l`
-	if c.Args().Len() > 1 {
-		var words []string
-		for _, word := range c.Args().Tail() {
-			words = append(words, protocol.ShellWord(word))
-		}
-		command = strings.Join(words, " ")
-	}
-	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport " +
-		"CCAGENT_SOCK\n" + command + "\n"
-	// Should we be killed, it ends by itself once no session is left.
-	master := ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", host,
-		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
-	master.Stdin = strings.NewReader(script)
-	var out bytes.Buffer
-	master.Stdout = &out
-	if err := limits.RunAsGiven(master); err != nil {
-		return &protocol.Error{
-			Code:    protocol.CodeUnavailable,
-			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", terminal.Sanitize(host), err),
-			Hint:    "what ssh says is above",
-		}
-	}
-	last := func(args ...string) { // whatever has become of the session
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		limits.RunAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(options, []string{"-T"}, args)...))
-	}
-	defer last("-O", "exit", host)
-	remote := string(
-		regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes()),
-	) // the shell over there may have something to say as well
+	defer session.last("-O", "exit", host)
 	if remote == "" {
 		return &protocol.Error{
 			Code:    protocol.CodeUnavailable,
@@ -144,20 +104,88 @@ func forward(c *cli.Context) error {
 			Hint:    "see what it says to: " + protocol.ShellLine("ssh", host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX",
 		}
 	}
-	defer last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
-	if err := limits.RunAsGiven(ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, host)); err != nil {
+	defer session.last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
+	return session.run(local, remote)
+}
+
+// sshSession is one login on another machine, which carries all: the folder must be there before a socket can be forwarded into
+// it.
+type sshSession struct {
+	c       *cli.Context
+	ctx     context.Context
+	host    string
+	options []string
+}
+
+func sshOptions(c *cli.Context, control string) []string {
+	options := []string{"-o", "ControlPath=" + control, "-o", "RemoteCommand=none"}
+	if file := c.String("ssh-config"); file != "" {
+		options = append(options, "-F", file)
+	}
+	for _, o := range c.StringSlice("ssh-option") {
+		options = append(options, "-o", o)
+	}
+	return options
+}
+
+func (s sshSession) ssh(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.ctx, "ssh", slices.Concat(s.options, args)...)
+	cmd.Stdin, cmd.Stderr = os.Stdin, s.c.App.ErrWriter
+	return cmd
+}
+
+// last runs ssh whatever has become of the session.
+func (s sshSession) last(args ...string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	limits.RunAsGiven(exec.CommandContext(ctx, "ssh", slices.Concat(s.options, []string{"-T"}, args)...))
+}
+
+// begin logs in, and makes the folder of the socket, which it returns; "" if the other machine made none.
+func (s sshSession) begin() (remote string, err error) {
+	// What runs over there goes as a file, which needs no quoting that every login shell agrees on: fish and csh do not.
+	command := `"${SHELL:-/bin/sh}" -l`
+	if s.c.Args().Len() > 1 {
+		var words []string
+		for _, word := range s.c.Args().Tail() {
+			words = append(words, protocol.ShellWord(word))
+		}
+		command = strings.Join(words, " ")
+	}
+	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport " +
+		"CCAGENT_SOCK\n" + command + "\n"
+	// Should we be killed, it ends by itself once no session is left.
+	master := s.ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", s.host,
+		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")
+	master.Stdin = strings.NewReader(script)
+	var out bytes.Buffer
+	master.Stdout = &out
+	if err := limits.RunAsGiven(master); err != nil {
+		return "", &protocol.Error{
+			Code:    protocol.CodeUnavailable,
+			Message: fmt.Sprintf("logging in to %s: ssh failed (%v)", terminal.Sanitize(s.host), err),
+			Hint:    "what ssh says is above",
+		}
+	}
+	// The shell over there may have something to say as well.
+	return string(regexp.MustCompile(`(?m)^/tmp/ccagent-[A-Za-z0-9]{10}$`).Find(out.Bytes())), nil
+}
+
+// run forwards the socket, and runs what is to be run until it ends.
+func (s sshSession) run(local, remote string) error {
+	if err := limits.RunAsGiven(s.ssh("-O", "forward", "-R", remote+"/agent.sock:"+local, s.host)); err != nil {
 		return &protocol.Error{Code: protocol.CodeUnavailable, Message: fmt.Sprintf("forwarding the socket: ssh failed (%v)", err),
 			Hint: "what ssh says is above; the other machine's sshd may forbid it (AllowStreamLocalForwarding)"}
 	}
-	args := []string{host, "exec sh " + remote + "/run"}
-	if c.Args().Len() == 1 {
+	args := []string{s.host, "exec sh " + remote + "/run"}
+	if s.c.Args().Len() == 1 {
 		args = append([]string{"-t"}, args...)
 	}
-	session := ssh(args...)
-	session.Stdout = c.App.Writer.(*terminal.Output).Writer
-	err = limits.RunAsGiven(session)
+	session := s.ssh(args...)
+	session.Stdout = s.c.App.Writer.(*terminal.Output).Writer
+	err := limits.RunAsGiven(session)
 	var exit *exec.ExitError
-	if ctx.Err() != nil && c.Context.Err() == nil {
+	if s.ctx.Err() != nil && s.c.Context.Err() == nil {
 		return &exitError{errors.New("a signal ended the session"), 128 + int(syscall.SIGTERM)}
 	}
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {

@@ -7,8 +7,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -89,6 +91,11 @@ func remove(c *cli.Context) error {
 			return err
 		}
 	}
+	return removeProfile(c, conn, profile, shared, stored)
+}
+
+// removeProfile deletes what is stored for a profile, and its table. shared is Claude Code's file of its sign-in, "" for none.
+func removeProfile(c *cli.Context, conn *dial.Conn, profile agent.Profile, shared string, stored bool) error {
 	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
 	var done undo.Steps
 	if err := config.ReadyToRemove(conn.Ctx, getenv, profile.Name); err != nil && !errors.Is(err, protocol.ErrNotFound) {

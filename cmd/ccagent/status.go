@@ -158,8 +158,34 @@ func newScreen(c *cli.Context) screen {
 // render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
 // that nobody has asked for go first.
 func (s screen) render(now time.Time, status protocol.Status) string {
+	head, below := s.head(now, status.Agent)+"\n", s.remarks(status.Profiles)
+	if below != "" {
+		below = "\n" + below
+	}
+	profiles, more := s.chosen(status.Profiles, head, below)
+	t := terminal.Table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
+	for _, p := range profiles {
+		name := p.Name
+		if strings.EqualFold(name, status.Agent.DefaultProfile) {
+			name += " *"
+		}
+		renewed := "-"
+		if !p.LastRenewal.IsZero() {
+			renewed = terminal.Span(now.Sub(p.LastRenewal)) + " ago"
+		}
+		t = append(t, []string{terminal.Sanitize(name), s.state(now, p), s.left(now, p), renewed,
+			terminal.Dash(cmp.Or(p.Location, p.Store))})
+	}
+	var picture strings.Builder
+	picture.WriteString(head)
+	t.Write(&picture, s.width)
+	picture.WriteString(more + below)
+	return s.fit(picture.String())
+}
+
+// head is what there is to say of the agent.
+func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 	var head strings.Builder
-	a := status.Agent
 	fmt.Fprintln(
 		&head,
 		terminal.Cut(
@@ -190,53 +216,33 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	if a.ConfigError != "" {
 		head.WriteString(s.wrap(terminal.Sanitize("config.toml was not taken: " + a.ConfigError)))
 	}
-	head.WriteByte('\n')
+	return head.String()
+}
 
+// remarks are what there is to say of profiles, beside the table.
+func (s screen) remarks(profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
-	for _, p := range status.Profiles {
+	for _, p := range profiles {
 		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note} {
 			if text != "" {
 				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name + ": " + text)))
 			}
 		}
 	}
-	below := remarks.String()
-	if below != "" {
-		below = "\n" + below
-	}
+	return remarks.String()
+}
 
-	profiles, more := status.Profiles, ""
-	if s.height > 0 {
-		lines := func(text string) int { return strings.Count(text, "\n") }
-		room := max(
-			1,
-			s.height-lines(head.String())-lines(below)-3,
-		) // the table's head, the line that says how many more, the cursor's
-		if len(profiles) > room+1 {
-			profiles = slices.Clone(profiles)
-			slices.SortStableFunc(profiles, func(p, q protocol.ProfileStatus) int { return cmp.Compare(idle(p), idle(q)) })
-			more = terminal.Cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
-			profiles = profiles[:room]
-		}
+// chosen are the profiles that there is room for between head and below, and the line that says how many more there are.
+func (s screen) chosen(profiles []protocol.ProfileStatus, head, below string) (_ []protocol.ProfileStatus, more string) {
+	lines := func(text string) int { return strings.Count(text, "\n") }
+	// The table's head, the line that says how many more, and the cursor's need room too.
+	room := max(1, s.height-lines(head)-lines(below)-3)
+	if s.height <= 0 || len(profiles) <= room+1 {
+		return profiles, ""
 	}
-	t := terminal.Table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
-	for _, p := range profiles {
-		name := p.Name
-		if strings.EqualFold(name, a.DefaultProfile) {
-			name += " *"
-		}
-		renewed := "-"
-		if !p.LastRenewal.IsZero() {
-			renewed = terminal.Span(now.Sub(p.LastRenewal)) + " ago"
-		}
-		t = append(t, []string{terminal.Sanitize(name), s.state(now, p), s.left(now, p), renewed,
-			terminal.Dash(cmp.Or(p.Location, p.Store))})
-	}
-	var picture strings.Builder
-	picture.WriteString(head.String())
-	t.Write(&picture, s.width)
-	picture.WriteString(more + below)
-	return s.fit(picture.String())
+	profiles = slices.Clone(profiles)
+	slices.SortStableFunc(profiles, func(p, q protocol.ProfileStatus) int { return cmp.Compare(idle(p), idle(q)) })
+	return profiles[:room], terminal.Cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
 }
 
 // idle is 1 for a profile of which there is nothing to see.

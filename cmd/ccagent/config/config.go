@@ -335,95 +335,117 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	for _, event := range d.LockOn {
-		switch {
-		case event != "suspend" && event != "screen":
-			return cfg, d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
-		case runtime.GOOS != "linux":
-			return cfg, d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
-		}
+	if err := d.checkLockOn(); err != nil {
+		return cfg, err
 	}
 	cfg.LockOn = d.LockOn
 	if len(d.Profiles) > agent.MaxProfiles {
 		return cfg, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
 	}
-	data, err := env.DataDir()
-	if err != nil {
+	r := resolver{document: d, env: env, names: map[string]string{}, claudes: map[string]string{}}
+	if r.data, err = env.DataDir(); err != nil {
 		return cfg, err
 	}
-	state, err := env.StateDir()
-	if err != nil {
+	if r.state, err = env.StateDir(); err != nil {
 		return cfg, err
 	}
-
-	names := map[string]string{}   // by folded name
-	claudes := map[string]string{} // the profile of a Claude Code directory, or of the file in it
 	for _, name := range slices.Sorted(maps.Keys(d.Profiles)) {
-		line := d.index.line("profiles", name)
-		if err := protocol.CheckProfile(name); err != nil {
-			return cfg, d.fault(line, "%s", err)
-		}
-		if other, ok := names[strings.ToLower(name)]; ok {
-			return cfg, d.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
-		}
-		names[strings.ToLower(name)] = name
-		settings, err := d.settings(env, name)
-		if err != nil {
+		if err := r.add(name); err != nil {
 			return cfg, err
-		}
-		shared := settings.shared()
-		for _, at := range shared {
-			if other, ok := claudes[at]; ok {
-				return cfg, d.fault(
-					line,
-					"profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
-						"store = \"file\" and no view there",
-					other,
-					name,
-					settings.ConfigDir,
-				)
-			}
-		}
-		for _, at := range shared {
-			claudes[at] = name
-		}
-		profile, err := settings.profile(data, state)
-		if err != nil {
-			return cfg, err
-		}
-		cfg.Profiles = append(cfg.Profiles, profile)
-	}
-
-	implicit := BuiltIn
-	if _, written := names[BuiltIn]; !written {
-		settings, err := d.settings(env, BuiltIn)
-		if err != nil {
-			return cfg, err
-		}
-		stands := ""
-		for _, at := range settings.shared() {
-			stands = cmp.Or(stands, claudes[at])
-		}
-		if stands != "" {
-			implicit = stands // a profile of another name stands for the default directory
-		} else {
-			profile, err := settings.profile(data, state)
-			if err != nil {
-				return cfg, err
-			}
-			cfg.Profiles = append(cfg.Profiles, profile)
-			names[BuiltIn] = BuiltIn
 		}
 	}
-	slices.SortFunc(cfg.Profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
-
+	implicit, err := r.addBuiltIn()
+	if err != nil {
+		return cfg, err
+	}
+	slices.SortFunc(r.profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
+	cfg.Profiles = r.profiles
 	cfg.Default = cmp.Or(cfg.Default, implicit)
-	known, ok := names[strings.ToLower(cfg.Default)]
+	known, ok := r.names[strings.ToLower(cfg.Default)]
 	if !ok {
 		return cfg, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", cfg.Default)
 	}
 	cfg.Default = known
 	return cfg, nil
+}
+
+// checkLockOn refuses events that can't lock the agent here.
+func (d *document) checkLockOn() error {
+	for _, event := range d.LockOn {
+		switch {
+		case event != "suspend" && event != "screen":
+			return d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
+		case runtime.GOOS != "linux":
+			return d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
+		}
+	}
+	return nil
+}
+
+// resolver makes the profiles of a document, and sees to it that no two of them are one.
+type resolver struct {
+	*document
+	env         environ.Vars
+	data, state string // our folders
+	profiles    []agent.Profile
+	names       map[string]string // as they are written, by folded name
+	claudes     map[string]string // the profile of a Claude Code directory, or of the file in it
+}
+
+// add adds a profile that the document has.
+func (r *resolver) add(name string) error {
+	line := r.index.line("profiles", name)
+	if err := protocol.CheckProfile(name); err != nil {
+		return r.fault(line, "%s", err)
+	}
+	if other, ok := r.names[strings.ToLower(name)]; ok {
+		return r.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
+	}
+	r.names[strings.ToLower(name)] = name
+	settings, err := r.settings(r.env, name)
+	if err != nil {
+		return err
+	}
+	shared := settings.shared()
+	for _, at := range shared {
+		if other, ok := r.claudes[at]; ok {
+			return r.fault(
+				line,
+				"profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
+					"store = \"file\" and no view there",
+				other,
+				name,
+				settings.ConfigDir,
+			)
+		}
+	}
+	for _, at := range shared {
+		r.claudes[at] = name
+	}
+	profile, err := settings.profile(r.data, r.state)
+	r.profiles = append(r.profiles, profile)
+	return err
+}
+
+// addBuiltIn adds the profile that need not be written, unless it is, or another one has its record. It returns the name of the
+// one that stands for it.
+func (r *resolver) addBuiltIn() (string, error) {
+	if _, written := r.names[BuiltIn]; written {
+		return BuiltIn, nil
+	}
+	settings, err := r.settings(r.env, BuiltIn)
+	if err != nil {
+		return "", err
+	}
+	for _, at := range settings.shared() {
+		if other := r.claudes[at]; other != "" { // a profile of another name stands for the default directory
+			return other, nil
+		}
+	}
+	profile, err := settings.profile(r.data, r.state)
+	r.profiles = append(r.profiles, profile)
+	r.names[BuiltIn] = BuiltIn
+	return BuiltIn, err
 }
 
 // profileSettings is one profile's settings on their way into an agent.Profile.

@@ -43,50 +43,16 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	if !slices.Contains(traits.Stores, rests) {
 		return nil, fault("store", "store %q: provider %s has %s", rests, kind, Joined(traits.Stores, ", "))
 	}
-	for _, key := range d.index.below("profiles", name) {
-		switch {
-		case slices.Contains([]string{"provider", "store", "hosts"}, key), slices.Contains(traits.Keys, key):
-		case key == "identity" && rests.MayBe(store.KindEncrypted):
-		case key == "identity":
-			return nil, fault(key, "identity means nothing to store %s", rests)
-		case key == "client_secret":
-			e := d.fault(d.index.line("profiles", name, key), "profiles.%s: client_secret is a secret, and this file is not for secrets",
-				name).(*protocol.Error)
-			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
-			return nil, e
-		default:
-			return nil, fault(key, "%s means nothing to provider %s", key, t.Provider)
-		}
+	if err := d.checkKeys(name, traits, rests, fault); err != nil {
+		return nil, err
 	}
-
 	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: kind, Store: rests}}
-	for _, host := range t.Hosts {
-		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
-			host = addr.String() // as cchelper writes it
-		} else if !hostName.MatchString(host) {
-			return nil, fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international "+
-				"one is written xn--...", host)
-		}
-		s.hosts = append(s.hosts, strings.ToLower(host))
+	err := s.takeHosts(t, fault)
+	if err == nil {
+		err = s.takeViews(env, t, fault)
 	}
-	for _, view := range t.Views {
-		switch {
-		case view == ViewSDK:
-			var err error
-			if s.SDKDir, err = env.SDKDir(); err != nil {
-				return nil, fault("views", "views: %s", err)
-			}
-		case view != ViewClaude:
-			return nil, fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
-		case !traits.ClaudeCode:
-			return nil, fault("views", "views: claude-code means nothing to provider %s", t.Provider)
-		case rests.Traits().Shared:
-			return nil, fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
-		}
-		if slices.Contains(s.Views, view) {
-			return nil, fault("views", "views: %s is named twice", view)
-		}
-		s.Views = append(s.Views, view)
+	if err != nil {
+		return nil, err
 	}
 	if t.Identity != nil {
 		s.Identity = env.Expand(*t.Identity)
@@ -94,7 +60,6 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 			return nil, fault("identity", "identity is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.Identity)
 		}
 	}
-	var err error
 	if s.Timeout, err = duration(t.Timeout, defaultTimeout); err != nil {
 		return nil, fault("timeout", "timeout: %s", err)
 	}
@@ -106,23 +71,86 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	case traits.SignsIn:
 		err = s.signIn(env, t, fault)
 	case kind == provider.Command:
-		if len(t.Command) == 0 || t.Command[0] == "" {
-			return nil, fault("command", `command is missing: a list like ["vault", "print", "token"]`)
-		}
-		if slices.ContainsFunc(t.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
-			return nil, fault("command", "command holds a NUL character")
-		}
-		s.Command = slices.Clone(t.Command)
-		if s.Command[0] = env.Program(t.Command[0]); s.Command[0] == "" {
-			return nil, fault("command", environ.NotProgram, "command", t.Command[0])
-		}
-		if s.TTL, err = duration(t.TTL, 0); err != nil {
-			return nil, fault("ttl", "ttl: %s", err)
-		}
+		err = s.command(env, t, fault)
 	case !traits.Renewable:
 		s.Timeout = 0 // nothing is asked
 	}
 	return s, err
+}
+
+// checkKeys refuses keys that mean nothing to the profile.
+func (d *document) checkKeys(name string, traits provider.Traits, rests store.Kind, fault faulty) error {
+	for _, key := range d.index.below("profiles", name) {
+		if slices.Contains([]string{"provider", "store", "hosts"}, key) || slices.Contains(traits.Keys, key) ||
+			key == "identity" && rests.MayBe(store.KindEncrypted) {
+			continue
+		}
+		switch key {
+		case "identity":
+			return fault(key, "identity means nothing to store %s", rests)
+		case "client_secret":
+			e := fault(key, "client_secret is a secret, and this file is not for secrets").(*protocol.Error)
+			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
+			return e
+		}
+		return fault(key, "%s means nothing to provider %s", key, traits.Kind)
+	}
+	return nil
+}
+
+func (s *profileSettings) takeHosts(t Table, fault faulty) error {
+	for _, host := range t.Hosts {
+		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
+			host = addr.String() // as cchelper writes it
+		} else if !hostName.MatchString(host) {
+			return fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international "+
+				"one is written xn--...", host)
+		}
+		s.hosts = append(s.hosts, strings.ToLower(host))
+	}
+	return nil
+}
+
+func (s *profileSettings) takeViews(env environ.Vars, t Table, fault faulty) error {
+	for _, view := range t.Views {
+		switch {
+		case view == ViewSDK:
+			var err error
+			if s.SDKDir, err = env.SDKDir(); err != nil {
+				return fault("views", "views: %s", err)
+			}
+		case view != ViewClaude:
+			return fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
+		case !s.Provider.Traits().ClaudeCode:
+			return fault("views", "views: claude-code means nothing to provider %s", t.Provider)
+		case s.Store.Traits().Shared:
+			return fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
+		}
+		if slices.Contains(s.Views, view) {
+			return fault("views", "views: %s is named twice", view)
+		}
+		s.Views = append(s.Views, view)
+	}
+	return nil
+}
+
+// command is what runs, and how long what it prints lives.
+func (s *profileSettings) command(env environ.Vars, t Table, fault faulty) error {
+	if len(t.Command) == 0 || t.Command[0] == "" {
+		return fault("command", `command is missing: a list like ["vault", "print", "token"]`)
+	}
+	if slices.ContainsFunc(t.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
+		return fault("command", "command holds a NUL character")
+	}
+	s.Command = slices.Clone(t.Command)
+	if s.Command[0] = env.Program(t.Command[0]); s.Command[0] == "" {
+		return fault("command", environ.NotProgram, "command", t.Command[0])
+	}
+	var err error
+	if s.TTL, err = duration(t.TTL, 0); err != nil {
+		return fault("ttl", "ttl: %s", err)
+	}
+	return nil
 }
 
 func (s *profileSettings) claude(env environ.Vars, t Table, fault faulty) error {

@@ -346,6 +346,42 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 	others := slices.DeleteFunc(slices.Clone(all), func(j Journal) bool {
 		return slices.ContainsFunc(mine, func(m Journal) bool { return m.file == j.file })
 	})
+	changes, err := s.undoing(profile, mine, others)
+	if err != nil {
+		return err
+	}
+	s.show(changes)
+	if r.DryRun {
+		return nil
+	}
+	told := "there is nothing to take back"
+	if changes != nil {
+		told = "taken back"
+		if err := agreed(ctx, r); err != nil {
+			return err
+		}
+	}
+	var done undo.Steps
+	if err := s.makeAll(&done, changes, mine[0].Command()+" --undo"); err != nil {
+		return done.Fail(ctx, err)
+	}
+	for _, other := range others {
+		if err := writeJournal(&done, other); err != nil {
+			return done.Fail(ctx, err)
+		}
+	}
+	for _, j := range mine {
+		if err := forgetJournal(&done, j); err != nil {
+			return done.Fail(ctx, err)
+		}
+	}
+	_, err = fmt.Fprintln(s.Out, told)
+	return err
+}
+
+// undoing are the changes that take back what the journals say. others are those of the same tool that stay: their originals lose
+// what is taken out, so that they don't bring it back.
+func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]change, error) {
 	before, after := map[string][]byte{}, map[string][]byte{}
 	links := map[string]string{}
 	view, guarded := false, false
@@ -355,20 +391,19 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 			if !ok {
 				var err error
 				if now, err = readSettings(path); err != nil {
-					return err
+					return nil, err
 				}
 				before[path] = now
 			}
 			out, err := e.takeOut(now)
 			if err != nil {
-				return &protocol.Error{
+				return nil, &protocol.Error{
 					Code:    protocol.CodeConfig,
 					Message: path + " " + err.Error() + ", and is left alone",
 					Hint:    "take out by hand what leads to ccagent in it",
 				}
 			}
 			after[path] = out
-			// What is set up beside it shall not bring it back.
 			for _, other := range others {
 				if o, ok := other.Files[path]; ok {
 					if out, err := e.takeOut(o.Original); err == nil {
@@ -402,31 +437,5 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 	if guarded && slices.Contains(views, config.ViewClaude) {
 		changes = append(changes, guardChange{s.Agent, profile.Name, false})
 	}
-	s.show(changes)
-	if r.DryRun {
-		return nil
-	}
-	told := "there is nothing to take back"
-	if changes != nil {
-		told = "taken back"
-		if err := agreed(ctx, r); err != nil {
-			return err
-		}
-	}
-	var done undo.Steps
-	if err := s.makeAll(&done, changes, mine[0].Command()+" --undo"); err != nil {
-		return done.Fail(ctx, err)
-	}
-	for _, other := range others {
-		if err := writeJournal(&done, other); err != nil {
-			return done.Fail(ctx, err)
-		}
-	}
-	for _, j := range mine {
-		if err := forgetJournal(&done, j); err != nil {
-			return done.Fail(ctx, err)
-		}
-	}
-	_, err := fmt.Fprintln(s.Out, told)
-	return err
+	return changes, nil
 }
