@@ -86,15 +86,8 @@ func add(c *cli.Context) error {
 	}
 
 	if traits.ClaudeCode {
-		cfg, err := config.Plan(getenv, name, table, c.Bool("force"))
-		if err != nil {
+		if err := checkHome(c, name, table); err != nil {
 			return err
-		}
-		profile, _ := config.Find(cfg, name)
-		if dir := config.ClaudeDir(getenv, profile); dir != "" && config.MayUseClaude(profile) {
-			if err := config.SoleClaude(c.Context, getenv, cfg, name, dir); err != nil {
-				return err
-			}
 		}
 	}
 	conn, err := connect(c, traits.Key())
@@ -138,6 +131,21 @@ func add(c *cli.Context) error {
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.Path, what, terminal.Sanitize(reply.Location))
 	return err
+}
+
+// checkHome refuses a new profile whose sign-in would be Claude Code's own, where another profile has that.
+func checkHome(c *cli.Context, name string, table config.Table) error {
+	cfg, err := config.Plan(getenv, name, table, c.Bool("force"))
+	if err != nil {
+		return err
+	}
+	profile, _ := config.Find(cfg, name)
+	if dir := config.ClaudeDir(getenv, profile); dir != "" && config.MayUseClaude(profile) {
+		if err := config.SoleClaude(c.Context, getenv, cfg, name, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addTable is the table that the flags describe. What they mean is checked with the whole of config.toml.

@@ -249,20 +249,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 				}
 				fmt.Fprintf(&b, " %s %s", option, name)
 			}
-			long := dashed(flag.Names()[0])
-			switch _, boolean := flag.(*cli.BoolFlag); {
-			case boolean:
-			case long == "--profile", long == "--profiles":
-				b.WriteString(" -x -a '(ccagent list --names 2>/dev/null)'")
-			case takesFile(flag):
-				b.WriteString(" -r -F")
-			case slices.Contains(takesDirectory, long):
-				b.WriteString(" -x -a '(__fish_complete_directories)'")
-			case fixedWords[long] != "":
-				fmt.Fprintf(&b, " -x -a '%s'", fixedWords[long])
-			default:
-				b.WriteString(" -x")
-			}
+			b.WriteString(fishValue(flag))
 			if described, ok := flag.(cli.DocGenerationFlag); ok {
 				fmt.Fprintf(&b, " -d %s", shellWord(strings.ReplaceAll(described.GetUsage(), "`", "")))
 			}
@@ -282,6 +269,25 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// fishValue says what fish completes as the value of a flag; "" for one that takes none.
+func fishValue(flag cli.Flag) string {
+	if _, boolean := flag.(*cli.BoolFlag); boolean {
+		return ""
+	}
+	long := dashed(flag.Names()[0])
+	switch {
+	case long == "--profile", long == "--profiles":
+		return " -x -a '(ccagent list --names 2>/dev/null)'"
+	case takesFile(flag):
+		return " -r -F"
+	case slices.Contains(takesDirectory, long):
+		return " -x -a '(__fish_complete_directories)'"
+	case fixedWords[long] != "":
+		return fmt.Sprintf(" -x -a '%s'", fixedWords[long])
+	}
+	return " -x"
 }
 
 // shellWord quotes a description, for zsh and fish alike.

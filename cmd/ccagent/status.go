@@ -268,12 +268,10 @@ func (s screen) wrap(line string) string {
 	column := 0
 	for i, word := range strings.Split(line, " ") {
 		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case s.width > 0 && column+1+n > s.width && column > 0:
+		if i > 0 && s.width > 0 && column+1+n > s.width && column > 0 {
 			b.WriteByte('\n')
 			column = 0
-		default:
+		} else if i > 0 {
 			b.WriteByte(' ')
 			column++
 		}

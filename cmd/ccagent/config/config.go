@@ -138,13 +138,14 @@ func checkOwnFolders(env environ.Vars) error {
 			continue
 		}
 		info, err := os.Stat(dir)
-		switch {
-		case err != nil: // it is made where it is needed; whoever can't says so
-		case os.Geteuid() == 0 && info.Mode().Perm()&0o022 == 0: // root may be at work in somebody's home
-		default:
-			if err := checkOurs(dir, info); err != nil {
-				return err
-			}
+		if err != nil { // it is made where it is needed, and whoever can't make it says so
+			continue
+		}
+		if os.Geteuid() == 0 && info.Mode().Perm()&0o022 == 0 { // root may be at work in somebody's home
+			continue
+		}
+		if err := checkOurs(dir, info); err != nil {
+			return err
 		}
 	}
 	return nil

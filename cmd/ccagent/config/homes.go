@@ -72,6 +72,7 @@ func SoleHome(ctx context.Context, env environ.Vars, cfg agent.Config, name stri
 	return worker.SoleHome(ctx, own, others)
 }
 
+// SameDir reports whether two paths lead to the same folder.
 func SameDir(a, b string) bool {
 	if a == b {
 		return true

@@ -256,6 +256,7 @@ func (s *profileSettings) complete(fault faulty) error {
 // machine reports whether the profile's grant needs no person.
 func (s *profileSettings) machine() bool { return MachineGrant(s.Grant) }
 
+// MachineGrant reports whether a grant needs no person.
 func MachineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
 
 // WantsSecret reports whether a client authenticates with a client secret. Grant client_credentials does so by default.

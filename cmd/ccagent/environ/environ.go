@@ -110,4 +110,5 @@ func (e Vars) BelowHome(path string) string {
 	return path
 }
 
+// NoHome says that nothing below the home can be found.
 var NoHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}

@@ -35,4 +35,5 @@ func (e Vars) LookPath(name string) string {
 	return ""
 }
 
+// OnPath reports whether there is a program of that name on PATH.
 func (e Vars) OnPath(name string) bool { return e.LookPath(name) != "" }

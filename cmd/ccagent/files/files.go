@@ -82,11 +82,13 @@ func Owner(info fs.FileInfo) (uid uint32, ok bool) {
 	return stat.Uid, true
 }
 
+// IsProgram reports whether there is a file at path that somebody may execute.
 func IsProgram(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
+// StorageError is err as one of condition ErrStorage, with what to do about it where that is known.
 func StorageError(err error) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: disk.Hint(err)}
 }

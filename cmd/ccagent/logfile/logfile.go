@@ -47,21 +47,31 @@ func openLogAt(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	switch err = unix.Fstat(int(f.Fd()), &st); {
-	case err != nil, st.Mode&unix.S_IFMT == unix.S_IFCHR: // a device like /dev/null, which root alone can make
-	case int(st.Uid) != os.Geteuid():
-		err = fmt.Errorf("%s belongs to user id %d", name, st.Uid)
-	case st.Nlink > 1:
-		err = errors.New(name + " is a second name of another file")
-	case st.Mode&0o022 != 0:
-		err = fmt.Errorf("%s may be written by others (mode %04o)", name, st.Mode&0o7777)
-	}
-	if err != nil {
+	if err := checkLog(f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// checkLog refuses a file that somebody else has put there, or can write.
+func checkLog(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR { // a device like /dev/null, which root alone can make
+		return nil
+	}
+	switch {
+	case int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user id %d", f.Name(), st.Uid)
+	case st.Nlink > 1:
+		return errors.New(f.Name() + " is a second name of another file")
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s may be written by others (mode %04o)", f.Name(), st.Mode&0o7777)
+	}
+	return nil
 }
 
 // Write appends a line. Where the file would outgrow its bound, or somebody has taken it away from under its name, it begins a
@@ -112,6 +122,7 @@ func (l *File) putAside(mine fs.FileInfo) {
 	}
 }
 
+// Close closes the file. Nothing may be written afterwards.
 func (l *File) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

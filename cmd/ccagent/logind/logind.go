@@ -31,6 +31,7 @@ type Watcher struct {
 	events chan []string // holds the newest wish; capacity 1
 }
 
+// New makes a Watcher that wants nothing yet.
 func New(log *slog.Logger) *Watcher { return &Watcher{log, make(chan []string, 1)} }
 
 // Want says which events count from now on.

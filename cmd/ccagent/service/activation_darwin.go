@@ -26,11 +26,11 @@ func launchdFiles() ([]*os.File, error) {
 
 	var fds *int32
 	var count uint64
-	switch errno := syscall.Errno(activate(launchdSocket, &fds, &count)); errno {
-	case 0:
-	case syscall.ESRCH, syscall.ENOENT:
+	errno := syscall.Errno(activate(launchdSocket, &fds, &count))
+	if errno == syscall.ESRCH || errno == syscall.ENOENT {
 		return nil, nil // not started by launchd, or not with a socket
-	default:
+	}
+	if errno != 0 {
 		return nil, fmt.Errorf("launchd: %w", errno)
 	}
 	defer free(unsafe.Pointer(fds))

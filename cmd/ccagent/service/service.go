@@ -39,6 +39,7 @@ type Service struct {
 	environment environ.Vars // what the agent finds in its environment; nil: not known
 }
 
+// File is a file that a service manager reads.
 type File struct {
 	Path    string
 	content []byte
@@ -105,11 +106,13 @@ func (s Service) Foreign() ([]File, error) {
 	var found []File
 	for _, f := range s.Files {
 		there, err := os.ReadFile(f.Path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return nil, files.StorageError(err)
-		case !bytes.Equal(there, f.content) && !isMarked(there):
+		}
+		if !bytes.Equal(there, f.content) && !isMarked(there) {
 			found = append(found, File{f.Path, there})
 		}
 	}

@@ -190,13 +190,11 @@ func readSettings(path string) ([]byte, error) {
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-	case !info.Mode().IsRegular():
-		err = errors.New(path + " is no file, and is left alone")
-	case info.Size() > maxSettings:
-		err = errors.New(path + " is larger than 16 MiB, and is left alone")
-	}
-	if err != nil {
 		return nil, files.StorageError(err)
+	case !info.Mode().IsRegular():
+		return nil, files.StorageError(errors.New(path + " is no file, and is left alone"))
+	case info.Size() > maxSettings:
+		return nil, files.StorageError(errors.New(path + " is larger than 16 MiB, and is left alone"))
 	}
 	src := []byte{} // of an empty file, which is not the same as none
 	if read, err := io.ReadAll(io.LimitReader(f, maxSettings)); err != nil {

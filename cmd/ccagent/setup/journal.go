@@ -95,6 +95,7 @@ func newJournal(dir, tool string, w wish) Journal {
 	return j
 }
 
+// ReadJournal reads one journal. One that can't be read, or is of another version, is ErrStorage.
 func ReadJournal(path string) (Journal, error) {
 	j := Journal{file: path}
 	data, err := os.ReadFile(path)

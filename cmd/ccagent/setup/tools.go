@@ -39,6 +39,7 @@ func toolOf(name string) tool {
 	return tools[slices.IndexFunc(tools, func(t tool) bool { return t.name == name })]
 }
 
+// Names are the tools that can be set up, in the order of the help.
 func Names() []string {
 	names := make([]string, len(tools))
 	for i, t := range tools {

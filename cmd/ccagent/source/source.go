@@ -176,6 +176,7 @@ func (s *Source) addAccount(path string) {
 	}
 }
 
+// Read reads a file. identity opens it if it is an encrypted export, and may be nil where it is none.
 func Read(path string, identity func() (store.Identity, error)) (Source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {

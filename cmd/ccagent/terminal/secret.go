@@ -23,6 +23,7 @@ func ReadSecret(r io.Reader, what string) (protocol.Secret, error) {
 	return CheckSecret(string(text), what)
 }
 
+// CheckSecret takes a secret that was typed: one line of printable text. what is its name in an error (ErrConfig).
 func CheckSecret(text, what string) (protocol.Secret, error) {
 	text = strings.TrimSpace(text)
 	problem := ""

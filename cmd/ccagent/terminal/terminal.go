@@ -65,6 +65,7 @@ func PrintError(w io.Writer, err error) {
 	}
 }
 
+// Warn tells a person what may be wrong, in one line.
 func Warn(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "ccagent: warning: %s\n", Sanitize(fmt.Sprintf(format, args...)))
 }
@@ -122,6 +123,7 @@ func UTF8(env func(string) string) bool {
 	return false
 }
 
+// ErrNone says that there is no terminal to ask on.
 var ErrNone = errors.New("no terminal")
 
 // A command asks before it changes anything. So whoever declines, or interrupts it while it asks, has changed nothing.

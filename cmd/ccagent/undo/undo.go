@@ -26,6 +26,7 @@ type Step struct {
 // backTime bounds the taking back. The command's own time may be over by then.
 const backTime = 30 * time.Second
 
+// Did notes a step that is done.
 func (s *Steps) Did(d Step) { s.done = append(s.done, d) }
 
 // undone is the error of a command that has ended with none of its steps done.
