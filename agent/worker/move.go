@@ -118,35 +118,17 @@ func (e *errand) moveTo(
 	case err != nil && !renewal.Replaceable(err):
 		return failed(renewal.OverBroken(err))
 	}
-	past, target := store.NewHistory(e.settings.StateDir, s.Store), store.NewHistory(e.settings.StateDir, to)
 	if err == nil && !sameSignIn(there, s.Record) { // with --force: it is replaced, and not lost
-		if err := target.Keep(ctx, there, true, time.Now()); err != nil {
+		if err := e.History(to).Keep(ctx, there, true, time.Now()); err != nil {
 			return failed(err)
 		}
 	}
 	e.remember(s.Store) // what is undecided would be decided by what is found: from here on there may be two
-	arrived := arrival{to: to, occupied: err == nil, there: there}
-	if version, err = to.Save(ctx, s.Record, version); err != nil {
-		return failed(e.takeBack(ctx, s, arrived, err))
-	}
-	moved, got, err := to.Load(ctx)
-	if err != nil || got != version || !renewal.Same(moved, s.Record) {
-		return failed(e.takeBack(ctx, s, arrived, &protocol.Error{Code: protocol.CodeStorage,
-			Message: to.Place().Location + " does not hold what was written to it; the record stays where it was"}))
-	}
-	if err = target.Take(ctx, past); err == nil {
-		err = store.CopySetAside(e.settings.StateDir, s.Store, to)
-	}
+	arrived := arrival{to: to, occupied: err == nil, there: there, base: version}
+	moved, version, err := e.transfer(ctx, s, arrived, leave)
 	if err != nil {
 		return failed(e.takeBack(ctx, s, arrived, err))
 	}
-	if err = e.decide(to.Place().Kind); err == nil {
-		err = e.leave(ctx, s, moved, leave)
-	}
-	if err != nil {
-		return failed(e.takeBack(ctx, s, arrived, err))
-	}
-
 	o := renewal.Outcome{Result: e.Describe(to, moved, version), Finding: renewal.Stored}
 	// Neither of these holds the record that is in force, so what is left of them does no harm: the history of a place without a
 	// record is looked at by nobody, and is merged again by the next move. A view that is not known of is somebody's own record.
@@ -163,7 +145,31 @@ func (e *errand) moveTo(
 	return o
 }
 
-// leave does to the old place of a record that has moved what do does, and looks whether its refresh token is gone from there.
+// transfer does the steps of a move that can be taken back, and returns the record as its new place has it.
+func (e *errand) transfer(
+	ctx context.Context, s renewal.State, a arrival, leave func(store.Record) error,
+) (moved store.Record, version store.Version, err error) {
+	if version, err = a.to.Save(ctx, s.Record, a.base); err != nil {
+		return moved, version, err
+	}
+	moved, got, err := a.to.Load(ctx)
+	if err != nil || got != version || !renewal.Same(moved, s.Record) {
+		return moved, version, &protocol.Error{Code: protocol.CodeStorage,
+			Message: a.to.Place().Location + " does not hold what was written to it; the record stays where it was"}
+	}
+	if err = e.History(a.to).Take(ctx, e.History(s.Store)); err == nil {
+		err = store.CopySetAside(e.settings.StateDir, s.Store, a.to)
+	}
+	if err == nil {
+		err = e.decide(a.to.Place().Kind)
+	}
+	if err == nil {
+		err = e.leave(ctx, s, moved, leave)
+	}
+	return moved, version, err
+}
+
+// leave has do clear the old place of a record that has moved, and then looks whether the refresh token is gone from there.
 func (e *errand) leave(ctx context.Context, s renewal.State, moved store.Record, do func(store.Record) error) error {
 	if err := do(moved); err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return err
@@ -186,8 +192,9 @@ func (e *errand) leave(ctx context.Context, s renewal.State, moved store.Record,
 // arrival is the place that a record moves to, as it was before.
 type arrival struct {
 	to       store.Store
-	occupied bool         // it held a record
-	there    store.Record // that record
+	occupied bool          // it held a record
+	there    store.Record  // that record
+	base     store.Version // of what it held
 }
 
 // halfMoved is the failure of a move that could not be taken back either: the new place is in force.
