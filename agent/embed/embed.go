@@ -100,7 +100,7 @@ func (r *Runner) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 			Code: protocol.CodeConfig, Message: "profile " + j.Profile + " has no provider in this program",
 		}}, nil
 	}
-	e := newErrand(r, p, j, handOver)
+	e := newTask(r, p, j, handOver)
 	o := e.do(ctx)
 	e.lookAgain(context.WithoutCancel(ctx), &o)
 	return o.Report(e.explain(o.Err)), o.Close(true)

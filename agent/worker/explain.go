@@ -9,26 +9,26 @@ import (
 )
 
 // explain makes an error what crosses to the agent, with a hint for those that a person must mend.
-func (e *errand) explain(err error) *protocol.Error {
+func (t *task) explain(err error) *protocol.Error {
 	out := renewal.Condition(err)
 	if out == nil {
 		return nil
 	}
-	if name := "profile " + e.Job.Profile; !strings.Contains(out.Message, name) {
+	if name := "profile " + t.Job.Profile; !strings.Contains(out.Message, name) {
 		out.Message = name + ": " + out.Message
 	}
 	var problem *renewal.Problem
 	if errors.As(err, &problem) {
-		out.Hint = e.advice(problem, out)
+		out.Hint = t.advice(problem, out)
 	}
 	if out.Hint == "" {
-		out.Hint = e.generalAdvice(err, out.Code)
+		out.Hint = t.generalAdvice(err, out.Code)
 	}
 	return out
 }
 
 // generalAdvice is the hint for an error that has none of its own.
-func (e *errand) generalAdvice(err error, code protocol.Code) (hint string) {
+func (t *task) generalAdvice(err error, code protocol.Code) (hint string) {
 	_, local := renewal.Asked(err)
 	switch code {
 	case protocol.CodeConfig:
@@ -36,26 +36,26 @@ func (e *errand) generalAdvice(err error, code protocol.Code) (hint string) {
 			return ""
 		}
 		// The agent asks no more on its own.
-		hint = "mend it in config.toml or at the provider, then: ccagent refresh -p " + e.Job.Profile
-		if e.traits().OwnClient { // a new client secret is given in this way too
-			hint += "\nif nothing is wrong there, sign in again: ccagent login " + e.Job.Profile
+		hint = "mend it in config.toml or at the provider, then: ccagent refresh -p " + t.Job.Profile
+		if t.traits().OwnClient { // a new client secret is given in this way too
+			hint += "\nif nothing is wrong there, sign in again: ccagent login " + t.Job.Profile
 		}
 	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
-		hint = e.traits().Hint(e.Job.Profile)
-		if !local && (!renewal.Dead(err) || e.asksAgain()) && code == protocol.CodeLoginRequired {
-			hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + e.Job.Profile
+		hint = t.traits().Hint(t.Job.Profile)
+		if !local && (!renewal.Dead(err) || t.asksAgain()) && code == protocol.CodeLoginRequired {
+			hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + t.Job.Profile
 		}
 	}
 	return hint
 }
 
 // advice is the hint for what went wrong within a renewal.
-func (e *errand) advice(p *renewal.Problem, out *protocol.Error) string {
-	restore := "ccagent restore -p " + e.Job.Profile
+func (t *task) advice(p *renewal.Problem, out *protocol.Error) string {
+	restore := "ccagent restore -p " + t.Job.Profile
 	switch p.Reason {
 	case renewal.SpentCopy:
-		hint := e.generalAdvice(p, out.Code)
-		if e.canRestore {
+		hint := t.generalAdvice(p, out.Code)
+		if t.canRestore {
 			hint = strings.TrimPrefix(hint+"\nor bring a sign-in back: "+restore, "\n")
 		}
 		return hint

@@ -20,62 +20,62 @@ import (
 
 // guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the
 // view.
-func (e *errand) guard(ctx context.Context) renewal.Outcome {
+func (t *task) guard(ctx context.Context) renewal.Outcome {
 	fail := func(format string, args ...any) renewal.Outcome {
 		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
 	}
-	if !e.usesClaudeCode() {
-		return fail("profile %s has no record that Claude Code uses", e.Job.Profile)
+	if !t.usesClaudeCode() {
+		return fail("profile %s has no record that Claude Code uses", t.Job.Profile)
 	}
-	claude := store.NewClaudeCode(e.settings.ConfigDir)
-	from, err := e.open(ctx)
+	claude := store.NewClaudeCode(t.settings.ConfigDir)
+	from, err := t.open(ctx)
 	switch {
 	case err != nil:
 		return renewal.Outcome{Err: err}
 	case from == nil:
-		return fail("profile %s is kept in the agent's memory", e.Job.Profile)
+		return fail("profile %s is kept in the agent's memory", t.Job.Profile)
 	}
-	target := store.Kind(e.Job.Target)
+	target := store.Kind(t.Job.Target)
 	if kind := from.Place().Kind; !kind.Traits().Shared {
 		if target != "" && target != kind {
-			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", e.Job.Profile, kind, target)
+			return fail("the record of profile %s is in store %s; take it to %s with: ccagent move", t.Job.Profile, kind, target)
 		}
-		return e.guardHere(ctx, from, claude)
+		return t.guardHere(ctx, from, claude)
 	}
 	if target == "" {
 		if target, err = store.DefaultKind(ctx); err != nil {
-			e.notice = "it is kept in a file: " + err.Error()
+			t.notice = "it is kept in a file: " + err.Error()
 		}
 	}
 	if own := store.Kinds(store.Traits.Ours); !slices.Contains(own, target) {
 		return fail("a record can't be guarded in store %q: there are %s", target, store.ListKinds(own))
 	}
-	to, err := e.openKind(target)
+	to, err := t.openKind(target)
 	if err != nil {
-		return renewal.Outcome{Result: e.About(from), Err: err}
+		return renewal.Outcome{Result: t.About(from), Err: err}
 	}
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
-	s, err := e.Take(waiting, from)
+	s, err := t.Take(waiting, from)
 	if err != nil {
-		return e.Unreached(ctx, s, err)
+		return t.Unreached(ctx, s, err)
 	}
 	ctx = context.WithoutCancel(ctx)
 	if s.Record.AccessToken.Empty() { // a view of nothing signs Claude Code out
-		o := e.Bring(ctx, s)
+		o := t.Bring(ctx, s)
 		if o.Err != nil {
 			return s.End(o)
 		}
 		lock := s.Lock
-		s, err = e.Settle(ctx, from)
+		s, err = t.Settle(ctx, from)
 		if s.Lock = lock; err != nil {
-			return s.End(renewal.Outcome{Result: e.About(from), Err: err})
+			return s.End(renewal.Outcome{Result: t.About(from), Err: err})
 		}
 	}
 	defer s.Release()
-	view := from.(*store.ClaudeCode).View(e.settings.StateDir) // of the store value that holds the lock
+	view := from.(*store.ClaudeCode).View(t.settings.StateDir) // of the store value that holds the lock
 	known := view.Known()
-	return e.moveTo(ctx, waiting, s, to, func(r store.Record) error {
+	return t.moveTo(ctx, waiting, s, to, func(r store.Record) error {
 		err := view.Restore(ctx, r)
 		if err != nil && !known { // what is there is no view, and must not be taken for one that somebody has changed
 			view.Forget()
@@ -85,29 +85,29 @@ func (e *errand) guard(ctx context.Context) renewal.Outcome {
 }
 
 // guardHere is guard for a record that is in a store of ours already.
-func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) renewal.Outcome {
-	view := claude.View(e.settings.StateDir)
+func (t *task) guardHere(ctx context.Context, home store.Store, claude *store.ClaudeCode) renewal.Outcome {
+	view := claude.View(t.settings.StateDir)
 	state, err := view.Look(ctx)
-	if err != nil && !(store.Broken(err) && (e.Job.Force || view.Known())) {
-		return renewal.Outcome{Result: e.About(home), Err: renewal.OverBroken(err)}
+	if err != nil && !(store.Broken(err) && (t.Job.Force || view.Known())) {
+		return renewal.Outcome{Result: t.About(home), Err: renewal.OverBroken(err)}
 	}
 	if theirs, _, err := claude.Load(ctx); state == store.ViewForeign && err == nil && !theirs.RefreshToken.Empty() {
 		switch {
-		case e.Job.Force: // it may be wanted back
-			theirs.Kind, theirs.SignIn = e.KindOf(theirs), renewal.NewSignIn()
-			store.NewHistory(e.settings.StateDir, home).Keep(ctx, theirs, false, time.Now())
+		case t.Job.Force: // it may be wanted back
+			theirs.Kind, theirs.SignIn = t.KindOf(theirs), renewal.NewSignIn()
+			store.NewHistory(t.settings.StateDir, home).Keep(ctx, theirs, false, time.Now())
 		case view.Known(): // guarded already, and somebody has signed in since
-			if err := e.adopt(ctx, home, claude, view); err != nil {
-				return renewal.Outcome{Result: e.About(home), Err: err}
+			if err := t.adopt(ctx, home, claude, view); err != nil {
+				return renewal.Outcome{Result: t.About(home), Err: err}
 			}
 		default:
-			return renewal.Outcome{Result: e.About(home), Err: &protocol.Error{Code: protocol.CodeConfig,
+			return renewal.Outcome{Result: t.About(home), Err: &protocol.Error{Code: protocol.CodeConfig,
 				Message: "Claude Code has a sign-in of its own in " + view.Place().Location,
 				Hint:    "replace it by this one with --force"}}
 		}
 	}
-	e.Job.Force = false // of the view, not of a renewal
-	o := e.inStore(ctx, e.Renew)
+	t.Job.Force = false // of the view, not of a renewal
+	o := t.inStore(ctx, t.Renew)
 	if o.Err == nil {
 		o = o.WithError(view.Restore(ctx, visible(o.Result)))
 		o.Result.Notice = cmp.Or(o.Result.Notice, renewal.NoteCopied(view.Copied()))
@@ -116,60 +116,60 @@ func (e *errand) guardHere(ctx context.Context, home store.Store, claude *store.
 }
 
 // guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
-func (e *errand) guardedView() (*store.ClaudeCode, *store.View) {
-	if !e.usesClaudeCode() || !slices.Contains(e.settings.Views, "claude-code") {
+func (t *task) guardedView() (*store.ClaudeCode, *store.View) {
+	if !t.usesClaudeCode() || !slices.Contains(t.settings.Views, "claude-code") {
 		return nil, nil
 	}
-	claude := store.NewClaudeCode(e.settings.ConfigDir)
-	return claude, claude.View(e.settings.StateDir)
+	claude := store.NewClaudeCode(t.settings.ConfigDir)
+	return claude, claude.View(t.settings.StateDir)
 }
 
 // guarded does the job, for a guarded profile after what Claude Code has done in its file: a sign-in is taken over first, and a
 // sign-out obeyed.
-func (e *errand) guarded(ctx context.Context) renewal.Outcome {
-	claude, view := e.guardedView()
-	back := e.Job.Op == job.Move && store.Kind(e.Job.Target).Traits().Shared
-	if view == nil || e.Job.Op != job.Renew && e.Job.Op != job.Show && !back {
-		return e.do(ctx)
+func (t *task) guarded(ctx context.Context) renewal.Outcome {
+	claude, view := t.guardedView()
+	back := t.Job.Op == job.Move && store.Kind(t.Job.Target).Traits().Shared
+	if view == nil || t.Job.Op != job.Renew && t.Job.Op != job.Show && !back {
+		return t.do(ctx)
 	}
-	home, err := e.open(ctx)
+	home, err := t.open(ctx)
 	if err != nil || home == nil || home.Place().Kind.Traits().Shared {
-		return e.do(ctx)
+		return t.do(ctx)
 	}
 	state, err := view.Look(ctx)
 	switch {
 	case err != nil: // no reason to have no token: show says what is wrong
 	case state == store.ViewForeign:
 		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
-			if err := e.adopt(ctx, home, claude, view); err != nil {
-				o := renewal.Outcome{Result: e.About(home)}
+			if err := t.adopt(ctx, home, claude, view); err != nil {
+				o := renewal.Outcome{Result: t.About(home)}
 				if o.Withheld = !renewal.Alive(r); !o.Withheld { // whoever has signed in there is served, and nobody else
-					o.Result, o.Judged = e.Describe(home, r, store.Version{}), true
+					o.Result, o.Judged = t.Describe(home, r, store.Version{}), true
 				}
 				return o.WithError(err)
 			}
 		}
 	case state == store.ViewGone:
-		if e.Job.Op == job.Show || store.FolderThere(claude.Place()) != nil {
+		if t.Job.Op == job.Show || store.FolderThere(claude.Place()) != nil {
 			break
 		}
 		gone := !renewal.ComesBack(ctx, claude, protocol.ErrNotFound)
 		switch {
 		case gone && back:
-			e.obeySignOut(ctx, home, view)
+			t.obeySignOut(ctx, home, view)
 		case gone:
-			return e.obeySignOut(ctx, home, view)
+			return t.obeySignOut(ctx, home, view)
 		default:
-			return e.guarded(ctx)
+			return t.guarded(ctx)
 		}
 	}
-	return e.do(ctx)
+	return t.do(ctx)
 }
 
 // adopt takes a sign-in over that Claude Code has written where the view was: into our store first, then the view over it.
 // Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a
 // session of it may just be renewing this very sign-in.
-func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
+func (t *task) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
 	theirs, err := claude.Lock(waiting)
@@ -184,14 +184,14 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		return err
 	}
 	ctx = context.WithoutCancel(ctx)
-	if _, err := store.Recover(ctx, e.settings.StateDir, home); err != nil && !errors.Is(err, store.ErrMissing) {
+	if _, err := store.Recover(ctx, t.settings.StateDir, home); err != nil && !errors.Is(err, store.ErrMissing) {
 		return err
 	}
 	r, found, err := claude.Load(ctx)
 	if err != nil || r.RefreshToken.Empty() {
 		return nil // gone meanwhile: what is there now is for the next look
 	}
-	history := store.NewHistory(e.settings.StateDir, home)
+	history := store.NewHistory(t.settings.StateDir, home)
 	_, spent := history.Replaces(ctx, r.RefreshToken)
 	stored, version, err := home.Load(ctx)
 	switch {
@@ -199,17 +199,17 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 		r = stored
 	case err == nil && spent: // an old copy, by a backup or a session that had it in mind: nobody's new sign-in
 		r = stored
-		e.NoteRepair(view.Place())
+		t.NoteRepair(view.Place())
 	case spent:
 		return nil
 	case err == nil, errors.Is(err, protocol.ErrNotFound), errors.Is(err, store.ErrMissing):
-		if r.TokenOrigin, err = e.bind(r); err != nil {
+		if r.TokenOrigin, err = t.bind(r); err != nil {
 			return err
 		}
-		if err := e.MayAdopt(ctx, home, r); err != nil {
+		if err := t.MayAdopt(ctx, home, r); err != nil {
 			return err
 		}
-		r.Kind, r.SignIn = e.KindOf(r), renewal.NewSignIn()
+		r.Kind, r.SignIn = t.KindOf(r), renewal.NewSignIn()
 		if !stored.IsStub() { // it gives way, and is not lost
 			history.Keep(ctx, stored, false, time.Now())
 		}
@@ -217,11 +217,11 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 			return err
 		}
 		history.Keep(ctx, r, false, time.Now())
-		e.Job.Record = protocol.Secret{} // what the agent held is of the sign-in before
+		t.Job.Record = protocol.Secret{} // what the agent held is of the sign-in before
 	default:
 		return err
 	}
-	e.adopted = found
+	t.adopted = found
 	if r.AccessToken.Empty() {
 		return nil // the view is written with the first one
 	}
@@ -234,10 +234,10 @@ func (e *errand) adopt(ctx context.Context, home store.Store, claude *store.Clau
 
 // obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A
 // store that can't be reached stops the serving as well, and is obeyed in later.
-func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.View) renewal.Outcome {
+func (t *task) obeySignOut(ctx context.Context, home store.Store, view *store.View) renewal.Outcome {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
-	o := renewal.Outcome{Result: e.About(home), Err: e.signedOut(view.Place().Location)}
+	o := renewal.Outcome{Result: t.About(home), Err: t.signedOut(view.Place().Location)}
 	o.Withheld = true
 	lock, err := home.Lock(waiting)
 	if err == nil {
@@ -246,10 +246,10 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 		return o
 	}
 	ctx = context.WithoutCancel(ctx)
-	store.Recover(ctx, e.settings.StateDir, home)
+	store.Recover(ctx, t.settings.StateDir, home)
 	r, version, err := home.Load(ctx)
 	if err == nil {
-		history := store.NewHistory(e.settings.StateDir, home)
+		history := store.NewHistory(t.settings.StateDir, home)
 		history.Keep(ctx, r, false, time.Now())
 		history.SignOut(ctx)
 	}
@@ -266,46 +266,46 @@ func (e *errand) obeySignOut(ctx context.Context, home store.Store, view *store.
 
 // rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at
 // it still is waited for.
-func (e *errand) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome) error {
-	if renewal.ComesBack(ctx, store.NewClaudeCode(e.settings.ConfigDir), protocol.ErrInvalid) {
+func (t *task) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome) error {
+	if renewal.ComesBack(ctx, store.NewClaudeCode(t.settings.ConfigDir), protocol.ErrInvalid) {
 		err := view.Write(ctx, visible(o.Result))
 		if errors.Is(err, store.ErrConflict) {
-			err = e.reguard(ctx, view, o)
+			err = t.reguard(ctx, view, o)
 		}
 		return err
 	}
-	if _, err := view.Look(ctx); !e.MayRepair() {
+	if _, err := view.Look(ctx); !t.MayRepair() {
 		return err
 	}
 	if err := view.Restore(ctx, visible(o.Result)); err != nil {
 		return err
 	}
-	e.NoteRepair(view.Place())
-	e.copied = renewal.NoteCopied(view.Copied())
+	t.NoteRepair(view.Place())
+	t.copied = renewal.NoteCopied(view.Copied())
 	return nil
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
 // lost race, or an access token of ours, maybe an earlier one that it had in mind. Anything else is left alone.
-func (e *errand) reguard(ctx context.Context, view *store.View, o *renewal.Outcome) error {
-	found, version, err := store.NewClaudeCode(e.settings.ConfigDir).Load(ctx)
+func (t *task) reguard(ctx context.Context, view *store.View, o *renewal.Outcome) error {
+	found, version, err := store.NewClaudeCode(t.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
 	shown := found.AccessToken.Reveal() == o.Result.Token.Reveal() || view.Showed(found.AccessToken)
 	ours := err == nil && found.RefreshToken.Empty() && shown
-	if !stub && !ours && (err != nil || version != e.adopted) {
+	if !stub && !ours && (err != nil || version != t.adopted) {
 		return store.ErrConflict
 	}
-	if account := e.claudeAccount(); stub && account != "" {
+	if account := t.claudeAccount(); stub && account != "" {
 		// Emptied while no agent ran, it may have been another person's sign-in.
 		asking, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()
-		if who, err := e.inquire(asking, visible(o.Result)); err == nil && who.Account != "" && who.Account != account {
+		if who, err := t.inquire(asking, visible(o.Result)); err == nil && who.Account != "" && who.Account != account {
 			return store.ErrConflict
 		}
 	}
 	err = view.Replace(ctx, visible(o.Result), version)
 	if err == nil && stub {
-		e.NoteRepair(view.Place())
+		t.NoteRepair(view.Place())
 	}
 	return err
 }

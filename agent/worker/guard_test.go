@@ -81,7 +81,7 @@ func TestAdoptWhereTheRecordIsMissing(t *testing.T) {
 	}
 	s := w.signIn(time.Hour)
 	home, claude := &missing{Store: file}, store.NewClaudeCode(w.settings.ConfigDir)
-	e := newErrand(w.settings, job.Job{Op: job.Renew})
+	e := newTask(w.settings, job.Job{Op: job.Renew})
 	if err := e.adopt(t.Context(), home, claude, claude.View(w.settings.StateDir)); err != nil {
 		t.Fatal(err)
 	}

@@ -19,10 +19,10 @@ import (
 func LeaveHome(s Settings) error { return store.NewHomes(s.StateDir).Leave(s.Name) }
 
 // Holds looks whether another profile's record is still in its home. A home that can't be looked into is believed.
-func (e *errand) Holds(ctx context.Context, home store.Home, r store.Record) bool {
-	s := e.settings
+func (t *task) Holds(ctx context.Context, home store.Home, r store.Record) bool {
+	s := t.settings
 	s.Name, s.ConfigDir, s.Identity = home.Profile, home.ConfigDir, ""
-	st, err := newErrand(s, job.Job{Profile: s.Name, Key: e.Job.Key}).openKind(home.Kind)
+	st, err := newTask(s, job.Job{Profile: s.Name, Key: t.Job.Key}).openKind(home.Kind)
 	if err != nil || st == nil {
 		return true
 	}
@@ -61,12 +61,12 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 	if r.RefreshToken.Empty() {
 		return nil
 	}
-	e := newErrand(own, job.Job{})
+	t := newTask(own, job.Job{})
 	if at == nil {
 		at = store.NewFile(own.DataDir, own.Name)
 	}
 	var problem *renewal.Problem
-	if err := e.OtherHome(ctx, at, r); errors.As(err, &problem) {
+	if err := t.OtherHome(ctx, at, r); errors.As(err, &problem) {
 		return anotherHome(problem.Home)
 	}
 	if store.Reusable(store.NewHomes(own.StateDir).All(), r) {
@@ -93,12 +93,12 @@ func OtherHome(ctx context.Context, own Settings, at store.Store, r store.Record
 // filesOf are the files that a profile's record may rest in, as far as anybody may look into them.
 func filesOf(s Settings) []store.Store {
 	var stores []store.Store
-	e := newErrand(s, job.Job{})
-	for _, kind := range store.Kinds(func(t store.Traits) bool { return t.Plain }) {
-		if !s.Store.MayBe(kind) || kind.Traits().Shared && !e.usesClaudeCode() {
+	t := newTask(s, job.Job{})
+	for _, kind := range store.Kinds(func(k store.Traits) bool { return k.Plain }) {
+		if !s.Store.MayBe(kind) || kind.Traits().Shared && !t.usesClaudeCode() {
 			continue
 		}
-		if st, err := e.openKind(kind); err == nil {
+		if st, err := t.openKind(kind); err == nil {
 			stores = append(stores, st)
 		}
 	}
@@ -107,8 +107,8 @@ func filesOf(s Settings) []store.Store {
 
 // SoleHome is OtherHome for the record that the profile of own has, as far as it can be read without a key. It writes nothing.
 func SoleHome(ctx context.Context, own Settings, all []Settings) error {
-	e := newErrand(own, job.Job{Op: job.Renew})
-	st, err := e.open(ctx)
+	t := newTask(own, job.Job{Op: job.Renew})
+	st, err := t.open(ctx)
 	if err != nil || st == nil {
 		return nil
 	}
@@ -132,8 +132,8 @@ func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 	first := map[string]store.Home{} // by digest
 	known := map[string][]store.Home{}
 	for _, s := range all {
-		e := newErrand(s, job.Job{Op: job.Renew})
-		st, err := e.open(ctx)
+		t := newTask(s, job.Job{Op: job.Renew})
+		st, err := t.open(ctx)
 		if err != nil || st == nil {
 			continue
 		}
@@ -145,7 +145,7 @@ func SharedSignIns(ctx context.Context, all []Settings) []Shared {
 			known[s.StateDir] = store.NewHomes(s.StateDir).All()
 		}
 		me := store.HomeOf(st, s.Name, r)
-		other := me.Other(known[s.StateDir], r, func(home store.Home) bool { return e.Holds(ctx, home, r) })
+		other := me.Other(known[s.StateDir], r, func(home store.Home) bool { return t.Holds(ctx, home, r) })
 		if earlier, ok := first[me.Digest]; ok && other == nil && !store.Reusable(known[s.StateDir], r) {
 			other = &earlier
 		}

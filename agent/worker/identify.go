@@ -21,33 +21,33 @@ const keepTime = 5 * time.Second
 
 // identify says who is signed in. It takes no lock until it has its answer, and only to keep that: nobody's renewal waits for
 // the provider's user profile.
-func (e *errand) identify(ctx context.Context) renewal.Outcome {
-	st, err := e.open(ctx)
+func (t *task) identify(ctx context.Context) renewal.Outcome {
+	st, err := t.open(ctx)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	s, err := e.Current(ctx, st)
+	s, err := t.Current(ctx, st)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	o := renewal.Outcome{Result: e.About(s.Store)}
-	o.Result.Identity = e.complete(s.Record, e.kept(s))
-	if o.Result.Identity.Fetched.IsZero() || e.Job.Force || e.Job.Check {
-		identity, err := e.inquire(ctx, s.Record)
+	o := renewal.Outcome{Result: t.About(s.Store)}
+	o.Result.Identity = t.complete(s.Record, t.kept(s))
+	if o.Result.Identity.Fetched.IsZero() || t.Job.Force || t.Job.Check {
+		identity, err := t.inquire(ctx, s.Record)
 		if err != nil {
 			return o.WithError(err)
 		}
 		if !identity.Fetched.IsZero() {
-			e.note(ctx, s, identity)
-			o.Result.Identity = e.complete(s.Record, identity)
+			t.note(ctx, s, identity)
+			o.Result.Identity = t.complete(s.Record, identity)
 		}
 	}
 	return o
 }
 
 // complete fills in from the record what the provider did not say.
-func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity {
-	i.Profile = e.Job.Profile
+func (t *task) complete(r store.Record, i protocol.Identity) protocol.Identity {
+	i.Profile = t.Job.Profile
 	i.Subscription = cmp.Or(i.Subscription, r.Subscription)
 	if i.Scopes == nil {
 		i.Scopes = slices.Clone(r.Scopes)
@@ -57,27 +57,27 @@ func (e *errand) complete(r store.Record, i protocol.Identity) protocol.Identity
 
 // inquire asks the provider who has signed in, and with Check whether the token is good. The zero Identity says that there
 // is nobody to ask.
-func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity, error) {
+func (t *task) inquire(ctx context.Context, r store.Record) (protocol.Identity, error) {
 	cannot := &protocol.Error{
 		Code:    protocol.CodeUnavailable,
-		Message: "provider " + string(e.settings.Provider) + " can't be asked whether the token is good",
+		Message: "provider " + string(t.settings.Provider) + " can't be asked whether the token is good",
 		Hint:    "set introspect_url or profile_url in config.toml, where the provider has one",
 	}
-	if !e.traits().SignsIn {
-		if e.Job.Check {
+	if !t.traits().SignsIn {
+		if t.Job.Check {
 			cannot.Hint = ""
 			return protocol.Identity{}, cannot
 		}
 		return protocol.Identity{}, nil
 	}
-	c, _, err := e.client(ctx, r)
+	c, _, err := t.client(ctx, r)
 	if err != nil {
 		return protocol.Identity{}, err
 	}
-	if e.Job.Check && c.IntrospectURL != "" && e.settings.IntrospectURL != "" {
+	if t.Job.Check && c.IntrospectURL != "" && t.settings.IntrospectURL != "" {
 		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
 	}
-	if c.ProfileURL == "" && e.settings.TokenURL != "" { // else the issuer has been asked already
+	if c.ProfileURL == "" && t.settings.TokenURL != "" { // else the issuer has been asked already
 		if err := c.Discover(ctx); err != nil {
 			return protocol.Identity{}, err
 		}
@@ -88,10 +88,10 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 	case c.ProfileURL != "":
 		i, err := c.Identify(ctx, r.AccessToken)
 		if err == nil {
-			err = e.sameAccount(r.Identity, i)
+			err = t.sameAccount(r.Identity, i)
 		}
 		return i, err
-	case e.Job.Check:
+	case t.Job.Check:
 		return protocol.Identity{}, cannot
 	}
 	return protocol.Identity{}, nil
@@ -99,13 +99,13 @@ func (e *errand) inquire(ctx context.Context, r store.Record) (protocol.Identity
 
 // sameAccount fails where a user profile is not of the account that signed in, as its ID token said or the profile did before:
 // what it says is then not to be used (OpenID Connect Core section 5.3.2).
-func (e *errand) sameAccount(signedIn, profile protocol.Identity) error {
+func (t *task) sameAccount(signedIn, profile protocol.Identity) error {
 	if signedIn.Account == "" || profile.Account == signedIn.Account {
 		return nil
 	}
 	return &protocol.Error{Code: protocol.CodeLoginRequired,
 		Message: "the provider's user profile is of another account than the one that signed in",
-		Hint: "sign in again: " + protocol.ShellLine("ccagent", "login", e.settings.Name) +
+		Hint: "sign in again: " + protocol.ShellLine("ccagent", "login", t.settings.Name) +
 			"\nif that does not help, tell whoever runs the provider"}
 }
 
@@ -117,23 +117,23 @@ type identityNote struct {
 	Identity protocol.Identity `json:"identity"`
 }
 
-func (e *errand) identityPath() string {
-	return filepath.Join(e.settings.StateDir, "identity", protocol.FoldProfile(e.settings.Name)+".json")
+func (t *task) identityPath() string {
+	return filepath.Join(t.settings.StateDir, "identity", protocol.FoldProfile(t.settings.Name)+".json")
 }
 
 // roomless reports whether st's records have no room for who is signed in.
 func roomless(st store.Store) bool { return st != nil && st.Place().Kind.Traits().Shared }
 
 // kept is who is signed in as far as it is kept, the zero Identity where it is not.
-func (e *errand) kept(s renewal.State) protocol.Identity {
+func (t *task) kept(s renewal.State) protocol.Identity {
 	if s.Unsaved || !roomless(s.Store) {
 		return s.Record.Identity
 	}
-	return e.readNote(s.Version)
+	return t.readNote(s.Version)
 }
 
-func (e *errand) readNote(v store.Version) protocol.Identity {
-	data, err := readSmall(e.identityPath())
+func (t *task) readNote(v store.Version) protocol.Identity {
+	data, err := readSmall(t.identityPath())
 	var n identityNote
 	if err != nil || json.Unmarshal(data, &n) != nil || n.Version != 1 || n.Record != hex.EncodeToString(v[:]) {
 		return protocol.Identity{}
@@ -141,21 +141,21 @@ func (e *errand) readNote(v store.Version) protocol.Identity {
 	return n.Identity
 }
 
-func (e *errand) writeNote(v store.Version, i protocol.Identity) {
+func (t *task) writeNote(v store.Version, i protocol.Identity) {
 	data, err := json.Marshal(identityNote{Version: 1, Record: hex.EncodeToString(v[:]), Identity: i})
 	if err == nil {
-		store.ReplaceFile(e.identityPath(), append(data, '\n'))
+		store.ReplaceFile(t.identityPath(), append(data, '\n'))
 	}
 }
 
 // note keeps who is signed in with the record that it was asked for, if that is still there. To fail at it costs another
 // question. An unsaved record's is kept by the agent.
-func (e *errand) note(ctx context.Context, s renewal.State, i protocol.Identity) {
+func (t *task) note(ctx context.Context, s renewal.State, i protocol.Identity) {
 	switch {
 	case s.Store == nil || s.Unsaved:
 		return
 	case roomless(s.Store):
-		e.writeNote(s.Version, i)
+		t.writeNote(s.Version, i)
 		return
 	}
 	waiting, cancel := context.WithTimeout(ctx, keepTime)
@@ -166,20 +166,20 @@ func (e *errand) note(ctx context.Context, s renewal.State, i protocol.Identity)
 	}
 	defer lock.Release()
 	r, version, err := s.Store.Load(ctx)
-	if err == nil && r.SignIn == s.Record.SignIn && !store.Spilled(e.settings.StateDir, s.Store) {
+	if err == nil && r.SignIn == s.Record.SignIn && !store.Spilled(t.settings.StateDir, s.Store) {
 		r.Identity = i
 		s.Store.Save(context.WithoutCancel(ctx), r, version)
 	}
 }
 
 // sameAs carries a note over a renewal: whoever was signed in is.
-func (e *errand) sameAs(old, renewed store.Version) {
+func (t *task) sameAs(old, renewed store.Version) {
 	if old == renewed {
 		return
 	}
-	if i := e.readNote(old); !i.Fetched.IsZero() {
-		e.writeNote(renewed, i)
+	if i := t.readNote(old); !i.Fetched.IsZero() {
+		t.writeNote(renewed, i)
 	}
 }
 
-func (e *errand) forgetIdentity() { os.Remove(e.identityPath()) }
+func (t *task) forgetIdentity() { os.Remove(t.identityPath()) }

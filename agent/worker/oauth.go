@@ -15,7 +15,7 @@ import (
 const revokeTime = 10 * time.Second
 
 // signInProvider is a provider that one signs in to: it speaks OAuth.
-type signInProvider struct{ *errand }
+type signInProvider struct{ *task }
 
 // Prepare finds the token endpoint, and holds the record against it.
 func (p signInProvider) Prepare(ctx context.Context, r store.Record) (renewal.Request, error) {

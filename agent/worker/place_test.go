@@ -45,7 +45,7 @@ func TestRememberedKeyring(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.settings.Provider, w.settings.TokenURL, w.settings.Store = "static", "", "auto"
-	e := newErrand(w.settings, job.Job{})
+	e := newTask(w.settings, job.Job{})
 	e.remember(store.NewKeyring(w.settings.StateDir, w.settings.Name))
 	for _, op := range []job.Op{job.Renew, job.Put} {
 		_, _, done := w.run(job.Job{Op: op, Record: mustMarshal(t, fakeKey)})

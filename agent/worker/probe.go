@@ -27,17 +27,17 @@ type Answer struct {
 // Probe asks every store that could hold a profile's record whether it does, and changes nothing; a keyring that holds none is
 // asked to take a test value and to forget it. key is what opens store encrypted, empty for none.
 func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
-	e := newErrand(s, job.Job{Op: job.Renew, Key: key})
+	t := newTask(s, job.Job{Op: job.Renew, Key: key})
 	var home store.Kind
-	if st, err := e.open(ctx); err == nil && st != nil {
+	if st, err := t.open(ctx); err == nil && st != nil {
 		home = st.Place().Kind
 	}
 	var answers []Answer
 	for _, kind := range store.Kinds(store.Traits.Rests) {
-		if kind.Traits().Shared && !e.usesClaudeCode() {
+		if kind.Traits().Shared && !t.usesClaudeCode() {
 			continue
 		}
-		a := e.probe(ctx, kind, home)
+		a := t.probe(ctx, kind, home)
 		if errors.Is(a.Err, protocol.ErrNotFound) {
 			began := time.Now()
 			if probed := kind.Probe(ctx); probed != nil {
@@ -52,21 +52,21 @@ func Probe(ctx context.Context, s Settings, key protocol.Secret) []Answer {
 
 // ProbeHome asks the profile's own store alone whether it holds the record. It writes nothing anywhere.
 func ProbeHome(ctx context.Context, s Settings) Answer {
-	e := newErrand(s, job.Job{Op: job.Renew})
-	st, err := e.open(ctx)
+	t := newTask(s, job.Job{Op: job.Renew})
+	st, err := t.open(ctx)
 	if err != nil || st == nil {
 		return Answer{Kind: s.Store, InForce: true, Err: err}
 	}
 	kind := st.Place().Kind
-	return e.probe(ctx, kind, kind)
+	return t.probe(ctx, kind, kind)
 }
 
 // ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that
 // nobody keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
 func ChangedViews(ctx context.Context, s Settings) []string {
-	e := newErrand(s, job.Job{})
+	t := newTask(s, job.Job{})
 	var changed []string
-	for _, v := range e.views() {
+	for _, v := range t.views() {
 		state, err := v.Look(ctx)
 		if err == nil && !v.Place().Kind.Traits().Shared && (state == store.ViewForeign || state == store.ViewGone) {
 			changed = append(changed, v.Place().Location)
@@ -76,23 +76,23 @@ func ChangedViews(ctx context.Context, s Settings) []string {
 }
 
 // probe asks one kind of store; home is the kind that is in force.
-func (e *errand) probe(ctx context.Context, kind, home store.Kind) Answer {
+func (t *task) probe(ctx context.Context, kind, home store.Kind) Answer {
 	began := time.Now()
 	a := Answer{Kind: kind, InForce: kind == home}
-	st, err := e.openKind(kind)
+	st, err := t.openKind(kind)
 	if err == nil {
 		a.Location = st.Place().Location
 		_, _, err = st.Load(ctx)
 	}
 	if a.InForce && st != nil && (errors.Is(err, protocol.ErrNotFound) || store.Broken(err)) {
-		past, _ := e.past(ctx, st)
+		past, _ := t.past(ctx, st)
 		a.Earlier = len(past)
 	}
 	if a.InForce && st != nil {
-		a.Kept = store.CountSetAside(e.settings.StateDir, st)
+		a.Kept = store.CountSetAside(t.settings.StateDir, st)
 	}
 	a.Err, a.Took = err, time.Since(began)
-	if err == nil && a.InForce && e.traits().Renewable {
+	if err == nil && a.InForce && t.traits().Renewable {
 		a.Hindrance = hindered(st)
 	}
 	return a

@@ -90,18 +90,18 @@ func readOpen(f *os.File, limit int) ([]byte, error) {
 }
 
 // providerOf makes the provider of a job.
-func providerOf(e *errand) renewal.Provider {
-	switch traits := e.traits(); {
+func providerOf(t *task) renewal.Provider {
+	switch traits := t.traits(); {
 	case traits.SignsIn:
-		return signInProvider{e}
+		return signInProvider{t}
 	case traits.Stored:
-		return keyProvider{e}
+		return keyProvider{t}
 	}
-	return commandProvider{e.settings}
+	return commandProvider{t.settings}
 }
 
 // keyProvider is a key that a person has stored.
-type keyProvider struct{ *errand }
+type keyProvider struct{ *task }
 
 // Prepare fails, because there is nobody to ask for a key.
 func (p keyProvider) Prepare(_ context.Context, r store.Record) (renewal.Request, error) {
@@ -117,18 +117,18 @@ func (p keyProvider) Prepare(_ context.Context, r store.Record) (renewal.Request
 
 // client is the client for a record, and the origin that the record's secrets may go to. Where the token endpoint is not
 // configured the issuer is asked for it, once in a worker's life; the record stays bound to where it belongs all the same.
-func (e *errand) client(ctx context.Context, r store.Record) (c *oauth.Client, origin string, err error) {
-	c, err = ClientOf(e.settings, r.ClientSecret)
+func (t *task) client(ctx context.Context, r store.Record) (c *oauth.Client, origin string, err error) {
+	c, err = ClientOf(t.settings, r.ClientSecret)
 	if err != nil {
 		return nil, "", err
 	}
-	c.Bound = homes(e.settings, r)
+	c.Bound = homes(t.settings, r)
 	if c.TokenURL == "" && c.Issuer != "" {
 		if err := c.Discover(ctx); err != nil {
 			return nil, "", err
 		}
 	}
-	origin, err = e.boundTo(r, c.TokenURL)
+	origin, err = t.boundTo(r, c.TokenURL)
 	return c, origin, err
 }
 
@@ -150,29 +150,29 @@ func homes(s Settings, r store.Record) []string {
 }
 
 // boundTo returns the origin of a token endpoint, and refuses one that is not the record's.
-func (e *errand) boundTo(r store.Record, tokenURL string) (string, error) {
+func (t *task) boundTo(r store.Record, tokenURL string) (string, error) {
 	origin, err := oauth.Origin(tokenURL)
 	if err != nil {
 		return "", err
 	}
-	one := e.traits().Defaults.Origins
+	one := t.traits().Defaults.Origins
 	same := r.TokenOrigin == origin || slices.Contains(one, r.TokenOrigin) && slices.Contains(one, origin)
 	if r.TokenOrigin != "" && !same {
 		return "", &protocol.Error{
 			Code: protocol.CodeLoginRequired,
 			Message: fmt.Sprintf("this sign-in belongs to %s and the token endpoint is now at %s, where its secrets are not sent",
 				r.TokenOrigin, origin),
-			Hint: "if the provider has moved, sign in again: " + protocol.ShellLine("ccagent", "login", e.settings.Name) +
+			Hint: "if the provider has moved, sign in again: " + protocol.ShellLine("ccagent", "login", t.settings.Name) +
 				"\nif it has not, see to it that token_url or issuer leads there again, then: " +
-				protocol.ShellLine("ccagent", "refresh", "-p", e.settings.Name),
+				protocol.ShellLine("ccagent", "refresh", "-p", t.settings.Name),
 		}
 	}
 	return origin, nil
 }
 
 // asksAgain reports whether the profile's grant renews by asking anew, without a refresh token.
-func (e *errand) asksAgain() bool {
-	return e.settings.Grant == "client_credentials" || e.settings.Grant == "jwt-bearer"
+func (t *task) asksAgain() bool {
+	return t.settings.Grant == "client_credentials" || t.settings.Grant == "jwt-bearer"
 }
 
 // Assertion returns the assertion of grant jwt-bearer: from the file or the command that the settings name, else the one that

@@ -10,27 +10,27 @@ import (
 )
 
 // put stores a record from outside and binds it to the token endpoint that is configured now.
-func (e *errand) put(ctx context.Context) renewal.Outcome {
-	if !e.traits().Stored {
+func (t *task) put(ctx context.Context) renewal.Outcome {
+	if !t.traits().Stored {
 		return renewal.Outcome{Err: &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "profile " + e.Job.Profile + " gets its tokens from a command: there is nothing to store",
+			Message: "profile " + t.Job.Profile + " gets its tokens from a command: there is nothing to store",
 		}}
 	}
-	record, err := e.Held()
+	record, err := t.Held()
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	if record.TokenOrigin, err = e.bind(record); err != nil {
+	if record.TokenOrigin, err = t.bind(record); err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	st, err := e.open(ctx)
+	st, err := t.open(ctx)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	o := e.Put(ctx, st, record)
-	storedAnew := o.Err == nil && !e.Job.SignIn && o.Result.Notice != renewal.AlreadyStored
-	if storedAnew && st != nil && e.traits().ClaudeCode && e.settings.Store != store.KindFile && st.Place().Kind == store.KindFile {
+	o := t.Put(ctx, st, record)
+	storedAnew := o.Err == nil && !t.Job.SignIn && o.Result.Notice != renewal.AlreadyStored
+	if storedAnew && st != nil && t.traits().ClaudeCode && t.settings.Store != store.KindFile && st.Place().Kind == store.KindFile {
 		o.Result.Notice = "Claude Code has no sign-in of its own here, so this one is kept in a file of ccagent's"
 	}
 	return o
@@ -38,14 +38,14 @@ func (e *errand) put(ctx context.Context) renewal.Outcome {
 
 // bind returns the origin that a record's secrets may be sent to. Where the issuer alone is configured it is the one
 // that the sign-in found there, or the one that the first renewal will find.
-func (e *errand) bind(r store.Record) (string, error) {
+func (t *task) bind(r store.Record) (string, error) {
 	switch {
-	case !e.traits().SignsIn:
+	case !t.traits().SignsIn:
 		return "", nil
-	case e.settings.TokenURL == "" && e.settings.Issuer != "" && r.TokenOrigin == "":
+	case t.settings.TokenURL == "" && t.settings.Issuer != "" && r.TokenOrigin == "":
 		return "", nil
-	case e.settings.TokenURL == "" && e.settings.Issuer != "":
+	case t.settings.TokenURL == "" && t.settings.Issuer != "":
 		return oauth.Origin(r.TokenOrigin)
 	}
-	return oauth.Origin(e.settings.TokenURL)
+	return oauth.Origin(t.settings.TokenURL)
 }

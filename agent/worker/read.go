@@ -12,11 +12,11 @@ import (
 // Read returns a profile's record as its store has it, for a person who wants a copy. It waits for whoever is renewing it.
 // key is what opens store encrypted, empty for none. Besides the errors of [store.Store], store memory is ErrConfig.
 func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, error) {
-	e := newErrand(s, job.Job{Op: job.Renew, Key: key})
+	t := newTask(s, job.Job{Op: job.Renew, Key: key})
 	if !s.Provider.Traits().Stored {
 		return store.Record{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a command's tokens rest nowhere"}
 	}
-	st, err := e.open(ctx)
+	st, err := t.open(ctx)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -30,7 +30,7 @@ func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, e
 	if _, _, err := st.Load(ctx); err != nil {
 		return store.Record{}, err
 	}
-	settled, err := e.Take(ctx, st)
+	settled, err := t.Take(ctx, st)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -43,7 +43,7 @@ func Read(ctx context.Context, s Settings, key protocol.Secret) (store.Record, e
 
 // Unlock opens the identity of store encrypted with a passphrase. ErrDenied: it is the wrong one.
 func Unlock(ctx context.Context, s Settings, passphrase protocol.Secret) (protocol.Secret, error) {
-	e := newErrand(s, job.Job{Op: job.Unlock, Passphrase: passphrase})
-	o := e.unlock(ctx)
+	t := newTask(s, job.Job{Op: job.Unlock, Passphrase: passphrase})
+	o := t.unlock(ctx)
 	return o.Result.Key, o.Err
 }

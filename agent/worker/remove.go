@@ -9,20 +9,20 @@ import (
 )
 
 // remove deletes what is stored, and what is ccagent's own memory of it.
-func (e *errand) remove(ctx context.Context) renewal.Outcome {
-	st, err := e.open(ctx)
+func (t *task) remove(ctx context.Context) renewal.Outcome {
+	st, err := t.open(ctx)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
-	o := e.Remove(ctx, st)
-	if o.Finding == renewal.Unknown || !e.traits().Stored { // nothing was removed
+	o := t.Remove(ctx, st)
+	if o.Finding == renewal.Unknown || !t.traits().Stored { // nothing was removed
 		return o
 	}
 	if st != nil {
-		e.forgetIdentity()
+		t.forgetIdentity()
 		// What an interrupted move has left would be found by whoever uses the profile next.
-		e.sweep(ctx, st, func(copied store.Record) bool { return e.Job.Op == job.Delete || sameSignIn(copied, o.Removed) })
+		t.sweep(ctx, st, func(copied store.Record) bool { return t.Job.Op == job.Delete || sameSignIn(copied, o.Removed) })
 	}
-	e.forget()
+	t.forget()
 	return o
 }

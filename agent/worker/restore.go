@@ -13,7 +13,7 @@ import (
 )
 
 // entry describes an earlier sign-in without its secrets.
-func (e *errand) entry(p store.Past, current store.Record) protocol.PastSignIn {
+func (t *task) entry(p store.Past, current store.Record) protocol.PastSignIn {
 	i := p.Record.Identity
 	past := protocol.PastSignIn{
 		ID: p.ID(), Saved: p.Saved, Expiry: p.Record.Expiry, Account: cmp.Or(i.Email, i.Account, i.Name),
@@ -31,8 +31,8 @@ func noHistory() error {
 
 // restore brings an earlier sign-in back. The one in force is kept in its place. A refresh token that is known to be spent is
 // left out: sending it once more can revoke the whole sign-in.
-func (e *errand) restore(ctx context.Context) renewal.Outcome {
-	st, err := e.open(ctx)
+func (t *task) restore(ctx context.Context) renewal.Outcome {
+	st, err := t.open(ctx)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
@@ -42,54 +42,54 @@ func (e *errand) restore(ctx context.Context) renewal.Outcome {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
 	ctx = context.WithoutCancel(ctx)
-	history := store.NewHistory(e.settings.StateDir, st)
-	copied := store.Overwrite(e.settings.StateDir, st)
-	s, err := e.Take(waiting, st)
+	history := store.NewHistory(t.settings.StateDir, st)
+	copied := store.Overwrite(t.settings.StateDir, st)
+	s, err := t.Take(waiting, st)
 	switch {
 	case err == nil:
 		if store.Broken(s.Blocked) { // what the agent holds comes in the place of it, and then what is asked for
 			s.Version, s.Blocked = store.Version{}, nil
 		}
-		if o := e.backUp(ctx, history, &s); o.Err != nil {
+		if o := t.backUp(ctx, history, &s); o.Err != nil {
 			return s.End(o)
 		}
 	case renewal.Replaceable(err), store.Broken(err): // what it is there for
 		lock, lockErr := st.Lock(waiting)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
-			return renewal.Outcome{Result: e.About(st), Err: lockErr}
+			return renewal.Outcome{Result: t.About(st), Err: lockErr}
 		}
 		s.Store, s.Lock, s.Unsaved = st, lock, false
 	default:
-		return renewal.Outcome{Result: e.About(st), Err: err}
+		return renewal.Outcome{Result: t.About(st), Err: err}
 	}
-	past, err := e.past(ctx, st)
+	past, err := t.past(ctx, st)
 	if err != nil {
-		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
+		return s.End(renewal.Outcome{Result: t.About(st), Err: err})
 	}
-	i := slices.IndexFunc(past, func(p store.Past) bool { return p.ID() == e.Job.PastID })
+	i := slices.IndexFunc(past, func(p store.Past) bool { return p.ID() == t.Job.PastID })
 	if i < 0 {
-		return s.End(renewal.Outcome{Result: e.About(st), Err: &protocol.Error{Code: protocol.CodeNotFound,
-			Message: "no earlier sign-in has the id " + e.Job.PastID, Hint: "see them with: ccagent restore -p " + e.Job.Profile}})
+		return s.End(renewal.Outcome{Result: t.About(st), Err: &protocol.Error{Code: protocol.CodeNotFound,
+			Message: "no earlier sign-in has the id " + t.Job.PastID, Hint: "see them with: ccagent restore -p " + t.Job.Profile}})
 	}
 	if renewal.Same(past[i].Record, s.Record) {
-		o := e.Keep(ctx, s)
+		o := t.Keep(ctx, s)
 		o.Result.Notice = "it is in force already"
 		return s.End(o)
 	}
 	record, err := past[i].Restorable(time.Now())
 	if err != nil {
-		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
+		return s.End(renewal.Outcome{Result: t.About(st), Err: err})
 	}
-	if err := e.OtherHome(ctx, st, record); err != nil {
-		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
+	if err := t.OtherHome(ctx, st, record); err != nil {
+		return s.End(renewal.Outcome{Result: t.About(st), Err: err})
 	}
 	version, err := st.Save(ctx, record, s.Version)
 	if err != nil {
-		return s.End(renewal.Outcome{Result: e.About(st), Err: err})
+		return s.End(renewal.Outcome{Result: t.About(st), Err: err})
 	}
 	s.Record, s.Version = record, version
-	o := e.Keep(ctx, s)
-	store.DropSetAside(e.settings.StateDir, st, record) // to fail at it costs a line in the list
+	o := t.Keep(ctx, s)
+	store.DropSetAside(t.settings.StateDir, st, record) // to fail at it costs a line in the list
 	if o.Err == nil {
 		o.Result.Notice = renewal.NoteCopied(copied.Path())
 	}
@@ -98,9 +98,9 @@ func (e *errand) restore(ctx context.Context) renewal.Outcome {
 
 // past are the earlier sign-ins that can be brought back: those of the history, and what was set aside because another program's
 // record had taken its place.
-func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error) {
-	past, err := store.NewHistory(e.settings.StateDir, st).List(ctx)
-	kept, keptErr := store.SetAside(ctx, e.settings.StateDir, st)
+func (t *task) past(ctx context.Context, st store.Store) ([]store.Past, error) {
+	past, err := store.NewHistory(t.settings.StateDir, st).List(ctx)
+	kept, keptErr := store.SetAside(ctx, t.settings.StateDir, st)
 	for _, k := range kept {
 		if !slices.ContainsFunc(past, func(p store.Past) bool { return p.ID() == k.ID() }) {
 			past = append(past, k)
@@ -111,16 +111,16 @@ func (e *errand) past(ctx context.Context, st store.Store) ([]store.Past, error)
 
 // backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may
 // have been killed before it was there: then its own predecessor stands there, and is not known to be spent.
-func (e *errand) backUp(ctx context.Context, history *store.History, s *renewal.State) renewal.Outcome {
+func (t *task) backUp(ctx context.Context, history *store.History, s *renewal.State) renewal.Outcome {
 	if s.Unsaved {
-		o := e.Keep(ctx, *s)
+		o := t.Keep(ctx, *s)
 		if o.Err != nil {
 			return o
 		}
 		s.Version, s.Unsaved = store.Version(o.Result.Version), false
 	}
 	if err := history.Keep(ctx, s.Record, true, time.Now()); err != nil {
-		return renewal.Outcome{Result: e.About(s.Store), Err: err}
+		return renewal.Outcome{Result: t.About(s.Store), Err: err}
 	}
 	return renewal.Outcome{}
 }

@@ -246,7 +246,7 @@ func TestSignInUnsavedReplaces(t *testing.T) {
 			j.Base, j.Profile = job.Version{}, "gateway" // the agent has just started
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel() // no need to wait for it
-			done = newErrand(w.settings, j).put(ctx).Report(nil).Result
+			done = newTask(w.settings, j).put(ctx).Report(nil).Result
 			lock.Release()
 		} else {
 			if err := os.Rename(path, path+".away"); err != nil {

@@ -21,102 +21,102 @@ import (
 // everybody out with it; that is mended. A folder that is gone is an unmounted home.
 
 // Missing decides what it means that the profile's store has no token.
-func (e *errand) Missing(ctx context.Context, st store.Store, v store.Version, err error) (renewal.Outcome, bool) {
+func (t *task) Missing(ctx context.Context, st store.Store, v store.Version, err error) (renewal.Outcome, bool) {
 	stub := errors.Is(err, protocol.ErrLoginRequired)
 	switch {
 	case stub && st.Place().Kind.Traits().Shared:
-		return e.repairStub(ctx, st, err), true
+		return t.repairStub(ctx, st, err), true
 	case stub:
-		return e.NoRecord(st, v, err), true
-	case e.Lost(st):
-		return e.afterRemoval(ctx, st)
+		return t.NoRecord(st, v, err), true
+	case t.Lost(st):
+		return t.afterRemoval(ctx, st)
 	}
-	o := e.NoRecord(st, v, err)
-	if e.wasSignedIn(ctx, st) {
-		e.History(st).SignOut(ctx)
-		return o.WithError(e.signedOut(st.Place().Location)), true
+	o := t.NoRecord(st, v, err)
+	if t.wasSignedIn(ctx, st) {
+		t.History(st).SignOut(ctx)
+		return o.WithError(t.signedOut(st.Place().Location)), true
 	}
-	if other := e.elsewhere(ctx, st); other != nil {
-		return o.WithError(e.leftBehind(st, other)), true
+	if other := t.elsewhere(ctx, st); other != nil {
+		return o.WithError(t.leftBehind(st, other)), true
 	}
 	return o, true
 }
 
 // afterRemoval is the outcome when Claude Code's record, which the agent knows, is not there. It declines if it came back.
-func (e *errand) afterRemoval(ctx context.Context, st store.Store) (renewal.Outcome, bool) {
-	o := renewal.Outcome{Result: e.About(st)}
+func (t *task) afterRemoval(ctx context.Context, st store.Store) (renewal.Outcome, bool) {
+	o := renewal.Outcome{Result: t.About(st)}
 	if err := store.FolderThere(st.Place()); err != nil {
 		return o.WithError(err), true // the token in hand is served on
 	}
 	if renewal.ComesBack(ctx, st, protocol.ErrNotFound) {
 		return o, false
 	}
-	e.History(st).SignOut(ctx)
+	t.History(st).SignOut(ctx)
 	o.Finding = renewal.SignedOut
-	return o.WithError(e.signedOut(st.Place().Location)), true
+	return o.WithError(t.signedOut(st.Place().Location)), true
 }
 
-func (e *errand) signedOut(where string) error {
+func (t *task) signedOut(where string) error {
 	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out: the sign-in was removed from " + where,
-		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + e.Job.Profile}
+		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + t.Job.Profile}
 }
 
 // wasSignedIn reports whether somebody signed in with Claude Code was here, and has not told us to forget that: then nothing
 // stored means signed out.
-func (e *errand) wasSignedIn(ctx context.Context, st store.Store) bool {
-	if _, view := e.guardedView(); !st.Place().Kind.Traits().Shared && view == nil || store.FolderThere(st.Place()) != nil {
+func (t *task) wasSignedIn(ctx context.Context, st store.Store) bool {
+	if _, view := t.guardedView(); !st.Place().Kind.Traits().Shared && view == nil || store.FolderThere(st.Place()) != nil {
 		return false
 	}
-	past, err := e.History(st).List(ctx)
+	past, err := t.History(st).List(ctx)
 	return err == nil && len(past) > 0
 }
 
 // repairStub puts the newest record of a sign-in back over the stub that somebody has made of it, if the provider accepts it.
-func (e *errand) repairStub(ctx context.Context, st store.Store, stub error) renewal.Outcome {
+func (t *task) repairStub(ctx context.Context, st store.Store, stub error) renewal.Outcome {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
 	lock, err := st.Lock(waiting)
 	if err != nil {
-		return renewal.Outcome{Result: e.About(st), Err: err}
+		return renewal.Outcome{Result: t.About(st), Err: err}
 	}
 	s := renewal.State{Store: st, Lock: lock}
 	emptied, version, err := st.Load(ctx)
 	s.Version = version
 	if err == nil { // somebody else was faster
 		s.Record = emptied
-		return s.End(e.Bring(ctx, s))
+		return s.End(t.Bring(ctx, s))
 	}
 	if !errors.Is(err, protocol.ErrLoginRequired) {
-		return s.End(e.NoRecord(st, version, err))
+		return s.End(t.NoRecord(st, version, err))
 	}
-	last, ok := e.before(ctx, st, emptied, version)
+	last, ok := t.before(ctx, st, emptied, version)
 	if !ok {
-		return s.End(e.staysSignedOut(st, version, stub))
+		return s.End(t.staysSignedOut(st, version, stub))
 	}
-	if !e.MayRepair() {
-		return s.End(e.staysSignedOut(st, version, nil).WithError(&protocol.Error{Code: protocol.CodeLoginRequired,
+	if !t.MayRepair() {
+		return s.End(t.staysSignedOut(st, version, nil).WithError(&protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: fmt.Sprintf("%s is emptied again and again: it was mended %d times in %d minutes, and is left alone now",
 				st.Place().Location, renewal.MaxRepairs, renewal.RepairWindow/time.Minute),
-			Hint: "find out which program does that, then bring the sign-in back: ccagent restore -p " + e.Job.Profile}))
+			Hint: "find out which program does that, then bring the sign-in back: ccagent restore -p " + t.Job.Profile}))
 	}
 	s.Record, s.Unsaved = last, true
-	return s.End(e.putBack(context.WithoutCancel(ctx), s, stub))
+	return s.End(t.putBack(context.WithoutCancel(ctx), s, stub))
 }
 
 // putBack writes the record in s over the stub that is stored, after the provider has accepted its token or has renewed it.
-func (e *errand) putBack(ctx context.Context, s renewal.State, stub error) renewal.Outcome {
-	unchanged := func(err error) renewal.Outcome { return renewal.Outcome{Result: e.About(s.Store), Err: err} }
-	client, origin, err := e.client(ctx, s.Record)
+func (t *task) putBack(ctx context.Context, s renewal.State, stub error) renewal.Outcome {
+	unchanged := func(err error) renewal.Outcome { return renewal.Outcome{Result: t.About(s.Store), Err: err} }
+	client, origin, err := t.client(ctx, s.Record)
 	if err != nil {
 		return unchanged(err)
 	}
 	// It may have been another person's sign-in that was emptied. While no agent ran, only what is known to be the same is.
-	account, whose := e.claudeAccount(), cmp.Or(s.Record.Identity.Account, e.readNote(s.Record.Version()).Account)
+	account, whose := t.claudeAccount(), cmp.Or(s.Record.Identity.Account, t.readNote(s.Record.Version()).Account)
 	another := func() bool {
-		return account != "" && account != whose && (whose != "" || e.Job.Base == job.Version{})
+		return account != "" && account != whose && (whose != "" || t.Job.Base == job.Version{})
 	}
 	if whose != "" && another() {
-		return e.notTheirs(s)
+		return t.notTheirs(s)
 	}
 	accepted := false
 	if renewal.Alive(s.Record) && client.ProfileURL != "" {
@@ -127,70 +127,70 @@ func (e *errand) putBack(ctx context.Context, s renewal.State, stub error) renew
 		whose = cmp.Or(who.Account, whose)
 	}
 	if another() {
-		return e.notTheirs(s)
+		return t.notTheirs(s)
 	}
-	if err := e.Reserve(ctx, s, !e.asksAgain()); err != nil {
+	if err := t.Reserve(ctx, s, !t.asksAgain()); err != nil {
 		return unchanged(err)
 	}
-	e.NoteRepair(s.Store.Place())
+	t.NoteRepair(s.Store.Place())
 	if accepted {
-		return e.Keep(ctx, s)
+		return t.Keep(ctx, s)
 	}
-	if err := e.MayRenew(ctx, s); err != nil {
+	if err := t.MayRenew(ctx, s); err != nil {
 		return unchanged(err)
 	}
 	last := s.Record
-	renewed, err := e.Ask(ctx, &s, signInProvider{e}.renewing(client, last, origin))
+	renewed, err := t.Ask(ctx, &s, signInProvider{t}.renewing(client, last, origin))
 	switch {
 	case err == nil:
-		return e.Deliver(ctx, s, renewed)
+		return t.Deliver(ctx, s, renewed)
 	case renewal.Dead(err):
-		e.History(s.Store).Refused(ctx, s.Record, time.Now())
-		return e.staysSignedOut(s.Store, s.Version, stub)
+		t.History(s.Store).Refused(ctx, s.Record, time.Now())
+		return t.staysSignedOut(s.Store, s.Version, stub)
 	case errors.Is(err, protocol.ErrLoginRequired):
-		return e.staysSignedOut(s.Store, s.Version, err)
+		return t.staysSignedOut(s.Store, s.Version, err)
 	case !store.SameSignIn(s.Record, last): // rotated nevertheless
-		return e.Failed(ctx, s, err)
+		return t.Failed(ctx, s, err)
 	}
 	return unchanged(err)
 }
 
 // notTheirs is the outcome when a stub stays one because it was of another account.
-func (e *errand) notTheirs(s renewal.State) renewal.Outcome {
-	return e.staysSignedOut(s.Store, s.Version, nil).WithError(&protocol.Error{Code: protocol.CodeLoginRequired,
+func (t *task) notTheirs(s renewal.State) renewal.Outcome {
+	return t.staysSignedOut(s.Store, s.Version, nil).WithError(&protocol.Error{Code: protocol.CodeLoginRequired,
 		Message: s.Store.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in before",
 		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " +
-			e.Job.Profile})
+			t.Job.Profile})
 }
 
 // staysSignedOut is the outcome when a stub stays one, whether or not the agent has seen the sign-in before it.
-func (e *errand) staysSignedOut(st store.Store, v store.Version, stub error) renewal.Outcome {
-	o := e.NoRecord(st, v, stub)
+func (t *task) staysSignedOut(st store.Store, v store.Version, stub error) renewal.Outcome {
+	o := t.NoRecord(st, v, stub)
 	o.Finding = renewal.SignedOut
 	return o
 }
 
 // before is the record that a stub was, if it is known for sure: the newest one that was in force, seen by us as the last before
 // the stub, which nobody has signed out of.
-func (e *errand) before(ctx context.Context, st store.Store, stub store.Record, version store.Version) (store.Record, bool) {
-	past, err := e.History(st).List(ctx)
+func (t *task) before(ctx context.Context, st store.Store, stub store.Record, version store.Version) (store.Record, bool) {
+	past, err := t.History(st).List(ctx)
 	if err != nil || len(past) == 0 {
 		return store.Record{}, false
 	}
 	last := past[0]
-	known := e.Job.Base == job.Version{} || e.Job.Base == job.Version(version) || e.Job.Base == job.Version(last.Version())
+	known := t.Job.Base == job.Version{} || t.Job.Base == job.Version(version) || t.Job.Base == job.Version(last.Version())
 	same := last.Record.SignIn == "" || last.Record.SignIn == stub.SignIn // what another program has put there has none
 	return last.Record, known && same && !last.Out && !last.Spent && !last.Record.RefreshToken.Empty()
 }
 
 // claudeAccount is the id of the account that is signed in by what Claude Code keeps in its settings, "" where they say nothing.
-func (e *errand) claudeAccount() string {
+func (t *task) claudeAccount() string {
 	var newest time.Time
 	var account string
-	dir := filepath.Clean(e.settings.ConfigDir)
+	dir := filepath.Clean(t.settings.ConfigDir)
 	paths := []string{dir + ".json", filepath.Join(dir, ".claude.json")} // the second with CLAUDE_CONFIG_DIR
-	if e.settings.AccountFile != "" {
-		paths = []string{e.settings.AccountFile}
+	if t.settings.AccountFile != "" {
+		paths = []string{t.settings.AccountFile}
 	}
 	for _, path := range paths {
 		info, err := os.Stat(path)
@@ -210,8 +210,8 @@ func (e *errand) claudeAccount() string {
 }
 
 // repairNote tells of the last repair for as long as it counts, "" where there was none.
-func (e *errand) repairNote() string {
-	m := e.Repairs()
+func (t *task) repairNote() string {
+	m := t.Repairs()
 	if len(m.At) == 0 {
 		return ""
 	}

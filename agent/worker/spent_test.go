@@ -41,7 +41,7 @@ var shelved = map[string]func(w *world, s oauthtest.SignIn) (path string){
 				w.t.Fatal(err)
 			}
 		}
-		identity, err := newErrand(w.settings, job.Job{}).identity()
+		identity, err := newTask(w.settings, job.Job{}).identity()
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -19,14 +19,14 @@ const viewTime = store.WriteWait + 5*time.Second
 const askTime = 2500 * time.Millisecond
 
 // views are the files that other programs read the token from.
-func (e *errand) views() []*store.View {
+func (t *task) views() []*store.View {
 	var views []*store.View
-	for _, kind := range e.settings.Views {
+	for _, kind := range t.settings.Views {
 		switch kind {
 		case "anthropic-sdk":
-			views = append(views, store.NewSDKView(e.settings.StateDir, e.settings.SDKDir, e.settings.Name))
+			views = append(views, store.NewSDKView(t.settings.StateDir, t.settings.SDKDir, t.settings.Name))
 		case "claude-code":
-			views = append(views, store.NewClaudeCode(e.settings.ConfigDir).View(e.settings.StateDir))
+			views = append(views, store.NewClaudeCode(t.settings.ConfigDir).View(t.settings.StateDir))
 		}
 	}
 	return views
@@ -34,16 +34,16 @@ func (e *errand) views() []*store.View {
 
 // show brings the views up to date with what a job brought, or takes them away with the record. What somebody else has made of
 // one is left alone, and noted: the outcome of the job does not depend on it.
-func (e *errand) show(ctx context.Context, o *renewal.Outcome) {
+func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	var notes []string
-	for _, v := range e.views() {
+	for _, v := range t.views() {
 		ctx, cancel := context.WithTimeout(ctx, viewTime)
-		switch err := e.showIn(ctx, v, o); {
+		switch err := t.showIn(ctx, v, o); {
 		case errors.Is(err, store.ErrConflict):
 			notes = append(
 				notes,
 				v.Place().Location+" was changed by something else, and is not kept fresh; "+
-					"write it anew with: ccagent restore --views -p "+e.Job.Profile,
+					"write it anew with: ccagent restore --views -p "+t.Job.Profile,
 			)
 		case err != nil:
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
@@ -51,37 +51,37 @@ func (e *errand) show(ctx context.Context, o *renewal.Outcome) {
 		}
 		cancel()
 	}
-	if e.Aside > 0 {
+	if t.Aside > 0 {
 		notes = append(
 			notes,
-			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+e.Job.Profile,
+			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+t.Job.Profile,
 		)
 	}
-	if e.copied != "" {
-		notes = append(notes, e.copied)
+	if t.copied != "" {
+		notes = append(notes, t.copied)
 	}
-	if e.TwoHomes != nil {
-		notes = append(notes, e.TwoHomes.Error())
+	if t.TwoHomes != nil {
+		notes = append(notes, t.TwoHomes.Error())
 	}
-	if mended := e.repairNote(); mended != "" {
+	if mended := t.repairNote(); mended != "" {
 		notes = append(notes, mended)
 	}
-	if hindered := e.hindrance(ctx, o); hindered != nil {
+	if hindered := t.hindrance(ctx, o); hindered != nil {
 		notes = append(notes, hindered.Error())
 	}
-	if e.Forgetful != nil {
-		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+e.Forgetful.Error())
+	if t.Forgetful != nil {
+		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+t.Forgetful.Error())
 	}
 	o.Result.Note = strings.Join(notes, "; ")
 }
 
 // hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it
 // while the token in hand is good.
-func (e *errand) hindrance(ctx context.Context, o *renewal.Outcome) error {
-	if o.Err != nil || o.Result.Token.Empty() || o.Result.Expiry.IsZero() || !e.traits().SignsIn {
+func (t *task) hindrance(ctx context.Context, o *renewal.Outcome) error {
+	if o.Err != nil || o.Result.Token.Empty() || o.Result.Expiry.IsZero() || !t.traits().SignsIn {
 		return nil
 	}
-	st, err := e.open(ctx)
+	st, err := t.open(ctx)
 	if err != nil || st == nil {
 		return nil // the job has said so
 	}
@@ -100,28 +100,28 @@ func hindered(st store.Store) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
-func (e *errand) showIn(ctx context.Context, v *store.View, o *renewal.Outcome) error {
+func (t *task) showIn(ctx context.Context, v *store.View, o *renewal.Outcome) error {
 	guarded, shared := v.Place().Kind.Traits().Shared, store.Kind(o.Result.Store).Traits().Shared
 	switch {
-	case e.Job.Op == job.Show, e.Job.Op == job.Guard:
+	case t.Job.Op == job.Show, t.Job.Op == job.Guard:
 		return nil
-	case guarded && shared && o.Result.Token.Empty(), guarded && e.Job.Op == job.Move:
+	case guarded && shared && o.Result.Token.Empty(), guarded && t.Job.Op == job.Move:
 		return nil
 	case guarded && shared:
-		return e.ownPlace()
-	case e.Job.Op.Removes() && o.Err == nil,
+		return t.ownPlace()
+	case t.Job.Op.Removes() && o.Err == nil,
 		o.Gone() && !guarded,
-		e.stranger: // signed out, here or in Claude Code, or somebody else has signed in
+		t.stranger: // signed out, here or in Claude Code, or somebody else has signed in
 		return v.Remove(ctx)
-	case e.Job.Op.Removes(), o.Result.Token.Empty():
+	case t.Job.Op.Removes(), o.Result.Token.Empty():
 		return nil
 	}
 	err := v.Write(ctx, visible(o.Result))
 	switch {
 	case guarded && errors.Is(err, store.ErrConflict):
-		return e.reguard(ctx, v, o)
+		return t.reguard(ctx, v, o)
 	case guarded && store.Broken(err) && v.Known():
-		return e.rewrite(ctx, v, o)
+		return t.rewrite(ctx, v, o)
 	}
 	return err
 }
@@ -132,28 +132,28 @@ func visible(r job.Result) store.Record {
 }
 
 // ownPlace refuses to write a view over the record that it is one of.
-func (e *errand) ownPlace() error {
+func (t *task) ownPlace() error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + e.Job.Profile,
+		Message: "the record itself is there; move it away with: ccagent guard claude-code -p " + t.Job.Profile,
 	}
 }
 
 // restoreViews writes the views over whatever is there. A sign-in of Claude Code's was adopted before (see guarded).
-func (e *errand) restoreViews(ctx context.Context) renewal.Outcome {
-	views := e.views()
+func (t *task) restoreViews(ctx context.Context) renewal.Outcome {
+	views := t.views()
 	if len(views) == 0 {
-		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + e.Job.Profile + " has no views",
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + t.Job.Profile + " has no views",
 			Hint: "name them in config.toml: views = [\"anthropic-sdk\"]"}}
 	}
-	o := e.inStore(ctx, e.Renew)
+	o := t.inStore(ctx, t.Renew)
 	if o.Err != nil || o.Result.Token.Empty() {
 		return o
 	}
 	var written []string
 	for _, v := range views {
 		if v.Place().Kind.Traits().Shared && store.Kind(o.Result.Store).Traits().Shared {
-			return o.WithError(e.ownPlace())
+			return o.WithError(t.ownPlace())
 		}
 		if err := v.Restore(ctx, visible(o.Result)); err != nil {
 			return o.WithError(err)

@@ -47,19 +47,19 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	agent.report(job.Report{Kind: job.Hello})
 	var settings Settings
 	settingsErr := json.Unmarshal(j.Settings, &settings)
-	e := newErrand(settings, j)
-	e.agent = agent
+	t := newTask(settings, j)
+	t.agent = agent
 	o := renewal.Outcome{Err: errors.New("the profile's settings can't be read")}
 	if settingsErr == nil {
-		o = e.guarded(ctx)
+		o = t.guarded(ctx)
 	}
-	e.finish(context.WithoutCancel(ctx), &o)
-	agent.report(o.Report(e.explain(o.Err)))
+	t.finish(context.WithoutCancel(ctx), &o)
+	agent.report(o.Report(t.explain(o.Err)))
 	return o.Close(!agent.gone)
 }
 
-// errand is the job under way, with what is ccagent's own about it. It is the setting of its task.
-type errand struct {
+// task is the job under way, with what is ccagent's own about it. It is the setting of its task.
+type task struct {
 	renewal.Task
 	settings Settings
 	agent    *pipe
@@ -71,64 +71,64 @@ type errand struct {
 	stranger   bool // the store holds another sign-in than the one whose token was in hand, and it brought no token
 }
 
-// newErrand makes the errand of a job, with an agent that listens to nothing.
-func newErrand(s Settings, j job.Job) *errand {
-	e := &errand{settings: s, agent: &pipe{gone: true}}
+// newTask makes the task of a job, with an agent that listens to nothing.
+func newTask(s Settings, j job.Job) *task {
+	t := &task{settings: s, agent: &pipe{gone: true}}
 	if j.Profile == "" {
 		j.Profile = s.Name
 	}
 	traits := s.Provider.Traits()
-	e.Task = renewal.Task{Job: j, Setting: e, StateDir: s.StateDir, Name: string(s.Provider), Token: traits.Token}
-	e.Provider = providerOf(e)
+	t.Task = renewal.Task{Job: j, Setting: t, StateDir: s.StateDir, Name: string(s.Provider), Token: traits.Token}
+	t.Provider = providerOf(t)
 	if !traits.Stored {
-		e.Source = sourceOf(s)
+		t.Source = sourceOf(s)
 	}
-	for _, v := range e.views() {
-		e.Watch = append(e.Watch, v.Place().Watch...)
+	for _, v := range t.views() {
+		t.Watch = append(t.Watch, v.Place().Watch...)
 	}
 	if s.AssertionFile != "" { // a new one ends the refusal of the one before
-		e.Watch = append(e.Watch, s.AssertionFile)
+		t.Watch = append(t.Watch, s.AssertionFile)
 	}
-	return e
+	return t
 }
 
 // traits are what the kind of the profile's provider is like.
-func (e *errand) traits() provider.Traits { return e.settings.Provider.Traits() }
+func (t *task) traits() provider.Traits { return t.settings.Provider.Traits() }
 
 // do does the job, whatever Claude Code has done meanwhile.
-func (e *errand) do(ctx context.Context) renewal.Outcome {
-	switch e.Job.Op {
+func (t *task) do(ctx context.Context) renewal.Outcome {
+	switch t.Job.Op {
 	case job.Renew:
-		return e.inStore(ctx, e.Renew)
+		return t.inStore(ctx, t.Renew)
 	case job.Save:
-		return e.inStore(ctx, e.Save)
+		return t.inStore(ctx, t.Save)
 	case job.Put:
-		return e.put(ctx)
+		return t.put(ctx)
 	case job.Delete, job.Logout:
-		return e.remove(ctx)
+		return t.remove(ctx)
 	case job.Identify:
-		return e.identify(ctx)
+		return t.identify(ctx)
 	case job.Move:
-		return e.move(ctx)
+		return t.move(ctx)
 	case job.Guard:
-		return e.guard(ctx)
+		return t.guard(ctx)
 	case job.Restore:
-		return e.restore(ctx)
+		return t.restore(ctx)
 	case job.History:
-		return e.history(ctx)
+		return t.history(ctx)
 	case job.Show:
-		return e.restoreViews(ctx)
+		return t.restoreViews(ctx)
 	case job.Unlock:
-		return e.unlock(ctx)
+		return t.unlock(ctx)
 	case job.Spill:
-		return e.inStore(ctx, e.Spill)
+		return t.inStore(ctx, t.Spill)
 	}
-	return renewal.Outcome{Err: fmt.Errorf("unknown job %d", e.Job.Op)}
+	return renewal.Outcome{Err: fmt.Errorf("unknown job %d", t.Job.Op)}
 }
 
 // inStore does something in the profile's store.
-func (e *errand) inStore(ctx context.Context, do func(context.Context, store.Store) renewal.Outcome) renewal.Outcome {
-	st, err := e.open(ctx)
+func (t *task) inStore(ctx context.Context, do func(context.Context, store.Store) renewal.Outcome) renewal.Outcome {
+	st, err := t.open(ctx)
 	if err != nil {
 		return renewal.Outcome{Err: err}
 	}
@@ -136,32 +136,32 @@ func (e *errand) inStore(ctx context.Context, do func(context.Context, store.Sto
 }
 
 // finish is what follows every job, before its last report.
-func (e *errand) finish(ctx context.Context, o *renewal.Outcome) {
-	if e.traits().Stored && e.Job.Op.Serves() && o.Err != nil {
-		e.lookAgain(ctx, o)
+func (t *task) finish(ctx context.Context, o *renewal.Outcome) {
+	if t.traits().Stored && t.Job.Op.Serves() && o.Err != nil {
+		t.lookAgain(ctx, o)
 	}
 	if o.Result.Renewed && store.Kind(o.Result.Store).Traits().Shared {
-		e.sameAs(o.Replaced, store.Version(o.Result.Version))
+		t.sameAs(o.Replaced, store.Version(o.Result.Version))
 	}
-	e.show(ctx, o)
-	if e.notice != "" && o.Err == nil {
-		o.Result.Notice = strings.TrimPrefix(o.Result.Notice+"; "+e.notice, "; ")
+	t.show(ctx, o)
+	if t.notice != "" && o.Err == nil {
+		o.Result.Notice = strings.TrimPrefix(o.Result.Notice+"; "+t.notice, "; ")
 	}
 }
 
 // lookAgain looks at the store of a job that failed: what else it holds decides what may be served, and what a person can do.
-func (e *errand) lookAgain(ctx context.Context, o *renewal.Outcome) {
+func (t *task) lookAgain(ctx context.Context, o *renewal.Outcome) {
 	ctx, cancel := context.WithTimeout(ctx, renewal.LookTime)
 	defer cancel()
-	st, err := e.open(ctx)
+	st, err := t.open(ctx)
 	if err != nil || st == nil {
 		return
 	}
-	e.stranger = e.Withhold(ctx, st, o)
+	t.stranger = t.Withhold(ctx, st, o)
 	var problem *renewal.Problem
 	if errors.As(o.Err, &problem) && problem.Reason == renewal.SpentCopy {
-		past, _ := e.past(ctx, st)
-		e.canRestore = slices.ContainsFunc(past, func(p store.Past) bool { return !p.Spent && !p.Record.RefreshToken.Empty() })
+		past, _ := t.past(ctx, st)
+		t.canRestore = slices.ContainsFunc(past, func(p store.Past) bool { return !p.Spent && !p.Record.RefreshToken.Empty() })
 	}
 }
 
@@ -179,8 +179,8 @@ func (p *pipe) report(r job.Report) {
 
 // The setting of the task.
 
-func (e *errand) Asking() { e.agent.report(job.Report{Kind: job.Asking}) }
+func (t *task) Asking() { t.agent.report(job.Report{Kind: job.Asking}) }
 
-func (e *errand) HandOver(r job.Result) { e.agent.report(job.Report{Kind: job.HandOver, Result: r}) }
+func (t *task) HandOver(r job.Result) { t.agent.report(job.Report{Kind: job.HandOver, Result: r}) }
 
-func (e *errand) Rests(st store.Store) { e.remember(st) }
+func (t *task) Rests(st store.Store) { t.remember(st) }

@@ -813,7 +813,7 @@ func TestMemory(t *testing.T) {
 func TestOrigin(t *testing.T) {
 	t.Parallel()
 	const newer, older = "https://platform.claude.com", "https://console.anthropic.com"
-	e := newErrand(Settings{Provider: "claude"}, job.Job{})
+	e := newTask(Settings{Provider: "claude"}, job.Job{})
 	tests := []struct {
 		bound, url string
 		want       string // "": refused
@@ -915,7 +915,7 @@ func TestCancelled(t *testing.T) {
 	defer lock.Release()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	e := newErrand(w.settings, job.Job{Op: job.Renew, Profile: "fake"})
+	e := newTask(w.settings, job.Job{Op: job.Renew, Profile: "fake"})
 	o := e.inStore(ctx, e.Renew)
 	if !errors.Is(o.Err, protocol.ErrUnavailable) || o.Result.Token.Empty() {
 		t.Errorf("got %+v, want ErrUnavailable beside the token that still lives", o)

@@ -10,8 +10,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// errand is one job under way. It makes a program's provider one of package renewal, and is the setting of the task.
-type errand struct {
+// task is one job under way. It makes a program's provider one of package renewal, and is the setting of the task.
+type task struct {
 	renewal.Task
 	provider Provider
 	store    store.Store
@@ -19,55 +19,55 @@ type errand struct {
 	handOver func(job.Result)
 }
 
-func newErrand(r *Runner, p Profile, j job.Job, handOver func(job.Result)) *errand {
-	e := &errand{provider: p.Provider, store: p.Store, others: r.Profiles, handOver: handOver}
-	e.Task = renewal.Task{Job: j, Provider: e, Setting: e, StateDir: r.StateDir, Token: protocol.KindBearer, FromNothing: true}
-	return e
+func newTask(r *Runner, p Profile, j job.Job, handOver func(job.Result)) *task {
+	t := &task{provider: p.Provider, store: p.Store, others: r.Profiles, handOver: handOver}
+	t.Task = renewal.Task{Job: j, Provider: t, Setting: t, StateDir: r.StateDir, Token: protocol.KindBearer, FromNothing: true}
+	return t
 }
 
-func (e *errand) do(ctx context.Context) renewal.Outcome {
-	switch e.Job.Op {
+func (t *task) do(ctx context.Context) renewal.Outcome {
+	switch t.Job.Op {
 	case job.Renew:
-		return e.Task.Renew(ctx, e.store)
+		return t.Task.Renew(ctx, t.store)
 	case job.Save:
-		return e.Save(ctx, e.store)
+		return t.Save(ctx, t.store)
 	case job.Put:
-		return e.put(ctx)
+		return t.put(ctx)
 	case job.Delete, job.Logout:
-		return e.Remove(ctx, e.store)
+		return t.Remove(ctx, t.store)
 	case job.Identify:
-		return e.identify(ctx)
+		return t.identify(ctx)
 	case job.Spill:
-		return e.Spill(ctx, e.store)
+		return t.Spill(ctx, t.store)
 	}
 	return renewal.Outcome{
 		Err: &protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"},
 	}
 }
 
-func (e *errand) put(ctx context.Context) renewal.Outcome {
-	record, err := e.Held()
+func (t *task) put(ctx context.Context) renewal.Outcome {
+	record, err := t.Held()
 	if err == nil && record.IsStub() {
 		err = &protocol.Error{Code: protocol.CodeInvalid, Message: "there is no token in the record"}
 	}
 	if err != nil {
-		return renewal.Outcome{Result: e.About(e.store), Err: err}
+		return renewal.Outcome{Result: t.About(t.store), Err: err}
 	}
-	return e.Put(ctx, e.store, record)
+	return t.Put(ctx, t.store, record)
 }
 
 // identify says who is signed in.
-func (e *errand) identify(ctx context.Context) renewal.Outcome {
-	s, err := e.Current(ctx, e.store)
-	o := renewal.Outcome{Result: e.About(e.store), Err: err}
+func (t *task) identify(ctx context.Context) renewal.Outcome {
+	s, err := t.Current(ctx, t.store)
+	o := renewal.Outcome{Result: t.About(t.store), Err: err}
 	if err != nil {
 		return o
 	}
-	provider, ok := e.provider.(Identifier)
+	provider, ok := t.provider.(Identifier)
 	switch {
 	case ok:
 		o.Result.Identity, o.Err = provider.Identify(ctx, s.Record)
-	case e.Job.Check:
+	case t.Job.Check:
 		o.Err = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider can't be asked whether the token is good"}
 	default:
 		o.Result.Identity = s.Record.Identity
@@ -76,26 +76,26 @@ func (e *errand) identify(ctx context.Context) renewal.Outcome {
 }
 
 // lookAgain sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds.
-func (e *errand) lookAgain(ctx context.Context, o *renewal.Outcome) {
+func (t *task) lookAgain(ctx context.Context, o *renewal.Outcome) {
 	ctx, cancel := context.WithTimeout(ctx, renewal.LookTime)
 	defer cancel()
-	e.Withhold(ctx, e.store, o)
+	t.Withhold(ctx, t.store, o)
 }
 
 // explain makes an error what crosses to the agent.
-func (e *errand) explain(err error) *protocol.Error {
+func (t *task) explain(err error) *protocol.Error {
 	out := renewal.Condition(err)
 	var problem *renewal.Problem
 	if errors.As(err, &problem) && problem.Reason == renewal.CopyOfAnother {
-		out.Hint = "sign in anew for profile " + e.Job.Profile
+		out.Hint = "sign in anew for profile " + t.Job.Profile
 	}
 	return out
 }
 
 // Prepare has nothing to find out: a program's provider does all of it at once.
-func (e *errand) Prepare(_ context.Context, old store.Record) (renewal.Request, error) {
+func (t *task) Prepare(_ context.Context, old store.Record) (renewal.Request, error) {
 	return renewal.Request{Spends: !old.RefreshToken.Empty(), Send: func(ctx context.Context) (store.Record, error) {
-		r, err := e.provider.Renew(ctx, old)
+		r, err := t.provider.Renew(ctx, old)
 		var answer renewal.Answer
 		if err != nil && !errors.As(err, &answer) { // whoever is behind the provider was asked
 			err = &Answer{Err: err}
@@ -105,8 +105,8 @@ func (e *errand) Prepare(_ context.Context, old store.Record) (renewal.Request, 
 }
 
 // Revoke ends a sign-in, where the provider can do that.
-func (e *errand) Revoke(ctx context.Context, r store.Record) (notice string) {
-	revoker, ok := e.provider.(Revoker)
+func (t *task) Revoke(ctx context.Context, r store.Record) (notice string) {
+	revoker, ok := t.provider.(Revoker)
 	if !ok || r.IsStub() {
 		return ""
 	}
@@ -118,20 +118,20 @@ func (e *errand) Revoke(ctx context.Context, r store.Record) (notice string) {
 
 // The setting of the task. The agent is in the same process, so it needs not be told that a provider is being asked.
 
-func (e *errand) Asking() {}
+func (t *task) Asking() {}
 
-func (e *errand) HandOver(r job.Result) { e.handOver(r) }
+func (t *task) HandOver(r job.Result) { t.handOver(r) }
 
-func (e *errand) Rests(store.Store) {}
+func (t *task) Rests(store.Store) {}
 
 // Missing declines: it is the provider who may know what to do about a store without tokens.
-func (e *errand) Missing(context.Context, store.Store, store.Version, error) (renewal.Outcome, bool) {
+func (t *task) Missing(context.Context, store.Store, store.Version, error) (renewal.Outcome, bool) {
 	return renewal.Outcome{}, false
 }
 
 // Holds looks into the store of another profile of this program. One that the program does not have any more holds nothing.
-func (e *errand) Holds(ctx context.Context, home store.Home, r store.Record) bool {
-	p, ok := e.others[home.Profile]
+func (t *task) Holds(ctx context.Context, home store.Home, r store.Record) bool {
+	p, ok := t.others[home.Profile]
 	if !ok || p.Store == nil {
 		return false
 	}
