@@ -289,6 +289,10 @@ var rooms = map[string]struct {
 			module + "/agent":       "it shows the programs at work, and looks into none of them",
 		},
 	},
+	"cmd/ccagent/memory": {
+		mayImport: []string{"golang.org/x/sys/..."},
+		never:     leaf,
+	},
 	"cmd/ccagent/logind": {
 		mayImport: []string{"github.com/godbus/dbus/...", "golang.org/x/sys/..."},
 		never:     leaf,

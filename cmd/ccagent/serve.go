@@ -23,6 +23,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 	"github.com/ccagent/ccagent/cmd/ccagent/logind"
+	"github.com/ccagent/ccagent/cmd/ccagent/memory"
 	"github.com/ccagent/ccagent/cmd/ccagent/service"
 	"github.com/ccagent/ccagent/cmd/ccagent/share"
 	"github.com/ccagent/ccagent/protocol"
@@ -148,7 +149,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Build:       build.Version(),
 		Socket:      listener.Path(),
 		IdleTimeout: c.Duration("idle-timeout"),
-		Rest:        returnMemory,
+		Rest:        memory.Return,
 	})
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()

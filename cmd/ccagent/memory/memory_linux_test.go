@@ -1,4 +1,4 @@
-package main
+package memory
 
 import (
 	"os"
@@ -21,7 +21,7 @@ func TestReturnMemory(t *testing.T) {
 	anonymous, file := resident(t, "RssAnon"), resident(t, "RssFile")
 	runtime.KeepAlive(garbage)
 	garbage = nil
-	returnMemory()
+	Return()
 	if after := resident(t, "RssAnon"); after > anonymous-size/2 {
 		t.Errorf("of %d bytes, %d of them garbage, %d are left", anonymous, size, after)
 	}
@@ -48,7 +48,7 @@ func TestReturnMemoryKeepsWhatIsOurs(t *testing.T) {
 	if err := unix.Mprotect(page, unix.PROT_READ); err != nil {
 		t.Fatal(err)
 	}
-	returnMemory()
+	Return()
 	if page[0] != want {
 		t.Errorf("%#x was written, and %#x is there", want, page[0])
 	}

@@ -1,4 +1,5 @@
-package main
+// Package memory gives the system back what an agent at rest does not need.
+package memory
 
 import (
 	"bytes"
@@ -9,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// returnMemory gives the system back what an agent at rest does not need: the memory of garbage, and the pages of its own
+// Return gives the system back what an agent at rest does not need: the memory of garbage, and the pages of its own
 // program. Those pages are the kernel's file cache, which it maps in again where they are touched. Recent kernels map a file in
 // large pieces, so that nearly all of the program counts as resident after a few touches, which is more than everything else that
 // an idle agent has.
-func returnMemory() {
+func Return() {
 	debug.FreeOSMemory()
 	mappings, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
