@@ -1,17 +1,12 @@
 package worker
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -62,12 +57,21 @@ func (p commandProvider) run(ctx context.Context) (store.Record, error) {
 	case err == nil && r.Expiry.IsZero():
 		r.Expiry = r.Issued.Add(cmp.Or(p.settings.TTL, DefaultTTL))
 	case err == nil && !r.Expiry.After(time.Now()):
-		err = errors.New("printed a token that has expired already")
+		err = &misprint{what: "printed a token that has expired already"}
 	}
-	if err != nil {
-		return r, commandError(protocol.CodeUnavailable, argv, err.Error(), said, "")
+	if err == nil {
+		return r, nil
 	}
-	return r, nil
+	return r, misprintError(protocol.CodeUnavailable, argv, err, said, printed)
+}
+
+// misprintError is what is wrong with what a command printed, with its own words: those on stderr, else a complaint on stdout.
+func misprintError(code protocol.Code, argv []string, err error, said string, printed []byte) error {
+	hint := ""
+	if m := (*misprint)(nil); errors.As(err, &m) {
+		hint = m.hint
+	}
+	return commandError(code, argv, err.Error(), cmp.Or(said, complaint(printed)), hint)
 }
 
 // commandError is what a command did wrong. What it said on stderr may hold a password of its.
@@ -94,6 +98,9 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 
 	err = cmd.Run()
 	said = stderr.shown(stdout.kept)
+	if err != nil && said == "" { // a program that fails may complain on the wrong side
+		said = complaint(stdout.kept)
+	}
 	var exit *exec.ExitError
 	fail := func(code protocol.Code, what, hint string) ([]byte, string, error) {
 		return nil, "", commandError(code, argv, what, said, hint)
@@ -180,99 +187,4 @@ func (t *tail) shown(printed []byte) string {
 		s = "…" + string(runes[len(runes)-maxShownError:])
 	}
 	return s
-}
-
-// parsePrinted reads what a command printed: a bare token, or a JSON object with the token as token, access_token or key and
-// its expiry as expires_in (seconds), expires_at, expiration or expirationTimestamp (RFC 3339, or unix time); kubectl's
-// ExecCredential has them under status. The zero time is "not said". Errors complete "the command x ...".
-func parsePrinted(printed []byte, now time.Time) (protocol.Secret, time.Time, error) {
-	trimmed := bytes.TrimSuffix(bytes.TrimSuffix(printed, []byte("\n")), []byte("\r"))
-	if !bytes.HasPrefix(bytes.TrimSpace(printed), []byte("{")) {
-		token, err := printedToken(string(trimmed))
-		return token, time.Time{}, err
-	}
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(printed, &fields) != nil {
-		return protocol.Secret{}, time.Time{}, errors.New("printed JSON that can't be read")
-	}
-	var status map[string]json.RawMessage
-	if json.Unmarshal(fields["status"], &status) == nil && status["token"] != nil {
-		fields = status
-	}
-	for _, key := range []string{"token", "access_token", "key"} {
-		if fields[key] == nil || string(fields[key]) == "null" {
-			continue
-		}
-		var s string
-		if json.Unmarshal(fields[key], &s) != nil {
-			return protocol.Secret{}, time.Time{}, fmt.Errorf("printed a %s that is no string", key)
-		}
-		token, err := printedToken(s)
-		if err != nil {
-			return protocol.Secret{}, time.Time{}, err
-		}
-		expiry, err := printedExpiry(fields, now)
-		return token, expiry, err
-	}
-	return protocol.Secret{}, time.Time{}, errors.New("printed a JSON object without token, access_token or key")
-}
-
-func printedToken(s string) (protocol.Secret, error) {
-	switch {
-	case s == "":
-		return protocol.Secret{}, errors.New("printed no token")
-	case !protocol.IsToken(s):
-		return protocol.Secret{}, errors.New("printed something else than a token, which is " + protocol.TokenForm)
-	}
-	return protocol.NewSecret(s), nil
-}
-
-func printedExpiry(fields map[string]json.RawMessage, now time.Time) (time.Time, error) {
-	for _, key := range []string{"expires_in", "expires_at", "expiration", "expirationTimestamp"} {
-		raw := fields[key]
-		if raw == nil || string(raw) == "null" {
-			continue
-		}
-		value := string(raw)
-		var s string
-		if json.Unmarshal(raw, &s) == nil {
-			if value = s; key != "expires_in" {
-				if t, err := time.Parse(time.RFC3339, s); err == nil {
-					return notBefore(epoch, t.Truncate(time.Millisecond)), nil
-				}
-			}
-		}
-		n, err := strconv.ParseFloat(value, 64)
-		if err != nil || math.IsNaN(n) || math.Abs(n) > lastUnix*1000 {
-			return time.Time{}, fmt.Errorf("printed an %s that is neither a number nor a time", key)
-		}
-		if key == "expires_in" {
-			return now.Add(time.Duration(min(n, maxSeconds) * float64(time.Second))).Truncate(time.Millisecond), nil
-		}
-		return unixTime(n), nil
-	}
-	return time.Time{}, nil
-}
-
-const (
-	lastUnix   = 253402300799            // the last second of the year 9999
-	maxSeconds = 10 * 365 * 24 * 60 * 60 // a longer expires_in is cut to ten years
-)
-
-// epoch is the expiry of what has expired long ago. The zero time would say never.
-var epoch = time.Unix(1, 0)
-
-// unixTime reads seconds, or milliseconds where that many seconds would be beyond the year 9999.
-func unixTime(n float64) time.Time {
-	if n <= lastUnix {
-		n *= 1000
-	}
-	return notBefore(epoch, time.UnixMilli(int64(math.Round(n))))
-}
-
-func notBefore(first, t time.Time) time.Time {
-	if t.Before(first) {
-		return first
-	}
-	return t
 }

@@ -52,11 +52,48 @@ func TestPrinted(t *testing.T) {
 		},
 		{`{"token":null,"access_token":"fake-token"}`, "fake-token", time.Time{}},
 		{`{"status":"ok","token":"fake-token"}`, "fake-token", time.Time{}},
+		{"fake-token\n\n", "fake-token", time.Time{}},
+		{"\r\n \tfake-token \t\r\n\n", "fake-token", time.Time{}},
+		{"fake=token==\n", "", time.Time{}},
+		{"fakeToken0==\n", "fakeToken0==", time.Time{}},
+		{"fakes_eyJ0aGlzIjoib25lIn0=_c2VjcmV0\n", "fakes_eyJ0aGlzIjoib25lIn0=_c2VjcmV0", time.Time{}}, // as Sentry's
+		{`{"token":" fake-token\n"}`, "fake-token", time.Time{}},
+		// az account get-access-token: the time without a zone is local, and expires_on goes before it
+		{`{"accessToken":"fake-token","expiresOn":"2026-11-30 12:00:00.250000","tokenType":"Bearer"}`, "fake-token",
+			time.Date(2026, 11, 30, 12, 0, 0, 250e6, time.Local)},
+		{`{"accessToken":"fake-token","expiresOn":"2020-01-01 00:00:00.000000","expires_on":1800000000}`, "fake-token",
+			time.Unix(1800000000, 0)},
+		{`{"accessToken":"fake-token","expiresOn":"N/A"}`, "fake-token", time.Time{}},
+		// a managed identity of Azure, whose lifetime may be that of a token of some time ago
+		{`{"access_token":"fake-token","expires_in":"90","expires_on":"11/23/2026 12:01:00 +00:00"}`, "fake-token",
+			now.Add(time.Minute)},
+		{`{"access_token":"fake-token","expires_in":"60","expires_on":"1900000000"}`, "fake-token", now.Add(time.Minute)},
+		// azd auth token
+		{`{"token":"fake-token","expiresOn":"2027-01-01T00:00:00Z"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		// gcloud config config-helper, and gcloud auth print-access-token with --format=json
+		{`{"configuration":{"properties":{}},"credential":{"access_token":"fake-token","id_token":"fake-id",
+			"token_expiry":"2027-01-01T00:00:00Z"}}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{`{"token":"fake-token","expiry":{"datetime":"2027-01-01 00:00:00.5","day":1,"year":2027}}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC)},
+		{`{"access_token":"fake-token","token_expiry":{"datetime":"2027-01-01 01:00:00+01:00"}}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		// vault login, vault read of an OIDC token, vault kv get; a lease of 0 has no end
+		{`{"auth":{"client_token":"fake-token","lease_duration":60},"data":null}`, "fake-token", now.Add(time.Minute)},
+		{`{"auth":{"client_token":"fake-token","lease_duration":0}}`, "fake-token", time.Time{}},
+		{`{"auth":null,"lease_duration":0,"data":{"token":"fake-token","ttl":60}}`, "fake-token", now.Add(time.Minute)},
+		{`{"lease_duration":60,"data":{"token":"fake-token"}}`, "fake-token", now.Add(time.Minute)},
+		{`{"data":{"data":{"key":"fake-token"},"metadata":{"version":1}}}`, "fake-token", time.Time{}},
+		// aws codeartifact get-authorization-token
+		{`{"authorizationToken":"fake-token","expiration":"2027-01-01T01:00:00+01:00"}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		// databricks auth token, docker-credential-x get
+		{`{"access_token":"fake-token","token_type":"Bearer","expiry":"2027-01-01T00:00:00Z"}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{`{"ServerURL":"a","Username":"_","Secret":"fake-token"}`, "fake-token", time.Time{}},
 
 		{"", "", time.Time{}},
 		{"\n", "", time.Time{}},
 		{"fake token", "", time.Time{}},
-		{"fake-token\n\n", "", time.Time{}},
 		{"fake\x1b[2Jtoken", "", time.Time{}},
 		{"fäke", "", time.Time{}},
 		{strings.Repeat("x", protocol.MaxToken+1), "", time.Time{}},
@@ -147,6 +184,20 @@ func TestCommand(t *testing.T) {
 			shown:   "printed no token: please log in",
 		},
 		{
+			name:    "complains where its token should be",
+			command: []string{"/bin/sh", "-c", "echo 'Error: not signed in, see fake-secret'"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "with a colon instead of a token: Error: not signed in, see …",
+			hidden:  "fake-secret",
+		},
+		{
+			name:    "fails, and complains on the wrong side",
+			command: []string{"/bin/sh", "-c", "echo 'Error: not signed in'; echo fake-token; exit 1"},
+			wantErr: protocol.ErrUnavailable,
+			shown:   "(exit status 1): Error: not signed in",
+			hidden:  "fake-token",
+		},
+		{
 			name:    "prints what has expired",
 			command: []string{"/bin/echo", `{"token":"fake-token","expires_in":0}`},
 			wantErr: protocol.ErrUnavailable,
@@ -227,6 +278,90 @@ func TestCommand(t *testing.T) {
 				t.Errorf("lifetime %v, want %v", got, tt.lifetime)
 			}
 		})
+	}
+}
+
+// What is no token is refused, and the message says what it is. It holds nothing of what was printed.
+func TestMisprints(t *testing.T) {
+	t.Parallel()
+	for printed, want := range map[string]string{
+		"":                                        "no token",
+		" \r\n\n":                                 "no token",
+		"null\n":                                  `the word "null"`,
+		"None":                                    `the word "none"`,
+		"undefined\n":                             `the word "undefined"`,
+		"<nil>\n":                                 `the word "<nil>"`,
+		"Unauthorized\n":                          `the word "unauthorized"`,
+		`"fake-token"` + "\n":                     "in quotes",
+		"'fake-token'":                            "in quotes",
+		"`fake-token`":                            "in quotes",
+		`fake-token"`:                             "in quotes",
+		`{"token":"\"fake-token\""}`:              "in quotes",
+		`{"token":"null"}`:                        `the word "null"`,
+		"TOKEN=fake-token\n":                      "an assignment",
+		"export FAKE_TOKEN=fake\n":                "an assignment",
+		"export FAKE_TOKEN='fake token'":          "an assignment",
+		"set -gx FAKE_TOKEN fake":                 "an assignment",
+		"$env:FAKE_TOKEN=fake-token":              "an assignment",
+		"access_token=fake&token_type=bearer":     "an assignment",
+		"accessToken=fake-token":                  "an assignment",
+		"Bearer fake-token\n":                     "a header",
+		"Authorization: Bearer fake-token\n":      "a header",
+		"token: fake-token\n":                     "with a colon",
+		"fake-token fake-other\n":                 "several words",
+		"Welcome to fake!\nfake-token\n":          "2 lines",
+		"fake-token\r\rfake-more":                 "3 lines",
+		"\x1b[32mfake-token\x1b[0m\n":             "ANSI",
+		"\u009b32mfake-token\n":                   "ANSI",
+		"\ufefffake-token\n":                      "BOM",
+		"fake-token\ufeff\n":                      "BOM",
+		"\xff\xfef\x00a\x00k\x00e\x00\n\x00":      "BOM",
+		"f\x00a\x00k\x00e\x00":                    "NUL",
+		"\ufeff{\"token\":\"fake-token\"}":        "BOM",
+		"<html><body>fake</body></html>":          "a web page",
+		`[{"token":"fake-token"}]`:                "a JSON list",
+		`{"tokens":"fake-token"}`:                 "without a token",
+		"fäke\n":                                  "outside ASCII",
+		"fake\u200btoken\n":                       "outside ASCII",
+		strings.Repeat("fake", protocol.MaxToken): "longer than",
+	} {
+		_, _, err := parsePrinted([]byte(printed), time.Now())
+		m := (*misprint)(nil)
+		if !errors.As(err, &m) || !strings.Contains(m.what, want) || strings.Contains(m.what+m.hint, "fake") {
+			t.Errorf("%.80q: %v, want %q", printed, err, want)
+		} else if m.hint == "" {
+			t.Errorf("%.80q: no hint what to do", printed)
+		}
+	}
+}
+
+// A complaint on standard output is shown, and nothing of it that may be a secret.
+func TestComplaint(t *testing.T) {
+	t.Parallel()
+	for printed, want := range map[string]string{
+		"Error: not logged in. Run 'vault login' first.\n":                      "Error: not logged in. Run 'vault login' first.",
+		"\x1b[31mError:\x1b[0m permission denied (403)\n":                       "Error: permission denied (403)",
+		"Welcome!\nYour session has expired, please sign in\n":                  "Your session has expired, please sign in",
+		"warning: the file is readable by all\nfake-token\n":                    "warning: the file is readable by all",
+		"Please visit https://sso.example/device?code=FAKE and log in":          "Please visit … and log in",
+		"login failed: token fake-token was refused":                            "login failed: token … was refused",
+		"invalid password swordfish for user alice":                             "invalid password … for user …",
+		"Error: your code is WDJBMJHT":                                          "Error: your code is …",
+		"error: key is abcdef0123 and 123456":                                   "error: key is … and …",
+		"Error: token expired":                                                  "Error: token expired",
+		"could not use FaKeToKeN here":                                          "could not use … here",
+		"correct horse battery staple":                                          "",
+		"fake-token":                                                            "",
+		"fake-token\nsecond line of it":                                         "",
+		`{"error":{"message":"please log in again"}}`:                           "please log in again",
+		`{"error":"invalid_grant","error_description":"the session has ended"}`: "the session has ended",
+		`{"token":"","message":"Access denied to fake-token"}`:                  "Access denied to …",
+		`{"tokens":"fake-token"}`:                                               "",
+		"":                                                                      "",
+	} {
+		if got := complaint([]byte(printed)); got != want {
+			t.Errorf("%q: %q, want %q", printed, got, want)
+		}
 	}
 }
 

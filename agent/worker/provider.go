@@ -187,9 +187,15 @@ func Assertion(ctx context.Context, s Settings, kept protocol.Secret) (protocol.
 				Hint: "check assertion_file in config.toml"}
 		}
 	case len(s.AssertionCommand) > 0:
-		if data, _, err = runCommand(ctx, s.AssertionCommand, s.Timeout); err != nil {
+		printed, said, err := runCommand(ctx, s.AssertionCommand, s.Timeout)
+		if err != nil {
 			return protocol.Secret{}, err
 		}
+		assertion, err := printedToken(string(printed))
+		if err != nil {
+			err = misprintError(protocol.CodeConfig, s.AssertionCommand, err, said, printed)
+		}
+		return assertion, err
 	case !kept.Empty():
 		return kept, nil
 	default:

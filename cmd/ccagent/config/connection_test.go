@@ -14,6 +14,8 @@ func TestConnectionSettings(t *testing.T) {
 	for _, test := range []struct{ name, text, want string }{
 		{"whole", "ca_file = \"~/ca.pem\"\nclient_cert = \"/c.pem\"\nclient_key = \"/k.pem\"\nproxy = " +
 			"\"http://proxy.example.com:3128\"\n", ""},
+		{"socks", "proxy = \"socks5h://proxy.example.com:1080\"\n", ""},
+		{"other socks", "proxy = \"socks4://proxy.example.com:1080\"\n", "proxy is not a URL"},
 		{"relative", "ca_file = \"ca.pem\"\n", "config.toml:5: profiles.gate: ca_file is \"ca.pem\""},
 		{"half a pair", "client_cert = \"/c.pem\"\n", "client_cert means nothing without client_key"},
 		{"other half", "client_key = \"/k.pem\"\n", "client_key means nothing without client_cert"},
@@ -28,6 +30,10 @@ func TestConnectionSettings(t *testing.T) {
 		switch {
 		case test.want == "" && err != nil:
 			t.Errorf("%s: %v", test.name, err)
+		case test.name == "socks":
+			if s.Proxy != "socks5h://proxy.example.com:1080" {
+				t.Errorf("%s: %+v", test.name, s.Settings)
+			}
 		case test.want == "":
 			if s.CAFile != "/home/x/ca.pem" || s.ClientCert != "/c.pem" || s.ClientKey != "/k.pem" ||
 				s.Proxy != "http://proxy.example.com:3128" {

@@ -195,8 +195,9 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 	if t.Proxy != nil {
 		u, err := url.Parse(*t.Proxy)
 		switch {
-		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme):
-			return fault("proxy", "proxy is not a URL like http://proxy.example.com:3128") // not quoted: it may hold a password
+		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
+			// It is not quoted, because it may hold a password.
+			return fault("proxy", "proxy is not a URL like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080")
 		case u.User != nil:
 			return fault("proxy", "proxy holds a user name or password, and this file is not for secrets: HTTPS_PROXY may")
 		}

@@ -1,0 +1,275 @@
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// misprint says why what a program printed is no token. what completes "the command x ...", and holds nothing of what was printed
+// but words of our own lists.
+type misprint struct{ what, hint string }
+
+func (m *misprint) Error() string { return m.what }
+
+const tokenAlone = "have it print the token alone, or JSON with the token and its expiry (docs/config.md)"
+
+// parsePrinted reads what a command printed: a token, or a JSON object with the token and its expiry. Blanks and empty lines
+// around a token do not count, because Claude Code and Codex trim what their commands print as well. A zero time means that
+// nothing was said about the expiry. Its errors are of type *misprint.
+func parsePrinted(printed []byte, now time.Time) (protocol.Secret, time.Time, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(printed), []byte("{")) {
+		return parseObject(printed, now)
+	}
+	token, err := printedToken(string(printed))
+	return token, time.Time{}, err
+}
+
+// printedToken returns the one token in a text. It fails where the text is something else, and says what it is.
+func printedToken(text string) (protocol.Secret, error) {
+	token := strings.TrimSpace(text)
+	if m := misprinted(text, token); m != nil {
+		return protocol.Secret{}, m
+	}
+	return protocol.NewSecret(token), nil
+}
+
+var (
+	// assignment is NAME=value as shells, .env files and forms write it. A name in mixed letters counts only if it says what is
+	// assigned, because some tokens have a "=" inside. A token may end in "=".
+	assignment = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
+		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})=[^=]`)
+	// command is an assignment that a shell runs.
+	command = regexp.MustCompile(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
+	// labelled is NAME: value.
+	labelled = regexp.MustCompile(`^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`)
+)
+
+// notTokens are what programs print where they have no token.
+var notTokens = []string{
+	"null", "nil", "none", "undefined", "nan", "n/a", "true", "false", "<nil>", "<null>", "<none>", "(null)", "(none)", "(nil)",
+	"{}", "[]", "-", "error", "failed", "expired", "unauthorized", "unauthenticated", "forbidden", "denied", "invalid",
+}
+
+// misprinted says what a text is that is no token, nil if it is one.
+func misprinted(text, token string) *misprint {
+	lower := strings.ToLower(token)
+	switch first := token[:min(1, len(token))]; {
+	case strings.HasPrefix(text, "\xef\xbb\xbf"), strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"),
+		strings.Contains(text, "\ufeff"):
+		return &misprint{"printed a byte order mark (BOM) with its token", "have it print UTF-8 without a BOM"}
+	case token == "":
+		return &misprint{"printed no token", "run it yourself: it must print a token, and nothing else, on standard output"}
+	case strings.ContainsAny(text, "\x1b\u009b"):
+		return &misprint{"printed codes for a terminal (ANSI), such as colours",
+			"switch its colours off, as with NO_COLOR=1 or --no-color"}
+	case strings.Contains(text, "\x00"):
+		return &misprint{"printed NUL bytes, as UTF-16 has them", "have it print UTF-8"}
+	case slices.Contains(notTokens, lower):
+		return &misprint{fmt.Sprintf("printed the word %q instead of a token", lower), "run it yourself to see why: " +
+			"is it signed in, and is the name of the field right that is taken out of its answer?"}
+	case strings.HasPrefix(first, "<"):
+		return &misprint{"printed a web page or XML instead of a token", tokenAlone}
+	case strings.HasPrefix(first, "["):
+		return &misprint{"printed a JSON list instead of a token", "take the token out of the list, as with: jq -r '.[0].token'"}
+	case assignment.MatchString(token) || command.MatchString(token):
+		return &misprint{"printed an assignment (NAME=value) instead of a token", "have it print what follows the = alone"}
+	case strings.ContainsAny(first+token[len(token)-1:], `"'`) || first == "`" && strings.HasSuffix(token, "`"):
+		return &misprint{"printed its token in quotes",
+			"print it without them: jq -r, az with --output tsv, aws with --output text, gcloud with --format='value(...)'"}
+	case strings.HasPrefix(lower, "bearer ") || strings.HasPrefix(lower, "authorization:"):
+		return &misprint{"printed a header instead of a token", "have it print what follows Bearer, alone"}
+	case strings.ContainsAny(token, "\r\n"):
+		lines := strings.Count(strings.ReplaceAll(strings.ReplaceAll(token, "\r\n", "\n"), "\r", "\n"), "\n") + 1
+		return &misprint{fmt.Sprintf("printed %d lines, where a token is one: a banner or a warning is among them", lines),
+			"send everything but the token to standard error, or " + tokenAlone}
+	case labelled.MatchString(token) && strings.ContainsAny(token, " \t"):
+		return &misprint{"printed a name or a complaint with a colon instead of a token", tokenAlone}
+	case strings.ContainsAny(token, " \t"):
+		return &misprint{"printed several words instead of a token", tokenAlone}
+	}
+	if err := protocol.CheckToken(protocol.NewSecret(token)); err != nil {
+		return &misprint{"printed something else than a token: " + err.Error(), tokenAlone}
+	}
+	return nil
+}
+
+// object is a JSON object whose values are read when they are asked for.
+type object map[string]json.RawMessage
+
+// tokenKeys are the names under which programs print a token, the first that is there counts.
+var tokenKeys = []string{"token", "access_token", "accessToken", "authorizationToken", "client_token", "key", "Secret"}
+
+// envelopes are the members in which programs put the token and its expiry: kubectl's plugins (status), `gcloud config
+// config-helper` (credential), `vault login` and `vault token create` (auth), `vault read` (data), `sf` (result).
+var envelopes = []string{"status", "credential", "auth", "data", "result"}
+
+// parseObject finds the token and its expiry in the JSON that az, gcloud, vault, aws, kubectl's plugins and others print.
+func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, error) {
+	fail := func(what, hint string) (protocol.Secret, time.Time, error) {
+		return protocol.Secret{}, time.Time{}, &misprint{what, hint}
+	}
+	var top object
+	if json.Unmarshal(printed, &top) != nil {
+		return fail("printed JSON that can't be read", tokenAlone)
+	}
+	objects := []object{top}
+	for _, name := range envelopes {
+		inner := top.object(name)
+		objects = append(objects, inner, inner.object("data")) // `vault kv get` has data within data
+	}
+	for _, fields := range objects {
+		for _, key := range tokenKeys {
+			if !fields.has(key) {
+				continue
+			}
+			var s string
+			if json.Unmarshal(fields[key], &s) != nil {
+				return fail(fmt.Sprintf("printed a %s that is no string", key), "")
+			}
+			token, err := printedToken(s)
+			if err != nil {
+				return protocol.Secret{}, time.Time{}, err
+			}
+			expiry, err := fields.expiry(now)
+			if err == nil && expiry.IsZero() { // `vault read` has lease_duration outside of its data
+				expiry, err = top.expiry(now)
+			}
+			return token, expiry, err
+		}
+	}
+	return fail("printed a JSON object without a token under one of the names "+strings.Join(tokenKeys, ", "),
+		"print the member with the token alone, as with: jq -r .NAME")
+}
+
+// has reports whether a member is there and says something.
+func (o object) has(key string) bool { return o[key] != nil && string(o[key]) != "null" }
+
+// object returns a member that is an object, nil if there is none.
+func (o object) object(key string) (inner object) {
+	if json.Unmarshal(o[key], &inner) != nil {
+		return nil
+	}
+	return inner
+}
+
+// lifetimes are the names under which programs print how many seconds a token lives.
+var lifetimes = []string{"expires_in", "expiresIn", "lease_duration", "ttl"}
+
+// expiries are the names under which programs print when a token expires. `az` prints expiresOn in the machine's own time zone
+// without saying so, and expires_on beside it, which can't be misread and so comes first.
+var expiries = []string{
+	"expires_at", "expires_on", "expiration", "expirationTimestamp", "Expiration", "expiresOn", "expiresAt", "expires_at_seconds",
+	"expiry", "token_expiry",
+}
+
+// expiry returns when the token of an object expires, the zero time where the object does not say so. The lifetime counts only if
+// it ends before the time of expiry, because programs print the lifetime of a token that they have kept for a while.
+func (o object) expiry(now time.Time) (time.Time, error) {
+	at, err := o.expiresAt()
+	if err != nil {
+		return at, err
+	}
+	for _, key := range lifetimes {
+		if !o.has(key) {
+			continue
+		}
+		n, ok := number(o[key])
+		switch {
+		case !ok:
+			return time.Time{}, &misprint{"printed an " + key + " that is no number of seconds", ""}
+		case n == 0 && key != "expires_in" && key != "expiresIn":
+			continue // of Vault: it does not expire
+		}
+		end := now.Add(time.Duration(min(n, maxSeconds) * float64(time.Second))).Truncate(time.Millisecond)
+		if at.IsZero() || end.Before(at) {
+			at = end
+		}
+		break
+	}
+	return at, nil
+}
+
+// expiresAt returns the time of expiry that an object names, the zero time if it names none.
+func (o object) expiresAt() (time.Time, error) {
+	for _, key := range expiries {
+		value := o[key]
+		if whole := o.object(key)["datetime"]; whole != nil { // of gcloud: a time of Python's in its parts, and whole
+			value = whole
+		}
+		var s string
+		isText := json.Unmarshal(value, &s) == nil
+		if !o.has(key) || isText && slices.Contains([]string{"", "N/A", "never"}, s) {
+			continue
+		}
+		if n, ok := number(value); ok {
+			return unixTime(n), nil
+		}
+		zone := time.UTC
+		if key == "expiresOn" {
+			zone = time.Local
+		}
+		t, ok := writtenTime(s, zone)
+		if !isText || !ok {
+			return time.Time{}, &misprint{"printed an " + key + " that is neither a number nor a time", ""}
+		}
+		return notBefore(epoch, t.Truncate(time.Millisecond)), nil
+	}
+	return time.Time{}, nil
+}
+
+// number reads a number, or a number in a string.
+func number(raw json.RawMessage) (n float64, ok bool) {
+	value := string(raw)
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		value = s
+	}
+	n, err := strconv.ParseFloat(value, 64)
+	return n, err == nil && !math.IsNaN(n) && math.Abs(n) <= lastUnix*1000
+}
+
+// writtenTime reads a time in RFC 3339 or as Python and PowerShell write it. One without a time zone is in zone.
+func writtenTime(s string, zone *time.Location) (time.Time, bool) {
+	s = strings.TrimSuffix(s, " UTC")
+	for _, layout := range []string{
+		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700",
+		"2006-01-02T15:04:05", "2006-01-02 15:04:05", "01/02/2006 15:04:05 Z07:00",
+	} {
+		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+const (
+	lastUnix   = 253402300799            // the last second of the year 9999
+	maxSeconds = 10 * 365 * 24 * 60 * 60 // a longer expires_in is cut to ten years
+)
+
+// epoch is the expiry of what has expired long ago. The zero time would say never.
+var epoch = time.Unix(1, 0)
+
+// unixTime reads seconds, or milliseconds where that many seconds would be beyond the year 9999.
+func unixTime(n float64) time.Time {
+	if n <= lastUnix {
+		n *= 1000
+	}
+	return notBefore(epoch, time.UnixMilli(int64(math.Round(n))))
+}
+
+func notBefore(first, t time.Time) time.Time {
+	if t.Before(first) {
+		return first
+	}
+	return t
+}
