@@ -5,9 +5,9 @@ import (
 	"errors"
 )
 
-// Late is for a request to a for profile's token that failed with err. If it failed because ctx is past its deadline, Late asks
-// the agent what the profile is doing, for a tenth of a second at most, and returns err with that in its message. It returns any
-// other err as it is, and so it does if the agent does not answer.
+// Late explains err, with which a request for the token of profile has failed. If it failed because the deadline of ctx has
+// passed, Late asks the agent a what the profile is doing, for a tenth of a second at most, and returns err with that in its
+// message. If a does not answer, and for every other err, it returns err as it is.
 func Late(ctx context.Context, a Agent, profile string, err error) error {
 	var late *Error
 	if ctx.Err() != context.DeadlineExceeded || !errors.As(err, &late) || late.Code != CodeUnavailable {

@@ -11,8 +11,8 @@ import (
 )
 
 // Parse returns a URL that a secret may be sent to. For any other its error says what is wrong, in words that can follow a name:
-// "the token endpoint" and "is not set". They repeat neither what is no URL nor one with a user name, for both may hold a
-// password.
+// "the token endpoint" and "is not set". They repeat no query, nothing of a URL with a user name, and nothing of what can't be
+// parsed: there may be a password in each.
 func Parse(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -25,12 +25,13 @@ func Parse(raw string) (*url.URL, error) {
 	case u.Scheme == "https" || u.Scheme == "http" && Loopback(u.Hostname()):
 		return u, nil
 	}
+	u.RawQuery = ""
 	return nil, errors.New(strconv.Quote(u.String()) + " must begin with https:// (plain http is for loopback addresses alone)")
 }
 
 // Loopback reports whether a host (without a port or brackets) is this machine: localhost or an address of a loopback interface.
 func Loopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
+	if strings.ToLower(host) == "localhost" { // EqualFold would take the letter ſ for an s
 		return true
 	}
 	addr, err := netip.ParseAddr(host)

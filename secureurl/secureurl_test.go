@@ -34,6 +34,13 @@ func TestParse(t *testing.T) {
 		"http://localhost.example/":          https,
 		"http://127.0.0.1.example/":          https,
 		"http://2130706433/":                 https, // 127.0.0.1 to some
+		"http://127.1/":                      https, // to some, too
+		"http://0x7f.0.0.1/":                 https,
+		"http://0.0.0.0/":                    https,
+		"http://localhost./":                 https,
+		"http://localho\u017ft/":             https, // a long s, which equals an s only if case is ignored
+		"http://[::ffff:10.0.0.1]/":          https,
+		"http://idp.example/?key=fake":       https,
 		"ftp://localhost/":                   https,
 	} {
 		u, err := secureurl.Parse(raw)

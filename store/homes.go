@@ -92,8 +92,8 @@ func (me Home) Other(all []Home, r Record, holds func(Home) bool) *Home {
 			continue
 		}
 		here, spent := other.Has(r)
-		refusedObjects := me.Account != "" && other.Account != "" && me.Account != other.Account
-		descends := me.SignIn != "" && me.SignIn == other.SignIn && !refusedObjects
+		otherAccount := me.Account != "" && other.Account != "" && me.Account != other.Account
+		descends := me.SignIn != "" && me.SignIn == other.SignIn && !otherAccount
 		if spent || !reusable && (here || descends) && holds(other) {
 			return &other
 		}
