@@ -45,11 +45,11 @@ func refresh(c *cli.Context) error {
 		return err
 	}
 	defer conn.Close()
-	before, err := statusOf(conn, c.String("profile"))
-	if err != nil {
-		return err
-	}
+	before, unknown := statusOf(conn, c.String("profile"))
 	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile"), Force: true})
+	if err == nil {
+		err = unknown // who gives no status gives no renewal either, as a rule, and says so
+	}
 	if err != nil {
 		return protocol.Late(conn.Ctx, conn.Client, c.String("profile"), err)
 	}

@@ -178,7 +178,7 @@ func TestOneFileManyRefreshers(t *testing.T) {
 	for _, tt := range []struct {
 		agents, expiries int
 		lifetime         time.Duration
-	}{{2, 500, 150 * time.Millisecond}, {8, 2000, 100 * time.Millisecond}} {
+	}{{2, 500, 60 * time.Millisecond}, {8, 2000, 50 * time.Millisecond}} {
 		t.Run(fmt.Sprintf("%d agents", tt.agents), func(t *testing.T) { manyRefreshers(t, tt.agents, tt.expiries, tt.lifetime) })
 	}
 }
