@@ -119,6 +119,7 @@ func TestDocker(t *testing.T) {
 
 // TestTerraform has Terraform's own library ask a host of modules, with what `ccagent setup terraform` wrote.
 func TestTerraform(t *testing.T) {
+	t.Parallel()
 	h, provider := newSignedIn(t, time.Hour)
 	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
 	client := buildTool(t, h, "terraform")
@@ -160,6 +161,7 @@ func buildTool(t *testing.T, h *home, name string) string {
 
 // TestKubectl has client-go, whose exec plugin is kubectl's, ask a cluster as `ccagent setup kubectl` told it.
 func TestKubectl(t *testing.T) {
+	t.Parallel()
 	h, provider := newSignedIn(t, time.Hour)
 	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
 	client := buildTool(t, h, "kubectl")
