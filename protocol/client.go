@@ -234,7 +234,7 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 		case used && broken(err): // the agent has closed an idle connection, which needs no delay
 			continue
 		case !broken(err):
-			return clientError(err)
+			return ClientError(err)
 		}
 		// If connections are accepted and end at once, again and again, then ssh accepts them and nobody is behind it.
 		// EAGAIN is another case: there is an agent, whose queue of connections is full.
@@ -370,8 +370,12 @@ func tooLarge() error {
 		Hint: "a sign-in may have about 60000 bytes; HOME, XDG_CONFIG_HOME and the folder of Claude Code are a part of each request"}
 }
 
-// clientError gives a code to an error that did not come from the agent.
-func clientError(err error) error {
+// ClientError returns err as a [Client] does: an [*Error] as it is, and with code CodeInternal what went wrong between the agent
+// and the caller. nil stays nil.
+func ClientError(err error) error {
+	if err == nil {
+		return nil
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e

@@ -119,7 +119,7 @@ func await(ctx context.Context, path string, pid int, log string, pause time.Dur
 			return false, waitError(ctx)
 		}
 		if !errors.Is(err, ErrNoAgent) && !broken(err) {
-			return false, clientError(err)
+			return false, ClientError(err)
 		}
 		if ended.IsZero() {
 			var status unix.WaitStatus

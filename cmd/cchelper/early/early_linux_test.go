@@ -14,7 +14,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -460,11 +462,61 @@ func TestTakesOver(t *testing.T) {
 	if got, err := take("claude", refusal, 3); !errors.Is(err, protocol.ErrExpired) {
 		t.Errorf("a refusal: %q, %v", got, err)
 	}
-	for name, reply := range map[string][]byte{
-		"half a reply": token[:len(token)-3], "none": nil, "of another op": {0, 0, 0, 2, 1, 130},
-	} {
+	for name, reply := range map[string][]byte{"half a reply": token[:len(token)-3], "none": nil} {
 		if got, err := take("claude", reply, 0); err != nil || got != "fake-anew" {
 			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// A reply that can't be read is an answer: the helper says so, as one does that does not ask early, and does not ask again. A
+// second request with --on-reask=renew would cost a renewal.
+func TestUnreadableReply(t *testing.T) {
+	helper, usual := build(t, early(t)), build(t, "")
+	token := protocol.AppendToken(nil, protocol.Token{Profile: "claude", Value: protocol.NewSecret("fake-access-1")})
+	listener, err := net.Listen("unix", filepath.Join(protocoltest.SocketDir(t), "agent.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var reply atomic.Pointer[[]byte]
+	var requests atomic.Int32
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := protocol.ReadFrame(conn, nil, protocol.MaxFrame); err == nil {
+				requests.Add(1)
+				conn.Write(*reply.Load())
+			}
+			conn.Close()
+		}
+	}()
+	for name, frame := range map[string][]byte{
+		"no payload":          {0, 0, 0, 0},
+		"too long":            {0, 1, 0, 1, 1, 129},
+		"of another version":  bytes.Replace(token, []byte{1, 129}, []byte{2, 129}, 1),
+		"of another op":       {0, 0, 0, 2, 1, 130},
+		"an error without it": {0, 0, 0, 2, 1, 255},
+		"without its fields":  {0, 0, 0, 2, 1, 129},
+		"two replies":         slices.Concat(token, token),
+		"one and a half":      slices.Concat(token, token[:3]),
+	} {
+		reply.Store(&frame)
+		var got [2]string
+		for i, path := range []string{helper, usual} {
+			requests.Store(0)
+			cmd := exec.Command(path, "--on-reask=renew")
+			cmd.Env = []string{"CCAGENT_SOCK=" + listener.Addr().String(), "HOME=/nonexistent"}
+			out, err := cmd.CombinedOutput()
+			if got[i] = fmt.Sprintf("%s%v", out, err); requests.Load() != 1 {
+				t.Errorf("%s: %d requests", name, requests.Load())
+			}
+		}
+		if got[0] != got[1] || !strings.Contains(got[0], "can't be read") {
+			t.Errorf("%s: %q, and with the runtime first %q", name, got[0], got[1])
 		}
 	}
 }

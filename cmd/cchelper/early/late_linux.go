@@ -17,22 +17,25 @@ import (
 // What is in this file runs after the runtime has started, and is ordinary Go.
 
 // Token asks with client. If this request was sent before the runtime started, it waits for that reply instead, and asks with
-// client only if that can't be read: because the connection broke, say, or because the deadline of ctx has passed, which the
-// client then reports. Of ctx it obeys the deadline while it waits, but not a cancellation. Errors are those of the client.
+// client only if there is none: because the connection broke, or because the deadline of ctx has passed, which the client then
+// reports. Of ctx it obeys the deadline while it waits, but not a cancellation. Errors are those of the client.
 func Token(ctx context.Context, client *protocol.Client, req protocol.TokenRequest) (protocol.Token, error) {
-	if payload, err := reply(ctx, client, req); err == nil {
-		var refused *protocol.Error
-		if token, err := protocol.DecodeToken(payload); err == nil || errors.As(err, &refused) {
-			return token, err
-		}
+	payload, err := reply(ctx, client, req)
+	switch err {
+	case nil:
+		token, err := protocol.DecodeToken(payload)
+		return token, protocol.ClientError(err)
+	case protocol.ErrFrame, protocol.ErrMalformed: // an answer, although it can't be read: it is not asked for again
+		return protocol.Token{}, protocol.ClientError(err)
 	}
 	return client.Token(ctx, req)
 }
 
 var errNotSent = errors.New("this request was not sent early")
 
-// reply waits for the reply to the request that was sent early, and returns its payload. It fails if another request was sent, or
-// none. There is one reply to wait for: the second call fails.
+// reply waits for the reply to the request that was sent early, and returns its payload. It fails with errNotSent if another
+// request was sent, or none, and with ErrFrame or ErrMalformed if the reply can't be read. There is one reply to wait for: the
+// second call fails.
 func reply(ctx context.Context, client *protocol.Client, req protocol.TokenRequest) ([]byte, error) {
 	if asked.fd == 0 {
 		return nil, errNotSent
@@ -52,7 +55,12 @@ func reply(ctx context.Context, client *protocol.Client, req protocol.TokenReque
 			return nil, err
 		}
 	}
-	return protocol.ReadFrame(io.MultiReader(bytes.NewReader(asked.reply[:asked.received]), conn), nil, protocol.MaxFrame)
+	received := bytes.NewReader(asked.reply[:asked.received])
+	payload, err := protocol.ReadFrame(io.MultiReader(received, conn), nil, protocol.MaxFrame)
+	if err == nil && received.Len() > 0 { // more than one reply to one request
+		return nil, protocol.ErrMalformed
+	}
+	return payload, err
 }
 
 // Stdout returns standard output. A writer of the whole answer writes there what was not written early: the first asked.printed
