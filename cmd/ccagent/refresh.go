@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -45,17 +46,16 @@ func refresh(c *cli.Context) error {
 		return err
 	}
 	defer conn.Close()
-	before, unknown := statusOf(conn, c.String("profile"))
+	// Only the status says whether it was this request that renewed the token. An agent that gives no status has its reason to
+	// refuse a renewal too, and says that better.
+	before, statusErr := statusOf(conn, c.String("profile"))
 	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile"), Force: true})
-	if err == nil {
-		err = unknown // who gives no status gives no renewal either, as a rule, and says so
-	}
 	if err != nil {
 		return protocol.Late(conn.Ctx, conn.Client, c.String("profile"), err)
 	}
 	terminal.Notice(c.App.ErrWriter, token.Notice)
 	after, err := statusOf(conn, token.Profile)
-	if err != nil {
+	if err = cmp.Or(statusErr, err); err != nil {
 		return err
 	}
 	now, last := time.Now(), after.LastRenewal
@@ -64,7 +64,7 @@ func refresh(c *cli.Context) error {
 	case !last.Equal(before.LastRenewal):
 		done = "renewed,"
 	case !last.IsZero() && before.HasToken && before.Expiry.Equal(token.Expiry):
-		done = "renewed " + terminal.Span(now.Sub(last)) + " ago, and not again;"
+		done = "not renewed again, because it was renewed " + terminal.Span(max(now.Sub(last), time.Second)) + " ago;"
 	default:
 		last, done = time.Time{}, "not renewed, because another program has stored a new token meanwhile;"
 	}
@@ -75,7 +75,7 @@ func refresh(c *cli.Context) error {
 	return err
 }
 
-// statusOf asks for the status of one profile, "" being the default one. It is the zero status if there is no such profile.
+// statusOf asks for the status of one profile. An empty name means the default profile.
 func statusOf(conn *dial.Conn, profile string) (protocol.ProfileStatus, error) {
 	status, err := protocol.StatusAll(conn.Ctx, conn, protocol.StatusRequest{Profile: profile})
 	for _, p := range status.Profiles {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/restricted"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
@@ -41,7 +42,7 @@ func TestRefreshSaysWhenItWasRenewed(t *testing.T) {
 		{name: "first renewal", last: now, expiry: fresh, want: "gw: renewed, expires ", wantRenewed: true},
 		{name: "another renewal", lastBefore: earlier, last: now, expiry: fresh, want: "gw: renewed, expires ", wantRenewed: true},
 		{name: "of a moment ago", lastBefore: earlier, last: earlier, expiry: old,
-			want: "gw: renewed 1h30m ago, and not again; expires ", wantRenewed: true},
+			want: "gw: not renewed again, because it was renewed 1h30m ago; expires ", wantRenewed: true},
 		{name: "by another program", expiry: fresh, want: taken},
 		{name: "by another program, later", lastBefore: earlier, last: earlier, expiry: fresh, want: taken},
 	} {
@@ -82,5 +83,17 @@ func TestRefreshSaysWhenItWasRenewed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRefreshIsDenied holds `ccagent refresh` to telling what was refused, which is the renewal, where an agent gives no status
+// either.
+func TestRefreshIsDenied(t *testing.T) {
+	a := restricted.Agent{Of: protocoltest.NewFake(protocoltest.Profile{Name: "gw"}), Profiles: []string{"gw"}}
+	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, a))
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), []string{"ccagent", "refresh"}, strings.NewReader(""), &stdout, &stderr)
+	if code != protocol.ExitCode(protocol.ErrDenied) || !strings.Contains(stderr.String(), "does not give a renewal") {
+		t.Errorf("exit code %d: %s", code, stderr.String())
 	}
 }
