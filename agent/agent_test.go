@@ -862,6 +862,26 @@ func TestHostsAreThoseOfNow(t *testing.T) {
 	ask(t, a, protocol.TokenRequest{Host: "new.example.com"})
 }
 
+// The user name that goes with a token is what config.toml says at the moment.
+func TestUsername(t *testing.T) {
+	name := "alice"
+	a := start(t, &provider{}, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("claude")
+			c.Profiles[0].Username = name
+			return c, nil
+		}
+	})
+	for _, name = range []string{"alice", "bob", ""} {
+		if err := a.reload(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || got.Username != name {
+			t.Errorf("got %q, %v, want %q", got.Username, err, name)
+		}
+	}
+}
+
 func TestRemoveForgets(t *testing.T) {
 	p := &provider{}
 	a := start(t, p)

@@ -19,6 +19,7 @@ type Profile struct {
 	Provider  string
 	Store     string   // as configured: a kind of store, or auto; docs/config.md lists them
 	Hosts     []string // where its token may go; none: anywhere
+	Username  string   // what goes with the token where a tool wants a user name, one line; "": nothing in particular
 	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
 	Identity  string   // the key file of store encrypted, where the record may rest there: names the key that CommandUnlock opens
 	Shown     bool     // it has views: it is renewed whether or not anybody asks, and keeps an idle agent running

@@ -49,7 +49,7 @@ func fixture(t *testing.T, profiles []protocoltest.Profile) *Agent {
 		c := config(names...)
 		c.Home = protocoltest.Home
 		for i, p := range profiles {
-			c.Profiles[i].Hosts = p.Hosts
+			c.Profiles[i].Hosts, c.Profiles[i].Username = p.Hosts, p.Username
 		}
 		return c, nil
 	}, Runner: f, Build: "test"})

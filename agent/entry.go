@@ -81,7 +81,8 @@ func (e *entry) name() string { return e.profile.Load().Name }
 func (e *entry) configure(p *Profile) {
 	e.removed.Store(false)
 	old := e.profile.Swap(p)
-	if old == nil || old.Provider == p.Provider && old.Store == p.Store && bytes.Equal(old.Settings, p.Settings) {
+	if old == nil || old.Provider == p.Provider && old.Store == p.Store && old.Username == p.Username &&
+		bytes.Equal(old.Settings, p.Settings) {
 		return
 	}
 	e.mu.Lock()

@@ -88,7 +88,7 @@ func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
 // cacheTokenLocked caches t with the notice that is due now. While the agent is locked it only returns what it would have cached,
 // for those who wait: whether they may still have it is found out later.
 func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time) *cachedToken {
-	t.Notice = e.noticeLocked(t)
+	t.Notice, t.Username = e.noticeLocked(t), e.profile.Load().Username
 	c := &cachedToken{
 		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
 		kind:  interned(t.Kind),

@@ -79,6 +79,8 @@ type Token struct {
 	Expiry  time.Time // to the millisecond; zero: never
 	Kind    Kind
 	Notice  string // a line for the person, about a record that is not saved, say; mostly ""
+	// Username is the user name that goes with the token where a tool wants one, "" if the profile names none.
+	Username string
 }
 
 // StatusRequest asks for a page of status.

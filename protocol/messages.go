@@ -74,6 +74,9 @@ func AppendToken(dst []byte, t Token) []byte {
 	e.Time(t.Expiry)
 	e.String(string(t.Kind))
 	e.String(oneLine(t.Notice, maxText))
+	if t.Username != "" {
+		e.String(oneLine(t.Username, maxText))
+	}
 	return e.reply()
 }
 
@@ -108,6 +111,9 @@ func decodeToken(d *Decoder) (Token, error) {
 		Expiry:  d.Time(),
 		Kind:    Kind(oneLine(d.String(), maxText)),
 		Notice:  oneLine(d.String(), maxText),
+	}
+	if d.More() {
+		t.Username = oneLine(d.String(), maxText)
 	}
 	if err := d.Err(); err != nil {
 		return Token{}, err

@@ -37,7 +37,10 @@ func vectors(t testing.TB) map[string][]byte {
 			Profile: "claude", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindOAuth, Notice: "not saved yet",
 		}),
 		"token-reply-never": AppendToken(nil, Token{Profile: "robot", Value: NewSecret("fake-key-1"), Kind: KindAPIKey}),
-		"status-request":    must(AppendStatusRequest(nil, StatusRequest{After: "claude", Home: home})),
+		"token-reply-username": AppendToken(nil, Token{
+			Profile: "forge", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindBearer, Username: "alice",
+		}),
+		"status-request": must(AppendStatusRequest(nil, StatusRequest{After: "claude", Home: home})),
 		"status-reply": AppendStatus(nil, Status{
 			Agent: AgentStatus{
 				PID: 4711, Version: "v1.2.3", Socket: "/run/user/1000/ccagent/agent.sock", Started: at, Requests: 12, Renewals: 3,

@@ -57,7 +57,7 @@ func (a Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 		return protocol.Token{}, restrictError(err, name, req.Host)
 	}
 	// The reply is made anew from what may cross. The agent's notice may not: it is meant for the person at this machine.
-	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: restrictKind(t.Kind)}
+	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: restrictKind(t.Kind), Username: t.Username}
 	if left := time.Until(t.Expiry); !t.Expiry.IsZero() && left < req.MinTTL {
 		out.Notice = "--min-ttl can't be met: the token of profile " + name + " lives " + left.Round(time.Second).String()
 	}

@@ -105,7 +105,7 @@ func FuzzEarly(f *testing.F) {
 }
 
 // plain reports whether a format is the bare token.
-func plain(format func(protocol.Token) (string, error)) bool {
-	text, err := format(protocol.Token{Value: protocol.NewSecret("x")})
+func plain(format func(protocol.Token, options) (string, error)) bool {
+	text, err := format(protocol.Token{Value: protocol.NewSecret("x")}, options{})
 	return text == "x\n" && err == nil
 }

@@ -8,25 +8,30 @@ import (
 
 // formatOf returns the function that writes a token in a format, nil for an unknown format. The client has checked the token
 // (protocol.CheckToken), so a format needs only its own quoting.
-func formatOf(name string) func(protocol.Token) (string, error) {
+func formatOf(name string) func(protocol.Token, options) (string, error) {
 	switch name {
 	case "", "token":
-		return func(t protocol.Token) (string, error) { return t.Value.Reveal() + "\n", nil }
+		return func(t protocol.Token, _ options) (string, error) { return t.Value.Reveal() + "\n", nil }
 	case "header":
-		return func(t protocol.Token) (string, error) { return bearer(t, "Authorization: ") + "\n", nil }
+		return func(t protocol.Token, o options) (string, error) { return o.header + t.Value.Reveal() + "\n", nil }
 	case "headers":
-		return func(t protocol.Token) (string, error) {
-			return `{"Authorization":` + quote(bearer(t, "")) + "}\n", nil
+		return func(t protocol.Token, o options) (string, error) {
+			name, value := headerWith(t, o)
+			return "{" + quote(name) + ":" + quote(value) + "}\n", nil
 		}
 	case "json":
-		return func(t protocol.Token) (string, error) { return object(t), nil }
+		return func(t protocol.Token, _ options) (string, error) { return object(t), nil }
 	case "env":
-		return export
+		return func(t protocol.Token, _ options) (string, error) { return export(t) }
 	}
 	return nil
 }
 
-func bearer(t protocol.Token, before string) string { return before + "Bearer " + t.Value.Reveal() }
+// headerWith returns the header that carries a token.
+func headerWith(t protocol.Token, o options) (name, value string) {
+	name, before, _ := strings.Cut(o.header, ": ")
+	return name, before + t.Value.Reveal()
+}
 
 func object(t protocol.Token) string {
 	expiry := "null"

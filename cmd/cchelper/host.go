@@ -50,13 +50,16 @@ func hostAt(scheme, authority string) (string, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0) {
 		return "", badHost()
 	}
+	here := host == "localhost" || host == "127.0.0.1" || host == "::1"
 	switch scheme = strings.ToLower(scheme); {
-	case scheme == "https", scheme == "http" && (host == "localhost" || host == "127.0.0.1" || host == "::1"):
+	case scheme == "https", scheme == "grpcs":
 		return host, nil
-	case scheme == "http":
+	case (scheme == "http" || scheme == "grpc") && here:
+		return host, nil
+	case scheme == "http", scheme == "grpc":
 		return "", wrongUsage("a token is not sent to " + host + " without TLS")
 	}
-	return "", wrongUsage("a token is sent only over https")
+	return "", wrongUsage("a token is sent only over https and grpcs")
 }
 
 // isName reports whether host is a name as it is written in the DNS, without a dot at its end. An international name must be

@@ -9,16 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// document is a JSON object that every program reads in the same way. Its members are found by their names without case.
-type document map[string]member
+// document is a JSON object. Its members are found by their names without case.
+type document map[string][]member
 
 type member struct {
 	name  string
 	value json.RawMessage
 }
 
-// documentOf reads an object. It refuses what programs read in different ways: two members whose names differ only in case, bytes
-// that are not UTF-8, and anything after the object.
+// documentOf reads an object. It refuses what programs read in different ways: bytes that are not UTF-8, and anything after the
+// object.
 func documentOf(text []byte) (document, error) {
 	switch {
 	case !utf8.Valid(text):
@@ -41,10 +41,7 @@ func documentOf(text []byte) (document, error) {
 			return nil, errors.New("it is not JSON")
 		}
 		folded := fold(m.name)
-		if _, twice := o[folded]; twice {
-			return nil, errors.New("it has a name twice")
-		}
-		o[folded] = m
+		o[folded] = append(o[folded], m)
 	}
 	return o, nil
 }
@@ -62,14 +59,19 @@ func fold(name string) string {
 	}, name)
 }
 
-// member returns a member's value, nil if there is none. It fails if the name is there in other letters, because programs differ
-// in whether they take it for this one.
+// member returns a member's value, nil if there is none. It fails if the name is there twice or in other letters, because
+// programs differ in which one they take. Members that nobody asks for may be there in any way: they are none of our business.
 func (o document) member(name string) (json.RawMessage, error) {
-	m, ok := o[fold(name)]
-	if ok && m.name != name {
+	switch found := o[fold(name)]; {
+	case len(found) == 0:
+		return nil, nil
+	case len(found) > 1:
+		return nil, errors.New("it has " + name + " twice")
+	case found[0].name != name:
 		return nil, errors.New("it has " + name + " in other letters")
+	default:
+		return found[0].value, nil
 	}
-	return m.value, nil
 }
 
 // object returns a member that is an object, nil if there is none.

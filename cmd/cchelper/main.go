@@ -33,7 +33,10 @@ Prints a live token for a tool that gets its token from a command. Starts the ag
         git, docker, bazel, goauth, terraform
                        the credential helper of that tool; its action follows the flags. It gives a token only
                        for hosts that the profile lists in config.toml: hosts = ["git.example.com"]
-      --username NAME  the user name for git and docker (oauth2)               $CCAGENT_USERNAME
+      --header NAME    another header than Authorization, for header, headers, bazel and goauth; the token
+                       stands in it alone, or after a word: 'X-Auth: Bearer'   $CCAGENT_HEADER
+      --username NAME  the user name for git and docker (the profile's username, else oauth2)
+                                                                               $CCAGENT_USERNAME
       --min-ttl D      how long the token must live at least, like 30s or 10m; no more than
                        half of its lifetime counts    $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within
@@ -69,6 +72,11 @@ func main() {
 // run is the program, and returns the exit code. It writes the whole answer to stdout in one write, or nothing.
 func run(args []string, getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
 	answer, notice, err := answer(args, getenv, stdin)
+	if refused := (*dockerRefusal)(nil); errors.As(err, &refused) {
+		io.WriteString(stderr, protocol.Explain(refused.why))
+		io.WriteString(stdout, refused.Error()+"\n")
+		return 1
+	}
 	if err == nil {
 		if notice != "" {
 			io.WriteString(stderr, "ccagent: "+notice+"\n")
@@ -108,12 +116,24 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		}
 		req.Host, req.Listed = q.host, q.host != protocol.UnnamedHost
 	}
+	text, notice, err = ask(o, q, req)
+	if err != nil && q.refuse != nil {
+		err = q.refuse(err)
+	}
+	return text, notice, err
+}
+
+// ask puts a request to the agent, and returns the text for standard output and a line for the person.
+func ask(o options, q question, req protocol.TokenRequest) (text, notice string, err error) {
 	client, err := protocol.ClientFromEnv(!o.noStart)
 	if err != nil {
 		return "", "", err
 	}
 	until := deadline{time.Now().Add(o.timeout)}
 	token, err := early.Token(until, client, req)
+	if err == nil && q.account != "" && token.Username != "" && q.account != token.Username {
+		return "", "", nil // another account: there may be another helper for it
+	}
 	if err == nil && q.rejected != "" {
 		if q.rejected != token.Value.Reveal() {
 			return "", "", nil // the agent has another token already
@@ -129,9 +149,9 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		return "", "", protocol.Late(until, client, o.profile, err)
 	}
 	if o.tool != nil {
-		return q.answer(token, o.username), token.Notice, nil
+		return q.answer(token, o), token.Notice, nil
 	}
-	text, err = o.format(token)
+	text, err = o.format(token, o)
 	return text, token.Notice, err
 }
 

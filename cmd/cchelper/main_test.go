@@ -46,6 +46,14 @@ func scripts(t *testing.T, bin string) {
 			Kind:   protocol.KindBearer,
 			Hosts:  []string{"git.example.com", "127.0.0.1"},
 		},
+		protocoltest.Profile{Name: "named", Token: "fake-named-1", Kind: protocol.KindBearer, Hosts: []string{"git.example.com"},
+			Username: "bob"},
+		protocoltest.Profile{Name: "empty", Hosts: []string{"git.example.com"}, Err: &protocol.Error{
+			Code: protocol.CodeNotFound, Message: "nothing is stored for profile empty",
+		}},
+		protocoltest.Profile{Name: "ended", Hosts: []string{"git.example.com"}, Err: &protocol.Error{
+			Code: protocol.CodeLoginRequired, Message: "the sign-in of ended was revoked", Hint: "ccagent login ended",
+		}},
 		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
 	)
 	slow := protocoltest.NewFake(protocoltest.Profile{Name: "slow"})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,10 +12,11 @@ import (
 // options is a command line. A setting comes from its flag, else from its CCAGENT_ variable.
 type options struct {
 	profile         string
-	format          func(protocol.Token) (string, error)
+	format          func(protocol.Token, options) (string, error)
 	tool            tool // takes the place of format; nil: none
 	operands        []string
-	username        string
+	username        string // "": the profile's, else defaultUsername
+	header          string // with its colon, and all that comes before the token
 	minTTL, timeout time.Duration
 	reask           time.Duration // 0: the token is not renewed when the tool asks again
 	noStart         bool
@@ -32,7 +35,8 @@ type commandLine struct {
 func flagsWithValue() map[string]string {
 	return map[string]string{
 		"-p": "--profile", "--profile": "--profile", "-f": "--format", "--format": "--format", "--min-ttl": "--min-ttl",
-		"--timeout": "--timeout", "--username": "--username", "--on-reask": "--on-reask", "--reask-window": "--reask-window",
+		"--timeout": "--timeout", "--username": "--username", "--header": "--header", "--on-reask": "--on-reask",
+		"--reask-window": "--reask-window",
 	}
 }
 
@@ -118,12 +122,49 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
 		return o, wrongUsage("cchelper takes only flags")
 	}
-	if o.username, _ = setting("--username", "CCAGENT_USERNAME"); o.username == "" {
-		o.username = "oauth2"
-	} else if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
+	o.username, _ = setting("--username", "CCAGENT_USERNAME")
+	if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 		return o, wrongUsage("the user name holds control characters")
 	}
+	header, from := setting("--header", "CCAGENT_HEADER")
+	switch {
+	case !slices.Contains([]string{"header", "headers", "bazel", "goauth"}, format):
+		if from == "--header" {
+			return o, wrongUsage("--header means nothing to this format; it is for header, headers, bazel and goauth")
+		}
+	case header == "":
+		o.header = "Authorization: Bearer "
+	default:
+		if o.header, err = headerOf(header); err != nil {
+			return o, wrongUsage(from + err.Error())
+		}
+	}
 	return o, o.times(setting)
+}
+
+// tokenCharacters are what the name of a header may hold (RFC 9110 §5.6.2).
+const tokenCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~"
+
+// headerOf reads NAME or NAME: SCHEME, and returns what comes before the token. Authorization has a scheme always, and Bearer is
+// the one that is meant.
+func headerOf(text string) (string, error) {
+	name, scheme, _ := strings.Cut(text, ":")
+	scheme = strings.Trim(scheme, " ")
+	if scheme == "" && (strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Proxy-Authorization")) {
+		scheme = "Bearer"
+	}
+	for _, word := range []string{name, scheme} {
+		if strings.Trim(word, tokenCharacters) != "" {
+			return "", errors.New(" is neither the name of a header, like x-api-key, nor a name and a word, like 'X-Auth: Bearer'")
+		}
+	}
+	if name == "" {
+		return "", errors.New(" names no header")
+	}
+	if scheme != "" {
+		scheme += " "
+	}
+	return name + ": " + scheme, nil
 }
 
 // times reads the settings that are durations, and whether a token is renewed when the tool asks again.

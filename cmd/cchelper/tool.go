@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -18,14 +20,21 @@ type question struct {
 	// host is where the token will be sent, or protocol.UnnamedHost; "" if answer is nil.
 	host string
 	// answer writes the answer; nil: no token is needed.
-	answer func(t protocol.Token, username string) string
+	answer func(t protocol.Token, o options) string
 	// instead is the whole answer if answer is nil.
 	instead string
 	// without is the answer if the profile does not list host; "": that is an error.
 	without string
 	// rejected is a token that a host has refused. It is renewed if the agent still has that one.
 	rejected string
+	// account is the user name that the tool asks for; "": any. A profile with another user name gives nothing.
+	account string
+	// refuse makes what the tool understands of an error; nil: the tool is content with an exit code.
+	refuse func(error) error
 }
+
+// defaultUsername is the user name if nobody names one. Forges and registries that take a token as a password ignore it.
+const defaultUsername = "oauth2"
 
 // toolOf returns the tool of a format, nil if the format is no tool's.
 func toolOf(format string) tool {
@@ -106,7 +115,7 @@ func kubectl(operands []string, _ io.Reader, getenv func(string) string) (q ques
 	if q.host, err = clusterOf(getenv("KUBERNETES_EXEC_INFO")); err != nil {
 		return q, err
 	}
-	q.answer = func(t protocol.Token, _ string) string {
+	q.answer = func(t protocol.Token, _ options) string {
 		expiry := ""
 		if !t.Expiry.IsZero() {
 			expiry = `,"expirationTimestamp":` + quote(t.Expiry.UTC().Format("2006-01-02T15:04:05Z"))
@@ -164,15 +173,18 @@ func clusterOf(info string) (string, error) {
 // git is for gitcredentials(7). What git wants to have stored is the token that it got from here, so there is nothing to do. What
 // git wants to have erased is a token that the host has refused.
 func git(operands []string, stdin io.Reader, _ func(string) string) (q question, err error) {
-	act, err := action(operands, "get", "store", "erase")
-	if err != nil || act == "store" {
-		return q, err
+	if len(operands) != 1 {
+		return q, wrongUsage("this format takes one of git's operations: get, store, erase")
+	}
+	act := operands[0]
+	if act != "get" && act != "erase" { // an operation that is not known is ignored, as the manual asks
+		return q, nil
 	}
 	text, err := input(stdin)
 	if err != nil {
 		return q, err
 	}
-	said, err := attributes(text)
+	said, lists, err := attributes(text)
 	if err != nil {
 		return q, wrongUsage("what git says can't be read safely: " + err.Error())
 	}
@@ -187,70 +199,112 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 		return q, err
 	}
 	if act == "erase" {
-		if q.rejected = said["password"]; q.rejected == "" {
+		if q.rejected = cmp.Or(said["credential"], said["password"]); q.rejected == "" {
 			return question{}, nil
 		}
 	}
-	q.answer = func(t protocol.Token, username string) string {
-		if name := said["username"]; name != "" {
-			username = name
-		}
+	q.account = said["username"]
+	q.answer = func(t protocol.Token, o options) string {
 		expiry := ""
 		if !t.Expiry.IsZero() {
 			expiry = "password_expiry_utc=" + strconv.FormatInt(t.Expiry.Unix(), 10) + "\n"
 		}
+		if takesBearer(lists) && o.username == "" {
+			return "capability[]=authtype\nauthtype=Bearer\ncredential=" + t.Value.Reveal() + "\nephemeral=1\n" + expiry
+		}
+		username := cmp.Or(q.account, o.username, t.Username, defaultUsername)
 		return "username=" + username + "\npassword=" + t.Value.Reveal() + "\n" + expiry
 	}
 	return q, nil
 }
 
+// takesBearer reports whether git (2.46 or later) can send a token as a bearer token, and the server says that it takes one.
+func takesBearer(lists map[string][]string) bool {
+	return slices.Contains(lists["capability"], "authtype") && slices.ContainsFunc(lists["wwwauth"], func(challenge string) bool {
+		scheme, _, _ := strings.Cut(challenge, " ")
+		return strings.EqualFold(scheme, "Bearer")
+	})
+}
+
 // attributes reads git's credential protocol: lines of key=value up to an empty line or the end. Attributes whose names end in []
-// may be there more than once; they are not used. Names in other letters than git's are refused, because another program may take
-// them for git's.
-func attributes(text string) (map[string]string, error) {
+// may be there more than once, and are returned as lists. Names in other letters than git's are refused, because another program
+// may take them for git's.
+func attributes(text string) (said map[string]string, lists map[string][]string, err error) {
 	if strings.ContainsAny(text, "\r\x00") {
-		return nil, errors.New("it holds a carriage return or a NUL") // which some programs take for the end of a line
+		return nil, nil, errors.New("it holds a carriage return or a NUL") // which some programs take for the end of a line
 	}
 	text, rest, _ := strings.Cut("\n"+text+"\n", "\n\n")
 	if strings.Trim(rest, "\n") != "" {
-		return nil, errors.New("something follows the empty line")
+		return nil, nil, errors.New("something follows the empty line")
 	}
-	said := map[string]string{}
+	said, lists = map[string]string{}, map[string][]string{}
 	for line := range strings.Lines(strings.TrimPrefix(text, "\n")) {
 		key, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		if !ok {
-			return nil, errors.New("a line is not key=value")
+			return nil, nil, errors.New("a line is not key=value")
 		}
 		name, list := strings.CutSuffix(key, "[]")
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
-			return nil, errors.New("an attribute has a name that git does not give it")
+			return nil, nil, errors.New("an attribute has a name that git does not give it")
 		}
 		if list {
+			lists[name] = append(lists[name], value)
 			continue
 		}
 		_, twice := said[key]
 		switch {
 		case twice:
-			return nil, errors.New("an attribute is there twice")
+			return nil, nil, errors.New("an attribute is there twice")
 		case key == "url":
-			return nil, errors.New("it names a URL, which git takes apart itself: give protocol and host")
+			return nil, nil, errors.New("it names a URL, which git takes apart itself: give protocol and host")
 		case key != "path" && !utf8.ValidString(value):
-			return nil, errors.New("it is not UTF-8")
+			return nil, nil, errors.New("it is not UTF-8")
 		}
 		said[key] = value
 	}
-	return said, nil
+	return said, lists, nil
 }
 
-// docker is for the protocol of docker-credential-helpers. If there is no answer, docker goes on without a sign-in.
+// The errors of docker-credential-helpers by which docker, podman and others know that they can go on without a sign-in, and that
+// they have asked in a wrong way.
+const (
+	dockerNotFound = "credentials not found in native keychain"
+	dockerNoServer = "no credentials server URL"
+)
+
+// dockerRefusal is an error as the protocol of docker-credential-helpers has it: on standard output, with exit code 1. The client
+// passes standard error on to the person, and so why is there in our own form.
+type dockerRefusal struct{ why error }
+
+func (r *dockerRefusal) Error() string {
+	if errors.Is(r.why, protocol.ErrDenied) || errors.Is(r.why, protocol.ErrNotFound) {
+		return dockerNotFound
+	}
+	return r.why.Error()
+}
+
+func (r *dockerRefusal) Unwrap() error { return r.why }
+
+// docker is for the protocol of docker-credential-helpers.
 func docker(operands []string, stdin io.Reader, _ func(string) string) (q question, err error) {
-	act, err := action(operands, "get", "store", "erase", "list")
+	q, err = dockerAction(operands, stdin)
+	q.refuse = func(err error) error { return &dockerRefusal{err} }
+	if err != nil {
+		err = q.refuse(err)
+	}
+	return q, err
+}
+
+func dockerAction(operands []string, stdin io.Reader) (q question, err error) {
+	act, err := action(operands, "get", "store", "erase", "list", "version")
 	if err != nil {
 		return q, err
 	}
 	switch act {
 	case "list":
 		return question{instead: "{}\n"}, nil
+	case "version":
+		return question{instead: "docker-credential-ccagent (cchelper) " + version() + "\n"}, nil
 	case "erase": // docker logout, for which there is nothing to do: docker has stored nothing
 		return q, nil
 	case "store":
@@ -265,6 +319,9 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 		return q, err
 	}
 	server := strings.TrimRight(text, "\r\n")
+	if server == "" {
+		return q, wrongUsage(dockerNoServer)
+	}
 	url := server
 	if !strings.Contains(url, "://") {
 		url = "https://" + url // docker gives only a registry's name
@@ -272,8 +329,9 @@ func docker(operands []string, stdin io.Reader, _ func(string) string) (q questi
 	if q.host, err = hostOf(url); err != nil {
 		return q, err
 	}
-	q.answer = func(t protocol.Token, username string) string {
-		return `{"ServerURL":` + quote(server) + `,"Username":` + quote(username) + `,"Secret":` + quote(t.Value.Reveal()) + "}\n"
+	q.answer = func(t protocol.Token, o options) string {
+		return `{"ServerURL":` + quote(server) + `,"Username":` + quote(cmp.Or(o.username, t.Username, defaultUsername)) +
+			`,"Secret":` + quote(t.Value.Reveal()) + "}\n"
 	}
 	return q, nil
 }
@@ -299,12 +357,13 @@ func bazel(operands []string, stdin io.Reader, _ func(string) string) (q questio
 		return q, err
 	}
 	q.without = "{}\n"
-	q.answer = func(t protocol.Token, _ string) string {
+	q.answer = func(t protocol.Token, o options) string {
 		expiry := ""
 		if !t.Expiry.IsZero() {
 			expiry = `"expires":` + quote(t.Expiry.UTC().Format("2006-01-02T15:04:05Z")) + ","
 		}
-		return "{" + expiry + `"headers":{"Authorization":[` + quote(bearer(t, "")) + "]}}\n"
+		name, value := headerWith(t, o)
+		return "{" + expiry + `"headers":{` + quote(name) + ":[" + quote(value) + "]}}\n"
 	}
 	return q, nil
 }
@@ -326,8 +385,8 @@ func goauth(operands []string, _ io.Reader, _ func(string) string) (q question, 
 	if q.host, err = hostAt(scheme, authority); err != nil {
 		return q, err
 	}
-	q.answer = func(t protocol.Token, _ string) string {
-		return scheme + "://" + authority + "/\n\n" + bearer(t, "Authorization: ") + "\n\n"
+	q.answer = func(t protocol.Token, o options) string {
+		return scheme + "://" + authority + "/\n\n" + o.header + t.Value.Reveal() + "\n\n"
 	}
 	return q, nil
 }
@@ -348,6 +407,6 @@ func terraform(operands []string, _ io.Reader, _ func(string) string) (q questio
 		return q, err
 	}
 	q.without = "{}\n"
-	q.answer = func(t protocol.Token, _ string) string { return `{"token":` + quote(t.Value.Reveal()) + "}\n" }
+	q.answer = func(t protocol.Token, _ options) string { return `{"token":` + quote(t.Value.Reveal()) + "}\n" }
 	return q, nil
 }

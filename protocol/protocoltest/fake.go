@@ -22,6 +22,8 @@ type Profile struct {
 	Hosts  []string        // the hosts that the token may be sent to; none: any
 	// Identity is who is signed in; its Profile is Name.
 	Identity protocol.Identity
+	// Username goes with the token.
+	Username string
 }
 
 // Fake is a [protocol.Agent] and a [protocol.Watcher] in memory. Its first profile is the default one. A record that is put
@@ -110,7 +112,7 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 		Value:   protocol.NewSecret(p.Token),
 		Expiry:  p.Expiry,
 		Kind:    p.Kind,
-		Notice:  p.Notice,
+		Notice:  p.Notice, Username: p.Username,
 	}, nil
 }
 

@@ -61,7 +61,7 @@ func newSuite(start func(t *testing.T, profiles []Profile) protocol.Agent) suite
 			Token:  "fake-bearer-3",
 			Expiry: expiry.Add(time.Hour),
 			Kind:   protocol.KindBearer,
-			Hosts:  []string{"llm.example.com"},
+			Hosts:  []string{"llm.example.com"}, Username: "alice",
 			Identity: protocol.Identity{
 				Account: "user-1",
 				Email:   "alice@example.com",
@@ -338,7 +338,7 @@ func wantToken(t *testing.T, token protocol.Token, err error, want Profile) {
 		return
 	}
 	if token.Profile != want.Name || token.Value.Reveal() != want.Token || !token.Expiry.Equal(want.Expiry) ||
-		token.Kind != want.Kind {
+		token.Kind != want.Kind || token.Username != want.Username {
 		t.Errorf("token %q of %q, kind %q, expiry %v; want %+v",
 			token.Value.Reveal(), token.Profile, token.Kind, token.Expiry, want)
 	}

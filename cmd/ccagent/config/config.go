@@ -62,6 +62,7 @@ type Table struct {
 	Provider  string   `toml:"provider"`
 	Store     string   `toml:"store"`
 	Hosts     []string `toml:"hosts"`
+	Username  *string  `toml:"username"`
 	ConfigDir *string  `toml:"config_dir"`
 	Identity  *string  `toml:"identity"`
 	Views     []string `toml:"views"`
@@ -453,6 +454,7 @@ func (r *resolver) addBuiltIn() (string, error) {
 type profileSettings struct {
 	worker.Settings
 	hosts     []string
+	username  string // that goes with the token to git and docker
 	configDir string // only if config.toml names it
 }
 
@@ -462,7 +464,8 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	return agent.Profile{
 		Shown:    len(s.Views) > 0,
 		Identity: cmp.Or(s.Identity, store.IdentityPath(data)),
-		Name:     s.Name, Provider: string(s.Provider), Store: string(s.Store), Hosts: s.hosts, ConfigDir: s.configDir, Settings: text,
+		Name:     s.Name, Provider: string(s.Provider), Store: string(s.Store), Hosts: s.hosts, Username: s.username,
+		ConfigDir: s.configDir, Settings: text,
 	}, err
 }
 

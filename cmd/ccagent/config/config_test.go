@@ -84,6 +84,7 @@ config_dir = "~/work"
 token_url = "http://127.0.0.1:9/token"
 headers = { x-one = "1" }
 hosts = ["API.example.com", "2001:DB8:0::1"]
+username = "alice"
 [profiles.vault]
 provider = "command"
 command = ["vault", "print", "token"]
@@ -112,6 +113,7 @@ provider = "static"
 	if w := settings["Work"]; w.ConfigDir != dir || cfg.Profiles[0].ConfigDir != dir ||
 		w.TokenURL != "http://127.0.0.1:9/token" ||
 		fmt.Sprint(w.Headers) != "map[x-one:1]" ||
+		cfg.Profiles[0].Username != "alice" ||
 		fmt.Sprint(cfg.Profiles[0].Hosts) != "[api.example.com 2001:db8::1]" {
 		t.Errorf("Work %+v", w)
 	}
@@ -215,6 +217,8 @@ func TestConfigErrors(t *testing.T) {
 		{"user in the endpoint", "[profiles.claude]\ntoken_url='https://a@example.com/t'", "neither a user name"},
 		{"file endpoint", "[profiles.claude]\ntoken_url='file:///etc'", "token_url"},
 		{"relative directory", "[profiles.claude]\nconfig_dir='work'", `:2: profiles.claude: config_dir is "work"`},
+		{"user name with a colon", "[profiles.claude]\nusername='a:b'", ":2: profiles.claude: username"},
+		{"empty user name", "[profiles.claude]\nusername=''", ":2: profiles.claude: username"},
 		{"host with a scheme", "[profiles.claude]\nhosts=['https://a']", ":2: profiles.claude: hosts"},
 		{"host with a port", "[profiles.claude]\nhosts=['a:443']", ":2: profiles.claude: hosts"},
 		{"host in letters of its own", "[profiles.claude]\nhosts=['bücher.example']", "xn--"},

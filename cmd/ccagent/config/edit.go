@@ -427,6 +427,7 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	line("ttl", t.TTL)
 	line("timeout", t.Timeout)
 	list("hosts", t.Hosts)
+	line("username", t.Username)
 	list("views", t.Views)
 	return text
 }

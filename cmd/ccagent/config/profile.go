@@ -51,6 +51,11 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	if err == nil {
 		err = s.takeViews(env, t, fault)
 	}
+	if t.Username != nil && err == nil {
+		if s.username = *t.Username; s.username == "" || !terminal.Printable(s.username) || strings.Contains(s.username, ":") {
+			err = fault("username", "username is %q: it must be printable text without a colon", s.username) // RFC 7617 §2
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +86,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 // checkKeys refuses keys that mean nothing to the profile.
 func (d *document) checkKeys(name string, traits provider.Traits, rests store.Kind, fault faulty) error {
 	for _, key := range d.index.below("profiles", name) {
-		if slices.Contains([]string{"provider", "store", "hosts"}, key) || slices.Contains(traits.Keys, key) ||
+		if slices.Contains([]string{"provider", "store", "hosts", "username"}, key) || slices.Contains(traits.Keys, key) ||
 			key == "identity" && rests.MayBe(store.KindEncrypted) {
 			continue
 		}
