@@ -251,12 +251,12 @@ func TestKeePassXCAsking(t *testing.T) {
 	k := b.keePassXC("")
 	cmd := h.command(program("ccagent"), "add", "robot", "--provider", "static")
 	cmd.Stdin = strings.NewReader("fake-key-robot")
-	if r := finish(t, cmd).must(t); !strings.Contains(r.stderr, "kept in a file: the keyring asks somebody") {
+	if r := finish(t, cmd).must(t); !strings.Contains(r.stderr, "kept in a file: the keyring asks a person") {
 		t.Errorf("it says %q", r.stderr)
 	}
 	h.write("sign-in", string(provider.Issue().CredentialsFile()))
 	r := h.ccagent("import", "-p", "work", h.path("sign-in"))
-	r.fails(t, 6, "the keyring asks somebody")
+	r.fails(t, 6, "the keyring asks a person")
 	if !strings.Contains(r.stderr, "KeePassXC") {
 		t.Errorf("no hint at whose setting it is: %s", r.stderr)
 	}
@@ -284,7 +284,7 @@ func TestTwoKeyrings(t *testing.T) {
 		t.Errorf("token %s before another keyring, want %s", again, first)
 	}
 	a = h.restart(a)
-	const missing = "does not hold what was saved"
+	const missing = "does not hold the saved item"
 	h.helper("-p", "work").fails(t, 8, missing)
 	if p := h.profile("work"); p.State != "failed" || !strings.Contains(p.LastError, missing) {
 		t.Errorf("status %+v", p)
