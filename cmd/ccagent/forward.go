@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,8 +33,9 @@ func forwardCommand() *cli.Command {
 		Usage:     "log in to another machine by ssh, and have this machine's tokens there",
 		ArgsUsage: "HOST [COMMAND [ARGUMENT...]]",
 		Description: `Opens an ssh session in which cchelper asks the agent of this machine, by way of a socket that gives the tokens of the
-chosen profiles and nothing else. Nothing is stored over there, and with the session the socket is gone. The other
-machine needs cchelper, or a client of its own (docs/client.py).
+chosen profiles and nothing else. Nothing is stored over there, and with the session the socket is gone. Its path is the
+same in the next session, so that what runs on in tmux gets tokens again. The other machine needs cchelper, or a client
+of its own (docs/client.py).
 
 EXAMPLE:
    ccagent forward --profiles gateway build.example.com
@@ -91,7 +94,7 @@ func forward(c *cli.Context) error {
 	go func() { served <- share.Serve(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
 	defer func() { cancel(); <-served }()
 
-	session := sshSession{c: c, ctx: ctx, host: host, options: sshOptions(c, filepath.Join(dir, "c"))}
+	session := sshSession{c: c, ctx: ctx, host: host, options: sshOptions(c, filepath.Join(dir, "c")), place: placeOf(profiles)}
 	remote, err := session.begin()
 	if err != nil {
 		return err
@@ -104,7 +107,8 @@ func forward(c *cli.Context) error {
 			Hint:    "see what it says to: " + protocol.ShellLine("ssh", host) + " mktemp -d /tmp/ccagent-XXXXXXXXXX",
 		}
 	}
-	defer session.last(host, "rm -rf "+remote) // the session has done so, if it came to that and was left to end
+	// The session has done so itself, if it came to that and was left to end.
+	defer session.last(host, "exec sh -c 'dir="+remote+"\n"+session.leave()+"'")
 	return session.run(local, remote)
 }
 
@@ -115,6 +119,52 @@ type sshSession struct {
 	ctx     context.Context
 	host    string
 	options []string
+	place   string // see placeOf
+}
+
+// placeOf names the stable socket over there of these profiles of this machine: another machine, and other profiles, have another
+// one, because a program must not get another account's token when somebody opens a second session.
+func placeOf(profiles []string) string {
+	machine, _ := os.Hostname()
+	digest := sha256.Sum256([]byte(strings.Join(append(profiles, machine), "\x00")))
+	return hex.EncodeToString(digest[:5])
+}
+
+// The socket of a session lies in a folder of its own. Programs that outlive the session, as those in tmux do, need one path that
+// leads to the session that is there now: a second name of the newest session's socket, in a folder that stays the same. When a
+// session ends, the stable name leads to another one that is left, or is gone. Where another user has the folder, or the system
+// makes no second names of sockets, the session's own path has to do. No quotation mark may be in these scripts.
+
+// enter makes the stable name lead to the session whose folder is in $dir, and puts it into CCAGENT_SOCK.
+func (s sshSession) enter() string {
+	return s.names() + `CCAGENT_SOCK=$dir/agent.sock
+if (umask 077; mkdir -p "$folder") 2>/dev/null && [ -O "$folder" ] && [ ! -L "$folder" ] && chmod 700 "$folder" &&
+	ln "$dir/agent.sock" "$entry" && ln "$dir/agent.sock" "$entry.new" && mv -f "$entry.new" "$stable"; then
+	CCAGENT_SOCK=$stable
+fi 2>/dev/null
+export CCAGENT_SOCK
+`
+}
+
+// leave removes the session whose folder is in $dir.
+func (s sshSession) leave() string {
+	return s.names() + `rm -f "$entry.new"
+if [ "$stable" -ef "$dir/agent.sock" ]; then
+	rm -f "$stable" "$entry"
+	left=$(ls -t "$folder" 2>/dev/null | grep "^` + s.place + `-" | head -n 1)
+	[ -z "$left" ] || ln "$folder/$left" "$stable"
+fi
+rm -f "$entry"
+rm -rf "$dir"
+rmdir "$folder" 2>/dev/null
+`
+}
+
+func (s sshSession) names() string {
+	return `folder=/tmp/ccagent-forward-$(id -u)
+stable=$folder/` + s.place + `.sock
+entry=$folder/` + s.place + `-${dir##*/}
+`
 }
 
 func sshOptions(c *cli.Context, control string) []string {
@@ -152,8 +202,7 @@ func (s sshSession) begin() (remote string, err error) {
 		}
 		command = strings.Join(words, " ")
 	}
-	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap 'rm -rf \"$dir\"' EXIT HUP TERM\nCCAGENT_SOCK=$dir/agent.sock\nexport " +
-		"CCAGENT_SOCK\n" + command + "\n"
+	script := "dir=${0%/*}\nrm -f \"$0\"\ntrap '" + s.leave() + "' EXIT HUP TERM\n" + s.enter() + command + "\n"
 	// Should we be killed, it ends by itself once no session is left.
 	master := s.ssh("-T", "-o", "ControlMaster=yes", "-o", "ControlPersist=10", s.host,
 		"exec sh -c 'umask 077; dir=$(mktemp -d /tmp/ccagent-XXXXXXXXXX) && cat >$dir/run && echo $dir'")

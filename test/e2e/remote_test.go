@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -191,44 +192,105 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// beginForward opens a session that lives until its standard input ends, and returns its socket over there.
+func beginForward(t *testing.T, h *home, config, profiles string) (cmd *exec.Cmd, end func() error, socket string) {
+	t.Helper()
+	cmd = h.command(program("ccagent"), "forward", "-F", config, "--profiles", profiles, "remote",
+		"sh", "-c", "cchelper >/dev/null && echo $CCAGENT_SOCK; cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd, in.Close, strings.TrimSpace(line)
+}
+
+// TestForwardStablePath: what runs on over there finds the next session, and the other one of two, at the path that it has. Other
+// profiles have another path.
+func TestForwardStablePath(t *testing.T) {
+	needRoot(t)
+	h, _ := newExporter(t)
+	config := sshd(t, h, "ccagent-alice")
+	token := h.token()
+	over := func(socket string) result {
+		return h.run(need(t, "ssh"), "-F", config, "remote", "CCAGENT_SOCK="+socket+" cchelper")
+	}
+	works := func(what, socket, want string) {
+		t.Helper()
+		if r := over(socket); r.stdout != want+"\n" {
+			t.Errorf("%s: exit %d %q\n%s", what, r.exit, r.stdout, r.stderr)
+		}
+	}
+	one, endOne, first := beginForward(t, h, config, "claude")
+	works("one session", first, token)
+	two, endTwo, second := beginForward(t, h, config, "claude")
+	other, endOther, third := beginForward(t, h, config, "secret")
+	if first != second || first == third {
+		t.Fatalf("the paths are %s, %s, and %s of another profile", first, second, third)
+	}
+	works("two sessions", first, token)
+	works("the other profile's", third, "fake-secret-1")
+	endTwo()
+	if err := two.Wait(); err != nil {
+		t.Error(err)
+	}
+	works("the newer one has ended", first, token)
+	endOne()
+	if err := one.Wait(); err != nil {
+		t.Error(err)
+	}
+	if exists(first) || !exists(third) {
+		t.Errorf("%s is left over there: %v; %s: %v", first, exists(first), third, exists(third))
+	}
+	again, endAgain, path := beginForward(t, h, config, "claude")
+	if path != first {
+		t.Errorf("the next session has %s", path)
+	}
+	works("the next session", first, token)
+	endAgain()
+	endOther()
+	if err := errors.Join(again.Wait(), other.Wait()); err != nil {
+		t.Error(err)
+	}
+	if exists(filepath.Dir(first)) {
+		t.Errorf("%s is left over there", filepath.Dir(first))
+	}
+
+	// Another user has made the folder.
+	folder := filepath.Dir(first)
+	mkdir(t, folder, 0o777)
+	t.Cleanup(func() { os.RemoveAll(folder) })
+	cmd, end, path := beginForward(t, h, config, "claude")
+	if filepath.Dir(path) == folder {
+		t.Errorf("the socket is in a folder of somebody else: %s", path)
+	}
+	works("somebody else has the folder", path, token)
+	end()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob("/tmp/ccagent-??????????"); len(left) != 0 {
+		t.Errorf("%v is left over there", left)
+	}
+}
+
 // TestForwardEnds ends a session from this side in two ways. What it leaves over there gives nothing, and none of it stays.
 func TestForwardEnds(t *testing.T) {
 	needRoot(t)
 	h, _ := newExporter(t)
 	config := sshd(t, h, "ccagent-alice")
 	ssh := need(t, "ssh")
-	// begin opens a session that lives until its standard input ends, and returns its socket over there.
-	begin := func() (cmd *exec.Cmd, end func() error, socket string) {
-		t.Helper()
-		cmd = h.command(
-			program("ccagent"),
-			"forward",
-			"-F",
-			config,
-			"--profiles",
-			"claude",
-			"remote",
-			"sh",
-			"-c",
-			"cchelper >/dev/null && echo $CCAGENT_SOCK; cat",
-		)
-		in, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		line, err := bufio.NewReader(out).ReadString('\n')
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cmd, in.Close, strings.TrimSpace(line)
-	}
+	begin := func() (*exec.Cmd, func() error, string) { return beginForward(t, h, config, "claude") }
 	masters := func() []string {
 		left, _ := filepath.Glob(h.tmp + "/ccf*/c")
 		return left
@@ -275,12 +337,23 @@ func TestForwardWholeSocket(t *testing.T) {
 	}
 	mkdir(t, there+"/fwd", 0o700)
 	giveTo(t, there+"/fwd", "ccagent-alice")
-	ssh := h.command(need(t, "ssh"), "-F", config, "-N", "-R", there+"/fwd/agent.sock:"+h.socket(), "remote")
-	if err := ssh.Start(); err != nil {
-		t.Fatal(err)
+	forward := func() (end func()) {
+		t.Helper()
+		h.run(need(t, "ssh"), "-F", config, "remote", "rm -f "+there+"/fwd/agent.sock").must(t)
+		ssh := h.command("ssh", "-F", config, "-N", "-o", "ExitOnForwardFailure=yes",
+			"-R", there+"/fwd/agent.sock:"+h.socket(), "remote")
+		if err := ssh.Start(); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the forwarded socket", func() bool { return accepts(there + "/fwd/agent.sock") })
+		return func() { ssh.Process.Kill(); ssh.Wait() }
 	}
-	defer func() { ssh.Process.Kill(); ssh.Wait() }()
-	wait(t, "the forwarded socket", func() bool { return accepts(there + "/fwd/agent.sock") })
+	forward()()
+	wait(t, "the first session to end", func() bool { return !accepts(there + "/fwd/agent.sock") })
+	if !exists(there + "/fwd/agent.sock") {
+		t.Error("sshd has removed the socket: docs/remote.md need not say how to")
+	}
+	defer forward()()
 	over := func(command string) result {
 		t.Helper()
 		return h.run("ssh", "-F", config, "remote", "CCAGENT_SOCK="+there+"/fwd/agent.sock; export CCAGENT_SOCK; "+command)
