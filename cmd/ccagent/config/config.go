@@ -1,5 +1,5 @@
-// Package config reads, checks and edits config.toml. [Load] gives the agent its settings, and [Add], [Remove], [SetStore] and
-// [SetViews] change the file and leave all else in it as it is.
+// Package config reads, checks and edits config.toml. [Load] returns the settings for the agent. [Add], [Remove], [SetStore] and
+// [SetViews] change one thing in the file and leave everything else in it as it is.
 //
 // Errors are of condition ErrConfig, and name the file, the line and the key.
 package config
@@ -36,10 +36,10 @@ import (
 // maxConfig bounds config.toml, in bytes.
 const maxConfig = 1 << 20
 
-// BuiltIn is the profile that exists without being written down.
+// BuiltIn is the profile that exists although config.toml does not name it.
 const BuiltIn = "claude"
 
-// The views: files of other programs that are kept fresh with the access token.
+// The views: files of other programs in which the agent keeps the current access token.
 const (
 	ViewClaude = "claude-code"   // Claude Code's own file of its sign-in
 	ViewSDK    = "anthropic-sdk" // a profile of the vendor's SDKs
@@ -103,12 +103,13 @@ type Table struct {
 	TTL     *string  `toml:"ttl"`
 	Timeout *string  `toml:"timeout"`
 
-	// Known in order to be refused by its reason: it has no place in this file.
+	// ClientSecret is not allowed in this file. It is decoded so that the error can say why.
 	ClientSecret any `toml:"client_secret"`
 }
 
-// Load reads config.toml, fills in every default and checks the whole. A missing file is the default configuration.
-// The path is returned also with an error. Errors are of condition ErrConfig and name the file, the line and the key.
+// Load reads config.toml, fills in every default and checks the result. If there is no file, it returns the default
+// configuration. It returns the path with an error too. Errors are of condition ErrConfig and name the file, the line and the
+// key.
 func Load(env environ.Vars) (agent.Config, string, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
@@ -129,20 +130,20 @@ func Load(env environ.Vars) (agent.Config, string, error) {
 	return cfg, path, err
 }
 
-// checkOwnFolders refuses a folder of ours that somebody else may write. What lies in there is taken for a sign-in of this
-// user's, or for what setup is to write back into any file. It is looked at here because nothing is lost here: what runs goes on
-// by the settings that it has.
+// checkOwnFolders returns an error if somebody else may write one of ccagent's folders. ccagent trusts what is in them: sign-ins
+// of this user, and what setup is to write back into files. The check is made when settings are loaded, because an error does no
+// harm at that point: an agent that runs keeps the settings it has.
 func checkOwnFolders(env environ.Vars) error {
 	for _, place := range []func() (string, error){env.DataDir, env.StateDir} {
 		dir, err := place()
-		if err != nil { // there is no HOME, and no such folder
+		if err != nil { // there is no HOME, so there is no such folder
 			continue
 		}
 		info, err := os.Stat(dir)
-		if err != nil { // it is made where it is needed, and whoever can't make it says so
+		if err != nil { // it is created when it is needed, and a failure is reported then
 			continue
 		}
-		if os.Geteuid() == 0 && info.Mode().Perm()&0o022 == 0 { // root may be at work in somebody's home
+		if os.Geteuid() == 0 && info.Mode().Perm()&0o022 == 0 { // root may work in the home of somebody else
 			continue
 		}
 		if err := checkOurs(dir, info); err != nil {
@@ -152,10 +153,10 @@ func checkOwnFolders(env environ.Vars) error {
 	return nil
 }
 
-// readConfig returns the text of the file, "" when there is none. What somebody else may write is refused: config.toml
-// names programs to run.
+// readConfig returns the text of the file, or nothing if there is no file. It returns an error if somebody else may write the
+// file, because config.toml names programs to run.
 func readConfig(path, home string) ([]byte, error) {
-	// O_NONBLOCK: a FIFO in its place must not hang us.
+	// O_NONBLOCK: if there is a FIFO in its place, opening it must not hang.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -178,7 +179,7 @@ func readConfig(path, home string) ([]byte, error) {
 	if err := checkOurs(path, info); err != nil {
 		return nil, err
 	}
-	// A symlink, as dotfile managers make them, has two folders in which it can be replaced.
+	// Dotfile managers make a symlink of it. It can be replaced in the folder of the link and in the folder of the target.
 	for _, dir := range configDirs(path) {
 		if err := checkDirs(dir, home); err != nil {
 			return nil, err
@@ -198,6 +199,7 @@ func readConfig(path, home string) ([]byte, error) {
 	return text, nil
 }
 
+// configDirs returns the folder of config.toml, and that of its target if it is a link.
 func configDirs(path string) []string {
 	dirs := []string{filepath.Dir(path)}
 	if target, err := filepath.EvalSymlinks(path); err == nil && filepath.Dir(target) != dirs[0] {
@@ -206,15 +208,15 @@ func configDirs(path string) []string {
 	return dirs
 }
 
-// checkDirs looks at dir and the folders above it, up to the home or the root.
+// checkDirs checks dir and the folders above it, up to the home directory or the root.
 func checkDirs(dir, home string) error {
 	for first := true; ; first = false {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
 		}
-		// A group of one's own often may write in the folders above (umask 002), and in a sticky one like /tmp others
-		// can't replace what is ours.
+		// The folders above may be writable for a group, because with umask 002 that is the user's own group. In a sticky folder
+		// like /tmp others can't replace our files.
 		if first {
 			err = checkOurs(dir, info)
 		} else if info.Mode()&fs.ModeSticky == 0 && info.Mode().Perm()&0o002 != 0 {
@@ -231,7 +233,7 @@ func checkDirs(dir, home string) error {
 	}
 }
 
-// checkOurs refuses what belongs to somebody else, or what a group or everybody may write.
+// checkOurs returns an error if the file or folder belongs to another user than root, or if a group or everybody may write it.
 func checkOurs(path string, info fs.FileInfo) error {
 	if owner, ok := files.Owner(info); ok && owner != uint32(os.Geteuid()) && owner != 0 {
 		return &protocol.Error{
@@ -246,11 +248,12 @@ func checkOurs(path string, info fs.FileInfo) error {
 	return nil
 }
 
+// writable is the error for a file or folder that others may write.
 func writable(path string, info fs.FileInfo) error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
 		Message: fmt.Sprintf("%s may be written by others (mode %04o), so it is not trusted", path, info.Mode().Perm()),
-		Hint:    "look through it, then: " + protocol.ShellLine("chmod", "go-w", path),
+		Hint:    "check what is in it, then: " + protocol.ShellLine("chmod", "go-w", path),
 	}
 }
 
@@ -261,7 +264,7 @@ type document struct {
 	index tomlIndex
 }
 
-// parseConfig decodes the text strictly. What the values mean is checked by resolve.
+// parseConfig decodes the text, and returns an error for a key that it does not know. resolve checks what the values mean.
 func parseConfig(path string, text []byte) (*document, error) {
 	d := &document{path: path}
 	index, indexErr := indexTOML(text)
@@ -276,14 +279,14 @@ func parseConfig(path string, text []byte) (*document, error) {
 	case errors.As(err, &broken):
 		line, _ := broken.Position()
 		message := strings.TrimPrefix(broken.Error(), "toml: ")
-		if strings.HasPrefix(message, "cannot ") { // the library's words here name Go types
+		if strings.HasPrefix(message, "cannot ") { // the library's message would name Go types
 			message = strings.Join(broken.Key(), ".") + " must be " + wanted(broken.Key())
 		}
 		return nil, d.fault(line, "%s", message)
 	case err != nil || indexErr != nil:
 		return nil, d.fault(0, "%s", cmp.Or(err, indexErr))
 	}
-	// The library matches keys whatever their case; TOML does not.
+	// The library ignores the case of keys. In TOML it counts.
 	for _, key := range d.index.keys {
 		if i := len(key.path) - 1; (i == 0 || i == 2 && key.path[0] == "profiles") && key.path[i] != strings.ToLower(key.path[i]) {
 			return nil, d.fault(key.line, "unknown key %s", strings.Join(key.path, "."))
@@ -292,7 +295,7 @@ func parseConfig(path string, text []byte) (*document, error) {
 	return d, nil
 }
 
-// wanted says what a key's value has to be.
+// wanted describes what the value of a key must be, for an error about a value of another type.
 func wanted(key []string) string {
 	switch {
 	case len(key) < 3 && key[0] == "profiles":
@@ -313,17 +316,17 @@ func wanted(key []string) string {
 	return "a string"
 }
 
-// fault is an error of config.toml at a line, 0 when it is not known.
+// fault returns an error about a line of config.toml. The line is 0 if it is not known.
 func (d *document) fault(line int, format string, args ...any) error {
-	where := d.path
+	where, what := d.path, "file"
 	if line > 0 {
-		where += fmt.Sprintf(":%d", line)
+		where, what = fmt.Sprintf("%s:%d", where, line), "line"
 	}
 	return &protocol.Error{Code: protocol.CodeConfig, Message: terminal.Sanitize(where + ": " + fmt.Sprintf(format, args...)),
-		Hint: "correct that; what may be there is told by: ccagent help config"}
+		Hint: "fix that " + what + `; "ccagent help config" lists the settings`}
 }
 
-// resolve checks what the document says and fills in what it does not.
+// resolve checks the settings of the document and fills in the defaults.
 func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	claude, err := env.ClaudeFolder()
 	cfg := agent.Config{
@@ -342,7 +345,7 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	}
 	cfg.LockOn = d.LockOn
 	if len(d.Profiles) > agent.MaxProfiles {
-		return cfg, d.fault(0, "%d profiles, and %d is the limit", len(d.Profiles), agent.MaxProfiles)
+		return cfg, d.fault(0, "there are %d profiles, and the limit is %d", len(d.Profiles), agent.MaxProfiles)
 	}
 	r := resolver{document: d, env: env, names: map[string]string{}, claudes: map[string]string{}}
 	if r.data, err = env.DataDir(); err != nil {
@@ -371,37 +374,37 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	return cfg, nil
 }
 
-// checkLockOn refuses events that can't lock the agent here.
+// checkLockOn returns an error for an event that can't lock the agent on this system.
 func (d *document) checkLockOn() error {
 	for _, event := range d.LockOn {
 		switch {
 		case event != "suspend" && event != "screen":
 			return d.fault(d.index.line("lock_on"), "lock_on: %q is neither suspend nor screen", event)
 		case runtime.GOOS != "linux":
-			return d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which there is on Linux alone")
+			return d.fault(d.index.line("lock_on"), "lock_on needs systemd-logind, which exists only on Linux")
 		}
 	}
 	return nil
 }
 
-// resolver makes the profiles of a document, and sees to it that no two of them are one.
+// resolver makes the profiles of a document, and finds pairs of profiles that would share a name or a record.
 type resolver struct {
 	*document
 	env         environ.Vars
-	data, state string // our folders
+	data, state string // ccagent's own folders
 	profiles    []agent.Profile
-	names       map[string]string // as they are written, by folded name
-	claudes     map[string]string // the profile of a Claude Code directory, or of the file in it
+	names       map[string]string // the name as it is written, by the name in lower case
+	claudes     map[string]string // the name of the profile, by its Claude Code directory and by the file in it: see shared
 }
 
-// add adds a profile that the document has.
+// add adds a profile of the document.
 func (r *resolver) add(name string) error {
 	line := r.index.line("profiles", name)
 	if err := protocol.CheckProfile(name); err != nil {
 		return r.fault(line, "%s", err)
 	}
 	if other, ok := r.names[strings.ToLower(name)]; ok {
-		return r.fault(line, "profiles %s and %s differ in case alone, which makes them one", other, name)
+		return r.fault(line, "the names of profiles %s and %s differ only in case, so they name the same profile", other, name)
 	}
 	r.names[strings.ToLower(name)] = name
 	settings, err := r.settings(r.env, name)
@@ -413,8 +416,8 @@ func (r *resolver) add(name string) error {
 		if other, ok := r.claudes[at]; ok {
 			return r.fault(
 				line,
-				"profiles %s and %s both mean the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
-					"store = \"file\" and no view there",
+				"profiles %s and %s both use the Claude Code directory %s, or the file in it; give one of them its own config_dir, or "+
+					"store = \"file\" and no view claude-code",
 				other,
 				name,
 				settings.ConfigDir,
@@ -429,8 +432,8 @@ func (r *resolver) add(name string) error {
 	return err
 }
 
-// addBuiltIn adds the profile that need not be written, unless it is, or another one has its record. It returns the name of the
-// one that stands for it.
+// addBuiltIn adds the built-in profile, unless the document has a profile of that name or one that uses the same record. It
+// returns the name of the profile that is used in its place.
 func (r *resolver) addBuiltIn() (string, error) {
 	if _, written := r.names[BuiltIn]; written {
 		return BuiltIn, nil
@@ -440,7 +443,7 @@ func (r *resolver) addBuiltIn() (string, error) {
 		return "", err
 	}
 	for _, at := range settings.shared() {
-		if other := r.claudes[at]; other != "" { // a profile of another name stands for the default directory
+		if other := r.claudes[at]; other != "" { // a profile of another name uses the default directory
 			return other, nil
 		}
 	}
@@ -450,14 +453,15 @@ func (r *resolver) addBuiltIn() (string, error) {
 	return BuiltIn, err
 }
 
-// profileSettings is one profile's settings on their way into an agent.Profile.
+// profileSettings collects the settings of one profile, until they become an agent.Profile.
 type profileSettings struct {
 	worker.Settings
 	hosts     []string
-	username  string // that goes with the token to git and docker
-	configDir string // only if config.toml names it
+	username  string // the user name that git and docker get with the token
+	configDir string // "" if config.toml does not set it
 }
 
+// profile returns the settings as the agent has them.
 func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	s.DataDir, s.StateDir = data, state
 	text, err := json.Marshal(s.Settings)
@@ -469,8 +473,8 @@ func (s *profileSettings) profile(data, state string) (agent.Profile, error) {
 	}, err
 }
 
-// shared names the place of SharedDir and of the file in it: two profiles that have one of these in common have one record,
-// whatever link leads there.
+// shared identifies SharedDir and the file in it, by path and by inode. Two profiles that have one of these in common use the
+// same record, through whatever links.
 func (s *profileSettings) shared() []string {
 	dir := SharedDir(s.Settings)
 	if dir == "" {
@@ -487,8 +491,8 @@ func (s *profileSettings) shared() []string {
 	return names
 }
 
-// SharedDir is the Claude Code directory that the profile's record or its view may rest in, its links followed; "" when it has
-// none.
+// SharedDir returns the Claude Code directory in which the profile's record or its view may be, with links resolved. It returns
+// "" if there is none.
 func SharedDir(s worker.Settings) string {
 	there := s.Store.MayBe(store.KindClaudeCode) || slices.Contains(s.Views, ViewClaude)
 	if !s.Provider.Traits().ClaudeCode || s.ConfigDir == "" || !there {

@@ -17,10 +17,10 @@ func TestConnectionSettings(t *testing.T) {
 		{"socks", "proxy = \"socks5h://proxy.example.com:1080\"\n", ""},
 		{"other socks", "proxy = \"socks4://proxy.example.com:1080\"\n", "proxy is not a URL"},
 		{"relative", "ca_file = \"ca.pem\"\n", "config.toml:5: profiles.gate: ca_file is \"ca.pem\""},
-		{"half a pair", "client_cert = \"/c.pem\"\n", "client_cert means nothing without client_key"},
-		{"other half", "client_key = \"/k.pem\"\n", "client_key means nothing without client_cert"},
+		{"half a pair", "client_cert = \"/c.pem\"\n", "client_cert has no meaning without client_key"},
+		{"other half", "client_key = \"/k.pem\"\n", "client_key has no meaning without client_cert"},
 		{"no URL", "proxy = \"proxy.example.com:3128\"\n", "proxy is not a URL"},
-		{"password", "proxy = \"http://me:fake-password-1@proxy.example.com\"\n", "not for secrets"},
+		{"password", "proxy = \"http://me:fake-password-1@proxy.example.com\"\n", "secrets may not be in this file"},
 	} {
 		d, err := parseConfig("config.toml", []byte(head+test.text))
 		if err != nil {

@@ -25,21 +25,21 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// Edit is a change of config.toml that was made, and can be undone.
+// Edit is a change that was made in config.toml and can be undone.
 type Edit struct {
 	env           environ.Vars
 	Path          string
-	before, after []byte // before is nil when there was no file
+	before, after []byte // the text; before is nil if there was no file
 }
 
-// Add appends a profile's table to config.toml. With replace a table of that name (in whatever case) goes first.
-// The file is left alone unless the result says exactly what was meant, and is valid as a whole.
+// Add appends a profile's table to config.toml. With replace it first removes a table of that name, in whatever case. It writes
+// the file only if the result says exactly what was meant and is valid as a whole.
 func Add(ctx context.Context, env environ.Vars, name string, table Table, replace bool) (*Edit, error) {
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// AddUnless is Add that with replace leaves a table of that name as it is where keep says so of it. kept reports
-// that.
+// AddUnless is Add, except that with replace it leaves a table of that name as it is if keep returns true for it. kept reports
+// whether it did.
 func AddUnless(ctx context.Context, env environ.Vars, name string, table Table, replace bool,
 	keep func(Table) bool) (edit *Edit, kept bool, err error) {
 	edit, err = editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
@@ -52,8 +52,8 @@ func AddUnless(ctx context.Context, env environ.Vars, name string, table Table, 
 	return edit, kept, err
 }
 
-// Plan is Add that leaves everything as it is: it returns what the configuration would be, and fails where that
-// could not be written either.
+// Plan is Add without the writing. It returns what the configuration would be, and fails if Add would, or if the file can't be
+// written.
 func Plan(env environ.Vars, name string, table Table, replace bool) (agent.Config, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
@@ -72,6 +72,7 @@ func Plan(env environ.Vars, name string, table Table, replace bool) (agent.Confi
 	return cfg, nil
 }
 
+// adding is the change that Add makes.
 func adding(name string, table Table, replace bool) func(*document, []byte) ([]byte, error) {
 	return func(d *document, text []byte) ([]byte, error) {
 		if old := d.written(name); old != "" {
@@ -93,11 +94,12 @@ func adding(name string, table Table, replace bool) func(*document, []byte) ([]b
 	}
 }
 
-// Remove deletes a profile's table from config.toml. What is not written there is ErrNotFound.
+// Remove deletes a profile's table from config.toml. It returns ErrNotFound if there is none.
 func Remove(ctx context.Context, env environ.Vars, name string) (*Edit, error) {
 	return editConfig(ctx, env, removing(name))
 }
 
+// removing is the change that Remove makes.
 func removing(name string) func(*document, []byte) ([]byte, error) {
 	return func(d *document, text []byte) ([]byte, error) {
 		old := d.written(name)
@@ -109,7 +111,8 @@ func removing(name string) func(*document, []byte) ([]byte, error) {
 	}
 }
 
-// SetStore changes a profile's store in config.toml. A profile that is not written there is not changed: its store is auto.
+// SetStore changes a profile's store in config.toml. If the file has no table for the profile, it changes nothing: the profile is
+// the built-in one, and its store is auto.
 func SetStore(ctx context.Context, env environ.Vars, name string, kind store.Kind) (*Edit, error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
 		name := d.written(name)
@@ -123,8 +126,8 @@ func SetStore(ctx context.Context, env environ.Vars, name string, kind store.Kin
 	})
 }
 
-// SetViews changes a profile's views in config.toml, where the profile is written if it is not yet. With dir, what has no
-// config_dir gets that.
+// SetViews changes a profile's views in config.toml. It adds a table for the profile if the file has none. If dir is not empty,
+// and the table has no config_dir, it sets that to dir.
 func SetViews(ctx context.Context, env environ.Vars, name, provider, dir string, change func([]string) []string) (*Edit,
 	error) {
 	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
@@ -162,8 +165,8 @@ func SetViews(ctx context.Context, env environ.Vars, name, provider, dir string,
 	})
 }
 
-// setKey writes a key of a profile's table anew: a string, or a list of strings; "" removes it. A document in which it is not
-// found so is left as it is, which whoever compares notices.
+// setKey sets a key of a profile's table, or removes it if value is "". The value that it replaces has to be a string or a list
+// of strings. Any other document is returned as it is; planEdit compares the result with what was meant, and so notices that.
 func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	header := index.line("profiles", profile)
@@ -192,7 +195,7 @@ func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
 	return slices.Concat(before, []byte(key+" = "+value), after[old[1]:])
 }
 
-// written returns the name as config.toml spells it, "" when it isn't there.
+// written returns a profile's name as config.toml spells it, or "" if it has no table of that name.
 func (d *document) written(name string) string {
 	for known := range d.Profiles {
 		if strings.EqualFold(known, name) {
@@ -202,7 +205,7 @@ func (d *document) written(name string) string {
 	return ""
 }
 
-// editConfig lets change rewrite the text, and the document to what the new text has to say.
+// editConfig has change return the new text, and make the same change in the document, so that the two can be compared.
 func editConfig(ctx context.Context, env environ.Vars, change func(*document, []byte) ([]byte, error)) (*Edit, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
@@ -220,8 +223,8 @@ func editConfig(ctx context.Context, env environ.Vars, change func(*document, []
 	return edit, writeConfig(path, edit.after)
 }
 
-// ReadyToRemove fails if Remove would. It changes nothing: whoever deletes more than the table finds out here, before the
-// first deletion, what keeps config.toml from being written.
+// ReadyToRemove fails if Remove would, and changes nothing. A command that deletes more than the table calls it before its first
+// deletion, to learn whether config.toml can be written.
 func ReadyToRemove(ctx context.Context, env environ.Vars, name string) error {
 	path, err := env.ConfigFile()
 	if err != nil {
@@ -242,10 +245,10 @@ func ReadyToRemove(ctx context.Context, env environ.Vars, name string) error {
 	return nil
 }
 
-// planned is where a fault is in a document that is not written yet.
+// planned matches the place of a fault in a document that is not written yet.
 var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
 
-// planEdit works an edit out and checks it, and writes nothing. It returns what the configuration would be.
+// planEdit prepares and checks an edit, and writes nothing. It returns what the configuration would be.
 func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]byte, error)) (*Edit, agent.Config, error) {
 	var none agent.Config
 	text, err := readConfig(path, env("HOME"))
@@ -264,17 +267,17 @@ func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]b
 	if err != nil || !sameConfig(got.File, doc.File) {
 		return nil, none, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: path + " is not written in a way that can be edited safely",
+			Message: path + " is written in a way that ccagent can't edit safely",
 			Hint:    "edit it by hand: " + path,
 		}
 	}
 	cfg, err := got.resolve(env)
 	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
-		if _, oldErr := old.resolve(env); oldErr == nil { // what is wrong is what was to be written, and its line is of no file yet
+		if _, oldErr := old.resolve(env); oldErr == nil { // the fault is in what was to be written, so it has no line in the file
 			err = &protocol.Error{
 				Code:    protocol.CodeOf(err),
 				Message: planned.ReplaceAllString(err.Error(), ""),
-				Hint:    "nothing was written to " + path + ": correct that, and try again",
+				Hint:    "nothing was written to " + path + "; change that setting and try again",
 			}
 		}
 	}
@@ -295,7 +298,7 @@ func sameConfig(a, b File) bool {
 	return true
 }
 
-// Undo puts back what was there before, unless somebody has edited the file since.
+// Undo restores the text from before the edit, unless somebody has changed the file since.
 func (e *Edit) Undo(ctx context.Context) error {
 	unlock, err := lockConfig(ctx, e.Path)
 	if err != nil {
@@ -307,7 +310,7 @@ func (e *Edit) Undo(ctx context.Context) error {
 		return err
 	}
 	if !bytes.Equal(now, e.after) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: e.Path + " has changed meanwhile, so the edit stays"}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: e.Path + " was changed in the meantime, so the edit stays"}
 	}
 	if e.before == nil {
 		return os.Remove(e.Path)
@@ -315,13 +318,13 @@ func (e *Edit) Undo(ctx context.Context) error {
 	return writeConfig(e.Path, e.before)
 }
 
-// lockConfig keeps other editors out.
+// lockConfig takes the lock that every command takes before it edits config.toml.
 func lockConfig(ctx context.Context, path string) (unlock func(), err error) {
 	return Lock(ctx, path, "another program is editing "+path)
 }
 
-// Lock takes the lock on path, which is config.toml or what lies beside it. Where somebody else has it for longer than
-// ctx allows, the message busy says so.
+// Lock takes the lock on path, which is config.toml or a file beside it. If somebody else holds it until ctx ends, the error has
+// the message busy.
 func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	unlock, err = files.Lock(ctx, path, busy)
 	if coded := (*protocol.Error)(nil); err != nil && !errors.As(err, &coded) {
@@ -330,7 +333,7 @@ func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	return unlock, err
 }
 
-// writeConfig replaces the file whole, durably, 0600.
+// writeConfig replaces the file as a whole and durably. A new file gets mode 0600.
 func writeConfig(path string, text []byte) error {
 	if err := files.Replace(path, text, 0o600); err != nil {
 		return unwritten(err)
@@ -338,7 +341,8 @@ func writeConfig(path string, text []byte) error {
 	return nil
 }
 
-// cutTables removes the table at path and those below it, each with one blank line before it: the one that AppendTable put.
+// cutTables removes the table at path and the tables below it. With each it removes one blank line before it, which AppendTable
+// has added.
 func cutTables(text []byte, index tomlIndex, path ...string) []byte {
 	for _, table := range slices.Backward(index.tables) {
 		if len(table.path) < len(path) || !slices.Equal(table.path[:len(path)], path) {
@@ -432,7 +436,7 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	return text
 }
 
-// Quote writes s as a basic string. What is not UTF-8 can't be one, and comes out different from what went in.
+// Quote writes s as a basic string of TOML. Bytes that are not UTF-8 can't be written so, and come out as U+FFFD: see Encodable.
 func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -465,7 +469,7 @@ func Encodable(list ...string) bool {
 	return !slices.ContainsFunc(list, func(s string) bool { return !utf8.ValidString(s) })
 }
 
-// unwritten is the error that kept config.toml, or what lies beside it, from being written.
+// unwritten is the error for a failure to write config.toml or a file beside it.
 func unwritten(err error) error {
 	hint := disk.Hint(err)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
@@ -474,7 +478,7 @@ func unwritten(err error) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml could not be written: " + err.Error(), Hint: hint}
 }
 
-// Written reports whether config.toml has a table for a profile, which is not for import to change.
+// Written reports whether config.toml has a table for the profile. It returns false if the file can't be read.
 func Written(env environ.Vars, name string) bool {
 	path, err := env.ConfigFile()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// Find finds a profile by its name, in whatever case.
+// Find finds a profile by its name, ignoring case.
 func Find(cfg agent.Config, name string) (agent.Profile, bool) {
 	for _, profile := range cfg.Profiles {
 		if strings.EqualFold(profile.Name, name) {
@@ -25,7 +25,7 @@ func Find(cfg agent.Config, name string) (agent.Profile, bool) {
 	return agent.Profile{}, false
 }
 
-// Named is Find for a profile that has to be there.
+// Named is Find for a profile that has to exist. If it does not, the error is ErrNotFound.
 func Named(cfg agent.Config, name string) (agent.Profile, error) {
 	profile, ok := Find(cfg, name)
 	if !ok {
@@ -38,20 +38,20 @@ func Named(cfg agent.Config, name string) (agent.Profile, error) {
 	return profile, nil
 }
 
-// Settings takes an agent's profile apart again.
+// Settings decodes the settings that Load has put into a profile for the worker.
 func Settings(p agent.Profile) (worker.Settings, error) {
 	var s worker.Settings
 	err := json.Unmarshal(p.Settings, &s)
 	return s, err
 }
 
-// Views are a profile's views.
+// Views returns the profile's views.
 func Views(profile agent.Profile) []string {
-	settings, _ := Settings(profile) // Load wrote them
+	settings, _ := Settings(profile) // Load has encoded them, so they can be decoded
 	return settings.Views
 }
 
-// Viewed reports whether a profile has views, which somebody has to keep fresh.
+// Viewed reports whether any profile has views, which an agent has to keep current.
 func Viewed(cfg agent.Config) bool {
 	return slices.ContainsFunc(cfg.Profiles, func(p agent.Profile) bool { return p.Shown })
 }
@@ -61,18 +61,18 @@ func ShowsClaude(profile agent.Profile) bool {
 	return slices.Contains(Views(profile), ViewClaude)
 }
 
-// Provider is what sets the profile's kind of provider apart.
+// Provider returns the traits of the profile's kind of provider.
 func Provider(profile agent.Profile) provider.Traits { return provider.Kind(profile.Provider).Traits() }
 
-// Store is the kind of store that the profile is configured for, which may be auto.
+// Store returns the kind of store that is configured for the profile. It may be auto.
 func Store(profile agent.Profile) store.Kind { return store.Kind(profile.Store) }
 
-// MayUseClaude reports whether the profile's record may rest in Claude Code's own file.
+// MayUseClaude reports whether the profile's record may be in Claude Code's own file.
 func MayUseClaude(profile agent.Profile) bool {
 	return Provider(profile).ClaudeCode && Store(profile).MayBe(store.KindClaudeCode)
 }
 
-// ClaudeDir is the profile's Claude Code directory, "" where it has none.
+// ClaudeDir returns the profile's Claude Code directory, or "" if it has none.
 func ClaudeDir(env environ.Vars, profile agent.Profile) string {
 	if !Provider(profile).ClaudeCode {
 		return ""

@@ -22,7 +22,7 @@ import (
 	"github.com/ccagent/ccagent/secureurl"
 )
 
-// foreign are the keys that a fragment from elsewhere may not hold, with the reason.
+// foreign are the keys that a fragment from elsewhere may not contain. The value says what the key names.
 var foreign = map[string]string{
 	"command":           "a command",
 	"assertion_command": "a command",
@@ -33,10 +33,10 @@ var foreign = map[string]string{
 	"ca_file":           "the path of a file",
 	"client_cert":       "the path of a file",
 	"client_key":        "the path of a file",
-	"proxy":             "a proxy, which everything would go through",
+	"proxy":             "a proxy, through which every secret would go",
 	"client_secret":     "a secret",
-	"headers":           "headers, in which secrets travel",
-	"views":             "a file of another program, which would be written",
+	"headers":           "headers, which may contain secrets",
+	"views":             "a file of another program, which ccagent would write",
 }
 
 const (
@@ -44,7 +44,8 @@ const (
 	fragmentTime = 15 * time.Second
 )
 
-// Fragment reads the profile of a fragment. name picks one of several.
+// Fragment reads one profile from a fragment of config.toml, and returns its name and its table. from is a path, or an https URL.
+// name selects one of several profiles; it may be "" if there is only one.
 func Fragment(ctx context.Context, from, name string) (string, *Table, error) {
 	text, err := fetchFragment(ctx, from)
 	if err != nil {
@@ -61,15 +62,15 @@ func Fragment(ctx context.Context, from, name string) (string, *Table, error) {
 	return name, &table, nil
 }
 
-// shared returns the profile that is meant, and refuses what a fragment may not hold.
+// shared returns the name of the selected profile. It returns an error if the fragment contains what it may not.
 func (d *document) shared(name string) (string, error) {
 	for _, key := range d.index.below() {
 		if key != "profiles" {
-			return "", d.fault(d.index.line(key), "%s does not belong into a fragment: it is one [profiles.NAME]", key)
+			return "", d.fault(d.index.line(key), "%s may not be in a fragment, which is one table [profiles.NAME]", key)
 		}
 	}
 	if len(d.Profiles) == 0 {
-		return "", d.fault(0, "it holds no [profiles.NAME]")
+		return "", d.fault(0, "it has no table [profiles.NAME]")
 	}
 	if name == "" && len(d.Profiles) == 1 {
 		for only := range d.Profiles {
@@ -77,7 +78,7 @@ func (d *document) shared(name string) (string, error) {
 		}
 	}
 	if _, ok := d.Profiles[name]; !ok {
-		return "", d.fault(0, "it holds the profiles %s: name one", strings.Join(slices.Sorted(maps.Keys(d.Profiles)), ", "))
+		return "", d.fault(0, "it has the profiles %s: name one of them", strings.Join(slices.Sorted(maps.Keys(d.Profiles)), ", "))
 	}
 	if err := protocol.CheckProfile(name); err != nil {
 		return "", err
@@ -85,13 +86,13 @@ func (d *document) shared(name string) (string, error) {
 	for _, key := range d.index.below("profiles", name) {
 		line := d.index.line("profiles", name, key)
 		if what, ok := foreign[key]; ok {
-			return "", d.fault(line, "profiles.%s: %s is %s, which a fragment from elsewhere may not hold", name, key, what)
+			return "", d.fault(line, "profiles.%s: %s is %s, which a fragment from elsewhere may not contain", name, key, what)
 		}
 	}
 	if kind := provider.Kind(d.Profiles[name].Provider); !kind.Traits().SignsIn {
 		return "", d.fault(
 			d.index.line("profiles", name, "provider"),
-			"profiles.%s: provider %q is not one that one signs in to: oidc, oauth2 or claude",
+			"profiles.%s: provider %q has no sign-in; a fragment needs oidc, oauth2 or claude",
 			name,
 			kind,
 		)
@@ -99,8 +100,9 @@ func (d *document) shared(name string) (string, error) {
 	return name, d.diverts(name)
 }
 
-// diverts refuses a profile whose sign-in page is one place's, as the person sees, while an endpoint that is named beside it
-// takes the code or the tokens elsewhere. What a provider oauth2 without an issuer names is all there is to it, and is shown.
+// diverts returns an error if an endpoint of the profile is on another server than the sign-in page. The person would see the
+// page of a server that they trust, while the code or the tokens go elsewhere. A profile of provider oauth2 without an issuer is
+// not checked: its endpoints are all that identifies the provider, and the person is shown them.
 func (d *document) diverts(name string) error {
 	t := d.Profiles[name]
 	defaults := provider.Kind(t.Provider).Traits().Defaults
@@ -128,7 +130,7 @@ func (d *document) diverts(name string) error {
 		if origin, err := oauth.Origin(*endpoints[key]); err != nil || origin != home {
 			return d.fault(
 				d.index.line("profiles", name, key),
-				"profiles.%s: one signs in to this profile at %s, and its %s leads elsewhere, which a fragment from elsewhere may not do",
+				"profiles.%s: the sign-in page is at %s, and %s is on another server, which a fragment from elsewhere may not set",
 				name,
 				home,
 				key,
@@ -138,20 +140,22 @@ func (d *document) diverts(name string) error {
 	return nil
 }
 
-// fetchFragment reads a fragment from a file, or over https (plain http from this machine alone).
+// fetchFragment reads a fragment from a file, or by https. Plain http is allowed for this machine only.
 func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	failed := func(code protocol.Code, format string, args ...any) error {
 		return &protocol.Error{Code: code, Message: terminal.Sanitize(from + ": " + fmt.Sprintf(format, args...))}
 	}
 	var body io.ReadCloser
 	if strings.Contains(from, "://") {
-		if strings.Contains(from, "@") { // a password may stand before it, so the address is not shown
+		if strings.Contains(from, "@") { // there may be a password before it, so the error does not show the address
 			return nil, &protocol.Error{Code: protocol.CodeConfig,
-				Message: "the address of a fragment holds an @, as one with a user name or a password does",
-				Hint:    "where a password is needed, fetch the file in another way and name it; an @ of the path is written %40"}
+				Message: "the address of the fragment contains an @, which suggests a user name or a password",
+				Hint: "if a password is needed, download the file in another way and give its path; in the path of a URL, write " +
+					"an @ as %40"}
 		}
 		if _, err := secureurl.Parse(from); err != nil {
-			return nil, &protocol.Error{Code: protocol.CodeConfig, Message: terminal.Sanitize("the address of a fragment " + err.Error())}
+			return nil, &protocol.Error{Code: protocol.CodeConfig,
+				Message: terminal.Sanitize("the address of the fragment " + err.Error())}
 		}
 		ctx, cancel := context.WithTimeout(ctx, fragmentTime)
 		defer cancel()
@@ -165,7 +169,7 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		if err != nil {
 			return nil, failed(
 				protocol.CodeUnavailable,
-				"it can't be fetched (%s): try again, or fetch it in another way and name the file",
+				"it can't be fetched (%s): try again, or download it in another way and give the path of the file",
 				errors.Unwrap(err),
 			)
 		}
@@ -173,21 +177,21 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		defer body.Close()
 		switch {
 		case reply.StatusCode/100 == 3:
-			return nil, failed(protocol.CodeConfig, "it redirects elsewhere; name the address that it leads to")
+			return nil, failed(protocol.CodeConfig, "it redirects to another address; give that address")
 		case reply.StatusCode/100 == 4:
 			return nil, failed(protocol.CodeNotFound, "the server answers %d", reply.StatusCode)
 		case reply.StatusCode != http.StatusOK:
 			return nil, failed(protocol.CodeUnavailable, "the server answers %d", reply.StatusCode)
 		}
 	} else {
-		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+		f, err := os.OpenFile(from, os.O_RDONLY|unix.O_NONBLOCK, 0) // opening a FIFO must not hang
 		if err != nil {
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: terminal.Sanitize(err.Error()),
-				Hint: "name a file, or an address that begins with https://"}
+				Hint: "give the path of a file, or an address that begins with https://"}
 		}
 		defer f.Close()
 		if info, err := f.Stat(); err == nil && info.IsDir() {
-			return nil, failed(protocol.CodeInvalid, "it is a folder: name the file in it")
+			return nil, failed(protocol.CodeInvalid, "it is a folder: give the path of the file in it")
 		}
 		body = f
 	}
@@ -196,7 +200,7 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 	case err != nil:
 		return nil, failed(protocol.CodeUnavailable, "it can't be read")
 	case len(text) > maxFragment:
-		return nil, failed(protocol.CodeConfig, "it is larger than 64 KiB, which no fragment is")
+		return nil, failed(protocol.CodeConfig, "it is larger than 64 KiB, the limit for a fragment")
 	}
 	return text, nil
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A sign-in that renews itself has one home. The commands by which a record gets one look here whether another profile has it.
+// A sign-in that can be renewed has one home, the one place where it is stored. The commands that give a record a home ask here
+// whether another profile has the same sign-in.
 
-// Homes are the settings of the profile of that name, which need not exist yet, and of all others that may have a record.
-// Claude Code in this environment is one of them, whether or not a profile uses it.
+// Homes returns the settings of the profile of that name, which need not exist yet, and those of all others that may have a
+// record. The others include Claude Code in this environment, even if no profile uses its file.
 func Homes(env environ.Vars, cfg agent.Config, name string) (own worker.Settings, others []worker.Settings, err error) {
 	own.Name = name
 	if own.DataDir, err = env.DataDir(); err != nil {
@@ -49,7 +50,8 @@ func Homes(env environ.Vars, cfg agent.Config, name string) (own worker.Settings
 	return own, others, nil
 }
 
-// SoleClaude refuses Claude Code's file in dir as the home of the profile of that name where another profile has its sign-in.
+// SoleClaude returns an error if another profile has the sign-in in Claude Code's file in dir, which is to become the home of the
+// profile of that name.
 func SoleClaude(ctx context.Context, env environ.Vars, cfg agent.Config, name, dir string) error {
 	own, others, err := Homes(env, cfg, name)
 	if err != nil {
@@ -58,12 +60,12 @@ func SoleClaude(ctx context.Context, env environ.Vars, cfg agent.Config, name, d
 	claude := store.NewClaudeCode(dir)
 	r, _, err := claude.Load(ctx)
 	if err != nil {
-		return nil // whoever uses it says what is wrong
+		return nil // the command that uses the file reports what is wrong with it
 	}
 	return worker.OtherHome(ctx, own, claude, r, others)
 }
 
-// SoleHome refuses to go on with a profile whose sign-in another profile has.
+// SoleHome returns an error if another profile has the same sign-in as the profile of that name.
 func SoleHome(ctx context.Context, env environ.Vars, cfg agent.Config, name string) error {
 	own, others, err := Homes(env, cfg, name)
 	if err != nil {
@@ -72,7 +74,7 @@ func SoleHome(ctx context.Context, env environ.Vars, cfg agent.Config, name stri
 	return worker.SoleHome(ctx, own, others)
 }
 
-// SameDir reports whether two paths lead to the same folder.
+// SameDir reports whether two paths name the same folder.
 func SameDir(a, b string) bool {
 	if a == b {
 		return true

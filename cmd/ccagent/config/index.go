@@ -7,25 +7,25 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// tomlIndex says where in a document its keys and tables are, for messages and for the editor.
+// tomlIndex says where in a document its keys and tables are. Messages and edits need it.
 type tomlIndex struct {
 	keys   []tomlKey
 	tables []tomlTable
 }
 
-// tomlKey is one key, or the name of one table.
+// tomlKey is one key or the name of one table, with its line.
 type tomlKey struct {
 	path []string
 	line int
 }
 
-// tomlTable is one [header] and what belongs to it. Comments and blank lines around a table belong to nobody.
+// tomlTable is one [header] with its keys. Comments and blank lines before and after a table do not belong to it.
 type tomlTable struct {
 	path       []string
-	start, end int // from the beginning of the header's line to the end of the last key's
+	start, end int // offsets in bytes: the beginning of the header's line, and the end of the last key's line
 }
 
-// indexTOML indexes what can be parsed of text.
+// indexTOML indexes a document. With an error, the index has everything before the fault.
 func indexTOML(text []byte) (tomlIndex, error) {
 	var x tomlIndex
 	var table []string
@@ -58,7 +58,7 @@ func firstKey(e *unstable.Node) *unstable.Node {
 	return it.Node()
 }
 
-// addKey notes the key that it holds, below the table, and returns its path.
+// addKey adds the key that the iterator yields to the index, and returns its path below the table.
 func (x *tomlIndex) addKey(p *unstable.Parser, table []string, it unstable.Iterator) []string {
 	path := slices.Clone(table)
 	for it.Next() {
@@ -80,7 +80,7 @@ func (x *tomlIndex) addValue(p *unstable.Parser, table []string, kv *unstable.No
 	}
 }
 
-// trimRemarks moves end back over lines that are blank or a comment. No line that ends a value is one.
+// trimRemarks moves end back over blank lines and comments. The last line of a value is never one of these.
 func trimRemarks(text []byte, start, end int) int {
 	for end > start {
 		line := bytes.LastIndexByte(text[start:end-1], '\n') + 1 + start
@@ -92,7 +92,8 @@ func trimRemarks(text []byte, start, end int) int {
 	return end
 }
 
-// line is where the path is, or the nearest of what it is in; 0 when there is none of it.
+// line returns the line of the key at path. If it is not there, it returns the line of the innermost table around it that is, or
+// 0.
 func (x *tomlIndex) line(path ...string) int {
 	for ; len(path) > 0; path = path[:len(path)-1] {
 		for _, key := range x.keys {

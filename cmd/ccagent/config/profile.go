@@ -19,10 +19,11 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// hostName is what cchelper can read in a tool's question; a name that no question can match is a mistake.
+// hostName matches the names of hosts that cchelper accepts from a tool. No request could match any other name, so it is a
+// mistake.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// settings checks one profile's table and fills in its provider's defaults. A missing table is an empty one.
+// settings checks one profile's table and fills in its provider's defaults. A missing table counts as an empty one.
 func (d *document) settings(env environ.Vars, name string) (*profileSettings, error) {
 	t := d.Profiles[name]
 	fault := func(key, format string, args ...any) error {
@@ -34,14 +35,14 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	kind := provider.Kind(t.Provider)
 	switch {
 	case t.Provider == "":
-		return nil, fault("provider", "provider is missing: %s", provider.Names())
+		return nil, fault("provider", "provider is missing: it is one of %s", provider.Names())
 	case !kind.Known():
-		return nil, fault("provider", "unknown provider %q: %s", t.Provider, provider.Names())
+		return nil, fault("provider", "unknown provider %q: it is one of %s", t.Provider, provider.Names())
 	}
 	traits := kind.Traits()
 	rests := cmp.Or(store.Kind(t.Store), traits.Stores[0])
 	if !slices.Contains(traits.Stores, rests) {
-		return nil, fault("store", "store %q: provider %s has %s", rests, kind, Joined(traits.Stores, ", "))
+		return nil, fault("store", "store is %q: with provider %s it must be one of %s", rests, kind, Joined(traits.Stores, ", "))
 	}
 	if err := d.checkKeys(name, traits, rests, fault); err != nil {
 		return nil, err
@@ -78,12 +79,12 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	case kind == provider.Command:
 		err = s.command(env, t, fault)
 	case !traits.Renewable:
-		s.Timeout = 0 // nothing is asked
+		s.Timeout = 0 // no provider is asked
 	}
 	return s, err
 }
 
-// checkKeys refuses keys that mean nothing to the profile.
+// checkKeys returns an error for a key that has no meaning for the profile.
 func (d *document) checkKeys(name string, traits provider.Traits, rests store.Kind, fault faulty) error {
 	for _, key := range d.index.below("profiles", name) {
 		if slices.Contains([]string{"provider", "store", "hosts", "username"}, key) || slices.Contains(traits.Keys, key) ||
@@ -92,24 +93,24 @@ func (d *document) checkKeys(name string, traits provider.Traits, rests store.Ki
 		}
 		switch key {
 		case "identity":
-			return fault(key, "identity means nothing to store %s", rests)
+			return fault(key, "identity has no meaning for store %s", rests)
 		case "client_secret":
-			e := fault(key, "client_secret is a secret, and this file is not for secrets").(*protocol.Error)
-			e.Hint = "take it out of here and give it to: ccagent login " + name + " --client-secret-stdin"
+			e := fault(key, "client_secret is a secret, and secrets may not be in this file").(*protocol.Error)
+			e.Hint = "remove it here and give it to: ccagent login " + name + " --client-secret-stdin"
 			return e
 		}
-		return fault(key, "%s means nothing to provider %s", key, traits.Kind)
+		return fault(key, "%s has no meaning for provider %s", key, traits.Kind)
 	}
 	return nil
 }
 
 func (s *profileSettings) takeHosts(t Table, fault faulty) error {
 	for _, host := range t.Hosts {
-		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone is a name of this machine's own
-			host = addr.String() // as cchelper writes it
+		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone has a meaning on this machine only
+			host = addr.String() // the spelling that cchelper uses
 		} else if !hostName.MatchString(host) {
-			return fault("hosts", "hosts: %q is not a host name: no scheme, port or pattern belongs to it, and an international "+
-				"one is written xn--...", host)
+			return fault("hosts", "hosts: %q is not the name of a host: write it without scheme, port or pattern, and an "+
+				"international name as xn--...", host)
 		}
 		s.hosts = append(s.hosts, strings.ToLower(host))
 	}
@@ -127,25 +128,25 @@ func (s *profileSettings) takeViews(env environ.Vars, t Table, fault faulty) err
 		case view != ViewClaude:
 			return fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
 		case !s.Provider.Traits().ClaudeCode:
-			return fault("views", "views: claude-code means nothing to provider %s", t.Provider)
+			return fault("views", "views: claude-code has no meaning for provider %s", t.Provider)
 		case s.Store.Traits().Shared:
-			return fault("views", "views: claude-code needs another store than claude-code: the record itself is there")
+			return fault("views", "views: claude-code can't be combined with store claude-code, where the record itself is in that file")
 		}
 		if slices.Contains(s.Views, view) {
-			return fault("views", "views: %s is named twice", view)
+			return fault("views", "views: %s is listed twice", view)
 		}
 		s.Views = append(s.Views, view)
 	}
 	return nil
 }
 
-// command is what runs, and how long what it prints lives.
+// command reads the command that prints a token, and how long such a token lives.
 func (s *profileSettings) command(env environ.Vars, t Table, fault faulty) error {
 	if len(t.Command) == 0 || t.Command[0] == "" {
 		return fault("command", `command is missing: a list like ["vault", "print", "token"]`)
 	}
 	if slices.ContainsFunc(t.Command, func(arg string) bool { return strings.ContainsRune(arg, 0) }) {
-		return fault("command", "command holds a NUL character")
+		return fault("command", "command contains a NUL character")
 	}
 	s.Command = slices.Clone(t.Command)
 	if s.Command[0] = env.Program(t.Command[0]); s.Command[0] == "" {
@@ -158,6 +159,7 @@ func (s *profileSettings) command(env environ.Vars, t Table, fault faulty) error
 	return nil
 }
 
+// claude reads where Claude Code's files are.
 func (s *profileSettings) claude(env environ.Vars, t Table, fault faulty) error {
 	s.ConfigDir = env.ClaudeDir()
 	if t.ConfigDir != nil {
@@ -175,6 +177,7 @@ func (s *profileSettings) claude(env environ.Vars, t Table, fault faulty) error 
 	return nil
 }
 
+// text returns the value, or the fallback if the key is not set.
 func text(value *string, fallback string) string {
 	if value == nil {
 		return fallback
@@ -182,6 +185,7 @@ func text(value *string, fallback string) string {
 	return *value
 }
 
+// duration parses the value, which must be positive, or returns the fallback if the key is not set.
 func duration(value *string, fallback time.Duration) (time.Duration, error) {
 	if value == nil {
 		return fallback, nil
@@ -193,7 +197,7 @@ func duration(value *string, fallback time.Duration) (time.Duration, error) {
 	return d, nil
 }
 
-// Joined lists the names of kinds.
+// Joined joins the names of kinds with the separator.
 func Joined[K ~string](kinds []K, separator string) string {
 	names := make([]string, len(kinds))
 	for i, kind := range kinds {

@@ -18,14 +18,14 @@ import (
 // faulty makes an error of config.toml at a key of the profile.
 type faulty func(key, format string, args ...any) error
 
-// The values that are one of a few words.
+// These are the values that a key with a fixed choice may have.
 var (
 	Grants      = []string{"authorization_code", "device_code", "client_credentials", "jwt-bearer"}
 	ClientAuths = []string{"none", "client_secret_basic", "client_secret_post", "private_key_jwt"}
 	loopbacks   = []string{"127.0.0.1", "localhost"}
 )
 
-// signIn reads what a provider that one signs in to is told, over the defaults of its kind.
+// signIn reads the settings of a provider with a sign-in, on top of the defaults of its kind.
 func (s *profileSettings) signIn(env environ.Vars, t Table, fault faulty) error {
 	known := s.Provider.Traits().Defaults
 	s.AuthorizeURL, s.TokenURL, s.ProfileURL, s.PasteURL = known.AuthorizeURL, known.TokenURL, known.ProfileURL, known.PasteURL
@@ -42,7 +42,7 @@ func (s *profileSettings) signIn(env environ.Vars, t Table, fault faulty) error 
 	return s.complete(fault)
 }
 
-// endpoints are the addresses. Secrets go to each, so each is https, or stays on this machine.
+// endpoints reads the URLs. Secrets are sent to all of them, so each must be https or on this machine.
 func (s *profileSettings) endpoints(t Table, fault faulty) error {
 	for _, e := range []struct {
 		key   string
@@ -69,7 +69,7 @@ func (s *profileSettings) endpoints(t Table, fault faulty) error {
 	return nil
 }
 
-// words are the values with a fixed choice, and numbers.
+// words reads the values with a fixed choice, and numbers.
 func (s *profileSettings) words(t Table, fault faulty) error {
 	for _, w := range []struct {
 		key    string
@@ -85,13 +85,13 @@ func (s *profileSettings) words(t Table, fault faulty) error {
 			continue
 		}
 		if !slices.Contains(w.choice, *w.value) {
-			return fault(w.key, "%s is %q: it is one of %s", w.key, *w.value, strings.Join(w.choice, ", "))
+			return fault(w.key, "%s is %q: it must be one of %s", w.key, *w.value, strings.Join(w.choice, ", "))
 		}
 		*w.to = *w.value
 	}
 	if t.RedirectPort != nil {
 		if *t.RedirectPort < 0 || *t.RedirectPort > 65535 {
-			return fault("redirect_port", "redirect_port is %d: it is a port, or 0 for any that is free", *t.RedirectPort)
+			return fault("redirect_port", "redirect_port is %d: it must be a port, or 0 for any free one", *t.RedirectPort)
 		}
 		s.RedirectPort = *t.RedirectPort
 	}
@@ -102,17 +102,17 @@ func (s *profileSettings) words(t Table, fault faulty) error {
 	return nil
 }
 
-// client is who we are to the provider, and what we ask for.
+// client reads how ccagent identifies itself to the provider, and what it asks for.
 func (s *profileSettings) client(t Table, fault faulty) error {
 	s.ClientID = text(t.ClientID, s.ClientID)
 	if s.ClientID == "" && s.Grant != "jwt-bearer" {
-		return fault("client_id", "client_id is missing: the provider gives it out when a client is registered there")
+		return fault("client_id", "client_id is missing: the provider issues it when you register a client there")
 	}
 	s.UserAgent = text(t.UserAgent, "ccagent/"+build.Version())
 	s.Audience = text(t.Audience, "")
 	for key, value := range map[string]string{"client_id": s.ClientID, "user_agent": s.UserAgent, "audience": s.Audience} {
 		if !terminal.Printable(value) {
-			return fault(key, "%s holds control characters", key)
+			return fault(key, "%s contains control characters", key)
 		}
 	}
 	if t.Scopes != nil {
@@ -122,7 +122,7 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 	}
 	for _, scope := range s.Scopes {
 		if !ScopeToken(scope) {
-			return fault("scopes", "scopes: %q is not one scope", scope)
+			return fault("scopes", "scopes: %q is not a single scope", scope)
 		}
 	}
 	s.Resource = t.Resource
@@ -135,9 +135,9 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
 		switch {
 		case name == "" || !terminal.Printable(name) || !terminal.Printable(s.Params[name]):
-			return fault("params", "params: %q is not a parameter", name)
+			return fault("params", "params: %q is empty or not printable, or its value is not printable", name)
 		case secretParam(name):
-			return fault("params", "params: %s is a secret, and this file is not for secrets", name)
+			return fault("params", "params: %s is a secret, and secrets may not be in this file", name)
 		case slices.Contains(ownParams, name):
 			return fault("params", "params: %s is set by ccagent itself", name)
 		}
@@ -147,19 +147,21 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 	}
 	for key, value := range s.Headers {
 		if key == "" || strings.ContainsAny(key, " :\t\"(),/;<=>?@[\\]{}") || !terminal.Printable(key) || !terminal.Printable(value) {
-			return fault("headers", "headers: %q is not a header", key)
+			return fault("headers", "headers: %q is not a valid header", key)
 		}
 	}
 	return nil
 }
 
-// ownParams can't be overridden: a sign-in would not be what it is said to be.
+// ownParams are the parameters that ccagent sets. If config.toml could change them, the sign-in would not be the one that its
+// other settings describe.
 var ownParams = []string{
 	"client_id", "response_type", "response_mode", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method",
 	"code", "code_verifier",
 	"grant_type", "scope", "audience", "resource", "client_assertion_type",
 }
 
+// secretParam reports whether a parameter is a secret.
 func secretParam(name string) bool {
 	return slices.Contains(
 		[]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token"},
@@ -172,7 +174,7 @@ func ScopeToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
-// files are the paths and the command.
+// files reads the paths, the proxy and the assertion's command.
 func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 	for _, f := range []struct {
 		key   string
@@ -196,10 +198,10 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 		u, err := url.Parse(*t.Proxy)
 		switch {
 		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
-			// It is not quoted, because it may hold a password.
+			// The value is not shown, because there may be a password in it.
 			return fault("proxy", "proxy is not a URL like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080")
 		case u.User != nil:
-			return fault("proxy", "proxy holds a user name or password, and this file is not for secrets: HTTPS_PROXY may")
+			return fault("proxy", "proxy contains a user name or password, and secrets may not be in this file: set HTTPS_PROXY to it")
 		}
 		s.Proxy = *t.Proxy
 	}
@@ -218,28 +220,28 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 	return nil
 }
 
-// complete refuses what does not make a whole.
+// complete returns an error if a setting is missing, or if two settings contradict each other.
 func (s *profileSettings) complete(fault faulty) error {
 	grant := cmp.Or(s.Grant, "authorization_code")
 	switch {
 	case s.Provider.Traits().NeedsIssuer && s.Issuer == "":
-		return fault("issuer", "issuer is missing: provider %s asks it for everything else", s.Provider)
+		return fault("issuer", "issuer is missing: provider %s learns everything else from it", s.Provider)
 	case s.Issuer == "" && s.TokenURL == "":
-		return fault("token_url", "token_url is missing (or an issuer that describes itself)")
+		return fault("token_url", "token_url is missing (or an issuer that publishes its endpoints)")
 	case s.Issuer == "" && grant == "authorization_code" && s.AuthorizeURL == "" && s.DeviceURL == "":
-		return fault("authorize_url", "authorize_url is missing (or an issuer that describes itself)")
+		return fault("authorize_url", "authorize_url is missing (or an issuer that publishes its endpoints)")
 	case s.Issuer == "" && grant == "device_code" && s.DeviceURL == "":
-		return fault("device_url", "device_url is missing (or an issuer that describes itself)")
+		return fault("device_url", "device_url is missing (or an issuer that publishes its endpoints)")
 	case s.ClientAuth == "private_key_jwt" && s.ClientKeyFile == "":
-		return fault("client_key_file", "client_key_file is missing: client_auth private_key_jwt signs with it")
+		return fault("client_key_file", "client_key_file is missing: client_auth = \"private_key_jwt\" signs with it")
 	case s.ClientAuth != "private_key_jwt" && s.ClientKeyFile != "":
-		return fault("client_key_file", "client_key_file means nothing without client_auth = \"private_key_jwt\"")
+		return fault("client_key_file", "client_key_file has no meaning without client_auth = \"private_key_jwt\"")
 	case (s.ClientCert == "") != (s.ClientKey == ""):
 		key, other := "client_cert", "client_key"
 		if s.ClientKey != "" {
 			key, other = other, key
 		}
-		return fault(key, "%s means nothing without %s", key, other)
+		return fault(key, "%s has no meaning without %s", key, other)
 	case grant == "client_credentials" && s.ClientAuth == "none":
 		return fault("client_auth", "client_auth is \"none\": grant client_credentials needs a client that authenticates")
 	case grant != "jwt-bearer" && (s.AssertionFile != "" || s.AssertionCommand != nil):
@@ -247,20 +249,21 @@ func (s *profileSettings) complete(fault faulty) error {
 		if s.AssertionFile == "" {
 			key = "assertion_command"
 		}
-		return fault(key, "%s means nothing without grant = \"jwt-bearer\"", key)
+		return fault(key, "%s has no meaning without grant = \"jwt-bearer\"", key)
 	case s.AssertionFile != "" && s.AssertionCommand != nil:
-		return fault("assertion_command", "assertion_file and assertion_command are both set")
+		return fault("assertion_command", "assertion_file and assertion_command are both set: remove one of them")
 	}
 	return nil
 }
 
-// machine reports whether the profile's grant needs no person.
+// machine reports whether the profile's grant works without a person.
 func (s *profileSettings) machine() bool { return MachineGrant(s.Grant) }
 
-// MachineGrant reports whether a grant needs no person.
+// MachineGrant reports whether a grant works without a person.
 func MachineGrant(grant string) bool { return grant == "client_credentials" || grant == "jwt-bearer" }
 
-// WantsSecret reports whether a client authenticates with a client secret. Grant client_credentials does so by default.
+// WantsSecret reports whether a client with this grant and this client_auth authenticates with a client secret. With grant
+// client_credentials it does so by default.
 func WantsSecret(grant, auth string) bool {
 	return auth == "client_secret_basic" || auth == "client_secret_post" || grant == "client_credentials" && auth == ""
 }
