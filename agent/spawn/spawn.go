@@ -1,4 +1,4 @@
-// Package spawn runs the agent's jobs in worker processes. It is a runner for package agent, by its shape alone.
+// Package spawn runs the agent's jobs in worker processes. [Process] is a Runner of package agent, which it does not import.
 package spawn
 
 import (
@@ -22,6 +22,9 @@ import (
 // lastResort ends a worker that has sent no refresh token for that long. The worker's own time-outs, and those of the commands
 // that it runs, come earlier.
 const lastResort = 30 * time.Minute
+
+// farewell is how long a worker may take to end after its last report. It may release a lock on a file system that hangs.
+const farewell = 5 * time.Second
 
 // Process runs each job in a short-lived process of the running binary: `ccagent worker`. The job goes to its standard input, and
 // its reports come from its standard output, which are one socket. The process has a session of its own, so that it outlives an
@@ -80,9 +83,12 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 	// The kill switch is disarmed for good by the first report after which a rotated record may exist in the worker alone.
 	kill := time.AfterFunc(lastResort, func() { cmd.Process.Kill() })
 	report, err := reports(ours, kill, handOver)
-	kill.Stop()
+	if err == nil {
+		kill.Reset(farewell) // the agent has it all, and no other job of the profile begins before the worker has ended
+	}
 	io.Copy(io.Discard, ours)
 	waited := cmd.Wait()
+	kill.Stop()
 	<-sent
 	if err != nil {
 		if waited != nil {
@@ -96,7 +102,7 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 // socketPair is what a job and its reports go over. A pipe would not do: until the worker has hardened itself, another program of
 // the user can open the worker's end of it by /proc/PID/fd and read the job. A socket can't be opened that way.
 func socketPair() (ours, theirs *os.File, err error) {
-	syscall.ForkLock.RLock() // nobody starts a program before both are closed to it
+	syscall.ForkLock.RLock() // no program is started before both ends are marked to be closed in it
 	defer syscall.ForkLock.RUnlock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -62,6 +63,8 @@ func work() int {
 		case "garbage":
 			os.Stdout.WriteString("\x00\x00\x00\x02\x01\x63")
 			continue
+		case "stays":
+			time.Sleep(time.Hour)
 		case "exit":
 			return 3
 		case "killed":
@@ -87,6 +90,7 @@ func TestProcess(t *testing.T) {
 		{"hello asking handover done", nil, "", 1},
 		{"hello done", nil, "", 0},
 		{"hello ended alone done", nil, "", 0},
+		{"hello asking done stays", nil, "", 0},
 		{"refused", protocol.ErrLoginRequired, "revoked", 0},
 		{"hello refused", protocol.ErrLoginRequired, "revoked", 0},
 		{"handover done", protocol.ErrUnavailable, "greet", 0},
