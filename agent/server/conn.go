@@ -25,6 +25,11 @@ func isFrame(b []byte) bool {
 	return len(b) >= lengthSize+minPayload && int64(binary.BigEndian.Uint32(b)) == int64(len(b)-lengthSize)
 }
 
+// hasFrame reports whether b begins with one whole frame.
+func hasFrame(b []byte) bool {
+	return len(b) >= lengthSize+minPayload && int64(binary.BigEndian.Uint32(b)) <= int64(len(b)-lengthSize)
+}
+
 // controls reports whether a request is one that a person must be able to make however busy the agent is: to see what it does, to
 // lock it, to end it.
 func controls(op protocol.Op) bool { return op == protocol.OpControl || op == protocol.OpStatus }

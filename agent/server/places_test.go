@@ -58,6 +58,25 @@ func TestWatchesKeepNobodyOut(t *testing.T) {
 	}
 }
 
+// TestHalvesOfFramesKeepNobodyOut: as many connections as there are places, each with the beginning of a request, are no reason to
+// go without a token.
+func TestHalvesOfFramesKeepNobodyOut(t *testing.T) {
+	few := limits
+	few.Connections, few.Reserved = 8, 2
+	b := newBackend(few)
+	path := b.start(t, me())
+	b.release()
+	for range few.Connections {
+		send(t, path, tokenFrame(t, "slow")[:7])
+	}
+	eventually(t, "the connections", func() bool { return b.Connections() == uint32(few.Connections) })
+	c := send(t, path, tokenFrame(t, "slow"))
+	reply, err := protocol.ReadFrame(c, nil, protocol.MaxFrame)
+	if err != nil || protocol.Op(reply[1]) != protocol.OpToken.Reply() {
+		t.Errorf("%q, %v", reply, err)
+	}
+}
+
 // TestControlHasPlaces: while every place has a request that waits for a provider, the agent can be looked at, locked and ended.
 func TestControlHasPlaces(t *testing.T) {
 	b := newBackend(limits)

@@ -29,14 +29,14 @@ type Listener interface {
 
 // Limits bounds what peers can take.
 type Limits struct {
-	// Connections is how many there may be at a time, User how many of them may be one user's (0: all). One more, and the one
-	// that is idle or watches for the longest is closed, of that user or of all.
+	// Connections is how many there may be at a time, User how many of them may be one user's (0: all). For one more, the
+	// connection is closed that has been idle, or has watched, the longest: of that user's where it is User that is reached.
 	Connections, User int
 	// Reserved is how many further connections are taken while every place has a request under way: requests to see, lock or end
 	// the agent are answered there, others are turned away.
 	Reserved int
-	// TellBusy answers a request that is turned away with an error (ErrUnavailable). Without it the connection is closed, and
-	// the client repeats the request until its own time is up: one that can start an agent takes this for an agent that ends.
+	// TellBusy answers a request that is turned away with an error (ErrUnavailable). Without it the connection is closed without
+	// an answer. A client that can start an agent takes that for an agent that ends, and repeats the request until its time is up.
 	TellBusy bool
 	// Drain is how long requests under way are waited for once the server stops, before their contexts end; 0: until they are
 	// done.
@@ -173,7 +173,7 @@ func (v *serving) receive(fd int) {
 	}
 	in := append(make([]byte, 0, bufferSize), v.first[:max(n, 0)]...)
 	c, err := newConn(v.ctx, fd, peer)
-	c.busy = len(in) > 0
+	c.busy = hasFrame(in) // half of one keeps nobody out
 	if err != nil || !v.places.add(c, v.Limits) {
 		v.conns.Go(func() {
 			if !answered {
