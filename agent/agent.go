@@ -217,7 +217,7 @@ func asError(err error) *protocol.Error {
 	}
 }
 
-// withoutDetail returns err as it is remembered. Its detail is for those alone who wait for it now.
+// withoutDetail returns err in the form that is remembered. The detail is only for those who wait for the job now.
 func withoutDetail(err *protocol.Error) *protocol.Error {
 	kept := *err
 	kept.Detail = ""

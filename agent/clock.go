@@ -48,7 +48,7 @@ func (e *entry) scheduleLocked(now time.Time) {
 	}
 }
 
-// earliest is the earlier of two times, of which the zero one is never.
+// earliest is the earlier of two times. The zero time means never.
 func earliest(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -105,7 +105,7 @@ func (a *Agent) clock() {
 	}
 }
 
-// idleEnd returns when an agent that nobody asks any more is to end, zero where it never is.
+// idleEnd returns when the agent is to end if nobody asks any more. Zero: it never ends by itself.
 func (a *Agent) idleEnd(now time.Time) time.Time {
 	if a.opts.IdleTimeout <= 0 {
 		return time.Time{}

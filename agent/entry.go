@@ -77,7 +77,8 @@ type failure struct {
 
 func (e *entry) name() string { return e.profile.Load().Name }
 
-// configure takes settings. What is known stays if they are what they were; a record that no store has stays anyway.
+// configure gives the profile the settings p. What is known of it stays where they are unchanged. A record that no store has
+// stays in any case.
 func (e *entry) configure(p *Profile) {
 	e.removed.Store(false)
 	old := e.profile.Swap(p)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// fileState tells two states of a file apart without reading it. A missing file has one as well; that of a file that can't be
-// looked at is the zero one.
+// fileState tells two states of a file apart without reading it. The zero fileState is that of a file that is missing, or that
+// can't be looked at.
 type fileState struct {
 	exists       bool
 	inode        uint64
@@ -66,11 +66,10 @@ func (s fileStates) changed() bool {
 	return false
 }
 
-// olderThan reports whether every file was in this state already at t. Kernels take a file's times from a clock that may lag by
-// a tick. Nothing tells when a missing file was removed, so where others might have removed it, it is not taken to have been
-// missing.
+// olderThan reports whether every file is known to have been in this state already at t. Nothing tells when a missing file was
+// removed, so with others, which says that other programs may have removed it, one that is missing counts as not known.
 func (s fileStates) olderThan(t time.Time, others bool) bool {
-	limit := t.Add(-20 * time.Millisecond).UnixNano()
+	limit := t.Add(-20 * time.Millisecond).UnixNano() // kernels take a file's times from a clock that may lag by a tick
 	for _, f := range s.states {
 		if !f.exists && others || f.ctime >= limit {
 			return false

@@ -16,14 +16,14 @@ func inodeAndCtime(info fs.FileInfo) (inode uint64, ctime int64) {
 
 // fileStateOfName is fileStateOf without an allocation. name is the path with a zero byte at its end.
 func fileStateOfName(name []byte, path string) fileState {
-	const follow = 0 // of symbolic links
+	const followLinks = 0 // no flag
 	var st unix.Statx_t
 	cwd := unix.AT_FDCWD
 	_, _, errno := unix.Syscall6(
 		unix.SYS_STATX,
 		uintptr(cwd),
 		uintptr(unsafe.Pointer(&name[0])),
-		follow,
+		followLinks,
 		unix.STATX_BASIC_STATS,
 		uintptr(unsafe.Pointer(&st)),
 		0,

@@ -9,8 +9,8 @@ import (
 )
 
 // checkHome refuses a request that comes from another home than the agent's, because its answer would be the wrong account's. e
-// is the profile that it asks for, nil for none in particular. A request that says nothing of its home is never refused. Before
-// a first configuration is taken none is: there are no profiles then, and what matters is what is wrong with the file.
+// is the profile that it asks for, nil for none in particular. A request that does not say its home is never refused. Nor is
+// any request while no configuration has been read: there are no profiles then, and the answer is what is wrong with the file.
 func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	ours := t.config.Home
 	if theirs == ours || theirs == (protocol.Home{}) || ours == (protocol.Home{}) {

@@ -8,8 +8,8 @@ import (
 )
 
 // Identify implements [protocol.Agent]. The question is a job beside the profile's others, and no other job waits for it,
-// because it may take a provider half a minute to say who somebody is. It needs a token that lives, so one is renewed first
-// where need be.
+// because it may take a provider half a minute to say who somebody is. It needs a token that lives, so a dead one is
+// renewed first.
 func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (protocol.Identity, error) {
 	a.noteActivity()
 	if err := a.lockedError(); err != nil {

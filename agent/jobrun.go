@@ -85,8 +85,8 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 	}
 }
 
-// runJob runs a job on nobody's context: a renewal that has begun is always finished. paths are the record's files as far as they
-// are known. Their state is read without the mutex, because they may be on a file system that hangs.
+// runJob runs a job. No caller's context ends it: a renewal that has begun is always finished. paths are the record's files as
+// far as they are known. Their state is read without the mutex, because they may be on a file system that hangs.
 func (e *entry) runJob(run *jobRun, paths []string) {
 	before, began := statesOf(paths), e.agent.now()
 	var early *time.Timer

@@ -28,7 +28,8 @@ type lockState struct {
 	nextTry    time.Time  // no passphrase is taken before
 }
 
-// keepsAgent reports whether the agent must not end by itself, because everything would be less locked afterwards, or more.
+// keepsAgent reports whether the agent must not end by itself. The agent that follows it is not locked, and has no keys: so
+// whoever locked this one would find it open, and whoever unlocked an identity would find it locked.
 func (l *lockState) keepsAgent() bool { return l.on.Load() || l.keys.anyOpen() }
 
 // countWrong counts a wrong passphrase, and returns the error.

@@ -9,7 +9,7 @@ import (
 )
 
 // notifier notices what other programs write to the files of records and views, as it happens. It is a hint: the clock polls the
-// files as well, which alone finds changes where the kernel does not tell (a network file system, too many watches).
+// files as well. Where the kernel does not tell of changes (a network file system, too many watches), only the polls find them.
 type notifier struct {
 	agent *Agent
 

@@ -11,7 +11,7 @@ import (
 
 // A tool whose token was refused runs its helper again at once, and says nothing of why. So a tool that asks again while its own
 // cache should still have what it was given is taken to have been refused, and gets a renewed token. That is a guess, so it is
-// made once in a while for each profile. How long that is, those who ask have no say in.
+// made once in a while for each profile. Those who ask have no say in how often.
 
 const (
 	// reaskPause is how long after one guess there is no other.

@@ -70,8 +70,8 @@ func (run *jobRun) answer(req protocol.TokenRequest, now time.Time) (token *cach
 		(run.token == nil || !run.token.fresh(now, req.MinTTL, req.HalfLife)):
 		return nil, nil, false
 	}
-	// What a renewal has just brought is the answer however short it lives. So is a token that lives when its renewal has failed,
-	// or when a worker that was asked for as much saw nothing to do.
+	// What a renewal has just brought is the answer, however short its life is. So is a token that still lives when its renewal has
+	// failed, or when a worker that was asked for the same found nothing to do.
 	if !run.token.alive(now) {
 		return nil, deadToken(), true
 	}
@@ -142,8 +142,7 @@ func (e *entry) serveOrStart(req protocol.TokenRequest) (*cachedToken, *jobRun, 
 }
 
 // mayRereadLocked reports whether a request may have the files read again, which have changed since the snapshot or are in a
-// state that is not known. Where that is not known, and was not known after the last read either, they are not read again and
-// again.
+// state that is not known. Where their state was not known after the last read either, they are not read again and again.
 func (e *entry) mayRereadLocked(now time.Time, s *snapshot) bool {
 	writes := e.running != nil && !e.running.rereads
 	switch {

@@ -55,7 +55,7 @@ func (v *snapshot) knownUnchanged() bool {
 }
 
 // changed reports whether a file is in another state by now, or in one that is not known. A file system that may hang is waited
-// for shortly, by one caller at a time; until it answers, nothing has changed.
+// for shortly, by one caller at a time; until it answers, the files count as unchanged.
 func (v *snapshot) changed() bool {
 	switch {
 	case len(v.paths) == 0:

@@ -6,7 +6,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// The two messages on the pipe. They never leave one version of one binary, so they are not part of docs/protocol.md.
+// The two messages. Both ends are the same version of the same binary, so they are not part of docs/protocol.md.
 const (
 	opJob    protocol.Op = 1
 	opReport protocol.Op = 2

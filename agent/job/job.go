@@ -1,6 +1,6 @@
-// Package job is what an agent and its workers say to each other over a pipe: one [Job] in, [Report]s out. It is the only
-// thing the two share; neither imports the other. To the agent a record is an opaque blob beside a token, an expiry and the
-// paths worth watching.
+// Package job is what an agent and its workers say to each other: the agent sends one [Job], the worker sends [Report]s. It is
+// the only thing that the two share; neither imports the other. To the agent a record is an opaque blob beside a token, an expiry
+// and the paths worth watching.
 //
 // The frames are those of package protocol with a larger limit ([MaxFrame]). A report of kind HandOver is sent as soon as a
 // provider's answer is parsed and before anything is saved: from then on the rotated record is in two processes.
@@ -12,7 +12,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// MaxFrame bounds a frame on the pipe: a record and what describes it.
+// MaxFrame bounds a frame in bytes: a record and what describes it.
 const MaxFrame = 1 << 20
 
 // Op is what a worker is to do.
@@ -74,7 +74,7 @@ type Job struct {
 	Lineage string
 	// Force renews whatever is stored, unless someone else has rewritten it since Base.
 	Force bool
-	// Since, where it is set, makes Force content with a token that was issued then or later.
+	// Since, where it is set, says that Force needs no renewal where the token was issued then or later.
 	Since time.Time
 	// SignIn says of a Put that its record is a fresh sign-in: one that can't be saved is handed over instead of refused.
 	SignIn bool
@@ -82,7 +82,7 @@ type Job struct {
 	KeepRemote bool
 	// Check makes Identify ask the provider whether the token is good.
 	Check bool
-	// Token is the token in hand, for Identify of a provider whose tokens are stored nowhere.
+	// Token is the cached token, for Identify of a provider whose tokens are stored nowhere.
 	Token protocol.Secret
 	// MinTTL is how long the token must live; the worker adds the margin (see Due).
 	MinTTL time.Duration
@@ -134,9 +134,10 @@ type Result struct {
 	Record  protocol.Secret // the whole record, opaque: when handed over, when unsaved, and always for store memory
 	Version Version         // what the store holds now
 	Renewed bool            // the provider was asked and answered
-	// what is in hand is not to be served any more: its owner has signed out, or the store holds another sign-in
-	Gone  bool
-	Saved bool // what Token belongs to rests in the store (or needs no store)
+	// Gone says that the cached token is not to be served any more: its owner has signed out, or the store holds another sign-in.
+	Gone bool
+	// Saved says that nothing is left to be saved: the store has the record of Token, or there is no record.
+	Saved bool
 
 	Provider     string
 	Store        string // its kind of store as docs/protocol.md names it; "none" where a command keeps nothing
@@ -169,8 +170,9 @@ func Due(now, expiry, issued time.Time, minTTL time.Duration, halfLife bool) boo
 	return expiry.Round(0).Sub(now.Round(0)) <= max(need, minTTL)
 }
 
-// IssuedSince reports whether a token that was issued at issued (zero: unknown) is as new as since (zero: no token is) asks for.
-// Times are compared as they are stored, in milliseconds; one that is still to come at now is of a clock that was wrong.
+// IssuedSince reports whether a token that was issued at issued (zero: unknown) was issued at since or later (zero: no token
+// was). Times are compared as they are stored, in milliseconds. A token that was issued after now does not count: the clock was
+// wrong.
 func IssuedSince(now, issued, since time.Time) bool {
 	return !issued.IsZero() && !since.IsZero() && !issued.Before(since.Truncate(time.Millisecond)) && !issued.After(now)
 }

@@ -58,8 +58,8 @@ func TestWatchesKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestHalvesOfFramesKeepNobodyOut: as many connections as there are places, each with the beginning of a request, are no reason to
-// go without a token.
+// TestHalvesOfFramesKeepNobodyOut: as many connections as there are places, each with the beginning of a request, are no reason
+// to go without a token.
 func TestHalvesOfFramesKeepNobodyOut(t *testing.T) {
 	few := limits
 	few.Connections, few.Reserved = 8, 2

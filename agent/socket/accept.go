@@ -38,15 +38,11 @@ func Take(ln *net.UnixListener) (Socket, error) {
 		return Socket{}, err
 	}
 	a.accept = func(fd uintptr) bool {
-		for {
-			switch a.fd, a.err = acceptOn(int(fd)); a.err {
-			case unix.EINTR, unix.ECONNABORTED: // the peer of that one is gone already
-			case unix.EAGAIN:
-				return false
-			default:
-				return true
-			}
+		a.fd, a.err = acceptOn(int(fd))
+		for a.err == unix.EINTR || a.err == unix.ECONNABORTED { // the second: that peer is gone already
+			a.fd, a.err = acceptOn(int(fd))
 		}
+		return a.err != unix.EAGAIN
 	}
 	return Socket{file, a}, nil
 }

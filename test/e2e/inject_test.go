@@ -184,26 +184,7 @@ func TestEveryCallFails(t *testing.T) {
 			for _, call := range calls {
 				for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
 					for when := 1; when <= 12; when++ {
-						os.RemoveAll(w.settings.StateDir)
-						os.RemoveAll(w.settings.DataDir)
-						for _, name := range leftovers(t, w.settings.ConfigDir) {
-							if !filepath.IsAbs(name) { // beside it
-								name = filepath.Join(w.settings.ConfigDir, name)
-							}
-							os.RemoveAll(name)
-						}
-						signIn := expired(w.provider.Issue())
-						if kind == "file" {
-							record, err := store.ReadClaude(bytes.NewReader(signIn.CredentialsFile()))
-							if err == nil {
-								_, err = w.store(t).Save(t.Context(), record, store.Version{})
-							}
-							if err != nil {
-								t.Fatal(err)
-							}
-						} else {
-							w.h.signIn(signIn)
-						}
+						signIn := w.signInAnew(t)
 						refreshes := w.provider.Counts().Refreshes
 						reports, trace := w.run(
 							t,
