@@ -63,6 +63,7 @@ type bench struct {
 	dir     string          // where the record rests
 	state   string          // what is remembered
 	st      store.Store     // another Store on the record's place; nil: it rests nowhere but in the agent
+	ctx     context.Context // of the jobs
 	timeout time.Duration   // of one request
 	before  func()          // is called once, right before a provider is asked
 	runJob  func(j job.Job) // runs a job, and has handOver and done called
@@ -209,7 +210,7 @@ func newBench(t *testing.T, k kind) *bench {
 	if !k.refreshes {
 		o = oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: signingKey.Public()}
 	}
-	b := &bench{t: t, server: oauthtest.New(t, o), timeout: 20 * time.Second, profile: "main"}
+	b := &bench{t: t, server: oauthtest.New(t, o), ctx: t.Context(), timeout: 20 * time.Second, profile: "main"}
 	b.dir, b.state = filepath.Join(t.TempDir(), "home"), filepath.Join(t.TempDir(), "state")
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -319,7 +320,7 @@ func startWorker(b *bench, k kind) {
 		if err := job.WriteJob(&in, j); err != nil {
 			b.t.Fatal(err)
 		}
-		if err := worker.Run(b.t.Context(), &in, listener{b}, "test"); err != nil {
+		if err := worker.Run(b.ctx, &in, listener{b}, "test"); err != nil {
 			b.t.Error(err)
 		}
 	}
@@ -357,7 +358,7 @@ func startEmbed(b *bench, k kind) {
 		}),
 	}}}
 	b.runJob = func(j job.Job) {
-		report, err := runner.Run(b.t.Context(), j, func(r job.Result) { b.handed = append(b.handed, r) })
+		report, err := runner.Run(b.ctx, j, func(r job.Result) { b.handed = append(b.handed, r) })
 		if err != nil {
 			b.t.Error(err)
 		}

@@ -1,6 +1,7 @@
 package renewal_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -279,6 +280,72 @@ func TestTheirsWins(t *testing.T) {
 		}
 		if r, _, err := b.st.Load(t.Context()); err != nil || r.AccessToken.Reveal() != "fake-theirs" {
 			t.Errorf("stored: %q, %v", r.AccessToken.Reveal(), err)
+		}
+		if n := store.CountSetAside(b.state, b.st); n != 1 {
+			t.Errorf("%d records are set aside, want ours", n)
+		}
+	})
+}
+
+// TestTheirsIsJudged: what another program has written while the provider answers has expired itself, so it is renewed.
+func TestTheirsIsJudged(t *testing.T) {
+	eachStored(t, func(t *testing.T, b *bench, _ kind) {
+		r := theirs(-time.Minute)
+		r.RefreshToken = protocol.NewSecret(b.server.Issue().RefreshToken)
+		b.before = func() { b.replace(r) }
+		report := b.run(job.Job{Op: job.Renew})
+		if report.Err != nil || !report.Result.Saved || !b.server.Live(report.Result.Token.Reveal()) {
+			t.Errorf("%+v", report)
+		}
+		if n := b.server.Refreshes(r.RefreshToken.Reveal()); n != 1 {
+			t.Errorf("theirs was renewed %d times", n)
+		}
+	})
+}
+
+// TestAnotherSignIn: another person's sign-in is stored by now, and it can't be renewed. The token of the one before is not
+// served any more, though it lives.
+func TestAnotherSignIn(t *testing.T) {
+	eachStored(t, func(t *testing.T, b *bench, _ kind) {
+		report := b.renew()
+		if report.Err != nil {
+			t.Fatal(report.Err)
+		}
+		b.replace(theirs(-time.Minute))
+		report = b.run(job.Job{Op: job.Renew, Lineage: report.Result.Lineage})
+		if report.Err == nil || !report.Result.Gone || !report.Result.Token.Empty() {
+			t.Errorf("%+v", report)
+		}
+	})
+}
+
+// TestRefused: a refresh token that the provider has refused counts as spent from then on, and no other error does that.
+func TestRefused(t *testing.T) {
+	eachStored(t, func(t *testing.T, b *bench, _ kind) {
+		for _, refused := range []bool{false, true} {
+			body := `{"error":"temporarily_unavailable"}`
+			if refused {
+				body = `{"error":"invalid_grant"}`
+			}
+			b.server.SetFault(oauthtest.Fault{Status: 400, Body: body})
+			if report := b.renew(); report.Err == nil {
+				t.Fatalf("%+v", report)
+			}
+			past, err := store.NewHistory(b.state, b.st).List(t.Context())
+			if err != nil || len(past) != 1 || past[0].Spent != refused {
+				t.Errorf("refused %v: %+v, %v", refused, past, err)
+			}
+		}
+	})
+}
+
+// TestCancelled: whoever asked is gone when the provider is asked. The renewal is finished and saved.
+func TestCancelled(t *testing.T) {
+	eachStored(t, func(t *testing.T, b *bench, _ kind) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b.ctx, b.before = ctx, cancel
+		if report := b.renew(); report.Err != nil || !report.Result.Saved || !b.server.Live(report.Result.Token.Reveal()) {
+			t.Errorf("%+v", report)
 		}
 	})
 }
