@@ -9,11 +9,12 @@
 //	token, err := a.Token(ctx, protocol.TokenRequest{})
 //
 // What the agent promises holds as it does for `ccagent serve`, and by the same code (package renewal): tokens in memory, one
-// renewal at a time ahead of the expiry, back-off, a refresh token that is sent once and only while it can be saved what comes
-// of it, a rotated record handed over before it is saved and saved again until it is. What is given up is the wall
-// between the two: the provider's code and its secrets are in the program's own process, and a provider that crashes takes
-// the program with it. Nor does the agent hide that process's memory from the user's other programs: begin main with
-// harden.Memory of cmd/harden for that. socket.Listen and agent.Agent.Serve put such an agent on a socket for other programs.
+// renewal at a time ahead of the expiry, back-off, a refresh token that is sent once and only where its successor can be saved, a
+// rotated record that is handed over before it is saved, and saved again until the store has it. What is given up is the wall
+// between the agent and its workers: the provider's code and its secrets are in the program's own process, and a provider that
+// crashes takes the program with it. Nor does the agent hide that process's memory from the user's other programs: begin main
+// with harden.Memory of cmd/harden for that. socket.Listen and agent.Agent.Serve put such an agent on a socket for other
+// programs.
 //
 // A [Provider] brings new tokens; store.Store keeps records, and storetest.Run tests an implementation of it.
 package embed
@@ -35,9 +36,9 @@ type Provider interface {
 	// saved: bound the time yourself.
 	//
 	// Errors decide what follows: ErrUnavailable is tried again with back-off, ErrLoginRequired, ErrExpired, ErrConfig and
-	// ErrDenied only when something changes. An [Answer] says more; errors of package oauth do so of themselves. Whoever has got a
-	// new refresh token and no access token that can be used returns the record with that refresh token beside the error: it is
-	// kept, because the old one is spent.
+	// ErrDenied only when something changes. An [Answer] says more, and so do the errors of package oauth. A provider that has
+	// got a new refresh token, but no access token that can be used, returns the record with that refresh token beside the error.
+	// It is saved, because the old one is spent.
 	Renew(ctx context.Context, old store.Record) (store.Record, error)
 }
 
@@ -85,10 +86,12 @@ type Profile struct {
 type Runner struct {
 	// Profiles are by name, spelled as in the agent's configuration.
 	Profiles map[string]Profile
-	// StateDir is a folder of the program's own, in which a record is left that was renewed and can't be saved, and in which it
-	// is remembered, by digests, which refresh tokens are spent, and which profile holds which: of two that hold one, the second
-	// to come does not renew it. Without one such a record is held by the agent alone and lost with it, and an old copy of a
-	// record that a backup brings back is taken for a good one.
+	// StateDir is a folder of the program's own; "": there is none. It has three uses. A record that was renewed and can't be
+	// saved is spilled there; without it the agent alone holds such a record, and it is lost with the agent. Which refresh tokens
+	// are spent is remembered there, by digests; without it an old copy of a record, which a backup brings back, is taken for a
+	// good one. And it is remembered there which profile has which refresh token: of two that have one, the second does not renew
+	// it. The history there has whole records only for the stores of package store. So a program with a store of its own that is
+	// killed after the provider has answered and before it has saved needs a new sign-in.
 	StateDir string
 }
 

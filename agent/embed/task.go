@@ -10,7 +10,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// task is one job under way. It makes a program's provider one of package renewal, and is the setting of the task.
+// task is a job under way: the engine's Task, and a program's provider and store for it. It is the Provider and the Setting of
+// that Task.
 type task struct {
 	renewal.Task
 	provider Provider
@@ -75,14 +76,14 @@ func (t *task) identify(ctx context.Context) renewal.Outcome {
 	return o
 }
 
-// lookAgain sees to it that a job that failed leaves no token to be served but one of the sign-in that the store holds.
+// lookAgain is the last step of a job: see [renewal.Task.Withhold].
 func (t *task) lookAgain(ctx context.Context, o *renewal.Outcome) {
 	ctx, cancel := context.WithTimeout(ctx, renewal.LookTime)
 	defer cancel()
 	t.Withhold(ctx, t.store, o)
 }
 
-// explain makes an error what crosses to the agent.
+// explain returns an error in the form in which it is sent to the agent.
 func (t *task) explain(err error) *protocol.Error {
 	out := renewal.Condition(err)
 	var problem *renewal.Problem
@@ -92,7 +93,7 @@ func (t *task) explain(err error) *protocol.Error {
 	return out
 }
 
-// Prepare has nothing to find out: a program's provider does all of it at once.
+// Prepare has nothing to find out, because a program's provider does all at once.
 func (t *task) Prepare(_ context.Context, old store.Record) (renewal.Request, error) {
 	return renewal.Request{Spends: !old.RefreshToken.Empty(), Send: func(ctx context.Context) (store.Record, error) {
 		r, err := t.provider.Renew(ctx, old)
@@ -116,7 +117,7 @@ func (t *task) Revoke(ctx context.Context, r store.Record) (notice string) {
 	return ""
 }
 
-// The setting of the task. The agent is in the same process, so it needs not be told that a provider is being asked.
+// The setting of the task. The agent is in the same process, so it need not be told that a provider is being asked.
 
 func (t *task) Asking() {}
 

@@ -7,9 +7,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A sign-in that renews itself has one home. Two profiles that hold one refresh token are refused wherever a record comes in,
-// and where they came about by other ways, as by a file that was copied, the one that was here first renews and the other does
-// not.
+// A sign-in that rotates has one home. A record whose refresh token another profile has is refused wherever a record comes in.
+// Where two profiles have it all the same, because a file was copied, the first of them renews and the other does not.
 
 // OtherHome fails (AnotherHome) if another profile has the refresh token of r, which is st's or about to be, or has spent it.
 func (t *Task) OtherHome(ctx context.Context, st store.Store, r store.Record) error {
@@ -49,7 +48,8 @@ func (t *Task) MayAdopt(ctx context.Context, st store.Store, r store.Record) err
 	return SignInAnew(err)
 }
 
-// SignInAnew is err for whoever asks for a token: a new sign-in is what mends it.
+// SignInAnew is err for those who ask for a token. It gives a [Problem] the code ErrLoginRequired, because only a new sign-in
+// helps.
 func SignInAnew(err error) error {
 	if p, ok := err.(*Problem); ok {
 		p.Condition.Code = protocol.CodeLoginRequired

@@ -35,9 +35,9 @@ type Outcome struct {
 	Result  job.Result
 	Finding Finding
 	Err     error
-	// Withheld says that a token in hand is not to be served any more, though the sign-in was not ended.
+	// Withheld says that the cached token is not to be served any more, though the sign-in was not ended.
 	Withheld bool
-	// Judged says that the token is of whoever has signed in elsewhere, and is to be served.
+	// Judged says that the token is of a sign-in that another program has stored, and is to be served. See [Task.Withhold].
 	Judged bool
 	// Removed is the record that was stored until a job removed it, where one was.
 	Removed store.Record
@@ -49,16 +49,16 @@ type Outcome struct {
 	lock   store.Lock   // of the record that spill is about
 }
 
-// WithError is o with an error that comes before its own.
+// WithError is o with err in the place of its own error.
 func (o Outcome) WithError(err error) Outcome {
 	o.Err = err
 	return o
 }
 
-// Gone reports whether a token in hand is not to be served any more.
+// Gone reports whether the cached token is not to be served any more.
 func (o Outcome) Gone() bool { return o.Withheld || o.Finding == SignedOut }
 
-// Report is the last report to the agent, with condition in the place of o's error.
+// Report is the last report to the agent. condition is o's error as a person is to read it.
 func (o Outcome) Report(condition *protocol.Error) job.Report {
 	report := job.Report{Kind: job.Done, Result: o.Result, Err: condition}
 	report.Result.Saved = o.Finding.saved()
@@ -67,9 +67,9 @@ func (o Outcome) Report(condition *protocol.Error) job.Report {
 	return report
 }
 
-// Close ends a job after its report. Whoever takes the record next must find either an agent that has what is unsaved, or a
-// spill file, because the refresh token in the store is spent: so the lock is held until here. agentHasIt says that the report
-// has been read.
+// Close ends a job after its report, and releases the lock of a record that is unsaved. It is held until here because the refresh
+// token in the store is spent: whoever takes the lock next must find an agent that has the record, or a spill file. agentHasIt
+// says that the agent has read the report.
 func (o Outcome) Close(agentHasIt bool) error {
 	if o.lock != nil {
 		defer o.lock.Release()
@@ -89,7 +89,8 @@ type Answer interface {
 	RefusesToken() bool
 }
 
-// Asked says of an error when a provider wants to be asked again, or that no provider was asked: local.
+// Asked returns what an error says of the provider: for how long it wants to be left alone (0: it did not say), or that no
+// provider was asked (local).
 func Asked(err error) (retryAfter time.Duration, local bool) {
 	var answer Answer
 	if errors.As(err, &answer) {
@@ -105,7 +106,7 @@ func Dead(err error) bool {
 	return errors.As(err, &answer) && answer.RefusesToken()
 }
 
-// Condition makes an error what crosses to the agent; nil stays nil.
+// Condition returns an error in the form in which it is sent to the agent; nil for nil.
 func Condition(err error) *protocol.Error {
 	if err == nil {
 		return nil
@@ -125,7 +126,7 @@ const (
 	SpentCopy     Reason = iota + 1 // what is stored is an old copy of the sign-in, whose refresh token is spent
 	OldCopy                         // what was to be stored is one
 	ExpiresFirst                    // what was to be stored expires before what is stored; Job.Force stores it nevertheless
-	BrokenThere                     // nobody can read what is stored; Job.Force writes over it
+	BrokenThere                     // what is stored can't be read; Job.Force writes over it
 	AnotherHome                     // another profile has the sign-in that was to be stored
 	CopyOfAnother                   // another profile has the sign-in that is stored
 )
@@ -140,8 +141,8 @@ type Problem struct {
 func (p *Problem) Error() string { return p.Condition.Message }
 func (p *Problem) Unwrap() error { return p.Condition }
 
-// NoRecord is the outcome when st holds no usable record. What to do about one that is absent depends on the provider, of which
-// a store knows nothing, so the store's hint is left out.
+// NoRecord is the outcome when st holds no usable record; err says why. What a person can do about an absent record depends on
+// the provider, of which a store knows nothing, so the store's hint is left out.
 func (t *Task) NoRecord(st store.Store, v store.Version, err error) Outcome {
 	o := Outcome{Result: t.About(st), Finding: Absent, Err: err}
 	o.Result.Version = job.Version(v)
@@ -155,12 +156,13 @@ func (t *Task) NoRecord(st store.Store, v store.Version, err error) Outcome {
 	return o
 }
 
-// Lost reports whether a record that is not in st any more is one that the agent knew, of those that another program may remove.
+// Lost reports whether st is a store from which another program may remove the record, and the agent knew a record there. One
+// that is missing now has been removed.
 func (t *Task) Lost(st store.Store) bool {
 	return st.Place().Kind.Traits().Shared && t.Job.Base != job.Version{}
 }
 
-// Unreached is the outcome when the record could not be taken: what the store holds serves as long as it lives.
+// Unreached is the outcome when [Task.Take] has failed with err. A token that lives in the store is served nevertheless.
 func (t *Task) Unreached(ctx context.Context, s State, err error) Outcome {
 	if isAbsent(err) || errors.Is(err, protocol.ErrInvalid) {
 		return t.NoRecord(s.Store, s.Version, err)
@@ -180,13 +182,13 @@ func isAbsent(err error) bool {
 // Replaceable reports whether a store that fails to load with err has no record that a fresh one would destroy.
 func Replaceable(err error) bool { return isAbsent(err) || errors.Is(err, store.ErrMissing) }
 
-// LookTime bounds the last look at the store of a job that failed.
+// LookTime bounds how long a job that failed may take to look into its store once more.
 const LookTime = 5 * time.Second
 
-// Withhold sees to it that a job that failed leaves no token to be served but one of the sign-in that st holds: the file that
-// the token in hand is from may have made room for another person's. It looks after everything else, so that no way to fail
-// can be forgotten. What was renewed just now is of what the store held then; the next request looks again. It reports whether
-// st holds another sign-in.
+// Withhold is the last step of a job. Where the job has failed and st holds another sign-in than the one whose token is cached,
+// or would be served now, it has that token withheld: another person may have signed in, and nobody is to be served as the one
+// before. It comes last so that every way to fail leads through it. A token that was renewed just now is of what the store held
+// then, and the next request looks again. It reports whether st holds another sign-in.
 func (t *Task) Withhold(ctx context.Context, st store.Store, o *Outcome) bool {
 	served := t.Job.Lineage
 	if !o.Result.Token.Empty() {

@@ -95,8 +95,8 @@ func (t *Task) putLocked(ctx context.Context, s State) Outcome {
 	return o
 }
 
-// Overwrite lets the next save write over what is broken in st, and returns the copy that is made of that: nil where there is no
-// place for one, and then nothing is written over.
+// Overwrite lets the next save write over a record of st that can't be read, and returns the copy that is made of it then.
+// Without [Task.StateDir] there is no place for a copy: it returns nil, and the save fails.
 func (t *Task) Overwrite(st store.Store) *store.Copy {
 	if t.StateDir == "" {
 		return nil
@@ -111,7 +111,7 @@ func pathOf(c *store.Copy) string {
 	return c.Path()
 }
 
-// NoteCopied tells where what was broken is kept, "" where nothing was.
+// NoteCopied says for a person where the copy of what could not be read is, "" where there is none.
 func NoteCopied(path string) string {
 	if path == "" {
 		return ""
@@ -130,8 +130,8 @@ func OverBroken(err error) error {
 // signIn is Put for a fresh sign-in.
 func (t *Task) signIn(waiting context.Context, st store.Store, record store.Record) Outcome {
 	ctx := context.WithoutCancel(waiting)
-	// Where the store can't be read now, what the agent saw there last is what a later save replaces: it would count as somebody
-	// else's.
+	// Where the store can't be read now, a later save is to replace what the agent saw there last. Without that version it would
+	// count as somebody else's, and win.
 	s := State{Store: st, Record: record, Unsaved: true, Version: store.Version(t.Job.Base)}
 	overwritten := t.Overwrite(st) // nobody signs in twice because a file is broken
 	load := func() (store.Record, error) {
@@ -183,8 +183,8 @@ func (t *Task) signIn(waiting context.Context, st store.Store, record store.Reco
 	return s.End(o)
 }
 
-// backUpReplaced keeps the record of a sign-in that another takes the place of. It may be one that no job of ours has seen, as
-// Claude Code has written it. To fail at it is no reason to refuse a new one.
+// backUpReplaced puts the stored record into the history before another takes its place. No job of ours may have seen it yet,
+// because Claude Code has written it. That it can't be kept is no reason to refuse the new one.
 func (t *Task) backUpReplaced(ctx context.Context, st store.Store, r store.Record) {
 	if history := t.History(st); history != nil {
 		history.Keep(ctx, r, true, time.Now())
@@ -232,18 +232,17 @@ func (t *Task) Spill(_ context.Context, st store.Store) Outcome {
 func (t *Task) Current(ctx context.Context, st store.Store) (State, error) {
 	s := State{Store: st}
 	var err error
-	switch {
-	case t.Source != "":
-	case st == nil || !t.Job.Record.Empty():
+	switch inMemory := st == nil || !t.Job.Record.Empty(); {
+	case t.Source == "" && inMemory:
 		s.Record, err = t.Held()
 		s.Unsaved = true
 		if t.FromNothing && isAbsent(err) {
 			err = nil
 		}
-	default:
+	case t.Source == "":
 		s.Record, s.Version, err = st.Load(ctx)
 	}
-	// The token in hand may be of a sign-in that another has taken the place of meanwhile.
+	// The cached token may be of a sign-in whose place another has taken meanwhile.
 	if !t.Job.Token.Empty() && (st == nil || store.ParseLineage(t.Job.Lineage).Same(s.Record.Lineage())) {
 		s.Record.AccessToken = t.Job.Token
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// Remove deletes what is stored, with all that is remembered of it. Nothing stored is as good as deleted. For a Logout the
-// provider is told as well ([Revoker]), and the record is gone whatever comes of that.
+// Remove deletes what is stored, with all that is remembered of it. Where nothing is stored it succeeds. For a Logout it has the
+// provider revoke the sign-in as well ([Revoker]); the record is deleted whether or not that succeeds.
 func (t *Task) Remove(ctx context.Context, st store.Store) Outcome {
 	switch {
 	case t.Source != "":

@@ -49,9 +49,9 @@ func (t *Task) fetch(ctx context.Context) Outcome {
 	return o
 }
 
-// look answers from the store without a lock, which is all that most jobs need: someone else has renewed, or the agent has
-// just started. It declines whenever there is more to do than to look.
-func (t *Task) look(ctx context.Context, st store.Store) (Outcome, bool) {
+// look answers with what the store holds, without a lock. That is all that most jobs need: someone else has renewed, or the agent
+// has just started. ok is false where there is more to do.
+func (t *Task) look(ctx context.Context, st store.Store) (o Outcome, ok bool) {
 	if !t.Job.Record.Empty() || t.StateDir != "" && store.Spilled(t.StateDir, st) {
 		return Outcome{}, false
 	}
@@ -77,9 +77,9 @@ func (t *Task) look(ctx context.Context, st store.Store) (Outcome, bool) {
 	return t.Keep(ctx, s), true
 }
 
-// due reports whether a record must be renewed to do the job. Force renews what the agent knows; a record that someone else
-// has written since then may be the very cure that is asked for, and so is one that was issued since the request was first
-// made: it is this request's own, by a worker whose agent died before it could say so.
+// due reports whether a record must be renewed to do the job. With Force it must, unless somebody has done that already: another
+// program has written the record since the agent saw it last, or it was issued after the request was first made, by a worker
+// whose agent died before it could say so.
 func (t *Task) due(s State) bool {
 	known := s.Store == nil || s.Unsaved || s.held || t.Job.Base == job.Version{} || t.Job.Base == job.Version(s.Version)
 	return t.Job.Force && known && !job.IssuedSince(time.Now(), s.Record.Issued, t.Job.Since) || s.Record.AccessToken.Empty() ||
@@ -91,7 +91,7 @@ func (t *Task) Bring(ctx context.Context, s State) Outcome {
 	if newest, spent := t.spent(ctx, s); spent {
 		return t.replaceCopy(ctx, s, newest)
 	}
-	if !t.due(s) || errors.Is(s.Blocked, protocol.ErrInvalid) { // whose record it is that can't be read nobody knows
+	if !t.due(s) || errors.Is(s.Blocked, protocol.ErrInvalid) { // what can't be read may be another sign-in
 		return t.Keep(ctx, s)
 	}
 	request, err := t.Provider.Prepare(ctx, s.Record)
@@ -186,7 +186,7 @@ func (t *Task) spent(ctx context.Context, s State) (newest store.Past, spent boo
 func (t *Task) replaceCopy(ctx context.Context, s State, newest store.Past) Outcome {
 	if newest.Spent || newest.Out || newest.Displaced || newest.Record.RefreshToken.Empty() || !t.MayRepair() {
 		if newest.Lineage == (store.Lineage{}) {
-			t.History(s.Store).Refused(ctx, s.Record, time.Now()) // it is not to be offered
+			t.History(s.Store).Refused(ctx, s.Record, time.Now()) // so that nobody is offered to restore it
 		}
 		return t.Failed(ctx, s, &Problem{Reason: SpentCopy, Condition: &protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: s.Store.Place().Location + " holds an old copy of the sign-in, whose refresh token is spent"}})
@@ -211,7 +211,7 @@ func (t *Task) Deliver(ctx context.Context, s State, renewed store.Record) Outco
 		return t.Keep(ctx, s).WithError(err)
 	}
 	t.Setting.HandOver(handOver)
-	t.Job.Lineage = handOver.Lineage // of what the agent has in hand from here on
+	t.Job.Lineage = handOver.Lineage // of the token that the agent has cached from here on
 	t.rememberSpent(ctx, s, old)
 	o := t.Keep(ctx, s)
 	if o.theirs != nil {
@@ -242,8 +242,9 @@ func (t *Task) Failed(ctx context.Context, s State, err error) Outcome {
 	return o
 }
 
-// overtaken looks again after a failure: a program that takes no lock may have written meanwhile. If it has renewed, a refused
-// refresh token was simply an old one. What it has written is judged as if it had been there from the start, once in a job.
+// overtaken loads the record again after a failure, because a program that takes no lock may have renewed it meanwhile: then it
+// was only an old refresh token that the provider has refused. What that program has written is judged as if it had been there
+// from the start, once in a job.
 func (t *Task) overtaken(ctx context.Context, s State) (Outcome, bool) {
 	if s.Store == nil || s.Unsaved || t.judgedAgain {
 		return Outcome{}, false

@@ -57,8 +57,8 @@ type Setting interface {
 	HandOver(job.Result)
 	// Holds looks whether another profile's record is still where it is remembered to be, and of the sign-in of r.
 	Holds(ctx context.Context, home store.Home, r store.Record) bool
-	// Missing decides what it means that st has no record (ErrNotFound), or one without tokens (ErrLoginRequired, version is of
-	// that). It may put a record there. When it declines, the job goes on under the lock.
+	// Missing decides what it means that st has no record (ErrNotFound), or one without tokens (ErrLoginRequired; version is that
+	// record's). It may put a record there. Where decided is false, the job goes on and takes the lock.
 	Missing(ctx context.Context, st store.Store, version store.Version, err error) (o Outcome, decided bool)
 	// Rests hears that the profile's record rests in st, or is about to.
 	Rests(st store.Store)
@@ -74,12 +74,12 @@ type Task struct {
 
 	Name   string        // of the provider, for the agent's status
 	Token  protocol.Kind // what a token is that does not say so itself
-	Watch  []string      // files besides the store's whose change calls for another look
+	Watch  []string      // files besides the store's whose change means that the record is to be read again
 	Source string        // of a provider whose tokens are stored nowhere: where they come from
 	// FromNothing says that the provider can make a token where nothing is stored.
 	FromNothing bool
 
-	// What the job has come across besides its outcome.
+	// What the job has found out besides its outcome.
 	Aside     int   // how many records are set aside in the place of the record, for a person to judge
 	TwoHomes  error // another profile has the sign-in that is in force here
 	Forgetful error // why the history could not be told of the record
@@ -145,8 +145,8 @@ func NewSignIn() string {
 	return hex.EncodeToString(id[:])
 }
 
-// signInAfter is the id that r's sign-in has once r is renewed: its own, or where another program has made it the one that tells
-// so.
+// signInAfter is the id that r's sign-in has once r is renewed: the one that it has, or one that is made of its refresh token
+// where another program has made the record.
 func signInAfter(r store.Record) string {
 	return cmp.Or(r.SignIn, store.SignInOf(r.RefreshToken), NewSignIn())
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A record that another program has emptied or set back is repaired, a few times. Whoever goes on doing so means it.
+// A record that another program has emptied, or has set back to an old copy, is repaired a few times. A program that goes on
+// doing so is taken to mean it.
 const (
 	MaxRepairs   = 3
 	RepairWindow = 10 * time.Minute // in which so many are allowed

@@ -41,7 +41,8 @@ func (s *State) End(o Outcome) Outcome {
 	return o
 }
 
-// Take locks the record and finds out which one is in force. On success [State.End] or [State.Release] must be called.
+// Take locks the record and finds out which one is in force (see [Task.Settle]). On success [State.End] or [State.Release] must
+// be called.
 func (t *Task) Take(ctx context.Context, st store.Store) (State, error) {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
@@ -70,8 +71,8 @@ func (t *Task) Settle(ctx context.Context, st store.Store) (State, error) {
 	return s, err
 }
 
-// inForce is Settle. What the agent holds is made a spill as well unless it is one, so that one order decides among all that
-// there is.
+// inForce is Settle without FromNothing. It makes a spill of what the agent holds, unless there is one, so that what is unsaved
+// is judged in one order wherever it comes from.
 func (t *Task) inForce(ctx context.Context, st store.Store) (State, error) {
 	ours, heldErr := t.Held()
 	holding, base := heldErr == nil, store.Version(t.Job.Base)
@@ -94,9 +95,9 @@ func (t *Task) inForce(ctx context.Context, st store.Store) (State, error) {
 	return State{Store: st, Record: stored, Version: version, held: held}, err
 }
 
-// reconcile decides between a record of ours that is not saved and what the store holds. There are no clocks in it: the store
-// still holds base, ours wins; someone else has written, theirs wins and ours is set aside restorably, unless theirs is a
-// logged-out stub or corrupt. A record that was deleted stays deleted.
+// reconcile decides between a record of ours that is not saved and what the store holds. No clock decides it. If the store still
+// holds base, ours wins. If someone else has written, theirs wins, and ours is set aside so that it can be restored, unless
+// theirs is a stub or can't be read. A record that was deleted stays deleted.
 func (t *Task) reconcile(ctx context.Context, st store.Store, ours store.Record, base store.Version) (State, error) {
 	stored, version, err := st.Load(ctx)
 	oursWins := State{Store: st, Record: ours, Version: version, Unsaved: true}
@@ -131,8 +132,8 @@ func (t *Task) reconcile(ctx context.Context, st store.Store, ours store.Record,
 	return deleted, err
 }
 
-// setAside keeps a record that has lost where a person can find it, if there is such a place. The store differs from base, so
-// recovering the spill does no more than that.
+// setAside keeps a record that has lost where a person can find it, if there is such a place. It spills the record and recovers
+// the spill: because the store does not hold base any more, that sets it aside.
 func (t *Task) setAside(ctx context.Context, st store.Store, ours store.Record, base store.Version) error {
 	if t.StateDir == "" {
 		return nil
@@ -169,7 +170,7 @@ func (t *Task) Keep(ctx context.Context, s State) Outcome {
 	if t.StateDir != "" {
 		t.Aside = store.CountSetAside(t.StateDir, s.Store)
 	}
-	t.Setting.Rests(s.Store) // what is unsaved belongs there too, and nowhere else
+	t.Setting.Rests(s.Store) // also where it is unsaved: it belongs there
 	if s.Unsaved {
 		return t.unsaved(s)
 	}
@@ -194,8 +195,8 @@ func (t *Task) Keep(ctx context.Context, s State) Outcome {
 	return o
 }
 
-// unsaved is the outcome when the store has refused a record. The agent holds it from here on. It may die before it reads that
-// nothing was saved, so what the store refuses is spilled whoever holds it as well. The save that succeeds brings the spill home.
+// unsaved is the outcome when the store has refused a record. The agent holds it from here on, but may die before it reads that
+// nothing was saved. So the record is spilled as well. The next save that succeeds removes the spill.
 func (t *Task) unsaved(s State) Outcome {
 	o := Outcome{Result: t.Describe(s.Store, s.Record, s.Version), Finding: Unsaved, Err: CannotSave(s)}
 	record, err := s.Record.Marshal()
@@ -238,8 +239,8 @@ func CannotSave(s State) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
-// ComesBack waits for a record that fails to load with failure to be there again, and reports whether it is: a program that
-// writes in two steps, or in place, was not done.
+// ComesBack waits for a record that fails to load with failure to be there again, and reports whether it is. A program that
+// writes in two steps, or in place, may not have been done.
 func ComesBack(ctx context.Context, st store.Store, failure error) bool {
 	const pause = 100 * time.Millisecond
 	for range ComeBackTime / pause {
@@ -255,5 +256,5 @@ func ComesBack(ctx context.Context, st store.Store, failure error) bool {
 	return false
 }
 
-// ComeBackTime is how long a record must be gone to be taken for gone.
+// ComeBackTime is how long [ComesBack] waits. A record that has been missing for so long counts as removed.
 const ComeBackTime = 2 * time.Second

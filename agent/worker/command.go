@@ -74,7 +74,7 @@ func misprintError(code protocol.Code, argv []string, err error, said string, pr
 	return commandError(code, argv, err.Error(), cmp.Or(said, complaint(printed)), hint)
 }
 
-// commandError is what a command did wrong. What it said on stderr may hold a password of its.
+// commandError is the error of a command. What it said on stderr is its detail, because a password may be in it.
 func commandError(code protocol.Code, argv []string, what, said, hint string) error {
 	return &protocol.Error{Code: code, Message: "the command " + argv[0] + " " + what, Hint: hint, Detail: said}
 }
@@ -105,10 +105,14 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 	fail := func(code protocol.Code, what, hint string) ([]byte, string, error) {
 		return nil, "", commandError(code, argv, what, said, hint)
 	}
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		err = nil // it has ended well; a daemon that it left behind still holds its output
+	}
 	switch {
+	case err == nil && stdout.over:
+		return fail(protocol.CodeUnavailable, "printed more than 64 KiB", "")
 	case err == nil:
-	case errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
-		// It has ended well; a daemon that it left behind still holds its output.
+		return stdout.kept, said, nil
 	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
 		return fail(
 			protocol.CodeConfig,
@@ -125,13 +129,8 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 		return fail(protocol.CodeUnavailable, "did not end within "+timeout.String(), "it gets longer with timeout in config.toml")
 	case errors.As(err, &exit):
 		return fail(protocol.CodeUnavailable, "failed ("+exit.ProcessState.String()+")", "")
-	default:
-		return fail(protocol.CodeConfig, "can't be run", "run it yourself to see why")
 	}
-	if stdout.over {
-		return fail(protocol.CodeUnavailable, "printed more than 64 KiB", "")
-	}
-	return stdout.kept, said, nil
+	return fail(protocol.CodeConfig, "can't be run", "run it yourself to see why")
 }
 
 // head keeps the beginning of what is written to it.

@@ -8,7 +8,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// explain makes an error what crosses to the agent, with a hint for those that a person must mend.
+// explain returns an error in the form in which it is sent to the agent, with a hint where a person must do something.
 func (t *task) explain(err error) *protocol.Error {
 	out := renewal.Condition(err)
 	if out == nil {

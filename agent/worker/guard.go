@@ -14,12 +14,13 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A guarded profile keeps its record in a store of ours, and in Claude Code's file is a view: the access token alone, so that no
-// session of Claude Code has a refresh token to spend. The file stays the place where a person signs in and out: a full
-// record that Claude Code writes there is adopted, a removal is obeyed, and what loses a race is written over.
+// A guarded profile has its record in a store of ours, and a view in Claude Code's file: the access token alone, so that no
+// session of Claude Code has a refresh token to spend. The file stays the place where a person signs in and out. A record with a
+// refresh token that Claude Code writes there is adopted, a removal is obeyed, and what a session leaves that has lost a race is
+// written over.
 
-// guard takes the record out of Claude Code's file and leaves a view there. Once that is done it does no more than to write the
-// view.
+// guard takes the record out of Claude Code's file and leaves a view there. If the record is elsewhere already, it only writes
+// the view.
 func (t *task) guard(ctx context.Context) renewal.Outcome {
 	fail := func(format string, args ...any) renewal.Outcome {
 		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...)}}
@@ -124,8 +125,8 @@ func (t *task) guardedView() (*store.ClaudeCode, *store.View) {
 	return claude, claude.View(t.settings.StateDir)
 }
 
-// guarded does the job, for a guarded profile after what Claude Code has done in its file: a sign-in is taken over first, and a
-// sign-out obeyed.
+// guarded does the job. For a guarded profile it first takes over what Claude Code has done in its file: a sign-in is adopted,
+// and a sign-out is obeyed.
 func (t *task) guarded(ctx context.Context) renewal.Outcome {
 	claude, view := t.guardedView()
 	back := t.Job.Op == job.Move && store.Kind(t.Job.Target).Traits().Shared
@@ -138,7 +139,8 @@ func (t *task) guarded(ctx context.Context) renewal.Outcome {
 	}
 	state, err := view.Look(ctx)
 	switch {
-	case err != nil: // no reason to have no token: show says what is wrong
+	case err != nil:
+		return t.do(ctx) // there may be a token all the same; show says what is wrong
 	case state == store.ViewForeign:
 		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
 			if err := t.adopt(ctx, home, claude, view); err != nil {
@@ -166,9 +168,9 @@ func (t *task) guarded(ctx context.Context) renewal.Outcome {
 	return t.do(ctx)
 }
 
-// adopt takes a sign-in over that Claude Code has written where the view was: into our store first, then the view over it.
-// Killed between the two, it is adopted once more. Claude Code's lock is held meanwhile: where no agent has run for long, a
-// session of it may just be renewing this very sign-in.
+// adopt takes over a sign-in that Claude Code has written where the view was. It saves the record in our store first, and then
+// writes the view over it; whoever is killed in between adopts it once more. Claude Code's lock is held meanwhile, because a
+// session of it may be renewing this very sign-in where no agent has run for long.
 func (t *task) adopt(ctx context.Context, home store.Store, claude *store.ClaudeCode, view *store.View) error {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
@@ -189,7 +191,7 @@ func (t *task) adopt(ctx context.Context, home store.Store, claude *store.Claude
 	}
 	r, found, err := claude.Load(ctx)
 	if err != nil || r.RefreshToken.Empty() {
-		return nil // gone meanwhile: what is there now is for the next look
+		return nil // it is gone meanwhile; the next job judges what is there now
 	}
 	history := store.NewHistory(t.settings.StateDir, home)
 	_, spent := history.Replaces(ctx, r.RefreshToken)
@@ -197,7 +199,7 @@ func (t *task) adopt(ctx context.Context, home store.Store, claude *store.Claude
 	switch {
 	case err == nil && renewal.Same(stored, r):
 		r = stored
-	case err == nil && spent: // an old copy, by a backup or a session that had it in mind: nobody's new sign-in
+	case err == nil && spent: // an old copy, from a backup or from a session that had it in memory: it is no new sign-in
 		r = stored
 		t.NoteRepair(view.Place())
 	case spent:
@@ -225,15 +227,15 @@ func (t *task) adopt(ctx context.Context, home store.Store, claude *store.Claude
 	if r.AccessToken.Empty() {
 		return nil // the view is written with the first one
 	}
-	// Lost to somebody faster, it is adopted again.
+	// If somebody has written once more meanwhile, the next job adopts that.
 	if err := view.Replace(ctx, r, found); err != nil && !errors.Is(err, store.ErrConflict) {
 		return err
 	}
 	return nil
 }
 
-// obeySignOut removes the record because Claude Code has signed out. It stays restorable, and the provider is told nothing. A
-// store that can't be reached stops the serving as well, and is obeyed in later.
+// obeySignOut removes the record because Claude Code has signed out. It can be restored, and the provider is told nothing. Where
+// the store can't be reached, nothing is served either, and the record is removed by a later job.
 func (t *task) obeySignOut(ctx context.Context, home store.Store, view *store.View) renewal.Outcome {
 	waiting, cancel := context.WithTimeout(ctx, store.LockWait)
 	defer cancel()
@@ -264,8 +266,8 @@ func (t *task) obeySignOut(ctx context.Context, home store.Store, view *store.Vi
 	return o
 }
 
-// rewrite writes the view over what is broken where it was: a program was killed that writes the file in place. One that is at
-// it still is waited for.
+// rewrite writes the view over a file that can't be read, because a program was killed while it wrote in place. It waits first
+// for one that is still writing.
 func (t *task) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome) error {
 	if renewal.ComesBack(ctx, store.NewClaudeCode(t.settings.ConfigDir), protocol.ErrInvalid) {
 		err := view.Write(ctx, visible(o.Result))
@@ -286,7 +288,7 @@ func (t *task) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome
 }
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
-// lost race, or an access token of ours, maybe an earlier one that it had in mind. Anything else is left alone.
+// lost race, or an access token of ours, perhaps an earlier one that it had in memory. Anything else is left alone.
 func (t *task) reguard(ctx context.Context, view *store.View, o *renewal.Outcome) error {
 	found, version, err := store.NewClaudeCode(t.settings.ConfigDir).Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)

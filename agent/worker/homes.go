@@ -11,9 +11,7 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// A sign-in that renews itself has one home. Two profiles that hold one refresh token are refused wherever a record comes in,
-// and where they came about by other ways, as by a file that was copied, the one that was here first renews and the other does
-// not.
+// A sign-in that rotates has one home: see package renewal. Here is what ccagent can look up about the homes of its profiles.
 
 // LeaveHome forgets where a profile's record was, as the job that deletes it does.
 func LeaveHome(s Settings) error { return store.NewHomes(s.StateDir).Leave(s.Name) }

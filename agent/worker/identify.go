@@ -148,8 +148,8 @@ func (t *task) writeNote(v store.Version, i protocol.Identity) {
 	}
 }
 
-// note keeps who is signed in with the record that it was asked for, if that is still there. To fail at it costs another
-// question. An unsaved record's is kept by the agent.
+// note keeps who is signed in with the record for which that was asked, if it is still there. Where that fails, the provider is
+// asked once more. For an unsaved record the agent keeps it.
 func (t *task) note(ctx context.Context, s renewal.State, i protocol.Identity) {
 	switch {
 	case s.Store == nil || s.Unsaved:
@@ -172,7 +172,7 @@ func (t *task) note(ctx context.Context, s renewal.State, i protocol.Identity) {
 	}
 }
 
-// sameAs carries a note over a renewal: whoever was signed in is.
+// sameAs carries the note about who is signed in over to a renewed record.
 func (t *task) sameAs(old, renewed store.Version) {
 	if old == renewed {
 		return

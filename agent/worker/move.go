@@ -123,7 +123,7 @@ func (t *task) moveTo(
 			return failed(err)
 		}
 	}
-	t.remember(s.Store) // what is undecided would be decided by what is found: from here on there may be two
+	t.remember(s.Store) // where store auto is not decided yet: from here on a record may be found in two places
 	arrived := arrival{to: to, occupied: err == nil, there: there, base: version}
 	moved, version, err := t.transfer(ctx, s, arrived, leave)
 	if err != nil {
@@ -324,9 +324,9 @@ func (t *task) history(ctx context.Context) renewal.Outcome {
 		return renewal.Outcome{Err: noHistory()}
 	}
 	history := store.NewHistory(t.settings.StateDir, st)
-	current, _, err := st.Load(ctx) // absent, or beyond reading: no entry is it
+	current, _, err := st.Load(ctx) // where there is none, or one that can't be read, no entry of the list is the current one
 	if err == nil {
-		history.Keep(ctx, current, true, time.Now()) // see backUp; who can't write may look all the same
+		history.Keep(ctx, current, true, time.Now()) // so that it is listed; where that fails, the others are listed all the same
 	}
 	past, err := t.past(ctx, st)
 	var o renewal.Outcome

@@ -100,8 +100,8 @@ func (t *task) openKind(kind store.Kind) (store.Store, error) {
 	})
 }
 
-// identity is what opens the encrypted store: what the agent has unlocked, or a key file without a passphrase. Else, and while
-// there is none yet, the store is locked.
+// identity is what opens the encrypted store: what the agent has unlocked, or a key file without a passphrase. Otherwise it is
+// the zero Identity, and the store is locked.
 func (t *task) identity() (store.Identity, error) {
 	if !t.Job.Key.Empty() {
 		return store.ParseIdentity(t.Job.Key)
@@ -153,8 +153,8 @@ func (t *task) recall() (store.Kind, error) {
 	return c.Store, nil
 }
 
-// remember keeps what `auto` was decided to be, now that a record rests there. Failing at it costs nothing but another
-// decision, which the record itself will settle the same way.
+// remember keeps what `auto` was decided to be, now that a record rests there. Where that fails the next job decides once more,
+// and finds the record where it is.
 func (t *task) remember(st store.Store) {
 	if !t.settings.Store.Auto() || st == nil {
 		return

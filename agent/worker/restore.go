@@ -47,13 +47,13 @@ func (t *task) restore(ctx context.Context) renewal.Outcome {
 	s, err := t.Take(waiting, st)
 	switch {
 	case err == nil:
-		if store.Broken(s.Blocked) { // what the agent holds comes in the place of it, and then what is asked for
+		if store.Broken(s.Blocked) { // the record that the agent holds is written over it first, and then the restored one
 			s.Version, s.Blocked = store.Version{}, nil
 		}
 		if o := t.backUp(ctx, history, &s); o.Err != nil {
 			return s.End(o)
 		}
-	case renewal.Replaceable(err), store.Broken(err): // what it is there for
+	case renewal.Replaceable(err), store.Broken(err): // no record that serves: the usual reason to restore one
 		lock, lockErr := st.Lock(waiting)
 		if lockErr != nil && !errors.Is(lockErr, protocol.ErrNotFound) {
 			return renewal.Outcome{Result: t.About(st), Err: lockErr}
@@ -89,7 +89,7 @@ func (t *task) restore(ctx context.Context) renewal.Outcome {
 	}
 	s.Record, s.Version = record, version
 	o := t.Keep(ctx, s)
-	store.DropSetAside(t.settings.StateDir, st, record) // to fail at it costs a line in the list
+	store.DropSetAside(t.settings.StateDir, st, record) // where that fails, the list has a line too many
 	if o.Err == nil {
 		o.Result.Notice = renewal.NoteCopied(copied.Path())
 	}
@@ -109,8 +109,8 @@ func (t *task) past(ctx context.Context, st store.Store) ([]store.Past, error) {
 	return past, cmp.Or(err, keptErr)
 }
 
-// backUp sees to it that the record in force is stored and in the history before another takes its place. Whoever saved it may
-// have been killed before it was there: then its own predecessor stands there, and is not known to be spent.
+// backUp sees to it that the record in force is stored and in the history before another takes its place. A worker that saved it
+// may have been killed before it told the history, which then has an earlier record that is not known to be spent.
 func (t *task) backUp(ctx context.Context, history *store.History, s *renewal.State) renewal.Outcome {
 	if s.Unsaved {
 		o := t.Keep(ctx, *s)

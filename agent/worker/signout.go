@@ -16,9 +16,9 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// What it means that a sign-in is not in Claude Code's file any more, where it was. Claude Code signs out by removing the key
-// or the file. A session of it that lost a race for a refresh empties the tokens instead (a logged-out stub), and signs
-// everybody out with it; that is mended. A folder that is gone is an unmounted home.
+// This file decides what it means that a sign-in is not in Claude Code's file any more. Claude Code signs out by removing its key
+// or the file. A session of it that lost a race for a refresh empties the tokens instead (a stub), and so signs out everybody;
+// that is repaired. Where the folder is missing, a home is not mounted.
 
 // Missing decides what it means that the profile's store has no token.
 func (t *task) Missing(ctx context.Context, st store.Store, v store.Version, err error) (renewal.Outcome, bool) {
@@ -46,7 +46,7 @@ func (t *task) Missing(ctx context.Context, st store.Store, v store.Version, err
 func (t *task) afterRemoval(ctx context.Context, st store.Store) (renewal.Outcome, bool) {
 	o := renewal.Outcome{Result: t.About(st)}
 	if err := store.FolderThere(st.Place()); err != nil {
-		return o.WithError(err), true // the token in hand is served on
+		return o.WithError(err), true // the cached token is served as before
 	}
 	if renewal.ComesBack(ctx, st, protocol.ErrNotFound) {
 		return o, false
@@ -61,8 +61,7 @@ func (t *task) signedOut(where string) error {
 		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + t.Job.Profile}
 }
 
-// wasSignedIn reports whether somebody signed in with Claude Code was here, and has not told us to forget that: then nothing
-// stored means signed out.
+// wasSignedIn reports whether somebody has signed in with Claude Code before: then nothing stored means that he has signed out.
 func (t *task) wasSignedIn(ctx context.Context, st store.Store) bool {
 	if _, view := t.guardedView(); !st.Place().Kind.Traits().Shared && view == nil || store.FolderThere(st.Place()) != nil {
 		return false

@@ -25,15 +25,15 @@ func (t *task) unlock(ctx context.Context) renewal.Outcome {
 		o.Result.Key, o.Err = store.CreateIdentity(ctx, path, t.Job.NewPassphrase)
 		return o
 	}
-	// One that needs no passphrase is read anew by each job, and held by nobody.
 	_, err := store.UnlockIdentity(path, protocol.Secret{})
+	none := errors.Is(err, protocol.ErrNotFound) && t.settings.Identity == ""
+	needed := t.settings.Store.Traits().Sealed || !t.Job.NewPassphrase.Empty()
 	switch {
 	case err == nil && !t.Job.NewPassphrase.Empty():
 		o.Err = &protocol.Error{Code: protocol.CodeConfig, Message: path + " has no passphrase that could be changed"}
-	case err == nil:
-	case errors.Is(err, protocol.ErrNotFound) && t.settings.Identity == "" && !t.settings.Store.Traits().Sealed &&
-		t.Job.NewPassphrase.Empty():
-	case errors.Is(err, protocol.ErrNotFound) && t.settings.Identity == "":
+	case err == nil, none && !needed:
+		return o // nothing to open: a key without a passphrase is read anew by each job, and the agent does not hold it
+	case none:
 		o.Err = &protocol.Error{Code: protocol.CodeConfig, Message: "store encrypted has no identity yet",
 			Hint: "make one, with a passphrase: ccagent unlock --create"}
 	case !errors.Is(err, protocol.ErrLocked), t.Job.Passphrase.Empty():

@@ -32,8 +32,8 @@ func (t *task) views() []*store.View {
 	return views
 }
 
-// show brings the views up to date with what a job brought, or takes them away with the record. What somebody else has made of
-// one is left alone, and noted: the outcome of the job does not depend on it.
+// show writes the token that a job brought into the views, or removes them with the record. A view that somebody else has changed
+// is left alone, and the note says so. The outcome of the job does not depend on it.
 func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	var notes []string
 	for _, v := range t.views() {
@@ -75,8 +75,8 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	o.Result.Note = strings.Join(notes, "; ")
 }
 
-// hindrance is what keeps the record from being renewed when its time comes, as far as a look tells: somebody should hear of it
-// while the token in hand is good.
+// hindrance is what will keep the record from being renewed, as far as that can be told now: somebody should hear of it while the
+// cached token is good.
 func (t *task) hindrance(ctx context.Context, o *renewal.Outcome) error {
 	if o.Err != nil || o.Result.Token.Empty() || o.Result.Expiry.IsZero() || !t.traits().SignsIn {
 		return nil
@@ -95,7 +95,7 @@ func hindered(st store.Store) error {
 	}
 	message := "the next token can't be saved: " + err.Error() // a spill takes it
 	if st.Place().Kind.Traits().Shared {
-		message = "the next token can't be saved, so the one in hand is the last: " + err.Error()
+		message = "the next token can't be saved, so this one is the last: " + err.Error()
 	}
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
@@ -131,7 +131,7 @@ func visible(r job.Result) store.Record {
 	return store.Record{Kind: r.Kind, AccessToken: r.Token, Expiry: r.Expiry, Scopes: r.Scopes, Subscription: r.Subscription}
 }
 
-// ownPlace refuses to write a view over the record that it is one of.
+// ownPlace is the error that a view would be written over the very record whose token it shows.
 func (t *task) ownPlace() error {
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,

@@ -58,7 +58,7 @@ func Run(ctx context.Context, in io.Reader, out io.Writer, build string) error {
 	return o.Close(!agent.gone)
 }
 
-// task is the job under way, with what is ccagent's own about it. It is the setting of its task.
+// task is a job under way: the engine's Task, and what is ccagent's own about it. It is the Setting of that Task.
 type task struct {
 	renewal.Task
 	settings Settings
@@ -66,12 +66,12 @@ type task struct {
 	notice   string        // a line for the person, besides the result's
 	copied   string        // where the copy of a broken view is
 	adopted  store.Version // what Claude Code had written, and is ours now
-	// an earlier sign-in could be brought back in the place of the spent copy that is stored
+	// canRestore says that an earlier sign-in can be restored in the place of the spent copy that is stored.
 	canRestore bool
-	stranger   bool // the store holds another sign-in than the one whose token was in hand, and it brought no token
+	stranger   bool // the store holds another sign-in than the one whose token was cached, and it brought no token
 }
 
-// newTask makes the task of a job, with an agent that listens to nothing.
+// newTask makes the task of a job. Its reports go nowhere until it is given an agent.
 func newTask(s Settings, j job.Job) *task {
 	t := &task{settings: s, agent: &pipe{gone: true}}
 	if j.Profile == "" {
@@ -95,7 +95,7 @@ func newTask(s Settings, j job.Job) *task {
 // traits are what the kind of the profile's provider is like.
 func (t *task) traits() provider.Traits { return t.settings.Provider.Traits() }
 
-// do does the job, whatever Claude Code has done meanwhile.
+// do does the job. What Claude Code has done meanwhile is the concern of guarded.
 func (t *task) do(ctx context.Context) renewal.Outcome {
 	switch t.Job.Op {
 	case job.Renew:
@@ -135,7 +135,7 @@ func (t *task) inStore(ctx context.Context, do func(context.Context, store.Store
 	return do(ctx, st)
 }
 
-// finish is what follows every job, before its last report.
+// finish does what is left to do after a job and before its last report.
 func (t *task) finish(ctx context.Context, o *renewal.Outcome) {
 	if t.traits().Stored && t.Job.Op.Serves() && o.Err != nil {
 		t.lookAgain(ctx, o)
@@ -165,7 +165,7 @@ func (t *task) lookAgain(ctx context.Context, o *renewal.Outcome) {
 	}
 }
 
-// pipe is the way to the agent.
+// pipe takes reports to the agent.
 type pipe struct {
 	out  io.Writer
 	gone bool // a report could not be written
