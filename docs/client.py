@@ -17,8 +17,15 @@ def unpack(fields):  # the first string, and the rest
     return struct.unpack_from(f">{size}s", fields, 4)[0], fields[4 + size:]
 
 
-run, tmp = os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR") or "/tmp"  # §2.1
-folder = os.path.join(run, "ccagent") if run.startswith("/") else f"{tmp.rstrip('/')}/ccagent-{os.geteuid()}"
+def private(folder):  # §2.2
+    info = os.lstat(folder)
+    return stat.S_ISDIR(info.st_mode) and not info.st_mode & 0o077 and info.st_uid == os.geteuid()
+
+
+run, tmp, login = os.environ.get("XDG_RUNTIME_DIR", ""), os.environ.get("TMPDIR"), f"/run/user/{os.geteuid()}"  # §2.1
+if not run.startswith("/") and not tmp and os.path.lexists(login) and private(login):
+    run = login
+folder = os.path.join(run, "ccagent") if run.startswith("/") else f"{(tmp or '/tmp').rstrip('/')}/ccagent-{os.geteuid()}"
 path = os.environ.get("CCAGENT_SOCK") or folder + "/agent.sock"
 claude = os.environ.get("CLAUDE_SECURESTORAGE_CONFIG_DIR", os.environ.get("CLAUDE_CONFIG_DIR", ""))
 if claude and not claude.startswith("/"):  # §4.1
@@ -27,8 +34,7 @@ home = [os.environ.get("HOME", ""), os.environ.get("XDG_CONFIG_HOME", ""), claud
 request = pack("".join(sys.argv[1:2])) + struct.pack(">QBB", 0, 0, 0) + pack("")  # §4.2
 request += b"".join(pack(place) for place in home)
 try:
-    folder, sock = os.lstat(os.path.dirname(path)), os.lstat(path)  # §2.2
-    if not stat.S_ISDIR(folder.st_mode) or folder.st_mode & 0o077 or {folder.st_uid, sock.st_uid} != {os.geteuid()}:
+    if not private(os.path.dirname(path)) or os.lstat(path).st_uid != os.geteuid():
         fail(6, "the socket's folder must be a directory of your own with mode 0700")
     agent = socket.socket(socket.AF_UNIX)
     agent.settimeout(60)

@@ -321,6 +321,9 @@ func connect(ctx context.Context, path string) (*conn, error) {
 			return nil, err
 		}
 	} else if err := CheckDir(SocketDir(path)); errors.Is(err, ErrNoAgent) {
+		if around := CheckRoom(SocketDir(path)); around != nil {
+			return nil, around
+		}
 		return nil, noAgent(path)
 	} else if err != nil {
 		return nil, err

@@ -11,9 +11,10 @@ import (
 )
 
 // SocketPath returns where the agent of this environment listens (docs/protocol.md §2.1): at $CCAGENT_SOCK, else at
-// $XDG_RUNTIME_DIR/ccagent/agent.sock, else at $TMPDIR/ccagent-UID/agent.sock, with /tmp for an unset TMPDIR. isDefault says that
-// this is the default path, which counts even if CCAGENT_SOCK names it. Only on the default path is an agent started, and only
-// there does a request carry its [Home]. A path that is relative or too long for a socket is ErrConfig.
+// $XDG_RUNTIME_DIR/ccagent/agent.sock, else at $TMPDIR/ccagent-UID/agent.sock, else at /run/user/UID/ccagent/agent.sock if
+// /run/user/UID is the caller's own, else at /tmp/ccagent-UID/agent.sock. isDefault says that this is the default path, which
+// counts even if CCAGENT_SOCK names it. Only on the default path is an agent started, and only there does a request carry its
+// [Home]. A path that is relative or too long for a socket is ErrConfig.
 func SocketPath() (path string, isDefault bool, err error) {
 	path = defaultPath()
 	if s := os.Getenv("CCAGENT_SOCK"); s != "" && s != path {
@@ -23,14 +24,77 @@ func SocketPath() (path string, isDefault bool, err error) {
 }
 
 func defaultPath() string {
+	r := defaultRoom()
+	return r.dir + r.folder + "/agent.sock"
+}
+
+// room is where the folder of the default socket is made.
+type room struct {
+	dir    string // without a slash at its end
+	folder string // of the socket, with a slash before it
+	names  string // the variable that names dir; "": none does
+	why    string // this dir, in words
+}
+
+func defaultRoom() room {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); strings.HasPrefix(dir, "/") { // the XDG specification says to ignore a relative one
-		return strings.TrimRight(dir, "/") + "/ccagent/agent.sock"
+		return room{strings.TrimRight(dir, "/"), "/ccagent", "XDG_RUNTIME_DIR", "XDG_RUNTIME_DIR names its folder"}
 	}
-	tmp := os.Getenv("TMPDIR")
-	if tmp == "" {
-		tmp = "/tmp"
+	uid := strconv.Itoa(os.Geteuid())
+	if tmp := os.Getenv("TMPDIR"); tmp != "" {
+		return room{strings.TrimRight(tmp, "/"), "/ccagent-" + uid, "TMPDIR",
+			"XDG_RUNTIME_DIR is not set, and TMPDIR names its folder"}
 	}
-	return strings.TrimRight(tmp, "/") + "/ccagent-" + strconv.Itoa(os.Geteuid()) + "/agent.sock"
+	made, st := "/run/user/"+uid, unix.Stat_t{}
+	if lstat(made, &st) == nil && flawOf(&st) == "" { // systemd-logind makes it at a login
+		return room{made, "/ccagent", "", "neither XDG_RUNTIME_DIR nor TMPDIR is set, and " + made + " is there"}
+	}
+	return room{"/tmp", "/ccagent-" + uid, "", "neither XDG_RUNTIME_DIR nor TMPDIR is set, and there is no " + made + " of yours"}
+}
+
+// SocketReason says in words why [SocketPath] returns the path that it does.
+func SocketReason() string {
+	if _, isDefault, _ := SocketPath(); !isDefault {
+		return "CCAGENT_SOCK names it"
+	}
+	return defaultRoom().why
+}
+
+// CheckRoom refuses the folder of the default socket if XDG_RUNTIME_DIR or TMPDIR names a place for it in which nothing must be
+// made (docs/protocol.md §2.1): one that is not there (ErrNoAgent), that is not a folder, or that is another user's (ErrDenied),
+// as XDG_RUNTIME_DIR is after su and sudo -E. A folder that everybody may write to, like /tmp, is nobody's in particular. It says
+// nothing of any other folder: that one was chosen for its own sake.
+func CheckRoom(dir string) error {
+	r := defaultRoom()
+	if dir != r.dir+r.folder {
+		return nil
+	}
+	what, hint := r.dir, ""
+	if r.names != "" {
+		what, hint = r.names+" is "+quotePath(r.dir), "unset "+r.names+", or set it to a folder of your own"
+	}
+	var st unix.Stat_t
+	err := ignoringEINTR(func() error { return unix.Stat(r.dir+"/", &st) })
+	switch {
+	case err == unix.ENOENT && r.names == "XDG_RUNTIME_DIR":
+		return &Error{Code: CodeNoAgent, Message: "no agent is listening: " + what + ", and there is no such folder",
+			Hint: "a login makes that folder; unset XDG_RUNTIME_DIR where there is none"}
+	case err == unix.ENOENT:
+		return &Error{Code: CodeNoAgent, Message: "no agent is listening: " + what + ", and there is no such folder", Hint: hint}
+	case err != nil:
+		return &Error{Code: CodeDenied, Message: what + ", which can't be looked at: " + err.Error(), Hint: hint}
+	case st.Uid != uint32(os.Geteuid()) && st.Mode&0o002 == 0:
+		if r.names == "XDG_RUNTIME_DIR" {
+			hint = "su and sudo -E leave it as it was: unset XDG_RUNTIME_DIR, or use su - or sudo -i"
+		}
+		return &Error{Code: CodeDenied, Message: what + ", a folder that is owned by " + notYou(st.Uid), Hint: hint}
+	}
+	return nil
+}
+
+// notYou tells another user from the caller.
+func notYou(uid uint32) string {
+	return "uid " + strconv.Itoa(int(uid)) + ", not by you (uid " + strconv.Itoa(os.Geteuid()) + ")"
 }
 
 // maxSocketPath is the length of the longest path in a sockaddr_un, without its NUL (§2.1): 107 bytes on Linux, 103 on macOS.
@@ -72,30 +136,43 @@ func SocketDir(path string) string {
 
 // CheckDir refuses a folder in which a socket is not private (§2.2): it must be a directory and no link to one, belong to the
 // caller, and be closed to group and others. Another folder is ErrDenied, with a message that says what was found; if there is no
-// folder, the error is ErrNoAgent.
+// folder, the error is ErrNoAgent. Where the fault lies with what is around the folder, the error is that of [CheckRoom].
 func CheckDir(dir string) error {
 	var st unix.Stat_t
-	if err := lstat(dir, &st); err != nil {
-		return statError("folder", dir, err)
-	}
-	var found string
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		found = "a symbolic link"
-	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-		found = "not a directory"
-	case st.Uid != uint32(os.Geteuid()):
-		found = "owned by uid " + strconv.Itoa(int(st.Uid)) + ", not by you (uid " + strconv.Itoa(os.Geteuid()) + ")"
-	case st.Mode&0o077 != 0:
-		found = "open to others (mode " + octal(uint32(st.Mode)) + ")"
-	default:
+	statErr := lstat(dir, &st)
+	found := flawOf(&st)
+	if statErr == nil && found == "" {
 		return nil
 	}
-	return &Error{
-		Code:    CodeDenied,
-		Message: "the socket's folder " + quotePath(dir) + " is " + found,
-		Hint:    "it must be a directory of your own with mode 0700: move away what is there, or `chmod 700` it if you trust it",
+	if err := CheckRoom(dir); err != nil {
+		return err
 	}
+	if statErr != nil {
+		return statError("folder", dir, statErr)
+	}
+	err := &Error{Code: CodeDenied, Message: "the socket's folder " + quotePath(dir) + " is " + found,
+		Hint: "it must be a directory of your own with mode 0700: move away what is there, or `chmod 700` it if you trust it"}
+	if r := defaultRoom(); st.Uid != uint32(os.Geteuid()) && dir == r.dir+r.folder && r.folder != "/ccagent" {
+		// In /tmp nobody else can move it away.
+		err.Hint = "that user or root can take it away: sudo rm -r " + ShellLine(dir) +
+			"\nuntil then, use a folder of your own: mkdir -p -m 700 ~/.cache/tmp; export TMPDIR=~/.cache/tmp"
+	}
+	return err
+}
+
+// flawOf says why a folder is not one of the caller's alone, "" if it is.
+func flawOf(st *unix.Stat_t) string {
+	switch {
+	case st.Uid != uint32(os.Geteuid()):
+		return "owned by " + notYou(st.Uid)
+	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+		return "a symbolic link"
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return "not a directory"
+	case st.Mode&0o077 != 0:
+		return "open to others (mode " + octal(uint32(st.Mode)) + ")"
+	}
+	return ""
 }
 
 // checkSocket refuses what is not the caller's own socket (§2.2). It looks at the file and not at the peer's credentials: if a
@@ -110,7 +187,7 @@ func checkSocket(path string) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		found = "not a socket"
 	case st.Uid != uint32(os.Geteuid()):
-		found = "owned by uid " + strconv.Itoa(int(st.Uid)) + ", not by you (uid " + strconv.Itoa(os.Geteuid()) + ")"
+		found = "owned by " + notYou(st.Uid)
 	default:
 		return nil
 	}
@@ -152,8 +229,12 @@ func checkShared(path, owner string) error {
 }
 
 func lstat(path string, st *unix.Stat_t) error {
+	return ignoringEINTR(func() error { return unix.Lstat(path, st) })
+}
+
+func ignoringEINTR(call func() error) error {
 	for {
-		if err := unix.Lstat(path, st); err != unix.EINTR {
+		if err := call(); err != unix.EINTR {
 			return err
 		}
 	}

@@ -19,10 +19,13 @@ import (
 // ccagent to run; "" is the one beside the running executable, else the one on PATH. The agent gets a session of its own,
 // /dev/null for its standard streams, none of the caller's other descriptors, the working directory /, and this environment. It
 // logs to [LogFile]. If several callers start an agent at the same time, one agent remains and serves all. Errors are ErrConfig
-// (an agent could not find its files in this environment), ErrNoAgent (there is no ccagent, or it failed to start) and
-// ErrUnavailable (ctx ended first).
+// (an agent could not find its files in this environment), those of [CheckRoom], ErrNoAgent (there is no ccagent, or it failed to
+// start) and ErrUnavailable (ctx ended first).
 func Start(ctx context.Context, program, path string) error {
 	if err := checkPlaces(); err != nil {
+		return err
+	}
+	if err := CheckRoom(SocketDir(path)); err != nil {
 		return err
 	}
 	if program == "" {

@@ -99,12 +99,17 @@ func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
 	return &Listener{Socket: s, path: path, lock: lock}, nil
 }
 
+// makeDir makes the folder of a socket where there is none. Where [protocol.CheckRoom] refuses, nothing is made.
 func makeDir(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return socketError("the socket's folder can't be made: "+cause(err), "")
+	if err := protocol.CheckRoom(dir); err != nil && protocol.CheckDir(dir) != nil {
+		return err
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return socketError("the socket's folder can't be made: "+cause(err), "")
+	err := os.MkdirAll(filepath.Dir(dir), 0o700)
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return socketError("the socket's folder can't be made: "+cause(err), "set XDG_RUNTIME_DIR to a folder of your own")
 	}
 	return protocol.CheckDir(dir)
 }

@@ -211,3 +211,16 @@ func TestListenOutwaitsAKilledAgent(t *testing.T) {
 		l.Release()
 	}
 }
+
+// Where XDG_RUNTIME_DIR names a folder that is not there, none is made; a folder that CCAGENT_SOCK names is.
+func TestListenMakesNoRuntimeFolder(t *testing.T) {
+	dir := socketDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", dir+"/run")
+	if _, err := Listen(t.Context(), dir+"/run/ccagent/agent.sock"); !errors.Is(err, protocol.ErrNoAgent) {
+		t.Error(err)
+	}
+	if found, _ := filepath.Glob(dir + "/*"); found != nil {
+		t.Errorf("made: %s", found)
+	}
+	listen(t, dir+"/own/agent/agent.sock")
+}

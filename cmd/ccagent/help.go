@@ -133,8 +133,9 @@ func manualSource(app *cli.App) error {
 	section(
 		"ENVIRONMENT",
 		"**CCAGENT\\_SOCK**\n: the agent's socket, where it is not `$XDG_RUNTIME_DIR/ccagent/agent.sock` (without XDG_RUNTIME_DIR "+
-			"`ccagent-UID/agent.sock` in `$TMPDIR`, "+
-			"else in `/tmp`); no agent is started there\n\n**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not "+
+			"`ccagent-UID/agent.sock` in `$TMPDIR`; without both `/run/user/UID/ccagent/agent.sock` if a login has made "+
+			"`/run/user/UID`, else `/tmp/ccagent-UID/agent.sock`); no agent is started there\n\n"+
+			"**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not "+
 			"yours\n\n"+
 			"Variables that stand for an option are named with it.",
 	)

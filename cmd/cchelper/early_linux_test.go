@@ -15,6 +15,7 @@ import (
 
 	"github.com/ccagent/ccagent/cmd/cchelper/early"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
 // The scripts hold for the helper that asks before Go's runtime starts as well.
@@ -108,4 +109,35 @@ func FuzzEarly(f *testing.F) {
 func plain(format func(protocol.Token, options) (string, error)) bool {
 	text, err := format(protocol.Token{Value: protocol.NewSecret("x")}, options{})
 	return text == "x\n" && err == nil
+}
+
+// Before the runtime starts, the folder that a login makes is found as it is found later.
+func TestEarlyFindsRuntimeFolder(t *testing.T) {
+	const uid = 54323
+	for _, name := range []string{"CCAGENT_SOCK", "XDG_RUNTIME_DIR", "TMPDIR"} {
+		t.Setenv(name, "")
+	}
+	compare := func(want string) {
+		protocoltest.AsUser(t, uid, func() {
+			asked, _, ok := early.Request([]string{"cchelper"}, []string{"HOME=/home/a"})
+			later, _, err := protocol.SocketPath()
+			if asked != want || !ok || later != want || err != nil {
+				t.Errorf("%q, %v, and later %q, %v; want %q", asked, ok, later, err, want)
+			}
+		})
+	}
+	compare("/tmp/ccagent-54323/agent.sock")
+	if err := os.MkdirAll("/run/user/54323", 0o700); err != nil {
+		t.Skip("no /run here: ", err)
+	}
+	t.Cleanup(func() { os.Remove("/run/user/54323") })
+	compare("/tmp/ccagent-54323/agent.sock") // it is root's
+	if err := os.Chown("/run/user/54323", uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	compare("/run/user/54323/ccagent/agent.sock")
+	if err := os.Chmod("/run/user/54323", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	compare("/tmp/ccagent-54323/agent.sock")
 }

@@ -112,7 +112,7 @@ func TestInstall(t *testing.T) {
 		c.try("CCAGENT_SOCK=/tmp/x/agent.sock "+cc+"install").
 			fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at "+
 				"/tmp/x/agent.sock")
-		c.try("unset XDG_RUNTIME_DIR; "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
+		c.try("unset XDG_RUNTIME_DIR; TMPDIR=/tmp "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
 		c.must(cc + "uninstall")
 		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(
 			out,

@@ -57,7 +57,8 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 	if err != nil {
 		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
-	if err := protocol.CheckDir(protocol.SocketDir(path)); err != nil && !errors.Is(err, protocol.ErrNoAgent) {
+	dir := protocol.SocketDir(path)
+	if err := protocol.CheckDir(dir); err != nil && (!errors.Is(err, protocol.ErrNoAgent) || protocol.CheckRoom(dir) != nil) {
 		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
 	}
 	client, err := protocol.ClientFromEnv(false)
@@ -91,7 +92,8 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 			what := "no agent is running at " + path + ", and none can be started: there is no place for its log: " + err.Error()
 			return []Finding{{"agent", "fail", what, "make that folder writable, or set XDG_STATE_HOME to one that is"}}, said
 		}
-		return []Finding{{"agent", "skip", "no agent is running at " + path + "; the first request starts one", ""}}, said
+		what := fmt.Sprintf("no agent is running at %s (%s); the first request starts one", path, protocol.SocketReason())
+		return []Finding{{"agent", "skip", what, ""}}, said
 	}
 	found = judgeAgent(status.Agent, path)
 	for _, p := range status.Profiles {
@@ -113,7 +115,7 @@ func checkHolder(path string) []Finding {
 }
 
 func judgeAgent(a protocol.AgentStatus, path string) []Finding {
-	found := []Finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s", a.PID, path), ""}}
+	found := []Finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s (%s)", a.PID, path, protocol.SocketReason()), ""}}
 	if a.Locked {
 		found = append(found, Finding{"agent", "warn", "it is locked, and serves nothing", "ccagent unlock"})
 	}

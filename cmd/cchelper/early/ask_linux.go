@@ -71,10 +71,14 @@ func private() bool {
 	}
 	uid := geteuid()
 	socket.path[slash] = 0
-	folder := lstat()
+	folder := ownFolder(uid)
 	socket.path[slash] = '/'
-	return folder && found.Mode&unix.S_IFMT == unix.S_IFDIR && found.Mode&0o077 == 0 && uint(found.Uid) == uid &&
-		lstat() && found.Mode&unix.S_IFMT == unix.S_IFSOCK && uint(found.Uid) == uid
+	return folder && lstat() && found.Mode&unix.S_IFMT == unix.S_IFSOCK && uint(found.Uid) == uid
+}
+
+// ownFolder reports whether the path in socket is that of a folder of this user's alone.
+func ownFolder(uid uint) bool {
+	return lstat() && found.Mode&unix.S_IFMT == unix.S_IFDIR && found.Mode&0o077 == 0 && uint(found.Uid) == uid
 }
 
 // lstat fills in found for the path in socket. It is false if the system refuses.

@@ -207,18 +207,31 @@ func locate(runtime, tmp string) {
 		path("/ccagent/agent.sock")
 		return
 	}
+	uid := geteuid()
 	if tmp == "" {
+		path("/run/user/")
+		decimal(uid)
+		letter(0)
+		if socket.size--; ownFolder(uid) {
+			path("/ccagent/agent.sock")
+			return
+		}
+		socket.size = 0
 		tmp = "/tmp"
 	}
 	path(trim(tmp))
 	path("/ccagent-")
-	uid := geteuid()
+	decimal(uid)
+	path("/agent.sock")
+}
+
+// decimal appends a user id to the path of the socket.
+func decimal(uid uint) {
 	for unit := uint(1e9); unit > 0; unit /= 10 {
 		if uid >= unit || unit == 1 {
 			letter('0' + byte(uid/unit%10))
 		}
 	}
-	path("/agent.sock")
 }
 
 // trim returns s without the slashes at its end.
