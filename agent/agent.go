@@ -20,6 +20,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -184,7 +185,7 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 		return protocol.Token{}, err
 	}
 	if cached := e.cached.Load(); t.Notice == "" && cached != nil && cached.expiry.Equal(t.Expiry) {
-		t.Notice = cached.shortLifeNotice(e.name(), req.MinTTL, a.now())
+		t.Notice = cmp.Or(cached.shortLifeNotice(e.name(), req.MinTTL, a.now()), e.reminder(cached, a.now()))
 	}
 	return t, nil
 }

@@ -36,6 +36,7 @@ type provider struct {
 	watch   []string
 	behind  bool // a view can't be written
 	note    string
+	ends    ending
 
 	n      int
 	expiry time.Time
@@ -72,6 +73,7 @@ func (p *provider) set(f func()) {
 
 func (p *provider) result() job.Result {
 	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind, Note: p.note}
+	r.SignInEnds, r.RemindFrom = p.ends.at, p.ends.remind
 	if r.Store == "" {
 		r.Store = "file"
 	}

@@ -45,3 +45,50 @@ func TestSignInIsAskedForWhileTheTokenLives(t *testing.T) {
 		}
 	})
 }
+
+// TestEndOfSignIn tells of the end of a sign-in before it comes: in status always, and to whoever asks for a token in its last
+// days, once an hour.
+func TestEndOfSignIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := time.Now().Add(10 * 24 * time.Hour)
+		p := &provider{lifetime: 100 * 24 * time.Hour, ends: ending{end, end.Add(-3 * 24 * time.Hour)}}
+		a := start(t, p)
+		cached := func() bool { return a.cachedFor(&protocol.TokenRequest{Home: ours}) != nil }
+		noticed := func() string {
+			t.Helper()
+			tok, err := a.Token(t.Context(), protocol.TokenRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tok.Notice
+		}
+		if n := noticed(); n != "" || !cached() {
+			t.Errorf("notice %q too early, or the token is not in memory", n)
+		}
+		if s := profileOf(t, a); !s.SignInEnds.Equal(end) || !s.RemindFrom.Equal(p.ends.remind) {
+			t.Errorf("status: %v, told from %v", s.SignInEnds, s.RemindFrom)
+		}
+		time.Sleep(7 * 24 * time.Hour)
+		by := end.Local().Format("2006-01-02 15:04")
+		for range 2 {
+			if cached() {
+				t.Error("the ordinary answer is given where somebody is to be told")
+			}
+			if n := noticed(); n != "the sign-in of profile claude ends on "+by+"; sign in again: ccagent login claude" {
+				t.Errorf("notice %q", n)
+			}
+			if n := noticed(); n != "" || !cached() {
+				t.Errorf("notice %q again at once", n)
+			}
+			time.Sleep(time.Hour)
+		}
+		time.Sleep(3 * 24 * time.Hour)
+		if n := noticed(); !strings.Contains(n, "was to end on "+by) {
+			t.Errorf("notice %q", n)
+		}
+		p.set(func() { p.ends = ending{} })
+		if tok, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); err != nil || tok.Notice != "" {
+			t.Errorf("after a renewal: notice %q, %v", tok.Notice, err)
+		}
+	})
+}

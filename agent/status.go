@@ -80,6 +80,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	}
 	if cached != nil {
 		s.HasToken, s.Expiry, s.Issued, s.Kind = true, cached.expiry, cached.issued, cached.kind
+		s.SignInEnds, s.RemindFrom = cached.ending.at, cached.ending.remind
 	}
 	if e.failure != nil {
 		s.LastError, s.LastCode, s.Retry = shorten(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at

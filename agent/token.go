@@ -14,8 +14,39 @@ import (
 type cachedToken struct {
 	expiry, issued time.Time // zero: never, unknown
 	kind           protocol.Kind
+	ending         ending
 	notice         bool   // reply has one
 	reply          []byte // the reply frame, encoded once
+}
+
+// ending is when the sign-in that a token is of ends itself, and from when on a person is told; zero: never, or not known.
+type ending struct{ at, remind time.Time }
+
+// reminderPause is how long nobody is reminded of the end of a sign-in again. Tools ask every few minutes, and show a person
+// nothing of it, or all.
+const reminderPause = time.Hour
+
+// reminderDue reports whether somebody is to be told at now that the sign-in of the cached token c ends.
+func (e *entry) reminderDue(c *cachedToken, now time.Time) bool {
+	if c.ending.remind.IsZero() || now.Before(c.ending.remind) {
+		return false
+	}
+	since := now.Sub(time.UnixMilli(e.reminded.Load()))
+	return since >= reminderPause || since < 0
+}
+
+// reminder is what whoever asks for c at now is told of the end of its sign-in, mostly "".
+func (e *entry) reminder(c *cachedToken, now time.Time) string {
+	last := e.reminded.Load()
+	if !e.reminderDue(c, now) || !e.reminded.CompareAndSwap(last, now.UnixMilli()) {
+		return ""
+	}
+	what := " ends on "
+	if !now.Before(c.ending.at) {
+		what = " was to end on "
+	}
+	return "the sign-in of profile " + e.name() + what + c.ending.at.Local().Format("2006-01-02 15:04") +
+		"; sign in again: ccagent login " + e.name()
 }
 
 // token returns the token itself.
@@ -82,15 +113,16 @@ func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
 	if !e.agent.lockState.on.Load() {
 		e.lineage = r.Lineage
 	}
-	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued)
+	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued,
+		ending{r.SignInEnds, r.RemindFrom})
 }
 
 // cacheTokenLocked caches t with the notice that is due now. While the agent is locked it only returns what it would have cached,
 // for those who wait: whether they may still have it is found out later.
-func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time) *cachedToken {
+func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time, end ending) *cachedToken {
 	t.Notice, t.Username = e.noticeLocked(t), e.profile.Load().Username
 	c := &cachedToken{
-		expiry: t.Expiry, issued: issued, notice: t.Notice != "",
+		expiry: t.Expiry, issued: issued, ending: end, notice: t.Notice != "",
 		kind:  interned(t.Kind),
 		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
 	}

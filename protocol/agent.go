@@ -146,6 +146,9 @@ type ProfileStatus struct {
 	Subscription string
 	Scopes       []string
 	Note         string // what else a person should know, that another program has changed a view, say; mostly ""
+	// SignInEnds is when the sign-in itself ends, however often its token is renewed; zero: not known, or never. From RemindFrom on
+	// a person is told of it.
+	SignInEnds, RemindFrom time.Time
 }
 
 // PutRequest gives the agent a record to store.

@@ -189,6 +189,10 @@ func (e *Encoder) profile(p *ProfileStatus) {
 	e.String(oneLine(p.Subscription, maxText))
 	e.Strings(p.Scopes)
 	e.String(oneLine(p.Note, maxText))
+	if !p.SignInEnds.IsZero() {
+		e.Time(p.SignInEnds)
+		e.Time(p.RemindFrom)
+	}
 	e.Shut(mark)
 }
 
@@ -243,6 +247,9 @@ func decodeProfile(d Decoder) (ProfileStatus, error) {
 	}
 	if d.More() {
 		p.Note = oneLine(d.String(), maxText)
+	}
+	if d.More() {
+		p.SignInEnds, p.RemindFrom = d.Time(), d.Time()
 	}
 	for i, s := range p.Scopes {
 		p.Scopes[i] = oneLine(s, maxText)

@@ -32,7 +32,8 @@ func Prompt(ctx context.Context, profile string) string {
 	return ""
 }
 
-// Prompt returns the profile's name and how long its token lives on at now, or what is wrong. It is "" for a profile that nobody
+// Prompt returns the profile's name and how long its token lives on at now, or what is wrong. If the sign-in itself ends soon,
+// that is added. It is "" for a profile that nobody
 // has used yet.
 func (p ProfileStatus) Prompt(now time.Time) string {
 	if CheckProfile(p.Name) != nil {
@@ -44,18 +45,35 @@ func (p ProfileStatus) Prompt(now time.Time) string {
 	case StateFailed, StateUnsaved, StateLocked:
 		return p.Name + " ✗ " + string(p.State)
 	}
-	switch left := p.Expiry.Sub(now); {
-	case !p.HasToken:
+	if !p.HasToken {
 		return ""
+	}
+	text := p.Name
+	switch left := p.Expiry.Sub(now); {
 	case p.Expiry.IsZero():
-		return p.Name
 	case left <= 0:
 		return p.Name + " expired"
-	case left >= 24*time.Hour:
-		return p.Name + " " + strconv.Itoa(int(left/(24*time.Hour))) + "d"
-	case left >= time.Hour:
-		return p.Name + " " + strconv.Itoa(int(left/time.Hour)) + "h"
 	default:
-		return p.Name + " " + strconv.Itoa(int(left/time.Minute)) + "m"
+		text += " " + roughly(left)
 	}
+	if p.SignInEndsSoon(now) {
+		text += " (sign-in " + roughly(max(0, p.SignInEnds.Sub(now))) + ")"
+	}
+	return text
+}
+
+// SignInEndsSoon reports whether a person is to be told at now that the sign-in itself ends.
+func (p ProfileStatus) SignInEndsSoon(now time.Time) bool {
+	return !p.RemindFrom.IsZero() && !now.Before(p.RemindFrom)
+}
+
+// roughly is a duration in its largest unit.
+func roughly(d time.Duration) string {
+	switch {
+	case d >= 24*time.Hour:
+		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
+	case d >= time.Hour:
+		return strconv.Itoa(int(d/time.Hour)) + "h"
+	}
+	return strconv.Itoa(int(d/time.Minute)) + "m"
 }

@@ -11,6 +11,10 @@ func TestPrompt(t *testing.T) {
 	in := func(d time.Duration) ProfileStatus {
 		return ProfileStatus{Name: "work", State: StateLive, HasToken: true, Expiry: now.Add(d)}
 	}
+	ending := func(p ProfileStatus, left, before time.Duration) ProfileStatus {
+		p.SignInEnds, p.RemindFrom = now.Add(left), now.Add(left-before)
+		return p
+	}
 	for _, test := range []struct {
 		status ProfileStatus
 		want   string
@@ -20,6 +24,10 @@ func TestPrompt(t *testing.T) {
 		{in(42 * time.Minute), "work 42m"},
 		{in(-time.Second), "work expired"},
 		{ProfileStatus{Name: "work", State: StateLive, HasToken: true}, "work"},
+		{ending(in(5*time.Hour), 50*time.Hour, 72*time.Hour), "work 5h (sign-in 2d)"},
+		{ending(in(5*time.Hour), 50*time.Hour, 49*time.Hour), "work 5h"},
+		{ending(in(5*time.Hour), -time.Hour, time.Hour), "work 5h (sign-in 0m)"},
+		{ending(ProfileStatus{Name: "work", State: StateLive, HasToken: true}, time.Hour, 2*time.Hour), "work (sign-in 1h)"},
 		{ProfileStatus{Name: "work", State: StateIdle}, ""},
 		{ProfileStatus{Name: "work", State: StateSignIn}, "work ✗ sign in"},
 		{ProfileStatus{Name: "work", State: StateUnsaved, HasToken: true, Expiry: now.Add(time.Hour)}, "work ✗ unsaved"},

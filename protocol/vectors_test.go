@@ -54,6 +54,13 @@ func vectors(t testing.TB) map[string][]byte {
 			}},
 			Next: "claude",
 		}),
+		"status-reply-sign-in-ends": AppendStatus(nil, Status{
+			Agent: AgentStatus{PID: 4711, Version: "v1.2.3"},
+			Profiles: []ProfileStatus{{
+				Name: "gateway", Provider: "oidc", State: StateLive, Store: "file", HasToken: true, Expiry: at.Add(time.Hour),
+				SignInEnds: at.Add(48 * time.Hour), RemindFrom: at.Add(-24 * time.Hour),
+			}},
+		}),
 		"put-request": must(AppendPutRequest(nil, PutRequest{
 			Profile: "robot", Record: NewSecret(`{"fake":"record"}`), Force: true, Home: home,
 		})),

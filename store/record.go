@@ -24,6 +24,8 @@ type Record struct {
 	Subscription string
 	RateLimit    string    // rateLimitTier
 	GrantExpiry  time.Time // of the refresh token; zero: unknown
+	GrantSince   time.Time // when the provider first named GrantExpiry: a renewal that moves it begins anew; zero: unknown
+	LostScopes   []string  // that the sign-in had, and that a renewal left out
 	TokenOrigin  string    // scheme://host[:port] of the token endpoint that the record is bound to; "": not bound yet
 	Origins      []string  // where else the sign-in's secrets may go, as the person was shown at the sign-in; nil: not known
 	SignIn       string    // id of the sign-in that the record belongs to, 16 hexadecimal digits; "": it has none yet
@@ -53,7 +55,8 @@ func ExpiresBefore(a, b Record) bool {
 // Version is what a Store returns as the version of r. It is for those who implement one.
 func (r Record) Version() Version { return r.version() }
 
-// version is a digest of what r says of the credential itself. Issued, TokenOrigin, Origins, SignIn and Identity are not in it:
+// version is a digest of what r says of the credential itself. Issued, GrantSince, LostScopes,
+// TokenOrigin, Origins, SignIn and Identity are not in it:
 // they are our own remarks, and Claude Code's file has no room for them. A record does not become another one by a remark.
 func (r Record) version() Version {
 	h := sha256.New()
@@ -157,6 +160,8 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 		{member{"client_secret", splice.Encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
 		{member{"assertion", splice.Encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
 		{member{"origins", splice.Encode(r.Origins)}, len(r.Origins) > 0},
+		{member{"grant_since", encodeMillis(r.GrantSince)}, !r.GrantSince.IsZero()},
+		{member{"lost_scopes", splice.Encode(r.LostScopes)}, len(r.LostScopes) > 0},
 		{member{"identity", encodeIdentity(r.Identity)}, !r.Identity.Fetched.IsZero()},
 	} {
 		if m.there {
@@ -238,8 +243,13 @@ func readForm(name string, form []byte) (Record, error) {
 			o.secret(key, to)
 		}
 	}
-	if o.has("origins") {
-		o.texts("origins", &r.Origins)
+	for key, to := range map[string]*[]string{"origins": &r.Origins, "lost_scopes": &r.LostScopes} {
+		if o.has(key) {
+			o.texts(key, to)
+		}
+	}
+	if o.has("grant_since") {
+		o.moment("grant_since", &r.GrantSince)
 	}
 	o.identity("identity", &r.Identity)
 	if o.err != nil {

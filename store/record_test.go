@@ -31,6 +31,7 @@ func TestRecordOfAClient(t *testing.T) {
 		Fetched:        time.UnixMilli(1767225600123),
 	}
 	full.Origins = []string{"https://sso.example.com", "https://tokens.example.com"}
+	full.GrantSince, full.LostScopes = time.UnixMilli(1890000000000), []string{"user:profile"}
 	var base Version
 	for _, want := range []Record{full, plain} {
 		var err error
@@ -44,7 +45,7 @@ func TestRecordOfAClient(t *testing.T) {
 	}
 	{
 		remark := full
-		remark.Identity, remark.Origins = protocol.Identity{}, nil
+		remark.Identity, remark.Origins, remark.LostScopes, remark.GrantSince = protocol.Identity{}, nil, nil, time.Time{}
 		if remark.version() != full.version() {
 			t.Error("who is signed in, or where its secrets may go, reads as a rewrite of the record")
 		}

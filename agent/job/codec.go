@@ -84,6 +84,8 @@ func WriteReport(w io.Writer, r Report) error {
 	e.String(string(r.Result.Kind))
 	e.Time(r.Result.Expiry)
 	e.Time(r.Result.Issued)
+	e.Time(r.Result.SignInEnds)
+	e.Time(r.Result.RemindFrom)
 	e.String(r.Result.Lineage)
 	e.String(r.Result.Record.Reveal())
 	e.Bytes(r.Result.Version[:])
@@ -122,6 +124,8 @@ func ReadReport(r io.Reader) (Report, error) {
 		Kind:         protocol.Kind(d.String()),
 		Expiry:       d.Time(),
 		Issued:       d.Time(),
+		SignInEnds:   d.Time(),
+		RemindFrom:   d.Time(),
 		Lineage:      d.String(),
 		Record:       secret(&d),
 		Version:      version(&d),

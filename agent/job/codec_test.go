@@ -34,7 +34,8 @@ var (
 		Result: Result{
 			Token: protocol.NewSecret(
 				"fake-access-1",
-			), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour), Lineage: "fake-2",
+			), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
+			SignInEnds: at.Add(time.Hour), RemindFrom: at.Add(time.Minute), Lineage: "fake-2",
 			Record: protocol.NewSecret(
 				"fake-record",
 			), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",

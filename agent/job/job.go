@@ -128,6 +128,9 @@ type Result struct {
 	Kind   protocol.Kind
 	Expiry time.Time // zero: never expires
 	Issued time.Time // zero: unknown
+	// SignInEnds is when the sign-in itself ends, however often its token is renewed; zero: not known, or never. RemindFrom is from
+	// when on a person is told; zero: never.
+	SignInEnds, RemindFrom time.Time
 	// Lineage names the sign-in that Token is of, without a secret in it: opaque to the agent, who hands it back in Job.Lineage.
 	Lineage string
 

@@ -105,6 +105,7 @@ type Reply struct {
 	Issued       time.Time       // when the request was sent
 	Expiry       time.Time       // of the access token: the earliest that the answer states, else Issued + DefaultLifetime
 	GrantExpiry  time.Time       // of the refresh token, and with it of the sign-in; zero: not said
+	Endless      bool            // the answer says that the refresh token does not expire
 	Scopes       []string        // nil: not said, so unchanged
 	// Identity is what the answer itself says about who signed in: the claims of a verified ID token, or provider claude's
 	// account. It is often empty.

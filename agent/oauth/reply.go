@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,8 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	reply := Reply{Issued: issued, RefreshToken: refresh, Scopes: scopes(fields)}
 	if left := a.lifetime(refreshStatements, fields, refresh, issued); left > 0 {
 		reply.GrantExpiry = issued.Add(left).Truncate(time.Millisecond)
+	} else {
+		reply.Endless = slices.ContainsFunc(refreshStatements.lifetimes, func(name string) bool { return isZero(fields[name]) })
 	}
 	access, ok := token(fields["access_token"])
 	switch {
@@ -64,6 +67,12 @@ var boundTokens = map[string]bool{"dpop": true, "pop": true, "mac": true}
 func isNothing(raw json.RawMessage) bool {
 	s, ok := text(raw)
 	return ok && s == "" || string(raw) == "false"
+}
+
+// isZero reports whether a value is the number 0, by which Keycloak says of an offline session that it has no end.
+func isZero(raw json.RawMessage) bool {
+	s, ok := text(raw)
+	return string(raw) == "0" || ok && s == "0"
 }
 
 // token reads a token. It returns the empty Secret and true for what is absent, null or "", and false for what no consumer could

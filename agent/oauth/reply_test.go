@@ -125,6 +125,9 @@ func TestGrantExpiry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if endless := strings.Contains(tt.more, `expires_in":0`); reply.Endless != endless {
+			t.Errorf("%s: endless: %v", tt.name, reply.Endless)
+		}
 		if tt.want == 0 && reply.GrantExpiry.IsZero() {
 			continue
 		}

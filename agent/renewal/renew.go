@@ -203,6 +203,7 @@ func (t *Task) replaceCopy(ctx context.Context, s State, newest store.Past) Outc
 func (t *Task) Deliver(ctx context.Context, s State, renewed store.Record) Outcome {
 	before, old := s.Version, s.Record
 	renewed.SignIn = cmp.Or(renewed.SignIn, signInAfter(old))
+	carryGrant(old, &renewed)
 	s.Record, s.Unsaved = renewed, true
 	handOver := t.Describe(s.Store, s.Record, s.Version)
 	handOver.Renewed = true

@@ -73,7 +73,7 @@ func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
 	if !reply.RefreshToken.Empty() {
 		r.RefreshToken = reply.RefreshToken
 	}
-	if !reply.GrantExpiry.IsZero() {
+	if !reply.GrantExpiry.IsZero() || reply.Endless {
 		r.GrantExpiry = reply.GrantExpiry
 	}
 	if reply.Scopes != nil {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -172,6 +174,9 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
+	if missing := s.withoutRefreshToken(time.Now(), reply); missing != nil {
+		io.WriteString(s.c.App.ErrWriter, protocol.Explain(missing))
+	}
 	who := ""
 	if s.Client.ProfileURL != "" && !config.MachineGrant(s.Settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
@@ -348,6 +353,9 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.Assertion, Identity: reply.Identity,
 		Subscription: reply.Identity.Subscription,
 	}
+	if !r.GrantExpiry.IsZero() {
+		r.GrantSince = r.Issued
+	}
 	if s.Settings.Issuer != "" {
 		for _, site := range s.Client.Sites() {
 			r.Origins = append(r.Origins, site.Origin)
@@ -360,4 +368,22 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		r.RefreshToken = protocol.Secret{} // it would never be used
 	}
 	return r.Marshal()
+}
+
+// withoutRefreshToken says until when a sign-in lasts that nothing can renew, and hints at what may bring a refresh token. It is
+// nil where one came, or none is needed.
+func (s *signIn) withoutRefreshToken(now time.Time, reply oauth.Reply) error {
+	if !reply.RefreshToken.Empty() || config.MachineGrant(s.Settings.Grant) {
+		return nil
+	}
+	missing := &protocol.Error{
+		Message: "no refresh token came with this sign-in, so it ends with its token, which " + terminal.Expires(now, reply.Expiry),
+		Hint: "many providers give a refresh token for the scope offline_access: " +
+			protocol.ShellLine("ccagent", "login", "--scope", "offline_access", s.Settings.Name) +
+			"\nwhat others want is in docs/login.md",
+	}
+	if slices.Contains(s.Settings.Scopes, "offline_access") {
+		missing.Hint = "offline_access was asked for: have the provider allow refresh tokens to this client (docs/login.md)"
+	}
+	return missing
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"html"
 	"io"
@@ -22,6 +23,7 @@ import (
 //
 //	provider [secret=S] [client=ID] [auth=METHOD]   an authorization server, at $PROVIDER
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
+//	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
 //	                                        denies it, ends with exit code CODE
 //	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its
@@ -70,6 +72,16 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 	case "truncate":
 		f.Truncate = true
 	case "none":
+	case "edit":
+		f.Times, f.Edit = 0, func(reply map[string]any) {
+			for _, arg := range args[1:] {
+				name, value, _ := strings.Cut(arg, "=")
+				delete(reply, name)
+				if value != "" {
+					reply[name] = json.RawMessage(value)
+				}
+			}
+		}
 	case "answers": // until the next fault: fault answers STATUS [BODY]
 		f.Times = 0
 		_, err := fmt.Sscan(args[1], &f.Status)

@@ -158,7 +158,7 @@ func newScreen(c *cli.Context) screen {
 // render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
 // that nobody has asked for go first.
 func (s screen) render(now time.Time, status protocol.Status) string {
-	head, below := s.head(now, status.Agent)+"\n", s.remarks(status.Profiles)
+	head, below := s.head(now, status.Agent)+"\n", s.remarks(now, status.Profiles)
 	if below != "" {
 		below = "\n" + below
 	}
@@ -220,16 +220,32 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 }
 
 // remarks are what there is to say of profiles, beside the table.
-func (s screen) remarks(profiles []protocol.ProfileStatus) string {
+func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
 	for _, p := range profiles {
-		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note} {
+		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note, signInEnds(now, p)} {
 			if text != "" {
 				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name + ": " + text)))
 			}
 		}
 	}
 	return remarks.String()
+}
+
+// signInEnds says when a profile's sign-in itself ends, "" where that is not known.
+func signInEnds(now time.Time, p protocol.ProfileStatus) string {
+	if p.SignInEnds.IsZero() || p.State == protocol.StateSignIn {
+		return ""
+	}
+	when := p.SignInEnds.Local().Format("2006-01-02 15:04")
+	text := "as things stand, the sign-in ends in " + terminal.Span(p.SignInEnds.Sub(now)) + ", on " + when
+	if !p.SignInEnds.After(now) {
+		text = "the sign-in was to end on " + when
+	}
+	if p.SignInEndsSoon(now) {
+		text += "; sign in again: " + protocol.ShellLine("ccagent", "login", p.Name)
+	}
+	return text
 }
 
 // chosen are the profiles that there is room for between head and below, and the line that says how many more there are.
@@ -369,6 +385,7 @@ type profileJSON struct {
 	Subscription string     `json:"subscription,omitempty"`
 	Scopes       []string   `json:"scopes,omitempty"`
 	Note         string     `json:"note,omitempty"`
+	SignInEnds   *time.Time `json:"sign_in_ends"`
 }
 
 func newStatusJSON(s protocol.Status) statusJSON {
@@ -390,7 +407,7 @@ func newStatusJSON(s protocol.Status) statusJSON {
 			Name: p.Name, Provider: p.Provider, State: string(p.State), Store: p.Store, Location: p.Location, Kind: string(p.Kind),
 			HasToken: p.HasToken, Expires: jsonTime(p.Expiry), Issued: jsonTime(p.Issued), LastRenewal: jsonTime(p.LastRenewal),
 			Retry: jsonTime(p.Retry), LastUsed: jsonTime(p.LastUsed), LastError: p.LastError, LastExit: exit,
-			Subscription: p.Subscription, Scopes: p.Scopes, Note: p.Note,
+			Subscription: p.Subscription, Scopes: p.Scopes, Note: p.Note, SignInEnds: jsonTime(p.SignInEnds),
 		})
 	}
 	return out

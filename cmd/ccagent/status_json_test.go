@@ -29,7 +29,8 @@ func TestStatusJSONIsWhole(t *testing.T) {
 		Profiles: []protocol.ProfileStatus{
 			{Name: "fake", Provider: "claude", State: protocol.StateLive, Store: "file", Location: "/f",
 				Kind: protocol.KindOAuth, HasToken: true, Expiry: at, Issued: at, LastRenewal: at, Retry: at, LastUsed: at, LastError: "fake",
-				LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake"},
+				LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake",
+				SignInEnds: at},
 		},
 	})
 	for _, part := range []any{out.Agent, out.Profiles[0]} {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -177,6 +178,10 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 		}
 	case protocol.StateBackoff:
 		return Finding{id, "warn", "backing off: " + said, lookFurther}, true
+	}
+	if p.SignInEndsSoon(time.Now()) {
+		return Finding{id, "warn", "the sign-in ends on " + p.SignInEnds.Local().Format("2006-01-02 15:04"),
+			"ccagent login " + p.Name}, true
 	}
 	if p.Note != "" {
 		_, mend, _ := strings.Cut(p.Note, " with: ")
