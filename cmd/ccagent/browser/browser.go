@@ -14,27 +14,39 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
-// Likely guesses whether a browser that is opened here is in front of the person: a display or a $BROWSER, and no ssh.
+// Likely guesses whether a browser that is opened here is in front of the person: a display, a $BROWSER or Windows, and no ssh.
 func Likely(env environ.Vars) bool {
 	if env("SSH_CONNECTION") != "" || env("SSH_TTY") != "" {
 		return false
 	}
-	return runtime.GOOS == "darwin" || env("BROWSER") != "" || env("DISPLAY") != "" || env("WAYLAND_DISPLAY") != ""
+	return runtime.GOOS == "darwin" || env("BROWSER") != "" || env("DISPLAY") != "" || env("WAYLAND_DISPLAY") != "" ||
+		distribution(env) != "" && env.OnPath(wslview)
 }
+
+// wslview is the program of wslu that opens an address in Windows.
+const wslview = "wslview"
+
+// distribution is the name of WSL's distribution that this is, "" outside of WSL.
+func distribution(env environ.Vars) string { return env("WSL_DISTRO_NAME") }
 
 // browsers are the programs that may open an address, each as its arguments: $BROWSER, a list with colons in which %s is the
 // address, as Debian's sensible-browser reads it; else what the system has. No shell sees the address.
 func browsers(env environ.Vars, address string) [][]string {
 	var list [][]string
 	for _, entry := range strings.Split(env("BROWSER"), ":") {
-		words := strings.Fields(entry)
+		words := command(entry)
 		if len(words) == 0 {
 			continue
+		}
+		address := address
+		if strings.HasSuffix(strings.ToLower(words[0]), ".exe") {
+			address = ofWindows(env, address)
 		}
 		named := false
 		for i, word := range words {
@@ -50,7 +62,67 @@ func browsers(env environ.Vars, address string) [][]string {
 	if runtime.GOOS == "darwin" {
 		return append(list, []string{"/usr/bin/open", address})
 	}
+	if distribution(env) != "" {
+		list = append(list, []string{wslview, address})
+	}
 	return append(list, []string{"xdg-open", address})
+}
+
+// command takes an entry of $BROWSER apart: words between blanks, of which quotation marks and backslashes make one. A program
+// whose path holds blanks needs neither, if it is there: /mnt/c/Program Files/Mozilla Firefox/firefox.exe.
+func command(entry string) []string {
+	entry = strings.Trim(entry, " \t\r\n")
+	for end := len(entry); end > 0; end = strings.LastIndexAny(entry[:end], " \t") {
+		program := strings.TrimRight(entry[:end], " \t")
+		if _, err := exec.LookPath(program); err == nil && filepath.IsAbs(program) {
+			return append([]string{program}, split(entry[end:])...)
+		}
+	}
+	return split(entry)
+}
+
+// split returns the words of a text, as a shell does with quotation marks and backslashes alone.
+func split(text string) []string {
+	var words []string
+	var word strings.Builder
+	inWord, quote := false, rune(0)
+	escaped := false
+	for _, r := range text {
+		switch {
+		case escaped:
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\' && quote != '\'':
+			inWord, escaped = true, true
+		case r == quote:
+			quote = 0
+		case quote == 0 && (r == '\'' || r == '"'):
+			inWord, quote = true, r
+		case quote == 0 && unicode.IsSpace(r):
+			if inWord {
+				words = append(words, word.String())
+				word.Reset()
+			}
+			inWord = false
+		default:
+			inWord = true
+			word.WriteRune(r)
+		}
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	return words
+}
+
+// ofWindows is the address of a file of ours as Windows has it.
+func ofWindows(env environ.Vars, address string) string {
+	u, err := url.Parse(address)
+	if name := distribution(env); err == nil && u.Scheme == "file" && name != "" {
+		u.Host, u.Path = "wsl.localhost", "/"+name+u.Path
+		return u.String()
+	}
+	return address
 }
 
 // Open starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is

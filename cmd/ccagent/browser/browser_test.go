@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,10 @@ func TestBrowsers(t *testing.T) {
 		}
 	}
 	const address = "https://sso.example/authorize?a=b&c=$(d)"
+	program := filepath.Join(t.TempDir(), "Program Files (x86)", "my  browser")
+	if err := errors.Join(os.Mkdir(filepath.Dir(program), 0o700), os.WriteFile(program, nil, 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		browser, want string
 	}{
@@ -49,10 +54,38 @@ func TestBrowsers(t *testing.T) {
 		{"a --new %s --now:b", "a|--new|" + address + "|--now"},
 		{"::c -x", "c|-x|" + address},
 		{"%s", "%s|" + address}, // the address is never the program
+		{program, program + "|" + address},
+		{" " + program + " ", program + "|" + address},
+		{program + " --new %s", program + "|--new|" + address},
+		{`"/no where/b" --profile 'my own' %s`, "/no where/b|--profile|my own|" + address},
+		{`/no\ where/b`, "/no where/b|" + address},
+		{"/no where/b", "/no|where/b|" + address}, // which is not there, and so is as it was
+		{"relative dir/b", "relative|dir/b|" + address},
+		{`a "" %s`, "a||" + address},
 	} {
 		if got := strings.Join(browsers(env(test.browser), address)[0], "|"); got != test.want {
 			t.Errorf("BROWSER=%q: %q, want %q", test.browser, got, test.want)
 		}
+	}
+}
+
+// In WSL, the browser of Windows opens the page, and is told where it lies by the name that Windows has for it.
+func TestWindowsBrowser(t *testing.T) {
+	t.Parallel()
+	vars := map[string]string{"WSL_DISTRO_NAME": "Ubuntu 24", "BROWSER": "/mnt/c/x/firefox.exe:links"}
+	const page = "file:///run/user/1/a%20b/open.html"
+	var got []string
+	for _, words := range browsers(func(name string) string { return vars[name] }, page) {
+		got = append(got, strings.Join(words, "|"))
+	}
+	want := "/mnt/c/x/firefox.exe|file://wsl.localhost/Ubuntu%2024/run/user/1/a%20b/open.html\nlinks|" + page + "\nwslview|" + page +
+		"\nxdg-open|" + page
+	if runtime.GOOS == "linux" && strings.Join(got, "\n") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	delete(vars, "WSL_DISTRO_NAME")
+	if got := browsers(func(name string) string { return vars[name] }, page); got[0][1] != page || len(got) != 3 {
+		t.Errorf("elsewhere: %q", got)
 	}
 }
 
@@ -135,14 +168,23 @@ func TestPageFolders(t *testing.T) {
 
 func TestHasBrowser(t *testing.T) {
 	t.Parallel()
+	bin := t.TempDir()
+	if err := os.WriteFile(bin+"/wslview", nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		set  string
 		want bool
 	}{
+		{"WSL_DISTRO_NAME", runtime.GOOS == "darwin"}, {"WSL_DISTRO_NAME PATH", true}, {"PATH", runtime.GOOS == "darwin"},
+		{"WSL_DISTRO_NAME PATH SSH_TTY", false},
 		{"DISPLAY", true}, {"WAYLAND_DISPLAY", true}, {"BROWSER", true}, {"DISPLAY SSH_CONNECTION", false}, {"BROWSER SSH_TTY", false},
 	} {
 		env := func(name string) string {
 			for _, set := range strings.Fields(test.set) {
+				if set == name && name == "PATH" {
+					return bin
+				}
 				if set == name {
 					return "1"
 				}
