@@ -53,17 +53,13 @@ func (c *conn) roundTrip(ctx context.Context, request []byte) ([]byte, error) {
 	have, want := 0, headerSize
 	for len(request) > 0 {
 		n, err := unix.Write(c.fd, request)
-		switch err {
-		case nil:
-			request = request[n:]
-		case unix.EINTR:
-		case unix.EAGAIN:
-			if err := c.wait(ctx, unix.POLLOUT); err != nil {
-				return nil, err
-			}
-		default:
+		if err == unix.EAGAIN {
+			err = c.wait(ctx, unix.POLLOUT)
+		}
+		if err != nil && err != unix.EINTR {
 			return nil, err
 		}
+		request = request[max(n, 0):] // n is -1 if nothing was written
 	}
 	if c.buf == nil {
 		c.buf = make([]byte, replyRoom)

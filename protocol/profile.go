@@ -15,10 +15,9 @@ func CheckProfile(name string) error {
 		return badProfile("a profile's name has at most " + strconv.Itoa(MaxProfile) + " characters")
 	}
 	for i := range len(name) {
-		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case i > 0 && (c == '-' || c == '_' || c == '.' && name[i-1] != '.'):
-		default:
+		c := name[i]
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '-' && c != '_' && (c != '.' || name[i-1] == '.')) {
 			return badProfile("not a profile's name: " + quote(name))
 		}
 	}

@@ -90,12 +90,9 @@ func (s *own) keepBroken(ctx context.Context, err error) error {
 	}
 	var src []byte
 	var rawErr error
-	switch m := s.medium.(type) {
-	case file:
-		src, rawErr = readUpTo(string(m), maxCopy)
-	case sealed:
-		src, rawErr = readUpTo(string(m.file), maxCopy)
-	default:
+	if path := s.file(); path != "" {
+		src, rawErr = readUpTo(path, maxCopy)
+	} else {
 		src, rawErr = s.medium.read(ctx)
 	}
 	if rawErr != nil { // it is no file, or too large for a copy

@@ -12,6 +12,7 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
+// TestReadClaude is one table, which is why it is long.
 func TestReadClaude(t *testing.T) {
 	at := time.UnixMilli
 	tests := []struct {

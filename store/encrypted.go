@@ -54,6 +54,8 @@ type sealed struct {
 	identity Identity
 }
 
+func (m sealed) path() string { return m.file.path() }
+
 func (m sealed) read(ctx context.Context) ([]byte, error) {
 	src, err := m.file.read(ctx)
 	if err != nil {

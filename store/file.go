@@ -29,6 +29,9 @@ func NewFile(dataDir, profile string) *File {
 // file is the medium that is one plain file, 0600. It is the file's path.
 type file string
 
+// path is the file that the medium is; a medium that is none has no such method.
+func (f file) path() string { return string(f) }
+
 func (f file) read(context.Context) ([]byte, error) { return readFile(string(f)) }
 
 func (f file) ready(_ context.Context, src []byte) (*disk.Draft, error) {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -47,17 +46,21 @@ type Past struct {
 func NewHistory(stateDir string, st Store) *History {
 	base := filepath.Join(stateDir, "history", placeKey(st.Place()))
 	h := &History{medium: file(base + ".json"), name: "the history of " + st.Place().Location, lockPath: base + ".lock"}
-	switch s := st.(type) {
-	case interface{ past() medium }:
-		h.medium = s.past()
-	case *File, *ClaudeCode:
-	default:
-		h.bare = true
+	s, ours := st.(interface{ past(plain medium) medium })
+	if h.bare = !ours; ours {
+		h.medium = s.past(h.medium)
 	}
 	return h
 }
 
-func (s *Keyring) past() medium {
+// Each store of ours has a method past, which returns the medium of its history. That is plain, a file in the state directory, or
+// a medium with the protection that the record has.
+
+func (s *File) past(plain medium) medium { return plain }
+
+func (s *ClaudeCode) past(plain medium) medium { return plain }
+
+func (s *Keyring) past(medium) medium {
 	// No profile has a plus in its name.
 	m := *s.ring
 	m.name += "+past"
@@ -65,7 +68,7 @@ func (s *Keyring) past() medium {
 	return &m
 }
 
-func (s *Encrypted) past() medium {
+func (s *Encrypted) past(medium) medium {
 	m := s.medium.(sealed)
 	base := string(m.file)
 	m.file = file(base[:len(base)-len(".age")] + "+past.age")
@@ -258,9 +261,9 @@ func (h *History) List(ctx context.Context) ([]Past, error) {
 	return past, nil
 }
 
-// Clear removes the history, as part of deleting the record.
-func (h *History) Clear(ctx context.Context) error {
-	return h.locked(ctx, func() error {
+// clear removes the history, as part of deleting the record.
+func (h *History) clear(ctx context.Context) error {
+	return whileLocked(ctx, h.lockPath, func() error {
 		err := h.medium.remove(ctx)
 		if err == nil || errors.Is(err, protocol.ErrNotFound) {
 			return h.copy().clear()
@@ -317,21 +320,9 @@ func (h *History) copy() *Copy {
 	return newCopy(filepath.Dir(filepath.Dir(h.lockPath)), Place{Kind: "history", Location: h.name})
 }
 
-func (h *History) locked(ctx context.Context, do func() error) error {
-	if err := disk.MakeFolder(filepath.Dir(h.lockPath)); err != nil {
-		return err
-	}
-	l, err := lockFile(ctx, h.lockPath)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	return do()
-}
-
 // change replaces the entries by what do makes of them. A history that can't be read is copied, and begun anew.
 func (h *History) change(ctx context.Context, do func([]signIn) ([]signIn, error)) error {
-	return h.locked(ctx, func() error {
+	return whileLocked(ctx, h.lockPath, func() error {
 		src, err := h.medium.read(ctx)
 		var all []signIn
 		if err == nil || errors.Is(err, protocol.ErrLoginRequired) {

@@ -97,11 +97,11 @@ func TestHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			want("x:9 spent, d:6, a:5 spent, ")
-			if err := h.Clear(t.Context()); err != nil {
+			if err := h.clear(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			want("")
-			if err := h.Clear(t.Context()); err != nil {
+			if err := h.clear(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			keep(ofSignIn("e", 7))

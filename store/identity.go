@@ -99,7 +99,7 @@ func createIdentity(ctx context.Context, path string, passphrase protocol.Secret
 		return protocol.Secret{}, err
 	}
 	key := protocol.NewSecret(identity.String())
-	err = changeIdentity(ctx, path, func() error {
+	err = whileLocked(ctx, path+".lock", func() error {
 		info, err := os.Lstat(path)
 		empty := err == nil && info.Mode().IsRegular() && info.Size() == 0 // it is no identity
 		if !empty && !errors.Is(err, fs.ErrNotExist) {
@@ -184,16 +184,20 @@ func unlockSSH(name string, src []byte, passphrase protocol.Secret) (protocol.Se
 	if err != nil {
 		return protocol.Secret{}, wrongPassphrase(name)
 	}
-	switch key.(type) {
-	case *ed25519.PrivateKey, *rsa.PrivateKey:
-	default:
-		return protocol.Secret{}, notIdentity(name)
-	}
 	block, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
+	if err != nil || !isAgeKey(key) {
 		return protocol.Secret{}, notIdentity(name)
 	}
 	return protocol.NewSecret(string(pem.EncodeToMemory(block))), nil
+}
+
+// isAgeKey reports whether an SSH private key is of a type that age encrypts to.
+func isAgeKey(key any) bool {
+	switch key.(type) {
+	case *ed25519.PrivateKey, *rsa.PrivateKey:
+		return true
+	}
+	return false
 }
 
 // ChangePassphrase gives the identity file another passphrase, and returns the identity unlocked. If it is interrupted, the old
@@ -208,7 +212,7 @@ func changePassphrase(
 	old, next protocol.Secret,
 	factor func() int,
 ) (key protocol.Secret, err error) {
-	err = changeIdentity(ctx, path, func() error {
+	err = whileLocked(ctx, path+".lock", func() error {
 		src, err := readFile(path)
 		if err != nil {
 			return err
@@ -231,18 +235,6 @@ func changePassphrase(
 		return nil
 	})
 	return key, err
-}
-
-func changeIdentity(ctx context.Context, path string, do func() error) error {
-	if err := disk.MakeFolder(filepath.Dir(path)); err != nil {
-		return err
-	}
-	l, err := lockFile(ctx, path+".lock")
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	return do()
 }
 
 func writeIdentity(path string, key, passphrase protocol.Secret, factor int) error {

@@ -64,12 +64,12 @@ func (s *Keyring) Known() bool {
 	return err != nil || w.Saved > 0 && !w.Deleted
 }
 
-// probeLimit bounds ProbeKeyring.
+// probeLimit bounds probeKeyring.
 const probeLimit = 3 * time.Second
 
-// ProbeKeyring writes, reads and deletes an item in the system's keyring, and returns nil if all of that worked within
+// probeKeyring writes, reads and deletes an item in the system's keyring, and returns nil if all of that worked within
 // 3 seconds. Otherwise the error says why a record is better kept elsewhere (ErrLocked, ErrStorage).
-func ProbeKeyring(ctx context.Context) error { return probe(ctx, keyring.System{}, probeLimit) }
+func probeKeyring(ctx context.Context) error { return probe(ctx, keyring.System{}, probeLimit) }
 
 func probe(ctx context.Context, sys system, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)

@@ -456,7 +456,7 @@ func TestKeyringHangs(t *testing.T) {
 
 func TestKeyringWithoutABus(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
-	if err := ProbeKeyring(t.Context()); !errors.Is(err, protocol.ErrStorage) {
+	if err := probeKeyring(t.Context()); !errors.Is(err, protocol.ErrStorage) {
 		t.Errorf("the probe says %v", err)
 	}
 }
@@ -501,7 +501,7 @@ func FuzzPiece(f *testing.F) {
 	})
 }
 
-func FuzzWitness(f *testing.F) {
+func FuzzGenerations(f *testing.F) {
 	f.Add([]byte(`{"version":1,"tried":7,"saved":6}`))
 	f.Add([]byte(`{"version":2}`))
 	f.Fuzz(func(t *testing.T, src []byte) {

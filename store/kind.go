@@ -82,7 +82,7 @@ var kinds = []struct {
 		Service: true,
 		Unlock:  "unlock the keyring at the desktop",
 		open:    func(w Where) (Store, error) { return NewKeyring(w.StateDir, w.Profile), nil },
-		probe:   ProbeKeyring,
+		probe:   probeKeyring,
 	}},
 	{KindEncrypted, Traits{
 		Sealed: true,
@@ -126,11 +126,10 @@ func Kinds(have func(Traits) bool) []Kind {
 func ListKinds(kinds []Kind) string {
 	var b strings.Builder
 	for i, kind := range kinds {
-		switch i {
-		case 0:
-		case len(kinds) - 1:
+		switch {
+		case i > 0 && i == len(kinds)-1:
 			b.WriteString(" and ")
-		default:
+		case i > 0:
 			b.WriteString(", ")
 		}
 		b.WriteString(string(kind))

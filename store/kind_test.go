@@ -39,6 +39,9 @@ func TestKinds(t *testing.T) {
 			if got := st.Place().Kind; got != kind {
 				t.Errorf("the store says that it is of kind %s", got)
 			}
+			if NewHistory(filepath.Join(dir, "state"), st).bare {
+				t.Error("its history has no records: the store has no method past")
+			}
 			if traits.Sealed || traits.Service {
 				if traits.Unlock == "" {
 					t.Error("nobody is told how it is unlocked")

@@ -82,15 +82,12 @@ func signInOf(digest string) string { return digest[:min(len(digest), 16)] }
 func HoldsAnother(ctx context.Context, stateDir string, st Store, l Lineage) bool {
 	r, _, err := st.Load(ctx)
 	switch {
-	case err == nil:
-	case errors.Is(err, protocol.ErrLoginRequired):
-		if r.IsStub() { // a renewal finds out whose it was, and may put the record back
-			return false
-		}
 	case errors.Is(err, protocol.ErrNotFound):
 		return FolderThere(st.Place()) == nil
-	default:
+	case err != nil && !errors.Is(err, protocol.ErrLoginRequired):
 		return errors.Is(err, protocol.ErrInvalid)
+	case err != nil && r.IsStub(): // a renewal finds out whose it was, and may put the record back
+		return false
 	}
 	if l.Same(r.Lineage()) {
 		return false

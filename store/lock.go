@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 
 	"github.com/ccagent/ccagent/disk"
@@ -19,6 +20,19 @@ func lockFile(ctx context.Context, path string) (*disk.Lock, error) {
 		return nil, busy(path, "another ccagent")
 	}
 	return nil, disk.Error("locking", path, err)
+}
+
+// whileLocked calls do while this process holds the lock file at path. The folder of the file is made if it is missing.
+func whileLocked(ctx context.Context, path string, do func() error) error {
+	if err := disk.MakeFolder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	l, err := lockFile(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer l.Release()
+	return do()
 }
 
 // recordLock is the lock of the record of one store value, and coordinates its writes: a write uses the lock if the store value

@@ -110,11 +110,10 @@ func readPortable(name string, src []byte) (Portable, error) {
 	var p Portable
 	o, err := readStrict(name, src)
 	switch {
-	case err == nil && o.has(portableKey):
-	case err == nil && o.isSDK():
+	case err == nil && o.isSDK() && !o.has(portableKey):
 		p.Record, err = readSDK(name, src)
 		return p, err
-	default: // most people have a file of Claude Code's, so its errors help them
+	case err != nil || !o.has(portableKey): // most people have a file of Claude Code's, so its errors help them
 		p.Record, err = readClaude(name, src)
 		return p, err
 	}

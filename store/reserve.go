@@ -146,11 +146,8 @@ func (s *ClaudeCode) file() string {
 }
 
 func (s *own) file() string {
-	switch m := s.medium.(type) {
-	case file:
-		return string(m)
-	case sealed:
-		return string(m.file)
+	if m, ok := s.medium.(interface{ path() string }); ok {
+		return m.path()
 	}
 	return ""
 }

@@ -33,7 +33,7 @@ func init() {
 }
 
 // Where it can be seen or tried out that a record can't be saved or would not last, nothing is reserved, and everything stays as
-// it was.
+// it was. The test is one table, which is why it is long.
 func TestNotReserved(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -118,5 +118,5 @@ func Forget(ctx context.Context, stateDir string, st Store) error {
 	if err := newCopy(stateDir, st.Place()).clear(); err != nil {
 		return err
 	}
-	return NewHistory(stateDir, st).Clear(ctx)
+	return NewHistory(stateDir, st).clear(ctx)
 }

@@ -302,7 +302,7 @@ func (s sdkView) look(context.Context) (string, error) {
 }
 
 func (s sdkView) write(ctx context.Context, r Record, _ *Copy, do func(there, next string) error) error {
-	return s.locked(ctx, func() error {
+	return whileLocked(ctx, s.lock, func() error {
 		if err := s.mayServe(); err != nil {
 			return err
 		}
@@ -358,7 +358,7 @@ func (s sdkView) mayServe() error {
 }
 
 func (s sdkView) remove(ctx context.Context, do func(there string) error) error {
-	return s.locked(ctx, func() error {
+	return whileLocked(ctx, s.lock, func() error {
 		there, err := s.look(ctx)
 		if err != nil {
 			return err
@@ -373,18 +373,6 @@ func (s sdkView) remove(ctx context.Context, do func(there string) error) error 
 		}
 		return removeFile(s.credentials)
 	})
-}
-
-func (s sdkView) locked(ctx context.Context, do func() error) error {
-	if err := disk.MakeFolder(filepath.Dir(s.lock)); err != nil {
-		return err
-	}
-	l, err := lockFile(ctx, s.lock)
-	if err != nil {
-		return err
-	}
-	defer l.Release()
-	return do()
 }
 
 // formatSDK returns credentials in the form of the vendor's SDKs. It counts in whole seconds, rounded down: a token must not seem

@@ -27,18 +27,14 @@ func bearer(fields []string) (token string, p presence) {
 		return "", malformed // a proxy might have looked at another one of them than we would
 	}
 	scheme, token, _ := strings.Cut(fields[0], " ")
-	switch {
-	case strings.EqualFold(scheme, "Bearer"):
-	case isScheme(scheme):
-		return "", foreign
-	default:
-		return "", malformed
-	}
 	token = strings.TrimLeft(token, " ")
-	if !protocol.IsToken(token) {
-		return "", malformed
+	switch isBearer := strings.EqualFold(scheme, "Bearer"); {
+	case isBearer && protocol.IsToken(token):
+		return token, present
+	case !isBearer && isScheme(scheme):
+		return "", foreign
 	}
-	return token, present
+	return "", malformed
 }
 
 // isScheme reports whether s can be the name of a scheme: a token as RFC 9110 section 5.6.2 defines it.

@@ -190,12 +190,12 @@ func (i *introspector) look(of digest, token string, l *lookup) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	switch {
-	case err != nil: // the issuer said nothing about the token, so there is nothing to remember
-	case l.err == nil:
-		i.valid.put(of, l.verdict, now)
-	default:
-		i.invalid.put(of, l.verdict, now)
+	if err == nil { // else the issuer said nothing about the token, so there is nothing to remember
+		verdicts := i.valid
+		if l.err != nil {
+			verdicts = i.invalid
+		}
+		verdicts.put(of, l.verdict, now)
 	}
 	delete(i.running, of)
 	<-i.slots

@@ -179,12 +179,12 @@ func (o *options) times(setting func(flag, env string) (value, from string)) (er
 	if window == "" {
 		o.reask = protocol.DefaultReask
 	}
-	switch does, from := setting("--on-reask", "CCAGENT_ON_REASK"); does {
-	case "renew":
-	case "", "ignore":
-		o.reask = 0
-	default:
+	does, from := setting("--on-reask", "CCAGENT_ON_REASK")
+	if does != "" && does != "ignore" && does != "renew" {
 		return wrongUsage(from + " is neither renew nor ignore")
+	}
+	if does != "renew" {
+		o.reask = 0
 	}
 	value, from := setting("--timeout", "CCAGENT_TIMEOUT")
 	if o.timeout, err = duration(value, from); err != nil {

@@ -71,11 +71,9 @@ func draw(command, printed string) string {
 			if j == 0 {
 				p.text = strings.TrimLeft(p.text, " ")
 			}
-			switch {
-			case p.text == "":
-			case p.class == "":
+			if p.class == "" || p.text == "" {
 				b.WriteString(escape(p.text))
-			default:
+			} else {
 				fmt.Fprintf(&b, `<tspan class="%s">%s</tspan>`, p.class, escape(p.text))
 			}
 		}
