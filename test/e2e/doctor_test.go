@@ -49,7 +49,7 @@ func TestDoctorUnits(t *testing.T) {
 		"mkdir -p .config/systemd/user/ccagent.service.d; printf '[Service]\\nExecStart=\\nExecStart=/nonexistent/ccagent serve\\n' " +
 			">.config/systemd/user/ccagent.service.d/x.conf; systemctl --user daemon-reload",
 	)
-	finds(t, c.try("ccagent doctor"), "fail", "units", "not there: /nonexistent/ccagent")
+	finds(t, c.try("ccagent doctor"), "fail", "units", "does not exist: /nonexistent/ccagent")
 	// A program that fails at once until systemd gives up, and is mended meanwhile.
 	c.must(
 		"printf '[Service]\\nExecStart=\\nExecStart=/bin/false\\n' >.config/systemd/user/ccagent.service.d/x.conf; systemctl --user " +
@@ -93,7 +93,7 @@ func TestDoctorOnline(t *testing.T) {
 			Header: map[string]string{"Date": time.Now().Add(-10 * time.Minute).UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")},
 		},
 	)
-	finds(t, h.ccagent("doctor", "--online"), "warn", "provider of claude", "10m0[0-9]s apart")
+	finds(t, h.ccagent("doctor", "--online"), "warn", "provider of claude", "differ by 10m0[0-9]s")
 	provider.SetFaultAt("/v1/oauth/token", oauthtest.Fault{})
 	if n := provider.Counts(); n.Refreshes != 0 {
 		t.Errorf("%+v: it renewed", n)
@@ -118,7 +118,7 @@ func TestDoctorAgent(t *testing.T) {
 	syscall.Kill(pid, syscall.SIGSTOP) // it hangs
 	r := h.ccagent("doctor")
 	syscall.Kill(pid, syscall.SIGCONT)
-	finds(t, r, "fail", "holder", fmt.Sprintf("process %d holds .*, and does not answer", pid))
+	finds(t, r, "fail", "holder", fmt.Sprintf("process %d has the lock of .*, and does not answer", pid))
 }
 
 // TestDoctorUnsaved has a renewal that no store takes, and a sign-in that the provider refuses: the helper tells both too, beside

@@ -101,7 +101,7 @@ func TestInstall(t *testing.T) {
 		}
 		if out := c.try(cc + "doctor").stdout; !strings.Contains(
 			out,
-			"the unit names a program that is not there: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install",
+			"the unit names a program that does not exist: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install",
 		) {
 			t.Errorf("doctor says %s", out)
 		}

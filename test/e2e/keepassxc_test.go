@@ -184,7 +184,7 @@ func TestKeePassXC(t *testing.T) {
 	}
 	h.noTokenOnDisk()
 	h.ccagent("refresh", "-p", "work").must(t)
-	if out := h.ccagent("doctor", "store", "-p", "work").must(t).stdout; !strings.Contains(out, "store keyring: holds the record") {
+	if out := h.ccagent("doctor", "store", "-p", "work").must(t).stdout; !strings.Contains(out, "store keyring: has the record") {
 		t.Errorf("doctor says %s", out)
 	}
 	config := h.read(".config/ccagent/config.toml")

@@ -164,7 +164,7 @@ func TestOwnAuthorityAndCertificate(t *testing.T) {
 		t.Errorf("token %q", token)
 	}
 	r := h.ccagent("doctor", "--online")
-	finds(t, r, "ok", "connection of claude", "judged by ca_file")
+	finds(t, r, "ok", "connection of claude", "checks its certificate with ca_file")
 	finds(t, r, "ok", "provider of claude", "the clocks agree")
 
 	for missing, given := range map[string]string{"ca_file": certificate, "client_cert": authority} {

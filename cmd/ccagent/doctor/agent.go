@@ -26,20 +26,21 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// checkConfig reads config.toml as the agent does.
+// checkConfig checks config.toml, and returns the configuration.
 func checkConfig(env environ.Vars) (agent.Config, Finding) {
 	cfg, path, err := config.Load(env)
 	if err != nil {
-		return cfg, Finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "correct "+path)}
+		return cfg, Finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "fix "+path)}
 	}
 	what := fmt.Sprintf("%s: %s, the default is %s", path, count(len(cfg.Profiles), "profile"), cfg.Default)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		what = "there is no " + path + ", which is fine: there is the profile " + cfg.Default
+		what = "there is no " + path + ", which is fine: the profile is " + cfg.Default
 	}
 	return cfg, Finding{"config", "ok", what, ""}
 }
 
-// placeForLog fails where the folder of a log can't be made, or nothing be made in it.
+// placeForLog returns an error if the log file can't be created: if its folder, or the nearest one above it that exists, is not
+// writable.
 func placeForLog(file string) error {
 	for dir := filepath.Dir(file); ; dir = filepath.Dir(dir) {
 		err := unix.Access(dir, unix.W_OK|unix.X_OK)
@@ -52,7 +53,8 @@ func placeForLog(file string) error {
 	}
 }
 
-// checkAgent looks at the socket, and at what the agent behind it says, which it returns too: nothing where none answers.
+// checkAgent checks the socket, the agent and its profiles. It returns the agent's status too, which is empty if no agent
+// answers.
 func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found []Finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
@@ -84,13 +86,13 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 				{
 					"agent",
 					"fail",
-					"CCAGENT_SOCK names " + path + ", where no agent answers, and where none is started for you",
+					"CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically",
 					"unset CCAGENT_SOCK",
 				},
 			}, said
 		}
 		if err := placeForLog(protocol.LogFile(path)); err != nil {
-			what := "no agent is running at " + path + ", and none can be started: there is no place for its log: " + err.Error()
+			what := "no agent is running at " + path + ", and none can be started, because its log can't be written: " + err.Error()
 			return []Finding{{"agent", "fail", what, "make that folder writable, or set XDG_STATE_HOME to one that is"}}, said
 		}
 		what := fmt.Sprintf("no agent is running at %s (%s); the first request starts one", path, protocol.SocketReason())
@@ -105,20 +107,21 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 	return found, status
 }
 
-// checkHolder looks for an agent that has the socket's place and does not answer.
+// checkHolder looks for an agent that holds the lock of the socket and does not answer.
 func checkHolder(path string) []Finding {
 	pid := socket.Holder(path)
 	if pid == 0 {
 		return nil
 	}
-	return []Finding{{"holder", "fail", fmt.Sprintf("process %d holds %s, and does not answer there", pid, path),
+	return []Finding{{"holder", "fail", fmt.Sprintf("process %d has the lock of %s, and does not answer there", pid, path),
 		dial.EndSilent(pid)}}
 }
 
+// judgeAgent checks what the agent says of itself.
 func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 	found := []Finding{{"agent", "ok", fmt.Sprintf("agent %d answers at %s (%s)", a.PID, path, protocol.SocketReason()), ""}}
 	if a.Locked {
-		found = append(found, Finding{"agent", "warn", "it is locked, and serves nothing", "ccagent unlock"})
+		found = append(found, Finding{"agent", "warn", "it is locked, so it gives out no token", "ccagent unlock"})
 	}
 	if a.ConfigError != "" {
 		found = append(
@@ -126,8 +129,8 @@ func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 			Finding{
 				"agent",
 				"warn",
-				"it still has the settings from before, because config.toml can't be taken: " + a.ConfigError,
-				"correct config.toml",
+				"it still uses its earlier settings, because there is an error in config.toml: " + a.ConfigError,
+				"fix config.toml",
 			},
 		)
 	}
@@ -137,7 +140,7 @@ func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 			Finding{
 				"version",
 				"warn",
-				fmt.Sprintf("the agent has version %s, this program %s", a.Version, build.Version()),
+				fmt.Sprintf("the agent has version %s, and this program has %s", a.Version, build.Version()),
 				"ccagent stop",
 			},
 		)
@@ -145,10 +148,10 @@ func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 	return found
 }
 
-// lookFurther is how to find out why a provider can't be asked.
+// lookFurther is the advice for a provider that does not answer.
 const lookFurther = "ccagent doctor --online"
 
-// furtherStill replaces the advice to look further, which has been taken.
+// furtherStill replaces the advice lookFurther, when the person has just followed it.
 func furtherStill(found []Finding) {
 	for i, f := range found {
 		if f.Mend == lookFurther {
@@ -157,7 +160,7 @@ func furtherStill(found []Finding) {
 	}
 }
 
-// judgeProfile says what is wrong with a profile, if anything is.
+// judgeProfile says what is wrong with a profile. wrong is false if nothing is.
 func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) (f Finding, wrong bool) {
 	id := "profile " + p.Name
 	said := strings.TrimPrefix(p.LastError, id+": ")
@@ -165,14 +168,14 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 	case protocol.StateSignIn:
 		return Finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
 	case protocol.StateFailed:
-		if p.HasToken && provider.Kind(p.Provider).Traits().Renewable { // validate is content with it, and would say nothing
+		if p.HasToken && provider.Kind(p.Provider).Traits().Renewable { // validate would find the token valid, and say nothing
 			return Finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
 		}
-		return Finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // which has the hint too
+		return Finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // it shows the hint
 	case protocol.StateUnsaved:
 		return Finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
 	case protocol.StateLocked:
-		if said != "" { // else all of them are: judgeAgent has it
+		if said != "" { // otherwise the whole agent is locked, which judgeAgent has said
 			mend := cmp.Or(store.Kind(p.Store).Traits().Unlock, "ccagent unlock")
 			return Finding{id, "warn", "locked: " + said, mend}, true
 		}
@@ -191,8 +194,8 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 	return Finding{}, false
 }
 
-// signInAgain is the command that brings a profile's credential back, by where that comes from. Claude Code's own sign-in is for
-// Claude Code to make.
+// signInAgain returns the command that makes a new sign-in for the profile, or gets its key again. If the record is in Claude
+// Code's own file, that is a command of Claude Code.
 func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) string {
 	profile, ok := config.Find(cfg, p.Name)
 	traits := provider.Kind(p.Provider).Traits()
@@ -201,7 +204,7 @@ func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) s
 	}
 	if profile.ConfigDir != "" && environ.ClaudeFile(profile.ConfigDir) != environ.ClaudeFile(env.ClaudeDir()) {
 		name := "CLAUDE_CONFIG_DIR"
-		if env("CLAUDE_SECURESTORAGE_CONFIG_DIR") != "" { // which would win
+		if env("CLAUDE_SECURESTORAGE_CONFIG_DIR") != "" { // it would win over CLAUDE_CONFIG_DIR
 			name = "CLAUDE_SECURESTORAGE_CONFIG_DIR"
 		}
 		return name + "=" + protocol.ShellLine(profile.ConfigDir) + " claude auth login"
@@ -209,8 +212,8 @@ func signInAgain(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) s
 	return "claude auth login"
 }
 
-// checkOthers looks for agents at the other addresses that a program of this person could take for the default one, as one that
-// cron starts without XDG_RUNTIME_DIR does.
+// checkOthers looks for other agents of this person, at the addresses that are the default in another environment. A program that
+// cron starts, for example, has no XDG_RUNTIME_DIR.
 func checkOthers(ctx context.Context, env environ.Vars, pid int) []Finding {
 	here, _, err := protocol.SocketPath()
 	if err != nil {
@@ -230,7 +233,7 @@ func checkOthers(ctx context.Context, env environ.Vars, pid int) []Finding {
 		if place == filepath.Clean(here) {
 			continue
 		}
-		client := protocol.NewClient(place) // it looks at folder and socket before it connects
+		client := protocol.NewClient(place) // it checks folder and socket before it connects
 		status, err := client.Status(ctx, protocol.StatusRequest{})
 		client.Close()
 		if err == nil && status.Agent.PID != pid {

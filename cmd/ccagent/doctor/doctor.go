@@ -1,4 +1,4 @@
-// Package doctor looks for what is wrong with an installation of ccagent, and says what mends it. It changes nothing.
+// Package doctor finds out what is wrong with an installation of ccagent, and says how to mend it. It changes nothing.
 package doctor
 
 import (
@@ -11,15 +11,17 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Finding is what one check saw: ok, warn, fail, or skip where there was nothing to look at. It holds no secret.
+// Finding is the result of one check. State is ok, warn, fail, or skip if there was nothing to check. A Finding contains no
+// secret.
 type Finding struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
 	What  string `json:"what"`
-	Mend  string `json:"mend,omitempty"` // what mends it: a command where one does
+	Mend  string `json:"mend,omitempty"` // how to mend it: a command if there is one
 }
 
-// Check makes all checks. Each kind has its own time, so that one that hangs costs no other its answer.
+// Check runs all checks. Each kind of check has a time limit of its own, so that one that hangs does not stop the others. With
+// online it also asks the providers.
 func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	bounded := func(time time.Duration, check func(context.Context) []Finding) []Finding {
 		ctx, cancel := context.WithTimeout(parent, time)
@@ -57,12 +59,13 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	return found
 }
 
-// onlineTime bounds the questions to providers.
+// onlineTime limits the checks that ask providers.
 const onlineTime = 30 * time.Second
 
-// doctorTime bounds the questions to an agent.
+// doctorTime limits each check that asks an agent, a program or a service manager.
 const doctorTime = 5 * time.Second
 
+// count returns a number with a noun in the singular or plural.
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -70,7 +73,7 @@ func count(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + "s"
 }
 
-// mendOf is the first line of err's hint.
+// mendOf returns the first line of err's hint.
 func mendOf(err error) string {
 	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
 	return mend

@@ -23,7 +23,7 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 	found := judgeAgent(protocol.AgentStatus{PID: 7, Version: "v0.0.1", Locked: true, ConfigError: "unknown key"}, "/run/x")
 	for i, want := range []Finding{
 		{"agent", "ok", "agent 7 answers", ""}, {"agent", "warn", "locked", "ccagent unlock"},
-		{"agent", "warn", "unknown key", "correct config.toml"}, {"version", "warn", "version v0.0.1", "ccagent stop"},
+		{"agent", "warn", "unknown key", "fix config.toml"}, {"version", "warn", "version v0.0.1", "ccagent stop"},
 	} {
 		if i >= len(found) || found[i].ID != want.ID || found[i].State != want.State || !strings.Contains(found[i].What, want.What) ||
 			found[i].Mend != want.Mend {
@@ -264,7 +264,7 @@ func TestDoctorJudgesPrograms(t *testing.T) {
 		os.Chown(links, tc.user, -1) // a link of the user's to a program of root's, where root runs this test
 		check(link, "ok", tc.says)
 		os.Chmod(links, 0o777)
-		check(link, "fail", []string{"/links may be written by everybody", "in the place of " + link})
+		check(link, "fail", []string{"/links may be written by everybody", "so " + link + " could be replaced"})
 		os.Chmod(above, 0o775)
 		check(path, "warn", []string{"/above may be written by its group"})
 	}

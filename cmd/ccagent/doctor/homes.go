@@ -8,7 +8,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 )
 
-// checkHomes looks for sign-ins that two profiles hold.
+// checkHomes looks for sign-ins that are in two profiles.
 func checkHomes(ctx context.Context, cfg agent.Config) []Finding {
 	var all []worker.Settings
 	for _, profile := range cfg.Profiles {

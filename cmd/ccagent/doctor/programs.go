@@ -17,14 +17,14 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// checkPrograms looks at both programs: who may put another in their place, and who may look into their memory as they start.
+// checkPrograms checks for both programs who can replace them, and who can read their memory when they start.
 func checkPrograms(env environ.Vars) []Finding {
 	self, err := os.Executable()
 	if err != nil {
-		return []Finding{{"programs", "skip", "this program does not know where it lies: " + err.Error(), ""}}
+		return []Finding{{"programs", "skip", "this program can't find out its own path: " + err.Error(), ""}}
 	}
 	paths := []string{self}
-	if helper, err := env.Helper(); err == nil { // one that is missing is checkHelper's
+	if helper, err := env.Helper(); err == nil { // checkHelper reports one that is missing
 		paths = append(paths, helper)
 	}
 	var found []Finding
@@ -34,11 +34,12 @@ func checkPrograms(env environ.Vars) []Finding {
 	return found
 }
 
-// kernel is what keeps a person's other programs out of the memory of a program that has not closed it yet.
+// kernel says how the kernel protects the memory of a program that has just started, and has not protected it itself yet, from
+// other programs of the same person.
 type kernel struct {
-	apart  bool   // no program may look into those that it has not started (Yama, ptrace_scope from 1 on)
-	closes bool   // it starts a program that its user may run and not read with its memory closed
-	mend   string // what makes it close them; "" where nothing does
+	apart  bool   // a program can read the memory of its own children only (Yama, with a ptrace_scope of 1 or more)
+	closes bool   // the memory of a program that its user may run, but not read, is protected from the start
+	mend   string // the command that switches closes on; "" if there is none
 }
 
 func thisKernel() kernel {
@@ -51,21 +52,21 @@ func thisKernel() kernel {
 	}
 	scope := setting("kernel/yama/ptrace_scope")
 	k := kernel{apart: scope != "" && scope != "0", closes: true}
-	if setting("fs/suid_dumpable") == "1" { // for debugging: it opens what is closed otherwise
+	if setting("fs/suid_dumpable") == "1" { // a setting for debugging, which switches that protection off
 		k.closes, k.mend = false, "sudo sysctl fs.suid_dumpable=0"
 	}
 	return k
 }
 
-// judgeProgram judges the program that path leads to.
+// judgeProgram checks the program that path names, through links.
 func judgeProgram(path string, user int, k kernel) Finding {
 	program, err1 := filepath.EvalSymlinks(path)
-	folder, err2 := filepath.EvalSymlinks(filepath.Dir(path)) // of a link, where there is one
+	folder, err2 := filepath.EvalSymlinks(filepath.Dir(path)) // the folder of the link, if path is one
 	if err := errors.Join(err1, err2); err != nil {
 		return Finding{"programs", "fail", err.Error(), bothAnew}
 	}
 	names := andAbove(program)
-	rootAlone := true // may put another in its place
+	rootAlone := true // only root can replace the program
 	for i, name := range slices.Concat(names, andAbove(folder)) {
 		info, err := os.Stat(name)
 		if err != nil {
@@ -73,7 +74,7 @@ func judgeProgram(path string, user int, k kernel) Finding {
 		}
 		owner, known := files.Owner(info)
 		if f := judgeWriters(name, info.Mode(), owner, user); known && f.State != "" {
-			f.What += ": another program could be put in the place of " + path
+			f.What += ", so " + path + " could be replaced by another program"
 			return f
 		}
 		if i < len(names) && (!known || owner != 0) {
@@ -82,12 +83,12 @@ func judgeProgram(path string, user int, k kernel) Finding {
 	}
 	path = program
 	const (
-		open = "look into its memory in the first milliseconds of a run"
-		shut = "the kernel keeps your other programs out of its memory (yama)"
+		open = "read its memory in the first milliseconds of a run"
+		shut = "the kernel keeps your other programs from reading its memory (yama)"
 	)
 	state, install := "warn", "install the package, or for the whole machine: sudo make install"
 	if !k.closes && k.mend == "" {
-		state, install = "ok", "" // nobody can do better there
+		state, install = "ok", "" // nothing better can be done on this system
 	}
 	switch {
 	case user == 0:
@@ -95,19 +96,20 @@ func judgeProgram(path string, user int, k kernel) Finding {
 	case rootAlone && k.apart:
 		return Finding{"programs", "ok", path + " belongs to root, and " + shut, ""}
 	case k.apart:
-		return Finding{"programs", "ok", path + " is yours: any program of yours can put another in its place, but " + shut, ""}
+		return Finding{"programs", "ok", path + " is yours: any program of yours can replace it, but " + shut, ""}
 	case !rootAlone:
-		return Finding{"programs", state, path + " is yours: any program of yours can put another in its place, or " + open, install}
+		return Finding{"programs", state, path + " is yours: any program of yours can replace it, or " + open, install}
 	case !k.closes:
 		return Finding{"programs", state, path + " belongs to root, but any program of yours can " + open, k.mend}
 	case unix.Access(path, unix.R_OK) == nil:
-		what := path + " may be read: any program of yours can " + open
+		what := path + " is readable, so any program of yours can " + open
 		return Finding{"programs", "warn", what, "sudo chmod 0711 " + protocol.ShellWord(path)}
 	}
-	return Finding{"programs", "ok", path + " belongs to root, and you may only run it: its memory is closed from the start", ""}
+	what := path + " belongs to root, and you may only run it, so its memory is protected from the start"
+	return Finding{"programs", "ok", what, ""}
 }
 
-// andAbove are a path and all folders above it.
+// andAbove returns a path and all folders above it.
 func andAbove(path string) []string {
 	names := []string{path}
 	for up := filepath.Dir(path); up != path; path, up = up, filepath.Dir(up) {
@@ -116,12 +118,13 @@ func andAbove(path string) []string {
 	return names
 }
 
-// judgeWriters says who else than root and the user may write a program or a folder above it; it says nothing where nobody may.
+// judgeWriters checks whether anybody but root and the user may write a program, or a folder above it. The Finding is empty if
+// nobody may.
 func judgeWriters(name string, mode fs.FileMode, owner uint32, user int) Finding {
 	if owner != 0 && int(owner) != user {
 		return Finding{"programs", "fail", fmt.Sprintf("%s belongs to user %d", name, owner), bothAnew}
 	}
-	if mode.IsDir() && mode&fs.ModeSticky != 0 { // who may write such a folder replaces nothing of others in it
+	if mode.IsDir() && mode&fs.ModeSticky != 0 { // in such a folder nobody can replace the files of others
 		return Finding{}
 	}
 	sudo := ""

@@ -21,7 +21,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// signingIn are the settings of the profiles that talk to a provider.
+// signingIn returns the settings of the profiles that have a sign-in at a provider.
 func signingIn(cfg agent.Config) []worker.Settings {
 	var all []worker.Settings
 	for _, profile := range cfg.Profiles {
@@ -32,7 +32,8 @@ func signingIn(cfg agent.Config) []worker.Settings {
 	return all
 }
 
-// ways are the settings of the profiles that talk to a provider, one for each that is reached in the same way.
+// ways returns the settings of the profiles that have a sign-in at a provider. Of several that reach the same provider in the
+// same way, it returns only one.
 func ways(cfg agent.Config) []worker.Settings {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(signingIn(cfg), func(s worker.Settings) bool {
@@ -42,21 +43,21 @@ func ways(cfg agent.Config) []worker.Settings {
 	})
 }
 
-// checkConnections looks at what stands between this machine and each provider: authorities, certificates, a proxy. It sends
-// nothing.
+// checkConnections checks what a connection to each provider needs: certificate authorities, client certificates, a proxy. It
+// opens no connection.
 func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 	var found []Finding
-	if path := env("SSL_CERT_FILE"); path != "" { // Go says nothing of one that is not there, and trusts nobody then
+	if path := env("SSL_CERT_FILE"); path != "" { // if the file is missing, Go reports no error, and trusts no server
 		if data, err := os.ReadFile(path); err != nil {
 			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
 		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE names a file without a certificate in PEM: " + path,
+			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE names a file that has no certificate in PEM: " + path,
 				"unset SSL_CERT_FILE"})
 		}
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
-		if value := env(name); value != "" && !isProxy(value) { // it is not shown: a password may be in it
-			found = append(found, Finding{"proxy", "fail", name + " holds no address of a proxy, and is ignored", "unset " + name})
+		if value := env(name); value != "" && !isProxy(value) { // the value is not shown, because there may be a password in it
+			found = append(found, Finding{"proxy", "fail", name + " is not the address of a proxy, so it is ignored", "unset " + name})
 		}
 	}
 	for _, s := range ways(cfg) {
@@ -69,7 +70,7 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 		how, by := "directly", "the system's authorities"
 		to, err := url.Parse(cmp.Or(s.TokenURL, s.Issuer))
 		if err != nil {
-			continue // config.toml's own check has it
+			continue // checkConfig reports it
 		}
 		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: to})
 		switch {
@@ -84,19 +85,19 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 		case env("SSL_CERT_FILE") != "":
 			by = "SSL_CERT_FILE of this environment"
 		}
-		if to.Scheme == "http" { // on this machine
+		if to.Scheme == "http" { // allowed on this machine only
 			how, by = "on this machine", ""
 		}
-		what := to.Host + " is reached " + how
+		what := "it reaches " + to.Host + " " + how
 		if by != "" {
-			what += ", and judged by " + by
+			what += ", and checks its certificate with " + by
 		}
 		found = append(found, Finding{id, "ok", what, ""})
 	}
 	return found
 }
 
-// isProxy reports whether net/http takes the value of HTTPS_PROXY. What it does not take it passes over in silence.
+// isProxy reports whether net/http accepts the value of HTTPS_PROXY. It ignores any other value, and reports no error.
 func isProxy(value string) bool {
 	if u, err := url.Parse(value); err == nil && u.Scheme != "" && u.Host != "" {
 		return true
@@ -105,17 +106,18 @@ func isProxy(value string) bool {
 	return err == nil && u.Host != ""
 }
 
-// maxSkew is how far this machine's clock may be from a provider's before tokens seem to live longer or shorter than they do.
+// maxSkew is how far this machine's clock may differ from a provider's. With a larger difference, tokens would be taken to expire
+// too early or too late.
 const maxSkew = time.Minute
 
-// checkOnline reaches each provider's token endpoint, and compares the clocks. It sends no secret.
+// checkOnline connects to each provider's token endpoint, and compares the clocks. It sends no secret.
 func checkOnline(ctx context.Context, cfg agent.Config) []Finding {
 	var found []Finding
 	for _, s := range ways(cfg) {
 		id := "provider of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
 		if err != nil {
-			continue // checkConnections said so
+			continue // checkConnections reports it
 		}
 		before := time.Now()
 		there, err := client.Reach(ctx)
@@ -135,20 +137,21 @@ func checkOnline(ctx context.Context, cfg agent.Config) []Finding {
 		case there.IsZero():
 			found = append(
 				found,
-				Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not say the time", took.Milliseconds()), ""},
+				Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not tell the time", took.Milliseconds()), ""},
 			)
 		case skew > maxSkew || skew < -maxSkew:
 			mend := "sudo timedatectl set-ntp true"
 			if runtime.GOOS == "darwin" {
 				mend = "sudo sntp -sS time.apple.com"
 			}
-			found = append(found, Finding{id, "warn", fmt.Sprintf("its clock and this machine's are %s apart", terminal.Span(skew)), mend})
+			what := "its clock and the clock of this machine differ by " + terminal.Span(skew)
+			found = append(found, Finding{id, "warn", what, mend})
 		default:
 			found = append(found, Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and the clocks agree", took.Milliseconds()), ""})
 		}
 	}
 	if found == nil {
-		return []Finding{{"providers", "skip", "no profile signs in anywhere", ""}}
+		return []Finding{{"providers", "skip", "no profile has a sign-in at a provider", ""}}
 	}
 	return found
 }

@@ -16,24 +16,24 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// storesTime bounds the questions to all stores: a keyring alone may take 10 seconds to say nothing.
+// storesTime limits the checks of all stores. One keyring that does not answer takes 10 seconds.
 const storesTime = 30 * time.Second
 
-// Stores says of each store what it answers about the profile with these settings, and how long that took.
+// Stores asks every store about the profile with these settings. The findings say what each answered, and how long it took.
 func Stores(ctx context.Context, settings worker.Settings) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, storesTime)
 	defer cancel()
 	return judgeStores(settings, worker.Probe(ctx, settings, protocol.Secret{}))
 }
 
-// checkStores asks of each profile the store that its record rests in, and no other.
+// checkStores asks for each profile the store in which its record is, and no other.
 func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 	var found []Finding
 	held := 0
-	silent := map[store.Kind]bool{} // kinds that don't answer: once is enough
+	silent := map[store.Kind]bool{} // kinds that don't answer, which are reported once
 	for _, profile := range cfg.Profiles {
 		settings, err := config.Settings(profile)
-		if err != nil || !settings.Provider.Traits().Stored || settings.Store.Traits().Memory { // nothing rests anywhere
+		if err != nil || !settings.Provider.Traits().Stored || settings.Store.Traits().Memory { // it has no record in a store
 			continue
 		}
 		a := worker.ProbeHome(ctx, settings)
@@ -44,7 +44,7 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 				Finding{
 					"kept of " + profile.Name,
 					"warn",
-					count(a.Kept, "renewed record") + " of it was set aside because another program's took the place",
+					count(a.Kept, "renewed record") + " of it could not be saved because another program had saved its own",
 					"ccagent restore -p " + profile.Name,
 				},
 			)
@@ -57,12 +57,12 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 			held++
 			continue
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
-			f.State, f.What, f.Mend = "warn", "nothing is stored any more, and an earlier sign-in is kept",
+			f.State, f.What, f.Mend = "warn", "nothing is stored any more, but there is an earlier sign-in",
 				"ccagent restore -p "+profile.Name
 		case errors.Is(a.Err, protocol.ErrNotFound):
-			continue // not signed in yet: nothing is wrong, and asking for a token says what to do
+			continue // not signed in yet, which is no fault; a request for a token says what to do
 		case a.Kind.Traits().Sealed && errors.Is(a.Err, protocol.ErrLocked):
-			f.State, f.What = "skip", "it is encrypted; ccagent unlock opens it to the agent"
+			f.State, f.What = "skip", "it is encrypted, and locked; ccagent unlock unlocks it for the agent"
 		case silent[a.Kind]:
 			continue
 		case store.Broken(a.Err) && a.Earlier > 0:
@@ -79,8 +79,8 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 	return found
 }
 
-// checkViews looks for views that something else has changed. An agent notices that when it writes them next, and what it has
-// noticed is among known.
+// checkViews looks for views that another program has changed. An agent notices that when it next writes them. What it has
+// noticed is in known, and is not reported again.
 func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Finding {
 	var found []Finding
 	for _, profile := range cfg.Profiles {
@@ -97,7 +97,7 @@ func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Findin
 				Finding{
 					"view of " + profile.Name,
 					"warn",
-					path + " was changed or removed by something else, and is not kept fresh",
+					path + " was changed or removed by another program, so the agent does not update it any more",
 					"ccagent restore --views -p " + profile.Name,
 				},
 			)
@@ -106,8 +106,8 @@ func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Findin
 	return found
 }
 
-// judgeStores makes findings of what the stores said. A store that does not answer is wrong only where the record rests there,
-// and a record where it does not rest is a copy that was left.
+// judgeStores makes a finding of each store's answer. It is a fault if a store does not answer in which the record should be. A
+// record in any other store is a copy that a move has left.
 func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 	var found []Finding
 	for _, a := range answers {
@@ -117,22 +117,22 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 		case a.Hindrance != nil:
 			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Hindrance, took), mendOf(a.Hindrance)
 		case a.Err == nil && a.InForce:
-			f.What = fmt.Sprintf("holds the record of profile %s, in %s (%s)", s.Name, a.Location, took)
+			f.What = fmt.Sprintf("has the record of profile %s, in %s (%s)", s.Name, a.Location, took)
 		case a.Err == nil && a.Kind.Traits().Shared:
-			f.State, f.What = "skip", fmt.Sprintf("holds a sign-in of Claude Code's own, in %s (%s)", a.Location, took)
+			f.State, f.What = "skip", fmt.Sprintf("has a sign-in that is Claude Code's own, in %s (%s)", a.Location, took)
 		case a.Err == nil:
 			f.State, f.What = "warn", fmt.Sprintf(
-				"holds a record of profile %s that is not in force, in %s (%s)",
+				"has an old record of profile %s that is not used, in %s (%s)",
 				s.Name,
 				a.Location,
 				took,
 			)
 			f.Mend = "ccagent move " + s.Name + " " + string(storeInForce(answers))
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
-			f.State, f.What = "warn", fmt.Sprintf("is where profile %s rests, and holds nothing of it (%s)", s.Name, took)
+			f.State, f.What = "warn", fmt.Sprintf("is the store of profile %s, but has no record of it (%s)", s.Name, took)
 			f.Mend = "ccagent restore -p " + s.Name
 		case errors.Is(a.Err, protocol.ErrNotFound):
-			f.What = fmt.Sprintf("answers, and holds nothing of profile %s (%s)", s.Name, took)
+			f.What = fmt.Sprintf("answers, and has no record of profile %s (%s)", s.Name, took)
 		case a.InForce:
 			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Err, took), mendOf(a.Err)
 		default:
@@ -143,7 +143,7 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 	return found
 }
 
-// storeInForce is the store in force, file where none is known.
+// storeInForce returns the kind of the store that is in use, or file if none is known.
 func storeInForce(answers []worker.Answer) store.Kind {
 	for _, a := range answers {
 		if a.InForce {

@@ -26,32 +26,33 @@ import (
 
 const bothAnew = "install both programs from one package, or with: make install"
 
-// checkHelper compares the versions of the two programs.
+// checkHelper checks that cchelper can be run and has the version of this program.
 func checkHelper(ctx context.Context, env environ.Vars) Finding {
 	path, err := env.Helper()
 	if err != nil {
 		return Finding{"cchelper", "fail", err.Error(), mendOf(err)}
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	version := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(out)), "cchelper "), "()") // Go itself says (devel)
+	version := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(out)), "cchelper "), "()") // Go writes (devel) in brackets
 	switch {
 	case err != nil:
 		return Finding{"cchelper", "fail", path + " can't be run: " + err.Error(), bothAnew}
 	case version != build.Version() && version != "unknown":
-		return Finding{"cchelper", "warn", fmt.Sprintf("%s has version %s, this program %s", path, version, build.Version()), bothAnew}
+		what := fmt.Sprintf("%s has version %s, and this program has %s", path, version, build.Version())
+		return Finding{"cchelper", "warn", what, bothAnew}
 	}
 	return Finding{"cchelper", "ok", path, ""}
 }
 
-// checkUnits looks at what the service manager was told, and whether that is this program.
+// checkUnits checks what the service manager knows of the agent, and whether it would start this program.
 func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Finding {
 	s, err := service.This(ctx, env, false)
 	if err != nil || s.Absent != nil {
-		return []Finding{{"units", "skip", "no service manager of yours can be asked", ""}}
+		return []Finding{{"units", "skip", "there is no service manager that can be asked", ""}}
 	}
 	if s.Manager != "systemd" {
 		if _, err := os.Stat(s.Files[0].Path); errors.Is(err, fs.ErrNotExist) {
-			return []Finding{{"units", "skip", "launchd was not told of the agent", ""}}
+			return []Finding{{"units", "skip", "launchd does not know the agent; helpers start it", ""}}
 		}
 		return append([]Finding{{"units", "ok", s.Files[0].Path, ""}}, checkAtLogin(ctx, s, cfg)...)
 	}
@@ -68,7 +69,7 @@ func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Findi
 	case show("ccagent.socket", "LoadState") != "loaded":
 		found = append(found, Finding{"units", "skip", "systemd does not know the agent; helpers start it", ""})
 	case program != "" && missing != nil:
-		found = append(found, Finding{"units", "fail", "the unit names a program that is not there: " + program, "ccagent install"})
+		found = append(found, Finding{"units", "fail", "the unit names a program that does not exist: " + program, "ccagent install"})
 	case service == "failed" || socket == "failed":
 		found = append(
 			found,
@@ -80,9 +81,10 @@ func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Findi
 			},
 		)
 	case socket != "active":
-		found = append(found, Finding{"units", "warn", "the units are there, and systemd does not listen", "ccagent install"})
+		what := "the units are installed, but systemd does not listen at the socket"
+		found = append(found, Finding{"units", "warn", what, "ccagent install"})
 	default:
-		found = append(found, Finding{"units", "ok", "systemd listens, and the service is " + service, ""})
+		found = append(found, Finding{"units", "ok", "systemd listens at the socket, and the service is " + service, ""})
 	}
 	for _, name := range s.Differing(env) {
 		found = append(found, judgeVariable(name, cfg))
@@ -93,6 +95,7 @@ func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Findi
 	return append(found, checkAtLogin(ctx, s, cfg)...)
 }
 
+// checkAtLogin checks that the agent starts at login if a profile has views.
 func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []Finding {
 	if !config.Viewed(cfg) || s.StartsAtLogin(ctx) {
 		return nil
@@ -101,14 +104,14 @@ func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []Fi
 		{
 			"units",
 			"warn",
-			"a profile has views, and nothing starts the agent at login that keeps them fresh",
+			"a profile has views, but the agent that keeps them current does not start at login",
 			"ccagent install --at-login",
 		},
 	}
 }
 
-// judgeVariable says what it means that a variable is set in the shell and not for an agent that systemd starts. What the
-// profiles themselves say of proxies and authorities comes before the environment.
+// judgeVariable says what follows if a variable has another value in the shell than for an agent that systemd starts. A proxy or
+// an authority that config.toml sets for a profile wins over the environment.
 func judgeVariable(name string, cfg agent.Config) Finding {
 	key, of := "", func(worker.Settings) string { return "" }
 	switch upper := strings.ToUpper(name); {
@@ -117,7 +120,7 @@ func judgeVariable(name string, cfg agent.Config) Finding {
 	case strings.HasPrefix(upper, "SSL_CERT_"):
 		key, of = "ca_file", func(s worker.Settings) string { return s.CAFile }
 	}
-	what := name + " is set here, and not for what systemd starts"
+	what := name + " is set here, and has another value, or none, for what systemd starts"
 	mend := "systemctl --user import-environment " + name + " && systemctl --user try-restart ccagent.service"
 	if key == "" {
 		return Finding{"unit environment", "warn", what, mend}
@@ -133,24 +136,24 @@ func judgeVariable(name string, cfg agent.Config) Finding {
 		return Finding{
 			"unit environment",
 			"ok",
-			what + ", which is fine: config.toml comes before it, and each profile has a " + key + " there",
+			what + ", which is fine: each profile has a " + key + " in config.toml, which wins over it",
 			"",
 		}
 	}
 	return Finding{
 		"unit environment",
 		"warn",
-		what + "; a profile's " + key + " in config.toml would come before it, and last longer",
+		what + "; to be independent of it, set " + key + " for the profile in config.toml",
 		mend,
 	}
 }
 
-// checkFiles looks whether anybody else may read a file with a sign-in in it, or put another in its place.
+// checkFiles checks whether anybody else may read a file that contains a sign-in, or replace it.
 func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
 	var found []Finding
 	looked := 0
 	look := func(path string, info fs.FileInfo) {
-		open := fs.FileMode(0o077) // whoever may read a file
+		open := fs.FileMode(0o077) // for a file, nobody else may have any right
 		mend := "chmod 600 "
 		if info.IsDir() {
 			open, mend = 0o022, "chmod go-w "
@@ -168,11 +171,13 @@ func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
 				},
 			)
 		} else if info.Mode().Perm()&open != 0 {
-			found = append(found, Finding{"files", "fail", fmt.Sprintf("%s is open to others (mode %04o)", path, info.Mode().Perm()),
+			found = append(found, Finding{"files", "fail", fmt.Sprintf("others have access to %s (mode %04o)", path, info.Mode().Perm()),
 				mend + protocol.ShellLine(path)})
 		}
 	}
-	failed := func(err error) { found = append(found, Finding{"files", "fail", err.Error(), "let yourself read it"}) }
+	failed := func(err error) {
+		found = append(found, Finding{"files", "fail", err.Error(), "give yourself permission to read it"})
+	}
 
 	var claude []string
 	for _, dir := range append([]string{env.ClaudeDir()}, configDirsOf(cfg)...) {
@@ -188,14 +193,14 @@ func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
 			failed(err)
 		}
 	}
-	data, _ := env.DataDir() // without a HOME there is nothing to look at
+	data, _ := env.DataDir() // without a HOME there is nothing to check
 	state, _ := env.StateDir()
 	for _, dir := range []string{data, state} {
-		if dir == "" || dir == data && strings.HasPrefix(data, state+"/") { // as on macOS: the other is above it
+		if dir == "" || dir == data && strings.HasPrefix(data, state+"/") { // on macOS, data is below state
 			continue
 		}
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // which is no secret, and which config.Load judges
+			if err != nil || strings.HasPrefix(d.Name(), "config.toml") { // it is no secret, and config.Load checks it
 				return err
 			}
 			info, err := d.Info()
@@ -212,12 +217,12 @@ func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
 	case found != nil:
 		return found
 	case looked == 0:
-		return []Finding{{"files", "skip", "there is no file with a sign-in in it", ""}}
+		return []Finding{{"files", "skip", "there is no file that contains a sign-in", ""}}
 	}
-	return []Finding{{"files", "ok", count(looked, "file") + ", and nobody else may read them", ""}}
+	return []Finding{{"files", "ok", count(looked, "file") + ", which nobody else may read", ""}}
 }
 
-// configDirsOf are the Claude Code directories that config.toml names.
+// configDirsOf returns the Claude Code directories that config.toml names.
 func configDirsOf(cfg agent.Config) (dirs []string) {
 	for _, p := range cfg.Profiles {
 		dirs = append(dirs, p.ConfigDir)
@@ -225,13 +230,13 @@ func configDirsOf(cfg agent.Config) (dirs []string) {
 	return dirs
 }
 
-// checkMemory looks where secrets in memory could end up on a disk.
+// checkMemory checks whether secrets in memory could be written to a disk.
 func checkMemory(pid int) []Finding {
 	if runtime.GOOS != "linux" {
 		return nil
 	}
 	var found []Finding
-	if pid != 0 && os.Geteuid() != 0 { // root can't tell
+	if pid != 0 && os.Geteuid() != 0 { // for root, the files in /proc don't tell
 		found = judgeDumps("/proc", pid)
 	}
 	swaps, err := os.ReadFile("/proc/swaps")
@@ -241,21 +246,20 @@ func checkMemory(pid int) []Finding {
 	return append(found, judgeSwap(string(swaps), "/sys/class/block"))
 }
 
-// judgeDumps looks whether a process of this user could be dumped: the files below proc of one that can't are root's.
+// judgeDumps checks whether a process of this user could be dumped. If it can't, its files below proc belong to root.
 func judgeDumps(proc string, pid int) []Finding {
 	info, err := os.Stat(fmt.Sprintf("%s/%d/mem", proc, pid))
 	if err != nil {
 		return nil
 	}
 	if owner, ok := files.Owner(info); ok && owner != 0 {
-		return []Finding{
-			{"core dumps", "warn", fmt.Sprintf("agent %d can be dumped: it was not started by ccagent as it is", pid), "ccagent stop"},
-		}
+		what := fmt.Sprintf("agent %d can be dumped, so it was not started by this version of ccagent", pid)
+		return []Finding{{"core dumps", "warn", what, "ccagent stop"}}
 	}
 	return []Finding{{"core dumps", "ok", "the agent can't be dumped", ""}}
 }
 
-// judgeSwap looks for swap in the words of /proc/swaps that is neither encrypted nor in memory.
+// judgeSwap looks in the text of /proc/swaps for swap space that is neither encrypted nor in memory.
 func judgeSwap(swaps, blocks string) Finding {
 	var plain []string
 	for i, line := range strings.Split(strings.TrimSpace(swaps), "\n") {
@@ -267,19 +271,20 @@ func judgeSwap(swaps, blocks string) Finding {
 		return Finding{
 			"swap",
 			"warn",
-			"what is in memory may be written to " + strings.Join(plain, ", ") + ", which does not look encrypted",
+			"the contents of memory may be written to " + strings.Join(plain, ", ") + ", which does not seem to be encrypted",
 			"sudo swapoff -a, or encrypt the swap",
 		}
 	}
-	return Finding{"swap", "ok", "there is none, or it is encrypted or in memory", ""}
+	return Finding{"swap", "ok", "there is no swap space, or it is encrypted or in memory", ""}
 }
 
-// encryptedBlock reports whether what is written to the device is encrypted, or never leaves memory. blocks is where the kernel
-// describes devices: dm-crypt says so in its uuid, and what lies on it, as a volume of LVM, has it among its slaves.
+// encryptedBlock reports whether what is written to the device is encrypted or stays in memory. blocks is the folder in which the
+// kernel describes devices. A device of dm-crypt shows that in its uuid. A device on top of one, such as a volume of LVM, has it
+// among its slaves.
 func encryptedBlock(device, blocks string) bool {
 	name := filepath.Base(device)
 	var file unix.Stat_t
-	if unix.Stat(device, &file) == nil && file.Mode&unix.S_IFMT == unix.S_IFREG { // a swap file is as safe as what it lies on
+	if unix.Stat(device, &file) == nil && file.Mode&unix.S_IFMT == unix.S_IFREG { // a swap file is as safe as its device
 		disk, err := os.Readlink(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(uint64(file.Dev)), unix.Minor(uint64(file.Dev))))
 		return err == nil && encryptedBlock(disk, blocks)
 	}

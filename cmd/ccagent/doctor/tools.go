@@ -18,46 +18,34 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// checkClaudeCode looks whether the program that Claude Code is told to ask is there, and for whose token it is told to ask.
+// checkClaudeCode checks that the apiKeyHelper of Claude Code exists, and that the profile it asks for works with it.
 func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) Finding {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Finding{"claude-code", "skip", "there is no " + settings.Path, ""}
-	case errors.Is(err, protocol.ErrConfig): // it can't be told where they are
+	case errors.Is(err, protocol.ErrConfig): // a variable of the environment is unusable, so the path is not known
 		return Finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
 		return Finding{
 			"claude-code",
 			"warn",
 			settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
-			"correct " + settings.Path,
+			"fix " + settings.Path,
 		}
 	case settings.Helper == "":
 		return Finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
 	}
-	// A shell runs it; its words are enough for us, if they mean nothing else to one.
-	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") {
-		return Finding{
-			"claude-code",
-			"ok",
-			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
-			"",
-		}
-	}
+	// A shell runs the helper. It can be checked word by word if it has no characters that are special to a shell.
 	words := strings.Fields(settings.Helper)
-	if len(words) == 0 || strings.Contains(words[0], "=") {
-		return Finding{
-			"claude-code",
-			"ok",
-			"the apiKeyHelper of " + settings.Path + " is a shell's command, and was not looked at",
-			"",
-		}
+	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") || len(words) == 0 || strings.Contains(words[0], "=") {
+		what := "the apiKeyHelper of " + settings.Path + " is a command with shell syntax, so it was not checked"
+		return Finding{"claude-code", "ok", what, ""}
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
 		return Finding{
 			"claude-code",
 			"fail",
-			"the apiKeyHelper of " + settings.Path + " names a program that is not there: " + words[0],
+			"the apiKeyHelper of " + settings.Path + " names a program that does not exist: " + words[0],
 			"ccagent setup claude-code",
 		}
 	}
@@ -71,26 +59,26 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 			return Finding{
 				"claude-code",
 				"fail",
-				"the apiKeyHelper of " + settings.Path + " asks for a profile that there is not: " + name,
+				"the apiKeyHelper of " + settings.Path + " asks for a profile that does not exist: " + name,
 				"ccagent setup claude-code",
 			}
 		}
 		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
 		if !config.Provider(profile).ClaudeCode &&
-			slices.ContainsFunc(said.Profiles, holds) { // a sign-in may be for a gateway, which takes it so
+			slices.ContainsFunc(said.Profiles, holds) { // a token of another sign-in may be for a gateway that accepts it so
 			return Finding{
 				"claude-code",
 				"fail",
 				"the apiKeyHelper of " + settings.Path + " asks for profile " + profile.Name +
-					", whose OAuth token (a setup token) does not work that way",
-				"take apiKeyHelper out there, then: ccagent setup claude-code -p " + profile.Name + " --by exec",
+					", whose OAuth token (a setup token) does not work with apiKeyHelper",
+				"remove apiKeyHelper there, then: ccagent setup claude-code -p " + profile.Name + " --by exec",
 			}
 		}
 	}
-	return Finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " is there: " + words[0], ""}
+	return Finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " exists: " + words[0], ""}
 }
 
-// checkTools looks at tools that setup has connected: does what they were told still lead to a cchelper?
+// checkTools checks whether the tools that setup has connected still ask cchelper.
 func checkTools(env environ.Vars) []Finding {
 	dir, err := setup.JournalDir(env)
 	if err != nil {
@@ -109,35 +97,35 @@ func checkTools(env environ.Vars) []Finding {
 			now, err := os.ReadFile(file)
 			switch {
 			case err != nil:
-				found = append(found, Finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
+				found = append(found, Finding{check, "warn", "what setup has changed is gone: " + err.Error(), j.Command()})
 			case !j.Files[file].In(now):
-				found = append(found, Finding{check, "warn", file + " does not ask ccagent any more", j.Command()})
+				found = append(found, Finding{check, "warn", file + " does not mention ccagent any more", j.Command()})
 			default:
 				found = append(found, Finding{check, "ok", file, ""})
 			}
 		}
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
-				found = append(found, Finding{check, "warn", "what was set up is gone: " + err.Error(), j.Command()})
+				found = append(found, Finding{check, "warn", "what setup has changed is gone: " + err.Error(), j.Command()})
 			}
 		}
 	}
 	return found
 }
 
-// checkEnvironment looks for tokens that Claude Code takes before what it is told otherwise. It names them alone.
+// checkEnvironment looks for variables with a token that Claude Code would prefer. It shows their names only.
 func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []Finding {
 	var found []Finding
 	for _, o := range settings.Outranking(env) {
 		found = append(found, Finding{"environment", "warn", o.What, o.Mend})
 	}
 	if found == nil {
-		found = []Finding{{"environment", "ok", "no token here outranks the helper", ""}}
+		found = []Finding{{"environment", "ok", "no variable holds a token that Claude Code would prefer", ""}}
 	}
 	return found
 }
 
-// checkPaths looks for paths in the environment that count for nothing.
+// checkPaths looks for variables that are ignored because they hold no absolute path.
 func checkPaths(env environ.Vars) []Finding {
 	var found []Finding
 	for _, name := range []string{"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"} {
@@ -147,7 +135,7 @@ func checkPaths(env environ.Vars) []Finding {
 				Finding{
 					"environment",
 					"warn",
-					fmt.Sprintf("%s is not an absolute path, and is ignored as the XDG specification has it: %q", name, dir),
+					fmt.Sprintf("%s is not an absolute path, so it is ignored, as the XDG specification says: %q", name, dir),
 					"set it to an absolute path, or unset it",
 				},
 			)

@@ -20,39 +20,41 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// change is one thing that setup does or takes back. All are shown before the first is made.
+// change is one thing that setup does or undoes. All changes are shown before the first is made.
 type change interface {
 	show(w io.Writer)
 	make() error
-	// back is the change that takes it back.
+	// back returns the change that undoes this one.
 	back() change
 }
 
+// show shows the changes to the person.
 func (s *Session) show(changes []change) {
 	for _, ch := range changes {
 		ch.show(s.Err)
 	}
 }
 
-// makeAll makes all changes, or none.
+// makeAll makes the changes in turn, and adds the undoing of each to done. It stops at the first that fails. again is the command
+// that the person is told to run if the undoing fails too.
 func (s *Session) makeAll(done *undo.Steps, changes []change, again string) error {
 	for _, ch := range changes {
-		back := ch.back() // before: it may have to know what is there now
+		back := ch.back() // before make, because it may look at what is there now
 		if err := ch.make(); err != nil {
 			if coded := (*protocol.Error)(nil); !errors.As(err, &coded) {
 				err = files.StorageError(err)
 			}
 			return err
 		}
-		done.Did(undo.Step{Back: func(context.Context) error { return back.make() }, Left: "some of it is done", Mend: again})
+		done.Did(undo.Step{Back: func(context.Context) error { return back.make() }, Left: "some of the changes are made", Mend: again})
 	}
 	return nil
 }
 
-// fileChange is what becomes of a file; nil is none.
+// fileChange replaces, creates or removes a file. A content of nil means that there is no file.
 type fileChange struct {
 	path          string
-	mode          fs.FileMode // of a file that is made
+	mode          fs.FileMode // for a file that is created
 	before, after []byte
 }
 
@@ -70,7 +72,7 @@ func (ch fileChange) make() error {
 	case err != nil:
 		return err
 	case !sameFile(now, ch.before):
-		return errors.New(ch.path + " has changed since it was shown, and is left alone")
+		return errors.New(ch.path + " has changed since it was shown, so it was not edited")
 	case ch.after == nil:
 		return os.Remove(ch.path)
 	}
@@ -95,10 +97,10 @@ func (ch fileChange) back() change {
 	return back
 }
 
-// sameFile reports whether two contents are the same. An empty file is not the same as none.
+// sameFile reports whether two contents are the same. An empty file differs from no file.
 func sameFile(a, b []byte) bool { return bytes.Equal(a, b) && (a == nil) == (b == nil) }
 
-// linkChange is where a link leads before and after; "" is none.
+// linkChange creates, redirects or removes a link. A target of "" means that there is no link.
 type linkChange struct{ path, from, to string }
 
 func (ch linkChange) show(w io.Writer) {
@@ -120,7 +122,7 @@ func (ch linkChange) make() error {
 		return os.Symlink(ch.to, ch.path)
 	}
 	next := ch.path + ".ccagent-new"
-	os.Remove(next) // of a setup that was killed
+	os.Remove(next) // a setup that was killed may have left it
 	if err := os.Symlink(ch.to, next); err != nil {
 		return err
 	}
@@ -129,7 +131,7 @@ func (ch linkChange) make() error {
 
 func (ch linkChange) back() change { return linkChange{ch.path, ch.to, ch.from} }
 
-// viewChange gives a profile the view anthropic-sdk, or takes it.
+// viewChange adds the view anthropic-sdk to a profile, or removes it.
 type viewChange struct {
 	agent   Agent
 	profile agent.Profile
@@ -137,18 +139,18 @@ type viewChange struct {
 }
 
 func (ch viewChange) show(w io.Writer) {
-	verb := "loses"
+	does := "remove the view anthropic-sdk from"
 	if ch.gives {
-		verb = "gets"
+		does = "add the view anthropic-sdk to"
 	}
-	fmt.Fprintf(w, "config.toml: profile %s %s the view anthropic-sdk\n", ch.profile.Name, verb)
+	fmt.Fprintf(w, "config.toml: %s profile %s\n", does, ch.profile.Name)
 }
 
 func (ch viewChange) make() error { return ch.agent.View(ch.profile, ch.gives) }
 
 func (ch viewChange) back() change { return viewChange{ch.agent, ch.profile, !ch.gives} }
 
-// guardChange is `ccagent guard claude-code`, or its --undo.
+// guardChange runs `ccagent guard claude-code`, or undoes it.
 type guardChange struct {
 	agent   Agent
 	profile string
@@ -156,9 +158,9 @@ type guardChange struct {
 }
 
 func (ch guardChange) show(w io.Writer) {
-	does := ": the sign-in moves into a store of the agent, its file keeps the access token"
+	does := ": move the sign-in into a store of ccagent, and leave only the access token in Claude Code's file"
 	if !ch.guards {
-		does = " --undo: the sign-in goes back into Claude Code's file"
+		does = " --undo: move the sign-in back into Claude Code's file"
 	}
 	fmt.Fprintf(w, "ccagent guard claude-code -p %s%s\n", ch.profile, does)
 }
@@ -167,20 +169,20 @@ func (ch guardChange) make() error { return ch.agent.Guard(ch.profile, ch.guards
 
 func (ch guardChange) back() change { return guardChange{ch.agent, ch.profile, !ch.guards} }
 
-// maxSettings bounds a file that a person is said to edit, in bytes.
+// maxSettings limits the size of a file of settings, in bytes.
 const maxSettings = 16 << 20
 
-// readSettings reads a tool's file, nil where there is none.
+// readSettings reads a tool's file. It returns nil if there is no file.
 func readSettings(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // opening a FIFO must not hang
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}
 		return nil, &protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: path + " is a link that leads nowhere",
-			Hint:    "make the file that it leads to, or remove it",
+			Message: path + " is a link to a file that does not exist",
+			Hint:    "create that file, or remove the link",
 		}
 	}
 	if err != nil {
@@ -192,11 +194,11 @@ func readSettings(path string) ([]byte, error) {
 	case err != nil:
 		return nil, files.StorageError(err)
 	case !info.Mode().IsRegular():
-		return nil, files.StorageError(errors.New(path + " is no file, and is left alone"))
+		return nil, files.StorageError(errors.New(path + " is not a regular file, so it was not edited"))
 	case info.Size() > maxSettings:
-		return nil, files.StorageError(errors.New(path + " is larger than 16 MiB, and is left alone"))
+		return nil, files.StorageError(errors.New(path + " is larger than 16 MiB, so it was not edited"))
 	}
-	src := []byte{} // of an empty file, which is not the same as none
+	src := []byte{} // not nil: an empty file differs from no file
 	if read, err := io.ReadAll(io.LimitReader(f, maxSettings)); err != nil {
 		return nil, files.StorageError(err)
 	} else if len(read) > 0 {
@@ -205,7 +207,8 @@ func readSettings(path string) ([]byte, error) {
 	return src, nil
 }
 
-// linkThere is where the link at path leads, "" if nothing is there. Only one that leads to a cchelper is ours.
+// linkThere returns the target of the link at path, or "" if there is nothing. Anything but a link to a cchelper is an error,
+// because setup has not created it.
 func linkThere(path, helper string) (string, error) {
 	there, err := os.Readlink(path)
 	switch {
@@ -216,7 +219,7 @@ func linkThere(path, helper string) (string, error) {
 	}
 	return "", &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: path + " is there already, and is not ours",
+		Message: path + " exists already, and ccagent did not create it",
 		Hint:    "move it away",
 	}
 }

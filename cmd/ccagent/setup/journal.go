@@ -20,10 +20,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Journal remembers what one setup did, so that it can be taken back exactly: with it undo needs neither the profile nor the
-// tool's plan, which may be others by then, or gone.
+// Journal records what one setup did, so that --undo can restore exactly what was there. With a journal, --undo needs neither the
+// profile nor the tool's plan, which may have changed by then or be gone.
 type Journal struct {
-	file string // its own
+	file string // the path of the journal itself
 
 	Version int               `json:"version"`
 	Tool    string            `json:"tool"`
@@ -32,19 +32,19 @@ type Journal struct {
 	Name    string            `json:"name,omitempty"`
 	At      time.Time         `json:"at"`
 	Files   map[string]Entry  `json:"files,omitempty"`
-	Links   map[string]string `json:"links,omitempty"` // with what they lead to
+	Links   map[string]string `json:"links,omitempty"` // the target, by the path of the link
 	View    bool              `json:"view,omitempty"`  // the profile got the view anthropic-sdk
 	Guard   bool              `json:"guard,omitempty"` // the sign-in was guarded
 }
 
-// Entry is one file in it. Original is nil where there was none.
+// Entry is the record of one edited file. Original is nil if there was no file.
 type Entry struct {
-	Digest   string `json:"digest"` // of the file as setup left it; "": not known
+	Digest   string `json:"digest"` // of the file as setup left it; "" if that is not known
 	Original []byte `json:"original"`
 	Puts     []put  `json:"puts"`
 }
 
-// In reports whether a file still has all that setup put in.
+// In reports whether a file still contains everything that setup has added.
 func (e Entry) In(src []byte) bool {
 	return !slices.ContainsFunc(e.Puts, func(p put) bool { return !p.in(src) })
 }
@@ -54,11 +54,11 @@ func digestOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// takeOut returns a file as it would be without what setup put in: exactly what it was, or where somebody has changed it since,
-// that without ours.
+// takeOut returns what a file is to contain after --undo. If nobody has changed the file since setup, that is the original. If
+// somebody has, it is the present content without what setup has added.
 func (e Entry) takeOut(src []byte) ([]byte, error) {
 	switch {
-	case src == nil: // somebody has removed it
+	case src == nil: // somebody has removed the file
 		return nil, nil
 	case e.Digest == digestOf(src):
 		return e.Original, nil
@@ -81,13 +81,13 @@ func (e Entry) takeOut(src []byte) ([]byte, error) {
 	return out, nil
 }
 
-// JournalDir is where journals are.
+// JournalDir returns the folder of the journals.
 func JournalDir(env environ.Vars) (string, error) {
 	state, err := env.StateDir()
 	return filepath.Join(state, "setup"), err
 }
 
-// newJournal is the one of what is set up, as yet without anything done.
+// newJournal returns the journal for a tool and a wish. It has no changes in it yet.
 func newJournal(dir, tool string, w wish) Journal {
 	j := Journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name}
 	what, _ := json.Marshal([]any{protocol.FoldProfile(j.Profile), j.Hosts, j.Name})
@@ -95,7 +95,7 @@ func newJournal(dir, tool string, w wish) Journal {
 	return j
 }
 
-// ReadJournal reads one journal. One that can't be read, or is of another version, is ErrStorage.
+// ReadJournal reads one journal. The error is ErrStorage if it can't be read or is of another version.
 func ReadJournal(path string) (Journal, error) {
 	j := Journal{file: path}
 	data, err := os.ReadFile(path)
@@ -108,14 +108,14 @@ func ReadJournal(path string) (Journal, error) {
 	if err != nil {
 		return j, &protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: fmt.Sprintf("what setup did before can't be read from %s: %s", path, err),
-			Hint:    "move that file away; --undo then takes out what setup put in, line by line",
+			Message: fmt.Sprintf("the record of an earlier setup can't be read from %s: %s", path, err),
+			Hint:    "move that file away; --undo then removes what setup would add, and leaves the rest of the settings as they are",
 		}
 	}
 	return j, nil
 }
 
-// journalsOf are those of one tool, the latest first.
+// journalsOf returns the journals of one tool, the latest first.
 func journalsOf(dir, tool string) ([]Journal, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, tool+"-*.json"))
 	if err != nil {
@@ -135,7 +135,7 @@ func journalsOf(dir, tool string) ([]Journal, error) {
 	return all, nil
 }
 
-// Command is what a person types to have it set up once more.
+// Command is the command line that does the same setup again.
 func (j Journal) Command() string {
 	words := []string{"ccagent", "setup", j.Tool, "-p", j.Profile}
 	for _, host := range j.Hosts {
@@ -147,7 +147,7 @@ func (j Journal) Command() string {
 	return protocol.ShellLine(words...)
 }
 
-// write keeps it. It is 0600: settings may hold secrets.
+// write saves the journal. Its mode is 0600, because settings may contain secrets.
 func (j Journal) write() error {
 	data, err := json.Marshal(j)
 	if err == nil {
@@ -157,11 +157,12 @@ func (j Journal) write() error {
 		err = files.Replace(j.file, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return files.StorageError(fmt.Errorf("no copy of the settings could be kept: %w", err))
+		return files.StorageError(fmt.Errorf("no copy of the settings could be saved: %w", err))
 	}
 	return nil
 }
 
+// forget deletes the journal.
 func (j Journal) forget() error {
 	if err := os.Remove(j.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &protocol.Error{Code: protocol.CodeStorage, Message: "the copy of the settings can't be removed: " + err.Error()}
@@ -169,12 +170,13 @@ func (j Journal) forget() error {
 	return nil
 }
 
-// writeJournal is the step that writes a journal.
+// writeJournal writes a journal, as one of the steps done.
 func writeJournal(done *undo.Steps, j Journal) error { return journalStep(done, j, j.write) }
 
-// forgetJournal is the step that removes one.
+// forgetJournal deletes a journal, as one of the steps done.
 func forgetJournal(done *undo.Steps, j Journal) error { return journalStep(done, j, j.forget) }
 
+// journalStep writes or deletes a journal, and adds to done how to restore what was there.
 func journalStep(done *undo.Steps, j Journal, do func() error) error {
 	was, err := os.ReadFile(j.file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -191,7 +193,7 @@ func journalStep(done *undo.Steps, j Journal, do func() error) error {
 			}
 			return files.Replace(j.file, was, 0o600)
 		},
-		Left: "what is to be taken back is written down in " + j.file, Mend: j.Command() + " --undo",
+		Left: "what has to be undone is recorded in " + j.file, Mend: j.Command() + " --undo",
 	})
 	return nil
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// put is one thing that setup puts into a file. It is data, which the journal keeps: by the time it is taken out again the
-// profile, its hosts or the helper's place may be others.
+// put is one thing that setup adds to a file. It is plain data, so that the journal can record it: by the time of --undo the
+// profile, its hosts or the path of the helper may have changed.
 type put struct {
 	How  string   `json:"how"`            // jsonPut, linesPut, goauthPut or kubePut
 	Keys []string `json:"keys,omitempty"` // jsonPut: where the value is; kubePut: the user's name
@@ -30,12 +30,12 @@ const (
 	kubePut   = "kubectl" // a user of a kubeconfig, as two lines of YAML
 )
 
-// jsonValue puts a string into a document of JSON.
+// jsonValue is the put of a string in a JSON document, at the path of keys.
 func jsonValue(value string, keys ...string) put {
 	return put{jsonPut, keys, string(splice.Encode(value))}
 }
 
-// byHand is how a person would add it.
+// byHand says what a person would add to the file.
 func (p put) byHand() string {
 	switch p.How {
 	case jsonPut:
@@ -46,8 +46,8 @@ func (p put) byHand() string {
 	return strings.TrimSpace(p.Text)
 }
 
-// add returns src, nil for no file, with p in it; one that has p already is returned as it is. An error says what is wrong with
-// the file, for the end of a sentence about it.
+// add returns src with p added. It returns src itself if p is in it already. src is nil if there is no file. The message of an
+// error continues a sentence that begins with the path of the file, as in "is not valid JSON".
 func (p put) add(src []byte) ([]byte, error) {
 	switch p.How {
 	case jsonPut:
@@ -61,12 +61,12 @@ func (p put) add(src []byte) ([]byte, error) {
 		return src, nil
 	}
 	if bytes.HasSuffix(bytes.TrimRight(src, "\r\n"), []byte(`\`)) {
-		return nil, errors.New("ends in a line that goes on")
+		return nil, errors.New("ends in a line that continues on the next one")
 	}
 	return append(wholeLines(src), p.Text...), nil
 }
 
-// cut returns src without p, where original is what there was before it.
+// cut returns src without p. original is the content of the file from before p was added.
 func (p put) cut(src, original []byte) ([]byte, error) {
 	switch p.How {
 	case jsonPut:
@@ -79,13 +79,13 @@ func (p put) cut(src, original []byte) ([]byte, error) {
 	return bytes.Replace(src, []byte(p.Text), nil, 1), nil
 }
 
-// in reports whether src has p.
+// in reports whether src contains p.
 func (p put) in(src []byte) bool {
 	out, err := p.add(src)
 	return err == nil && bytes.Equal(out, src)
 }
 
-// wholeLines is a copy of src that more lines can follow.
+// wholeLines returns a copy of src that ends in a newline, so that lines can be appended.
 func wholeLines(src []byte) []byte {
 	out := slices.Clone(src)
 	if len(out) > 0 && out[len(out)-1] != '\n' {
@@ -99,7 +99,7 @@ func (p put) addValue(src []byte) ([]byte, error) {
 		return src, nil
 	}
 	if trimmed := bytes.TrimSpace(src); len(trimmed) == 0 || bytes.Equal(trimmed, []byte("{}")) {
-		// The first lines of a file that people edit are for people.
+		// People edit this file, so a new one is indented.
 		v := any(json.RawMessage(p.Text))
 		for _, key := range slices.Backward(p.Keys) {
 			v = map[string]any{key: v}
@@ -118,14 +118,15 @@ func (p put) addValue(src []byte) ([]byte, error) {
 	return out, nil
 }
 
+// notJSON describes why a file can't take a value at keys.
 func notJSON(err error, keys []string) error {
 	if errors.Is(err, splice.ErrNotObject) {
-		return fmt.Errorf("has no JSON object where %s would be", strings.Join(keys, "."))
+		return fmt.Errorf("has something else than a JSON object around %s", strings.Join(keys, "."))
 	}
 	return errors.New("is not valid JSON")
 }
 
-// is reports whether the value is there, however it is written.
+// is reports whether the document has this value, in whatever notation.
 func (p put) is(src []byte) bool {
 	there, ok, err := splice.Get(src, p.Keys...)
 	var a, b any
@@ -138,12 +139,12 @@ func (p put) cutValue(src, original []byte) ([]byte, error) {
 		if _, err := splice.Scan(src); err != nil {
 			return nil, notJSON(err, p.Keys)
 		}
-		return src, nil // somebody else's by now
+		return src, nil // somebody has changed the value since
 	}
 	if was, ok, err := splice.Get(original, p.Keys...); err == nil && ok {
 		return splice.Set(src, was, p.Keys...)
 	}
-	// An object that came with the value goes with it, one that was there stays.
+	// The objects around the value that setup has added are removed with it. Those that were there before stay.
 	kept := len(p.Keys) - 1
 	for ; kept > 0; kept-- {
 		if _, ok, err := splice.Get(original, p.Keys[:kept]...); err == nil && ok {
@@ -160,10 +161,10 @@ func (p put) cutValue(src, original []byte) ([]byte, error) {
 	return splice.Set(src, inner, p.Keys[:kept]...)
 }
 
-// goauthLine is what `go env -w` writes. Of several, go believes the last.
+// goauthLine matches what `go env -w` writes. If there are several such lines, go uses the last.
 var goauthLine = regexp.MustCompile(`(?m)^GOAUTH=(.*)\n?`)
 
-// addCommand has go ask our command first, and then whatever there was, or its default.
+// addCommand makes our command the first in the list of GOAUTH. What was in the list follows, or else go's default.
 func (p put) addCommand(src []byte) ([]byte, error) {
 	all := goauthLine.FindAllSubmatchIndex(src, -1)
 	if all == nil {
@@ -175,7 +176,7 @@ func (p put) addCommand(src []byte) ([]byte, error) {
 		switch strings.TrimSpace(command) {
 		case p.Text:
 			return src, nil
-		case "off": // with which go takes no command at all
+		case "off": // with it, go uses no command at all
 			return nil, errors.New("has GOAUTH=off")
 		}
 	}
@@ -201,7 +202,7 @@ func readUsers(src []byte) (doc map[string]any, users []any, err error) {
 	return doc, users, err
 }
 
-var errUnsafeYAML = errors.New("is written in a way that can't be edited safely")
+var errUnsafeYAML = errors.New("is written in a way that ccagent can't edit safely")
 
 func (p put) addUser(src []byte) ([]byte, error) {
 	doc, users, err := readUsers(src)
@@ -217,7 +218,7 @@ func (p put) addUser(src []byte) ([]byte, error) {
 			if reflect.DeepEqual(u, ours[0]) {
 				return src, nil
 			}
-			return nil, fmt.Errorf("has another user %s already", p.Keys[0])
+			return nil, fmt.Errorf("already has another user %s", p.Keys[0])
 		}
 	}
 	var out []byte
@@ -228,7 +229,7 @@ func (p put) addUser(src []byte) ([]byte, error) {
 		}
 		block := indent + strings.ReplaceAll(strings.TrimSuffix(p.Text, "\n"), "\n", "\n"+indent) + "\n"
 		out = slices.Concat(src[:at[0]], []byte("users:\n"), []byte(block), src[at[1]:])
-		if len(users) > 0 { // its own line keeps its remark
+		if len(users) > 0 { // the line "users:" may have a comment, which stays
 			out = slices.Concat(src[:at[1]], []byte(block), src[at[1]:])
 		}
 	} else {

@@ -63,13 +63,13 @@ func TestPutLeavesAlone(t *testing.T) {
 	}{
 		"remarks":       {value, "{\n// mine\n}", "not valid JSON"},
 		"a comma":       {value, `{"a": 1,}`, "not valid JSON"},
-		"a list":        {value, `[]`, "no JSON object"},
-		"null":          {value, `{"env": null}`, "no JSON object where env.X would be"},
+		"a list":        {value, `[]`, "something else than a JSON object"},
+		"null":          {value, `{"env": null}`, "something else than a JSON object around env.X"},
 		"a byte mark":   {value, "\xef\xbb\xbf{}", "not valid JSON"},
-		"half a line":   {put{How: linesPut, Text: "x\n"}, "y \\\n", "goes on"},
+		"half a line":   {put{How: linesPut, Text: "x\n"}, "y \\\n", "continues on the next one"},
 		"go without":    {put{How: goauthPut, Text: "x"}, "GOAUTH=off\n", "GOAUTH=off"},
 		"another user":  {put{kubePut, []string{"a"}, "- name: a\n"}, "users:\n- name: a\n  user: {}\n", "another user"},
-		"users in flow": {put{kubePut, []string{"a"}, "- name: a\n"}, "users: [{name: b}]\n", "edited safely"},
+		"users in flow": {put{kubePut, []string{"a"}, "- name: a\n"}, "users: [{name: b}]\n", "can't edit safely"},
 	} {
 		if out, err := tt.add([]byte(tt.src)); err == nil || !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%s: %q, %v", name, out, err)

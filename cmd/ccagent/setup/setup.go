@@ -1,5 +1,5 @@
-// Package setup connects a tool: it edits the tool's settings so that they ask ccagent, and takes that back. A journal of what
-// was done lets it take back exactly that, long after.
+// Package setup connects a tool: it edits the tool's settings so that the tool asks ccagent for its token. It can also undo that.
+// A journal of what was done lets it restore exactly what was there, even long after.
 package setup
 
 import (
@@ -25,56 +25,56 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Request is what a person wants of setup.
+// Request is what a person asks setup to do.
 type Request struct {
 	Tool    string
-	Profile string   // its name, "" for the default one; to take something back it need not exist
-	Hosts   []string // that get the token; none: those that the profile lists
-	Name    *string  // of something in the tool's settings; nil: none was given
-	By      string   // the way, for a tool that has several
+	Profile string   // its name, "" for the default one; with Undo it need not exist any more
+	Hosts   []string // the hosts that get the token; if there are none, those that the profile lists
+	Name    *string  // the name of something in the tool's settings; nil if none was given
+	By      string   // which way to connect the tool, if it has several
 	Undo    bool
 	DryRun  bool
-	Yes     bool // do not ask
+	Yes     bool // make the changes without asking
 }
 
-// Session is what setup works with.
+// Session is what setup needs besides the request.
 type Session struct {
 	Env      environ.Vars
-	Out, Err io.Writer // the answer, and what would be changed
+	Out, Err io.Writer // Out gets the answer, Err the changes that are shown
 	Agent    Agent
 }
 
-// Agent does what takes the agent.
+// Agent does the parts of setup that need the agent.
 type Agent interface {
-	// Kind says what the profile's token is, "" where it gives none at present.
+	// Kind returns the kind of the profile's token, or "" if the profile has no token at present.
 	Kind(profile string) protocol.Kind
-	// View gives a profile the view anthropic-sdk, or takes it.
+	// View adds the view anthropic-sdk to the profile, or removes it.
 	View(profile agent.Profile, gives bool) error
 	// Guard guards Claude Code's sign-in, or undoes that.
 	Guard(profile string, guards bool) error
 }
 
-// tool is a program that can be told to ask us.
+// tool is a program that can be set up to ask ccagent.
 type tool struct {
 	name     string
-	programs []string // any of them is the tool; none: there is nothing to install
-	// plan says what is to be edited for a wish. A plan without edits only says what to do.
+	programs []string // programs that use these settings; if there are none, no program has to be installed
+	// plan says what to edit for a wish. A plan without edits only tells the person what to do.
 	plan func(w wish) (plan, error)
 }
 
-// wish is what a person wants of setup.
+// wish is a request with its defaults filled in. A tool makes its plan from it.
 type wish struct {
 	profile agent.Profile
-	helper  string // cchelper, absolute
+	helper  string // the absolute path of cchelper
 	hosts   []string
 	name    string
 	by      string
 	env     environ.Vars
-	// kind says what the profile's token is, "" where it gives none at present.
+	// kind returns the kind of the profile's token, or "" if the profile has no token at present.
 	kind func() protocol.Kind
 }
 
-// ask is the command that prints a token in the format, for a shell.
+// ask returns the command, for a shell, that prints a token in the format.
 func (w wish) ask(format string) string {
 	command := protocol.ShellWord(w.helper) + " -p " + w.profile.Name
 	if format != "" {
@@ -83,26 +83,26 @@ func (w wish) ask(format string) string {
 	return command
 }
 
-// plan is what setup does.
+// plan is what setup is to do.
 type plan struct {
 	edits []edit
-	links []string // paths that are to lead to cchelper: some tools know a helper by the name of its file alone
-	says  []string // what a person should know, or do
-	view  bool     // the profile is to have the view anthropic-sdk
-	guard bool     // guard claude-code does it
+	links []string // paths of links to cchelper: some tools find a helper only by the name of its file
+	says  []string // lines that tell the person what else to know or do
+	view  bool     // add the view anthropic-sdk to the profile
+	guard bool     // run guard claude-code
 }
 
 // edit is a change of one file.
 type edit struct {
 	path string
-	mode fs.FileMode // of a file that is made
+	mode fs.FileMode // for a file that is created
 	puts []put
-	// check, if not nil, judges the file before and after as the tool will. What it says ends a sentence about the file, unless
-	// it is an error for the person already.
+	// check, if not nil, checks the content before and after the edit, as the tool will. The message of its error continues a
+	// sentence that begins with the path of the file, unless the error is a *protocol.Error, which is complete.
 	check func(before, after []byte) error
 }
 
-// add returns the file with what is put in.
+// add returns the content of the file with the puts added.
 func (e edit) add(src []byte) ([]byte, error) {
 	out := src
 	var err error
@@ -119,11 +119,11 @@ func (e edit) add(src []byte) ([]byte, error) {
 	if coded := (*protocol.Error)(nil); err == nil || errors.As(err, &coded) {
 		return out, err
 	}
-	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: e.path + " " + err.Error() + ", and is left alone",
+	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: e.path + " " + err.Error() + ", so it was not edited",
 		Hint: "add by hand: " + strings.Join(byHand, "\n")}
 }
 
-// Do connects the tool, or undoes that.
+// Do connects the tool, or undoes that. The request's tool has to be one of Names.
 func (s *Session) Do(ctx context.Context, r Request) error {
 	cfg, _, err := config.Load(s.Env)
 	if err != nil {
@@ -159,7 +159,7 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 		return err
 	}
 	j := newJournal(dir, t.name, w)
-	if r.Undo { // nothing is known of it: what setup would put into files is taken out, and a view may be the person's own
+	if r.Undo { // no journal tells what was done: remove what setup would add to files; a view stays, it may be the person's own
 		j.Files, j.Links = map[string]Entry{}, map[string]string{}
 		for _, e := range p.edits {
 			j.Files[e.path] = Entry{Puts: e.puts}
@@ -175,18 +175,18 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 		}
 	}
 	if len(t.programs) > 0 && !slices.ContainsFunc(t.programs, w.env.OnPath) {
-		p.says = append(p.says, "note: there is no "+t.programs[0]+" on PATH; it will find this once it is installed")
+		p.says = append(p.says, "note: there is no "+t.programs[0]+" on PATH; once it is installed, it will find these settings")
 	}
 	return s.connect(ctx, r, j, p, w)
 }
 
-// means reports whether a journal is of what the request is to take back.
+// means reports whether the journal records what the request is to undo.
 func (r Request) means(j Journal) bool {
 	return protocol.FoldProfile(j.Profile) == protocol.FoldProfile(r.Profile) &&
 		(len(r.Hosts) == 0 || slices.Equal(j.Hosts, r.Hosts)) && (r.Name == nil || j.Name == *r.Name)
 }
 
-// wish is what the request asks of a tool's plan.
+// wish fills in the defaults of the request, and checks its hosts.
 func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 	w := wish{
 		profile: profile,
@@ -194,7 +194,7 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 		by:      r.By,
 		env:     s.Env,
 		kind: func() protocol.Kind {
-			if r.Undo { // what is taken back is the same for any
+			if r.Undo { // what is undone does not depend on the kind
 				return ""
 			}
 			return s.Agent.Kind(profile.Name)
@@ -215,16 +215,17 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 		if !slices.Contains(listed, withoutPort(host)) {
 			return w, &protocol.Error{
 				Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s does not list the host %s, and would give it nothing", profile.Name,
+				Message: fmt.Sprintf("profile %s does not list the host %s, so it would get no token", profile.Name,
 					terminal.Sanitize(host)),
-				Hint: fmt.Sprintf("list its name alone in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]", profile.Name),
+				Hint: fmt.Sprintf("list its name, without a port, in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]",
+					profile.Name),
 			}
 		}
 	}
 	return w, nil
 }
 
-// hostsOf are hosts in one spelling, each once: an IPv6 address in brackets, as it is in a URL.
+// hostsOf returns the hosts in lower case, each once. An IPv6 address is in brackets, as in a URL.
 func hostsOf(hosts []string) []string {
 	var list []string
 	for _, host := range hosts {
@@ -238,7 +239,7 @@ func hostsOf(hosts []string) []string {
 	return list
 }
 
-// withoutPort is the host of host:port: a tool may know a host by its port, and a profile lists names.
+// withoutPort removes the port from host:port. Some tools name a host with its port, while a profile lists names only.
 func withoutPort(host string) string {
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		if _, err := strconv.ParseUint(host[i+1:], 10, 16); err == nil {
@@ -248,7 +249,7 @@ func withoutPort(host string) string {
 	return host
 }
 
-// connect changes the tool's settings as planned.
+// connect changes the tool's settings as the plan says, and writes the journal.
 func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w wish) error {
 	var changes []change
 	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
@@ -260,7 +261,7 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 		if after, err := e.add(before); err == nil && bytes.Equal(before, after) && before != nil {
 			continue
 		}
-		// What the same setup did before is taken back first.
+		// If the same setup was done before, its edit is undone first.
 		original, err := before, error(nil)
 		if d, ok := j.Files[e.path]; ok {
 			if original, err = d.takeOut(before); err != nil {
@@ -301,10 +302,10 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 	switch {
 	case r.DryRun:
 		return s.say(p)
-	case changes == nil && p.edits == nil && !p.view && !p.guard: // it only says what to do
+	case changes == nil && p.edits == nil && !p.view && !p.guard: // the plan only tells the person what to do
 		return s.say(p)
 	case changes == nil:
-		fmt.Fprintln(s.Out, j.Tool+" is set up already")
+		fmt.Fprintln(s.Out, j.Tool+" is already set up")
 		return s.say(p)
 	}
 	if err := agreed(ctx, r); err != nil {
@@ -317,13 +318,14 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 	if err := s.makeAll(&done, changes, j.Command()+" --undo"); err != nil {
 		return done.Fail(ctx, err)
 	}
-	if _, err := fmt.Fprintf(s.Out, "%s asks ccagent for profile %s; take it back with --undo\n", j.Tool,
+	if _, err := fmt.Fprintf(s.Out, "%s now asks ccagent for profile %s; --undo restores what was there before\n", j.Tool,
 		j.Profile); err != nil {
 		return err
 	}
 	return s.say(p)
 }
 
+// say tells the person what the plan has to say.
 func (s *Session) say(p plan) error {
 	for _, line := range p.says {
 		if _, err := fmt.Fprintln(s.Out, line); err != nil {
@@ -333,15 +335,16 @@ func (s *Session) say(p plan) error {
 	return nil
 }
 
+// agreed asks the person whether to make the changes that were shown.
 func agreed(ctx context.Context, r Request) error {
 	if r.Yes {
 		return nil
 	}
-	return terminal.Confirm(ctx, "change that?", "--yes")
+	return terminal.Confirm(ctx, "make these changes?", "--yes")
 }
 
-// takeBack takes back what the journals say, the latest first; all are those of the tool. Of profile no more than its name is
-// needed.
+// takeBack undoes what the journals in mine record, the latest first. all are the journals of the tool. If the profile does not
+// exist any more, its name is enough.
 func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile, mine, all []Journal) error {
 	others := slices.DeleteFunc(slices.Clone(all), func(j Journal) bool {
 		return slices.ContainsFunc(mine, func(m Journal) bool { return m.file == j.file })
@@ -354,9 +357,9 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 	if r.DryRun {
 		return nil
 	}
-	told := "there is nothing to take back"
+	told := "there is nothing to undo"
 	if changes != nil {
-		told = "taken back"
+		told = "undone"
 		if err := agreed(ctx, r); err != nil {
 			return err
 		}
@@ -379,8 +382,8 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 	return err
 }
 
-// undoing are the changes that take back what the journals say. others are those of the same tool that stay: their originals lose
-// what is taken out, so that they don't bring it back.
+// undoing returns the changes that undo what the journals in mine record. others are the journals of the same tool that stay.
+// What is removed from a file is removed from the originals in them too, so that a later --undo does not bring it back.
 func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]change, error) {
 	before, after := map[string][]byte{}, map[string][]byte{}
 	links := map[string]string{}
@@ -399,8 +402,8 @@ func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]chan
 			if err != nil {
 				return nil, &protocol.Error{
 					Code:    protocol.CodeConfig,
-					Message: path + " " + err.Error() + ", and is left alone",
-					Hint:    "take out by hand what leads to ccagent in it",
+					Message: path + " " + err.Error() + ", so it was not edited",
+					Hint:    "remove by hand what refers to ccagent in it",
 				}
 			}
 			after[path] = out

@@ -20,7 +20,7 @@ import (
 	"github.com/ccagent/ccagent/store/splice"
 )
 
-// tools are those that setup knows, in the order of its help. What each wants from a credential command is in docs/tools.md.
+// tools are the tools that setup knows, in the order of its help. docs/tools.md says what each expects of a credential command.
 var tools = []tool{
 	{"claude-code", []string{"claude"}, claudeCodePlan},
 	{"codex", []string{"codex"}, codexPlan},
@@ -39,7 +39,7 @@ func toolOf(name string) tool {
 	return tools[slices.IndexFunc(tools, func(t tool) bool { return t.name == name })]
 }
 
-// Names are the tools that can be set up, in the order of the help.
+// Names returns the names of the tools that can be set up, in the order of the help.
 func Names() []string {
 	names := make([]string, len(tools))
 	for i, t := range tools {
@@ -48,24 +48,26 @@ func Names() []string {
 	return names
 }
 
-// elsewhere is what to do about a helper that a tool can't be told of.
-const elsewhere = "install both programs where the path has none: make install PREFIX=DIR"
+// elsewhere is what to do if a tool can't be told the path of the helper.
+const elsewhere = "install both programs in a folder whose path has none: make install PREFIX=DIR"
 
+// wants is the error for a flag that the tool needs.
 func wants(flag, what string) error {
-	return &protocol.Error{Code: protocol.CodeConfig, Message: "which " + what + "?", Hint: "say it with " + flag}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "which " + what + "?", Hint: "name it with " + flag}
 }
 
+// home returns a path below the home directory.
 func (w wish) home(path ...string) string {
 	return filepath.Join(append([]string{w.env("HOME")}, path...)...)
 }
 
-// from is the path that a variable names, else the one below the home. Of one that is not absolute the tool makes another path in
-// each folder that it is started in, and never the one below the home.
+// from returns the path that a variable of the environment names, or if that is not set, the path below the home directory. A
+// path that is not absolute is an error: it would mean another file in each folder in which the tool is started.
 func (w wish) from(variable, below string) (string, error) {
 	return w.named(variable, w.env(variable), below)
 }
 
-// named is from where the path is a part of the variable.
+// named is from for a path that is only a part of the variable's value.
 func (w wish) named(variable, path, below string) (string, error) {
 	switch {
 	case path == "":
@@ -80,7 +82,7 @@ func (w wish) named(variable, path, below string) (string, error) {
 	}
 }
 
-// xdgConfig is from for the folder of settings: the XDG specification has a path that is not absolute ignored.
+// xdgConfig returns the folder of settings. The XDG specification says that a path that is not absolute is ignored.
 func (w wish) xdgConfig() string {
 	if path := w.env("XDG_CONFIG_HOME"); filepath.IsAbs(path) {
 		return path
@@ -88,12 +90,12 @@ func (w wish) xdgConfig() string {
 	return w.home(".config")
 }
 
-// lines are whole lines at the end of a file that others may read.
+// lines is the edit that appends whole lines to a file that others may read.
 func lines(path, text string) edit {
 	return edit{path: path, mode: 0o644, puts: []put{{How: linesPut, Text: text}}}
 }
 
-// binDir is where links go that a tool looks for on PATH.
+// binDir returns the folder for links that a tool looks for on PATH: the folder of cchelper if it is writable.
 func (w wish) binDir() string {
 	dir := filepath.Dir(w.helper)
 	if f, err := os.CreateTemp(dir, ".ccagent-*"); err == nil {
@@ -104,11 +106,12 @@ func (w wish) binDir() string {
 	return w.home(".local/bin")
 }
 
+// findable tells the person to put dir on PATH, unless it is there.
 func (w wish) findable(dir string) []string {
 	if slices.Contains(filepath.SplitList(w.env("PATH")), dir) {
 		return nil
 	}
-	return []string{"put " + dir + " on your PATH, where the tool looks for its helper"}
+	return []string{"put " + dir + " on your PATH: the tool looks for its helper there"}
 }
 
 func claudeCodePlan(w wish) (plan, error) {
@@ -126,7 +129,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		if _, ok, err := splice.Get(src, "mcpServers", w.name, "url"); src == nil || err != nil || !ok {
 			return plan{}, &protocol.Error{
 				Code:    protocol.CodeConfig,
-				Message: fmt.Sprintf("%s has no MCP server %q with a url", path, w.name),
+				Message: fmt.Sprintf("%s has no MCP server %q with a URL", path, w.name),
 				Hint:    "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://..."),
 			}
 		}
@@ -136,7 +139,7 @@ func claudeCodePlan(w wish) (plan, error) {
 	}
 	byExec := plan{
 		says: []string{
-			"start it with its token in the environment, as by this line in the shell's profile:",
+			"start it with its token in the environment, for example with this line in the profile of your shell:",
 			"alias claude='ccagent exec -p " + w.profile.Name + " -- claude'",
 		},
 	}
@@ -147,18 +150,19 @@ func claudeCodePlan(w wish) (plan, error) {
 				return byExec, nil
 			}
 			return plan{}, &protocol.Error{Code: protocol.CodeConfig,
-				Message: "profile " + w.profile.Name + " holds an OAuth token of Claude (a setup token), which does not work by apiKeyHelper",
-				Hint:    "have Claude Code started with it: ccagent setup claude-code -p " + w.profile.Name + " --by exec"}
+				Message: "profile " + w.profile.Name + " holds an OAuth token of Claude (a setup token), which does not work with " +
+					"apiKeyHelper",
+				Hint: "start Claude Code with the token instead: ccagent setup claude-code -p " + w.profile.Name + " --by exec"}
 		}
 		if w.by != "" {
 			return plan{}, &protocol.Error{
 				Code:    protocol.CodeConfig,
-				Message: "--by is for an OAuth sign-in; profile " + w.profile.Name + " goes by apiKeyHelper",
-				Hint:    "leave --by out",
+				Message: "--by is for an OAuth sign-in only; profile " + w.profile.Name + " is connected with apiKeyHelper",
+				Hint:    "leave out --by",
 			}
 		}
 		command := w.ask("")
-		if traits.Renewable { // a key that was refused can't be renewed
+		if traits.Renewable { // a key can't be renewed when it was refused
 			command += reask(w, settings)
 		}
 		return plan{
@@ -171,8 +175,8 @@ func claudeCodePlan(w wish) (plan, error) {
 		return plan{
 			guard: true,
 			says: []string{
-				"an OAuth sign-in does not work by apiKeyHelper, so Claude Code goes on reading its own file, which the agent keeps fresh " +
-					"(other ways: --by sdk, --by exec)",
+				"an OAuth sign-in does not work with apiKeyHelper, so Claude Code still reads its own file, in which the agent keeps the " +
+					"token current (other ways: --by sdk, --by exec)",
 			},
 		}, nil
 	case "sdk":
@@ -184,11 +188,14 @@ func claudeCodePlan(w wish) (plan, error) {
 	case "exec":
 		return byExec, nil
 	}
-	return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("--by %q: there are guard, sdk and exec", w.by)}
+	return plan{}, &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: fmt.Sprintf("--by is %q: it must be guard, sdk or exec", w.by),
+	}
 }
 
-// reask has a token renewed that Claude Code asks for again so soon that it was refused. How long it keeps one is a setting of
-// its own.
+// reask returns options of cchelper for Claude Code. If Claude Code asks again before the time is over for which it keeps a
+// token, the token was refused, and cchelper is to have it renewed. That time is a setting of Claude Code.
 func reask(w wish, settings string) string {
 	const variable = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 	kept := w.env(variable)
@@ -199,15 +206,16 @@ func reask(w wish, settings string) string {
 	}
 	ms, err := strconv.ParseUint(kept, 10, 31)
 	switch {
-	case err != nil || ms >= 300_000: // 5 min without the setting: what cchelper goes by
+	case err != nil || ms >= 300_000: // the default is 5 min, for which cchelper's own default is right
 		return " --on-reask=renew"
-	case ms < 1000: // each request asks
+	case ms < 1000: // it asks for each request, so asking again means nothing
 		return ""
 	}
 	return fmt.Sprintf(" --on-reask=renew --reask-window=%dms", ms*4/5)
 }
 
-// outranked names what Claude Code takes before what it is told here, which is the helper, or a sign-in if that is empty.
+// outranked returns a note for each variable that Claude Code prefers to what setup tells it. That is the helper, or a sign-in if
+// helper is "".
 func outranked(w wish, helper string) []string {
 	settings, _ := w.env.ClaudeSettings()
 	settings.Helper = helper
@@ -252,11 +260,11 @@ func codexPlan(w wish) (plan, error) {
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: fmt.Sprintf("%s has no model provider %q", path, w.name),
-				Hint:    "give it one first, with its base_url",
+				Hint:    "add it first, with its base_url",
 			}
 		}
 		if err := toml.Unmarshal(after, new(map[string]any)); err != nil {
-			return errors.New("says already how " + w.name + " gets its token")
+			return errors.New("already says how " + w.name + " gets its token")
 		}
 		return nil
 	}
@@ -276,7 +284,7 @@ func gitPlan(w wish) (plan, error) {
 	}
 	e := edit{path: path, mode: 0o644}
 	for _, host := range w.hosts {
-		// The empty one ends the list of those that would be asked, and told to store the token, as well.
+		// The empty helper clears the list. Otherwise git would ask the other helpers too, and have them store the token.
 		e.puts = append(
 			e.puts,
 			put{
@@ -290,7 +298,7 @@ func gitPlan(w wish) (plan, error) {
 			cmd := exec.Command(git, "config", "--file", "-", "--list")
 			cmd.Stdin = bytes.NewReader(before)
 			if exit := (*exec.ExitError)(nil); errors.As(cmd.Run(), &exit) {
-				return errors.New("is nothing that git can read")
+				return errors.New("can't be read by git")
 			}
 		}
 		return nil
@@ -298,7 +306,7 @@ func gitPlan(w wish) (plan, error) {
 	return plan{edits: []edit{e}}, nil
 }
 
-// gitQuote is a value as git-config(1) has it.
+// gitQuote quotes a value as git-config(1) says.
 func gitQuote(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
@@ -333,7 +341,7 @@ func kubectlPlan(w wish) (plan, error) {
 	if err != nil {
 		return plan{}, err
 	}
-	q := func(s string) string { return string(splice.Encode(s)) } // a string of JSON is one of YAML
+	q := func(s string) string { return string(splice.Encode(s)) } // a string in JSON is one in YAML too
 	user := put{
 		kubePut,
 		[]string{w.name},
@@ -346,19 +354,19 @@ func kubectlPlan(w wish) (plan, error) {
 			len(w.profile.Hosts) > 0,
 		),
 	}
-	says := []string{"use it in a context: kubectl config set-context --current --user=" + protocol.ShellLine(w.name)}
+	says := []string{"to use it in a context: kubectl config set-context --current --user=" + protocol.ShellLine(w.name)}
 	if len(w.profile.Hosts) > 0 {
-		says = append(says, "the profile lists hosts: the cluster's must be one of them")
+		says = append(says, "the profile lists hosts, and the cluster's host must be one of them")
 	}
 	return plan{says: says, edits: []edit{{path: path, mode: 0o600, puts: []put{user}}}}, nil
 }
 
-// goPlan edits what `go env -w` edits. The helper comes first, and then whatever there was, or go's default.
+// goPlan edits the file that `go env -w` edits. The helper comes first in GOAUTH. What was there follows, or else go's default.
 func goPlan(w wish) (plan, error) {
 	if len(w.profile.Hosts) == 0 {
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "profile " + w.profile.Name + " lists no hosts, and would give go nothing",
+			Message: "profile " + w.profile.Name + " lists no hosts, so go would get no token",
 			Hint:    "list the module proxy's host in config.toml: hosts = [\"proxy.example.com\"]",
 		}
 	}
@@ -367,8 +375,8 @@ func goPlan(w wish) (plan, error) {
 	case path == "off":
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "GOENV=off: go reads no settings of yours",
-			Hint: "unset it, or give go GOAUTH in the environment: export GOAUTH=" + protocol.ShellLine(
+			Message: "GOENV is off, so go reads no file of settings",
+			Hint: "unset it, or set GOAUTH in the environment: export GOAUTH=" + protocol.ShellLine(
 				w.helper+" -p "+w.profile.Name+" -f goauth",
 			),
 		}
@@ -385,7 +393,7 @@ func goPlan(w wish) (plan, error) {
 	if strings.ContainsAny(w.helper, " ;\"'") {
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "go takes no helper whose path holds a blank: " + w.helper,
+			Message: "go can't run a helper whose path contains a blank, a quote or a semicolon: " + w.helper,
 			Hint:    elsewhere,
 		}
 	}
@@ -395,7 +403,7 @@ func goPlan(w wish) (plan, error) {
 		},
 	}
 	if w.env("GOAUTH") != "" {
-		p.says = append(p.says, "note: GOAUTH is set in this environment, and go takes that first")
+		p.says = append(p.says, "note: GOAUTH is set in this environment, and go prefers that")
 	}
 	return p, nil
 }
@@ -408,7 +416,7 @@ func bazelPlan(w wish) (plan, error) {
 	if strings.ContainsAny(link, " \t'\"\\") {
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "bazel takes no helper whose path holds a blank or a quote: " + link,
+			Message: "bazel can't run a helper whose path contains a blank, a quote or a backslash: " + link,
 			Hint:    elsewhere,
 		}
 	}
@@ -427,24 +435,24 @@ func terraformPlan(w wish) (plan, error) {
 	e := lines(path, fmt.Sprintf("credentials_helper \"ccagent\" {\n  args = [\"-p\", %q]\n}\n", w.profile.Name))
 	e.check = func(before, _ []byte) error {
 		if !wholeHCL(before) {
-			return errors.New("is nothing that Terraform can read")
+			return errors.New("can't be read by Terraform")
 		}
 		if regexp.MustCompile(`(?m)^\s*credentials_helper\s+"`).Match(bytes.Replace(before, []byte(e.puts[0].Text), nil, 1)) {
-			return errors.New("names a credentials helper already, and Terraform takes one alone")
+			return errors.New("already has a credentials helper, and Terraform allows only one")
 		}
 		return nil
 	}
 	p := plan{edits: []edit{e}, links: []string{w.home(".terraform.d/plugins/terraform-credentials-ccagent")}}
 	if len(w.profile.Hosts) == 0 {
 		p.says = []string{
-			"the profile lists no hosts yet, and gives Terraform nothing until it does: hosts = [\"app.terraform.io\"] in config.toml",
+			"the profile lists no hosts yet, and Terraform gets no token until it does: hosts = [\"app.terraform.io\"] in config.toml",
 		}
 	}
 	return p, nil
 }
 
-// wholeHCL reports whether a file of Terraform's language is one to whose end a block can be added: no string, remark or bracket
-// is left open, and it is not the same in JSON.
+// wholeHCL reports whether a block can be appended to a file in Terraform's language: it leaves no string, comment or bracket
+// open, and it is not written in JSON.
 func wholeHCL(src []byte) bool {
 	var open []byte
 	for i := 0; i < len(src); i++ {
@@ -491,15 +499,15 @@ func sdkPlan(w wish) (plan, error) {
 	if !config.Provider(w.profile).SignsIn {
 		return plan{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "a view is for a sign-in, and profile " + w.profile.Name + " is of provider " + w.profile.Provider,
-			Hint:    "give the program its key in the environment: ccagent exec -p " + w.profile.Name + " -- PROGRAM",
+			Message: "a view needs a sign-in, and profile " + w.profile.Name + " has provider " + w.profile.Provider,
+			Hint:    "start the program with its key in the environment: ccagent exec -p " + w.profile.Name + " -- PROGRAM",
 		}
 	}
-	return plan{view: true, says: []string{"have the program use it: export ANTHROPIC_PROFILE=" + w.profile.Name}}, nil
+	return plan{view: true, says: []string{"tell the program to use it: export ANTHROPIC_PROFILE=" + w.profile.Name}}, nil
 }
 
 func shellPlan(w wish) (plan, error) {
-	const sh = "# ccagent: where its agent is, and one that runs.\neval \"$(ccagent env)\"\n"
+	const sh = "# ccagent: start its agent if none runs, and tell programs where it is.\neval \"$(ccagent env)\"\n"
 	switch shell := filepath.Base(w.env("SHELL")); shell {
 	case "bash":
 		return plan{edits: []edit{lines(w.home(".bashrc"), sh)}}, nil
@@ -515,7 +523,7 @@ func shellPlan(w wish) (plan, error) {
 			edits: []edit{
 				lines(
 					w.home("."+shell+"rc"),
-					"# ccagent: where its agent is, and one that runs.\neval \"`ccagent env --shell "+shell+"`\"\n",
+					"# ccagent: start its agent if none runs, and tell programs where it is.\neval \"`ccagent env --shell "+shell+"`\"\n",
 				),
 			},
 		}, nil
@@ -527,7 +535,7 @@ func shellPlan(w wish) (plan, error) {
 func curlPlan(w wish) (plan, error) {
 	return plan{
 		says: []string{
-			"curl has no setting for it; hand the header over on its standard input:",
+			"curl has no setting for this; pass the header to it on standard input:",
 			w.ask("header") + " | curl -H @- https://...",
 		},
 	}, nil
