@@ -24,15 +24,16 @@ func addCommand() *cli.Command {
 		Name:      "add",
 		Usage:     "add a profile",
 		ArgsUsage: "NAME --provider PROVIDER [-- PROGRAM ARGUMENTS]",
-		Description: `Writes the profile's table to config.toml, keeping all else in it, and tells the agent. The key of a static
-profile is read from standard input, or asked for on the terminal without showing it: never from an argument,
-which other users can see.
+		Description: `Writes a table for the profile into config.toml, leaves the rest of the file as it is, and tells the
+agent.
 
-What "claude setup-token" prints is added in the same way. It is an OAuth token and no API key: Claude Code takes it by
-"ccagent exec", and not by apiKeyHelper.
+The key of a static profile is read from standard input, or asked for on the terminal without being
+shown. It is never taken from an argument, because other users can see arguments. What "claude
+setup-token" prints is added in the same way. It is an OAuth token, not an API key: Claude Code
+takes it from "ccagent exec", but not from apiKeyHelper.
 
-With --force a table of that name is replaced. A static profile's stays as it is where nothing else is given, and
-only its key is another then.
+With --force, a profile of that name is replaced. If you give a static profile nothing but a new
+key, its table in config.toml stays as it is.
 
 EXAMPLE:
    ccagent add gateway --provider static < key.txt
@@ -42,15 +43,16 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "provider", Usage: "where its tokens come from: `PROVIDER` is static, command or claude"},
 			&cli.StringFlag{
-				Name:  "store",
-				Usage: "where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code",
+				Name: "store",
+				Usage: "where its key or sign-in is stored: " + storeWords(provider.Claude.Traits().Stores) +
+					" (claude-code: only with provider claude)",
 			},
-			&cli.StringFlag{Name: "ttl", Usage: "command: a token without an expiry lives for `DURATION`, like 30m"},
-			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: one run or request may take `DURATION`, like 30s"},
-			&cli.StringFlag{Name: "config-dir", Usage: "claude: the Claude Code `DIRECTORY`"},
+			&cli.StringFlag{Name: "ttl", Usage: "command: how long a token without an expiry lives: `DURATION`, like 30m"},
+			&cli.StringFlag{Name: "run-timeout", Usage: "command, claude: how long a run or a request may take: `DURATION`, like 30s"},
+			&cli.StringFlag{Name: "config-dir", Usage: "claude: the `DIRECTORY` of Claude Code"},
 			&cli.StringFlag{Name: "token-url", Usage: "claude: the token endpoint's `URL`"},
-			&cli.StringFlag{Name: "client-id", Usage: "claude: the client's `ID` at the token endpoint"},
-			&cli.StringSliceFlag{Name: "host", Usage: "a `HOST` that its token may go to (may be given more than once)"},
+			&cli.StringFlag{Name: "client-id", Usage: "claude: the `ID` of the client at the token endpoint"},
+			&cli.StringSliceFlag{Name: "host", Usage: "a `HOST` that its token may be sent to (may be repeated)"},
 			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a profile of that name"},
 			timeoutFlag(),
 		},

@@ -12,14 +12,15 @@ import (
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/setup"
+	"github.com/ccagent/ccagent/store"
 )
 
 func completionCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
-		Usage:     "print a shell's completion script",
+		Usage:     "print the script that completes commands in a shell",
 		ArgsUsage: "bash|zsh|fish",
-		Description: `Completes commands, flags and the names of profiles.
+		Description: `Prints a script that completes commands, options and the names of profiles.
 
 EXAMPLE:
    source <(ccagent completion bash)                              in ~/.bashrc
@@ -30,14 +31,14 @@ EXAMPLE:
 				"bash": completeBash, "zsh": completeZsh, "fish": completeFish,
 			}[c.Args().First()]
 			if !ok || c.Args().Len() != 1 {
-				return usagef(c, "for which shell? bash, zsh or fish")
+				return usagef(c, "name the shell: bash, zsh or fish")
 			}
 			return write(c.App.Writer, c.App.VisibleCommands())
 		},
 	}
 }
 
-// takesProfile are the commands whose argument is the name of a profile.
+// takesProfile has the commands whose argument is the name of a profile.
 var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
 
 // takesFile reports whether a flag's value is the name of a file.
@@ -46,7 +47,7 @@ func takesFile(flag cli.Flag) bool {
 	return ok && f.TakesFile
 }
 
-// fileFlags are the flags whose value is the name of a file, as they are typed.
+// fileFlags returns the flags whose value is the name of a file, as they are typed.
 func fileFlags(commands []*cli.Command) []string {
 	var words []string
 	for _, command := range commands {
@@ -59,10 +60,10 @@ func fileFlags(commands []*cli.Command) []string {
 	return words
 }
 
-// takesDirectory are the flags whose value is the name of a folder.
+// takesDirectory has the flags whose value is the name of a folder.
 var takesDirectory = []string{"--config-dir"}
 
-// argumentsOf are the words that a command takes as its arguments, where they are always the same.
+// argumentsOf returns the arguments that a command takes, if they are always the same words.
 func argumentsOf(command string, commands []*cli.Command) string {
 	switch command {
 	case "completion":
@@ -76,7 +77,7 @@ func argumentsOf(command string, commands []*cli.Command) string {
 		slices.Sort(words)
 		return strings.Join(slices.Compact(words), " ")
 	case "move":
-		return "file keyring encrypted claude-code"
+		return config.Joined(store.Kinds(store.Traits.Rests), " ")
 	case "setup":
 		return strings.Join(setup.Names(), " ")
 	}
@@ -91,7 +92,7 @@ func names(commands []*cli.Command) []string {
 	return names
 }
 
-// flagWords are a command's flags as they are typed.
+// flagWords returns the flags of a command as they are typed.
 func flagWords(command *cli.Command) []string {
 	var words []string
 	for _, flag := range command.VisibleFlags() {
@@ -100,7 +101,7 @@ func flagWords(command *cli.Command) []string {
 	return words
 }
 
-// dashedNames are a flag's names as they are typed.
+// dashedNames returns the names of a flag as they are typed.
 func dashedNames(flag cli.Flag) []string {
 	var words []string
 	for _, name := range flag.Names() {
@@ -116,9 +117,9 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// fixedWords are the arguments and values that are always the same.
+// fixedWords has the flags whose value is one of a few words.
 var fixedWords = map[string]string{
-	"--shell":       "sh bash zsh fish csh tcsh powershell",
+	"--shell":       shellNames(" "),
 	"--provider":    config.Joined(provider.All(), " "),
 	"--grant":       strings.Join(config.Grants, " "),
 	"--client-auth": strings.Join(config.ClientAuths, " "),
@@ -128,7 +129,8 @@ var fixedWords = map[string]string{
 	"--log-format":  "text json",
 }
 
-// completeBash writes for bash 3.2 too, which macOS has. A candidate is a line, since names of files have blanks.
+// completeBash writes a script that bash 3.2 understands too, because macOS has that. Each candidate is a line, because names of
+// files may contain spaces.
 func completeBash(w io.Writer, commands []*cli.Command) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# ccagent completion for bash
@@ -226,7 +228,8 @@ _ccagent() {
 		}
 		b.WriteString(" ;;\n")
 	}
-	// Found by compinit in its folders, the file is the function, and its first call is a question already.
+	// If compinit has found the file in its folders, it runs the file as the function, and the first call already wants an
+	// answer.
 	b.WriteString("    esac\n}\nif [[ $funcstack[1] == _ccagent ]]; then _ccagent \"$@\"; else compdef _ccagent ccagent; fi\n")
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -271,7 +274,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 	return err
 }
 
-// fishValue says what fish completes as the value of a flag; "" for one that takes none.
+// fishValue says how fish completes the value of a flag. It is empty for a flag without a value.
 func fishValue(flag cli.Flag) string {
 	if _, boolean := flag.(*cli.BoolFlag); boolean {
 		return ""
@@ -290,5 +293,5 @@ func fishValue(flag cli.Flag) string {
 	return " -x"
 }
 
-// shellWord quotes a description, for zsh and fish alike.
+// shellWord quotes a description in a way that zsh and fish both understand.
 func shellWord(text string) string { return "'" + strings.ReplaceAll(text, "'", `’`) + "'" }

@@ -30,7 +30,7 @@ func profileFlag() cli.Flag {
 func timeoutFlag() cli.Flag {
 	return &cli.DurationFlag{
 		Name: "timeout", EnvVars: []string{"CCAGENT_TIMEOUT"}, Value: defaultWait,
-		Usage: "wait for the answer at most `DURATION`",
+		Usage: "wait at most `DURATION` for the answer",
 	}
 }
 
@@ -38,7 +38,12 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON (ccagent help json)"}
 }
 
-// given is the value of a flag, nil where it is not set: what config.toml is then not told.
+// storeWords says which names of stores a flag takes.
+func storeWords(kinds []store.Kind) string {
+	return "`STORE` is one of " + config.Joined(kinds, ", ")
+}
+
+// given returns the value of a flag, or nil if it is not set. Then nothing is written into config.toml.
 func given(c *cli.Context, flag string) *string {
 	if !c.IsSet(flag) {
 		return nil
@@ -47,7 +52,7 @@ func given(c *cli.Context, flag string) *string {
 	return &value
 }
 
-// connect makes the connection. With start an agent is started when none answers.
+// connect opens a connection to the agent. With start, an agent is started if none answers.
 func connect(c *cli.Context, start bool) (*dial.Conn, error) {
 	if err := checkConnect(c); err != nil {
 		return nil, err
@@ -55,7 +60,7 @@ func connect(c *cli.Context, start bool) (*dial.Conn, error) {
 	return dial.Open(c.Context, c.Duration("timeout"), start)
 }
 
-// connectAwake is connect for what the agent does by itself: see [dial.OpenAwake].
+// connectAwake is connect for requests that the agent answers from memory: see [dial.OpenAwake].
 func connectAwake(c *cli.Context, start bool) (*dial.Conn, error) {
 	if err := checkConnect(c); err != nil {
 		return nil, err
@@ -63,7 +68,7 @@ func connectAwake(c *cli.Context, start bool) (*dial.Conn, error) {
 	return dial.OpenAwake(c.Context, c.Duration("timeout"), start)
 }
 
-// checkConnect refuses flags that no connection can be made with.
+// checkConnect checks the flags that every connection needs.
 func checkConnect(c *cli.Context) error {
 	if c.Duration("timeout") <= 0 {
 		return usagef(c, "--timeout must be more than 0")
@@ -74,7 +79,7 @@ func checkConnect(c *cli.Context) error {
 	return nil
 }
 
-// oneProfile is the profile that the one argument names, else the default one.
+// oneProfile returns the profile that the argument or --profile names, else the default one.
 func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
 	if err := atMost(c, 1); err != nil {
 		return agent.Profile{}, err
@@ -86,7 +91,8 @@ func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
 	return config.Named(cfg, name)
 }
 
-// sharedWithClaude returns the file that Claude Code has the profile's sign-in from, "" if it has not.
+// sharedWithClaude returns the file through which Claude Code uses the profile's sign-in. It is empty if Claude Code does not use
+// it.
 func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 	if config.ShowsClaude(profile) {
 		return environ.ClaudeFile(config.ClaudeDir(getenv, profile)), nil
@@ -98,7 +104,7 @@ func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 	if config.Store(profile).Traits().Shared {
 		return file, nil
 	}
-	// With store auto it is the agent that knows, once it has loaded the profile.
+	// With store auto only the agent knows, and only after it has loaded the profile.
 	for range 2 {
 		status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: profile.Name})
 		if err != nil {
@@ -119,7 +125,7 @@ func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 		}
 	}
 	if _, err := os.Stat(file); err == nil {
-		return file, nil // in doubt it is Claude Code's
+		return file, nil // assume that it is Claude Code's, to be safe
 	}
 	return "", nil
 }

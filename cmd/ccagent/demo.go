@@ -14,11 +14,11 @@ import (
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "see it work: sign-ins, a herd, a revoked token, an outage and a crash",
-		Description: `Runs the real programs in a temporary home, against a provider of its own on a
-loopback port whose refresh tokens are good for one use. Touches nothing of yours,
-needs no network, takes a few seconds and leaves nothing behind. Its exit code is
-not 0 if any step does not show what it says.
+		Usage: "see it work: sign-ins, 200 requests at once, a revoked token, an outage and a crash",
+		Description: `Runs the real programs in a temporary home, against a provider of its own on a loopback port. Each
+of that provider's refresh tokens can be used once. The demo touches nothing of yours, needs no
+network, takes a few seconds and leaves nothing behind. Its exit code is 0 only if every step
+worked.
 
 EXAMPLE:
    ccagent demo
@@ -34,8 +34,9 @@ EXAMPLE:
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			// However it ends, a home and an agent are to be cleared away. That the output's reader is gone the write says, and
-			// not the signal, which comes for the agent's sockets as well.
+			// However the demo ends, its home and its agent must be cleared away, so these signals only end the context. SIGPIPE
+			// is caught as well: a reader that is gone shows as an error of the write, and the agent's sockets raise the signal
+			// too.
 			ctx, stop := signal.NotifyContext(c.Context, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
 			broken := make(chan os.Signal, 1)

@@ -19,15 +19,18 @@ type doctorJSON struct {
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "look for what is wrong, and say what mends it",
-		Description: `Looks at config.toml, the socket, the agent and its profiles, both programs and who could replace them, the units, the
-stores, the files with sign-ins, proxies and certificates, the settings of tools, this environment, core dumps and swap.
-For each thing that is wrong it says what mends it. It changes nothing and starts no agent.
+		Usage: "look for what is wrong, and say how to repair it",
+		Description: `Checks config.toml, the socket, the agent and its profiles, both programs and who could replace
+them, the units of systemd or launchd, the stores, the files with sign-ins, proxies and
+certificates, the settings of tools, this environment, core dumps and swap. For each thing that is
+wrong, it says how to repair it. It changes nothing and starts no agent.
 
-With --online it also reaches each provider, and compares the clocks; no secret is sent. With the argument store it asks
-every store about one profile; a keyring that holds nothing is asked to keep a test value and to forget it again.
+With --online it also connects to each provider and compares the clocks. It sends no secret.
 
-The exit code is 1 if something fails, and 0 if not; a warning is no failure.
+With the argument store it tries every store for one profile. If the keyring holds nothing for the
+profile, a test value is stored there and deleted again.
+
+The exit code is 1 if a check fails, else 0. A warning is not a failure.
 
 EXAMPLE:
    ccagent doctor
@@ -37,28 +40,28 @@ EXAMPLE:
 		ArgsUsage: "[store]",
 		Flags: []cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "online", Usage: "also reach the providers, and compare their clocks with this machine's"},
+			&cli.BoolFlag{Name: "online", Usage: "also connect to the providers, and compare their clocks with this machine's"},
 			&cli.StringFlag{
 				Name:    "profile",
 				Aliases: []string{"p"},
-				Usage:   "with store: the `PROFILE` that is meant (default: CCAGENT_PROFILE, else default_profile)",
+				Usage:   "with store: the `PROFILE` to try (default: CCAGENT_PROFILE, else default_profile)",
 			},
 		},
 		Action: func(c *cli.Context) error {
 			switch {
 			case c.Args().Len() > 1 || c.Args().Len() == 1 && c.Args().First() != "store":
-				return usagef(c, "it looks at everything, or with the argument store at the stores")
+				return usagef(c, "the only argument that it takes is store")
 			case c.Args().Present():
 				return doctorStores(c)
 			case c.IsSet("profile"):
-				return usagef(c, "-p goes with: ccagent doctor store")
+				return usagef(c, "-p can only be used with: ccagent doctor store")
 			}
 			return report(c, doctor.Check(c.Context, getenv, c.Bool("online")))
 		},
 	}
 }
 
-// doctorStores asks every store about one profile.
+// doctorStores tries every store for one profile.
 func doctorStores(c *cli.Context) error {
 	cfg, _, err := config.Load(getenv)
 	if err != nil {

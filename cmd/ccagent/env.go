@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,12 +17,16 @@ import (
 func envCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "env",
-		Usage: "print the shell's export of the agent's address, and start an agent",
-		Description: `Prints a line that sets CCAGENT_SOCK in your shell, and starts an agent in the background if none answers.
-Doing it again changes nothing. Tools find the default address by themselves: put this line into your shell's
-start-up file when they run where XDG_RUNTIME_DIR and TMPDIR are not what they are in your shell. With an
-address of your own in CCAGENT_SOCK no agent is started for you: run ccagent serve. csh and tcsh can't keep * ? [ ~ {
-in an address from meaning something of their own in later commands: quote "$CCAGENT_SOCK" there, or avoid them.
+		Usage: "print the command that tells your shell the agent's address, and start an agent",
+		Description: `Prints a line that sets CCAGENT_SOCK in your shell, and starts an agent in the background if none
+answers. You may run it as often as you like.
+
+Tools find the default address by themselves. Put this line into your shell's start-up file only if
+tools run where XDG_RUNTIME_DIR or TMPDIR differ from those in your shell. If you have set
+CCAGENT_SOCK to an address of your own, no agent is started: run "ccagent serve" there.
+
+In csh and tcsh the characters * ? [ ~ { in an address keep their special meaning in later commands.
+Quote "$CCAGENT_SOCK" there, or choose an address without them.
 
 EXAMPLE:
    eval "$(ccagent env)"              sh, bash, zsh
@@ -31,10 +38,10 @@ EXAMPLE:
 			&cli.StringFlag{
 				Name:    "shell",
 				EnvVars: []string{"CCAGENT_SHELL"},
-				Usage:   "write for `SHELL`: sh, bash, zsh, fish, csh, tcsh, powershell (default: guessed from $SHELL)",
+				Usage:   "print it for `SHELL`: " + shellNames(", ") + " (default: guessed from $SHELL)",
 			},
-			&cli.BoolFlag{Name: "no-start", Usage: "start no agent"},
-			&cli.BoolFlag{Name: "kill", Aliases: []string{"k"}, Usage: "stop the agent, and print what unsets the variable"},
+			&cli.BoolFlag{Name: "no-start", Usage: "do not start an agent"},
+			&cli.BoolFlag{Name: "kill", Aliases: []string{"k"}, Usage: "stop the agent, and print the command that unsets the variable"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -47,7 +54,7 @@ EXAMPLE:
 			}
 			shell, ok := environ.Shells[name]
 			if !ok {
-				return usagef(c, "unknown shell %q: sh, bash, zsh, fish, csh, tcsh or powershell", name)
+				return usagef(c, "unknown shell %q; there are %s", name, shellNames(", "))
 			}
 			if c.Bool("kill") {
 				if err := stopAgent(c, false); err != nil {
@@ -63,8 +70,8 @@ EXAMPLE:
 			if !terminal.Printable(path) {
 				return &protocol.Error{
 					Code:    protocol.CodeConfig,
-					Message: "the socket's path holds control characters: " + terminal.Sanitize(path),
-					Hint:    "choose another with XDG_RUNTIME_DIR or CCAGENT_SOCK",
+					Message: "the path of the socket contains control characters: " + terminal.Sanitize(path),
+					Hint:    "choose another path with XDG_RUNTIME_DIR or CCAGENT_SOCK",
 				}
 			}
 			if isDefault && !c.Bool("no-start") {
@@ -81,4 +88,9 @@ EXAMPLE:
 			return err
 		},
 	}
+}
+
+// shellNames lists the shells whose syntax is known.
+func shellNames(separator string) string {
+	return strings.Join(slices.Sorted(maps.Keys(environ.Shells)), separator)
 }

@@ -24,12 +24,17 @@ func execCommand() *cli.Command {
 		Name:      "exec",
 		Usage:     "run a program with a token in its environment",
 		ArgsUsage: "-- PROGRAM [ARGUMENTS]",
-		Description: `Asks for a token with at least half of its life left, puts it into the variable that suits its kind, removes those
-that would outrank it, and becomes the program: its exit code and its signals are its own. The program can't ask
-again when the token ends; a tool that can run a command is better off with cchelper.
+		Description: `Asks for a token with at least half of its lifetime left and puts it into an environment variable.
+Variables that tools would prefer to that one are removed. Then ccagent becomes the program, so its
+exit code and its signals are the program's own. The program can't ask again when the token expires.
+If a tool can run a command to get its token, use cchelper instead.
 
-CLAUDE_CODE_OAUTH_TOKEN for a sign-in of provider claude and for what "claude setup-token" makes, ANTHROPIC_API_KEY
-for a static key (not for one that is known to be another vendor's), otherwise ANTHROPIC_AUTH_TOKEN. Exit code 127: the program was not found; 126: it could not be run.
+The variable depends on the token:
+   CLAUDE_CODE_OAUTH_TOKEN   for a sign-in of provider claude, and for what "claude setup-token" prints
+   ANTHROPIC_API_KEY         for a static key, unless it is known to be another vendor's
+   ANTHROPIC_AUTH_TOKEN      for everything else
+
+If the program is not found, the exit code is 127. If it can't be run, it is 126.
 
 EXAMPLE:
    ccagent exec -- claude -p 'hello'
@@ -42,7 +47,7 @@ EXAMPLE:
 		Action: func(c *cli.Context) error {
 			argv := c.Args().Slice()
 			if len(argv) == 0 {
-				return usagef(c, "which program?")
+				return usagef(c, "name the program to run")
 			}
 			name := c.String("env")
 			if c.IsSet("env") && !variableName(name) {
@@ -94,7 +99,7 @@ func variableName(name string) bool {
 	return name != ""
 }
 
-// tokenEnvironment returns the environment with the token in it, and without what would outrank it.
+// tokenEnvironment returns the environment with the token in it, and without the variables that tools prefer to it.
 func tokenEnvironment(environment []string, name, token string) []string {
 	drop := []string{name}
 	if rank := slices.Index(environ.TokenVariables, name); rank > 0 {
@@ -107,9 +112,9 @@ func tokenEnvironment(environment []string, name, token string) []string {
 	return append(kept, name+"="+token)
 }
 
-// warnHelper warns if Claude Code is set up to ask a helper: that outranks an OAuth token in the environment.
+// warnHelper warns if Claude Code is set up to run a helper, because it prefers that to an OAuth token in the environment.
 func warnHelper(stderr io.Writer, env environ.Vars) {
 	if settings, err := env.ClaudeSettings(); err == nil && settings.Helper != "" {
-		terminal.Warn(stderr, "the apiKeyHelper in %s outranks the token that claude is given here", settings.Path)
+		terminal.Warn(stderr, "Claude Code will use the apiKeyHelper in %s, and not the token that it is given here", settings.Path)
 	}
 }

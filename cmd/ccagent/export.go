@@ -19,13 +19,14 @@ import (
 func exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "export",
-		Usage: "write a copy of a sign-in, for another machine or a drawer",
-		Description: `The copy holds everything, the refresh token too: encrypt it with --to-age, or say --plain. It goes to standard
-output unless that is a terminal, or with -o to a new file of mode 0600; -o - is standard output too. "ccagent import"
-reads it.
+		Usage: "write a copy of a sign-in, for another machine or as a backup",
+		Description: `The copy holds everything, including the refresh token. So encrypt it with --to-age, or say --plain.
+It goes to standard output unless that is a terminal, or with -o to a new file that only you can
+read; "-o -" is standard output too. "ccagent import" reads it.
 
-It is read from its store, not from the agent, which hands no refresh token out. A sign-in that rotates has one home:
-once the copy is in use elsewhere, log this one out with --keep-remote.
+It is read from the profile's store and not from the agent, because the agent gives no refresh token
+away. Most sign-ins get a new refresh token at each renewal, so only one copy can be in use. Once
+the copy is used elsewhere, sign out here with "ccagent logout --keep-remote".
 
 EXAMPLE:
    ccagent export -p work --to-age age1... -o work.age
@@ -34,13 +35,13 @@ EXAMPLE:
 			profileFlag(),
 			&cli.StringSliceFlag{
 				Name:  "to-age",
-				Usage: "encrypt it to `RECIPIENT`, an age recipient or an SSH public key; may be repeated",
+				Usage: "encrypt it for `RECIPIENT`, an age recipient or an SSH public key (may be repeated)",
 			},
 			&cli.BoolFlag{Name: "plain", Usage: "do not encrypt it"},
 			&cli.StringFlag{
 				Name:      "output",
 				Aliases:   []string{"o"},
-				Usage:     "write it to the new `FILE`, - for standard output",
+				Usage:     "write it to `FILE`, which must not exist; - is standard output",
 				TakesFile: true,
 			},
 			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read the passphrase of store encrypted from standard input"},
@@ -59,9 +60,9 @@ func export(c *cli.Context) error {
 	case c.Args().Present():
 		return noArgs(c)
 	case c.Bool("plain") == (len(recipients) > 0):
-		return usagef(c, "say either --to-age RECIPIENT or --plain")
+		return usagef(c, "give either --to-age RECIPIENT or --plain")
 	case file == "" && terminal.Of(c.App.Writer) != nil:
-		return usagef(c, "a sign-in is not printed on a terminal: name a file with -o, or redirect standard output")
+		return usagef(c, "a sign-in is not printed on a terminal; name a file with -o, or redirect standard output")
 	}
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
@@ -98,7 +99,7 @@ func export(c *cli.Context) error {
 		err = &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: err.Error(),
-			Hint:    "see where its record is: ccagent doctor store -p " + profile.Name,
+			Hint:    "to see where its record is: ccagent doctor store -p " + profile.Name,
 		}
 	}
 	if err != nil {
@@ -121,7 +122,7 @@ func export(c *cli.Context) error {
 	return writeNew(file, out)
 }
 
-// mayExport refuses while the agent is locked, or holds something newer than the store.
+// mayExport refuses while the agent is locked, and while it holds a newer record than the store.
 func mayExport(c *cli.Context, name string) error {
 	conn, err := connect(c, false)
 	if err != nil {
@@ -139,18 +140,19 @@ func mayExport(c *cli.Context, name string) error {
 	case len(status.Profiles) == 1 && status.Profiles[0].State == protocol.StateUnsaved:
 		return &protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: "the newest record of profile " + name + " is not saved yet: what is stored is spent",
-			Hint:    "see why: ccagent status -p " + name,
+			Message: "the newest record of profile " + name + " is not saved yet, and the stored one has been used up",
+			Hint:    "to see why: ccagent status -p " + name,
 		}
 	}
 	return nil
 }
 
-// writeNew writes a file that was not there, of mode 0600, and takes it back unless it is whole.
+// writeNew writes a new file of mode 0600. If it can't be written completely, it is removed.
 func writeNew(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: path + " is there already", Hint: "name a new file"}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: path + " exists already",
+			Hint: "name a file that does not exist yet"}
 	}
 	if err == nil {
 		_, err = f.Write(data)
@@ -166,7 +168,7 @@ func writeNew(path string, data []byte) error {
 		return &protocol.Error{
 			Code:    protocol.CodeStorage,
 			Message: fmt.Sprintf("the copy could not be written: %v", err),
-			Hint:    "nothing is left of it: name another place with -o",
+			Hint:    "the file has been removed again; name another place with -o",
 		}
 	}
 	return nil

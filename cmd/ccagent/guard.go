@@ -23,11 +23,13 @@ func guardCommand() *cli.Command {
 		Name:      "guard",
 		Usage:     "keep the refresh token of Claude Code's sign-in away from its sessions",
 		ArgsUsage: "claude-code",
-		Description: `Several sessions of Claude Code renew one sign-in, and the one that comes too late signs all of them out. Guarded,
-the sign-in rests in a store of the agent, and Claude Code's own file holds the access token alone: the agent
-renews it and writes it there ahead of time, so no session has anything to renew. /login and /logout in
-Claude Code work as before. The agent has to run for it, so that it is installed and started at login, as by
-"ccagent install --at-login".
+		Description: `When several sessions of Claude Code renew one sign-in, the session that comes too late signs all of
+them out. A guarded sign-in rests in a store of the agent, and Claude Code's own file holds only the
+access token. The agent renews it and writes it there ahead of time, so no session has anything to
+renew. /login and /logout in Claude Code work as before.
+
+The agent has to run for this. So it is installed and started at login, as by "ccagent install
+--at-login".
 
 --undo brings the sign-in back into Claude Code's file.
 
@@ -37,11 +39,12 @@ EXAMPLE:
 		Flags: []cli.Flag{
 			profileFlag(),
 			&cli.StringFlag{
-				Name:  "store",
-				Usage: "where the sign-in rests: `STORE` is file, keyring or encrypted (default: the keyring where it works, else a file)",
+				Name: "store",
+				Usage: "where the sign-in is stored: " + storeWords(store.Kinds(store.Traits.Ours)) +
+					" (default: the keyring if it works, else a file)",
 			},
 			&cli.BoolFlag{Name: "undo", Usage: "bring the sign-in back"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also replace a sign-in of Claude Code that is another one"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a different sign-in that Claude Code has"},
 			timeoutFlag(),
 		},
 		Action: guard,
@@ -50,13 +53,13 @@ EXAMPLE:
 
 func guard(c *cli.Context) error {
 	if c.Args().Len() != 1 || c.Args().First() != "claude-code" {
-		return usagef(c, "what can be guarded is claude-code")
+		return usagef(c, "the argument must be claude-code")
 	}
 	if c.Bool("undo") && (c.IsSet("store") || c.Bool("force")) {
-		return usagef(c, "--undo goes with neither --store nor --force")
+		return usagef(c, "--undo can't be used with --store or --force")
 	}
 	if ours := store.Kinds(store.Traits.Ours); c.String("store") != "" && !slices.Contains(ours, store.Kind(c.String("store"))) {
-		return usagef(c, "--store %q: there are %s", c.String("store"), store.ListKinds(ours))
+		return usagef(c, "there is no store %q for this; there are %s", c.String("store"), store.ListKinds(ours))
 	}
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
@@ -69,11 +72,11 @@ func guard(c *cli.Context) error {
 	case !config.Provider(profile).ClaudeCode:
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: fmt.Sprintf("profile %s is of provider %s: Claude Code has no file for it", profile.Name, profile.Provider),
-			Hint:    "name a profile of provider claude with -p",
+			Message: fmt.Sprintf("profile %s has provider %s, and Claude Code has no file for that", profile.Name, profile.Provider),
+			Hint:    "name a profile with provider claude: ccagent guard claude-code -p NAME",
 		}
 	case config.Store(profile).Traits().Memory:
-		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is kept in the agent's memory alone",
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is only in the agent's memory",
 			Hint: "give it a store first: ccagent move " + profile.Name + " file"}
 	}
 	if !c.Bool("undo") && !config.ShowsClaude(profile) {
@@ -95,14 +98,14 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		return unguard(c, conn, profile)
 	}
 	var done undo.Steps
-	if config.Store(profile).Traits().Shared { // from here on it is where it is found to be
+	if config.Store(profile).Traits().Shared { // it is about to be elsewhere, so config.toml must not name this store
 		if err := float(&done, conn, profile, ""); err != nil {
 			return done.Fail(c.Context, err)
 		}
 	}
-	// First the view, then what it is a view of: whoever dies between the two leaves a file that is whole, and a status that says
-	// so. The directory is written down: an agent that another shell starts, with a CLAUDE_CONFIG_DIR of its own, must not take
-	// the sign-in there for this one's.
+	// The view comes first, and the move of the sign-in second. If we die between the two, Claude Code's file is still whole, and
+	// the status says what is missing. The directory is written into config.toml as well: another shell with a CLAUDE_CONFIG_DIR
+	// of its own may start the next agent, and that must not mistake the sign-in in its directory for this one.
 	edit, err := config.SetViews(
 		conn.Ctx,
 		getenv,
@@ -137,14 +140,14 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		}, err)
 	}
 	terminal.Notice(c.App.ErrWriter, reply.Notice)
-	// That nothing starts the agent at login is a notice: the sign-in is guarded all the same, and whatever asks for a token
-	// starts the agent. In a container there is nothing to start it with.
+	// If nothing can start the agent at login, as in a container, that is only a warning. The sign-in is guarded all the same,
+	// and the first request for a token starts the agent.
 	startAtLogin(c)
 	_, err = fmt.Fprintf(c.App.Writer, "%s: guarded; the sign-in rests in %s\n", profile.Name, terminal.Sanitize(reply.Location))
 	return err
 }
 
-// unguard brings the record back before the view is given up, and then settles for store "auto", as without any configuration.
+// unguard brings the record back, and only then removes the view. The profile's store is "auto" afterwards, which is the default.
 func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	var done undo.Steps
 	if err := float(&done, conn, profile, ""); err != nil {
@@ -161,13 +164,13 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	)
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
-		terminal.Notice(c.App.ErrWriter, "nobody is signed in: the next /login of Claude Code is its own again")
+		terminal.Notice(c.App.ErrWriter, "nobody is signed in; the next /login in Claude Code will be Claude Code's own")
 		if err := decide(profile, store.KindClaudeCode); err != nil {
 			return done.Fail(c.Context, err)
 		}
 		done.Did(undo.Step{
 			Back: func(context.Context) error { return decide(profile, was) },
-			Left: "what is signed in to next rests in Claude Code's file", Mend: again,
+			Left: "the next sign-in will rest in Claude Code's file", Mend: again,
 		})
 	case err != nil:
 		return failMove(&done, conn, profile, func(now store.Kind) bool { return now != was && now == store.KindClaudeCode }, err)

@@ -26,7 +26,7 @@ EXAMPLE:
    ccagent help login
    ccagent help docs/login.md
    ccagent help stores`,
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "the source of ccagent(1)"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "markdown", Hidden: true, Usage: "print the source of ccagent(1)"}},
 		Action: func(c *cli.Context) error {
 			if err := atMost(c, 1); err != nil {
 				return err
@@ -42,7 +42,7 @@ EXAMPLE:
 				_, err := fmt.Fprintf(c.App.Writer, "\nTOPICS (ccagent help TOPIC):\n   %s\n", strings.Join(topics(), ", "))
 				return err
 			}
-			topic := strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".md") // as other texts name it
+			topic := strings.TrimSuffix(strings.TrimPrefix(name, "docs/"), ".md") // other texts call it docs/TOPIC.md
 			if page, ok := pages[name]; ok {
 				topic = page
 			}
@@ -50,7 +50,7 @@ EXAMPLE:
 				if err := cli.ShowCommandHelp(c, name); err != nil || !slices.Contains(topics(), name) {
 					return err
 				}
-				_, err := fmt.Fprintf(c.App.Writer, "\nThere is a document of that name too: ccagent help docs/%s.md\n", name)
+				_, err := fmt.Fprintf(c.App.Writer, "\nThere is also a document about it: ccagent help docs/%s.md\n", name)
 				return err
 			}
 			if slices.Contains(topics(), topic) {
@@ -64,23 +64,23 @@ EXAMPLE:
 			if name == "cchelper" {
 				return helperHelp(c)
 			}
-			hint := "there are the topics " + strings.Join(topics(), ", ") + "\nccagent --help lists the commands"
+			hint := "the topics are " + strings.Join(topics(), ", ") + "\nccagent --help lists the commands"
 			if like := nearest(c.App.VisibleCommands(), name); like != "" {
 				hint = "did you mean " + like + "?\n" + hint
 			}
 			return &protocol.Error{
 				Code:    protocol.CodeConfig,
-				Message: fmt.Sprintf("neither a command nor a topic: %q", name),
+				Message: fmt.Sprintf("there is no command and no topic %q", name),
 				Hint:    hint,
 			}
 		},
 	}
 }
 
-// pages are the topics that manual pages of another name are made from.
+// pages maps the names of manual pages to the topics that they are made from, if these have another name.
 var pages = map[string]string{"ccagent.toml": "config", "config.toml": "config", "ccagent-protocol": "protocol"}
 
-// helperHelp has cchelper explain itself.
+// helperHelp prints what cchelper --help says.
 func helperHelp(c *cli.Context) error {
 	path, err := getenv.Helper()
 	if err != nil {
@@ -94,7 +94,7 @@ func helperHelp(c *cli.Context) error {
 	return err
 }
 
-// topics are the documents, by name.
+// topics returns the names of the documents.
 func topics() []string {
 	files, _ := fs.Glob(docs.Files, "*.md") // the pattern is ours
 	for i, file := range files {
@@ -103,7 +103,7 @@ func topics() []string {
 	return files
 }
 
-// manualSource writes ccagent(1) in Markdown, from the same words that --help prints.
+// manualSource writes ccagent(1) in Markdown, from the texts that --help prints.
 func manualSource(app *cli.App) error {
 	var b strings.Builder
 	section := func(title, text string) { fmt.Fprintf(&b, "# %s\n\n%s\n\n", title, text) }
@@ -117,7 +117,7 @@ func manualSource(app *cli.App) error {
 		prose, example := splitExample(command.Description)
 		fmt.Fprintf(&b, "%s.\n\n%s\n\n", mdEscape(capital(command.Usage)), mdEscape(prose))
 		for _, flag := range command.VisibleFlags() {
-			// As --help has it: names and value, a tab, what it does.
+			// Its form is that of --help: the names and the value, a tab, what it does.
 			names, does, _ := strings.Cut(flag.String(), "\t")
 			fmt.Fprintf(&b, "**%s**\n: %s\n\n", mdEscape(names), mdEscape(strings.TrimSpace(does)))
 		}
@@ -125,32 +125,32 @@ func manualSource(app *cli.App) error {
 	}
 	section(
 		"EXIT STATUS",
-		"0 done; 1 a fault of ours, or doctor found something that fails; 2 usage or configuration; 3 not found; 4 sign in again; "+
-			"5 no agent; 6 refused, or locked; 7 try again; 8 storage; "+
-			"9 a sign-in that did not complete; 126, 127 the program of exec could not be run, was not found; 130 you said no "+
-			"to a question, or interrupted it with Ctrl-C.",
+		"0 success; 1 a fault of ccagent itself, or a check of doctor failed; 2 wrong usage or configuration; 3 not found; "+
+			"4 sign in again; 5 no agent; 6 refused, or locked; 7 try again later; 8 the record could not be read or written; "+
+			"9 the sign-in was not completed; 126 the program of exec could not be run; 127 it was not found; "+
+			"130 you answered no to a question, or pressed Ctrl-C.",
 	)
 	section(
 		"ENVIRONMENT",
-		"**CCAGENT\\_SOCK**\n: the agent's socket, where it is not `$XDG_RUNTIME_DIR/ccagent/agent.sock` (without XDG_RUNTIME_DIR "+
-			"`ccagent-UID/agent.sock` in `$TMPDIR`; without both `/run/user/UID/ccagent/agent.sock` if a login has made "+
-			"`/run/user/UID`, else `/tmp/ccagent-UID/agent.sock`); no agent is started there\n\n"+
-			"**CCAGENT\\_SOCK\\_UID**\n: the user whose socket that may be, if it is not "+
-			"yours\n\n"+
-			"Variables that stand for an option are named with it.",
+		"**CCAGENT\\_SOCK**\n: the path of the agent's socket, if it is not the default one. No agent is started there. The default "+
+			"is `$XDG_RUNTIME_DIR/ccagent/agent.sock`. Without XDG_RUNTIME_DIR it is `ccagent-UID/agent.sock` in `$TMPDIR`. Without "+
+			"both it is `/run/user/UID/ccagent/agent.sock` if a login has made `/run/user/UID`, else `/tmp/ccagent-UID/agent.sock`\n\n"+
+			"**CCAGENT\\_SOCK\\_UID**\n: the user id of the socket's owner, if that is not you\n\n"+
+			"A variable that stands for an option is named with the option.",
 	)
 	section(
 		"FILES",
 		"`~/.config/ccagent/config.toml`\n: the settings, see ccagent.toml(5)\n\n`$XDG_RUNTIME_DIR/ccagent/agent.sock`\n: the "+
 			"socket\n\n"+
-			"`~/.local/share/ccagent`, `~/.local/state/ccagent`\n: records of store file and encrypted; the log, and what is remembered",
+			"`~/.local/share/ccagent`\n: the records of the stores file and encrypted\n\n`~/.local/state/ccagent`\n: the log, and what "+
+			"ccagent remembers",
 	)
 	section("SEE ALSO", "cchelper(1), ccagent.toml(5), ccagent-protocol(7), ssh-agent(1)")
 	_, err := io.WriteString(app.Writer, b.String())
 	return err
 }
 
-// splitExample parts a description from its example, which it returns as a block of code.
+// splitExample separates a description from its example, and returns the example as a block of code.
 func splitExample(description string) (prose, example string) {
 	prose, lines, ok := strings.Cut(description, "EXAMPLE:\n")
 	if !ok {

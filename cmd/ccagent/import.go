@@ -27,20 +27,22 @@ import (
 func importCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "import",
-		Usage:     "take a sign-in over from a file or the keyring",
+		Usage:     "take over a sign-in from a file or the keyring",
 		ArgsUsage: "[FILE|-]",
-		Description: `Reads Claude Code's format, which the Python predecessor's files share, a profile of the vendor's SDKs, and what
-"ccagent export" wrote. Without FILE it takes the first of ~/.config/ccproxy/credentials.json, Claude Code's own
-file, ~/.config/claude/.credentials.json, and the predecessor's item in the keyring. Who is signed in is taken from
-account.json beside the predecessor's file.
+		Description: `FILE may be Claude Code's credentials file, a profile of the vendor's SDKs, or what "ccagent export"
+wrote. The Python predecessor's files have Claude Code's format. Without FILE, import takes the
+first of these that exists: ~/.config/ccproxy/credentials.json, Claude Code's own file,
+~/.config/claude/.credentials.json, the predecessor's item in the keyring. account.json beside the
+predecessor's file tells who is signed in.
 
-A sign-in that renews itself has one home, so what becomes of FILE depends on whose it is. Claude Code's
-.credentials.json is used where it lies, together with Claude Code. The predecessor's file is taken over and
-renamed to credentials.json.imported, its item in the keyring deleted. Any other file is copied from, and should
-be deleted; a copy of what Claude Code or another profile here uses is refused.
+A sign-in that renews itself must not be in two places. So what happens to FILE depends on whose it
+is. Claude Code's .credentials.json stays where it is, and ccagent uses it together with Claude
+Code. The predecessor's file is renamed to credentials.json.imported, and its item in the keyring is
+deleted. Any other file is copied from; delete it afterwards. A copy of a sign-in that Claude Code
+or another profile here uses is refused.
 
-With -p a profile that does not exist yet is added. A sign-in that expires before the one that is stored is
-refused; --force takes it nevertheless.
+If the profile named with -p does not exist yet, it is added. A sign-in that expires before the
+stored one is refused, unless you say --force.
 
 EXAMPLE:
    ccagent import
@@ -48,16 +50,16 @@ EXAMPLE:
    ssh host cat .claude/.credentials.json | ccagent import - -p host`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.BoolFlag{Name: "keyring", Usage: "take the Python predecessor's item in the keyring"},
+			&cli.BoolFlag{Name: "keyring", Usage: "take over the Python predecessor's item in the keyring"},
 			&cli.StringFlag{
 				Name:      "identity",
-				Usage:     "open an encrypted export with the age identity or SSH key in `FILE`",
+				Usage:     "decrypt an export with the age identity or SSH key in `FILE`",
 				TakesFile: true,
 			},
 			&cli.BoolFlag{
 				Name:    "force",
 				Aliases: []string{"f"},
-				Usage:   "also over a sign-in that lasts longer, or that Claude Code uses",
+				Usage:   "replace even a sign-in that expires later, or that Claude Code uses",
 			},
 			timeoutFlag(),
 		},
@@ -70,7 +72,7 @@ func importFrom(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("keyring") && c.Args().Present() {
-		return usagef(c, "--keyring and a file exclude each other")
+		return usagef(c, "--keyring can't be used with a file")
 	}
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
@@ -88,7 +90,7 @@ func importFrom(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if from.Profile != "" && c.String("profile") == "" { // an export knows whose it is
+	if from.Profile != "" && c.String("profile") == "" { // an export names its profile
 		name = from.Profile
 		if err := protocol.CheckProfile(name); err != nil {
 			return err
@@ -99,7 +101,7 @@ func importFrom(c *cli.Context) error {
 	case exists && profile.Provider != kind:
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf(
-				"profile %s is of provider %s; what is imported is for provider %s",
+				"profile %s has provider %s, but the sign-in is for provider %s",
 				profile.Name,
 				profile.Provider,
 				kind,
@@ -107,8 +109,8 @@ func importFrom(c *cli.Context) error {
 			Hint: "name another profile with -p"}
 	case !exists && kind != string(provider.Claude):
 		return &protocol.Error{Code: protocol.CodeNotFound,
-			Message: fmt.Sprintf("there is no profile %s, and what is imported needs one of provider %s", name, kind),
-			Hint:    "add its table to config.toml first, as it is where the export was made"}
+			Message: fmt.Sprintf("there is no profile %s, and the sign-in needs one with provider %s", name, kind),
+			Hint:    "first copy the profile's table from the config.toml of the machine that made the export"}
 	}
 	if err := otherHome(c.Context, cfg, from, name); err != nil {
 		return err
@@ -132,7 +134,7 @@ func checkClient(from source.Source, profile agent.Profile) error {
 	}
 	return &protocol.Error{Code: protocol.CodeConfig,
 		Message: fmt.Sprintf(
-			"the sign-in in %s is of the client %q, and profile %s of another one, which could not renew it",
+			"the sign-in in %s was made for the client %q, and profile %s has another client, which can't renew it",
 			from,
 			from.Client,
 			profile.Name,
@@ -143,8 +145,8 @@ func checkClient(from source.Source, profile agent.Profile) error {
 		)}
 }
 
-// otherHome refuses a copy of a sign-in that Claude Code or another profile than the one of that name uses: the first renewal
-// of either would spend the other's refresh token.
+// otherHome refuses a copy of a sign-in that Claude Code or another profile uses already. The first renewal of one copy would
+// spend the refresh token of the other.
 func otherHome(ctx context.Context, cfg agent.Config, from source.Source, name string) error {
 	own, others, err := config.Homes(getenv, cfg, name)
 	if err != nil {
@@ -163,12 +165,12 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 	if profile.Name != "" && !config.Store(profile).MayBe(store.KindClaudeCode) {
 		return &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf(
-				"%s is Claude Code's own, and profile %s has store = %q: that would make two homes for one sign-in",
+				"%s is Claude Code's own file, and profile %s has store = %q, so the sign-in would be in two places",
 				from,
 				name,
 				profile.Store,
 			),
-			Hint: "choose another profile with -p, or store = \"claude-code\""}
+			Hint: "choose another profile with -p, or set store = \"claude-code\""}
 	}
 	conn, err := connect(c, true)
 	if err != nil {
@@ -180,7 +182,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 		if profile.Name != "" && config.Written(getenv, name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf(
-					"profile %s in config.toml means the Claude Code directory %s, and not %s",
+					"profile %s in config.toml uses the Claude Code directory %s, and not %s",
 					profile.Name,
 					config.ClaudeDir(getenv, profile),
 					dir,
@@ -193,8 +195,8 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 		}
 		if profile.ConfigDir != "" || profile.Name != "" && source.HasSignIn(config.ClaudeDir(getenv, profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
-				Hint:    fmt.Sprintf("give %s a profile of its own: ccagent import %s -p NAME", dir, protocol.ShellLine(from.Argument()))}
+				Message: fmt.Sprintf("profile %s already uses the sign-in in %s", name, config.ClaudeDir(getenv, profile)),
+				Hint:    fmt.Sprintf("make a profile of its own for %s: ccagent import %s -p NAME", dir, protocol.ShellLine(from.Argument()))}
 		}
 		edit, err := config.Add(conn.Ctx, getenv, name, config.Table{Provider: string(provider.Claude), ConfigDir: &dir}, false)
 		if err != nil {
@@ -205,7 +207,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 			return done.Fail(c.Context, err)
 		}
 	}
-	// The agent has the last word on where the profile's sign-in is: it may remember another place.
+	// Only the agent knows for sure where the profile's sign-in is, because it may remember another place.
 	_, tokenErr := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: name})
 	status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: name})
 	if err != nil {
@@ -217,21 +219,21 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
 	}
 	if tokenErr != nil {
-		terminal.Warn(c.App.ErrWriter, "it gives no token at present: %s", tokenErr)
+		terminal.Warn(c.App.ErrWriter, "the sign-in gives no token at the moment: %s", tokenErr)
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.Record))
 	return err
 }
 
-// take stores a copy of the source, and retires the predecessor's file: of a sign-in that rotates only one copy survives.
+// take stores a copy of the source, and retires the predecessor's file, because only one copy of a rotating sign-in survives.
 func take(c *cli.Context, from source.Source, name string, profile agent.Profile) error {
 	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && config.MayUseClaude(profile) &&
 		!c.Bool("force") {
 		if other, err := source.Read(environ.ClaudeFile(dir), nil); err == nil && !sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, which would be replaced", name, other),
+				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, and that would be replaced", name, other),
 				Hint: fmt.Sprintf(
-					"use Claude Code's: ccagent import %s\nor add a profile: ccagent import %s -p NAME\nor replace it with --force",
+					"to use Claude Code's: ccagent import %s\nto add a profile: ccagent import %s -p NAME\nto replace it, add --force",
 					protocol.ShellLine(other.Argument()),
 					protocol.ShellLine(from.Argument()),
 				)}
@@ -291,7 +293,8 @@ func take(c *cli.Context, from source.Source, name string, profile agent.Profile
 	return err
 }
 
-// inForce is the id of the sign-in that is in force for a profile, "" where nothing is stored, or its store keeps no history.
+// inForce returns the id of the sign-in that a profile uses now. It is empty if nothing is stored, or if the store keeps no
+// history.
 func inForce(conn *dial.Conn, name string) (string, error) {
 	reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: name})
 	for _, past := range reply.Past {
@@ -305,7 +308,7 @@ func inForce(conn *dial.Conn, name string) (string, error) {
 	return "", err
 }
 
-// putBack brings the sign-in back that was in force before another was put in its place, by its id.
+// putBack restores the sign-in that the profile used before, by its id.
 func putBack(ctx context.Context, conn *dial.Conn, name, before string) error {
 	var err error
 	if before == "" {
@@ -316,7 +319,7 @@ func putBack(ctx context.Context, conn *dial.Conn, name, before string) error {
 	return err
 }
 
-// describe says what a sign-in is, without its tokens.
+// describe describes a sign-in without its tokens.
 func describe(r store.Record) string {
 	parts := []string{terminal.Expires(time.Now(), r.Expiry)}
 	if r.Subscription != "" {
@@ -335,14 +338,14 @@ func sameTokens(a, b store.Record) bool {
 	return a.AccessToken.Reveal() == b.AccessToken.Reveal() && a.RefreshToken.Reveal() == b.RefreshToken.Reveal()
 }
 
-// importIdentity is what opens an encrypted export.
+// importIdentity returns what decrypts an encrypted export.
 func importIdentity(c *cli.Context) (store.Identity, error) {
 	path := c.String("identity")
 	if path == "" {
 		return store.Identity{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: "the input is encrypted",
-			Hint:    "name what opens it: --identity FILE",
+			Hint:    "name the file with the key: --identity FILE",
 		}
 	}
 	key, err := store.UnlockIdentity(path, protocol.Secret{})

@@ -19,18 +19,19 @@ import (
 func installCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "install",
-		Usage: "have systemd or launchd start the agent when somebody first asks",
-		Description: `Writes the units (or the launchd job) for this very program, has the manager listen on the socket, and
-checks that a connection starts the agent. It needs no root, and may be run again, as after an upgrade. A running
-agent is ended first, once its renewals are done. Units of another origin are shown and left alone without --force.
+		Usage: "have systemd or launchd start the agent when something first asks for a token",
+		Description: `Writes the units of systemd (or the job of launchd) for this very program, has the service manager
+listen on the socket, and checks that a connection starts the agent. It needs no root. Run it again
+after an upgrade. A running agent is ended first, once its renewals are done. Units that something
+else has written are shown, and only replaced with --force.
 
 EXAMPLE:
    ccagent install
    ccagent install --at-login
    ccagent uninstall`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "at-login", Usage: "also start the agent at login, as a guarded sign-in needs it"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also over units of another origin"},
+			&cli.BoolFlag{Name: "at-login", Usage: "also start the agent at login; a guarded sign-in needs this"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace units that something else has written"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, also if what only the running agent holds is lost"},
 			timeoutFlag(),
 		},
@@ -42,8 +43,9 @@ func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uninstall",
 		Usage: "undo install",
-		Description: `Ends the agent once its renewals are done, has the manager stop listening, and removes the files that install
-wrote. One that was changed since then stays, and is named. Profiles and sign-ins stay as they are.
+		Description: `Ends the agent once its renewals are done, has the service manager stop listening, and removes the
+files that install wrote. A file that was changed since then stays, and you are told its name.
+Profiles and sign-ins stay as they are.
 
 EXAMPLE:
    ccagent uninstall`,
@@ -94,13 +96,14 @@ func install(c *cli.Context) error {
 	case packaged:
 		fmt.Fprintln(w, "the units of the package are used")
 	case changed == nil:
-		fmt.Fprintln(w, "the files were there already")
+		fmt.Fprintln(w, "the files are already as they should be")
 	}
-	cfg, _, _ := config.Load(getenv) // what is wrong with it is said elsewhere
+	cfg, _, _ := config.Load(getenv) // other commands say what is wrong with it
 	for _, name := range s.Differing(getenv) {
 		terminal.Warn(
 			c.App.ErrWriter,
-			"%s is set here, and not for what %s starts; tell it in the shell's profile: systemctl --user import-environment %s",
+			"%s is set here, but not for programs that %s starts; "+
+				"put this into your shell's profile: systemctl --user import-environment %s",
 			name,
 			s.Manager,
 			name,
@@ -110,29 +113,29 @@ func install(c *cli.Context) error {
 		terminal.Warn(c.App.ErrWriter, "%s; %s", f.What, f.Mend)
 	}
 	if c.Bool("at-login") {
-		fmt.Fprintln(w, "it starts at login")
+		fmt.Fprintln(w, "the agent starts at login")
 		lingers(c)
 	} else if config.Viewed(cfg) {
 		warnNotAtLogin(c, s)
 	}
-	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; undo it with: ccagent uninstall\n", s.Manager, pid)
+	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; to undo this: ccagent uninstall\n", s.Manager, pid)
 	return err
 }
 
-// mayEnd asks before the running agent takes what it alone holds with it, and reports whether that is meant to be lost. An agent
-// that holds nothing has ended.
+// mayEnd ends the running agent, unless that holds something that no store has. Then it asks whether the agent may be ended
+// nevertheless, and force reports that the person said yes.
 func mayEnd(c *cli.Context) (force bool, err error) {
 	if c.Bool("yes") {
 		return true, nil
 	}
 	err = stopAgent(c, false)
 	if errors.Is(err, protocol.ErrStorage) || errors.Is(err, protocol.ErrLocked) {
-		return true, terminal.Confirm(c.Context, err.Error()+"; end it nevertheless?", "--yes")
+		return true, terminal.Confirm(c.Context, err.Error()+"; end the agent nevertheless?", "--yes")
 	}
 	return false, err
 }
 
-// lingers warns where the agent ends with the last login.
+// lingers warns if the agent will end when the user logs out.
 func lingers(c *cli.Context) {
 	if runtime.GOOS != "linux" {
 		return
@@ -142,20 +145,20 @@ func lingers(c *cli.Context) {
 		return
 	}
 	if _, err := os.Stat("/var/lib/systemd/linger/" + user); err != nil {
-		terminal.Warn(c.App.ErrWriter, "it runs while you are logged in; to have it run on after that: loginctl enable-linger")
+		terminal.Warn(c.App.ErrWriter, "the agent runs while you are logged in; to keep it running after that: loginctl enable-linger")
 	}
 }
 
-const notAtLogin = "nothing starts the agent at login, and without it the token that Claude Code sees runs out"
+const notAtLogin = "nothing starts the agent at login, and without the agent the token that Claude Code sees expires"
 
-// mendAtLogin is what to do about that.
+// mendAtLogin says what to do about that.
 func mendAtLogin() string {
-	return "mend it with: ccagent install --at-login (without a service manager: " +
+	return "run ccagent install --at-login (or, without a service manager, put " +
 		environ.Shells[environ.GuessShell(getenv("SHELL"))].Load +
-		" in the shell's profile)"
+		" into your shell's profile)"
 }
 
-// warnNotAtLogin says so if nothing starts the agent at login.
+// warnNotAtLogin warns if nothing starts the agent at login.
 func warnNotAtLogin(c *cli.Context, s service.Service) {
 	if s.StartsAtLogin(c.Context) {
 		lingers(c)
@@ -164,18 +167,19 @@ func warnNotAtLogin(c *cli.Context, s service.Service) {
 	terminal.Warn(c.App.ErrWriter, "%s; %s", notAtLogin, mendAtLogin())
 }
 
-// startAtLogin has the agent started at login, as what has views needs it. Where that can't be done it says what to do instead.
+// startAtLogin arranges that the agent is started at login, because views need it. If that can't be done, it says what to do
+// instead.
 func startAtLogin(c *cli.Context) {
 	done, err := service.EnableAtLogin(c.Context, getenv, c.Duration("timeout"))
 	if err != nil {
-		if conn, err := connect(c, true); err == nil { // it may have been ended by the attempt
+		if conn, err := connect(c, true); err == nil { // the attempt may have ended the agent
 			conn.Close()
 		}
 		terminal.Warn(c.App.ErrWriter, "%s: %v; %s", notAtLogin, err, mendAtLogin())
 		return
 	}
 	if done {
-		terminal.Notice(c.App.ErrWriter, "from now on the agent starts at login; undo that with: ccagent uninstall")
+		terminal.Notice(c.App.ErrWriter, "from now on the agent starts at login; to undo this: ccagent uninstall")
 	}
 	lingers(c)
 }
@@ -190,9 +194,9 @@ func uninstall(c *cli.Context) error {
 		return err
 	}
 	if !s.Installed() && !s.Packaged() {
-		said := "it is not installed"
+		said := "ccagent is not installed"
 		if foreign, _ := s.Foreign(); foreign != nil {
-			said += "; " + foreign[0].Path + " is somebody else's, and stays"
+			said += "; " + foreign[0].Path + " was written by something else, and stays"
 		}
 		_, err := fmt.Fprintln(c.App.Writer, said)
 		return err
@@ -207,7 +211,7 @@ func uninstall(c *cli.Context) error {
 		fmt.Fprintln(c.App.Writer, "removed "+path)
 	}
 	for _, path := range kept {
-		terminal.Warn(c.App.ErrWriter, "%s was changed since it was installed, and stays", path)
+		terminal.Warn(c.App.ErrWriter, "%s was changed after the installation, and stays", path)
 	}
 	if err != nil {
 		return err
@@ -215,6 +219,6 @@ func uninstall(c *cli.Context) error {
 	if cfg, _, _ := config.Load(getenv); config.Viewed(cfg) {
 		warnNotAtLogin(c, s)
 	}
-	_, err = fmt.Fprintf(c.App.Writer, "%s does not listen any more; profiles and sign-ins are as they were\n", s.Manager)
+	_, err = fmt.Fprintf(c.App.Writer, "%s no longer listens; profiles and sign-ins are as they were\n", s.Manager)
 	return err
 }

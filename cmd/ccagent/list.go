@@ -28,13 +28,14 @@ func listCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list the profiles of config.toml",
-		Description: `Reads config.toml and asks no agent: ccagent status says what the agent makes of the profiles.
+		Description: `Reads config.toml and does not ask the agent. "ccagent status" shows what the agent does with the
+profiles.
 
 EXAMPLE:
    ccagent list
    ccagent list --names
    ccagent list --json`,
-		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "names", Usage: "print the names alone, one a line"}},
+		Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "names", Usage: "print only the names, one per line"}},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

@@ -14,24 +14,27 @@ import (
 func lockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "lock",
-		Usage: "serve nothing until it is unlocked",
-		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it serves nothing (exit
-code 6) and renews nothing; what a finished sign-in brings is still stored, and so is what could not be saved before.
+		Usage: "stop giving tokens until the agent is unlocked",
+		Description: `The agent forgets the tokens and keys that it can load again. Until "ccagent unlock" it gives no
+token (exit code 6) and renews nothing. It still stores what a finished sign-in brings, and what
+could not be saved before.
 
-Its memory is not wiped: copies of tokens, keys and passphrases stay there for a while, for root to find. To be rid of
-them end the agent, with "ccagent stop --force".
+The memory is not wiped: root can find copies of tokens, keys and passphrases there for a while. To
+get rid of them, end the agent with "ccagent stop --force".
 
-With --passphrase a passphrase is asked for, and unlocks it. Without, the one of store encrypted does where
-there is one, else none is needed. A lock ends with the agent: what protects records at rest is their store.
+With --passphrase you are asked for a passphrase, and only that unlocks the agent. Without it, the
+passphrase of store encrypted is needed if you use that store, and none otherwise. The lock ends
+with the agent. It does not protect stored records; their store does.
 
-lock_on = ["suspend", "screen"] in config.toml locks by itself, where systemd-logind tells of it.
+With lock_on = ["suspend", "screen"] in config.toml the agent locks itself, if systemd-logind tells
+it when.
 
 EXAMPLE:
    ccagent lock
    ccagent lock --passphrase`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "passphrase", Usage: "ask for a passphrase to unlock it with"},
-			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read that passphrase from standard input, to its end"},
+			&cli.BoolFlag{Name: "passphrase", Usage: "ask for a passphrase that will unlock the agent"},
+			&cli.BoolFlag{Name: "passphrase-stdin", Usage: "read that passphrase from standard input, up to its end"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -60,12 +63,14 @@ EXAMPLE:
 func unlockCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "unlock",
-		Usage: "end a lock, and open store encrypted",
-		Description: `Asks for a passphrase where one is needed: on the terminal, with pinentry where there is no terminal, or with
---passphrase-stdin. What it opens stays open until "ccagent lock", until the agent ends, or with --for until
-nothing has needed it for that long. After a wrong passphrase (exit code 6) the next is refused for a while.
+		Usage: "unlock the agent and store encrypted",
+		Description: `Asks for a passphrase if one is needed: on the terminal, or with pinentry if there is no terminal.
+With --passphrase-stdin it is read from standard input. Store encrypted then stays open until
+"ccagent lock", until the agent ends, or with --for until no request has needed it for that long.
+After a wrong passphrase (exit code 6) further attempts are refused for a while.
 
---create makes the identity that store encrypted encrypts to; --change gives it another passphrase.
+--create makes the key (an age identity) that store encrypted encrypts to. --change gives that key
+another passphrase.
 
 EXAMPLE:
    ccagent unlock --for 8h
@@ -77,11 +82,11 @@ EXAMPLE:
 				DefaultText: "never",
 				Usage:       "lock store encrypted again after `DURATION` without a request that needs it",
 			},
-			&cli.BoolFlag{Name: "create", Usage: "make the identity of store encrypted"},
+			&cli.BoolFlag{Name: "create", Usage: "make the key of store encrypted"},
 			&cli.BoolFlag{Name: "change", Usage: "change its passphrase"},
 			&cli.BoolFlag{
 				Name:  "passphrase-stdin",
-				Usage: "read the passphrase from standard input; with --change the old one's line, then the new one's",
+				Usage: "read the passphrase from standard input; with --change a line with the old one, then a line with the new one",
 			},
 			timeoutFlag(),
 		},
@@ -94,9 +99,9 @@ func unlock(c *cli.Context) error {
 	case c.Args().Present():
 		return noArgs(c)
 	case c.Duration("for") < 0:
-		return usagef(c, "--for is negative (0 means without end)")
+		return usagef(c, "--for must not be negative; 0 means without end")
 	case c.Bool("create") && c.Bool("change"):
-		return usagef(c, "--create and --change exclude each other")
+		return usagef(c, "--create and --change can't be used together")
 	}
 	req := protocol.ControlRequest{Command: protocol.CommandUnlock, For: c.Duration("for"), Force: c.Bool("create")}
 	var err error
@@ -122,7 +127,7 @@ func unlock(c *cli.Context) error {
 	return err
 }
 
-// control makes a connection for one request: a person may take longer to type than the last one had time.
+// control opens a connection for one request. A person may take longer to type than the --timeout of an earlier connection.
 func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
 	conn, err := connectAwake(c, true)
 	if err != nil {
@@ -132,7 +137,7 @@ func control(c *cli.Context, req protocol.ControlRequest) (protocol.ControlReply
 	return conn.Control(conn.Ctx, req)
 }
 
-// newPassphrase asks for one twice, or reads it from standard input with --passphrase-stdin.
+// newPassphrase asks twice for a new passphrase, or reads it from standard input with --passphrase-stdin.
 func newPassphrase(c *cli.Context, what string) (protocol.Secret, error) {
 	if c.Bool("passphrase-stdin") {
 		return terminal.ReadSecret(c.App.Reader, "passphrase")
@@ -155,14 +160,14 @@ func newPassphrase(c *cli.Context, what string) (protocol.Secret, error) {
 	case first != second:
 		return protocol.Secret{}, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "the two are not the same: nothing was changed",
-			Hint:    "run it again, and type the same twice",
+			Message: "the two passphrases differ; nothing was changed",
+			Hint:    "run the command again, and type the same passphrase twice",
 		}
 	}
 	return terminal.CheckSecret(first, "passphrase")
 }
 
-// changedPassphrase asks for the old one and the new one.
+// changedPassphrase asks for the old passphrase and the new one.
 func changedPassphrase(c *cli.Context) (old, next protocol.Secret, err error) {
 	if !c.Bool("passphrase-stdin") {
 		if old, err = terminal.AskPassphrase(c.Context, "The passphrase of ccagent's store, to be changed"); err == nil {

@@ -22,26 +22,26 @@ func logFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name:    "log-level",
 			Value:   "info",
-			Usage:   "log from `LEVEL` on: debug, info, warn, error",
+			Usage:   "write messages of `LEVEL` and above: debug, info, warn, error",
 			EnvVars: []string{"CCAGENT_LOG_LEVEL"},
 		},
 		&cli.StringFlag{
 			Name:    "log-format",
-			Usage:   "log as `FORMAT`: text, json (default: readable on a terminal, else text)",
+			Usage:   "write the log as `FORMAT`: text or json (default: coloured on a terminal, else text)",
 			EnvVars: []string{"CCAGENT_LOG_FORMAT"},
 		},
 	}
 }
 
-// openLog makes the logger that the flags describe, and returns what closes its file. Messages are constants; everything from
-// outside is an attribute, which every handler quotes, escapes or cleans.
+// openLog makes the logger that the flags describe, and returns a function that closes its file. The messages in our code are
+// constants. Everything from outside is an attribute, which each handler quotes, escapes or cleans.
 func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.String("log-level"))); err != nil {
-		return nil, nil, usagef(c, "--log-level %q is none of debug, info, warn, error", c.String("log-level"))
+		return nil, nil, usagef(c, "--log-level %q is not one of debug, info, warn, error", c.String("log-level"))
 	}
-	// A standard error that nobody reads any more must not end an agent that serves. The signal is caught, not ignored: what is
-	// ignored stays so in the programs that are started.
+	// When nobody reads standard error any more, that must not end the agent. The signal is caught and not ignored, because the
+	// programs that we start would inherit an ignored signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	out, closeLog := c.App.ErrWriter, func() {}
 	if name := c.String("log-file"); name != "" {
@@ -63,12 +63,12 @@ func openLog(c *cli.Context) (*slog.Logger, func(), error) {
 			Level: level, TimeFormat: time.TimeOnly, NoColor: os.Getenv("NO_COLOR") != "", ReplaceAttr: cleanAttr,
 		})
 	default:
-		return nil, nil, usagef(c, "--log-format %q is none of text, json", format)
+		return nil, nil, usagef(c, "--log-format %q is neither text nor json", format)
 	}
 	return slog.New(h), closeLog, nil
 }
 
-// cleanAttr takes control characters out of what tint would hand to the terminal as they are.
+// cleanAttr replaces control characters, because tint would write them to the terminal as they are.
 func cleanAttr(_ []string, a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
 	var text string

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/agent/oauth"
+	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
@@ -25,7 +27,7 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// saveTime bounds the handing over of a finished sign-in to the agent.
+// saveTime is how long the agent may take to store a finished sign-in.
 const saveTime = 2 * time.Minute
 
 func loginCommand() *cli.Command {
@@ -33,14 +35,18 @@ func loginCommand() *cli.Command {
 		Name:      "login",
 		Usage:     "sign in",
 		ArgsUsage: "[PROFILE]",
-		Description: `Signs in with the browser, or where there is none (over ssh, without a display) with a code that you enter on another
-device, or by pasting. A grant of machines asks nobody. Whatever you were signed in with stays until the new sign-in is
-complete. A profile that does not exist yet is made from the flags, or from a fragment of config.toml that a team shares
-(--profile-from), and written to config.toml in the end. A client secret is asked for, or read from standard input: never
-taken from an argument, which other users can see.
+		Description: `Signs in with the browser. If there is none (over ssh, without a display), you enter a code on
+another device, or paste. A grant for machines asks nobody. Your earlier sign-in stays until the new
+one is complete.
 
-The vendor's terms reserve signing in with a Claude subscription (provider claude) for the vendor's own applications. Use a
-gateway, your company's identity provider or an API key, unless the vendor has allowed you this.
+A profile that does not exist yet is made from the options, or from a fragment of config.toml that a
+team shares (--profile-from). It is written to config.toml when the sign-in is complete. A client
+secret is asked for, or read from standard input. It is never taken from an argument, because other
+users can see arguments.
+
+The vendor's terms reserve signing in with a Claude subscription (provider claude) for the vendor's
+own applications. Use a gateway, your company's identity provider or an API key, unless the vendor
+has allowed you to do this.
 
 EXAMPLE:
    ccagent login
@@ -48,24 +54,24 @@ EXAMPLE:
    ccagent login robot --client-secret-stdin < secret.txt
    ccagent login --profile-from https://example.com/ccagent.toml`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "browser", Usage: "open the browser, also where there seems to be none"},
-			&cli.BoolFlag{Name: "no-browser", Usage: "open no browser: use a code for another device, else paste"},
-			&cli.BoolFlag{Name: "device", Usage: "use a code that is entered on another device"},
-			&cli.BoolFlag{Name: "paste", Usage: "print the address, and read what you paste"},
-			&cli.StringSliceFlag{Name: "scope", Usage: "ask for this `SCOPE` too (may be given more than once)"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask before a living sign-in is replaced"},
+			&cli.BoolFlag{Name: "browser", Usage: "open the browser, even if there seems to be none"},
+			&cli.BoolFlag{Name: "no-browser", Usage: "do not open a browser; use a code for another device, else paste"},
+			&cli.BoolFlag{Name: "device", Usage: "show a code that you enter on another device"},
+			&cli.BoolFlag{Name: "paste", Usage: "print the address, and read what you paste from the browser"},
+			&cli.StringSliceFlag{Name: "scope", Usage: "ask for this `SCOPE` too (may be repeated)"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "do not ask before a sign-in that still works is replaced"},
 			&cli.DurationFlag{
 				Name:        "timeout",
 				EnvVars:     []string{"CCAGENT_LOGIN_TIMEOUT"},
 				DefaultText: "login_timeout, else 5m",
-				Usage:       "wait for you at most `DURATION`",
+				Usage:       "wait at most `DURATION` for you to sign in",
 			},
 			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
 			&cli.IntFlag{
 				Name:        "assertion-fd",
 				Value:       -1,
 				DefaultText: "none",
-				Usage:       "jwt-bearer: read the assertion from this file `DESCRIPTOR`",
+				Usage:       "grant jwt-bearer: read the assertion from this file `DESCRIPTOR`",
 			},
 			&cli.StringFlag{
 				Name:      "profile-from",
@@ -75,25 +81,26 @@ EXAMPLE:
 			&cli.BoolFlag{
 				Name:    "yes",
 				Aliases: []string{"y"},
-				Usage:   "do not ask whether the profile of --profile-from is to be added",
+				Usage:   "do not ask before the profile of --profile-from is added",
 			},
 			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
-			&cli.StringFlag{Name: "issuer", Usage: "new profile: the issuer's `URL`"},
-			&cli.StringFlag{Name: "client-id", Usage: "new profile: our `ID` at the provider"},
+			&cli.StringFlag{Name: "issuer", Usage: "new profile: the `URL` of the issuer"},
+			&cli.StringFlag{Name: "client-id", Usage: "new profile: the `ID` under which ccagent is registered at the provider"},
 			&cli.StringFlag{
 				Name:  "client-auth",
-				Usage: "new profile: `HOW` the client proves itself: none, client_secret_basic, client_secret_post, private_key_jwt",
+				Usage: "new profile: how the client authenticates: `METHOD` is one of " + strings.Join(config.ClientAuths, ", "),
 			},
 			&cli.StringFlag{
 				Name:  "grant",
-				Usage: "new profile: `GRANT` is authorization_code, device_code, client_credentials or jwt-bearer",
+				Usage: "new profile: `GRANT` is one of " + strings.Join(config.Grants, ", "),
 			},
-			&cli.StringFlag{Name: "authorize-url", Usage: "new profile: the authorize endpoint's `URL`"},
-			&cli.StringFlag{Name: "token-url", Usage: "new profile: the token endpoint's `URL`"},
-			&cli.StringFlag{Name: "device-url", Usage: "new profile: the device authorization endpoint's `URL`"},
+			&cli.StringFlag{Name: "authorize-url", Usage: "new profile: the `URL` of the authorize endpoint"},
+			&cli.StringFlag{Name: "token-url", Usage: "new profile: the `URL` of the token endpoint"},
+			&cli.StringFlag{Name: "device-url", Usage: "new profile: the `URL` of the device authorization endpoint"},
 			&cli.StringFlag{
-				Name:  "store",
-				Usage: "new profile: where it rests: `STORE` is auto, file, keyring, encrypted, memory, or for claude claude-code",
+				Name: "store",
+				Usage: "new profile: where the sign-in is stored: " + storeWords(provider.Claude.Traits().Stores) +
+					" (claude-code: only with provider claude)",
 			},
 		},
 		Action: login,
@@ -106,8 +113,8 @@ type signIn struct {
 	c       *cli.Context
 	table   *config.Table // of a profile that is not written yet
 	replace bool
-	living  string          // the profile whose sign-in is about to be replaced; "" is none
-	secret  protocol.Secret // the client's
+	living  string          // the profile whose sign-in is about to be replaced; empty: none
+	secret  protocol.Secret // the client secret
 	saving  bool            // the sign-in is complete, and Ctrl-C no longer ends it
 }
 
@@ -136,7 +143,7 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	if err := dial.Awake(ctx, client); err != nil { // it could not take the sign-in
+	if err := dial.Awake(ctx, client); err != nil { // a silent agent could not store the sign-in
 		return err
 	}
 	if err := s.mayReplace(ctx, client); err != nil {
@@ -160,7 +167,7 @@ func (s *signIn) run(ctx context.Context) error {
 		if ctx.Err() == nil && waiting.Err() != nil {
 			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
 				terminal.Span(wait)),
-				Hint: "start it again: ccagent login " + s.Settings.Name + "; --timeout gives it longer"}
+				Hint: "start again: ccagent login " + s.Settings.Name + "\n--timeout gives you more time"}
 		}
 		finish(err)
 		return err
@@ -181,7 +188,7 @@ func (s *signIn) run(ctx context.Context) error {
 	if s.Client.ProfileURL != "" && !config.MachineGrant(s.Settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
 		defer cancel()
-		// An ID token may name nobody: then the endpoint is asked, though something is known already.
+		// An ID token may hold neither a name nor an email. Then the endpoint is asked, although something is known already.
 		nameless := reply.Identity.Email == "" && reply.Identity.Name == ""
 		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.Settings.Name, Refresh: nameless}); err == nil {
 			who = cmp.Or(id.Email, id.Name, id.Account)
@@ -203,7 +210,7 @@ func (s *signIn) run(ctx context.Context) error {
 	return err
 }
 
-// checkFlags refuses what contradicts itself.
+// checkFlags refuses flags that contradict each other.
 func (s *signIn) checkFlags() error {
 	c := s.c
 	if err := atMost(c, 1); err != nil {
@@ -220,11 +227,11 @@ func (s *signIn) checkFlags() error {
 	}
 	switch {
 	case ways > 1:
-		return usagef(c, "one of --browser, --no-browser, --device and --paste at most")
+		return usagef(c, "give at most one of --browser, --no-browser, --device and --paste")
 	case c.IsSet("timeout") && c.Duration("timeout") <= 0:
 		return usagef(c, "--timeout must be more than 0")
 	case c.IsSet("assertion-fd") && c.Int("assertion-fd") < 0:
-		return usagef(c, "--assertion-fd must be a file descriptor")
+		return usagef(c, "--assertion-fd must not be negative")
 	case c.Bool("paste") && c.Bool("client-secret-stdin"):
 		return usagef(c, "--client-secret-stdin and --paste both read standard input")
 	}
@@ -236,10 +243,11 @@ func (s *signIn) checkFlags() error {
 	return nil
 }
 
-// mayReplace asks before a living sign-in is replaced. A machine's is nobody's loss: the same question brings the same answer.
+// mayReplace asks before a sign-in that still works is replaced. It does not ask for a machine's sign-in, because the same
+// request would bring it again.
 func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error {
 	if s.c.Bool("force") || s.living == "" || config.MachineGrant(s.Settings.Grant) {
-		return dial.Start(ctx, client) // no sign-in is begun that there is no agent for
+		return dial.Start(ctx, client) // no sign-in begins without an agent to store it
 	}
 	asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
 	defer cancel()
@@ -250,7 +258,7 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	case errors.Is(err, protocol.ErrNoAgent), errors.Is(err, protocol.ErrLocked), errors.Is(err, protocol.ErrDenied):
 		return err
 	case err != nil:
-		return nil // nothing lives
+		return nil // there is no sign-in to lose
 	}
 	err = terminal.Confirm(
 		ctx,
@@ -267,12 +275,12 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	return err
 }
 
-// secrets reads what the client proves itself with.
+// secrets reads what the client authenticates with.
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
 	switch {
 	case fromStdin && !config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
-		return usagef(s.c, "profile %s has no client_auth that takes a client secret", s.Settings.Name)
+		return usagef(s.c, "the client_auth of profile %s takes no client secret", s.Settings.Name)
 	case fromStdin:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
 		if err != nil {
@@ -297,12 +305,12 @@ func (s *signIn) secrets(ctx context.Context) error {
 	}
 	if s.Settings.Grant != "jwt-bearer" {
 		if s.c.IsSet("assertion-fd") {
-			return usagef(s.c, "--assertion-fd means nothing without grant jwt-bearer")
+			return usagef(s.c, "--assertion-fd can only be used with grant jwt-bearer")
 		}
 		return nil
 	}
 	if !s.c.IsSet("assertion-fd") {
-		return nil // settings say where it comes from
+		return nil // the settings say where the assertion comes from
 	}
 	f := os.NewFile(uintptr(s.c.Int("assertion-fd")), "assertion")
 	if f == nil {
@@ -314,7 +322,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 	return err
 }
 
-// save hands the sign-in to the agent. The table of a new profile is written before, and taken back if the agent refuses.
+// save has the agent store the sign-in. The table of a new profile is written first, and removed again if the agent refuses.
 func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.Reply) (protocol.PutReply, error) {
 	record, err := s.record(reply)
 	if err != nil {
@@ -362,7 +370,7 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		}
 	}
 	if r.Scopes == nil {
-		r.Scopes = s.Settings.Scopes // RFC 6749 section 5.1: what was asked for, if nothing else is said
+		r.Scopes = s.Settings.Scopes // RFC 6749 section 5.1: a reply without scopes grants those that were asked for
 	}
 	if config.MachineGrant(s.Settings.Grant) {
 		r.RefreshToken = protocol.Secret{} // it would never be used

@@ -16,7 +16,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// newProfileFlags describe a profile; one that exists is described by config.toml.
+// newProfileFlags are the flags that describe a new profile. An existing profile is described by config.toml.
 var newProfileFlags = []string{
 	"provider",
 	"issuer",
@@ -29,7 +29,7 @@ var newProfileFlags = []string{
 	"store",
 }
 
-// profile finds or describes the profile that is meant.
+// profile finds the profile to sign in to, or makes it from the flags.
 func (s *signIn) profile(ctx context.Context) error {
 	cfg, path, err := config.Load(getenv)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *signIn) profile(ctx context.Context) error {
 		}
 	case described >= 0:
 		if name == "" {
-			return usagef(s.c, "which PROFILE? --%s makes a new one", newProfileFlags[described])
+			return usagef(s.c, "name the PROFILE that --%s describes", newProfileFlags[described])
 		}
 		if s.table, err = s.flagTable(); err != nil {
 			return err
@@ -57,11 +57,8 @@ func (s *signIn) profile(ctx context.Context) error {
 		profile, err := oneProfile(s.c, cfg)
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
-				Hint: "make it with: " + protocol.ShellLine(
-					"ccagent",
-					"login",
-					name,
-				) + " --provider oidc --issuer URL --client-id ID\nsee the others with: ccagent list"}
+				Hint: "make it with: " + protocol.ShellLine("ccagent", "login", name) +
+					" --provider oidc --issuer URL --client-id ID\nto see the existing profiles: ccagent list"}
 		}
 		if err != nil {
 			return err
@@ -74,9 +71,9 @@ func (s *signIn) profile(ctx context.Context) error {
 	}
 	if old, exists := config.Find(cfg, name); exists && from == "" && !s.c.Bool("force") &&
 		!strings.EqualFold(name, config.BuiltIn) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is a profile %s already", old.Name),
+		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is already a profile %s", old.Name),
 			Hint: fmt.Sprintf(
-				"sign in to it without --provider and the like (ccagent login %s), replace it with --force, or edit %s",
+				"sign in to it without such options (ccagent login %s), replace it with --force, or edit %s",
 				old.Name,
 				path,
 			)}
@@ -86,7 +83,7 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var more []string // scopes; of the flags' profile they are in the table
+	var more []string // scopes; if flags describe the profile, its table has them
 	if from != "" {
 		if err := s.mayAdd(ctx, from, name, cfg, planned); err != nil {
 			return err
@@ -104,7 +101,8 @@ func (s *signIn) profile(ctx context.Context) error {
 	return nil
 }
 
-// sameRecord returns the profile that has the record of a new one already: Claude Code's, which the new one would take over.
+// sameRecord returns the profile that already uses the same Claude Code sign-in as the new profile would. It is empty if there is
+// none.
 func sameRecord(cfg agent.Config, planned worker.Settings) string {
 	dir := config.SharedDir(planned)
 	for _, old := range cfg.Profiles {
@@ -116,13 +114,13 @@ func sameRecord(cfg agent.Config, planned worker.Settings) string {
 	return ""
 }
 
-// use takes up a profile that the agent knows, or is about to.
+// use takes the settings from a profile, which the agent may not know yet.
 func (s *signIn) use(profile agent.Profile, more []string) error {
 	if !config.Provider(profile).SignsIn {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
-			Hint:    "a static key is stored with: ccagent add NAME --provider static",
+			Message: fmt.Sprintf("there is nothing to sign in to: profile %s has provider %s", profile.Name, profile.Provider),
+			Hint:    "to store a static key: ccagent add NAME --provider static",
 		}
 	}
 	var err error
@@ -132,8 +130,8 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 	if len(more) > 0 && config.MachineGrant(s.Settings.Grant) {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "grant " + s.Settings.Grant + " asks for its scopes again at each renewal, so --scope would be lost",
-			Hint:    "add it to scopes in config.toml",
+			Message: "grant " + s.Settings.Grant + " asks for its scopes at each renewal, so --scope would be lost",
+			Hint:    "add the scope to scopes in config.toml",
 		}
 	}
 	for _, scope := range more {
@@ -144,7 +142,7 @@ func (s *signIn) use(profile agent.Profile, more []string) error {
 	return nil
 }
 
-// flagTable is the table that the flags describe.
+// flagTable returns the table that the flags describe.
 func (s *signIn) flagTable() (*config.Table, error) {
 	t := &config.Table{
 		Provider: s.c.String("provider"), Store: s.c.String("store"), Issuer: given(s.c, "issuer"), Grant: given(s.c, "grant"),
@@ -159,12 +157,12 @@ func (s *signIn) flagTable() (*config.Table, error) {
 	}
 	traits := provider.Kind(t.Provider).Traits()
 	if !traits.SignsIn {
-		return nil, usagef(s.c, "--provider %q: one signs in to oidc, oauth2 or claude", t.Provider)
+		return nil, usagef(s.c, "--provider %q: you can sign in to oidc, oauth2 or claude", t.Provider)
 	}
 	if scopes := s.c.StringSlice("scope"); len(scopes) > 0 {
 		t.Scopes = scopes
 		if traits.NeedsIssuer && (t.Grant == nil || !config.MachineGrant(*t.Grant)) && !slices.Contains(scopes, "openid") {
-			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds
+			t.Scopes = append([]string{"openid", "offline_access"}, scopes...) // --scope adds to the default
 		}
 		if defaults := traits.Defaults.Scopes; defaults != nil {
 			t.Scopes = slices.Concat(defaults, scopes)
@@ -184,17 +182,17 @@ func (s *signIn) flagTable() (*config.Table, error) {
 	return t, nil
 }
 
-// mayAdd refuses a fragment's profile that is there already, whatever its case, or that would stand in the place of one that is:
-// others may say what is new here, and never what is ours. Then it shows the profile, and asks.
+// mayAdd refuses a fragment if its profile exists already, in whatever case, or if it would change a profile that exists. A
+// fragment from elsewhere may only add. Then mayAdd shows the profile, and asks.
 func (s *signIn) mayAdd(ctx context.Context, from, name string, before, planned agent.Config) error {
 	for _, old := range before.Profiles {
 		now, stays := config.Find(planned, old.Name)
 		if strings.EqualFold(old.Name, name) || !stays || !reflect.DeepEqual(now, old) {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf("%s would take the place of profile %s, which no fragment from elsewhere may do",
+				Message: fmt.Sprintf("%s would replace profile %s, and a fragment from elsewhere may not do that",
 					terminal.Sanitize(from), old.Name),
-				Hint: "sign in to yours without --profile-from: " + protocol.ShellLine("ccagent", "login", old.Name) +
-					"\nfor the other one, have the fragment give it a name and a store of its own (store = \"file\")"}
+				Hint: "to sign in to yours: " + protocol.ShellLine("ccagent", "login", old.Name) +
+					"\nto add the other one, have the fragment give it another name, and a store of its own (store = \"file\")"}
 		}
 	}
 	if s.c.Bool("yes") {

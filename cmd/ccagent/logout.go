@@ -16,17 +16,18 @@ func logoutCommand() *cli.Command {
 		Name:      "logout",
 		Usage:     "sign a profile out",
 		ArgsUsage: "[PROFILE]",
-		Description: `Revokes the profile's tokens at its provider, where that has an endpoint for it, and deletes them here. A provider
-that can't be reached does not stop the deletion; you are told what was not revoked. The profile stays in
-config.toml. A sign-in that is shared with Claude Code ends for both, so that asks first.
+		Description: `Revokes the profile's tokens at its provider, if the provider can do that, and deletes them here. If
+the provider can't be reached, they are deleted all the same, and you are told what was not revoked.
+The profile stays in config.toml. If Claude Code uses the same sign-in, it is signed out as well, so
+you are asked first.
 
 EXAMPLE:
    ccagent logout
    ccagent logout gateway --keep-remote
    ccagent logout --all --yes`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "all", Usage: "sign out every profile that one signs in to"},
-			&cli.BoolFlag{Name: "keep-remote", Usage: "revoke nothing at the provider"},
+			&cli.BoolFlag{Name: "all", Usage: "sign out of all profiles"},
+			&cli.BoolFlag{Name: "keep-remote", Usage: "do not revoke anything at the provider"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 			timeoutFlag(),
 		},
@@ -63,7 +64,7 @@ func logout(c *cli.Context) error {
 			}
 		}
 	}
-	var failed error // the others are signed out all the same
+	var failed error // if one fails, the others are signed out all the same
 	for _, profile := range profiles {
 		reply, err := conn.Control(conn.Ctx, protocol.ControlRequest{
 			Command: protocol.CommandLogout, Profile: profile.Name, KeepRemote: c.Bool("keep-remote"),
@@ -85,7 +86,7 @@ func logout(c *cli.Context) error {
 	return failed
 }
 
-// toSignOut are the profiles that the arguments mean.
+// toSignOut returns the profiles that the arguments name.
 func toSignOut(c *cli.Context, cfg agent.Config) ([]agent.Profile, error) {
 	if c.Bool("all") {
 		if err := noArgs(c); err != nil {
@@ -106,8 +107,8 @@ func toSignOut(c *cli.Context, cfg agent.Config) ([]agent.Profile, error) {
 	if !config.Provider(profile).SignsIn {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: fmt.Sprintf("nobody signs in to %s: it is of provider %s", profile.Name, profile.Provider),
-			Hint:    "delete it and what is stored for it with: ccagent remove " + profile.Name,
+			Message: fmt.Sprintf("there is nothing to sign out of: profile %s has provider %s", profile.Name, profile.Provider),
+			Hint:    "to delete the profile and what is stored for it: ccagent remove " + profile.Name,
 		}
 	}
 	return []agent.Profile{profile}, nil

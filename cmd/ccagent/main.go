@@ -1,7 +1,7 @@
 // Command ccagent keeps credentials in an agent and serves tokens from it: see `ccagent help`.
 //
-// main decides nothing that it can't be told. What is here turns arguments into requests of package protocol, answers into
-// text, and errors into exit codes; config.toml is read here, and only here.
+// Its files turn arguments into requests of package protocol, answers into text, and errors into exit codes. Each command is in
+// the file of its name; the packages beside them do the work. Only the code below this folder reads config.toml.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program; it returns the exit code. Standard output is complete, or the code is not 0.
+// run is the whole program, and returns the exit code. The code is 0 only if standard output was written completely.
 func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if profile, ok := prompt(args); ok {
 		writePrompt(parent, stdout, profile)
@@ -63,7 +63,7 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 		terminal.PrintError(stderr, own.error)
 		return own.code
 	}
-	// What the cli package itself has to say is about usage. A program that failed has an exit code as well.
+	// An error of the cli package is about wrong usage. It implements ExitCoder, and so does the error of a program that failed.
 	var usage cli.ExitCoder
 	var program *exec.ExitError
 	if errors.As(err, &usage) && !errors.As(err, &program) {
@@ -73,7 +73,7 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 	return protocol.ExitCode(err)
 }
 
-// exitDeclined is the exit code of a command that the person ended, by a "no" or by Ctrl-C. Shells use it for Ctrl-C.
+// exitDeclined is the exit code of a command that the person ended, by answering no or by Ctrl-C. Shells use it for Ctrl-C.
 const exitDeclined = 130
 
 // declined reports whether the person ended the command before it had changed anything.
@@ -81,7 +81,7 @@ func declined(err error) bool {
 	return errors.Is(err, terminal.ErrDeclined) || errors.Is(err, terminal.ErrInterrupted)
 }
 
-// exitError is an error whose exit code is no condition of package protocol.
+// exitError is an error with an exit code that package protocol does not know.
 type exitError struct {
 	error
 	code int
@@ -107,7 +107,7 @@ EXAMPLE:
 			return badOption(nil, usageError("ccagent", err))
 		},
 		Commands: commands(),
-		Flags:    []cli.Flag{cli.HelpFlag}, // the cli package's own comes with its own command
+		Flags:    []cli.Flag{cli.HelpFlag}, // otherwise the cli package adds a help command as well
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return cli.ShowAppHelp(c)
@@ -119,7 +119,7 @@ EXAMPLE:
 		name := "ccagent " + command.Name
 		for _, flag := range command.Flags {
 			if f, ok := flag.(*cli.BoolFlag); ok {
-				f.DisableDefaultText = true // that it is off needs no saying
+				f.DisableDefaultText = true // do not show "(default: false)"
 			}
 		}
 		command.HideHelpCommand = true
@@ -129,7 +129,7 @@ EXAMPLE:
 	return app
 }
 
-// commands are all of them, in the order of the help.
+// commands returns all commands, in the order in which the help lists them.
 func commands() []*cli.Command {
 	return []*cli.Command{
 		loginCommand(),

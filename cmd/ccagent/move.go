@@ -18,11 +18,14 @@ import (
 func moveCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "move",
-		Usage:     "move a record to another store",
+		Usage:     "move what is stored for a profile to another store",
 		ArgsUsage: "PROFILE STORE",
-		Description: `STORE is file, keyring, encrypted, or for provider claude claude-code. The record is written there, read back
-and compared before the old one is deleted; what is kept of earlier sign-ins goes with it. Interrupted anywhere,
-one whole copy is in force: "ccagent status" says where, and moving once more removes what was left.
+		Description: `Moves a profile's record: its sign-in or its key.
+STORE is one of ` + config.Joined(store.Kinds(store.Traits.Rests), ", ") + ` (claude-code: only with provider claude).
+
+The record is written to the new store, read back and compared before the old one is deleted. Copies of
+earlier sign-ins move with it. If the move is interrupted, one whole copy is still in use: "ccagent status"
+says where it is, and moving once more removes the rest.
 
 EXAMPLE:
    ccagent move work keyring
@@ -31,7 +34,7 @@ EXAMPLE:
 			&cli.BoolFlag{
 				Name:    "force",
 				Aliases: []string{"f"},
-				Usage:   "also if Claude Code is signed out by it, or another record is replaced",
+				Usage:   "move even if this signs Claude Code out, or replaces another record",
 			},
 			timeoutFlag(),
 		},
@@ -41,7 +44,7 @@ EXAMPLE:
 
 func move(c *cli.Context) (err error) {
 	if c.Args().Len() != 2 {
-		return usagef(c, "it needs a profile and a store")
+		return usagef(c, "give a profile and a store")
 	}
 	cfg, path, err := config.Load(getenv)
 	if err != nil {
@@ -56,7 +59,7 @@ func move(c *cli.Context) (err error) {
 		return err
 	}
 	defer conn.Close()
-	// One after the other: of two at once the slower would write down in config.toml where the record was in between.
+	// Two moves must not run at once, because the slower one would write into config.toml where the record was in between.
 	unlock, err := config.Lock(conn.Ctx, path+".move", "another ccagent is moving a record")
 	if err != nil {
 		return err
@@ -88,11 +91,12 @@ func move(c *cli.Context) (err error) {
 		return failMove(&done, conn, profile, func(now store.Kind) bool { return now != was && now == to }, err)
 	}
 	if at := config.Store(profile); !at.Auto() && at != to {
-		// The record has moved, and store "auto" says so too: it is written down beside config.toml where the record rests.
+		// The record has moved, and the profile works as it is now, with store "auto": the place of its record is kept in a file
+		// of its own. So a failure here is only a warning.
 		if err := setStore(conn, profile.Name, to); err != nil {
 			terminal.Warn(
 				c.App.ErrWriter,
-				"store of profile %s is \"auto\" in config.toml now (%s): ccagent status -p %[1]s says where its record is",
+				"profile %s has store = \"auto\" in config.toml now (%s); to see where its record is: ccagent status -p %[1]s",
 				profile.Name,
 				err,
 			)
@@ -103,8 +107,8 @@ func move(c *cli.Context) (err error) {
 	return err
 }
 
-// float makes a profile's store "auto" while its record is moved to a store: its place is the one that is written down then, so
-// that whoever dies leaves a place that is true.
+// float makes a profile's store "auto" while its record is moved to the store to. Then the place of the record is what the file
+// of [decide] says, and that is true even if we die during the move.
 func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to store.Kind) error {
 	was := config.Store(profile)
 	if was.Auto() || was == to {
@@ -114,7 +118,7 @@ func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to store.Ki
 	if was.Traits().Memory {
 		at = to
 	}
-	if err := decide(profile, at); err != nil { // it means nothing while config.toml names the store
+	if err := decide(profile, at); err != nil { // it has no effect while config.toml names the store
 		return err
 	}
 	edit, err := config.SetStore(conn.Ctx, getenv, profile.Name, store.KindAuto)
@@ -133,8 +137,9 @@ func setStore(conn *dial.Conn, name string, kind store.Kind) error {
 	return conn.Reload()
 }
 
-// failMove is failAt for a move or a guard of a profile's record. moved says of the store that the record rests in now whether it
-// has moved all the same: what the worker could not take back stays, and its error says so.
+// failMove is [undo.Steps.FailAt] for a move or a guard of a profile's record. moved reports, for the store that the record rests
+// in now, whether the record has moved in spite of the error. Then our steps stay, because the worker could not take its own
+// back, and its error says so.
 func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved func(now store.Kind) bool, err error) error {
 	if now, nowErr := decided(profile); conn.Ctx.Err() == nil && (nowErr != nil || moved(now)) {
 		return undo.Partly(err)
@@ -142,7 +147,7 @@ func failMove(done *undo.Steps, conn *dial.Conn, profile agent.Profile, moved fu
 	return done.FailAt(conn.Ctx, profile.Name, err)
 }
 
-// decide writes down where the record of a profile with store "auto" rests.
+// decide records where the record of a profile with store "auto" rests.
 func decide(profile agent.Profile, kind store.Kind) error {
 	settings, err := config.Settings(profile)
 	if err != nil {
@@ -151,7 +156,7 @@ func decide(profile agent.Profile, kind store.Kind) error {
 	return worker.Decide(settings, kind)
 }
 
-// decided is where the record of a profile with store "auto" rests, "" while that is not decided.
+// decided returns where the record of a profile with store "auto" rests. It is empty if that is not decided yet.
 func decided(profile agent.Profile) (store.Kind, error) {
 	settings, err := config.Settings(profile)
 	if err != nil {

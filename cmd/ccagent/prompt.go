@@ -7,8 +7,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// prompt is `ccagent status --prompt [-p PROFILE]`, run before the command tree is built: a shell runs it for each prompt.
-// ok is false for any other command line, which goes the ordinary way.
+// prompt recognizes `ccagent status --prompt [-p PROFILE]`. That runs before the tree of commands is built, because a shell runs
+// it for each prompt. ok is false for every other command line.
 func prompt(args []string) (profile string, ok bool) {
 	if len(args) < 3 || args[1] != "status" || args[2] != "--prompt" {
 		return "", false
@@ -22,7 +22,7 @@ func prompt(args []string) (profile string, ok bool) {
 	return "", false
 }
 
-// writePrompt prints the profile in a few words, or nothing: see protocol.Prompt.
+// writePrompt prints the state of the profile in a few words, or nothing: see [protocol.Prompt].
 func writePrompt(ctx context.Context, w io.Writer, profile string) {
 	ctx, cancel := context.WithTimeout(ctx, protocol.PromptTime)
 	defer cancel()

@@ -25,9 +25,10 @@ func refreshCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "refresh",
 		Usage: "renew a token now",
-		Description: `Renews the token whatever the one in hand, for example when a provider refuses it before its time. Several at
-once are one renewal, and where the last one was two seconds ago or less, it is the answer; you are told so. A failure
-is an error even while the old token lives; a static key can't be renewed.
+		Description: `Renews the token even if it has not expired, for example because a provider refuses it. Requests
+that come at the same time share one renewal. If the last renewal was two seconds ago or less, there
+is no second one: you get its token, and are told when it was renewed. If the renewal fails, that is
+an error, even while the old token is still good. A static key can't be renewed.
 
 EXAMPLE:
    ccagent refresh

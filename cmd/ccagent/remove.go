@@ -21,9 +21,12 @@ func removeCommand() *cli.Command {
 		Name:      "remove",
 		Usage:     "remove a profile and what is stored for it",
 		ArgsUsage: "NAME",
-		Description: `Deletes the profile's credentials from their store, and its table from config.toml, keeping all else in it. A
-sign-in that is shared with Claude Code stays where it is, and one that is guarded has to be given back first, unless
---delete-credentials is given, which signs Claude Code out as well. The profile claude is built in: what can be removed is its table and what is stored.
+		Description: `Deletes what is stored for the profile, and its table in config.toml. The rest of the file stays as
+it is. The profile claude is built in, so only its table and what is stored for it can be removed.
+
+If Claude Code uses the same sign-in, the sign-in stays. If it is guarded, bring it back into Claude
+Code's file first. With --delete-credentials it is deleted nevertheless, and Claude Code is signed
+out too.
 
 EXAMPLE:
    ccagent remove gateway
@@ -40,7 +43,7 @@ EXAMPLE:
 func remove(c *cli.Context) error {
 	name := c.Args().First()
 	if name == "" || c.Args().Len() > 1 {
-		return usagef(c, "which NAME?")
+		return usagef(c, "name the profile to remove")
 	}
 	cfg, path, err := config.Load(getenv)
 	if err != nil {
@@ -51,11 +54,11 @@ func remove(c *cli.Context) error {
 		return err
 	}
 	if strings.EqualFold(cfg.Default, profile.Name) && !strings.EqualFold(profile.Name, config.BuiltIn) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: profile.Name + " is the default profile",
-			Hint: "choose another default_profile in " + path}
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is the default profile",
+			Hint: "first choose another default_profile in " + path}
 	}
 
-	stored := config.Provider(profile).Stored // a command's token is not stored
+	stored := config.Provider(profile).Stored // the token of a login command is not stored
 	conn, err := connect(c, stored)
 	if err != nil {
 		return err
@@ -70,17 +73,18 @@ func remove(c *cli.Context) error {
 	if shared != "" && !c.Bool("delete-credentials") {
 		if config.ShowsClaude(profile) {
 			return &protocol.Error{
-				Code:    protocol.CodeConfig,
-				Message: fmt.Sprintf("Claude Code uses the sign-in of %s: %s is a view of it", profile.Name, terminal.Sanitize(shared)),
-				Hint: "give it back first: ccagent guard claude-code --undo -p " + profile.Name +
-					"\nor sign Claude Code out as well with --delete-credentials",
+				Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("Claude Code uses the sign-in of profile %s: %s shows its token", profile.Name,
+					terminal.Sanitize(shared)),
+				Hint: "first bring it back into that file: ccagent guard claude-code --undo -p " + profile.Name +
+					"\nor sign Claude Code out too, with --delete-credentials",
 			}
 		}
 		stored = false
 	}
 	if stored && config.Provider(profile).SignsIn {
 		terminal.Notice(c.App.ErrWriter,
-			"the provider is not told: to revoke the sign-in as well, first do ccagent logout "+profile.Name)
+			"the sign-in is not revoked at the provider; to revoke it too, first run: ccagent logout "+profile.Name)
 	}
 	if stored && !c.Bool("yes") {
 		question := fmt.Sprintf("delete the credentials of %s?", profile.Name)
@@ -94,9 +98,10 @@ func remove(c *cli.Context) error {
 	return removeProfile(c, conn, profile, shared, stored)
 }
 
-// removeProfile deletes what is stored for a profile, and its table. shared is Claude Code's file of its sign-in, "" for none.
+// removeProfile deletes what is stored for a profile, and its table. shared is Claude Code's file with the same sign-in; it is
+// empty if there is none.
 func removeProfile(c *cli.Context, conn *dial.Conn, profile agent.Profile, shared string, stored bool) error {
-	// Credentials that are deleted can't be brought back, so that all else is known to be possible first.
+	// Deleted credentials can't be brought back. So first find out whether everything else is possible.
 	var done undo.Steps
 	if err := config.ReadyToRemove(conn.Ctx, getenv, profile.Name); err != nil && !errors.Is(err, protocol.ErrNotFound) {
 		return done.Fail(conn.Ctx, err)
@@ -112,7 +117,7 @@ func removeProfile(c *cli.Context, conn *dial.Conn, profile agent.Profile, share
 	case errors.Is(err, protocol.ErrNotFound): // the built-in one
 		if !stored {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: profile.Name + " is built in, and its sign-in is shared with Claude Code",
+				Message: profile.Name + " is built in, and Claude Code uses its sign-in too",
 				Hint:    "sign out in Claude Code with /logout, or: ccagent remove " + profile.Name + " --delete-credentials"}
 		}
 		_, err = fmt.Fprintf(c.App.Writer, "deleted what was stored for %s\n", profile.Name)
@@ -121,22 +126,22 @@ func removeProfile(c *cli.Context, conn *dial.Conn, profile agent.Profile, share
 		return &protocol.Error{
 			Code:    protocol.CodeOf(err),
 			Message: "what was stored for " + profile.Name + " is deleted, but its table is still there: " + err.Error(),
-			Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right: ccagent remove "+profile.Name+" --yes", "\n"),
+			Hint:    strings.TrimPrefix(protocol.HintOf(err)+"\nthen remove the table: ccagent remove "+profile.Name+" --yes", "\n"),
 		}
 	case err != nil:
 		return done.Fail(conn.Ctx, err)
 	}
-	if err := conn.Reload(); err != nil { // it is removed all the same: an agent that can't be told looks at the file by itself
+	if err := conn.Reload(); err != nil { // no failure, because the agent also notices the change by itself
 		terminal.Warn(c.App.ErrWriter, "the agent was not told: %s", err)
 	}
 	if settings, err := config.Settings(profile); err == nil {
-		worker.LeaveHome(settings) // a profile that is gone has no home, whatever lies there
+		worker.LeaveHome(settings) // forget where the sign-in of a removed profile was
 	}
 	if _, err := fmt.Fprintf(c.App.Writer, "removed %s from %s\n", profile.Name, edit.Path); err != nil {
 		return err
 	}
 	if shared != "" && !stored {
-		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays: Claude Code uses it\n", terminal.Sanitize(shared))
+		_, err = fmt.Fprintf(c.App.Writer, "the sign-in in %s stays, because Claude Code uses it\n", terminal.Sanitize(shared))
 	}
 	return err
 }

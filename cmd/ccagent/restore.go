@@ -13,19 +13,20 @@ import (
 func restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
-		Usage:     "bring an earlier sign-in back",
+		Usage:     "bring back an earlier sign-in",
 		ArgsUsage: "[ID]",
-		Description: `The newest record of each of a profile's last three sign-ins is kept. Without ID they are listed; with it that one
-is in force again, and the one that was is kept. A refresh token that is known to be spent is not brought back.
+		Description: `ccagent keeps the newest record of each of a profile's last three sign-ins. Without ID this command
+lists them. With ID that sign-in is used again, and the one that was used until now is kept. A
+sign-in whose refresh token is known to be used up can't be brought back.
 
-With --views the profile's views are written anew, over what somebody else has made of them.
+With --views the profile's views are written anew, over what another program has made of them.
 
 EXAMPLE:
    ccagent restore -p work
    ccagent restore 0a1b2c3d -p work`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.BoolFlag{Name: "views", Usage: "write the views anew"},
+			&cli.BoolFlag{Name: "views", Usage: "write the profile's views anew"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -39,7 +40,7 @@ EXAMPLE:
 			defer conn.Close()
 			if c.Bool("views") {
 				if c.Args().Present() {
-					return usagef(c, "--views and an id exclude each other")
+					return usagef(c, "--views can't be used with an ID")
 				}
 				reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepShow, Profile: c.String("profile")})
 				if err == nil {
@@ -56,7 +57,8 @@ EXAMPLE:
 					return err
 				}
 				terminal.Notice(c.App.ErrWriter, reply.Notice)
-				_, err = fmt.Fprintf(c.App.Writer, "%s is in force, in %s\n", terminal.Sanitize(id), terminal.Sanitize(reply.Location))
+				_, err = fmt.Fprintf(c.App.Writer, "sign-in %s is used now; it is in %s\n", terminal.Sanitize(id),
+					terminal.Sanitize(reply.Location))
 				return err
 			}
 			reply, err := conn.Keep(conn.Ctx, protocol.KeepRequest{Action: protocol.KeepHistory, Profile: c.String("profile")})
@@ -64,7 +66,7 @@ EXAMPLE:
 				return err
 			}
 			if len(reply.Past) == 0 {
-				terminal.Notice(c.App.ErrWriter, "nothing is kept of earlier sign-ins")
+				terminal.Notice(c.App.ErrWriter, "there are no earlier sign-ins")
 				return nil
 			}
 			t := terminal.Table{{"ID", "SAVED", "ACCOUNT", "TOKEN", ""}}
@@ -77,7 +79,7 @@ EXAMPLE:
 	}
 }
 
-// judged says what may be done with an earlier sign-in.
+// judged says what can be done with an earlier sign-in.
 func judged(p protocol.PastSignIn) string {
 	switch {
 	case p.Current:

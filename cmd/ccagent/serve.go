@@ -30,9 +30,9 @@ import (
 )
 
 const (
-	// patience is how long a starting agent waits for one that is just ending.
+	// patience is how long a starting agent waits for another one that is about to end.
 	patience = drainTime + 5*time.Second
-	// drainTime is how long an ending agent waits for its workers; they finish on their own after that.
+	// drainTime is how long an ending agent waits for its workers. After that they finish without it.
 	drainTime = 40 * time.Second
 )
 
@@ -40,14 +40,15 @@ func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "run the agent in the foreground",
-		Description: `Answers on $CCAGENT_SOCK, else on the default socket, else on the socket that
-systemd or launchd hands over. Helpers and "ccagent env" start it on their own;
-run it yourself to watch its log or below a service manager.
+		Description: `Answers on the socket that systemd or launchd hands over, else on $CCAGENT_SOCK, else on the default
+socket. cchelper and "ccagent env" start the agent by themselves. Run it yourself to watch its log,
+or to have a service manager run it.
 
-With --export it is no agent, but shows one: it answers on that socket with the tokens of the chosen profiles and with
-nothing else, for a container or another user (ccagent help remote), and asks your agent for them.
+With --export it is not an agent. It offers the tokens of some profiles on a second socket and asks
+your agent for them, for a container or another user (ccagent help remote). Nothing else can be
+asked there.
 
-SIGTERM and SIGINT end it once its workers are done, SIGHUP reads config.toml again.
+SIGTERM and SIGINT end it once its workers are done. SIGHUP makes it read config.toml again.
 
 EXAMPLE:
    ccagent serve --log-level debug
@@ -58,20 +59,20 @@ EXAMPLE:
 			&cli.DurationFlag{
 				Name:        "idle-timeout",
 				DefaultText: "never",
-				Usage:       "end after `DURATION` without a request, if nothing is held that can't be loaded again",
+				Usage:       "end after `DURATION` without a request, unless the agent holds something that no store has",
 				EnvVars:     []string{"CCAGENT_IDLE_TIMEOUT"},
 			},
-			&cli.StringFlag{Name: "export", Usage: "serve chosen tokens alone, on the socket `PATH`", TakesFile: true},
+			&cli.StringFlag{Name: "export", Usage: "give only the tokens of --profiles, on a socket at `PATH`", TakesFile: true},
 			&cli.StringSliceFlag{
 				Name:  "profiles",
-				Usage: "with --export: whose tokens: `NAMES`, separated by commas; the first is the default there",
+				Usage: "with --export: the profiles, as `NAMES` separated by commas; the first is the default there",
 			},
-			&cli.IntSliceFlag{Name: "allow-uid", Usage: "with --export: let user id `UID` in, besides yourself"},
+			&cli.IntSliceFlag{Name: "allow-uid", Usage: "with --export: also let the user with id `UID` in (may be repeated)"},
 			&cli.IntFlag{
 				Name:        "allow-gid",
 				Value:       -1,
 				DefaultText: "nobody",
-				Usage:       "with --export: let the members of group id `GID` in",
+				Usage:       "with --export: also let the members of the group with id `GID` in",
 			},
 		),
 		Action: func(c *cli.Context) error {
@@ -83,11 +84,11 @@ EXAMPLE:
 			}
 			for _, name := range []string{"profiles", "allow-uid", "allow-gid"} {
 				if c.IsSet(name) {
-					return usagef(c, "--%s goes with --export", name)
+					return usagef(c, "--%s can only be used with --export", name)
 				}
 			}
 			if c.Duration("idle-timeout") < 0 {
-				return usagef(c, "--idle-timeout is negative (0 means never)")
+				return usagef(c, "--idle-timeout must not be negative; 0 means never")
 			}
 			return serve(c)
 		},
@@ -95,8 +96,8 @@ EXAMPLE:
 }
 
 func serve(c *cli.Context) error {
-	// An agent has the environment that it was started in until it is ended, and serves people who come from better ones. So one
-	// that can never find its settings does not begin.
+	// An agent keeps the environment that it was started in, although later requests come from other environments. So if it can't
+	// find its settings in this one, it does not start.
 	for _, find := range []func() (string, error){getenv.ClaudeFolder, getenv.ConfigFile, getenv.DataDir, getenv.StateDir} {
 		if _, err := find(); err != nil {
 			return err
@@ -112,7 +113,7 @@ func serve(c *cli.Context) error {
 	defer closeLog()
 	err = serveLogged(c, log)
 	if err != nil && c.String("log-file") != "" {
-		// Standard error gets it from main, but that of a detached agent nobody reads.
+		// main writes the error to standard error as well, but nobody reads that of a detached agent.
 		log.Error("the agent failed", "error", err)
 	}
 	return err
@@ -189,7 +190,7 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	return nil
 }
 
-// listen returns the socket that a service manager made, or one of our own.
+// listen returns the socket that a service manager has made, else one of our own.
 func listen(ctx context.Context) (_ *socket.Listener, activated bool, _ error) {
 	ln, err := service.Listener()
 	if err != nil {
@@ -211,10 +212,10 @@ func listen(ctx context.Context) (_ *socket.Listener, activated bool, _ error) {
 	return l, false, err
 }
 
-// notify tells systemd, where it listens. It is told, not asked: a failure changes nothing for us.
+// notify tells systemd the state of the agent, if systemd wants to know. A failure changes nothing for us.
 func notify(state string) { daemon.SdNotify(false, state) }
 
-// exportedProfiles are those named, which must exist.
+// exportedProfiles returns the profiles with these names, as config.toml writes them. All of them must exist.
 func exportedProfiles(names []string) ([]string, error) {
 	cfg, _, err := config.Load(getenv)
 	if err != nil {
@@ -235,10 +236,10 @@ func exportedProfiles(names []string) ([]string, error) {
 	return chosen, nil
 }
 
-// serveExport is `serve --export`: it ends with a signal.
+// serveExport is `serve --export`. It runs until a signal ends it.
 func serveExport(c *cli.Context) error {
 	if len(c.StringSlice("profiles")) == 0 {
-		return usagef(c, "--export needs --profiles: whose tokens may be had there?")
+		return usagef(c, "--export needs --profiles, the profiles whose tokens it may give")
 	}
 	profiles, err := exportedProfiles(c.StringSlice("profiles"))
 	if err != nil {
@@ -255,9 +256,9 @@ func serveExport(c *cli.Context) error {
 	case c.IsSet("allow-gid") && (gid < 0 || gid >= math.MaxUint32):
 		return usagef(c, "--allow-gid %d is no group id", gid)
 	case c.IsSet("allow-gid") && len(uids) > 0:
-		return usagef(c, "--allow-uid and --allow-gid exclude each other: the socket is either the group's or everybody's to try")
+		return usagef(c, "--allow-uid and --allow-gid can't be used together")
 	case c.IsSet("idle-timeout") && getenv("CCAGENT_IDLE_TIMEOUT") == "":
-		return usagef(c, "--idle-timeout means nothing with --export, which ends with a signal")
+		return usagef(c, "--idle-timeout can't be used with --export, which runs until a signal ends it")
 	}
 	if err := limits.ForbidDumps(); err != nil {
 		return err

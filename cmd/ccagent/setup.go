@@ -16,13 +16,13 @@ import (
 func setupCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "setup",
-		Usage:     "connect a tool: edit its settings so that it asks ccagent",
+		Usage:     "connect a tool: change its settings so that it asks ccagent for tokens",
 		ArgsUsage: "TOOL",
 		Description: `TOOL is ` + strings.Join(setup.Names(), ", ") + `.
 
-The tool's own settings are shown as they would be, and written once you agree; all else in them stays as it is, and
-a copy is kept. --undo brings back exactly what was there, or where the file has changed since, takes out what
-setup put in. Settings that cannot be parsed are left alone.
+You are shown what would change in the tool's own settings, and asked before it is written. The rest of
+the settings stays as it is, and a copy is kept. --undo restores exactly what was there. If the file has
+changed since then, --undo takes out what setup put in. Settings that can't be parsed are left alone.
 
 EXAMPLE:
    ccagent setup claude-code -p gateway
@@ -32,15 +32,15 @@ EXAMPLE:
 			profileFlag(),
 			&cli.StringSliceFlag{
 				Name:  "host",
-				Usage: "git, docker, bazel: the `HOST` that gets the token (default: those that the profile lists)",
+				Usage: "git, docker, bazel: the `HOST` that gets the token (default: the hosts that the profile lists)",
 			},
 			&cli.StringFlag{
 				Name:  "name",
-				Usage: "codex: the `NAME` of the model provider; kubectl: of the user; claude-code: of an MCP server whose headers are meant",
+				Usage: "codex: the `NAME` of the model provider; kubectl: of the user; claude-code: of the MCP server that gets the token",
 			},
-			&cli.StringFlag{Name: "by", Usage: "claude-code with an OAuth sign-in: the `WAY`, guard (default), sdk or exec"},
-			&cli.BoolFlag{Name: "undo", Usage: "take it back"},
-			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would be changed, and change nothing"},
+			&cli.StringFlag{Name: "by", Usage: "claude-code with an OAuth sign-in: the `WAY` is guard (default), sdk or exec"},
+			&cli.BoolFlag{Name: "undo", Usage: "undo what setup changed"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would change, and change nothing"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
 			timeoutFlag(),
 		},
@@ -50,11 +50,11 @@ EXAMPLE:
 
 func runSetup(c *cli.Context) error {
 	if c.Args().Len() != 1 {
-		return usagef(c, "which TOOL? one of %s", strings.Join(setup.Names(), ", "))
+		return usagef(c, "name the tool: one of %s", strings.Join(setup.Names(), ", "))
 	}
 	tool := c.Args().First()
 	if !slices.Contains(setup.Names(), tool) {
-		return usagef(c, "no tool %q: there are %s", tool, strings.Join(setup.Names(), ", "))
+		return usagef(c, "there is no tool %q; there are %s", tool, strings.Join(setup.Names(), ", "))
 	}
 	s := setup.Session{Env: getenv, Out: c.App.Writer, Err: c.App.ErrWriter, Agent: setupAgent{c}}
 	return s.Do(c.Context, setup.Request{
@@ -69,7 +69,7 @@ func runSetup(c *cli.Context) error {
 	})
 }
 
-// setupAgent does for setup what takes the agent.
+// setupAgent does those parts of setup that need the agent.
 type setupAgent struct{ c *cli.Context }
 
 func (a setupAgent) Kind(profile string) protocol.Kind {
@@ -109,7 +109,7 @@ func (a setupAgent) View(profile agent.Profile, gives bool) error {
 }
 
 func (a setupAgent) Guard(profile string, guards bool) error {
-	cfg, _, err := config.Load(getenv) // where this takes a change back, the profile is another one by now
+	cfg, _, err := config.Load(getenv) // again, because setup may have changed the profile meanwhile
 	if err != nil {
 		return err
 	}

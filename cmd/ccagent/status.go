@@ -23,8 +23,8 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "status",
 		Usage: "show what the agent and its profiles are doing",
-		Description: `Asks the agent what it knows; it touches neither a store nor the network, and starts no agent (exit code 5
-without one). A profile is not loaded until somebody asks for its token.
+		Description: `Shows what the agent knows. It reads no store, uses no network and starts no agent. Without an agent
+the exit code is 5. A profile is not loaded until something asks for its token.
 
 EXAMPLE:
    ccagent status
@@ -33,19 +33,19 @@ EXAMPLE:
    ccagent status --prompt -p work    for PS1: "work 5h", "work ✗ sign in"
    ccagent status --json`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "this `PROFILE` alone (default: all)"},
+			&cli.StringFlag{Name: "profile", Aliases: []string{"p"}, Usage: "show only this `PROFILE` (default: all)"},
 			jsonFlag(),
-			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every second until Ctrl-C"},
-			&cli.BoolFlag{Name: "prompt", Usage: "print a short segment for a shell's prompt, or nothing; always exit code 0"},
+			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again every second, until Ctrl-C"},
+			&cli.BoolFlag{Name: "prompt", Usage: "print a few words for the prompt of a shell, or nothing; the exit code is always 0"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			if c.Bool("prompt") { // the ordinary spelling went by already: see prompt
+			if c.Bool("prompt") { // in an order of options that prompt does not know
 				if c.Bool("watch") || c.Bool("json") {
-					return usagef(c, "--prompt excludes --watch and --json")
+					return usagef(c, "--prompt can't be used with --watch or --json")
 				}
 				if profile := c.String("profile"); profile != "" {
 					if err := protocol.CheckProfile(profile); err != nil {
@@ -56,7 +56,7 @@ EXAMPLE:
 				return nil
 			}
 			if c.Bool("watch") && c.Bool("json") {
-				return usagef(c, "--watch and --json exclude each other")
+				return usagef(c, "--watch and --json can't be used together")
 			}
 			if c.Bool("watch") {
 				return watch(c)
@@ -74,7 +74,7 @@ EXAMPLE:
 	}
 }
 
-// askStatus collects the pages of an agent's status, for as long as wait allows. It starts no agent.
+// askStatus collects the pages of the agent's status. It waits at most for wait, and starts no agent.
 func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	conn, err := connectAwake(c, false)
 	if err != nil {
@@ -86,8 +86,8 @@ func askStatus(c *cli.Context, wait time.Duration) (protocol.Status, error) {
 	return protocol.StatusAll(ctx, conn, protocol.StatusRequest{Profile: c.String("profile")})
 }
 
-// watch shows the status every second, in place on a terminal. That the agent goes away is a thing to see; that there was
-// none to begin with is an error.
+// watch shows the status every second. On a terminal each status replaces the one before it. If the agent ends meanwhile, that is
+// shown. If there is none at the beginning, that is an error.
 func watch(c *cli.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -129,14 +129,14 @@ func watch(c *cli.Context) error {
 	}
 }
 
-// screen is what the status is drawn on.
+// screen says how the status is drawn.
 type screen struct {
-	width  int // 0: no limit
-	height int // of a picture that is drawn in place; 0: no limit
+	width  int // in columns; 0: no limit
+	height int // in lines, if the status is drawn in place; 0: no limit
 	bars   bool
 	colour bool
 
-	program string // the version of the program that draws
+	program string // the version of this program
 }
 
 func newScreen(c *cli.Context) screen {
@@ -155,8 +155,8 @@ func newScreen(c *cli.Context) screen {
 		build.Version()}
 }
 
-// render draws the agent's lines, the table of profiles, and what went wrong with each. Where there is not room for all, profiles
-// that nobody has asked for go first.
+// render draws the lines about the agent, the table of profiles, and the remarks about them. If there is not room for all,
+// profiles that nobody has asked for are left out first.
 func (s screen) render(now time.Time, status protocol.Status) string {
 	head, below := s.head(now, status.Agent)+"\n", s.remarks(now, status.Profiles)
 	if below != "" {
@@ -183,7 +183,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	return s.fit(picture.String())
 }
 
-// head is what there is to say of the agent.
+// head returns the lines about the agent.
 func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 	var head strings.Builder
 	fmt.Fprintln(
@@ -207,19 +207,20 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 	)
 	if a.Version != s.program {
 		head.WriteString(
-			s.wrap("it is not of this program's version, " + s.program + ": ccagent stop, and the next request starts that one"),
+			s.wrap("the agent's version is not that of this program, " + s.program +
+				"; run ccagent stop, and the next request starts a new agent"),
 		)
 	}
 	if a.Locked {
-		head.WriteString(s.wrap("it is locked, and serves nothing: ccagent unlock"))
+		head.WriteString(s.wrap("the agent is locked and gives no tokens; to unlock it: ccagent unlock"))
 	}
 	if a.ConfigError != "" {
-		head.WriteString(s.wrap(terminal.Sanitize("config.toml was not taken: " + a.ConfigError)))
+		head.WriteString(s.wrap(terminal.Sanitize("config.toml can't be used: " + a.ConfigError)))
 	}
 	return head.String()
 }
 
-// remarks are what there is to say of profiles, beside the table.
+// remarks returns the lines about profiles below the table.
 func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
 	for _, p := range profiles {
@@ -248,10 +249,10 @@ func signInEnds(now time.Time, p protocol.ProfileStatus) string {
 	return text
 }
 
-// chosen are the profiles that there is room for between head and below, and the line that says how many more there are.
+// chosen returns the profiles for which there is room between head and below, and the line that says how many more there are.
 func (s screen) chosen(profiles []protocol.ProfileStatus, head, below string) (_ []protocol.ProfileStatus, more string) {
 	lines := func(text string) int { return strings.Count(text, "\n") }
-	// The table's head, the line that says how many more, and the cursor's need room too.
+	// The head of the table, the line that says how many more there are, and the line of the cursor need room too.
 	room := max(1, s.height-lines(head)-lines(below)-3)
 	if s.height <= 0 || len(profiles) <= room+1 {
 		return profiles, ""
@@ -261,7 +262,7 @@ func (s screen) chosen(profiles []protocol.ProfileStatus, head, below string) (_
 	return profiles[:room], terminal.Cut(fmt.Sprintf("... and %d more", len(profiles)-room), s.width) + "\n"
 }
 
-// idle is 1 for a profile of which there is nothing to see.
+// idle is 1 for a profile that nobody has asked for, else 0. It is a key to sort by.
 func idle(p protocol.ProfileStatus) int {
 	if p.State == protocol.StateIdle {
 		return 1
@@ -269,7 +270,7 @@ func idle(p protocol.ProfileStatus) int {
 	return 0
 }
 
-// fit leaves out what does not fit below: a picture that scrolls is none.
+// fit leaves out the last lines if there are too many, because a terminal that scrolls could not be drawn in place again.
 func (s screen) fit(text string) string {
 	lines := strings.SplitAfter(text, "\n") // the last is empty
 	if s.height <= 1 || len(lines) <= s.height {

@@ -8,15 +8,16 @@ func stopCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "stop",
 		Usage: "end the agent",
-		Description: `Ends the agent once its renewals under way are done. Without an agent there is nothing to do, which is fine.
-An agent that holds what no store has (memory profiles, a renewal that could not be saved) refuses, with exit
-code 8; --force ends it nevertheless.
+		Description: `Ends the agent once the renewals under way are done. If there is no agent, there is nothing to do,
+and that is not an error. An agent that holds something that no store has (a profile with store
+memory, a renewal that could not be saved) refuses to end, with exit code 8. --force ends it
+nevertheless.
 
 EXAMPLE:
    ccagent stop
    ccagent stop --force`,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "also if something is lost by it"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "end the agent even if something is lost with it"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {

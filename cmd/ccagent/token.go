@@ -10,7 +10,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// tokenJSON is the output of `ccagent token --json` (docs/json.md): the one document with a token in it.
+// tokenJSON is the output of `ccagent token --json` (docs/json.md). It is the only such document with a token in it.
 type tokenJSON struct {
 	Profile string     `json:"profile"`
 	Token   string     `json:"token"`
@@ -22,7 +22,7 @@ func tokenCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "token",
 		Usage: "print a live token",
-		Description: `Prints the token and a newline, as cchelper does, which is the faster and smaller one for tools to call.
+		Description: `Prints the token and a newline, as cchelper does. Tools should run cchelper, because it is faster.
 
 EXAMPLE:
    ccagent token -p work
@@ -33,8 +33,8 @@ EXAMPLE:
 			&cli.DurationFlag{
 				Name:        "min-ttl",
 				EnvVars:     []string{"CCAGENT_MIN_TTL"},
-				DefaultText: "what the agent keeps ahead",
-				Usage:       "the token must live for `DURATION` at least; half of a token's life can be asked for",
+				DefaultText: "how long before the expiry the agent renews",
+				Usage:       "the token must live at least for `DURATION`; you can ask for up to half of its lifetime",
 			},
 			jsonFlag(), timeoutFlag(),
 		},
@@ -43,7 +43,7 @@ EXAMPLE:
 				return err
 			}
 			if c.Duration("min-ttl") < 0 {
-				return usagef(c, "--min-ttl must not be less than 0")
+				return usagef(c, "--min-ttl must not be negative")
 			}
 			token, err := askToken(c, protocol.TokenRequest{MinTTL: c.Duration("min-ttl")})
 			if err != nil {
@@ -58,7 +58,7 @@ EXAMPLE:
 	}
 }
 
-// askToken asks the agent for a token of the --profile, and passes its notice on.
+// askToken asks the agent for a token of the --profile, and prints the notice that comes with it.
 func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	conn, err := connect(c, true)
 	if err != nil {
@@ -73,7 +73,7 @@ func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error)
 	return token, protocol.Late(conn.Ctx, conn.Client, req.Profile, err)
 }
 
-// jsonTime is a time as JSON has it: RFC 3339 in UTC, null for none.
+// jsonTime returns a time as JSON shows it: in UTC, and null for none.
 func jsonTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -151,7 +151,7 @@ func TestRender(t *testing.T) {
 	}
 	want := `agent 7, version v1, up 1h00m, at /run/a.sock
 3 requests, 0 renewals, 0 connections, memory 3.0 MiB
-config.toml was not taken: line\x1b one
+config.toml can't be used: line\x1b one
 
 PROFILE   STATE                       LEFT           RENEWED    STORED IN
 claude *  live                        6h00m          2h00m ago  /f
@@ -165,7 +165,8 @@ down: no\nroute
 	if got := (screen{program: "v1"}).render(now, status); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	upgraded := "memory 3.0 MiB\nit is not of this program's version, v2: ccagent stop, and the next request starts that one\n"
+	upgraded := "memory 3.0 MiB\nthe agent's version is not that of this program, v2; " +
+		"run ccagent stop, and the next request starts a new agent\n"
 	if got := (screen{program: "v2"}).render(now, status); !strings.Contains(got, upgraded) {
 		t.Errorf("an agent from before an upgrade is not told:\n%s", got)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works: package flag,
-// underneath, stops at the first argument. What follows -- stays as it is, and so does all after the first argument of
-// exec and forward, where a program with flags of its own follows.
+// permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works. Without it, package
+// flag would stop at the first argument. What follows -- stays as it is. So do the arguments of exec and forward, because they
+// name a program with flags of its own.
 func permute(app *cli.App, args []string) []string {
 	at := slices.IndexFunc(args[min(1, len(args)):], func(arg string) bool { return !strings.HasPrefix(arg, "-") }) + 1
 	if at == 0 {
@@ -36,7 +36,7 @@ func permute(app *cli.App, args []string) []string {
 		default:
 			flags = append(flags, arg)
 			if takesValue(command, arg) {
-				if i++; i == len(args) { // package flag says that it is missing, where -- would be taken for it
+				if i++; i == len(args) { // so that package flag says that the value is missing, and does not take -- for it
 					return flags
 				}
 				flags = append(flags, args[i])
@@ -57,7 +57,7 @@ func takesValue(command *cli.Command, arg string) bool {
 	return false
 }
 
-// nearest returns the command that was probably meant: the one within two typing errors, "" if there is none.
+// nearest returns the command that was probably meant: the one with at most two typing errors. It is empty if there is none.
 func nearest(commands []*cli.Command, name string) string {
 	best, like := 3, ""
 	for _, command := range commands {
@@ -105,14 +105,14 @@ func unknownCommand(app *cli.App, name string) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("unknown command %q", name), Hint: hint}
 }
 
-// What package flag says of a value: what it was, and of which option.
+// The errors of package flag about a value. The groups are the option and the value.
 var (
 	missingValue = regexp.MustCompile(`^flag needs an argument: -(\S+)$`)
 	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
 )
 
-// badOption says in our words what is wrong with an option: that there is none of that name, and which was probably meant, or
-// that its value is none.
+// badOption returns an error of package flag about an option in our words. If there is no such option, the hint names the one
+// that was probably meant.
 func badOption(flags []cli.Flag, err error) error {
 	problem := func(message string) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}
@@ -150,7 +150,7 @@ func badOption(flags []cli.Flag, err error) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "there is no option " + name, Hint: hint}
 }
 
-// usageError is a wrong use of a command.
+// usageError returns the error for a wrong use of a command.
 func usageError(command string, err error) error {
 	message, _, _ := strings.Cut(err.Error(), "\n")
 	message = strings.ToLower(message[:min(1, len(message))]) + message[min(1, len(message)):]
@@ -169,5 +169,5 @@ func atMost(c *cli.Context, n int) error {
 	return nil
 }
 
-// noArgs refuses arguments of a command that has none.
+// noArgs refuses all arguments.
 func noArgs(c *cli.Context) error { return atMost(c, 0) }

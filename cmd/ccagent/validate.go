@@ -28,10 +28,11 @@ type validateJSON struct {
 func validateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "validate",
-		Usage: "say whether a profile's sign-in is good",
-		Description: `Asks for a token, as a tool would, and says what it belongs to. The exit code is 0 exactly when cchelper would
-print a token; 3 means that nothing is stored, 4 that a new sign-in is needed. With --online the provider is asked as well:
-at its introspection endpoint where one is set, else with its user profile.
+		Usage: "check whether a profile can give a token",
+		Description: `Asks for a token, as a tool would, and shows what it belongs to. The exit code is 0 exactly if
+cchelper would print a token. 3 means that nothing is stored, and 4 that you must sign in again.
+With --online the provider is asked as well: at its introspection endpoint if one is set, else for
+the user's profile.
 
 EXAMPLE:
    ccagent validate

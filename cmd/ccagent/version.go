@@ -53,7 +53,7 @@ func versionCommand() *cli.Command {
 	}
 }
 
-// printJSON writes one indented document: people read it too.
+// printJSON writes one JSON document, indented because people read it too.
 func printJSON(w interface{ Write([]byte) (int, error) }, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

@@ -27,17 +27,18 @@ type whoamiJSON struct {
 func whoamiCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "whoami",
-		Usage:     "say who is signed in",
+		Usage:     "show who is signed in",
 		ArgsUsage: "[PROFILE]",
-		Description: `Account, organization, subscription and scopes, as the provider said them when it was last asked. With --refresh it
-is asked anew; a provider that can't be reached then costs you this answer and nothing else.
+		Description: `Shows the account, organization, subscription and scopes, as the provider gave them when it was last
+asked. With --refresh the provider is asked again. If it can't be reached then, only this command
+fails.
 
 EXAMPLE:
    ccagent whoami
    ccagent whoami gateway --refresh --json`,
 		Flags: []cli.Flag{
 			profileFlag(), jsonFlag(),
-			&cli.BoolFlag{Name: "refresh", Usage: "ask the provider, whatever is known"},
+			&cli.BoolFlag{Name: "refresh", Usage: "ask the provider again"},
 			timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {

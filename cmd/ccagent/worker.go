@@ -13,7 +13,8 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
 )
 
-// workerCommand is what the agent runs: one job from standard input, reports to standard output.
+// workerCommand is the command that the agent runs for each job. It reads the job from standard input, and writes reports to
+// standard output.
 func workerCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "worker",
@@ -23,9 +24,9 @@ func workerCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			// What a provider has rotated must be saved whoever is gone meanwhile: the agent (a broken pipe), the terminal, the
-			// session. SIGTERM too: a service manager sends it to every process of the unit.
-			// They are caught, not ignored: what is ignored stays so in the commands that a worker runs.
+			// A refresh token that the provider has replaced must be saved, even if the agent (a broken pipe), the terminal or
+			// the session has gone meanwhile. A service manager sends SIGTERM to every process of the unit. The signals are
+			// caught and not ignored, because the commands that a worker runs would inherit an ignored signal.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
 			if err := limits.ForbidDumps(); err != nil {
 				return err

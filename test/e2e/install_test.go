@@ -31,7 +31,7 @@ func TestInstall(t *testing.T) {
 		before := c.must("pgrep -x ccagent")
 		out := c.must(cc + "install 2>&1")
 		for _, want := range []string{"wrote /home/alice/.config/systemd/user/ccagent.socket",
-			"wrote /home/alice/.config/systemd/user/ccagent.service", "undo it with: ccagent uninstall"} {
+			"wrote /home/alice/.config/systemd/user/ccagent.service", "to undo this: ccagent uninstall"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("no %q in %s", want, out)
 			}
@@ -46,7 +46,7 @@ func TestInstall(t *testing.T) {
 	})
 
 	t.Run("again", func(t *testing.T) {
-		if out := c.must(cc + "install"); !strings.Contains(out, "the files were there already") {
+		if out := c.must(cc + "install"); !strings.Contains(out, "the files are already as they should be") {
 			t.Errorf("it said %s", out)
 		}
 	})
@@ -118,7 +118,7 @@ func TestInstall(t *testing.T) {
 			out,
 			"wrote /home/alice/.config/systemd/user/ccagent.socket",
 		) ||
-			!strings.Contains(out, "XDG_CONFIG_HOME is set here, and not for what systemd starts") {
+			!strings.Contains(out, "XDG_CONFIG_HOME is set here, but not for programs that systemd starts") {
 			t.Errorf("it said %s", out)
 		}
 		c.must("mkdir tools; cp /bin/echo tools/company-login; " + cc + "add gw --provider command -- company-login fake-gw-1")
@@ -134,10 +134,10 @@ func TestInstall(t *testing.T) {
 	t.Run("memory is asked about", func(t *testing.T) {
 		c.must("echo fake-key-1 | " + cc + "add robot --provider static --store memory; bin/cchelper -p robot")
 		for _, command := range []string{"install", "uninstall"} {
-			c.try("setsid "+cc+command+" </dev/null").fails(t, 2, "the agent alone holds the record of robot; end it nevertheless?")
+			c.try("setsid "+cc+command+" </dev/null").fails(t, 2, "the agent alone holds the record of robot; end the agent nevertheless?")
 		}
 		c.must(cc + "lock")
-		c.try("setsid "+cc+"install </dev/null").fails(t, 2, "the agent is locked; end it nevertheless?")
+		c.try("setsid "+cc+"install </dev/null").fails(t, 2, "the agent is locked; end the agent nevertheless?")
 		c.must(cc + "unlock")
 		if token := c.must("bin/cchelper -p robot"); token != "fake-key-1" {
 			t.Errorf("token %q", token)
@@ -173,7 +173,7 @@ func TestInstall(t *testing.T) {
 		if left := c.must("find .config/systemd -name '*ccagent*'"); left != "" {
 			t.Errorf("left behind: %s", left)
 		}
-		if out := c.must(cc + "uninstall"); out != "it is not installed" {
+		if out := c.must(cc + "uninstall"); out != "ccagent is not installed" {
 			t.Errorf("a second time: %s", out)
 		}
 		const theirs = "/home/alice/.config/systemd/user/ccagent.socket"
@@ -181,7 +181,7 @@ func TestInstall(t *testing.T) {
 			"printf '[Socket]\nListenStream=%t/theirs.sock\n' >" + theirs +
 				"; systemctl --user daemon-reload; systemctl --user start ccagent.socket || true",
 		)
-		if out := c.must(cc + "uninstall"); out != "it is not installed; "+theirs+" is somebody else's, and stays" {
+		if out := c.must(cc + "uninstall"); out != "ccagent is not installed; "+theirs+" was written by something else, and stays" {
 			t.Errorf("with somebody else's unit: %s", out)
 		}
 		c.must("test -s " + theirs)
