@@ -19,40 +19,42 @@ const MaxFrame = 1 << 20
 type Op byte
 
 const (
-	// Renew brings a token that outlives the job's need: the stored one, or if that does not, or Force is set, a renewed one.
-	Renew Op = 1
+	// Renew brings a token that lives for as long as the job asks: the stored one, or a renewed one if that does not or Force is
+	// set.
+	Renew Op = iota + 1
 	// Save stores the record that the agent holds unsaved (Record), if the store still holds Base.
-	Save Op = 2
+	Save
 	// Put stores a record from outside (an import, `add`, a sign-in), over what is there if that expires earlier or Force is set.
-	Put Op = 3
+	Put
 	// Delete removes what is stored.
-	Delete Op = 4
+	Delete
 	// Spill leaves Record where the next load finds it, without touching the store: the agent ends and holds it unsaved.
-	Spill Op = 5
+	Spill
 	// Logout revokes the record's tokens at the provider, unless KeepRemote is set, and removes what is stored.
-	Logout Op = 6
+	Logout
 	// Identify finds out who is signed in: from what is kept with the record, else (or with Force) from the provider.
-	Identify Op = 7
+	Identify
 	// Move takes the record to the store Target. See package worker for the order of what it does.
-	Move Op = 8
-	// Restore brings back the earlier sign-in PastID, History lists them all.
-	Restore Op = 10
-	History Op = 11
+	Move
+	// Restore brings back the earlier sign-in PastID.
+	Restore
+	// History lists the earlier sign-ins.
+	History
 	// Guard moves the record from Claude Code's file to the store Target ("": the best), and leaves a view there.
-	Guard Op = 13
+	Guard
 	// Show writes the profile's views over whatever is there.
-	Show Op = 15
+	Show
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
-	Unlock Op = 16
+	Unlock
 )
 
-// Stores reports whether the op, done, ends with another record in force, or elsewhere.
+// Stores reports whether the op, once done, has put another record into force, or the same one into another place.
 func (op Op) Stores() bool { return op == Put || op == Move || op == Guard || op == Restore }
 
-// SignsIn reports whether the op, done, ends with a sign-in that was not renewed here yet in force.
+// SignsIn reports whether the op, once done, has put a sign-in into force that this agent has not renewed yet.
 func (op Op) SignsIn() bool { return op == Put || op == Restore }
 
-// Serves reports whether the op, done, leaves a token to be served.
+// Serves reports whether the op, once done, brings a token to be served.
 func (op Op) Serves() bool { return op == Renew || op == Save || op == Show || op.Stores() }
 
 // Removes reports whether the op ends with nothing stored.
@@ -70,9 +72,10 @@ type Job struct {
 
 	// Base is the stored record as the agent last saw it.
 	Base Version
-	// Lineage is the Result.Lineage of the token that the agent has in hand; "": it has none.
+	// Lineage is the Result.Lineage of the cached token; "": there is none.
 	Lineage string
-	// Force renews whatever is stored, unless someone else has rewritten it since Base.
+	// Force makes Renew renew whatever is stored, unless someone else has written it since Base. It makes Identify ask the
+	// provider, Unlock make an identity, and every other op write over what it would refuse to replace.
 	Force bool
 	// Since, where it is set, says that Force needs no renewal where the token was issued then or later.
 	Since time.Time

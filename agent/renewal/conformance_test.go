@@ -5,11 +5,15 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
+	"github.com/ccagent/ccagent/agent/provider"
+	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -394,4 +398,35 @@ func TestRemoved(t *testing.T) {
 			t.Errorf("stored: %v", err)
 		}
 	})
+}
+
+// TestSuiteIsWhole: the suite has every kind of provider, in both settings, and every way of misbehaving that oauthtest has.
+func TestSuiteIsWhole(t *testing.T) {
+	t.Parallel()
+	in := map[string]int{}
+	of := map[provider.Kind]bool{}
+	for _, k := range kinds() {
+		in[k.in.name]++
+		if k.settings != nil {
+			var s worker.Settings
+			k.settings(&bench{t: t, server: oauthtest.New(t, oauthtest.Options{})}, &s)
+			of[s.Provider] = true
+		}
+	}
+	for _, kind := range provider.All() {
+		if !of[kind] {
+			t.Errorf("provider %s is not in the suite", kind)
+		}
+	}
+	if in[inWorker.name] == 0 || in[inEmbed.name] == 0 {
+		t.Errorf("kinds by setting: %v", in)
+	}
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[oauthtest.Fault]()) {
+		used := slices.ContainsFunc(faults(), func(f fault) bool {
+			return !reflect.ValueOf(f.Fault).FieldByIndex(field.Index).IsZero()
+		})
+		if !used && field.Name != "Times" { // which each test sets itself
+			t.Errorf("no fault has %s", field.Name)
+		}
+	}
 }
