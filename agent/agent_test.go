@@ -1051,6 +1051,37 @@ func TestRemovedDuringRenewal(t *testing.T) {
 	})
 }
 
+// TestRemovedBeforeTheJob: a request has found a profile that a reload then takes out of the configuration, and another brings
+// back. No job begins for the old entry: it would be a second one of the profile at a time, and what it brings would be lost.
+func TestRemovedBeforeTheJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		names := []string{"claude"}
+		p := &provider{lifetime: time.Hour}
+		a := start(t, p, func(o *Options) { o.Load = func() (Config, error) { return config(names...), nil } })
+		old, err := a.entry("claude", protocol.Home{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, names = range [][]string{{"other"}, {"claude"}} {
+			if err := a.reload(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := old.token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrNotFound) {
+			t.Errorf("a token of what is no profile: %v", err)
+		}
+		if _, err := old.exclusive(t.Context(), job.Job{Op: job.Put}); !errors.Is(err, protocol.ErrNotFound) {
+			t.Errorf("stored for what is no profile: %v", err)
+		}
+		if jobs := p.all(); len(jobs) != 0 {
+			t.Errorf("jobs: %+v", jobs)
+		}
+		if got := ask(t, a, protocol.TokenRequest{Profile: "claude"}); got != "fake-access-1" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // TestStoreChangeWhileUnsaved: what a store refuses goes to the one that is configured in its place, as a record that is new
 // there. Where the store stays, what it held does too.
 func TestStoreChangeWhileUnsaved(t *testing.T) {

@@ -138,8 +138,11 @@ func (a *Agent) restIfDue(busy bool) (next time.Time) {
 func (e *entry) background(now time.Time, poll bool) (next time.Time, idle bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.running != nil {
+	switch {
+	case e.running != nil:
 		return time.Time{}, false
+	case e.droppedLocked():
+		return time.Time{}, true
 	}
 	if e.unsaved != nil && !now.Before(e.unsaved.at) {
 		e.startLocked(job.Job{Op: job.Save})

@@ -23,7 +23,7 @@ type entry struct {
 	snapshot atomic.Pointer[snapshot]    // the record's files as they were when base was read; changed with mu held
 	lastUsed atomic.Int64                // unix seconds
 	reminded atomic.Int64                // when somebody was told that the sign-in ends, unix milliseconds; 0: never
-	removed  atomic.Bool                 // from the configuration
+	removed  atomic.Bool                 // from the configuration: see droppedLocked
 
 	mu      sync.Mutex
 	running *jobRun // the job under way, nil: none
@@ -109,6 +109,18 @@ func (e *entry) aloneHasRecord() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return !e.record.Empty()
+}
+
+// droppedLocked reports whether the profile was removed from the configuration, and nothing of it is left to be done. A reload
+// forgets such an entry, and may make another for the same name: so no job of it may begin any more.
+func (e *entry) droppedLocked() bool { return e.removed.Load() && e.running == nil && e.record.Empty() }
+
+// remove notes that the profile was removed from the configuration, and reports whether its entry can be forgotten.
+func (e *entry) remove() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.removed.Store(true)
+	return e.droppedLocked()
 }
 
 // busy reports whether a job is under way.

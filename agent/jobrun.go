@@ -63,13 +63,10 @@ func (e *entry) fillLocked(j job.Job) job.Job {
 // exclusive runs a job of its own after whatever is under way. The caller may give up waiting; the job goes on.
 func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 	for {
-		e.mu.Lock()
-		run := e.running
-		mine := run == nil
-		if mine {
-			run = e.startLocked(j)
+		run, mine, err := e.joinOrStart(j)
+		if err != nil {
+			return job.Result{}, err
 		}
-		e.mu.Unlock()
 		select {
 		case <-run.done:
 		case <-ctx.Done():
@@ -83,6 +80,19 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 		}
 		return run.result, nil
 	}
+}
+
+// joinOrStart returns the job under way, or starts j, which is then the caller's own.
+func (e *entry) joinOrStart(j job.Job) (run *jobRun, mine bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.droppedLocked():
+		return nil, false, noProfile(e.name())
+	case e.running != nil:
+		return e.running, false, nil
+	}
+	return e.startLocked(j), true, nil
 }
 
 // runJob runs a job. No caller's context ends it: a renewal that has begun is always finished. paths are the record's files as

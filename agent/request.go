@@ -97,6 +97,9 @@ func (e *entry) serveOrStart(req protocol.TokenRequest) (*cachedToken, *jobRun, 
 	changed := files.changed() // before the mutex is locked, because it may take its time
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.droppedLocked() {
+		return nil, nil, noProfile(e.name())
+	}
 	cached := e.cached.Load()
 	// serves: the cached token answers, unless the files say that another one is stored.
 	force, serves := req.Force, cached != nil && cached.fresh(now, req.MinTTL, req.HalfLife)

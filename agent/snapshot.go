@@ -137,7 +137,7 @@ func (e *entry) pollFilesLocked() {
 		e.poll.running = false
 		if !changed && e.poll.again {
 			e.pollFilesLocked() // written since it was looked at
-		} else if changed && e.running == nil && !e.agent.lockState.on.Load() {
+		} else if changed && e.running == nil && !e.droppedLocked() && !e.agent.lockState.on.Load() {
 			e.failure = nil
 			e.startLocked(job.Job{Op: job.Renew}).rereads = true
 		}

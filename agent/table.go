@@ -48,8 +48,7 @@ func (a *Agent) reload() error {
 		}
 		// A profile that was removed stays until the record that it alone has is saved. A job under way may be about to bring
 		// one.
-		e.removed.Store(true)
-		if e.aloneHasRecord() || e.busy() {
+		if !e.remove() {
 			next.entries[key] = e
 			next.byName = append(next.byName, e)
 		}
@@ -92,6 +91,13 @@ func (t *table) find(name string) *entry {
 	return t.entries[protocol.FoldProfile(name)]
 }
 
+// noProfile is the error of a request for a profile that the configuration does not have.
+func noProfile(name string) error {
+	return &protocol.Error{
+		Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q", name), Hint: "see them with: ccagent list",
+	}
+}
+
 // entry returns the profile that a request means. Before it says that there is none, it looks whether the configuration has
 // changed.
 func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
@@ -109,11 +115,7 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
-			return nil, &protocol.Error{
-				Code:    protocol.CodeNotFound,
-				Message: fmt.Sprintf("there is no profile %q", name),
-				Hint:    "see them with: ccagent list",
-			}
+			return nil, noProfile(name)
 		}
 	}
 	if err := t.checkHome(home, e); err != nil {
