@@ -9,6 +9,7 @@ const (
 	KindOAuth  Kind = "oauth"   // an OAuth access token of Claude, a setup token included: CLAUDE_CODE_OAUTH_TOKEN
 	KindAPIKey Kind = "api-key" // a static key: ANTHROPIC_API_KEY
 	KindBearer Kind = "bearer"  // any other bearer token: ANTHROPIC_AUTH_TOKEN
+	KindAWS    Kind = "aws"     // keys of AWS as a JSON object: they sign requests, and no header carries them
 )
 
 // KindOf returns the kind that a token's first characters tell, and otherwise if they tell nothing. Claude's API wants OAuth
@@ -20,8 +21,23 @@ func KindOf(token Secret, otherwise Kind) Kind {
 		return KindOAuth
 	case strings.HasPrefix(text, "sk-ant-api"):
 		return KindAPIKey
+	case strings.HasPrefix(text, awsKeys):
+		return KindAWS
 	}
 	return otherwise
+}
+
+// awsKeys is how a token of KindAWS begins.
+const awsKeys = `{"AccessKeyId":"`
+
+// CheckBearer refuses a token that is not to be sent in a header (ErrConfig).
+func (t Token) CheckBearer() error {
+	if t.Kind != KindAWS {
+		return nil
+	}
+	what := "profile " + t.Profile + " has keys of AWS, which are no token that a program could send"
+	return &Error{Code: CodeConfig, Message: what,
+		Hint: "have AWS's own programs ask for them: credential_process = " + ShellLine("cchelper", "-p", t.Profile, "-f", "aws")}
 }
 
 // vendors are the first characters of other vendors' keys, and the variables that their programs read.
@@ -39,9 +55,11 @@ var vendors = [...]struct{ begin, vendor, variable string }{
 }
 
 // Variable returns the name of the environment variable from which a program takes a token of this kind. It fails with ErrConfig
-// for a static key that is another vendor's: a program would send it to Anthropic.
+// for a static key that is another vendor's, because a program would send it to Anthropic, and for keys of AWS.
 func (t Token) Variable() (string, error) {
 	switch t.Kind {
+	case KindAWS:
+		return "", t.CheckBearer()
 	case KindOAuth:
 		return "CLAUDE_CODE_OAUTH_TOKEN", nil
 	case KindAPIKey:

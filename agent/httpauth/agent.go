@@ -206,6 +206,9 @@ func (a *Agent) ask(c *call) {
 		if err == nil {
 			err = protocol.CheckToken(token.Value) // it becomes a header
 		}
+		if err == nil {
+			err = token.CheckBearer()
+		}
 		if a.finish(c, token, err, generation, try == 3) {
 			return
 		}

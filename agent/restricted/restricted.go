@@ -72,7 +72,7 @@ func (a Agent) Server(log *slog.Logger) *server.Server {
 // restrictKind returns a kind as it may cross: one of ours.
 func restrictKind(k protocol.Kind) protocol.Kind {
 	switch k {
-	case protocol.KindOAuth, protocol.KindAPIKey:
+	case protocol.KindOAuth, protocol.KindAPIKey, protocol.KindAWS:
 		return k
 	}
 	return protocol.KindBearer

@@ -126,6 +126,14 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 		inner := top.object(name)
 		objects = append(objects, inner, inner.object("data")) // `vault kv get` has data within data
 	}
+	if keys, at := awsKeys(top); at != nil {
+		if keys.Empty() {
+			return fail("printed keys of AWS without SecretAccessKey, or with something else than keys",
+				"print them as aws configure export-credentials does")
+		}
+		expiry, err := at.expiry(now)
+		return keys, expiry, err
+	}
 	for _, fields := range objects {
 		for _, key := range tokenKeys {
 			if !fields.has(key) {
@@ -149,6 +157,37 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 	return fail("printed a JSON object without a token under one of the names "+strings.Join(tokenKeys, ", "),
 		"print the member with the token alone, as with: jq -r .NAME")
 }
+
+// awsKeys returns keys of AWS as docs/protocol.md §4.2 has them, and the object that they were in: as programs for
+// credential_process print them, `aws sts` and `aws sso get-role-credentials`. The object is nil where there are none, and the
+// keys are empty where they can't be used.
+func awsKeys(top object) (keys protocol.Secret, at object) {
+	names := []string{"AccessKeyId", "SecretAccessKey", "SessionToken"}
+	for _, o := range []object{top, top.object("Credentials"), top.object("roleCredentials")} {
+		if !o.has(names[0]) && !o.has(lowerFirst(names[0])) {
+			continue
+		}
+		var members []string
+		for _, name := range names {
+			value := o[name]
+			if value == nil {
+				value = o[lowerFirst(name)]
+			}
+			var s string
+			if json.Unmarshal(value, &s) != nil && value != nil || s == "" && name != names[2] ||
+				s != "" && (!protocol.IsToken(s) || strings.ContainsAny(s, `"\\`)) {
+				return protocol.Secret{}, o
+			}
+			if s != "" {
+				members = append(members, `"`+name+`":"`+s+`"`)
+			}
+		}
+		return protocol.NewSecret("{" + strings.Join(members, ",") + "}"), o
+	}
+	return protocol.Secret{}, nil
+}
+
+func lowerFirst(name string) string { return strings.ToLower(name[:1]) + name[1:] }
 
 // has reports whether a member is there and says something.
 func (o object) has(key string) bool { return o[key] != nil && string(o[key]) != "null" }

@@ -52,6 +52,9 @@ EXAMPLE:
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, tokenJSON{token.Profile, token.Value.Reveal(), string(token.Kind), jsonTime(token.Expiry)})
 			}
+			if err := token.CheckBearer(); err != nil {
+				return err
+			}
 			_, err = fmt.Fprintln(c.App.Writer, token.Value.Reveal())
 			return err
 		},

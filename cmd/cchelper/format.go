@@ -21,6 +21,8 @@ func formatOf(name string) func(protocol.Token, options) (string, error) {
 		}
 	case "json":
 		return func(t protocol.Token, _ options) (string, error) { return object(t), nil }
+	case "aws":
+		return func(t protocol.Token, _ options) (string, error) { return awsKeys(t) }
 	case "env":
 		return func(t protocol.Token, _ options) (string, error) { return export(t) }
 	}
@@ -31,6 +33,20 @@ func formatOf(name string) func(protocol.Token, options) (string, error) {
 func headerWith(t protocol.Token, o options) (name, value string) {
 	name, before, _ := strings.Cut(o.header, ": ")
 	return name, before + t.Value.Reveal()
+}
+
+// awsKeys returns keys of AWS in one object for both who ask for them: AWS's SDKs by credential_process want the keys themselves,
+// and Claude Code wants them within Credentials, as `aws sts` prints them.
+func awsKeys(t protocol.Token) (string, error) {
+	if t.Kind != protocol.KindAWS {
+		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + t.Profile + " has a token, and no keys of AWS",
+			Hint: "name a profile whose command prints keys, as aws configure export-credentials does"}
+	}
+	keys := strings.TrimSuffix(strings.TrimPrefix(t.Value.Reveal(), "{"), "}")
+	if !t.Expiry.IsZero() {
+		keys += `,"Expiration":` + quote(t.Expiry.UTC().Format("2006-01-02T15:04:05Z"))
+	}
+	return `{"Version":1,` + keys + `,"Credentials":{` + keys + "}}\n", nil
 }
 
 func object(t protocol.Token) string {

@@ -28,6 +28,7 @@ Prints a live token for a tool that gets its token from a command. Starts the ag
         header         Authorization: Bearer TOKEN
         headers        {"Authorization":"Bearer TOKEN"}
         env            NAME='TOKEN'; export NAME; for eval in a shell
+        aws            keys of AWS, for credential_process and Claude Code's awsCredentialExport
         exec-credential  kubectl's exec plugin
         prompt         a few words for a shell's prompt, or nothing; starts no agent and never fails
         git, docker, bazel, goauth, terraform
@@ -147,6 +148,9 @@ func ask(o options, q question, req protocol.TokenRequest) (text, notice string,
 			return q.without, err.Error(), nil
 		}
 		return "", "", protocol.Late(until, client, o.profile, err)
+	}
+	if err := token.CheckBearer(); err != nil && !o.keys {
+		return "", "", err
 	}
 	if o.tool != nil {
 		return q.answer(token, o), token.Notice, nil

@@ -48,6 +48,8 @@ func scripts(t *testing.T, bin string) {
 		},
 		protocoltest.Profile{Name: "named", Token: "fake-named-1", Kind: protocol.KindBearer, Hosts: []string{"git.example.com"},
 			Username: "bob"},
+		protocoltest.Profile{Name: "keys", Kind: protocol.KindAWS, Expiry: expiry, Hosts: []string{"git.example.com"},
+			Token: `{"AccessKeyId":"fake-id","SecretAccessKey":"fake/key+=","SessionToken":"fake-session"}`},
 		protocoltest.Profile{Name: "empty", Hosts: []string{"git.example.com"}, Err: &protocol.Error{
 			Code: protocol.CodeNotFound, Message: "nothing is stored for profile empty",
 		}},

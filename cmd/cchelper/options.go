@@ -16,6 +16,7 @@ type options struct {
 	tool            tool // takes the place of format; nil: none
 	operands        []string
 	username        string // "": the profile's, else defaultUsername
+	keys            bool   // the format takes keys of AWS
 	header          string // with its colon, and all that comes before the token
 	minTTL, timeout time.Duration
 	reask           time.Duration // 0: the token is not renewed when the tool asks again
@@ -111,13 +112,13 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 			format = getenv("CCAGENT_FORMAT")
 		}
 	}
-	o.tool, o.prompt = toolOf(format), format == "prompt"
+	o.tool, o.prompt, o.keys = toolOf(format), format == "prompt", format == "aws" || format == "json"
 	if o.prompt {
 		return o, nil
 	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {
-		return o, wrongUsage("there is no such format; the formats are token, json, header, headers, env, exec-credential, git, " +
-			"docker, bazel, goauth, terraform and prompt")
+		return o, wrongUsage("there is no such format; the formats are token, json, header, headers, env, aws, exec-credential, " +
+			"git, docker, bazel, goauth, terraform and prompt")
 	}
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
 		return o, wrongUsage("cchelper takes only flags")

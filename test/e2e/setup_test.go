@@ -108,8 +108,22 @@ func TestDocker(t *testing.T) {
 	h.config(strings.Replace(h.read(".config/ccagent/config.toml"), "registry.example.com", "elsewhere.example.com", 1))
 	h.ccagent("stop").must(t)
 	got.Password = ""
-	if r := pull("registry.example.com/fake:1"); got.Password != "" || !strings.Contains(r.stderr, "does not list this host") {
+	if r := pull("registry.example.com/fake:1").must(t); got.Password != "" || !strings.Contains(r.stderr, "does not list this host") {
 		t.Errorf("a registry that is not listed: exit %d\n%s", r.exit, r.stderr)
+	}
+	// The user name is the profile's. A token that should be there and is not is an error that docker tells in our words.
+	table := "[profiles.claude]\nprovider = \"command\"\nhosts = [\"registry.example.com\"]\nusername = \"robot\"\n"
+	h.config(table + "command = [\"echo\", \"fake-registry-1\"]\n")
+	h.ccagent("stop").must(t)
+	pull("registry.example.com/fake:1").must(t)
+	if got.Username != "robot" || got.Password != "fake-registry-1" {
+		t.Errorf("the daemon got %q, %q", got.Username, got.Password)
+	}
+	h.config(table + "command = [\"echo\", \"null\"]\n")
+	h.ccagent("stop").must(t)
+	if r := h.run(docker, "manifest", "inspect", "registry.example.com/fake:1"); r.exit == 0 ||
+		!strings.Contains(r.stderr, `printed the word "null" instead of a token`) {
+		t.Errorf("a command without a token: exit %d\n%s", r.exit, r.stderr)
 	}
 	h.ccagent("setup", "docker", "--undo", "--yes").must(t)
 	if exists(h.path(".docker/config.json")) || exists(filepath.Join(binDir, "docker-credential-ccagent-claude")) {

@@ -135,6 +135,34 @@ func TestGit(t *testing.T) {
 	}
 }
 
+// TestGitAccounts: of two helpers for one host the real git gets the account that it asks for, and none for a third one.
+func TestGitAccounts(t *testing.T) {
+	git := need(t, "git")
+	h := newHome(t)
+	var config, helpers strings.Builder
+	for _, name := range []string{"alice", "bob"} {
+		config.WriteString("[profiles." + name + "]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-" + name + "\"]\n" +
+			"hosts = [\"git.example.com\"]\nusername = \"" + name + "\"\n")
+		helpers.WriteString("\thelper = \"!" + program("cchelper") + " -p " + name + " -f git\"\n")
+	}
+	h.config(config.String())
+	h.write(".gitconfig", "[credential]\n"+helpers.String())
+	h.vars = append(h.vars, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0")
+	fill := func(asked string) result {
+		cmd := h.command(git, "credential", "fill")
+		cmd.Stdin = strings.NewReader("protocol=https\nhost=git.example.com\n" + asked + "\n")
+		return finish(t, cmd)
+	}
+	for asked, want := range map[string]string{"": "alice", "username=alice\n": "alice", "username=bob\n": "bob"} {
+		if r := fill(asked).must(t); !strings.Contains(r.stdout, "username="+want+"\npassword=fake-"+want+"\n") {
+			t.Errorf("%q: %q\n%s", asked, r.stdout, r.stderr)
+		}
+	}
+	if r := fill("username=carol\n"); r.exit == 0 || strings.Contains(r.stdout, "password") {
+		t.Errorf("carol: exit %d, %q", r.exit, r.stdout)
+	}
+}
+
 // TestCurl: a header by a pipe, which no process list shows.
 func TestCurl(t *testing.T) {
 	h, provider := newSignedIn(t, time.Hour)

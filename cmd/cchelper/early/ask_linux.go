@@ -149,7 +149,7 @@ func receive() bool {
 }
 
 // tokenIn returns the token in a reply frame (docs/protocol.md §4.2). It is empty where main has more to do than to print a
-// token: for a malformed token, a reply with a notice, and any other reply.
+// token: for a malformed token, one that is not to be printed alone, a reply with a notice, and any other reply.
 func tokenIn(frame []byte) (token []byte) {
 	if len(frame) < 6 || frame[4] != protocol.Version || frame[5] != byte(protocol.OpToken.Reply()) {
 		return nil
@@ -170,8 +170,8 @@ func tokenIn(frame []byte) (token []byte) {
 	if expiry := binary.BigEndian.Uint64(rest); expiry > protocol.MaxTime && expiry != protocol.NoTime {
 		return nil
 	}
-	_, rest, ok = field(rest[8:]) // kind
-	if !ok {
+	kind, rest, ok := field(rest[8:])
+	if !ok || string(kind) == string(protocol.KindAWS) {
 		return nil
 	}
 	notice, _, ok := field(rest)
