@@ -198,7 +198,7 @@ func TestCommand(t *testing.T) {
 			name:    "complains where its token should be",
 			command: []string{"/bin/sh", "-c", "echo 'Error: not signed in, see fake-secret'"},
 			wantErr: protocol.ErrUnavailable,
-			shown:   "with a colon instead of a token: Error: not signed in, see …",
+			shown:   "printed a complaint instead of a token: Error: not signed in, see …",
 			hidden:  "fake-secret",
 		},
 		{
@@ -319,6 +319,7 @@ func TestMisprints(t *testing.T) {
 		"Bearer fake-token\n":                 "a header",
 		"Authorization: Bearer fake-token\n":  "a header",
 		"token: fake-token\n":                 "with a colon",
+		"please sign in to fake\n":            "a complaint",
 		"fake-token fake-other\n":             "several words",
 		"Welcome to fake!\nfake-token\n":      "2 lines",
 		"fake-token\r\rfake-more":             "3 lines",

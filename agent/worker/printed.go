@@ -91,8 +91,11 @@ func misprinted(text, token string) *misprint {
 		lines := strings.Count(strings.ReplaceAll(strings.ReplaceAll(token, "\r\n", "\n"), "\r", "\n"), "\n") + 1
 		return &misprint{fmt.Sprintf("printed %d lines, where a token is one: a banner or a warning is among them", lines),
 			"send everything but the token to standard error, or " + tokenAlone}
+	case complains.MatchString(token) && strings.ContainsAny(token, " \t"):
+		return &misprint{"printed a complaint instead of a token",
+			"do what it asks for; it should complain on standard error, and fail"}
 	case labelled.MatchString(token) && strings.ContainsAny(token, " \t"):
-		return &misprint{"printed a name or a complaint with a colon instead of a token", tokenAlone}
+		return &misprint{"printed a name with a colon instead of a token", tokenAlone}
 	case strings.ContainsAny(token, " \t"):
 		return &misprint{"printed several words instead of a token", tokenAlone}
 	}

@@ -108,7 +108,8 @@ func TestDocker(t *testing.T) {
 	h.config(strings.Replace(h.read(".config/ccagent/config.toml"), "registry.example.com", "elsewhere.example.com", 1))
 	h.ccagent("stop").must(t)
 	got.Password = ""
-	if r := pull("registry.example.com/fake:1").must(t); got.Password != "" || !strings.Contains(r.stderr, "does not list this host") {
+	r := pull("registry.example.com/fake:1").must(t)
+	if got.Password != "" || !strings.Contains(r.stderr, "does not list this host") {
 		t.Errorf("a registry that is not listed: exit %d\n%s", r.exit, r.stderr)
 	}
 	// The user name is the profile's. A token that should be there and is not is an error that docker tells in our words.
