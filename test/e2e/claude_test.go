@@ -4,8 +4,11 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -115,6 +118,34 @@ func TestClaudeCodeThroughExec(t *testing.T) {
 		t.Error("the revoked token was used again")
 	}
 	checkSignIn(t, h.credentialsFile(), provider)
+}
+
+// TestClaudeCodeOnBedrock has Claude Code sign its requests to Bedrock with the keys that a command prints.
+func TestClaudeCodeOnBedrock(t *testing.T) {
+	h := newHome(t)
+	h.write("keys", `{"Version":1,"AccessKeyId":"FAKEKEYID","SecretAccessKey":"fake-key","SessionToken":"fake-session-1"}`)
+	h.config("[profiles.keys]\nprovider = \"command\"\ncommand = [\"cat\", \"" + h.path("keys") + "\"]\n")
+	h.write(".claude/settings.json", fmt.Sprintf(`{"awsCredentialExport": %q}`, program("cchelper")+" -p keys -f aws"))
+	var mu sync.Mutex
+	var signed []string
+	bedrock := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		signed = append(signed, r.Header.Get("Authorization")+" "+r.Header.Get("X-Amz-Security-Token"))
+		mu.Unlock()
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer bedrock.Close()
+	cmd := h.command(need(t, partsDir()+"/claude"), "-p", "are the keys good?")
+	cmd.Env = append(cmd.Env, claudeEnv(&messagesAPI{URL: bedrock.URL})...)
+	cmd.Env = append(cmd.Env, "CLAUDE_CODE_USE_BEDROCK=1", "AWS_REGION=us-east-1", "ANTHROPIC_BEDROCK_BASE_URL="+bedrock.URL,
+		"AWS_EC2_METADATA_DISABLED=true")
+	r := finish(t, cmd)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(signed) == 0 || !strings.Contains(signed[0], "Credential=FAKEKEYID/") ||
+		!strings.HasSuffix(signed[0], " fake-session-1") {
+		t.Errorf("Bedrock was asked with %q\nexit %d\n%s%s", signed, r.exit, r.stdout, r.stderr)
+	}
 }
 
 func TestClaudeCodeShowsWhyTheHelperFailed(t *testing.T) {
