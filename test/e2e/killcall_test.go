@@ -28,6 +28,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 	for _, kind := range []string{"claude-code", "file"} {
 		for _, agentLives := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, the agent lives: %v", kind, agentLives), func(t *testing.T) {
+				t.Parallel()
 				w := newWorkshop(t, kind)
 				kills, renewals, lost := 0, 0, 0
 				for _, call := range calls {
