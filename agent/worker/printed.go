@@ -46,7 +46,7 @@ var (
 	// assignment is NAME=value as shells, .env files and forms write it. A name in mixed letters counts only if it says what is
 	// assigned, because some tokens have a "=" inside. A token may end in "=".
 	assignment = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
-		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})=[^=]`)
+		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})[ \t]*=[ \t]*[^= \t]`)
 	// command is an assignment that a shell runs.
 	command = regexp.MustCompile(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
 	// labelled is NAME: value.
@@ -59,6 +59,12 @@ var notTokens = []string{
 	"{}", "[]", "-", "error", "failed", "expired", "unauthorized", "unauthenticated", "forbidden", "denied", "invalid",
 }
 
+// ansi is what programs print that take standard output for a terminal.
+var ansi = misprint{
+	what: "printed codes for a terminal (ANSI), such as colours",
+	hint: "switch its colours off, as with NO_COLOR=1 or --no-color",
+}
+
 // misprinted says what a text is that is no token, nil if it is one.
 func misprinted(text, token string) *misprint {
 	lower := strings.ToLower(token)
@@ -69,8 +75,7 @@ func misprinted(text, token string) *misprint {
 	case token == "":
 		return &misprint{"printed no token", "run it yourself: it must print a token, and nothing else, on standard output"}
 	case strings.ContainsAny(text, "\x1b\u009b"):
-		return &misprint{"printed codes for a terminal (ANSI), such as colours",
-			"switch its colours off, as with NO_COLOR=1 or --no-color"}
+		return &ansi
 	case strings.Contains(text, "\x00"):
 		return &misprint{"printed NUL bytes, as UTF-16 has them", "have it print UTF-8"}
 	case slices.Contains(notTokens, lower):
@@ -121,8 +126,14 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 		return protocol.Secret{}, time.Time{}, &misprint{what, hint}
 	}
 	var top object
-	if json.Unmarshal(printed, &top) != nil {
+	in := json.NewDecoder(bytes.NewReader(printed))
+	switch err := in.Decode(&top); {
+	case err != nil && bytes.ContainsRune(printed, '\x1b'):
+		return fail(ansi.what, ansi.hint)
+	case err != nil:
 		return fail("printed JSON that can't be read", tokenAlone)
+	case in.More():
+		return fail("printed something else after its JSON", "send everything else to standard error")
 	}
 	objects := []object{top}
 	for _, name := range envelopes {
@@ -155,6 +166,13 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 				expiry, err = top.expiry(now)
 			}
 			return token, expiry, err
+		}
+	}
+	for _, fields := range objects {
+		for _, key := range tokenKeys {
+			if fields[key] != nil {
+				return fail("printed null as its "+key, "run it yourself to see why: is it signed in?")
+			}
 		}
 	}
 	return fail("printed a JSON object without a token under one of the names "+strings.Join(tokenKeys, ", "),
