@@ -110,7 +110,7 @@ func TestInstall(t *testing.T) {
 
 	t.Run("from a shell of another environment", func(t *testing.T) {
 		c.try("CCAGENT_SOCK=/tmp/x/agent.sock "+cc+"install").
-			fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at "+
+			fails(t, 2, "systemd would listen at /run/user/1000/ccagent/agent.sock, and programs that you start from here ask at "+
 				"/tmp/x/agent.sock")
 		c.try("unset XDG_RUNTIME_DIR; TMPDIR=/tmp "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
 		c.must(cc + "uninstall")
@@ -124,7 +124,7 @@ func TestInstall(t *testing.T) {
 		c.must("mkdir tools; cp /bin/echo tools/company-login; " + cc + "add gw --provider command -- company-login fake-gw-1")
 		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(
 			out,
-			"name it by its whole path in config.toml: /home/alice/tools/company-login",
+			"write its absolute path in config.toml: /home/alice/tools/company-login",
 		) {
 			t.Errorf("it said %s", out)
 		}
@@ -199,7 +199,8 @@ func TestInstall(t *testing.T) {
 			"serve </dev/null >/dev/null 2>&1 & until " + cc + "status >/dev/null 2>&1; do sleep 0.1; done; " + cc +
 			"guard claude-code --store file 2>&1; " + cc + "stop"); !strings.Contains(
 			out,
-			"systemd would listen at /run/user/1000/ccagent/agent.sock, and what you start from here asks at /home/alice/s/agent.sock",
+			"systemd would listen at /run/user/1000/ccagent/agent.sock, "+
+				"and programs that you start from here ask at /home/alice/s/agent.sock",
 		) {
 			t.Errorf("it said %s", out)
 		}

@@ -1,4 +1,4 @@
-// Package dial is a command's way to the agent: it connects, starts an agent where none answers, tells it that config.toml has
+// Package dial connects a command to the agent. It starts an agent if none answers, tells a running one that config.toml has
 // changed, and ends it.
 package dial
 
@@ -15,14 +15,15 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Conn is a command's way to the agent, for as long as its --timeout allows.
+// Conn is a command's connection to the agent. It lasts as long as --timeout allows.
 type Conn struct {
 	*protocol.Client
-	Ctx    context.Context // how long it may be used for one command
+	Ctx    context.Context // ends when the time for the command is over
 	cancel context.CancelFunc
 }
 
-// Open makes a connection that is good for that long, or until ctx ends. With start an agent is started when none answers.
+// Open makes a connection that can be used until the time wait is over, or ctx ends. With start, an agent is started if none
+// answers.
 func Open(ctx context.Context, wait time.Duration, start bool) (*Conn, error) {
 	client, err := protocol.ClientFromEnv(start)
 	if err != nil {
@@ -32,9 +33,9 @@ func Open(ctx context.Context, wait time.Duration, start bool) (*Conn, error) {
 	return &Conn{client, ctx, cancel}, nil
 }
 
-// OpenAwake is open for what the agent does by itself: one that is there and says nothing is an error long before the time is
-// over. Who asks for what a renewal brings waits, as one waits for an agent that its service manager has started and that itself
-// waits for the one before it to end.
+// OpenAwake is Open for a request that the agent answers by itself, without a provider. If an agent is there and does not answer,
+// it returns an error soon, long before wait is over. A request that needs a renewal uses Open. It has to wait, also for an agent
+// that a service manager has just started and that waits for the agent before it to end.
 func OpenAwake(ctx context.Context, wait time.Duration, start bool) (*Conn, error) {
 	conn, err := Open(ctx, wait, start)
 	if err != nil {
@@ -47,21 +48,22 @@ func OpenAwake(ctx context.Context, wait time.Duration, start bool) (*Conn, erro
 	return conn, nil
 }
 
-// Over is a connection by a client that is open already. It need not be closed.
+// Over returns a Conn for a client that is connected already. It need not be closed.
 func Over(ctx context.Context, client *protocol.Client) *Conn {
 	return &Conn{client, ctx, func() {}}
 }
 
-// Close ends the connection, and what is under way on it.
+// Close ends the connection, and a request that is under way on it.
 func (conn *Conn) Close() {
 	conn.cancel()
 	conn.Client.Close()
 }
 
-// AnswerTime is how long an agent may take to say that it is there: it does so from memory, also while it waits for a renewal.
+// AnswerTime is how long an agent may take to answer Awake. It answers from memory, even while it waits for a renewal.
 const AnswerTime = 5 * time.Second
 
-// Awake fails if an agent is there and does not answer. All else is for the request itself to find, and none is started.
+// Awake returns an error if an agent is there and does not answer. It reports nothing else, because the request itself will, and
+// starts no agent.
 func Awake(parent context.Context, client *protocol.Client) error {
 	ctx, cancel := context.WithTimeout(parent, AnswerTime)
 	defer cancel()
@@ -75,16 +77,16 @@ func Awake(parent context.Context, client *protocol.Client) error {
 	return nil
 }
 
-// Start asks the agent something cheap, so that one is started if none answers.
+// Start sends the agent a small request, so that one is started if none answers.
 func Start(ctx context.Context, agent protocol.Agent) error {
 	_, err := agent.Status(ctx, protocol.StatusRequest{Profile: config.BuiltIn})
 	if errors.Is(err, protocol.ErrNotFound) {
-		return nil // it lives, and has no profile of that name
+		return nil // it answers, and has no profile of that name
 	}
 	return err
 }
 
-// Silent says of the agent that it is there and does not answer.
+// Silent returns the error for an agent that is there and does not answer.
 func Silent() error {
 	path, _, err := protocol.SocketPath()
 	if err != nil {
@@ -103,31 +105,31 @@ func Silent() error {
 		Code:    protocol.CodeUnavailable,
 		Message: fmt.Sprintf("agent %d at %s does not answer", pid, terminal.Sanitize(path)),
 		Hint: fmt.Sprintf(
-			"end it with: %s\nif it stays for more than a minute: kill -9 %d, which loses what it has not saved",
+			"end it with: %s\nif it is still there after a minute: kill -9 %d, which loses what it has not saved",
 			EndSilent(pid),
 			pid,
 		),
 	}
 }
 
-// EndSilent is the command that ends an agent that does not answer, also one that was stopped.
+// EndSilent returns the shell command that ends an agent that does not answer, even one that a signal has stopped.
 func EndSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
 
-// EditStep is the step of an edit of config.toml that was made. Where it can't be taken back, mend is the command that does it.
+// EditStep returns the step for an edit of config.toml that was made. mend is the command to run if it can't be taken back.
 func (conn *Conn) EditStep(edit *config.Edit, mend string) undo.Step {
 	return undo.Step{
 		Back: func(ctx context.Context) error {
 			if err := edit.Undo(ctx); err != nil {
 				return err
 			}
-			Over(ctx, conn.Client).Reload() // if this fails, the agent looks at the file by itself
+			Over(ctx, conn.Client).Reload() // if it fails, the agent notices the change by itself
 			return nil
 		},
 		Left: edit.Path + " still holds the edit", Mend: mend,
 	}
 }
 
-// Reload tells a running agent to read config.toml again; without one there is nobody to tell.
+// Reload tells a running agent to read config.toml again. If none runs, it does nothing.
 func (conn *Conn) Reload() error {
 	_, err := conn.Control(conn.Ctx, protocol.ControlRequest{Command: protocol.CommandReload})
 	if errors.Is(err, protocol.ErrNoAgent) {
@@ -136,10 +138,10 @@ func (conn *Conn) Reload() error {
 	return err
 }
 
-// Stop ends the agent if there is one, and returns once it does not answer any more. Without force, one that holds what no store
-// has refuses (ErrStorage).
+// Stop ends the agent, if one runs, and returns when it does not answer any more. Without force, an agent that has a record which
+// is not saved refuses (ErrStorage).
 func (conn *Conn) Stop(force bool) error {
-	conn.Home = protocol.Home{} // an agent of the wrong home is one to be stopped: it must not refuse that
+	conn.Home = protocol.Home{} // an agent with another home must not refuse to be stopped
 	before, err := conn.Status(conn.Ctx, protocol.StatusRequest{})
 	if err == nil {
 		_, err = conn.Control(conn.Ctx, protocol.ControlRequest{Command: protocol.CommandStop, Force: force})
@@ -156,7 +158,7 @@ func (conn *Conn) Stop(force bool) error {
 		case <-tick.C:
 		case <-conn.Ctx.Done():
 			return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the agent is still finishing what is under way",
-				Hint: "it ends by itself then; ccagent status says what is under way, and --timeout waits longer"}
+				Hint: "it ends by itself after that; ccagent status shows what is under way, and with --timeout you can wait longer"}
 		}
 	}
 	if errors.Is(err, protocol.ErrNoAgent) {

@@ -10,9 +10,9 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// What Claude Code itself has and reads: its directory, its sign-in, its settings, its environment.
+// This file is about what Claude Code reads: its directory, its sign-in, its settings, its environment.
 
-// ClaudeFolder is the folder of Claude Code's credentials as this environment spells it, "" for the default one: see
+// ClaudeFolder returns the folder of Claude Code's credentials as the environment spells it, or "" for the default folder. See
 // protocol.ClaudeDir.
 func (e Vars) ClaudeFolder() (string, error) {
 	return protocol.ClaudeDir(func(name string) (string, bool) {
@@ -20,13 +20,13 @@ func (e Vars) ClaudeFolder() (string, error) {
 		if value != "" {
 			return value, true
 		}
-		_, set := os.LookupEnv(name) // Vars does not tell what is set and empty from what is not set
+		_, set := os.LookupEnv(name) // Vars returns "" for a variable that is empty and for one that is not set
 		return "", set
 	})
 }
 
-// ClaudeDir is the directory with the credentials that Claude Code itself uses in this environment, spelled as it is there. "" is
-// one that can't be told, because HOME says nothing, or because a variable is not one that can be used.
+// ClaudeDir returns the directory with the credentials that Claude Code uses in this environment, as the environment spells it.
+// It returns "" if the directory is not known, because HOME or another variable is not an absolute path.
 func (e Vars) ClaudeDir() string {
 	dir, err := e.ClaudeFolder()
 	if home := e("HOME"); err == nil && dir == "" && filepath.IsAbs(home) {
@@ -38,7 +38,7 @@ func (e Vars) ClaudeDir() string {
 	return dir
 }
 
-// ClaudeSettingsDir is the directory with Claude Code's settings, which are in another one than the credentials where
+// ClaudeSettingsDir returns the directory with Claude Code's settings. It differs from that with the credentials if
 // CLAUDE_SECURESTORAGE_CONFIG_DIR is set.
 func (e Vars) ClaudeSettingsDir() (string, error) {
 	dir := e("CLAUDE_CONFIG_DIR")
@@ -54,7 +54,7 @@ func (e Vars) ClaudeSettingsDir() (string, error) {
 	return "", NoHome
 }
 
-// ClaudeAccounts is the file in which Claude Code says who is signed in, beside its settings.
+// ClaudeAccounts returns the path of the file in which Claude Code records who is signed in.
 func (e Vars) ClaudeAccounts() string {
 	if dir := e("CLAUDE_CONFIG_DIR"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, ".claude.json")
@@ -62,17 +62,17 @@ func (e Vars) ClaudeAccounts() string {
 	return filepath.Join(e("HOME"), ".claude.json")
 }
 
-// ClaudeFile is where Claude Code keeps its sign-in, in its directory.
+// ClaudeFile returns the path of Claude Code's sign-in in its directory.
 func ClaudeFile(dir string) string { return filepath.Join(dir, ".credentials.json") }
 
-// ClaudeSettings is what we read of Claude Code's settings.json.
+// ClaudeSettings is the part of Claude Code's settings.json that ccagent reads.
 type ClaudeSettings struct {
 	Path   string         `json:"-"`
 	Helper string         `json:"apiKeyHelper"`
 	Env    map[string]any `json:"env"`
 }
 
-// ClaudeSettings reads the user's settings of Claude Code. The path is set also with an error.
+// ClaudeSettings reads the user's settings of Claude Code. The path is set with an error too.
 func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 	dir, err := e.ClaudeSettingsDir()
 	if err != nil {
@@ -91,15 +91,15 @@ func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 	return settings, err
 }
 
-// TokenVariables are the variables that a token is found in, the one that wins first. Between the second and the third
-// Claude Code asks its apiKeyHelper.
+// TokenVariables are the variables in which Claude Code looks for a token, in that order. Between the second and the third it
+// asks its apiKeyHelper.
 var TokenVariables = []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"}
 
-// Outranking is a variable in which Claude Code finds a token before what it is told otherwise.
+// Outranking describes a variable with a token that Claude Code prefers to its helper or its sign-in.
 type Outranking struct{ What, Mend string }
 
-// Outranking are the variables, of the environment or of Claude Code's settings, that hold a token which Claude Code takes before
-// what its apiKeyHelper prints, or before the sign-in that it has stored. It names them alone.
+// Outranking returns the variables, of the environment or of Claude Code's settings, that hold a token which Claude Code prefers
+// to what its apiKeyHelper prints or, if there is no helper, to its own sign-in. The result has their names, and no values.
 func (s ClaudeSettings) Outranking(env Vars) []Outranking {
 	outranked := "what its apiKeyHelper prints"
 	if s.Helper == "" {
@@ -111,11 +111,11 @@ func (s ClaudeSettings) Outranking(env Vars) []Outranking {
 			continue
 		}
 		if env(name) != "" {
-			found = append(found, Outranking{name + " is set here: Claude Code takes it before " + outranked, "unset " + name})
+			found = append(found, Outranking{name + " is set here, and Claude Code prefers it to " + outranked, "unset " + name})
 		}
 		if value := s.Env[name]; value != nil && value != "" {
 			found = append(found, Outranking{
-				name + " is set in " + s.Path + ": Claude Code takes it before " + outranked, "take " + name + " out of " + s.Path,
+				name + " is set in " + s.Path + ", and Claude Code prefers it to " + outranked, "remove " + name + " from " + s.Path,
 			})
 		}
 	}

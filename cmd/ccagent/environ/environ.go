@@ -1,5 +1,5 @@
-// Package environ is what the environment of a command says: where its files are, which programs there are, what Claude Code
-// reads, and which shell is in use. It is asked through [Vars], so that a test can say something else.
+// Package environ derives from the environment of a command where its files are, which programs there are, what Claude Code
+// reads, and which shell is in use. Its functions take the environment as [Vars], so that a test can give them another one.
 package environ
 
 import (
@@ -13,26 +13,26 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Vars looks a variable of the environment up: os.Getenv, or what a test says.
+// Vars looks up a variable of the environment, as os.Getenv does. It returns "" for one that is not set.
 type Vars func(name string) string
 
-// ConfigFile is where config.toml is, whether or not it exists.
+// ConfigFile returns the path of config.toml, whether or not the file exists.
 func (e Vars) ConfigFile() (string, error) {
 	return e.place("XDG_CONFIG_HOME", ".config", "", "config.toml")
 }
 
-// DataDir is where the file store keeps records.
+// DataDir returns the folder in which the stores file and encrypted have their records.
 func (e Vars) DataDir() (string, error) {
 	return e.place("XDG_DATA_HOME", ".local/share", "data", "")
 }
 
-// StateDir is where spill files and what `auto` decided are kept.
+// StateDir returns the folder for everything else that ccagent writes: spill files, histories, journals, logs.
 func (e Vars) StateDir() (string, error) {
 	return e.place("XDG_STATE_HOME", ".local/state", "", "")
 }
 
-// place resolves one of our places: ccagent/file in the folder that xdg names, else in the one below the home that the
-// operating system means for it. The XDG specification says that a relative path is to be taken as unset.
+// place returns the path of ccagent/file in the folder that the variable xdg names, or else in the operating system's usual
+// folder below the home directory. The XDG specification says that a relative path counts as unset.
 func (e Vars) place(xdg, below, darwin, file string) (string, error) {
 	if dir := e(xdg); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "ccagent", file), nil
@@ -56,8 +56,8 @@ func (e Vars) place(xdg, below, darwin, file string) (string, error) {
 	return filepath.Join(home, below, "ccagent", file), nil
 }
 
-// SDKDir is where the vendor's SDKs have their profiles. They take a path that is not absolute as below the folder that they are
-// started in: then nobody can tell which is meant.
+// SDKDir returns the folder in which the vendor's SDKs have their profiles. It returns an error for a path that is not absolute,
+// because the SDKs would resolve it in whatever folder they are started.
 func (e Vars) SDKDir() (string, error) {
 	dir := e("ANTHROPIC_CONFIG_DIR")
 	switch home := e("HOME"); {
@@ -71,8 +71,9 @@ func (e Vars) SDKDir() (string, error) {
 	return "", errors.New("HOME is not set, so the SDKs' directory is not known")
 }
 
-// Program resolves the first word of a command of config.toml, which runs in another folder than whoever wrote it was in: a
-// name on PATH stays as it is, and "" is none that can be run.
+// Program resolves the first word of a command in config.toml. A name without a slash is looked up on PATH later, and stays as it
+// is. A path has to be absolute or below ~/, because the command does not run in the folder of the person who wrote it; for any
+// other path Program returns "".
 func (e Vars) Program(name string) string {
 	if !strings.Contains(name, "/") {
 		return name
@@ -80,10 +81,10 @@ func (e Vars) Program(name string) string {
 	return e.Expand(name)
 }
 
-// NotProgram says what is wrong with a command that names no program: a format for the setting and the name.
+// NotProgram is the format of the error for a command that Program can't resolve. It takes the key and the name.
 const NotProgram = "%s: %q is neither a name on PATH nor an absolute path, nor one below ~/ where HOME is set"
 
-// Expand resolves a path of config.toml: absolute, or below the home with ~/. It returns "" for any other.
+// Expand resolves a path in config.toml, which is absolute or begins with ~/. It returns "" for any other.
 func (e Vars) Expand(path string) string {
 	if path = e.Spell(path); path == "" {
 		return ""
@@ -91,7 +92,7 @@ func (e Vars) Expand(path string) string {
 	return filepath.Clean(path)
 }
 
-// Spell is Expand that leaves the path spelled as it is.
+// Spell is Expand without cleaning the path.
 func (e Vars) Spell(path string) string {
 	if path == "~" || strings.HasPrefix(path, "~/") {
 		path = e("HOME") + path[1:]
@@ -102,7 +103,7 @@ func (e Vars) Spell(path string) string {
 	return path
 }
 
-// BelowHome is what Expand makes path of, written with ~/ where it is below the home.
+// BelowHome writes an absolute path with ~/ if it is below the home directory. Expand reverses that.
 func (e Vars) BelowHome(path string) string {
 	if below, ok := strings.CutPrefix(path, filepath.Clean(e("HOME"))+"/"); ok && filepath.IsAbs(e("HOME")) {
 		return "~/" + below
@@ -110,5 +111,5 @@ func (e Vars) BelowHome(path string) string {
 	return path
 }
 
-// NoHome says that nothing below the home can be found.
+// NoHome is the error if HOME is not set, so that nothing below it can be found.
 var NoHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}

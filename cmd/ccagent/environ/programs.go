@@ -8,7 +8,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Helper is cchelper beside this program, else on PATH.
+// Helper returns the path of cchelper: in the folder of this program, or else on PATH.
 func (e Vars) Helper() (string, error) {
 	if exe, err := os.Executable(); err == nil {
 		if beside := filepath.Join(filepath.Dir(exe), "cchelper"); files.IsProgram(beside) {
@@ -25,7 +25,7 @@ func (e Vars) Helper() (string, error) {
 	}
 }
 
-// LookPath is the program of that name on PATH, "" if there is none.
+// LookPath returns the path of the program of that name on PATH, or "" if there is none.
 func (e Vars) LookPath(name string) string {
 	for _, dir := range filepath.SplitList(e("PATH")) {
 		if path := filepath.Join(dir, name); filepath.IsAbs(dir) && files.IsProgram(path) {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Shell is how a shell sets, unsets and quotes, and takes what `ccagent env` prints. Set and Unset are formats, for the name of
-// the variable and the quoted value.
+// Shell describes the syntax of a shell. Set and Unset are formats for the name of a variable and, for Set, the quoted value.
+// Quote quotes a value. Load is the line that runs what `ccagent env` prints.
 type Shell struct {
 	Set, Unset string
 	Quote      func(string) string
@@ -28,7 +28,7 @@ var Shells = map[string]Shell{
 var (
 	posix      = Shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`), `eval "$(ccagent env)"`}
 	csh        = Shell{"setenv %s %s;", "unsetenv %s;", quoteCsh, "eval `ccagent env`"}
-	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // history is expanded even between single quotes
+	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // csh expands a ! even between single quotes
 	powershell = Shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
 		`'`,
 		`''`,
@@ -40,16 +40,17 @@ var (
 		`‚‚`,
 		`‛`,
 		`‛‛`,
-	), "ccagent env | Out-String | Invoke-Expression"} // it takes the typographic ones for quotes as well
+	), "ccagent env | Out-String | Invoke-Expression"} // it accepts typographic quotation marks as quotes too
 )
 
-// quoteWith puts a string into single quotes, with the pairs of what is replaced inside.
+// quoteWith returns a function that puts a string into single quotes. pairs are what it replaces inside, each followed by the
+// replacement.
 func quoteWith(pairs ...string) func(string) string {
 	replace := strings.NewReplacer(pairs...)
 	return func(s string) string { return "'" + replace.Replace(s) + "'" }
 }
 
-// GuessShell names the dialect of the login shell at path; any that is not known is taken for a Bourne shell.
+// GuessShell returns the key in Shells for the login shell at path. An unknown shell counts as a Bourne shell.
 func GuessShell(path string) string {
 	name := strings.TrimPrefix(filepath.Base(path), "-")
 	if _, ok := Shells[name]; ok {

@@ -1,4 +1,4 @@
-// Package files edits files of this user: it replaces them through links, takes locks beside them, and says whose they are.
+// Package files edits files of this user: it replaces them, through links, takes locks beside them, and tells who owns them.
 package files
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Replace writes a file so that after a crash or power cut it holds the old bytes or the new ones, through a link to its
-// target.
+// Replace writes a file so that after a crash or a power failure it has either the old content or the new one. If path is a link,
+// it replaces the target. mode is for a file that is created.
 func Replace(path string, data []byte, mode fs.FileMode) error {
 	draft, err := draftOf(path, mode)
 	if err != nil {
@@ -27,7 +27,7 @@ func Replace(path string, data []byte, mode fs.FileMode) error {
 	return draft.Replace(data, disk.Always)
 }
 
-// TryReplace fails where Replace could not write the file, and leaves it as it is.
+// TryReplace fails if Replace would, and does not change the file.
 func TryReplace(path string, data []byte, mode fs.FileMode) error {
 	draft, err := draftOf(path, mode)
 	if err != nil {
@@ -37,7 +37,7 @@ func TryReplace(path string, data []byte, mode fs.FileMode) error {
 	return draft.Fill(data)
 }
 
-// draftOf is the draft of the file at path, or of what a link there leads to.
+// draftOf returns a draft of the file at path, or of the target if path is a link.
 func draftOf(path string, mode fs.FileMode) (*disk.Draft, error) {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
@@ -50,8 +50,8 @@ func draftOf(path string, mode fs.FileMode) (*disk.Draft, error) {
 	return disk.NewDraft(path, filepath.Base(path), mode)
 }
 
-// Lock takes the lock beside path, and fails with the message busy (ErrUnavailable) if ctx ends before that. The lock file
-// stays: one that is deleted is no lock.
+// Lock takes the lock on the file path+".lock". If ctx ends before that, the error is ErrUnavailable with the message busy.
+// unlock releases the lock and leaves the file, because a lock on a file that is deleted protects nothing.
 func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func Lock(ctx context.Context, path, busy string) (unlock func(), err error) {
 	return nil, err
 }
 
-// Owner returns who a file belongs to; ok is false where that isn't known.
+// Owner returns the user id of a file's owner. ok is false if it is not known.
 func Owner(info fs.FileInfo) (uid uint32, ok bool) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -82,13 +82,13 @@ func Owner(info fs.FileInfo) (uid uint32, ok bool) {
 	return stat.Uid, true
 }
 
-// IsProgram reports whether there is a file at path that somebody may execute.
+// IsProgram reports whether path is a regular file, or a link to one, that somebody may execute.
 func IsProgram(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0
 }
 
-// StorageError is err as one of condition ErrStorage, with what to do about it where that is known.
+// StorageError returns err as an error of condition ErrStorage, with a hint if one is known.
 func StorageError(err error) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: err.Error(), Hint: disk.Hint(err)}
 }

@@ -1,5 +1,5 @@
-// Package limits keeps other programs out of this one: no core dumps, no debugger, files for the owner alone. It also gives
-// the programs that are started from here the limits that this one was started with.
+// Package limits protects this process from other programs: it allows no core dumps and no debugger, and new files are for the
+// owner only. The programs that this process starts get the limits that it was started with itself.
 package limits
 
 import (
@@ -13,22 +13,22 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// surroundings is what a process has from whoever started it, and hands on to the programs that it starts.
+// surroundings is what a process inherits from its parent, and passes on to the programs that it starts.
 type surroundings struct {
 	umask int
 	core  syscall.Rlimit
 }
 
-// startedWith is what this process was given; nil before Harden has changed it.
+// startedWith is what this process has inherited. It is nil until Harden changes that.
 var startedWith *surroundings
 
-// Harden keeps this process's memory and files from others: no core dumps, no debugger or /proc access by other processes
-// of the same user, files for the owner alone. main calls it for every command, before it looks at any option, because nearly
-// every command meets a secret. There is no mlockall: it would pin every page of a runtime that reserves far more than it uses,
-// and swap is the administrator's to encrypt (docs/security.md).
+// Harden protects this process's memory and files: it allows no core dumps, no debugger or access through /proc by other
+// processes of the same user, and new files are for the owner only. main calls it for every command, before it looks at any
+// option, because nearly every command handles a secret. It does not call mlockall, which would pin every page of a runtime that
+// reserves far more than it uses. Encrypting swap is up to the administrator (docs/security.md).
 func Harden(args []string) error {
-	// Memory comes first: every moment counts, and what is hidden is not dumped either. Where that can't be undone, exec does
-	// without: the program that it becomes is not ours to hide.
+	// Memory is protected first, because another program could read it until then. Protected memory is not dumped either. On systems
+	// where the protection can't be undone, the command exec does without it: it would also apply to the program that exec becomes.
 	if becomesAnother := len(args) > 1 && args[1] == "exec"; !harden.Lasts || !becomesAnother {
 		if err := harden.Memory(); err != nil {
 			return notHardened("this process's memory can't be hidden from debuggers", err)
@@ -39,14 +39,15 @@ func Harden(args []string) error {
 		return notHardened("the limit of core dumps can't be read", err)
 	}
 	startedWith = &was
-	// The hard limit stays: once lowered it could not be given back to a program that is started.
+	// The hard limit is not lowered, because it could not be raised again for a program that this process starts.
 	return limitDumps(was.core.Max)
 }
 
-// ForbidDumps is for a process that starts no program of the person's: not even another program of the same user can switch core
-// dumps on again.
+// ForbidDumps lowers the hard limit of core dumps too, so that not even another program of the same user can allow them again. It
+// is for a process that starts no programs of the person.
 func ForbidDumps() error { return limitDumps(0) }
 
+// limitDumps sets the limit of core dumps to 0, and the hard limit to hard.
 func limitDumps(hard uint64) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Max: hard}); err != nil {
 		return notHardened("core dumps can't be switched off", err)
@@ -60,8 +61,9 @@ func notHardened(what string, err error) error {
 
 var givingBack sync.Mutex
 
-// AsGiven calls start, which starts a program of the person's or becomes it: that program gets umask and limit as this process
-// was given them. Whether memory may be read is decided by the kernel anew for each program.
+// AsGiven calls start, which starts a program of the person or replaces this process by it. That program gets the umask and the
+// limit that this process has inherited. The protection of memory need not be undone, because the kernel decides on that anew for
+// each program.
 func AsGiven(start func() error) error {
 	if startedWith == nil {
 		return start()
@@ -70,7 +72,7 @@ func AsGiven(start func() error) error {
 	defer givingBack.Unlock()
 	own := unix.Umask(startedWith.umask)
 	defer unix.Umask(own)
-	syscall.Setrlimit(syscall.RLIMIT_CORE, &startedWith.core) // it raises no hard limit, and so can't fail
+	syscall.Setrlimit(syscall.RLIMIT_CORE, &startedWith.core) // it can't fail, because it does not raise the hard limit
 	defer limitDumps(startedWith.core.Max)
 	return start()
 }

@@ -1,4 +1,4 @@
-// Package logfile appends to a log file of bounded size, which several processes may share.
+// Package logfile writes a log file of limited size. Several processes may write to one file.
 package logfile
 
 import (
@@ -15,18 +15,19 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxLog bounds the log file, in bytes. One that would outgrow it is put aside as FILE.1, in place of the one before. It may get
-// twice as large where somebody else holds its lock: another process that does the same, or who wants to keep it from being done.
+// maxLog is the size limit of the log file, in bytes. A file that would exceed it is renamed to FILE.1, which replaces the one
+// before. It can become twice as large while somebody else holds its lock: another process that is about to rename it, or anybody
+// who wants to prevent that.
 const maxLog = 1 << 20
 
-// File is a log file of bounded size. Several processes may append to one. It may be written to concurrently.
+// File is a log file of limited size. Its methods may be called concurrently, and several processes may write to the same file.
 type File struct {
 	name string
 	mu   sync.Mutex
 	file *os.File
 }
 
-// Open opens the log file, and makes it and its folder where they are not there.
+// Open opens the log file, and creates it and its folder if they do not exist.
 func Open(name string) (*File, error) {
 	err := os.MkdirAll(filepath.Dir(name), 0o700)
 	if err == nil {
@@ -39,10 +40,10 @@ func Open(name string) (*File, error) {
 		Hint: "choose another with --log-file"}
 }
 
-// openLogAt opens what is to be appended to. The folder may be one in which somebody else may write too, like /tmp: what he has
-// put there, or has linked to, is refused.
+// openLogAt opens the file for appending. Others may be able to write in its folder, as in /tmp, so it returns an error for a
+// link, and for a file that is not this user's.
 func openLogAt(name string) (*os.File, error) {
-	// O_NONBLOCK: a FIFO that nobody reads must not hang the start.
+	// O_NONBLOCK: opening a FIFO that nobody reads must not hang.
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
@@ -54,28 +55,27 @@ func openLogAt(name string) (*os.File, error) {
 	return f, nil
 }
 
-// checkLog refuses a file that somebody else has put there, or can write.
+// checkLog returns an error for a file that somebody else has created or may write.
 func checkLog(f *os.File) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFCHR { // a device like /dev/null, which root alone can make
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR { // a device like /dev/null, which only root can create
 		return nil
 	}
 	switch {
 	case int(st.Uid) != os.Geteuid():
 		return fmt.Errorf("%s belongs to user id %d", f.Name(), st.Uid)
 	case st.Nlink > 1:
-		return errors.New(f.Name() + " is a second name of another file")
+		return errors.New(f.Name() + " is a hard link to another file")
 	case st.Mode&0o022 != 0:
 		return fmt.Errorf("%s may be written by others (mode %04o)", f.Name(), st.Mode&0o7777)
 	}
 	return nil
 }
 
-// Write appends a line. Where the file would outgrow its bound, or somebody has taken it away from under its name, it begins a
-// new one first.
+// Write appends a line. If the file would exceed its limit, or somebody has renamed or deleted it, Write begins a new file first.
 func (l *File) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,24 +92,24 @@ func (l *File) Write(line []byte) (int, error) {
 		case err == nil:
 			l.file.Close()
 			l.file = f
-		case full: // lines go on to where they went, within the bound
+		case full: // there is no new file, so empty this one to stay within the limit
 			l.file.Truncate(0)
 		}
 	}
 	return l.file.Write(line)
 }
 
-// names reports whether the file that is written to still has its name. l.mu is held.
+// names reports whether the open file still has its name. l.mu is held.
 func (l *File) names(mine fs.FileInfo) bool {
 	there, err := os.Lstat(l.name)
 	return err == nil && os.SameFile(there, mine)
 }
 
-// putAside renames the file to FILE.1, under a lock on it: of several processes that find it full, one renames it, and the others
-// find by then that the name is gone or another file's. Where it can't be renamed it is emptied: the bound is to hold. l.mu is
-// held.
+// putAside renames the file to FILE.1 while it holds a lock on it. If several processes find it full, one renames it, and the
+// others then find that the name is gone or belongs to another file. If it can't be renamed, it is emptied, to stay within the
+// limit. l.mu is held.
 func (l *File) putAside(mine fs.FileInfo) {
-	// The lock is not waited for: whoever may read the file can hold it, for as long as he likes.
+	// Do not wait for the lock: anybody who may read the file can hold it as long as they like.
 	if taken, err := disk.TryLock(l.file); !taken || err != nil {
 		if mine.Size() > 2*maxLog {
 			l.file.Truncate(0)

@@ -1,5 +1,5 @@
-// Package logind listens to systemd-logind for what is to lock the agent: that the machine is about to sleep, or that the screen
-// of a session is locked.
+// Package logind listens to systemd-logind for the events that lock the agent: the machine is about to sleep, or the screen of a
+// session is locked.
 package logind
 
 import (
@@ -21,31 +21,31 @@ const (
 	logindSession = logind + ".Session"
 )
 
-// reconnect is the pause before a bus that is gone, or was never there, is tried again.
+// reconnect is the time between two attempts to connect to the bus.
 const reconnect = 30 * time.Second
 
-// Watcher locks the agent when logind says that the machine is about to sleep or that the screen of a session is locked.
+// Watcher calls a function when logind says that the machine is about to sleep or that the screen of a session is locked.
 // Want may be called at any time, and concurrently with Watch.
 type Watcher struct {
 	log    *slog.Logger
-	events chan []string // holds the newest wish; capacity 1
+	events chan []string // the latest argument of Want; capacity 1
 }
 
-// New makes a Watcher that wants nothing yet.
+// New returns a Watcher that listens to no event yet.
 func New(log *slog.Logger) *Watcher { return &Watcher{log, make(chan []string, 1)} }
 
-// Want says which events count from now on.
+// Want sets the events to listen to from now on: "suspend", "screen", both or none.
 func (l *Watcher) Want(events []string) {
 	for {
 		select {
 		case l.events <- events:
 			return
-		case <-l.events: // an older wish
+		case <-l.events: // drop an older argument that was not read yet
 		}
 	}
 }
 
-// Watch calls lock at each event that is wanted, until ctx ends. Without a wish there is no connection to the bus.
+// Watch calls lock at each event that Want has named, until ctx ends. If it has named none, there is no connection to the bus.
 func (l *Watcher) Watch(ctx context.Context, lock func()) {
 	var events []string
 	for {
@@ -59,7 +59,7 @@ func (l *Watcher) Watch(ctx context.Context, lock func()) {
 				events = next
 				continue
 			}
-			l.log.Warn("logind can't be listened to, so nothing locks the agent by itself", "error", err, "retry", reconnect)
+			l.log.Warn("can't listen to logind, so no event locks the agent", "error", err, "retry", reconnect)
 			wait = time.After(reconnect)
 		}
 		select {
@@ -71,7 +71,7 @@ func (l *Watcher) Watch(ctx context.Context, lock func()) {
 	}
 }
 
-// listen listens until other events are wanted, which it returns, or the bus is gone.
+// listen listens until Want names other events, which it returns, or the connection to the bus breaks.
 func (l *Watcher) listen(ctx context.Context, events []string, lock func()) ([]string, error) {
 	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
@@ -80,7 +80,7 @@ func (l *Watcher) listen(ctx context.Context, events []string, lock func()) ([]s
 	defer bus.Close()
 	signals := make(chan *dbus.Signal, 16)
 	bus.Signal(signals)
-	inhibitor := -1 // while it is open, suspend waits for us
+	inhibitor := -1 // while this descriptor is open, logind waits with suspending
 	defer func() { release(&inhibitor) }()
 	if slices.Contains(events, "suspend") {
 		if err := bus.AddMatchSignalContext(ctx, dbus.WithMatchSender(logind), dbus.WithMatchInterface(logindManager),
@@ -123,8 +123,8 @@ func (l *Watcher) listen(ctx context.Context, events []string, lock func()) ([]s
 	}
 }
 
-// inhibit asks logind to wait with suspending until the descriptor is closed; -1 where it doesn't: then the lock may come
-// after the machine has woken, but it comes.
+// inhibit asks logind to wait with suspending until the descriptor that it returns is closed. It returns -1 if logind refuses.
+// Then the agent is locked too, but maybe only after the machine has woken up.
 func (l *Watcher) inhibit(ctx context.Context, bus *dbus.Conn) int {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -133,13 +133,14 @@ func (l *Watcher) inhibit(ctx context.Context, bus *dbus.Conn) int {
 		CallWithContext(asking, logindManager+".Inhibit", 0, "sleep", "ccagent", "locks the agent", "delay").
 		Store(&fd)
 	if err != nil {
-		l.log.Warn("logind does not wait for the lock before it suspends", "error", err)
+		l.log.Warn("logind does not wait until the agent is locked before it suspends", "error", err)
 		return -1
 	}
 	unix.CloseOnExec(int(fd))
 	return int(fd)
 }
 
+// release closes the descriptor of inhibit, so that logind goes on.
 func release(fd *int) {
 	if *fd >= 0 {
 		unix.Close(*fd)
@@ -147,7 +148,7 @@ func release(fd *int) {
 	}
 }
 
-// ours reports whether a session is of our user. One of which that can't be found out counts as ours.
+// ours reports whether a session belongs to our user. If that can't be found out, it counts as ours.
 func ours(ctx context.Context, bus *dbus.Conn, session dbus.ObjectPath) bool {
 	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -1,4 +1,4 @@
-// Package memory gives the system back what an agent at rest does not need.
+// Package memory returns memory to the system that an agent at rest does not need.
 package memory
 
 import (
@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Return gives the system back what an agent at rest does not need: the memory of garbage, and the pages of its own
-// program. Those pages are the kernel's file cache, which it maps in again where they are touched. Recent kernels map a file in
-// large pieces, so that nearly all of the program counts as resident after a few touches, which is more than everything else that
-// an idle agent has.
+// Return returns memory to the system that an agent at rest does not need: that of garbage, and the pages of its own program.
+// Those pages are in the kernel's file cache, which maps them in again when they are used. Recent kernels map a file in large
+// pieces. So after a few accesses nearly all of the program would count as resident, which is more than everything else that an
+// idle agent uses.
 func Return() {
 	debug.FreeOSMemory()
 	mappings, err := os.ReadFile("/proc/self/smaps")
@@ -27,9 +27,9 @@ func Return() {
 
 type mapping struct{ start, end uintptr }
 
-// unchanged are the mappings of files that can't be written and hold no page that is ours alone, so that nothing is lost with
-// them. A program that is loaded at any address (-buildmode=pie) has others: the loader writes addresses into them, and forbids
-// writing only then. smaps is in the form of proc_pid_smaps(5).
+// unchanged returns the mappings of files that are not writable and have no page that differs from the file, so that nothing is
+// lost with them. A program that can be loaded at any address (-buildmode=pie) also has others: the loader writes addresses into
+// them, and makes them read-only only after that. smaps has the format of proc_pid_smaps(5).
 func unchanged(smaps []byte) (found []mapping) {
 	var m mapping
 	file := false

@@ -1,9 +1,9 @@
 //go:build !linux
 
-// Package memory gives the system back what an agent at rest does not need.
+// Package memory returns memory to the system that an agent at rest does not need.
 package memory
 
 import "runtime/debug"
 
-// Return gives the system back the memory of garbage.
+// Return returns the memory of garbage to the system.
 func Return() { debug.FreeOSMemory() }

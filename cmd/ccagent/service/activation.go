@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listener is the one listening Unix socket that a service manager handed to this process, nil when there is none.
+// Listener returns the listening Unix socket that a service manager has passed to this process, or nil if there is none. More
+// than one is an error.
 func Listener() (*net.UnixListener, error) {
 	files := activation.Files(true)
 	if len(files) == 0 {
@@ -26,18 +27,18 @@ func Listener() (*net.UnixListener, error) {
 		}
 	}()
 	if len(files) != 1 {
-		return nil, fmt.Errorf("%d sockets were handed over, one is wanted", len(files))
+		return nil, fmt.Errorf("the service manager passed %d sockets, and one is expected", len(files))
 	}
 	return listenerOf(files[0])
 }
 
-// listenerOf is the listener that f is, which stays open. What is none would fail at every accept, with the manager told that we
-// serve.
+// listenerOf makes a listener of f, which stays open. It returns an error if f is not a listening Unix socket. Otherwise the
+// manager would be told that the agent serves, while every accept fails.
 func listenerOf(f *os.File) (*net.UnixListener, error) {
 	fd := int(f.Fd())
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil || listens == 0 {
-		return nil, errors.New("what was handed over is not a listening socket")
+		return nil, errors.New("what the service manager passed is not a listening socket")
 	}
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
@@ -50,9 +51,9 @@ func listenerOf(f *os.File) (*net.UnixListener, error) {
 	listener, ok := ln.(*net.UnixListener)
 	switch {
 	case !ok || kind != unix.SOCK_STREAM:
-		err = fmt.Errorf("what was handed over is a %s socket, a Unix stream socket is wanted", ln.Addr().Network())
+		err = fmt.Errorf("what the service manager passed is a %s socket, and a Unix stream socket is expected", ln.Addr().Network())
 	case !filepath.IsAbs(ln.Addr().String()):
-		err = errors.New("the socket that was handed over has no path")
+		err = errors.New("the socket that the service manager passed has no path")
 	default:
 		return listener, nil
 	}

@@ -12,8 +12,8 @@ import (
 // launchdSocket is the socket's name in the property list (packaging/launchd).
 const launchdSocket = "Listeners"
 
-// launchdFiles checks the sockets in that launchd holds for this process: launch_activate_socket(3), which has no system call
-// of its own and is reached without cgo.
+// launchdFiles gets the sockets that launchd holds for this process. It calls launch_activate_socket(3), which is a library
+// function and no system call, without cgo.
 func launchdFiles() ([]*os.File, error) {
 	lib, err := purego.Dlopen("/usr/lib/libSystem.B.dylib", purego.RTLD_NOW|purego.RTLD_GLOBAL)
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// This describes the running program to the manager of this system. atLogin matters where a file says that: see
-// [service.atLogin].
+// This returns the Service by which this system's manager starts the running program. atLogin says whether it starts at login.
+// Only launchd needs that, because there a file says so; see the field atLogin.
 func This(ctx context.Context, env environ.Vars, atLogin bool) (Service, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -43,7 +43,7 @@ func This(ctx context.Context, env environ.Vars, atLogin bool) (Service, error) 
 	return s, err
 }
 
-// CantInstall is why the manager can't be left to start the agent for programs that are started from here, nil if it can.
+// CantInstall returns the reason why the manager can't start the agent for the programs of this shell, or nil if it can.
 func (s Service) CantInstall(env environ.Vars) error {
 	switch {
 	case os.Geteuid() == 0 && env("SUDO_USER") != "":
@@ -58,15 +58,16 @@ func (s Service) CantInstall(env environ.Vars) error {
 	return s.asksThere(env)
 }
 
+// noManager is the error if there is no service manager.
 func (s Service) noManager(env environ.Vars) error {
 	return &protocol.Error{Code: protocol.CodeConfig,
 		Message: "there is no service manager of yours to talk to, as in a container, or in WSL without systemd (" + s.Absent.Error() +
 			")",
-		Hint: "helpers start the agent without it too; to have one from the start, put this into your shell's profile:\n" +
+		Hint: "helpers start the agent without it; to have it start with your shell, put this into the shell's profile:\n" +
 			environ.Shells[environ.GuessShell(env("SHELL"))].Load}
 }
 
-// asksThere fails where programs that are started from here would not ask at the socket on which the manager listens.
+// asksThere returns an error if programs that are started from this shell would use another socket than the manager's.
 func (s Service) asksThere(env environ.Vars) error {
 	path, _, err := protocol.SocketPath()
 	if err != nil || s.socket == "" || path == s.socket {
@@ -78,16 +79,17 @@ func (s Service) asksThere(env environ.Vars) error {
 	}
 	return &protocol.Error{
 		Code:    protocol.CodeConfig,
-		Message: "systemd would listen at " + s.socket + ", and what you start from here asks at " + path,
+		Message: "systemd would listen at " + s.socket + ", and programs that you start from here ask at " + path,
 		Hint:    hint,
 	}
 }
 
-// RefuseForeign shows on w what would be lost with files of another origin, and says how to replace them.
+// RefuseForeign shows on w how the files that ccagent has not written differ from ours. It returns the error that says how to
+// replace them.
 func (s Service) RefuseForeign(w io.Writer, foreign []File) error {
 	for _, f := range foreign {
 		if target, _ := os.Readlink(f.Path); target == os.DevNull {
-			return &protocol.Error{Code: protocol.CodeConfig, Message: f.Path + " is masked: it was to be used by nobody",
+			return &protocol.Error{Code: protocol.CodeConfig, Message: f.Path + " is masked, so systemd may not use it",
 				Hint: "unmask it with: systemctl --user unmask " + filepath.Base(f.Path)}
 		}
 		i := slices.IndexFunc(s.Files, func(ours File) bool { return ours.Path == f.Path })
@@ -100,9 +102,9 @@ func (s Service) RefuseForeign(w io.Writer, foreign []File) error {
 	}
 }
 
-// TakeOver has the manager listen, in the place of whichever agent does, and returns the agent that a connection then starts.
-// changed says which files were written or removed for it. Where it fails, files and manager are as they were before; an agent
-// that was ended for it held nothing, and the next request starts another.
+// TakeOver makes the manager listen in place of an agent that does so now. pid is the agent that the manager then starts for a
+// connection. changed says which files were written or removed. If TakeOver fails, files and manager are as they were before. An
+// agent that was ended for it has lost nothing, and the next request starts another.
 func (s Service) TakeOver(ctx context.Context, wait time.Duration, force, atLogin bool) (changed []string, pid int, err error) {
 	back, err := s.putBack(ctx)
 	if err != nil {
@@ -117,7 +119,7 @@ func (s Service) TakeOver(ctx context.Context, wait time.Duration, force, atLogi
 	}()
 	var files []string
 	did := "wrote "
-	if s.Packaged() { // what an earlier install has written would win over it
+	if s.Packaged() { // files of an earlier install would win over those of the package
 		did = "removed "
 		files, _, err = s.remove(true)
 	} else {
@@ -138,8 +140,8 @@ func (s Service) TakeOver(ctx context.Context, wait time.Duration, force, atLogi
 	return changed, pid, err
 }
 
-// handOver ends an agent that somebody else started, and has the manager listen in its place. A manager that listens
-// already goes on to: nobody is refused meanwhile, and the agent that it starts next is the new one.
+// handOver ends an agent that the manager did not start, and makes the manager listen in its place. A manager that listens
+// already continues to do so. No request is refused meanwhile, and the next agent that it starts is the new one.
 func (s Service) handOver(ctx context.Context, wait time.Duration, force bool) error {
 	if s.Manager == "launchd" {
 		runAll(ctx, s.disable) // a job that is loaded can't be loaded again
@@ -149,7 +151,7 @@ func (s Service) handOver(ctx context.Context, wait time.Duration, force bool) e
 			return err
 		}
 	}
-	// The one that was just ended may have something to finish, and the manager's waits for it until then.
+	// The agent that was just ended may have a job to finish. The manager's agent waits for it.
 	conn, err := dial.Open(ctx, wait, false)
 	if err != nil {
 		return err
@@ -161,17 +163,18 @@ func (s Service) handOver(ctx context.Context, wait time.Duration, force bool) e
 	return runAll(ctx, s.enable)
 }
 
-// activates connects to the socket, and returns the pid of the agent that answers, which has to be the manager's.
+// activates connects to the socket, and returns the pid of the agent that answers. It is an error if the manager has not started
+// that agent.
 func (s Service) activates(ctx context.Context) (int, error) {
 	path, _, err := protocol.SocketPath()
 	if err != nil {
 		return 0, err
 	}
-	if s.Manager == "launchd" { // launchd chooses the path, and tells the programs that it starts from now on
+	if s.Manager == "launchd" { // launchd chooses the path, and names it to the programs that it starts from now on
 		if path, err = outputOf(ctx, "launchctl", "getenv", "CCAGENT_SOCK"); err != nil || path == "" {
 			return 0, &protocol.Error{
 				Code:    protocol.CodeUnavailable,
-				Message: "launchd names no socket in CCAGENT_SOCK",
+				Message: "launchd has not set CCAGENT_SOCK to a socket",
 				Hint:    s.diagnosis(),
 			}
 		}
@@ -182,8 +185,10 @@ func (s Service) activates(ctx context.Context) (int, error) {
 	defer client.Close()
 	status, err := client.Status(ctx, protocol.StatusRequest{})
 	if err != nil {
-		return 0, &protocol.Error{Code: protocol.CodeOf(err), Message: "the agent does not start by its socket: " + err.Error(),
-			Hint: s.diagnosis() + "\nundo it with: ccagent uninstall"}
+		return 0, &protocol.Error{
+			Code:    protocol.CodeOf(err),
+			Message: "the agent did not start when its socket was used: " + err.Error(),
+			Hint:    s.diagnosis() + "\nundo it with: ccagent uninstall"}
 	}
 	if s.Manager == "systemd" {
 		main, err := ShowUnit(ctx, "MainPID", "ccagent.service")
@@ -198,6 +203,7 @@ func (s Service) activates(ctx context.Context) (int, error) {
 	return status.Agent.PID, nil
 }
 
+// diagnosis is the hint for a manager that does not start the agent.
 func (s Service) diagnosis() string {
 	if s.Manager == "launchd" {
 		return "see: launchctl print gui/$(id -u)/com.github.ccagent"
@@ -205,10 +211,11 @@ func (s Service) diagnosis() string {
 	return "see: systemctl --user status ccagent.socket ccagent.service"
 }
 
-// problem is what is wrong, and what mends it.
+// problem says what is wrong, and how to mend it.
 type problem struct{ What, Mend string }
 
-// Differing are the variables that decide what an agent does and that are other ones for the manager's.
+// Differing returns the names of variables that influence an agent and have another value in this shell than for the manager's
+// agent.
 func (s Service) Differing(env environ.Vars) []string {
 	if s.environment == nil {
 		return nil
@@ -224,7 +231,8 @@ func (s Service) Differing(env environ.Vars) []string {
 	return names
 }
 
-// OffPath finds the login commands that a shell finds here, and the manager's agent does not.
+// OffPath returns a problem for each command of a profile that is on the PATH of this shell, but not on that of the manager's
+// agent.
 func (s Service) OffPath(cfg agent.Config) []problem {
 	if s.environment == nil {
 		return nil
@@ -238,19 +246,19 @@ func (s Service) OffPath(cfg agent.Config) []problem {
 		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.OnPath(settings.Command[0]) {
 			found = append(found, problem{
 				fmt.Sprintf(
-					"the command of profile %s, %s, is on your PATH, and not on that of what %s starts",
+					"the command of profile %s, %s, is on your PATH, but not on the PATH of programs that %s starts",
 					p.Name,
 					settings.Command[0],
 					s.Manager,
 				),
-				"name it by its whole path in config.toml: " + here})
+				"write its absolute path in config.toml: " + here})
 		}
 	}
 	return found
 }
 
-// Uninstall has the manager stop listening, and removes our files. kept are those that somebody has changed. What can be removed
-// is, also where something fails.
+// Uninstall makes the manager stop listening, and removes our files. It does not remove a file that somebody has changed, and
+// returns it in kept. If a step fails, the others are done all the same.
 func (s Service) Uninstall(ctx context.Context) (removed, kept []string, err error) {
 	var disabled error
 	if s.Absent == nil {
@@ -263,8 +271,8 @@ func (s Service) Uninstall(ctx context.Context) (removed, kept []string, err err
 	return removed, kept, errors.Join(err, disabled)
 }
 
-// EnableAtLogin does what `install --at-login` does where that asks nothing and replaces nothing of others, and reports whether
-// anything was to be done.
+// EnableAtLogin does the same as `install --at-login`, unless that would have to ask or to replace files that ccagent has not
+// written; then it returns an error. done is false if the agent starts at login already.
 func EnableAtLogin(ctx context.Context, env environ.Vars, wait time.Duration) (done bool, err error) {
 	s, err := This(ctx, env, true)
 	if err == nil {
@@ -287,18 +295,18 @@ func EnableAtLogin(ctx context.Context, env environ.Vars, wait time.Duration) (d
 	if err != nil {
 		return false, err
 	}
-	// The manager's agent would look for the sign-in elsewhere.
+	// The manager's agent would look for sign-ins in another folder.
 	if names := s.Differing(env); slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "XDG_") }) {
-		return false, errors.New(strings.Join(names, ", ") + " is not set for what " + s.Manager + " starts")
+		return false, errors.New(strings.Join(names, ", ") + " has another value, or none, for programs that " + s.Manager + " starts")
 	}
-	if err := stopRunning(ctx, wait); err != nil { // not one that holds what no store has
+	if err := stopRunning(ctx, wait); err != nil { // it refuses if the agent has a record that is not saved
 		return false, err
 	}
 	_, _, err = s.TakeOver(ctx, wait, false, true)
 	return true, err
 }
 
-// stopRunning ends the agent if there is one, unless it holds what no store has.
+// stopRunning ends the agent, if one runs. It fails if that agent has a record that is not saved.
 func stopRunning(ctx context.Context, wait time.Duration) error {
 	conn, err := dial.OpenAwake(ctx, wait, false)
 	if err != nil {

@@ -12,10 +12,11 @@ import (
 	"github.com/ccagent/ccagent/packaging"
 )
 
-// runAtLoad has launchd start the job at login too.
+// runAtLoad makes launchd start the job at login too.
 const runAtLoad = "\t<key>RunAtLoad</key>\n\t<true/>\n"
 
-// launchdService describes the program at exe to launchd, which starts it at login too if that is asked for or was so already.
+// launchdService returns the Service for launchd that starts the program at exe. It starts at login too if atLogin says so, or if
+// the file that is installed does.
 func launchdService(env environ.Vars, exe string, uid int, atLogin bool) (Service, error) {
 	if !filepath.IsAbs(env("HOME")) {
 		return Service{}, environ.NoHome

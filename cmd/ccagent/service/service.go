@@ -1,5 +1,5 @@
-// Package service tells systemd or launchd of the agent: it writes their files, has them listen, and takes over the socket that
-// they hand to the agent.
+// Package service registers the agent with systemd or launchd: it writes their files, makes them listen, and takes the socket
+// that they pass to the agent.
 package service
 
 import (
@@ -23,20 +23,20 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Service is how a service manager is told of the agent: files, and commands in the order in which they are run. What it is
-// for which system is decided by its maker alone, so that both can be looked at on either.
+// Service describes how to register the agent with a service manager: the files, and the commands in the order in which they are
+// run. Only the functions that make a Service depend on the manager, so both kinds can be tested on either system.
 type Service struct {
-	Manager     string // for a person
-	Absent      error  // why it can't be talked to
+	Manager     string // its name: systemd or launchd
+	Absent      error  // why it can't be reached; nil if it can
 	Files       []File
-	links       []string     // what enabling makes beside the files
-	enable      [][]string   // begins to listen
-	disable     [][]string   // stops listening, and ends the agent
-	forget      [][]string   // once the files are gone
-	atLogin     []string     // has it started at login too; nil: its file says so
-	elsewhere   []string     // folders where a package may have put the same files, the one that wins first
-	socket      string       // where the manager listens; "": not known before
-	environment environ.Vars // what the agent finds in its environment; nil: not known
+	links       []string     // the links that the manager makes when it enables the units
+	enable      [][]string   // the commands that make it listen
+	disable     [][]string   // the commands that make it stop listening, and end the agent
+	forget      [][]string   // the commands to run after the files were removed
+	atLogin     []string     // the command that makes it start the agent at login; nil if a file says so
+	elsewhere   []string     // folders in which a package may have put the same files; the first has priority
+	socket      string       // the path at which the manager listens; "" if it is not known yet
+	environment environ.Vars // the environment of the agent that the manager starts; nil if it is not known
 }
 
 // File is a file that a service manager reads.
@@ -45,17 +45,17 @@ type File struct {
 	content []byte
 }
 
-// markText begins the last line of what we wrote. The digest of what stands before it tells whether somebody has changed it
-// since.
+// markText is the beginning of the last line of each file that we write. It is followed by a digest of the lines before it, which
+// shows whether somebody has changed the file.
 const markText = " installed by ccagent, and removed by: ccagent uninstall; digest "
 
-// marked is text with that line. It is the last, since an XML declaration has to be the first.
+// marked returns text with that line at the end. It can't be the first line, because in XML the declaration has to be.
 func marked(open, end, text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return []byte(text + open + markText + hex.EncodeToString(sum[:8]) + end + "\n")
 }
 
-// isMarked reports whether we wrote the file as it is.
+// isMarked reports whether we wrote the file and nobody has changed it.
 func isMarked(content []byte) bool {
 	m := regexp.MustCompile(`(?s)^(.*\n)(#|<!--)` + regexp.QuoteMeta(markText) + `([0-9a-f]{16})( -->)?\n$`).FindSubmatch(content)
 	if m == nil {
@@ -65,8 +65,8 @@ func isMarked(content []byte) bool {
 	return hex.EncodeToString(sum[:8]) == string(m[3])
 }
 
-// Packaged reports whether a package has put files for the very same program where the manager looks: then there is nothing
-// to write, and nothing to remove.
+// Packaged reports whether a package has installed the files for this program in a folder of the manager. Then there is nothing
+// to write and nothing to remove.
 func (s Service) Packaged() bool {
 	for _, f := range s.Files {
 		want, _, _ := bytes.Cut(f.content, []byte("#"+markText))
@@ -84,7 +84,7 @@ func (s Service) Packaged() bool {
 	return true
 }
 
-// Installed reports whether install wrote one of the files, be it changed since then or not.
+// Installed reports whether install has written one of the files, even if somebody has changed it since.
 func (s Service) Installed() bool {
 	return slices.ContainsFunc(s.Files, func(f File) bool {
 		there, err := os.ReadFile(f.Path)
@@ -101,7 +101,7 @@ func (s Service) StartsAtLogin(ctx context.Context) bool {
 	return s.Absent == nil && enabled(ctx, "ccagent.service")
 }
 
-// Foreign are the files that are there already and not as we wrote them. One that is masked, by a link to nowhere, is empty.
+// Foreign returns the files that exist and are not as we write them. A masked unit, which is a link to /dev/null, has no content.
 func (s Service) Foreign() ([]File, error) {
 	var found []File
 	for _, f := range s.Files {
@@ -119,14 +119,14 @@ func (s Service) Foreign() ([]File, error) {
 	return found, nil
 }
 
-// write writes the files that are not there yet, and returns their paths.
+// write writes the files that are missing or differ, and returns their paths.
 func (s Service) write() (written []string, err error) {
 	for _, f := range s.Files {
 		there, err := os.ReadFile(f.Path)
 		if err == nil && bytes.Equal(there, f.content) {
 			continue
 		}
-		if err == nil && !isMarked(there) { // not through a link: what it leads to is somebody else's, or /dev/null
+		if err == nil && !isMarked(there) { // a link is removed first, because its target is somebody else's file, or /dev/null
 			err = os.Remove(f.Path)
 		} else {
 			err = os.MkdirAll(filepath.Dir(f.Path), 0o755)
@@ -142,7 +142,7 @@ func (s Service) write() (written []string, err error) {
 	return written, nil
 }
 
-// putBack returns what makes files and manager again what they are now.
+// putBack returns a function that restores the present state of the files and the manager.
 func (s Service) putBack(ctx context.Context) (func(context.Context) error, error) {
 	before := make([][]byte, len(s.Files))
 	loaded, atLogin := false, s.StartsAtLogin(ctx)
@@ -159,7 +159,7 @@ func (s Service) putBack(ctx context.Context) (func(context.Context) error, erro
 	}
 	return func(ctx context.Context) error {
 		if !loaded {
-			runAll(ctx, s.disable) // it may never have been enabled
+			runAll(ctx, s.disable) // it fails if the unit was never enabled
 		}
 		for i, f := range s.Files {
 			there, err := os.ReadFile(f.Path)
@@ -189,8 +189,8 @@ func (s Service) putBack(ctx context.Context) (func(context.Context) error, erro
 	}, nil
 }
 
-// remove removes our files and the links to them, and returns which files; kept are those that somebody has changed, which
-// all removes as well.
+// remove removes our files and the links to them, and returns the paths of the files. It does not remove files that somebody has
+// changed, and returns them in kept; with all it removes these too.
 func (s Service) remove(all bool) (removed, kept []string, err error) {
 	for _, f := range s.Files {
 		there, err := os.ReadFile(f.Path)
@@ -209,7 +209,7 @@ func (s Service) remove(all bool) (removed, kept []string, err error) {
 		}
 		removed = append(removed, f.Path)
 	}
-	for _, link := range s.links { // the manager has removed them, if there was one
+	for _, link := range s.links { // only needed if there is no manager, which would have removed them
 		if target, err := os.Readlink(link); err == nil && slices.Contains(removed, target) {
 			os.Remove(link)
 		}
@@ -217,7 +217,7 @@ func (s Service) remove(all bool) (removed, kept []string, err error) {
 	return removed, kept, nil
 }
 
-// runAll runs commands until one fails.
+// runAll runs the commands in turn, until one fails.
 func runAll(ctx context.Context, commands [][]string) error {
 	for _, argv := range commands {
 		if _, err := outputOf(ctx, argv...); err != nil {
@@ -227,10 +227,11 @@ func runAll(ctx context.Context, commands [][]string) error {
 	return nil
 }
 
-// managerTime bounds what a service manager is asked to do. It ends an agent in 45 s (the units say so).
+// managerTime limits each command for the service manager. The manager ends an agent within 45 s, as the units say.
 const managerTime = 60 * time.Second
 
-// outputOf runs a command. Its error is the first line that the command wrote to standard error.
+// outputOf runs a command and returns its output. If the command fails, the error (ErrUnavailable) has the first line that it
+// wrote to standard error.
 func outputOf(ctx context.Context, argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, managerTime)
 	defer cancel()

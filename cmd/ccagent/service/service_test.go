@@ -133,7 +133,7 @@ func TestServiceIsKept(t *testing.T) {
 		t.Error("what was installed and changed is not known any more")
 	}
 
-	// Forced, a link is replaced and not what it leads to, which is /dev/null for a unit that is masked.
+	// With --force, a link is replaced and its target is not changed. The target is /dev/null for a unit that is masked.
 	target := filepath.Join(t.TempDir(), "theirs")
 	os.WriteFile(target, []byte("theirs\n"), 0o644)
 	os.Remove(s.Files[1].Path)

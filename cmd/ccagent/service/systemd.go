@@ -13,13 +13,13 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// userManager is what systemd's user manager says of itself.
+// userManager is what we ask of systemd's user manager.
 type userManager struct {
-	unitPath    string // the folders that it reads units from, the one that wins first
-	environment string // of the programs that it starts, a variable a line
+	unitPath    string // the folders from which it reads units; the first has priority
+	environment string // the environment of the programs that it starts, one variable on each line
 }
 
-// askSystemd fails where there is no user manager.
+// askSystemd asks the user manager. It fails if there is none.
 func askSystemd(ctx context.Context) (m userManager, err error) {
 	if m.unitPath, err = ShowUnit(ctx, "UnitPath"); err == nil {
 		m.environment, err = outputOf(ctx, "systemctl", "--user", "show-environment")
@@ -32,17 +32,17 @@ func ShowUnit(ctx context.Context, property string, unit ...string) (string, err
 	return outputOf(ctx, append([]string{"systemctl", "--user", "show", "--value", "-p", property}, unit...)...)
 }
 
-// enabled reports whether systemd starts a unit at login. It calls one without an [Install] section static, and exits with 0 for
-// it too.
+// enabled reports whether systemd starts a unit at login. The exit code is not enough: it is 0 too for a unit without an
+// [Install] section, whose state is static.
 func enabled(ctx context.Context, unit string) bool {
 	state, err := outputOf(ctx, "systemctl", "--user", "is-enabled", unit)
 	return err == nil && state == "enabled"
 }
 
-// systemdService describes the program at exe to systemd's user manager.
+// systemdService returns the Service for systemd's user manager that starts the program at exe.
 func systemdService(env environ.Vars, exe string, m userManager) (Service, error) {
-	if !terminal.Printable(exe) || strings.ContainsAny(exe, `"'\`) { // systemd refuses them, escaped too
-		return Service{}, &protocol.Error{Code: protocol.CodeConfig, Message: "a unit can't name this program: " + exe,
+	if !terminal.Printable(exe) || strings.ContainsAny(exe, `"'\`) { // systemd does not accept them, not even escaped
+		return Service{}, &protocol.Error{Code: protocol.CodeConfig, Message: "systemd can't start a program at this path: " + exe,
 			Hint: "move it to a path without quotes, backslashes and control characters"}
 	}
 	home := env("HOME")
@@ -55,7 +55,7 @@ func systemdService(env environ.Vars, exe string, m userManager) (Service, error
 	}
 	dir = filepath.Join(dir, "systemd/user")
 	folders := strings.Fields(m.unitPath)
-	if !strings.Contains(m.unitPath, dir) { // XDG_CONFIG_HOME is another one for the manager
+	if !strings.Contains(m.unitPath, dir) { // the manager has another XDG_CONFIG_HOME
 		own := func(folder string) bool {
 			return strings.HasPrefix(folder, home+"/") && strings.HasSuffix(folder, "/systemd/user")
 		}
@@ -69,8 +69,8 @@ func systemdService(env environ.Vars, exe string, m userManager) (Service, error
 	if dir := environment("XDG_RUNTIME_DIR"); dir != "" {
 		socket = filepath.Join(dir, "ccagent/agent.sock")
 	}
-	// systemd.service(5): a % begins a specifier, and a path with a blank in it is quoted. A $ means itself in the program's
-	// path.
+	// systemd.service(5): a % begins a specifier, and a path that contains a blank is quoted. A $ has no special meaning in the path
+	// of the program.
 	program := strings.ReplaceAll(exe, "%", "%%")
 	if strings.ContainsAny(program, " ;") {
 		program = `"` + program + `"`
@@ -96,8 +96,8 @@ func systemdService(env environ.Vars, exe string, m userManager) (Service, error
 	}, nil
 }
 
-// shownEnvironment reads what `systemctl show-environment` prints. A value with a character that means something to a shell, as
-// the star of NO_PROXY, comes as $'...'.
+// shownEnvironment parses the output of `systemctl show-environment`. A value with a character that is special to a shell, such
+// as a star in NO_PROXY, is written $'...'.
 func shownEnvironment(text string) map[string]string {
 	shown := map[string]string{}
 	for line := range strings.Lines(text) {

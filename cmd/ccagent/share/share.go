@@ -1,5 +1,5 @@
-// Package share makes the restricted socket of `ccagent serve --export` and `ccagent forward`, which gives the tokens of chosen
-// profiles and nothing else, and answers on it for the person's own agent.
+// Package share makes the restricted socket of `ccagent serve --export` and `ccagent forward`, and serves it. It gives out the
+// tokens of chosen profiles, which it gets from the person's own agent, and nothing else.
 package share
 
 import (
@@ -22,19 +22,19 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Serve answers on l until ctx ends, and closes it. Besides this user, those of uids are let in; with gid, which is -1 for none,
-// whomever the socket's mode lets in. The agent is started where none runs, as for any command.
+// Serve answers requests on l until ctx ends, and closes l. It admits this user and the users in uids. If gid is not -1, it
+// admits everybody whom the mode of the socket admits. As for any command, an agent is started if none runs.
 func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
 	defer l.Close()
-	// Not a pool: who waits for a slow provider must not take a connection from those who want another profile's token. How many
-	// there are at a time is the export's to say.
+	// The client's connections are not limited: a request that waits for a slow provider must not delay one for another profile. The
+	// restricted server limits how many requests there are at a time.
 	client, err := protocol.ClientFromEnv(true)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	admit := func(p protocol.Peer) error {
-		if gid >= 0 { // the kernel lets in nobody else: the socket's mode is the group's
+		if gid >= 0 { // the kernel admits nobody else, because the socket has the group's mode
 			return nil
 		}
 		if p.UID != uint32(os.Geteuid()) && !slices.Contains(uids, p.UID) {
@@ -45,7 +45,7 @@ func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid
 	return restricted.Agent{Of: client, Profiles: profiles}.Server(log).Serve(l, admit, ctx.Done())
 }
 
-// Socket is the restricted socket, and what takes its name away at the end. It implements [server.Listener].
+// Socket is the restricted socket. It removes its name when it is closed. It implements [server.Listener].
 type Socket struct {
 	socket.Socket
 	folder *os.Root
@@ -53,7 +53,7 @@ type Socket struct {
 	file   fs.FileInfo
 }
 
-// Retire removes the socket's name, unless somebody else's socket has it by now. Connections that were made before can still be
+// Retire removes the socket's name, unless another socket has that name by now. Connections that were made before can still be
 // accepted.
 func (s *Socket) Retire() bool {
 	if now, err := s.folder.Lstat(s.name); err == nil && os.SameFile(now, s.file) {
@@ -62,13 +62,14 @@ func (s *Socket) Retire() bool {
 	return true
 }
 
-// Close ends the listener and removes the socket, unless somebody else's is there by now.
+// Close closes the listener and removes the socket's name, unless another socket has that name by now.
 func (s *Socket) Close() error {
 	s.Retire()
 	return errors.Join(s.Socket.Close(), s.folder.Close())
 }
 
-// shareMode says whom the mode of the socket lets in: its owner; a group; or everybody, whom the policy then tells apart.
+// shareMode returns the mode of the socket. It admits the owner only, or a group, or everybody if there are uids, which Serve
+// then checks.
 func shareMode(uids []uint32, gid int) fs.FileMode {
 	switch {
 	case gid >= 0:
@@ -79,16 +80,17 @@ func shareMode(uids []uint32, gid int) fs.FileMode {
 	return 0o600
 }
 
-// maxExportFolder bounds the path of the folder: the socket is made one folder below it, and a socket's path has 103 bytes on
-// macOS.
+// maxExportFolder is the maximum length of the path of the folder, in bytes. The socket is created in a folder inside it, and on
+// macOS the path of a socket may have 103 bytes.
 const maxExportFolder = 90
 
-// Listen makes the socket in a folder that is the caller's, and that nobody else may write.
+// Listen makes the socket at path. Its folder must belong to this user, and nobody else may write it. Errors are of condition
+// ErrConfig.
 //
-// The socket gets its group and its mode before it gets its name. It is bound in a new folder inside, which is closed to
-// everybody else, so that nobody can put a link in its place; only then is it linked to where clients look. fchmod and
-// fchown of the unbound socket would not do: macOS has no fchmod for sockets, the file never takes the owner from the
-// descriptor, and setfsgid knows no supplementary groups.
+// The socket gets its group and its mode before it gets its name. It is bound in a new folder inside, to which nobody else has
+// access, so that nobody can put a link in its place. Only then is it linked to its name. Calling fchmod and fchown on the socket
+// before it is bound would not work: macOS has no fchmod for sockets, the file does not get the owner of the descriptor, and
+// setfsgid does not support supplementary groups.
 func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	if !filepath.IsAbs(path) {
 		return nil, exportError("", "%q must be an absolute path", path)
@@ -96,12 +98,12 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	path = filepath.Clean(path)
 	dir, name := filepath.Dir(path), filepath.Base(path)
 	if len(dir) > maxExportFolder || len(path) > maxExportFolder+10 {
-		return nil, exportError("", "%q is too long: its folder may have %d bytes, all of it %d",
+		return nil, exportError("", "%q is too long: the path of its folder may have %d bytes, and the whole path %d",
 			path, maxExportFolder, maxExportFolder+10)
 	}
 	if own, _, err := protocol.SocketPath(); err == nil && path == filepath.Clean(own) {
 		return nil, exportError("choose another folder: mkdir -m 700 ~/box",
-			"%s is the place of the agent itself, which could not be asked then", path)
+			"%s is the socket of the agent itself, which nobody could reach then", path)
 	}
 	folder, err := exportFolder(dir)
 	if err != nil {
@@ -119,12 +121,12 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	return s, nil
 }
 
-// exportError says why there is no restricted socket, and what to do, which may be "".
+// exportError returns the error that says why there is no restricted socket. The hint may be "".
 func exportError(hint, format string, args ...any) error {
 	return &protocol.Error{Code: protocol.CodeConfig, Message: "the restricted socket: " + fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// cannotExport is exportError for what the system says.
+// cannotExport is exportError for an error of the operating system.
 func cannotExport(path string, err error) error {
 	if told := (*protocol.Error)(nil); errors.As(err, &told) {
 		return told
@@ -132,17 +134,17 @@ func cannotExport(path string, err error) error {
 	return exportError("", "%s: %v", path, cmp.Or(errors.Unwrap(err), err))
 }
 
-// exportFolder opens the folder of the socket. What is done in it from here on is done there, whatever others make of its name:
-// they may be able to write in a folder above.
+// exportFolder opens and checks the folder of the socket. Everything else is done in this open folder, even if its name leads to
+// another folder by then: others may be able to write in a folder above it.
 func exportFolder(dir string) (*os.Root, error) {
 	named, err := os.Lstat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, exportError("make it: mkdir -m 700 "+protocol.ShellLine(dir), "there is no folder %s", dir)
+		return nil, exportError("create it: mkdir -m 700 "+protocol.ShellLine(dir), "there is no folder %s", dir)
 	case err != nil:
 		return nil, cannotExport(dir, err)
 	case named.Mode()&fs.ModeSymlink != 0:
-		return nil, exportError("name the folder that it leads to", "%s is a link", dir)
+		return nil, exportError("name the target of the link instead", "%s is a link", dir)
 	case !named.IsDir():
 		return nil, exportError("", "%s is not a folder", dir)
 	}
@@ -163,19 +165,19 @@ func checkExportFolder(folder *os.Root, named fs.FileInfo, dir string) error {
 		return cannotExport(dir, err)
 	}
 	if !os.SameFile(info, named) {
-		return exportError("", "%s was replaced meanwhile", dir)
+		return exportError("", "%s was replaced in the meantime", dir)
 	}
 	if owner, ok := files.Owner(info); ok && owner != uint32(os.Geteuid()) {
 		return exportError("choose a folder of your own: mkdir -m 700 ~/box", "%s belongs to user id %d", dir, owner)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return exportError("chmod go-w "+protocol.ShellLine(dir)+"; a group needs no more than to enter the folder: chmod 710",
+		return exportError("chmod go-w "+protocol.ShellLine(dir)+"; for a group that is to use the socket: chmod 710",
 			"%s may be written by others (mode %04o), who could put a socket of their own there", dir, info.Mode().Perm())
 	}
 	return nil
 }
 
-// clearExport removes a socket that nobody listens on any more.
+// clearExport removes a socket on which nobody listens any more.
 func clearExport(folder *os.Root, path string) error {
 	name := filepath.Base(path)
 	switch info, err := folder.Lstat(name); {
@@ -184,15 +186,15 @@ func clearExport(folder *os.Root, path string) error {
 	case err != nil:
 		return cannotExport(path, err)
 	case info.Mode()&fs.ModeSocket == 0:
-		return exportError("move it away, or choose another place", "%s is there already, and is no socket", path)
+		return exportError("move it away, or choose another place", "%s exists already, and is not a socket", path)
 	}
 	c, err := net.Dial("unix", path)
 	switch {
 	case err == nil:
 		c.Close()
 		fallthrough
-	case errors.Is(err, syscall.EAGAIN): // his queue is full
-		return exportError("end that one, or choose another place", "somebody answers at %s already", path)
+	case errors.Is(err, syscall.EAGAIN): // somebody listens, and the queue of connections is full
+		return exportError("end that program, or choose another place", "another program already answers at %s", path)
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return cannotExport(path, err)
 	}
@@ -202,7 +204,7 @@ func clearExport(folder *os.Root, path string) error {
 	return nil
 }
 
-// bind makes the socket, of that mode and group (-1: none in particular).
+// bind makes the socket with that mode and group. A gid of -1 leaves the group as it is.
 func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 	private := ".cc" + rand.Text()[:7]
 	if err := s.folder.Mkdir(private, 0o700); err != nil {
@@ -226,7 +228,7 @@ func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 	}()
 	if gid >= 0 {
 		if err := inside.Lchown("s", -1, gid); err != nil {
-			return exportError("it must be a group of yours: id -G", "it can't be given to group %d: %v", gid, errors.Unwrap(err))
+			return exportError("you must be in that group; see: id -G", "it can't be given to group %d: %v", gid, errors.Unwrap(err))
 		}
 	}
 	if err := inside.Chmod("s", mode); err != nil {

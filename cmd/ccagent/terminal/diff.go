@@ -9,16 +9,17 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// ShowDiff shows what would be changed in a file, and nothing else of it: settings may hold secrets. Nothing in it can move the
-// terminal's cursor.
+// ShowDiff shows what would change in a file. It shows nothing else of the file, because settings may contain secrets. The text
+// is sanitized.
 func ShowDiff(w io.Writer, path string, before, after []byte) {
 	for _, line := range changedLines(diff.Diff(path, before, path+" (new)", after)) {
 		fmt.Fprintln(w, Sanitize(string(bytes.ReplaceAll(line, []byte("\t"), []byte("    ")))))
 	}
 }
 
-// changedLines are the heads of a unified diff and the lines that go and come, without those around them, without those that get
-// no more than the comma that a new neighbour needs, and without what else is on a line that holds a whole document.
+// changedLines returns the heads of a unified diff and the lines that are removed and added. It leaves out the lines around
+// these, and lines that only get or lose a comma because of a new neighbour. If a line is a whole document, it leaves out the
+// rest of that line.
 func changedLines(unified []byte) [][]byte {
 	var lines [][]byte
 	for line := range bytes.Lines(unified) {
@@ -49,7 +50,7 @@ func changedLines(unified []byte) [][]byte {
 	return slices.DeleteFunc(lines, func(line []byte) bool { return string(line) == "-…" || string(line) == "+…" })
 }
 
-// shorter leaves out the values of other keys that two versions of a line begin or end with.
+// shorter shortens two versions of a line to the part that differs, so that the values of other keys are not shown.
 func shorter(was, is []byte) (_, _ []byte) {
 	a, b := was[1:], is[1:]
 	head := 0
@@ -60,7 +61,8 @@ func shorter(was, is []byte) (_, _ []byte) {
 	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
 	}
-	// The same may come twice in a row: what begins with its comma is the member that came or went.
+	// If the text repeats itself, the difference could begin at several places. Begin it with the comma before the member that was
+	// added or removed.
 	if longer := slices.MaxFunc([][]byte{a, b}, func(x, y []byte) int { return len(x) - len(y) }); head+tail == min(
 		len(a),
 		len(b),
@@ -76,7 +78,7 @@ func shorter(was, is []byte) (_, _ []byte) {
 	}
 	cut := func(line []byte) []byte {
 		before, middle, after := line[:head], line[head:len(line)-tail], line[len(line)-tail:]
-		if i := bytes.LastIndexAny(before, "{[,"); i >= 0 && head+tail < min(len(a), len(b)) { // a value that changes, with its key
+		if i := bytes.LastIndexAny(before, "{[,"); i >= 0 && head+tail < min(len(a), len(b)) { // show the key of a value that changes
 			before = append([]byte("…"), before[i+1:]...)
 		} else if i >= 0 {
 			before = []byte("…")
@@ -85,7 +87,7 @@ func shorter(was, is []byte) (_, _ []byte) {
 			after = []byte("…")
 		}
 		if len(middle) == 0 && string(before) == "…" {
-			after = nil // all that is left of the line is that it gets something
+			after = nil // nothing of this version is left to show
 		}
 		return slices.Concat(before, middle, after)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// AskPassphrase asks for a passphrase on the terminal, else with pinentry. why is shown above the prompt there.
+// AskPassphrase asks for a passphrase on the terminal or, if there is none, with pinentry. pinentry shows why above its prompt.
 func AskPassphrase(ctx context.Context, why string) (protocol.Secret, error) {
 	line, err := Ask(ctx, "passphrase (not shown):", true)
 	if errors.Is(err, ErrNone) {
@@ -27,14 +27,15 @@ func AskPassphrase(ctx context.Context, why string) (protocol.Secret, error) {
 	return CheckSecret(line, "passphrase")
 }
 
-// cancelled reports whether an error of pinentry's says that the person did not want to: the code is in the lower half, the
-// program that made it in the upper (libgpg-error's GPG_ERR_CANCELED and GPG_ERR_FULLY_CANCELED).
+// cancelled reports whether an error of pinentry says that the person has cancelled. The lower 16 bits of its number are the
+// code: GPG_ERR_CANCELED or GPG_ERR_FULLY_CANCELED of libgpg-error. The upper bits name the program that reports it.
 func cancelled(number string) bool {
 	n, err := strconv.ParseUint(number, 10, 32)
 	return err == nil && (n&0xffff == 99 || n&0xffff == 198)
 }
 
-// Pinentry asks with the program of that name, by the Assuan protocol that GnuPG's documentation of pinentry describes.
+// Pinentry asks with the program pinentry. GnuPG's documentation of pinentry describes the protocol, Assuan. The error is
+// ErrDeclined if the person cancels, and ErrInterrupted if ctx ends.
 func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 	program, err := exec.LookPath("pinentry")
 	if err != nil {
@@ -66,7 +67,7 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 	defer cmd.Wait()
 	defer in.Close()
 	lines := bufio.NewScanner(io.LimitReader(out, MaxSecret))
-	// reply reads up to OK or ERR, and returns the data line between.
+	// reply reads lines up to OK or ERR, and returns the data in them.
 	reply := func() (data string, err error) {
 		for lines.Scan() {
 			switch verb, rest, _ := strings.Cut(lines.Text(), " "); verb {
@@ -77,7 +78,7 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 					return "", failed("can't ask: " + Sanitize(reason))
 				}
 				return "", ErrDeclined
-			case "D": // a long one comes in parts
+			case "D": // long data comes in several lines
 				part, err := url.PathUnescape(rest)
 				if err != nil {
 					return "", failed("gave an answer that can't be read")
@@ -85,7 +86,7 @@ func Pinentry(ctx context.Context, why, prompt string) (string, error) {
 				data += part
 			}
 		}
-		if ctx.Err() != nil { // Ctrl-C ends it as well
+		if ctx.Err() != nil { // Ctrl-C ends pinentry too
 			return "", ErrInterrupted
 		}
 		return "", failed("ended without an answer")

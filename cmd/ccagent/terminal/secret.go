@@ -8,10 +8,10 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// MaxSecret bounds a client secret or an assertion, in bytes.
+// MaxSecret is the maximum length of a secret that is typed or read from a file, in bytes.
 const MaxSecret = 64 << 10
 
-// ReadSecret reads a secret to the end of a file.
+// ReadSecret reads a secret up to the end of r. what is its name in an error (ErrConfig).
 func ReadSecret(r io.Reader, what string) (protocol.Secret, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxSecret+1))
 	if err != nil {
@@ -23,7 +23,8 @@ func ReadSecret(r io.Reader, what string) (protocol.Secret, error) {
 	return CheckSecret(string(text), what)
 }
 
-// CheckSecret takes a secret that was typed: one line of printable text. what is its name in an error (ErrConfig).
+// CheckSecret returns the text as a secret if it is one line of printable characters. It removes blanks around it. what is its
+// name in an error (ErrConfig).
 func CheckSecret(text, what string) (protocol.Secret, error) {
 	text = strings.TrimSpace(text)
 	problem := ""
@@ -33,7 +34,7 @@ func CheckSecret(text, what string) (protocol.Secret, error) {
 	case len(text) > MaxSecret:
 		problem = fmt.Sprintf("is longer than %d characters", MaxSecret)
 	case !Printable(text):
-		problem = "is more than one line, or holds control characters"
+		problem = "has more than one line, or contains control characters"
 	default:
 		return protocol.NewSecret(text), nil
 	}

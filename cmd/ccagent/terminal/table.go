@@ -8,10 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// Table is rows of cells; the first row is the heading. A cell may hold colours, which take no room.
+// Table is rows of cells. The first row is the heading. A cell may contain colours, which have no width.
 type Table [][]string
 
-// Write writes the rows with their columns aligned, each line cut to width unless that is 0. The last column is ragged.
+// Write writes the rows with their columns aligned, and cuts each line to width characters unless that is 0. The last column is
+// not padded.
 func (t Table) Write(w io.Writer, width int) error {
 	columns := make([]int, len(t[0]))
 	for _, row := range t {
@@ -35,7 +36,8 @@ func (t Table) Write(w io.Writer, width int) error {
 	return err
 }
 
-// WritePairs writes rows of a name and a value, from outside perhaps, each on a line; - is for no value.
+// WritePairs writes rows of a name and a value, each on a line of its own. It sanitizes the values, and writes - for an empty
+// one.
 func (t Table) WritePairs(w io.Writer) error {
 	for _, row := range t {
 		if _, err := fmt.Fprintf(w, "%-13s %s\n", row[0]+":", Dash(row[1])); err != nil {
@@ -45,13 +47,13 @@ func (t Table) WritePairs(w io.Writer) error {
 	return nil
 }
 
-// Dash is text for a terminal, - if it is empty.
+// Dash sanitizes text for a terminal. It returns - for an empty one.
 func Dash(text string) string { return Sanitize(cmp.Or(text, "-")) }
 
-// CellWidth counts the characters that are seen.
+// CellWidth counts the characters of a cell, without its colours.
 func CellWidth(cell string) int { return utf8.RuneCountInString(plain(cell)) }
 
-// plain removes the colours, which are our own: outside text has no escapes left.
+// plain removes the colours. Any escape sequence is a colour of our own, because text from outside is sanitized.
 func plain(text string) string {
 	for {
 		before, after, ok := strings.Cut(text, "\x1b[")
@@ -63,7 +65,7 @@ func plain(text string) string {
 	}
 }
 
-// Cut shortens a line to width characters, 0 for no limit. A line that is cut loses its colours.
+// Cut shortens a line to width characters; 0 means no limit. A line that is shortened loses its colours.
 func Cut(line string, width int) string {
 	if width <= 0 || CellWidth(line) <= width {
 		return line

@@ -1,13 +1,13 @@
-// Package terminal is how ccagent speaks with a person: text, tables, differences, questions and secrets. Its rules:
+// Package terminal is how ccagent talks to a person: text, tables, differences, questions and secrets. Its rules:
 //
-//   - stdout belongs to the answer, and holds all of it or nothing. Everything else goes to stderr.
+//   - stdout is for the answer: all of it, or nothing. Everything else goes to stderr.
 //   - An error is one line, `ccagent: what happened`, lower-case and without a full stop, then `hint: what to do` lines.
-//   - A warning is one line, `ccagent: warning: ...`. What went well is said in one line on stdout, or not at all.
-//   - A question is asked on the terminal itself, never on a pipe: without a terminal there is a flag that answers it.
-//     It comes before anything is changed, so whoever declines is told that nothing was.
-//   - Colour, bars and redrawing are for terminals that can, and never carry meaning alone (NO_COLOR, TERM=dumb).
-//   - Text from outside (a provider, a file, the agent) passes through Sanitize before it is shown. A token is printed by
-//     the commands whose purpose that is.
+//   - A warning is one line, `ccagent: warning: ...`. Success is one line on stdout, or none.
+//   - A question is asked on the terminal itself, never on a pipe. Without a terminal, a flag answers it. It is asked before
+//     anything is changed, so that a person who declines can be told that nothing was.
+//   - Colour, bars and redrawing are only for terminals that support them (NO_COLOR, TERM=dumb). Nothing is said by colour alone.
+//   - Text from outside (a provider, a file, the agent) passes through Sanitize before it is shown. Only a command whose purpose
+//     it is prints a token.
 package terminal
 
 import (
@@ -29,8 +29,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Sanitize makes text fit for one line of a terminal: what is not printable is shown as its escape, invisible controls of
-// the writing direction among it.
+// Sanitize makes text safe for one line of a terminal. It replaces characters that are not printable by an escape in ASCII, among
+// them the invisible ones that change the direction of writing.
 func Sanitize(text string) string {
 	if Printable(text) {
 		return text
@@ -57,7 +57,7 @@ func Printable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// PrintError tells a person what happened, and what to do.
+// PrintError prints an error and its hints.
 func PrintError(w io.Writer, err error) {
 	fmt.Fprintf(w, "ccagent: %s\n", Sanitize(protocol.Says(err)))
 	for hint := range strings.Lines(protocol.HintOf(err)) {
@@ -65,19 +65,19 @@ func PrintError(w io.Writer, err error) {
 	}
 }
 
-// Warn tells a person what may be wrong, in one line.
+// Warn prints a warning in one line.
 func Warn(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "ccagent: warning: %s\n", Sanitize(fmt.Sprintf(format, args...)))
 }
 
-// Notice passes on what the agent wants a person to know; "" is nothing.
+// Notice prints a message from the agent, unless it is empty.
 func Notice(w io.Writer, text string) {
 	if text != "" {
 		fmt.Fprintf(w, "ccagent: %s\n", Sanitize(text))
 	}
 }
 
-// Output is stdout. It keeps the first failure to write, because not everything that writes looks.
+// Output is stdout. It records the first error of a write, because not every caller of Write checks for one.
 type Output struct {
 	io.Writer
 	Err error
@@ -91,7 +91,7 @@ func (o *Output) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Of returns the file that a stream is if that is a terminal, else nil.
+// Of returns the stream as a file if it is a terminal, or else nil.
 func Of(stream any) *os.File {
 	if o, ok := stream.(*Output); ok {
 		stream = o.Writer
@@ -102,7 +102,7 @@ func Of(stream any) *os.File {
 	return nil
 }
 
-// Capable reports whether the terminal understands cursor movement.
+// Capable reports whether the terminal supports moving the cursor.
 func Capable(getenv func(string) string) bool {
 	return getenv("TERM") != "dumb" && getenv("TERM") != ""
 }
@@ -112,7 +112,7 @@ func Coloured(w any, getenv func(string) string) bool {
 	return Of(w) != nil && Capable(getenv) && getenv("NO_COLOR") == ""
 }
 
-// UTF8 reports whether the terminal is told to expect UTF-8, by the order of setlocale(3).
+// UTF8 reports whether the locale says that the terminal uses UTF-8. The order of the variables is that of setlocale(3).
 func UTF8(env func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if value := env(name); value != "" {
@@ -123,18 +123,18 @@ func UTF8(env func(string) string) bool {
 	return false
 }
 
-// ErrNone says that there is no terminal to ask on.
+// ErrNone means that there is no terminal to ask on.
 var ErrNone = errors.New("no terminal")
 
-// A command asks before it changes anything. So whoever declines, or interrupts it while it asks, has changed nothing.
+// A command asks before it changes anything. So nothing was changed if the person declines, or interrupts it while it asks.
 var (
 	ErrDeclined    = errors.New("nothing was changed")
 	ErrInterrupted = errors.New("interrupted; nothing was changed")
 )
 
-// Ask puts a question on the controlling terminal and returns the line that is typed, hidden for a secret. Without a
-// terminal it returns ErrNone. The end of input is ErrDeclined, and if ctx ends first that is ErrInterrupted. The terminal is
-// afterwards as it was.
+// Ask asks a question on the controlling terminal and returns the line that is typed. With hidden the terminal does not show it.
+// Ask returns ErrNone if there is no terminal, ErrDeclined if the input ends, and ErrInterrupted if ctx ends first. It restores
+// the settings of the terminal.
 func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -158,7 +158,7 @@ func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 		err  error
 	}
 	answered := make(chan answer, 1)
-	go func() { // a read of a terminal can't be interrupted: on Ctrl-C it is left behind, and the process ends
+	go func() { // a read of a terminal can't be interrupted: after Ctrl-C it goes on until the process ends
 		var a answer
 		a.line, a.err = bufio.NewReader(io.LimitReader(tty, MaxSecret)).ReadBytes('\n')
 		answered <- a
@@ -166,7 +166,7 @@ func Ask(ctx context.Context, question string, hidden bool) (string, error) {
 	select {
 	case a := <-answered:
 		term.Restore(fd, before)
-		if hidden || a.err != nil { // the terminal has not shown the end of the line
+		if hidden || a.err != nil { // the terminal has not moved to the next line
 			fmt.Fprintln(tty)
 		}
 		tty.Close()
@@ -191,16 +191,16 @@ func CanAsk() bool {
 	return term.IsTerminal(int(tty.Fd()))
 }
 
-// Confirm asks a yes-or-no question, and returns ErrDeclined if the answer is not yes. flag is what answers it where there is no
-// terminal.
+// Confirm asks a yes-or-no question, and returns ErrDeclined if the answer is not yes. flag is the option that answers it if
+// there is no terminal.
 func Confirm(ctx context.Context, question, flag string) error {
 	answer, err := Ask(ctx, question+" [y/N]", false)
 	switch {
 	case errors.Is(err, ErrNone):
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
-			Message: "this needs a yes, and there is no terminal to ask on: " + question,
-			Hint:    "say it with " + flag,
+			Message: "this needs your consent, and there is no terminal to ask on: " + question,
+			Hint:    "to consent, add " + flag,
 		}
 	case err != nil:
 		return err
@@ -210,7 +210,7 @@ func Confirm(ctx context.Context, question, flag string) error {
 	return ErrDeclined
 }
 
-// Span shows a duration to its two largest units: 7h12m, 3d4h, 42s.
+// Span formats a duration with its two largest units: 7h12m, 3d4h, 42s. It ignores the sign.
 func Span(d time.Duration) string {
 	d = d.Round(time.Second)
 	if d < 0 {
@@ -226,7 +226,7 @@ func Span(d time.Duration) string {
 		d/time.Second,
 	)%60
 	switch {
-	case days > 100*365: // a time.Duration ends at 292 years
+	case days > 100*365: // the maximum of time.Duration is 292 years
 		return "over 100 years"
 	case days > 0:
 		return fmt.Sprintf("%dd%dh", days, hours)
@@ -238,7 +238,7 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%ds", seconds)
 }
 
-// LocalTime shows a time the way people at this machine read it.
+// LocalTime formats a time in this machine's time zone. The zero time is "never".
 func LocalTime(t time.Time) string {
 	if t.IsZero() {
 		return "never"
@@ -246,7 +246,7 @@ func LocalTime(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05 MST")
 }
 
-// Expires says when, and how long that is.
+// Expires says when a token expires or has expired, and how long it is until or since then.
 func Expires(now, expiry time.Time) string {
 	if expiry.IsZero() {
 		return "never expires"
@@ -257,7 +257,7 @@ func Expires(now, expiry time.Time) string {
 	return fmt.Sprintf("expires %s (in %s)", LocalTime(expiry), Span(expiry.Sub(now)))
 }
 
-// Declined is ErrDeclined in words of the caller's own.
+// Declined returns an error that counts as ErrDeclined, with the message and hint of told.
 func Declined(told *protocol.Error) error { return declined{told} }
 
 type declined struct{ told *protocol.Error }

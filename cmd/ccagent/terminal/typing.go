@@ -13,8 +13,8 @@ import (
 
 const ctrlD = 0x04
 
-// Typed reads a terminal until ctx ends or the person ends the input with Ctrl-D. A read alone can't be interrupted, and would
-// take the answer to the next question.
+// Typed returns a reader of a terminal that ends when ctx ends or the person types Ctrl-D. A plain read can't be interrupted. It
+// would go on, and take the answer to the next question.
 func Typed(ctx context.Context, tty *os.File) io.Reader { return typing{ctx, tty} }
 
 type typing struct {
@@ -22,7 +22,7 @@ type typing struct {
 	tty *os.File
 }
 
-// typingTick is how long ctx may have ended before that is noticed.
+// typingTick is the longest time until the end of ctx is noticed.
 const typingTick = 100 * time.Millisecond
 
 func (t typing) Read(p []byte) (int, error) {
@@ -30,10 +30,10 @@ func (t typing) Read(p []byte) (int, error) {
 		var ready unix.FdSet
 		ready.Set(int(t.tty.Fd()))
 		wait := unix.NsecToTimeval(typingTick.Nanoseconds())
-		switch n, err := unix.Select(int(t.tty.Fd())+1, &ready, nil, nil, &wait); { // poll(2) knows no terminals on macOS
+		switch n, err := unix.Select(int(t.tty.Fd())+1, &ready, nil, nil, &wait); { // on macOS, poll(2) does not support terminals
 		case n > 0:
 			n, err := t.tty.Read(p)
-			if n == 1 && p[0] == ctrlD { // which the terminal passes on like any other key: see Unbuffered
+			if n == 1 && p[0] == ctrlD { // Unbuffered makes the terminal pass it on like any other key
 				return 0, io.EOF
 			}
 			return n, err
@@ -44,8 +44,8 @@ func (t typing) Read(p []byte) (int, error) {
 	return 0, t.ctx.Err()
 }
 
-// Edited applies the backspaces and line erasures of a line that was typed without the terminal's own editing, and drops what
-// a terminal puts around a paste.
+// Edited applies the backspaces and line erasures in a line that was typed without the terminal's own editing. It removes the
+// marks that a terminal puts around pasted text.
 func Edited(line []byte) string {
 	text := strings.NewReplacer("\x1b[200~", "", "\x1b[201~", "").Replace(string(line))
 	var out []rune
@@ -62,7 +62,7 @@ func Edited(line []byte) string {
 	return string(out)
 }
 
-// unechoed has a terminal show nothing of what is typed.
+// unechoed makes a terminal show nothing of what is typed.
 func unechoed(fd int) error {
 	mode, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {
@@ -74,8 +74,8 @@ func unechoed(fd int) error {
 	return unix.IoctlSetTermios(fd, setTermios, mode)
 }
 
-// Unbuffered lets a terminal pass on what is typed as it comes and unseen: a line may then be longer than the 4096 (macOS: 1024)
-// characters of its own editing, and does not get in the way of the spinner. Ctrl-C still interrupts.
+// Unbuffered makes a terminal pass on each character as it is typed, and not show it. So a line may be longer than the 4096
+// characters (macOS: 1024) that the terminal's own editing allows, and it does not disturb the spinner. Ctrl-C still interrupts.
 func Unbuffered(fd int) (restore func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, getTermios)
 	if err != nil {

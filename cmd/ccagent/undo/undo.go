@@ -1,4 +1,4 @@
-// Package undo takes back what a command of several steps has done where one of them fails.
+// Package undo takes back the steps that a command has done, if a later step fails.
 package undo
 
 import (
@@ -12,54 +12,54 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Steps are what a command has done so far. A command of several steps ends with all of them done, or with none: where one fails,
-// those before it are taken back, the last one first.
+// Steps are the steps that a command has done so far. A command with several steps ends with all of them done, or with none. If
+// one fails, those before it are taken back, the last one first.
 type Steps struct{ done []Step }
 
-// Step is one of them.
+// Step is one step that is done.
 type Step struct {
 	Back func(context.Context) error // takes it back
-	Left string                      // what is left where that fails: a whole sentence without its full stop
-	Mend string                      // the command that mends it then
+	Left string                      // what is left if that fails: a whole sentence without its full stop
+	Mend string                      // the command that mends it in that case
 }
 
-// backTime bounds the taking back. The command's own time may be over by then.
+// backTime limits how long taking back may take. It does not depend on the command's own time limit, which may be over by then.
 const backTime = 30 * time.Second
 
-// Did notes a step that is done.
+// Did adds a step that is done.
 func (s *Steps) Did(d Step) { s.done = append(s.done, d) }
 
-// undone is the error of a command that has ended with none of its steps done.
+// undone is the error of a command that ends with none of its steps done.
 type undone struct{ because error }
 
 func (u undone) Error() string { return u.because.Error() + "; nothing was changed" }
 func (u undone) Unwrap() error { return u.because }
 
-// partly is the error of one that has ended with some of them done. It says which.
+// partly is the error of a command that ends with some of its steps done. Its message says which.
 type partly struct{ error }
 
 func (p partly) Unwrap() error { return p.error }
 
-// Partly marks an error as that of a command that has ended with some of its steps done, and that says which.
+// Partly marks an error of a command that ends with some of its steps done. The message of err has to say which.
 func Partly(err error) error { return partly{err} }
 
-// Told reports whether err says what has become of the steps of a command.
+// Told reports whether the message of err says which steps of a command are done.
 func Told(err error) bool {
 	var none undone
 	var some partly
 	return errors.As(err, &none) || errors.As(err, &some)
 }
 
-// Fail takes everything back because of err. The error that it returns says that nothing was changed, or what is left and what
-// mends it. Where err is of a step that is such a command itself and has left something, what was done before that rests on it,
-// and stays.
+// Fail takes all steps back because of err. The error that it returns says that nothing was changed, or what is left and how to
+// mend it. A step can be a command with several steps itself. If err says that such a step has left something, then Fail takes
+// nothing back, because the earlier steps are needed for what is left.
 func (s *Steps) Fail(ctx context.Context, err error) error {
 	var left partly
 	if errors.As(err, &left) {
 		return err
 	}
 	var none undone
-	if errors.As(err, &none) { // it is said once
+	if errors.As(err, &none) { // the message is to say it only once
 		err = none.because
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), backTime)
@@ -74,8 +74,8 @@ func (s *Steps) Fail(ctx context.Context, err error) error {
 	return undone{err}
 }
 
-// FailAt is fail for a request to the agent that ctx bounded. Where the command's own time is over, the agent goes on with it:
-// nothing is taken back then, for nobody knows what there will be.
+// FailAt is Fail for a request to the agent with the time limit of ctx. If that time is over, the agent goes on with the request,
+// and its result is not known. So nothing is taken back in that case.
 func (s *Steps) FailAt(ctx context.Context, profile string, err error) error {
 	if ctx.Err() == nil {
 		return s.Fail(ctx, err)
@@ -85,7 +85,7 @@ func (s *Steps) FailAt(ctx context.Context, profile string, err error) error {
 		Message: err.Error() + "; the agent may still do it, so nothing was taken back", Hint: strings.TrimPrefix(hint, "\n")}}
 }
 
-// leaves is err with what is left because taking back the last step failed with backErr: what was done before it rests on it.
+// leaves returns err with what is left, because taking back the last step has failed with backErr. The steps before it stay too.
 func (s *Steps) leaves(err, backErr error) error {
 	var left, mends []string
 	for i := len(s.done) - 1; i >= 0; i-- {
