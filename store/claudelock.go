@@ -5,13 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/disk"
 	"github.com/ccagent/ccagent/store/splice"
@@ -205,16 +202,9 @@ func (c *claudeLock) writeOwner() {
 	if o.LegacyBirth, known = birthtime(c.legacy.dir); !known {
 		return
 	}
-	b := splice.Encode(o)
-	temp := c.ownerPath + ".tmp.ccagent" // whoever holds the lock uses this name: one that a crash has left is replaced
-	if err := replaceNew(temp, b); err != nil {
-		return
+	if b := splice.Encode(o); disk.Write(c.ownerPath, b, disk.Always) == nil { // who holds the lock alone writes it
+		c.owner = b
 	}
-	if err := os.Rename(temp, c.ownerPath); err != nil {
-		os.Remove(temp)
-		return
-	}
-	c.owner = b
 }
 
 // ownerIsOurs reports whether the owner file says what we wrote.
@@ -248,20 +238,4 @@ func (c *claudeLock) release() error {
 		os.Remove(c.ownerPath)
 	}
 	return errors.Join(c.legacy.release(), c.refresh.release())
-}
-
-// replaceNew writes a new file in place of the one that may have been left at path. A link there is removed, not followed.
-func replaceNew(path string, data []byte) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Close()); err != nil {
-		os.Remove(path)
-	}
-	return err
 }

@@ -108,7 +108,8 @@ func TestHeldByAnother(t *testing.T) {
 	}
 }
 
-// TestOwnerFileFollowsNoLink: somebody else may be able to write to Claude Code's folder, and can foresee the names that we use.
+// TestOwnerFileFollowsNoLink: somebody else may be able to write to Claude Code's folder, and put a link in the file's place.
+// What a writer that was killed has left of the file goes.
 func TestOwnerFileFollowsNoLink(t *testing.T) {
 	if _, ok := self(); !ok {
 		t.Skip("how Claude Code names an owner here is not known")
@@ -117,11 +118,17 @@ func TestOwnerFileFollowsNoLink(t *testing.T) {
 	dir, _ := claudeDir(t, shared)
 	victim := filepath.Join(t.TempDir(), "victim")
 	check(t, os.WriteFile(victim, []byte("untouched"), 0o600))
-	check(t, os.Symlink(victim, filepath.Join(dir, ".oauth_refresh.lock.owner.tmp.ccagent")))
+	owner := filepath.Join(dir, ".oauth_refresh.lock.owner")
+	left := filepath.Join(dir, "..oauth_refresh.lock.owner.ccagent-DEAD.tmp")
+	check(t, os.Symlink(victim, owner))
+	check(t, os.WriteFile(left, []byte("half"), 0o600))
 	l, err := NewClaudeCode(dir).Lock(context.Background())
 	check(t, err)
-	if _, err := os.Stat(filepath.Join(dir, ".oauth_refresh.lock.owner")); err != nil {
-		t.Error(err)
+	if info, err := os.Lstat(owner); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("the owner file is %v, %v", info, err)
+	}
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("a killed writer's file stays")
 	}
 	check(t, l.Release())
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "untouched" {
