@@ -233,7 +233,7 @@ func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string
 	return remarks.String()
 }
 
-// signInEnds says when a profile's sign-in itself ends, "" where that is not known.
+// signInEnds says when a profile's sign-in itself ends. It is empty if that is not known.
 func signInEnds(now time.Time, p protocol.ProfileStatus) string {
 	if p.SignInEnds.IsZero() || p.State == protocol.StateSignIn {
 		return ""

@@ -233,7 +233,7 @@ except urllib.error.HTTPError as e:
 		t.Errorf("the person gets %s%s", r.stdout, r.stderr)
 	}
 	r := l.finish().must(t)
-	if told := fmt.Sprintf("user %d of this machine brought an answer", bob.Uid); strings.Count(r.stderr, told) != 1 {
+	if told := fmt.Sprintf("user %d of this machine sent an answer", bob.Uid); strings.Count(r.stderr, told) != 1 {
 		t.Errorf("stderr\n%s\nwant once %q", r.stderr, told)
 	}
 

@@ -1,4 +1,4 @@
-// Package browser opens an address in front of a person, without its showing in a list of processes.
+// Package browser opens an address in the person's browser. The address does not show in the list of processes.
 package browser
 
 import (
@@ -35,8 +35,9 @@ const wslview = "wslview"
 // distribution is the name of WSL's distribution that this is, "" outside of WSL.
 func distribution(env environ.Vars) string { return env("WSL_DISTRO_NAME") }
 
-// browsers are the programs that may open an address, each as its arguments: $BROWSER, a list with colons in which %s is the
-// address, as Debian's sensible-browser reads it; else what the system has. No shell sees the address.
+// browsers returns the command lines that may open an address. First come those of $BROWSER, read as Debian's sensible-browser
+// reads it: a list separated by colons, in which %s stands for the address. The system's own program comes last. No shell sees
+// the address.
 func browsers(env environ.Vars, address string) [][]string {
 	var list [][]string
 	for _, entry := range strings.Split(env("BROWSER"), ":") {
@@ -125,12 +126,12 @@ func ofWindows(env environ.Vars, address string) string {
 	return address
 }
 
-// Open starts the first of the programs that can be, in a session of its own: Ctrl-C is for us, and what it prints is
-// for nobody. It opens a page that leads to the address, because a program's arguments are for every user of the machine to see,
-// and the address holds what a sign-in is known by. close takes the page away.
+// Open starts the first browser that can be started. It runs in a session of its own, so that Ctrl-C reaches only us, and its
+// output is discarded. The browser gets a page that leads to the address and not the address itself: every user of the machine
+// can see a program's arguments, and the address contains the secrets of the sign-in. close deletes the page.
 func Open(env environ.Vars, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
-		return func() {}, errors.New("it is no web address") // but one that a browser would take for something else
+		return func() {}, errors.New("this is not a web address") // a browser might take it for a file or a script
 	}
 	page, close, err := leadingPage(env, address)
 	if err != nil {
@@ -149,7 +150,8 @@ func Open(env environ.Vars, address string) (close func(), err error) {
 	return func() {}, errors.New("no browser could be started")
 }
 
-// leadingPage writes a page that only the person can read, which leads to the address, and returns its URL. close deletes it.
+// leadingPage writes a page that only the person can read and that leads to the address. It returns the URL of the page. close
+// deletes it.
 func leadingPage(env environ.Vars, address string) (page string, close func(), err error) {
 	for _, parent := range pageFolders(env, snaps) {
 		sweepPages(parent)
@@ -164,13 +166,14 @@ func leadingPage(env environ.Vars, address string) (page string, close func(), e
 		}
 		close()
 	}
-	return "", func() {}, fmt.Errorf("the page that leads there can't be written: %w", err)
+	return "", func() {}, fmt.Errorf("the page that leads to the provider can't be written: %w", err)
 }
 
 // pageFolder is how the name of a page's folder begins.
 const pageFolder = "ccagent-sign-in-"
 
-// sweepPages deletes what a sign-in left that was killed. A page is read at once, so one of an hour ago is nobody's any more.
+// sweepPages deletes pages of sign-ins that were killed. A browser reads its page at once, so a page that is an hour old is not
+// needed any more.
 func sweepPages(parent string) {
 	left, _ := filepath.Glob(filepath.Join(parent, pageFolder+"*"))
 	for _, dir := range left {
@@ -180,11 +183,11 @@ func sweepPages(parent string) {
 	}
 }
 
-// snaps are where the programs of snap packages are.
+// snaps are the folders with the programs of snap packages.
 var snaps = []string{"/snap/bin", "/var/lib/snapd/snap/bin"}
 
-// pageFolders are where the page may lie, the best first: gone with the session. A browser that is a snap sees neither that
-// folder nor any hidden one, but the home itself.
+// pageFolders returns the folders in which the page may lie, the best one first. That is the one that goes with the session. A
+// browser that is a snap sees neither that folder nor hidden folders, so for it the home folder comes first.
 func pageFolders(env environ.Vars, snaps []string) []string {
 	var list []string
 	if dir := env("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
@@ -205,7 +208,7 @@ func pageFolders(env environ.Vars, snaps []string) []string {
 	return list
 }
 
-// leadTo is a page that goes to an address at once, without a script and without telling where it lies.
+// leadTo returns a page that goes to an address at once. It has no script, and does not tell the address where the page lies.
 func leadTo(address string) string {
 	address = html.EscapeString(address)
 	return `<!doctype html>

@@ -23,25 +23,25 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// demo is a home, a provider and an agent, for a few seconds.
+// demo is a temporary home with a provider and an agent, for a few seconds.
 type demo struct {
 	ctx    context.Context
 	out    io.Writer
 	paint  bool
-	clicks bool // a person signs in
+	clicks bool // a person signs in, with real clicks
 	home   string
 	self   string       // this program
 	helper []string     // cchelper if it is beside this program, else the command that does the same
-	vars   environ.Vars // of the person, whose browser opens
-	env    []string     // of the programs
+	vars   environ.Vars // the person's environment, for the browser
+	env    []string     // the environment of the programs
 	server *oauthtest.Server
 	client *protocol.Client
 }
 
-// Run shows each step on out, and fails where one does not show what it says. With clicks a person signs in.
+// Run shows each step on out. It fails if a step does not work as it says. With clicks, a person does the sign-in.
 func Run(ctx context.Context, vars environ.Vars, out io.Writer, clicks bool) (err error) {
 	began := time.Now()
-	// Everything that a step starts stays our descendant, so that the end can see to it that nothing is left.
+	// Everything that a step starts stays our descendant, so that we can end what is left.
 	if err := adoptOrphans(); err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func Run(ctx context.Context, vars environ.Vars, out io.Writer, clicks bool) (er
 			err = errors.Join(err, d.close())
 		}
 	}()
-	fmt.Fprintf(out, "a provider, a home and an agent for a few seconds; the programs are the real ones\n\n")
+	fmt.Fprintf(out, "a temporary home with a provider and an agent; the programs are the real ones\n\n")
 	for i, s := range demoSteps {
 		fmt.Fprintf(out, "%d. %s\n   %s\n", i+1, d.style("1", s.title), s.about)
 		figure, err := s.run(d)
@@ -132,7 +132,7 @@ config_dir = %[4]q
 `, d.server.TokenURL(), filepath.Join(d.home, "herd"), filepath.Join(d.home, "outage"), filepath.Join(d.home, "crash")), 0o600)
 }
 
-// close ends and removes all that open and the steps made.
+// close ends and removes everything that open and the steps have made.
 func (d *demo) close() error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.ctx), patient)
@@ -159,10 +159,10 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-// patient bounds what takes milliseconds: far away, since a busy machine is slow and not broken.
+// patient is the time limit for things that take milliseconds. It is long, because a busy machine is slow and not broken.
 const patient = 2 * time.Minute
 
-// run runs a program of ours in the demo's environment and returns the line that it prints.
+// run runs one of our programs in the demo's environment, and returns the line that it prints.
 func (d *demo) run(argv ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, patient)
 	defer cancel()
@@ -182,13 +182,13 @@ func (d *demo) runIn(ctx context.Context, argv ...string) (string, error) {
 	return strings.TrimSuffix(string(stdout), "\n"), nil
 }
 
-// ask is one helper asking for a token.
+// ask has one helper ask for a token.
 func (d *demo) ask(args ...string) (string, error) { return d.run(slices.Concat(d.helper, args)...) }
 
-// errRefused is the API's answer to a token that is not live.
+// errRefused says that the API does not accept a token.
 var errRefused = errors.New("the API does not accept the token")
 
-// accepted asks the provider's API with a token: nil if it answers, errRefused if it does not know the token.
+// accepted calls the provider's API with a token. It returns nil if the API accepts the token, and errRefused if not.
 func (d *demo) accepted(token string) error {
 	ctx, cancel := context.WithTimeout(d.ctx, patient)
 	defer cancel()
@@ -208,7 +208,7 @@ func (d *demo) accepted(token string) error {
 	return nil
 }
 
-// signIn leaves a sign-in where Claude Code would, and returns it.
+// signIn writes a sign-in to the file in which Claude Code would store it, and returns it. Its token expires after left.
 func (d *demo) signIn(dir string, left time.Duration) (oauthtest.SignIn, error) {
 	s := d.server.Issue()
 	s.Expiry = time.Now().Add(left)

@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// adoptOrphans makes this process the parent of descendants that lose theirs: agents and workers, which have sessions of
-// their own.
+// adoptOrphans makes this process the parent of all descendants whose parent ends. These are agents and workers, which have
+// sessions of their own.
 func adoptOrphans() error {
 	return os.NewSyscallError("prctl", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 }
 
-// endOrphans waits until the last descendant is gone. Those that are left when ctx ends are killed, and are an error.
+// endOrphans waits until the last descendant has ended. It kills those that are left when ctx ends, and then returns an error.
 func endOrphans(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -46,7 +46,7 @@ func endOrphans(ctx context.Context) error {
 	}
 }
 
-// children are the processes whose parent this one is.
+// children returns the child processes of this one.
 func children() (pids []int) {
 	lists, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil {

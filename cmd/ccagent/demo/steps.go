@@ -27,19 +27,27 @@ type step struct {
 const demoHerd = 200
 
 var demoSteps = []step{
-	{"a sign-in is picked up", "Claude Code's credentials file is all there is; the helper starts the agent", (*demo).pickUp},
+	{"a sign-in is picked up", "only Claude Code's credentials file exists; the helper starts the agent", (*demo).pickUp},
 	{
 		"a person signs in",
 		"`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface",
 		(*demo).login,
 	},
-	{"a herd causes one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
-	{"a revoked token is replaced", "the API refuses the token before its time; `ccagent refresh` mends that", (*demo).revoke},
-	{"an outage is ridden out", "the provider fails; the token in hand is served while it lives", (*demo).outage},
+	{
+		"many requests cause one renewal",
+		fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd),
+		(*demo).stampede,
+	},
+	{
+		"a revoked token is replaced",
+		"the API refuses a token that has not expired; `ccagent refresh` gets a new one",
+		(*demo).revoke,
+	},
+	{"an outage is bridged", "the provider fails; helpers get the old token until it expires", (*demo).outage},
 	{"a crash loses nothing", "kill -9 hits the agent while the provider rotates a refresh token for it", (*demo).crash},
 }
 
-// login shows a sign-in from nothing. Unless a person clicks, the demo is the browser.
+// login shows a complete sign-in. If no person clicks, the demo plays the browser.
 func (d *demo) login() (string, error) {
 	wait := patient
 	if d.clicks {
@@ -104,7 +112,7 @@ func (d *demo) login() (string, error) {
 		return "", err
 	}
 	if !strings.Contains(who, "alice@example.com") {
-		return "", errors.New("nobody knows who signed in")
+		return "", errors.New("ccagent whoami does not say who signed in")
 	}
 	if d.clicks {
 		return "alice@example.com, by your click", nil
@@ -112,18 +120,19 @@ func (d *demo) login() (string, error) {
 	return fmt.Sprintf("alice@example.com, %s from the browser's request to the end", millis(took)), nil
 }
 
-// browse shows the provider's page to the person, or is the browser: it follows the redirects to the last page. done ends it.
+// browse shows the provider's page to the person, or plays the browser, which follows the redirects to the last page. done ends
+// it.
 func (d *demo) browse(ctx context.Context, address string) (done func()) {
 	if d.clicks {
 		fmt.Fprintf(d.out, "   click Allow at %s\n", address)
-		done, _ = browser.Open(d.vars, address) // the person has the address
+		done, _ = browser.Open(d.vars, address) // an error does not matter, because the person sees the address
 		return done
 	}
-	// The page comes once the sign-in has ended, which ends the program's other lines too.
+	// In the background, because the last page comes only when the sign-in has ended, and its output must be read until then.
 	go func() {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
-			return // the program's time-out tells
+			return // then the sign-in fails when its time is over
 		}
 		browser := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		if resp, err := browser.Do(req); err == nil {
@@ -133,7 +142,7 @@ func (d *demo) browse(ctx context.Context, address string) (done func()) {
 	return func() {}
 }
 
-// pickUp shows that a credentials file and a helper are all it takes.
+// pickUp shows that a credentials file and a helper are enough.
 func (d *demo) pickUp() (string, error) {
 	signIn, err := d.signIn(".claude", 8*time.Hour)
 	if err != nil {
@@ -146,7 +155,7 @@ func (d *demo) pickUp() (string, error) {
 	}
 	first := time.Since(began)
 	if token != signIn.AccessToken {
-		return "", errors.New("the token is not the one that was signed in with")
+		return "", errors.New("the token is not that of the sign-in")
 	}
 	if err := d.accepted(token); err != nil {
 		return "", err
@@ -156,7 +165,7 @@ func (d *demo) pickUp() (string, error) {
 		began := time.Now()
 		again, err := d.ask()
 		if err == nil && again != token {
-			err = errors.New("the same question has another answer")
+			err = errors.New("the same request got another token")
 		}
 		if err != nil {
 			return "", err
@@ -172,13 +181,13 @@ func (d *demo) pickUp() (string, error) {
 	), nil
 }
 
-// stampede shows that those who need the same renewal share it.
+// stampede shows that requests that need the same renewal share it.
 func (d *demo) stampede() (string, error) {
 	signIn, err := d.signIn("herd", -time.Hour)
 	if err != nil {
 		return "", err
 	}
-	d.server.SetFault(oauthtest.Fault{Times: 1, Lag: 300 * time.Millisecond}) // a provider takes its time
+	d.server.SetFault(oauthtest.Fault{Times: 1, Lag: 300 * time.Millisecond}) // a provider needs some time
 	began := time.Now()
 	tokens, errs := make([]string, demoHerd), make([]error, demoHerd)
 	var herd sync.WaitGroup
@@ -202,7 +211,7 @@ func (d *demo) stampede() (string, error) {
 	return fmt.Sprintf("%d helpers, 1 renewal at the provider, %[1]d equal tokens in %s", demoHerd, millis(took)), nil
 }
 
-// revoke shows a token ended before its time.
+// revoke shows that a token is replaced that was revoked before its expiry.
 func (d *demo) revoke() (string, error) {
 	token, err := d.ask()
 	if err != nil {
@@ -226,7 +235,7 @@ func (d *demo) revoke() (string, error) {
 	return fmt.Sprintf("refused before, accepted after; a new token in %s", millis(time.Since(began))), nil
 }
 
-// outage has the provider fail while helpers want more time than their token has left.
+// outage has the provider fail while helpers want a token that lives longer than theirs.
 func (d *demo) outage() (string, error) {
 	const helpers = 25
 	signIn, err := d.signIn("outage", 30*time.Minute)
@@ -239,7 +248,7 @@ func (d *demo) outage() (string, error) {
 	for range helpers {
 		token, err := d.ask("-p", "outage", "--min-ttl", "1h")
 		if err == nil && token != old {
-			err = errors.New("another token than the one in hand")
+			err = errors.New("a helper got another token than the old one")
 		}
 		if err != nil {
 			return "", err
@@ -270,8 +279,9 @@ func (d *demo) outage() (string, error) {
 	return "", fmt.Errorf("no renewal within %s of the provider's return", patient)
 }
 
-// crash kills the agent between the provider's rotation and its answer: the moment at which a sign-in is most easily lost. The
-// worker has a session of its own and saves what it gets; the helper that was waiting starts the next agent.
+// crash kills the agent after the provider has replaced the refresh token and before it has answered. That is when a sign-in is
+// lost most easily. The worker has a session of its own, and saves what it gets. The helper that was waiting starts the next
+// agent.
 func (d *demo) crash() (string, error) {
 	signIn, err := d.signIn("crash", -time.Hour)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 // quiet is the margin around a QR code, in modules. The standard asks for 4; phones do with 2, and terminals are narrow.
 const quiet = 2
 
-// qrCode draws text as a QR code of half blocks, "" where the terminal is too narrow for it, or for any. With colour it is
-// dark on light whatever the terminal's own; without, light is drawn and dark is the ground.
+// qrCode draws text as a QR code of half blocks. It is empty if the terminal is too narrow. With colour, the code is dark on
+// light whatever colours the terminal has. Without, its light parts are drawn, and the terminal's background is the dark.
 func qrCode(text string, width int, colour bool) string {
 	code, err := qr.Encode(text, qr.L)
 	if err != nil || width < 40 || code.Size+2*quiet > width {
 		return ""
 	}
-	dark := func(x, y int) bool { return code.Black(x, y) } // outside of it too: not dark
+	dark := func(x, y int) bool { return code.Black(x, y) } // false outside of the code
 	var b strings.Builder
 	for y := -quiet; y < code.Size+quiet; y += 2 {
 		if colour {
@@ -24,7 +24,7 @@ func qrCode(text string, width int, colour bool) string {
 		}
 		for x := -quiet; x < code.Size+quiet; x++ {
 			above, below := dark(x, y), dark(x, y+1)
-			if !colour { // the other way round
+			if !colour { // the light parts are drawn
 				above, below = !above, !below
 			}
 			b.WriteString(half(above, below))
@@ -49,7 +49,7 @@ func half(above, below bool) string {
 	return " "
 }
 
-// font has the capitals and digits in 5 rows of 3 dots, each row a digit.
+// font has the capitals and digits in 5 rows of 3 dots. Each digit of a string is the bits of one row.
 var font = map[rune]string{
 	'A': "25755", 'B': "65656", 'C': "34443", 'D': "65556", 'E': "74647", 'F': "74644", 'G': "34553", 'H': "55755", 'I': "72227",
 	'J': "11152", 'K': "55655", 'L': "44447", 'M': "57755", 'N': "65555", 'O': "25552", 'P': "65644", 'Q': "25563", 'R': "65655",
@@ -58,7 +58,7 @@ var font = map[rune]string{
 	'9': "75716", '-': "00700", ' ': "00000",
 }
 
-// largeText draws a code in three lines, "" where it does not fit the width or has other characters.
+// largeText draws a code in three lines. It is empty if the code does not fit the width, or has characters that font lacks.
 func largeText(text string, width int) string {
 	if len(text)*4 > width {
 		return ""

@@ -16,18 +16,18 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// Screen is what a person sees of a sign-in, on standard error.
+// Screen shows a sign-in to a person, on standard error.
 type Screen struct {
 	mu     sync.Mutex
 	out    io.Writer
-	width  int  // of the terminal; 0: not one
+	width  int  // of the terminal; 0: it is not a terminal
 	moves  bool // it understands cursor movement
 	colour bool
 	blocks bool // it can show block characters
-	line   bool // the spinner's line is up
+	line   bool // the spinner's line is shown
 }
 
-// NewScreen is one that writes to out.
+// NewScreen returns a Screen that writes to out.
 func NewScreen(out io.Writer, env environ.Vars) *Screen {
 	p := &Screen{out: out}
 	if f := terminal.Of(out); f != nil {
@@ -48,7 +48,8 @@ func (p *Screen) Say(text string) {
 	fmt.Fprintln(p.out, text)
 }
 
-// endLine begins a new line on a terminal that shows ^C at the end of the last one. A spinner's line is cleared, ^C with it.
+// endLine begins a new line, because a terminal shows ^C at the end of the last one. If there is a spinner, its line is cleared,
+// and the ^C with it.
 func (p *Screen) endLine() {
 	if p.width > 0 && !p.moves {
 		p.Say("")
@@ -69,12 +70,12 @@ func (p *Screen) bold(text string) string {
 	return "\x1b[1m" + text + "\x1b[0m"
 }
 
-// showSites says where else than at its issuer a sign-in leads. The first site is the issuer's, which the person knows.
+// showSites names the other sites to which the sign-in leads. The first site is that of the issuer, which the person knows.
 func (p *Screen) showSites(sites []oauth.Site) {
 	if len(sites) < 2 {
 		return
 	}
-	text := terminal.Sanitize(sites[0].Origin) + " leads to other places too, and this sign-in is bound to them:\n"
+	text := terminal.Sanitize(sites[0].Origin) + " also uses these other sites, and the sign-in will be sent to them:\n"
 	for _, s := range sites[1:] {
 		text += "\n  " + terminal.Sanitize(s.Origin) + " (" + strings.Join(s.Endpoints, ", ") + ")"
 	}
@@ -98,7 +99,7 @@ func (p *Screen) showAddress(address string, opens, listens, pastes bool) {
 	p.Say(text)
 }
 
-// showDevice says what to enter, and where.
+// showDevice shows the code to enter, and the address.
 func (p *Screen) showDevice(d *oauth.Device) {
 	var b strings.Builder
 	address := d.VerificationURI
@@ -123,7 +124,7 @@ func (p *Screen) showDevice(d *oauth.Device) {
 	p.Say(b.String())
 }
 
-// wait shows a spinner with the time that is left, on a terminal that can. It is gone when stop returns.
+// wait shows a spinner with the time that is left, if the terminal can do that. The spinner is gone when stop returns.
 func (p *Screen) wait(ctx context.Context, what string) (stop func()) {
 	deadline, _ := ctx.Deadline()
 	if !p.moves || p.width == 0 {
@@ -158,18 +159,18 @@ func (p *Screen) wait(ctx context.Context, what string) (stop func()) {
 	return sync.OnceFunc(func() { close(done); <-ended })
 }
 
-// pasting is what came of a paste.
+// pasting is the result of a paste.
 type pasting struct {
 	callback oauth.Callback
 	err      error
 }
 
-// maxPaste bounds one pasted line.
+// maxPaste is the maximum length of a pasted line, in bytes.
 const maxPaste = 16 << 10
 
-// readPasted reads lines until one is an answer to the attempt. A terminal is asked in any case, another standard input only
-// with pipe; otherwise the channel is nil. It is closed when there is nothing more to read. restore ends the reading of a
-// terminal, and gives it back as it was.
+// readPasted reads lines until one is an answer to the attempt. It reads from a terminal in any case, and from another standard
+// input only with pipe; otherwise the channel is nil. The channel is closed when there is nothing more to read. restore ends the
+// reading of a terminal, and puts its settings back.
 func (p *Screen) readPasted(
 	ctx context.Context,
 	in io.Reader,

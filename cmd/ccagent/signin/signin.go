@@ -1,5 +1,5 @@
-// Package signin signs a person in: in the browser, with a code for another device, or by what is pasted. Machines sign in by
-// themselves.
+// Package signin signs a person in: with the browser, with a code for another device, or with what the person pastes. It also
+// signs machines in, without a person.
 package signin
 
 import (
@@ -22,18 +22,18 @@ import (
 type Way int
 
 const (
-	Fitting   Way = iota // by the browser where there is one, else with a code for another device, else by pasting
-	Browser              // by the browser, also where there seems to be none
-	NoBrowser            // as it fits, without a browser
+	Fitting   Way = iota // with the browser if there is one, else with a code for another device, else by pasting
+	Browser              // with the browser, even if there seems to be none
+	NoBrowser            // like Fitting, without a browser
 	Device               // with a code that is entered on another device
-	Paste                // by an address that is printed, and what is pasted from there
+	Paste                // the address is printed, and the person pastes the answer
 )
 
 // Flow is one sign-in, from its beginning until the tokens are there.
 type Flow struct {
 	Client    *oauth.Client
 	Settings  worker.Settings
-	Assertion protocol.Secret // that was given once, for grant jwt-bearer
+	Assertion protocol.Secret // for grant jwt-bearer, if it was given for this sign-in alone
 	Way       Way
 	Screen    *Screen
 	In        io.Reader // what is pasted
@@ -41,11 +41,11 @@ type Flow struct {
 	Env       environ.Vars
 }
 
-// ProbeTime bounds the finding out whether a sign-in lives, and who it is.
+// ProbeTime is how long it may take to find out whether a sign-in works, and who is signed in.
 const ProbeTime = 10 * time.Second
 
-// Obtain signs in, in the way that fits. finish is called when it is known whether the sign-in was saved, also after an
-// error: the person's browser waits for it.
+// Obtain signs in, in the way that f.Way says. The caller must call finish when it knows whether the sign-in was saved, after an
+// error too, because the person's browser waits for that.
 func (f *Flow) Obtain(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
 	finish = func(error) {}
 	if f.Settings.Issuer != "" {
@@ -62,7 +62,7 @@ func (f *Flow) Obtain(ctx context.Context) (reply oauth.Reply, finish func(error
 		assertion, err := worker.Assertion(ctx, f.Settings, f.Assertion)
 		if errors.Is(err, protocol.ErrLoginRequired) {
 			err = &protocol.Error{Code: protocol.CodeConfig, Message: "grant jwt-bearer needs an assertion",
-				Hint: "hand one over with --assertion-fd 3 3<FILE, or set assertion_file or assertion_command in config.toml"}
+				Hint: "pass one with --assertion-fd 3 3<FILE, or set assertion_file or assertion_command in config.toml"}
 		}
 		if err != nil {
 			return reply, finish, err
@@ -81,7 +81,7 @@ func (f *Flow) Obtain(ctx context.Context) (reply oauth.Reply, finish func(error
 	return f.redirect(ctx)
 }
 
-// refused makes a machine's grant that the provider refused a sign-in that did not complete.
+// refused returns the error for a machine whose grant the provider has refused: its sign-in was not completed.
 func refused(err error) error {
 	if errors.Is(err, protocol.ErrLoginRequired) || errors.Is(err, protocol.ErrExpired) {
 		return &protocol.Error{
@@ -138,8 +138,7 @@ func (f *Flow) device(ctx context.Context) (oauth.Reply, error) {
 	return reply, err
 }
 
-// redirect signs in at the authorize endpoint. Its answer comes over the loopback interface or is pasted: the first that
-// comes is taken.
+// redirect signs in at the authorize endpoint. The answer comes over the loopback interface, or is pasted. The first one counts.
 func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(error), err error) {
 	finish = func(error) {}
 	opens := f.opens()
@@ -158,7 +157,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// The paste prompt first: what is typed while the browser starts is not lost.
+	// The prompt for pasting comes first, so that nothing is lost that is typed while the browser starts.
 	pasted, restore := f.Screen.readPasted(ctx, f.In, attempt, !opens)
 	defer restore()
 	f.Screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
@@ -166,7 +165,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		closePage, err := browser.Open(f.Env, attempt.URL)
 		defer closePage()
 		if err != nil {
-			terminal.Notice(f.Err, err.Error()+": open the address yourself")
+			terminal.Notice(f.Err, err.Error()+"; open the address yourself")
 		}
 	}
 	arrived := make(chan oauth.Callback, 1)
@@ -194,12 +193,12 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		return reply, finish, ctx.Err()
 	}
 	stop()
-	restore() // the terminal, for a question
+	restore() // because a question on the terminal may follow
 	if cb.Unproven && !terminal.CanAsk() {
 		return reply, finish, &protocol.Error{
 			Code:    protocol.CodeCallback,
 			Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
-			Hint: "sign in on a terminal, or hand the answer over yourself: " + protocol.ShellLine(
+			Hint: "sign in on a terminal, or paste the answer yourself: " + protocol.ShellLine(
 				"ccagent",
 				"login",
 				"--paste",
@@ -214,18 +213,18 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	return reply, finish, err
 }
 
-// refused says that another user of this machine wanted to complete the sign-in.
+// refused warns that another user of this machine tried to complete the sign-in.
 func (f *Flow) refused(uid int) {
 	f.Screen.Say(
 		fmt.Sprintf(
-			"ccagent: warning: user %d of this machine brought an answer to this sign-in, which was not taken; it goes on waiting for "+
-				"yours",
+			"ccagent: warning: user %d of this machine sent an answer to this sign-in, and it was refused; the sign-in still waits "+
+				"for yours",
 			uid,
 		),
 	)
 }
 
-// acknowledge asks whether the account is the person's. It could be that of somebody who brought his own code.
+// acknowledge asks whether the account is the person's. It could belong to somebody else who has sent a code of their own.
 func (f *Flow) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	account := "an account that the provider does not name"
 	who := f.who(ctx, reply)
@@ -241,12 +240,12 @@ func (f *Flow) acknowledge(ctx context.Context, reply oauth.Reply) error {
 		return err
 	}
 	return terminal.Declined(&protocol.Error{
-		Message: "the sign-in is not kept: it is for " + account + "; nothing was changed",
+		Message: "the sign-in for " + account + " is discarded; nothing was changed",
 		Hint:    "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", f.Settings.Name),
 	})
 }
 
-// who is whose sign-in a reply is of. What the user profile says of another account than the ID token's does not count.
+// who returns who has signed in. The user profile counts only if it is of the same account as the ID token.
 func (f *Flow) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
 	named := reply.Identity
 	if named.Email != "" || named.Name != "" || f.Client.ProfileURL == "" {

@@ -25,13 +25,13 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
-// Source is what is imported.
+// Source is a sign-in that is imported, and where it is from.
 type Source struct {
-	path string // "" is standard input, or the keyring
+	path string // empty for standard input and the keyring
 	store.Portable
-	info    fs.FileInfo // nil for what is no file
-	keyring bool        // it is the predecessor's item
-	Client  string      // the OAuth client that it was made for, where that is known
+	info    fs.FileInfo // nil if it is not a file
+	keyring bool        // it is the predecessor's item in the keyring
+	Client  string      // the OAuth client that it was made for; empty if unknown
 }
 
 func (s Source) String() string {
@@ -41,7 +41,7 @@ func (s Source) String() string {
 	return cmp.Or(s.path, "standard input")
 }
 
-// Argument is how it is named to import.
+// Argument returns the argument that makes `ccagent import` read this source.
 func (s Source) Argument() string {
 	if s.keyring {
 		return "--keyring"
@@ -49,15 +49,15 @@ func (s Source) Argument() string {
 	return cmp.Or(s.path, "-")
 }
 
-// Place is where a source is looked for.
+// Place says where to look for a source.
 type Place struct {
-	File     string                         // "-" is in; "" the first of the usual places that exists
-	Keyring  bool                           // the Python predecessor's item in the keyring, and no file
+	File     string                         // "-" is In; empty means the first of the usual places that exists
+	Keyring  bool                           // look only for the Python predecessor's item in the keyring
 	In       io.Reader                      // standard input
-	Identity func() (store.Identity, error) // opens an encrypted export
+	Identity func() (store.Identity, error) // decrypts an encrypted export
 }
 
-// Find reads what is to be imported. The usual places are those of this environment and of the profile.
+// Find reads the sign-in that is imported. The environment and the profile determine the usual places.
 func Find(ctx context.Context, env environ.Vars, at Place, profile agent.Profile) (Source, error) {
 	identity := at.Identity
 	switch file := at.File; {
@@ -111,7 +111,7 @@ func sdkSource(path string) (credentials, client string, err error) {
 	}
 	profile, err := store.ReadSDKConfig(cfg)
 	switch {
-	case cfg != path: // what is wrong with it is not what was asked
+	case cfg != path: // the sign-in was named, so faults of the configuration don't matter
 		return path, profile.ClientID, nil
 	case errors.Is(err, protocol.ErrNotFound):
 		return path, "", nil
@@ -120,7 +120,7 @@ func sdkSource(path string) (credentials, client string, err error) {
 	}
 	if _, err := os.Stat(profile.Credentials); errors.Is(err, fs.ErrNotExist) {
 		return "", "", &protocol.Error{Code: protocol.CodeNotFound,
-			Message: path + " configures a profile of the vendor's SDKs whose sign-in is not there: " + profile.Credentials +
+			Message: path + " configures a profile of the vendor's SDKs, but its sign-in is missing: " + profile.Credentials +
 				" does not exist",
 			Hint: "sign in with the program that uses the profile, or name the file that holds the sign-in: ccagent import FILE"}
 	}
@@ -141,7 +141,7 @@ func searchOrder(env environ.Vars, profile agent.Profile) []string {
 	return places
 }
 
-// predecessorFile is where the Python predecessor keeps its sign-in, "" without a home.
+// predecessorFile returns the file with the Python predecessor's sign-in. It is empty if HOME is not set.
 func predecessorFile(env environ.Vars) string {
 	home := env("HOME")
 	if !filepath.IsAbs(home) {
@@ -150,7 +150,7 @@ func predecessorFile(env environ.Vars) string {
 	return filepath.Join(home, ".config/ccproxy/credentials.json")
 }
 
-// predecessorItem is what the Python predecessor keeps in the keyring.
+// predecessorItem reads the Python predecessor's item in the keyring.
 func predecessorItem(parent context.Context) (Source, error) {
 	asking, cancel := context.WithTimeout(parent, 10*time.Second)
 	defer cancel()
@@ -158,8 +158,8 @@ func predecessorItem(parent context.Context) (Source, error) {
 	return Source{Portable: store.Portable{Record: record}, keyring: true}, err
 }
 
-// addAccount adds who is signed in, from the predecessor's account.json. One that is absent or of another form is no loss:
-// the provider can be asked.
+// addAccount adds who is signed in, from the predecessor's account.json. It does not matter if that is missing or has another
+// form, because the provider can be asked.
 func (s *Source) addAccount(path string) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -176,14 +176,14 @@ func (s *Source) addAccount(path string) {
 	}
 }
 
-// Read reads a file. identity opens it if it is an encrypted export, and may be nil where it is none.
+// Read reads a file. identity decrypts it if it is an encrypted export, and may be nil if it is not one.
 func Read(path string, identity func() (store.Identity, error)) (Source, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO must not hang us
 	if errors.Is(err, fs.ErrNotExist) {
 		return Source{}, &protocol.Error{
 			Code:    protocol.CodeNotFound,
 			Message: path + " does not exist",
-			Hint:    "name another file; without one the usual places are looked at: ccagent import",
+			Hint:    "name another file, or none to search the usual places: ccagent import",
 		}
 	}
 	if err != nil {
@@ -205,7 +205,7 @@ func Read(path string, identity func() (store.Identity, error)) (Source, error) 
 	return Source{path: path, Portable: p, info: info}, from(path, err)
 }
 
-// from names the file in an error of package store, which knows it as "the input".
+// from puts the name of the file into an error of package store, which calls it "the input".
 func from(name string, err error) error {
 	var e *protocol.Error
 	if !errors.As(err, &e) {
@@ -214,7 +214,7 @@ func from(name string, err error) error {
 	return &protocol.Error{Code: e.Code, Message: strings.Replace(e.Message, "the input", name, 1), Hint: e.Hint}
 }
 
-// ClaudeDir is the directory of the Claude Code that uses the source, "" if it isn't Claude Code's.
+// ClaudeDir returns the directory of the Claude Code that uses the source. It is empty if Claude Code does not use it.
 func ClaudeDir(env environ.Vars, from Source, profile agent.Profile) string {
 	if from.info == nil {
 		return ""
@@ -231,13 +231,13 @@ func ClaudeDir(env environ.Vars, from Source, profile agent.Profile) string {
 	return ""
 }
 
-// is reports whether the source is the file at path, by whatever name.
+// is reports whether the source is the file at path, even if it was named in another way.
 func (s Source) is(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && s.info != nil && os.SameFile(info, s.info)
 }
 
-// HasSignIn reports whether Claude Code is signed in there.
+// HasSignIn reports whether Claude Code is signed in in this directory.
 func HasSignIn(dir string) bool {
 	if dir == "" {
 		return false
@@ -246,40 +246,41 @@ func HasSignIn(dir string) bool {
 	return err == nil
 }
 
-// Retires reports whether the source is one that the predecessor is to find no more.
+// Retires reports whether [Source.Retire] hides the source from the predecessor.
 func (s Source) Retires(env environ.Vars) bool {
 	return !s.Record.RefreshToken.Empty() && (s.keyring || s.path != "" && s.is(predecessorFile(env)))
 }
 
-// Retire sees to it that a sign-in that rotates has one home, now that it is stored: the predecessor finds it no more, which it
-// says. An error says that it still does. Whoever has another file is told to delete it.
+// Retire hides the source from the predecessor after the sign-in was stored, so that a sign-in that rotates is only in one place.
+// It returns a sentence that says so. An error means that the predecessor still finds it. For any other file, Retire warns that
+// the file should be deleted.
 func (s Source) Retire(ctx context.Context, env environ.Vars, warnings io.Writer) (said string, err error) {
 	switch {
 	case s.Record.RefreshToken.Empty(), s.path == "" && !s.keyring:
 		return "", nil
 	case s.keyring:
 		err = store.DeletePredecessorKeyring(ctx, s.Record)
-		said = fmt.Sprintf("%s is deleted, so that the sign-in has one home", s)
-	case !s.Retires(env): // it may lie where nothing of ours may write, as on a stick
-		terminal.Warn(warnings, "%s still holds the refresh token, which is now ccagent's to renew: delete the file", s)
+		said = fmt.Sprintf("%s was deleted, so that the sign-in is only in one place", s)
+	case !s.Retires(env): // we may not be able to delete it, for example on a USB stick
+		terminal.Warn(warnings, "%s still holds the refresh token, and ccagent renews that from now on; delete the file", s)
 		return "", nil
 	default:
 		var retired string
 		retired, err = s.rename()
-		said = fmt.Sprintf("%s is now %s, so that the sign-in has one home", s, retired)
+		said = fmt.Sprintf("%s was renamed to %s, so that the sign-in is only in one place", s, retired)
 	}
 	if err != nil {
 		return "", &protocol.Error{
 			Code:    protocol.CodeStorage,
-			Message: fmt.Sprintf("%s could not be taken away from the predecessor: %v", s, err),
-			Hint:    "a sign-in that renews itself has one home: take it over where that can be changed",
+			Message: fmt.Sprintf("%s could not be hidden from the predecessor: %v", s, err),
+			Hint:    "a sign-in that renews itself must be in one place only; make it possible to rename or delete that, and import again",
 		}
 	}
 	return said, nil
 }
 
-// rename renames the predecessor's file, to where it does not look for it. What somebody else has put in its place stays as it
-// is.
+// rename gives the predecessor's file a name that the predecessor does not look for. If another program has replaced the file
+// meanwhile, that stays as it is.
 func (s Source) rename() (string, error) {
 	path := s.path
 	if target, err := filepath.EvalSymlinks(path); err == nil {
@@ -293,7 +294,7 @@ func (s Source) rename() (string, error) {
 	if info, err := f.Stat(); err != nil {
 		return "", err
 	} else if !os.SameFile(info, s.info) {
-		return "", errors.New("it was replaced meanwhile")
+		return "", errors.New("another program has replaced it meanwhile")
 	}
 	if err := f.Chmod(0o600); err != nil {
 		return "", err
