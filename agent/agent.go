@@ -161,7 +161,7 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if req.ForHost() {
 		a.reloadIfChanged() // a change of the list of hosts counts at once
 	}
-	e, err := a.entry(req.Profile, req.Home)
+	e, err := a.entryToServe(ctx, req.Profile, req.Home)
 	if err != nil {
 		return protocol.Token{}, err
 	}

@@ -355,7 +355,7 @@ func TestStateWhileLooking(t *testing.T) {
 		p := &provider{lifetime: time.Hour, latency: time.Second}
 		a := start(t, p)
 		ask(t, a, protocol.TokenRequest{})
-		e := a.table.Load().find("claude")
+		e := a.table.Load().find("claude", ours)
 		for _, test := range []struct {
 			job  job.Job
 			want protocol.State
@@ -767,7 +767,8 @@ func TestHome(t *testing.T) {
 	p := &provider{}
 	a := start(t, p, func(o *Options) {
 		o.Load = func() (Config, error) {
-			c := config("claude", "settled")
+			c := config("claude", "settled", "loose")
+			c.Profiles[0].Store = "claude-code"
 			c.Profiles[1].ConfigDir = "/srv/claude"
 			return c, nil
 		}
@@ -795,6 +796,7 @@ func TestHome(t *testing.T) {
 		{"another home", "claude", protocol.Home{Home: "/root"}, "HOME"},
 		{"another configuration", "claude", protocol.Home{Home: ours.Home, XDGConfigHome: "/etc"}, "XDG_CONFIG_HOME"},
 		{"another Claude Code", "claude", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, "CLAUDE_CONFIG_DIR"},
+		{"another Claude Code, and the record rests in none", "loose", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, ""},
 		{"another Claude Code, settled by config_dir", "settled", protocol.Home{Home: ours.Home, ClaudeConfigDir: "/tmp/c"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -918,18 +920,32 @@ func TestStatusPages(t *testing.T) {
 }
 
 func TestHotPathAllocatesNothing(t *testing.T) {
-	a := start(t, &provider{})
-	ask(t, a, protocol.TokenRequest{})
-	frame, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude", Home: ours})
+	a := start(t, &provider{}, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("other", "claude")
+			c.Uses = []Use{{Dir: "/home/alice/work", Below: true, Profile: "claude"}, {Dir: "/home/alice", Profile: "other"}}
+			return c, nil
+		}
+	})
+	ask(t, a, protocol.TokenRequest{Profile: "claude"})
+	named, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Profile: "claude", Home: ours})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := ours
+	from.Dir = "/home/alice/work/a/b/c/d"
+	placed, err := protocol.AppendTokenRequest(nil, protocol.TokenRequest{Home: from})
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := make([]byte, 0, 4096)
-	if n := testing.AllocsPerRun(1000, func() { out = append(out[:0], a.cachedReply(frame[4:])...) }); n != 0 {
-		t.Errorf("%v allocations for a live token's request, want 0", n)
-	}
-	if !strings.Contains(string(out), "fake-access-1") {
-		t.Error("the answer is not the token")
+	for _, frame := range [][]byte{named, placed} {
+		if n := testing.AllocsPerRun(1000, func() { out = append(out[:0], a.cachedReply(frame[4:])...) }); n != 0 {
+			t.Errorf("%v allocations for a live token's request, want 0", n)
+		}
+		if !strings.Contains(string(out), "fake-access-1") {
+			t.Error("the answer is not the token")
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ type entry struct {
 	lastUsed atomic.Int64                // unix seconds
 	reminded atomic.Int64                // when somebody was told that the sign-in ends, unix milliseconds; 0: never
 	removed  atomic.Bool                 // from the configuration: see droppedLocked
+	rests    atomic.Int32                // what of store auto: see undecided
 
 	mu      sync.Mutex
 	running *jobRun // the job under way, nil: none
@@ -98,6 +99,7 @@ func (e *entry) forgetOldSettingsLocked(old *Profile) {
 	if e.record.Empty() {
 		e.dropTokenLocked()
 		e.base, e.place, e.renewAt = job.Version{}, place{}, time.Time{}
+		e.rests.Store(restsUnknown)
 		e.snapshot.Store(noFiles)
 	} else if now := e.profile.Load().Store; now != old.Store && now != e.place.store && now != storeAuto {
 		e.base = job.Version{} // it is of the old store: in the new one it would mean a record that has been deleted
@@ -130,10 +132,23 @@ func (e *entry) busy() bool {
 	return e.running != nil
 }
 
-// followsClaudeDir reports whether the environment of Claude Code decides which record this is.
+// Where the record of a profile of store auto rests, as far as the last job said so.
+const (
+	restsUnknown   = iota
+	restsInClaude  // in Claude Code's directory
+	restsElsewhere // in a store of ours
+)
+
+// followsClaudeDir reports whether the environment of Claude Code decides which record this is, or may do so.
 func (e *entry) followsClaudeDir() bool {
 	p := e.profile.Load()
-	return p.Provider == "claude" && p.ConfigDir == "" && (p.Store == storeAuto || p.Store == storeClaudeCode)
+	return p.Provider == "claude" && p.ConfigDir == "" &&
+		(p.Store == storeClaudeCode || p.Store == storeAuto && e.rests.Load() != restsElsewhere)
+}
+
+// undecided reports whether a load may find that the record rests in no Claude Code directory.
+func (e *entry) undecided() bool {
+	return e.profile.Load().Store == storeAuto && e.rests.Load() == restsUnknown
 }
 
 // checkHost refuses a token for a host that the profile does not list.

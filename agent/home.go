@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"runtime"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -13,6 +14,7 @@ import (
 // any request while no configuration has been read: there are no profiles then, and the answer is what is wrong with the file.
 func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	ours := t.config.Home
+	theirs = theirs.Place()
 	if theirs == ours || theirs == (protocol.Home{}) || ours == (protocol.Home{}) {
 		return nil
 	}
@@ -42,9 +44,34 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if runtime.GOOS == "darwin" { // the Keychain has an item for each spelling
 		theirDir, ourDir = theirs.ClaudeConfigDir, ours.ClaudeConfigDir
 	}
-	return differ("CLAUDE_CONFIG_DIR", theirDir, ourDir, fmt.Sprintf(
-		"say in config.toml which one the profile means: config_dir in [profiles.%s]\n"+
-			"CLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set", e.name()))
+	if theirDir == ourDir || theirDir == t.claudeDir {
+		return nil
+	}
+	return &protocol.Error{
+		Code: protocol.CodeConfig,
+		Message: fmt.Sprintf("CLAUDE_CONFIG_DIR is %q here, but profile %s is the account in %q, where the agent was started",
+			theirDir, e.name(), ourDir),
+		Hint: "to use the account that is meant here, give it a profile: " +
+			protocol.ShellLine("ccagent", "add", "NAME", "--provider", "claude", "--config-dir", theirDir) +
+			"\nto use the other one, unset CLAUDE_CONFIG_DIR, or set it to " + protocol.ShellLine(ourDir) +
+			"\nCLAUDE_SECURESTORAGE_CONFIG_DIR counts instead where it is set",
+	}
+}
+
+// followed returns the home with the links of its Claude Code directory followed. On macOS the spelling counts, so it stays.
+func followed(home protocol.Home) protocol.Home {
+	if runtime.GOOS != "darwin" && path.IsAbs(home.ClaudeConfigDir) {
+		if real, err := filepath.EvalSymlinks(home.ClaudeConfigDir); err == nil {
+			home.ClaudeConfigDir = real
+		}
+	}
+	return home
+}
+
+// claudeDirOf returns the Claude Code directory of a home with its links followed, "" where it can't be told.
+func claudeDirOf(home protocol.Home) string {
+	home.ClaudeConfigDir = orDefault(home.ClaudeConfigDir, home.Home, ".claude")
+	return followed(home).ClaudeConfigDir
 }
 
 // orDefault returns the setting, or its default below the home. A relative path counts as unset, as the XDG specification has it.

@@ -15,7 +15,7 @@ func (a *Agent) Identify(ctx context.Context, req protocol.IdentifyRequest) (pro
 	if err := a.lockedError(); err != nil {
 		return protocol.Identity{}, err
 	}
-	e, err := a.entry(req.Profile, req.Home)
+	e, err := a.entryToServe(ctx, req.Profile, req.Home)
 	if err != nil {
 		return protocol.Identity{}, err
 	}

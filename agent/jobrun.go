@@ -329,6 +329,14 @@ func (e *entry) notePlaceLocked(r job.Result, files *snapshot) {
 		e.base = r.Version
 	}
 	e.place = place{interned(r.Store), r.Location, interned(r.Subscription), r.Scopes}
+	switch r.Store {
+	case "", storeAuto:
+		e.rests.Store(restsUnknown)
+	case storeClaudeCode:
+		e.rests.Store(restsInClaude)
+	default:
+		e.rests.Store(restsElsewhere)
+	}
 	e.snapshot.Store(files)
 }
 

@@ -226,8 +226,8 @@ func TestLockDuringRenewal(t *testing.T) {
 		if err := <-answer; !errors.Is(err, protocol.ErrLocked) {
 			t.Errorf("served after the lock: %v", err)
 		}
-		if p.renewed() != 1 || a.table.Load().find("").cached.Load() != nil {
-			t.Errorf("%d renewals; cached: %v", p.renewed(), a.table.Load().find("").cached.Load())
+		if p.renewed() != 1 || a.table.Load().find("", ours).cached.Load() != nil {
+			t.Errorf("%d renewals; cached: %v", p.renewed(), a.table.Load().find("", ours).cached.Load())
 		}
 		if err := unlockWith(a, "", 0); err != nil {
 			t.Fatal(err)
@@ -276,7 +276,7 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			}
 			v.set(func() { v.saveErr = nil })
 			time.Sleep(maxSaveBackoff + time.Second)
-			if a.table.Load().find("").aloneHasRecord() {
+			if a.table.Load().find("", ours).aloneHasRecord() {
 				t.Error("it was not saved")
 			}
 			if a.lockState.keys.forSaving["/fake/identity"] != (protocol.Secret{}) {
@@ -316,7 +316,7 @@ func TestLockKeepsUnsaved(t *testing.T) {
 			time.Sleep(time.Minute)
 			v.set(func() { v.saveErr = nil })
 			time.Sleep(2 * maxSaveBackoff)
-			if v.renewed() != 1 || a.table.Load().find("").aloneHasRecord() {
+			if v.renewed() != 1 || a.table.Load().find("", ours).aloneHasRecord() {
 				t.Errorf("%d renewals, and it was not saved", v.renewed())
 			}
 		})

@@ -129,7 +129,7 @@ func TestSnapshotBeforeUse(t *testing.T) {
 		a.notifier.mu.Lock()
 		a.notifier.failed = true
 		a.notifier.mu.Unlock()
-		e := a.table.Load().find("")
+		e := a.table.Load().find("", ours)
 		known := func() *snapshot { // once it is known that nobody has written since
 			for begun := time.Now(); ; time.Sleep(time.Millisecond) {
 				if v := e.snapshot.Load(); v != nil && v.names != nil {
@@ -201,7 +201,7 @@ func TestHangingFolder(t *testing.T) {
 	if err := request(); !errors.Is(err, protocol.ErrLoginRequired) {
 		t.Fatalf("signed out, and the answer is %v", err)
 	}
-	e := a.table.Load().find("")
+	e := a.table.Load().find("", ours)
 	hanging := newSnapshot(statesOf([]string{filepath.Join(t.TempDir(), "other")}), false)
 	hanging.checking.Store(true)
 	e.mu.Lock()

@@ -43,7 +43,7 @@ func (a *Agent) cachedReply(payload []byte) []byte {
 // long.
 func (a *Agent) cachedFor(req *protocol.TokenRequest) *cachedToken {
 	t := a.table.Load()
-	e := t.find(req.Profile)
+	e := t.find(req.Profile, req.Home)
 	if e == nil || t.checkHome(req.Home, e) != nil {
 		return nil
 	}

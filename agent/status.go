@@ -17,14 +17,14 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 	s := protocol.Status{Agent: protocol.AgentStatus{
 		PID: os.Getpid(), Version: a.opts.Build, Socket: a.opts.Socket, Started: a.started,
 		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.server.Connections(), Memory: resident(),
-		DefaultProfile: t.config.Default, Locked: a.lockState.on.Load(),
+		DefaultProfile: t.config.Default, Here: t.here(req.Home), Locked: a.lockState.on.Load(),
 	}}
 	if err := a.configError(); err != nil {
 		s.Agent.ConfigError = err.Message
 	}
 	if req.Profile != "" {
 		e, err := a.entry(req.Profile, req.Home)
-		if err != nil {
+		if err != nil && !a.mayServe(e, req.Home) {
 			return protocol.Status{}, err
 		}
 		s.Profiles = append(s.Profiles, e.status())

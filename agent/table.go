@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,9 +11,11 @@ import (
 
 // table is a configuration in force: entries by folded name.
 type table struct {
-	config  Config
-	entries map[string]*entry
-	byName  []*entry // sorted by name
+	config    Config
+	entries   map[string]*entry
+	chooser   Chooser
+	claudeDir string   // the Claude Code directory of the agent's own environment, its links followed
+	byName    []*entry // sorted by name
 }
 
 // reload reads the configuration. What is known of a profile stays if its settings are as they were.
@@ -28,9 +31,10 @@ func (a *Agent) reload() error {
 	}
 	a.configErr = nil
 	old := a.table.Load()
-	profiles := config.Profiles
+	profiles, chooser := config.Profiles, config.Chooser()
 	config.Profiles = nil // the entries have them
-	next := &table{config: config, entries: make(map[string]*entry, len(profiles))}
+	next := &table{config: config, entries: make(map[string]*entry, len(profiles)), chooser: *chooser,
+		claudeDir: claudeDirOf(config.Home)}
 	for _, p := range profiles {
 		key := protocol.FoldProfile(p.Name)
 		e := old.entries[key]
@@ -80,10 +84,10 @@ func (a *Agent) configError() *protocol.Error {
 	return a.configErr
 }
 
-// find returns the entry that a request means by name, nil when there is none. "" is the default profile.
-func (t *table) find(name string) *entry {
+// find returns the entry that a request from home means by name, nil when there is none. "" is the one that its place chooses.
+func (t *table) find(name string, home protocol.Home) *entry {
 	if name == "" {
-		name = t.config.Default
+		name, _, _ = t.chooser.Choose(home)
 	}
 	if e := t.entries[name]; e != nil {
 		return e
@@ -98,8 +102,14 @@ func noProfile(name string) error {
 	}
 }
 
-// entry returns the profile that a request means. Before it says that there is none, it looks whether the configuration has
-// changed.
+// here returns the name of the profile that a request from home means if it names none.
+func (t *table) here(home protocol.Home) string {
+	name, _, _ := t.chooser.Choose(home)
+	return name
+}
+
+// entry returns the profile that a request means, and refuses one that comes from another home. Before it says that there is
+// none, it looks whether the configuration has changed.
 func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 	if name != "" {
 		if err := protocol.CheckProfile(name); err != nil {
@@ -107,19 +117,38 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 		}
 	}
 	t := a.table.Load()
-	e := t.find(name)
+	e := t.find(name, home)
 	if e == nil {
 		a.reloadIfChanged()
 		t = a.table.Load()
-		if e = t.find(name); e == nil {
+		if e = t.find(name, home); e == nil {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
 			return nil, noProfile(name)
 		}
 	}
-	if err := t.checkHome(home, e); err != nil {
-		return nil, err
+	err := t.checkHome(home, e)
+	if real := followed(home); err != nil && real != home { // a link to a directory that is known
+		if other := t.find(name, real); other != nil && t.checkHome(real, other) == nil {
+			return other, nil
+		}
 	}
-	return e, nil
+	return e, err
+}
+
+// mayServe reports whether e, which was refused to a request from home, may turn out to be what it means once it is loaded.
+func (a *Agent) mayServe(e *entry, home protocol.Home) bool {
+	return e != nil && e.undecided() && a.table.Load().checkHome(home, nil) == nil
+}
+
+// entryToServe is entry for a request that wants the token. Where the record of a profile rests with store auto is not known
+// before it is loaded. If a refusal depends on that, the record is loaded first.
+func (a *Agent) entryToServe(ctx context.Context, name string, home protocol.Home) (*entry, error) {
+	e, err := a.entry(name, home)
+	if err == nil || !a.mayServe(e, home) {
+		return e, err
+	}
+	e.token(ctx, protocol.TokenRequest{}) // what goes wrong, the request finds again
+	return a.entry(name, home)
 }

@@ -123,6 +123,7 @@ type AgentStatus struct {
 	Connections    uint32 // open now, including this one
 	Memory         uint64 // resident set in bytes; 0 if not known
 	DefaultProfile string
+	Here           string // the profile that a request without one means, if it comes from where this one does (Home)
 	ConfigError    string // why the agent does not use config.toml as it is now; "" if it does
 	Locked         bool   // see CommandLock
 }

@@ -40,7 +40,7 @@ var (
 
 const (
 	maxIdle     = 4   // connections kept between requests
-	requestRoom = 256 // bytes, enough for nearly every request; to grow a buffer costs the helper more
+	requestRoom = 512 // bytes, enough for nearly every request; to grow a buffer costs the helper more
 	replyRoom   = 4096
 )
 
@@ -82,7 +82,7 @@ func (c *Client) Close() error {
 
 // Token asks for a token. A reply whose token does not pass [CheckToken] is refused (ErrInvalid).
 func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	if req.Force && req.Since.IsZero() {
 		req.Since = time.Now()
 	}
@@ -99,7 +99,7 @@ func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err 
 
 // Status asks for a page of status.
 func (c *Client) Status(ctx context.Context, req StatusRequest) (status Status, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendStatusRequest(nil, req)
 	if err != nil {
 		return Status{}, tooLarge()
@@ -116,7 +116,7 @@ func (c *Client) Status(ctx context.Context, req StatusRequest) (status Status, 
 
 // Put gives the agent a record to store. A record that does not fit a frame is ErrInvalid.
 func (c *Client) Put(ctx context.Context, req PutRequest) (reply PutReply, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendPutRequest(nil, req)
 	if err != nil {
 		return PutReply{}, tooLarge()
@@ -130,7 +130,7 @@ func (c *Client) Put(ctx context.Context, req PutRequest) (reply PutReply, err e
 
 // Control changes the agent itself, or ends a sign-in.
 func (c *Client) Control(ctx context.Context, req ControlRequest) (reply ControlReply, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendControlRequest(nil, req)
 	if err != nil {
 		return ControlReply{}, tooLarge()
@@ -144,7 +144,7 @@ func (c *Client) Control(ctx context.Context, req ControlRequest) (reply Control
 
 // Identify asks who is signed in.
 func (c *Client) Identify(ctx context.Context, req IdentifyRequest) (identity Identity, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendIdentifyRequest(nil, req)
 	if err != nil {
 		return Identity{}, tooLarge()
@@ -158,7 +158,7 @@ func (c *Client) Identify(ctx context.Context, req IdentifyRequest) (identity Id
 
 // Watch waits for a change of a profile's token: see [Watcher].
 func (c *Client) Watch(ctx context.Context, req WatchRequest) (reply WatchReply, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendWatchRequest(nil, req)
 	if err != nil {
 		return WatchReply{}, tooLarge()
@@ -172,7 +172,7 @@ func (c *Client) Watch(ctx context.Context, req WatchRequest) (reply WatchReply,
 
 // Keep moves a record or brings back an earlier one: see [Keeper].
 func (c *Client) Keep(ctx context.Context, req KeepRequest) (reply KeepReply, err error) {
-	c.fill(&req.Home)
+	req.Home = c.home(req.Home, req.Profile)
 	frame, err := AppendKeepRequest(nil, req)
 	if err != nil {
 		return KeepReply{}, tooLarge()
@@ -199,11 +199,15 @@ func StatusAll(ctx context.Context, a Agent, req StatusRequest) (Status, error) 
 	return all, nil
 }
 
-// fill sets a home that is zero to the client's.
-func (c *Client) fill(h *Home) {
-	if *h == (Home{}) {
-		*h = c.Home
+// home returns the home of a request: its own, or if that is zero the client's. A request that names a profile needs no Dir.
+func (c *Client) home(h Home, profile string) Home {
+	if h == (Home{}) {
+		h = c.Home
 	}
+	if profile != "" {
+		h.Dir = ""
+	}
+	return h
 }
 
 // maxEnds is how many connections may end without a reply, over some two seconds, before a client that may not start an agent

@@ -3,24 +3,50 @@ package protocol
 import (
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Home is the places that decide whose account a request means (docs/protocol.md §4.1). A client sends it on the default socket
 // only, and the agent refuses a request whose home is not its own. The zero Home says nothing and is never refused.
+//
+// Dir is never a reason to refuse: with ClaudeConfigDir it chooses the profile of a request that names none. A [Client] leaves
+// it out of a request that names one.
 type Home struct {
 	Home            string // $HOME
 	XDGConfigHome   string // $XDG_CONFIG_HOME; "" if unset
 	ClaudeConfigDir string // the folder of Claude Code's credentials as it is spelled; "" is .claude in Home: see ClaudeDir
+	Dir             string // the working directory, without links; "": not known. See MaxDir
 }
 
-// HomeFromEnv returns the home of this process's environment. It does not check [Home.ClaudeConfigDir]: see [ClaudeDir].
+// MaxDir is the longest [Home.Dir], in bytes. A longer one is left out, and ignored where it comes nevertheless.
+const MaxDir = 4096
+
+// Place returns h without Dir: what an agent compares with its own home.
+func (h Home) Place() Home {
+	h.Dir = ""
+	return h
+}
+
+// HomeFromEnv returns the home of this process: its environment, and the working directory that it has now. It does not check
+// [Home.ClaudeConfigDir]: see [ClaudeDir].
 func HomeFromEnv() Home {
 	claude, _ := ClaudeDir(os.LookupEnv)
 	return Home{
 		Home:            os.Getenv("HOME"),
 		XDGConfigHome:   os.Getenv("XDG_CONFIG_HOME"),
 		ClaudeConfigDir: claude,
+		Dir:             workingDir(),
 	}
+}
+
+// workingDir returns the working directory as the kernel knows it, "" where it can't be told: it was deleted, say. PWD is not
+// asked, because it may lead through links.
+func workingDir() string {
+	dir, err := syscall.Getwd()
+	if err != nil || dir == "" || dir[0] != '/' || len(dir) > MaxDir {
+		return ""
+	}
+	return dir
 }
 
 // ClaudeDir returns the folder of Claude Code's credentials file as the environment spells it (docs/protocol.md §4.1): the value

@@ -20,7 +20,7 @@ func Late(ctx context.Context, a Agent, profile string, err error) error {
 		return err
 	}
 	if profile == "" {
-		profile = status.Agent.DefaultProfile
+		profile = status.Agent.Here
 	}
 	for _, p := range status.Profiles {
 		if FoldProfile(p.Name) == FoldProfile(profile) {

@@ -14,6 +14,19 @@ func (d *Decoder) home() Home {
 	return Home{Home: d.alias(), XDGConfigHome: d.alias(), ClaudeConfigDir: d.alias()}
 }
 
+// dir is the last field of a request that may leave the choice of a profile to the agent. It is not sent if it says nothing.
+func (e *Encoder) dir(h Home) {
+	if h.Dir != "" {
+		e.String(h.Dir)
+	}
+}
+
+func (d *Decoder) dir(h *Home) {
+	if d.More() {
+		h.Dir = d.alias()
+	}
+}
+
 // AppendTokenRequest appends a request for a token (§4.2).
 func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e := NewFrame(dst, OpToken)
@@ -24,12 +37,13 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.String(r.Host)
 	e.home(r.Home)
 	e.Time(r.Since)
-	if r.Listed || r.ReaskWindow > 0 {
+	if r.Listed || r.ReaskWindow > 0 || r.Home.Dir != "" {
 		e.Bool(r.Listed)
 	}
-	if r.ReaskWindow > 0 {
+	if r.ReaskWindow > 0 || r.Home.Dir != "" {
 		e.Duration(r.ReaskWindow)
 	}
+	e.dir(r.Home)
 	return e.Close(MaxFrame)
 }
 
@@ -59,6 +73,7 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	if d.More() {
 		r.ReaskWindow = d.Duration()
 	}
+	d.dir(&r.Home)
 	return r, d.Err()
 }
 
@@ -127,11 +142,14 @@ func AppendStatusRequest(dst []byte, r StatusRequest) ([]byte, error) {
 	e.String(r.Profile)
 	e.String(r.After)
 	e.home(r.Home)
+	e.dir(r.Home)
 	return e.Close(MaxFrame)
 }
 
 func decodeStatusRequest(d *Decoder) StatusRequest {
-	return StatusRequest{Profile: d.alias(), After: d.alias(), Home: d.home()}
+	r := StatusRequest{Profile: d.alias(), After: d.alias(), Home: d.home()}
+	d.dir(&r.Home)
+	return r
 }
 
 // AppendStatus appends the reply frame of a status (§4.3), with as many of its profiles as fit in the frame. If that is not all
@@ -151,6 +169,9 @@ func AppendStatus(dst []byte, s Status) []byte {
 	e.String(s.Agent.DefaultProfile)
 	e.String(lines(s.Agent.ConfigError, maxText))
 	e.Bool(s.Agent.Locked)
+	if s.Agent.Here != "" && s.Agent.Here != s.Agent.DefaultProfile {
+		e.String(s.Agent.Here)
+	}
 	e.Shut(mark)
 
 	const next = 4 + MaxProfile // bytes of the field after the list
@@ -212,6 +233,10 @@ func decodeStatus(d *Decoder) (Status, error) {
 		ConfigError:    lines(a.String(), maxText),
 	}
 	s.Agent.Locked = a.More() && a.Bool()
+	s.Agent.Here = s.Agent.DefaultProfile
+	if a.More() {
+		s.Agent.Here = oneLine(a.String(), maxText)
+	}
 	if err := a.Err(); err != nil {
 		return Status{}, err
 	}
@@ -332,11 +357,14 @@ func AppendIdentifyRequest(dst []byte, r IdentifyRequest) ([]byte, error) {
 	e.Bool(r.Refresh)
 	e.Bool(r.Check)
 	e.home(r.Home)
+	e.dir(r.Home)
 	return e.Close(MaxFrame)
 }
 
 func decodeIdentifyRequest(d *Decoder) IdentifyRequest {
-	return IdentifyRequest{Profile: d.alias(), Refresh: d.Bool(), Check: d.Bool(), Home: d.home()}
+	r := IdentifyRequest{Profile: d.alias(), Refresh: d.Bool(), Check: d.Bool(), Home: d.home()}
+	d.dir(&r.Home)
+	return r
 }
 
 func appendIdentity(dst []byte, i Identity) []byte {
@@ -373,11 +401,14 @@ func AppendWatchRequest(dst []byte, r WatchRequest) ([]byte, error) {
 	e.String(r.Profile)
 	e.Uint64(r.Known)
 	e.home(r.Home)
+	e.dir(r.Home)
 	return e.Close(MaxFrame)
 }
 
 func decodeWatchRequest(d *Decoder) WatchRequest {
-	return WatchRequest{Profile: d.alias(), Known: d.Uint64(), Home: d.home()}
+	r := WatchRequest{Profile: d.alias(), Known: d.Uint64(), Home: d.home()}
+	d.dir(&r.Home)
+	return r
 }
 
 func appendWatchReply(dst []byte, r WatchReply) []byte {
@@ -400,11 +431,12 @@ func AppendKeepRequest(dst []byte, r KeepRequest) ([]byte, error) {
 	e.String(r.SignIn)
 	e.Bool(r.Force)
 	e.home(r.Home)
+	e.dir(r.Home)
 	return e.Close(MaxFrame)
 }
 
 func decodeKeepRequest(d *Decoder) KeepRequest {
-	return KeepRequest{
+	r := KeepRequest{
 		Action:  KeepAction(d.Uint32()),
 		Profile: d.alias(),
 		Store:   d.String(),
@@ -412,6 +444,8 @@ func decodeKeepRequest(d *Decoder) KeepRequest {
 		Force:   d.Bool(),
 		Home:    d.home(),
 	}
+	d.dir(&r.Home)
+	return r
 }
 
 func appendKeepReply(dst []byte, r KeepReply) []byte {

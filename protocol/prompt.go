@@ -11,9 +11,9 @@ import (
 // PromptTime is how long a shell's prompt may wait for [Prompt] at most.
 const PromptTime = 100 * time.Millisecond
 
-// Prompt returns a profile in a few words for a shell's prompt: see [ProfileStatus.Prompt]. profile "" is the agent's default
-// one. It asks this environment's agent and starts none. It returns "" if the agent does not answer before ctx ends, or if
-// anything else fails: a prompt is not the place for messages.
+// Prompt returns a profile in a few words for a shell's prompt: see [ProfileStatus.Prompt]. profile "" is the one that the agent
+// chooses for this place. It asks this environment's agent and starts none. It returns "" if the agent does not answer before ctx
+// ends, or if anything else fails: a prompt is not the place for messages.
 func Prompt(ctx context.Context, profile string) string {
 	client, err := ClientFromEnv(false)
 	if err != nil {
@@ -25,7 +25,7 @@ func Prompt(ctx context.Context, profile string) string {
 		return ""
 	}
 	for _, p := range status.Profiles {
-		if profile != "" || FoldProfile(p.Name) == FoldProfile(status.Agent.DefaultProfile) {
+		if profile != "" || FoldProfile(p.Name) == FoldProfile(status.Agent.Here) {
 			return p.Prompt(time.Now())
 		}
 	}

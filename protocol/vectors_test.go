@@ -25,7 +25,17 @@ func vectors(t testing.TB) map[string][]byte {
 		}
 		return frame
 	}
+	there := home
+	there.Dir = "/home/alice/work/api"
 	return map[string][]byte{
+		"token-request-dir":    must(AppendTokenRequest(nil, TokenRequest{Home: there})),
+		"status-request-dir":   must(AppendStatusRequest(nil, StatusRequest{Home: there})),
+		"identify-request-dir": must(AppendIdentifyRequest(nil, IdentifyRequest{Home: there})),
+		"watch-request-dir":    must(AppendWatchRequest(nil, WatchRequest{Home: there})),
+		"keep-request-dir":     must(AppendKeepRequest(nil, KeepRequest{Action: KeepHistory, Home: there})),
+		"status-reply-here": AppendStatus(nil, Status{Agent: AgentStatus{
+			PID: 4711, Version: "v1.2.3", Started: at, DefaultProfile: "claude", Here: "work",
+		}}),
 		"token-request": must(AppendTokenRequest(nil, TokenRequest{
 			Profile: "claude", MinTTL: 90 * time.Second, HalfLife: true, Host: "api.example.com", Home: home,
 		})),

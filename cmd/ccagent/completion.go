@@ -39,7 +39,7 @@ EXAMPLE:
 }
 
 // takesProfile has the commands whose argument is the name of a profile.
-var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "whoami": true}
+var takesProfile = map[string]bool{"login": true, "logout": true, "move": true, "remove": true, "use": true, "whoami": true}
 
 // takesFile reports whether a flag's value is the name of a file.
 func takesFile(flag cli.Flag) bool {

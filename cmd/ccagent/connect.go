@@ -23,7 +23,7 @@ const defaultWait = 90 * time.Second
 func profileFlag() cli.Flag {
 	return &cli.StringFlag{
 		Name: "profile", Aliases: []string{"p"}, EnvVars: []string{"CCAGENT_PROFILE"},
-		Usage: "the `PROFILE` that is meant (default: default_profile of config.toml)",
+		Usage: "the `PROFILE` that is meant (default: the one that is used here, see ccagent use)",
 	}
 }
 
@@ -79,12 +79,12 @@ func checkConnect(c *cli.Context) error {
 	return nil
 }
 
-// oneProfile returns the profile that the argument or --profile names, else the default one.
+// oneProfile returns the profile that the argument or --profile names, else the one that is used here.
 func oneProfile(c *cli.Context, cfg agent.Config) (agent.Profile, error) {
 	if err := atMost(c, 1); err != nil {
 		return agent.Profile{}, err
 	}
-	name := cmp.Or(c.Args().First(), c.String("profile"), cfg.Default)
+	name := cmp.Or(c.Args().First(), c.String("profile"), here(cfg))
 	if err := protocol.CheckProfile(name); err != nil {
 		return agent.Profile{}, err
 	}

@@ -44,7 +44,7 @@ EXAMPLE:
 			&cli.StringFlag{
 				Name:    "profile",
 				Aliases: []string{"p"},
-				Usage:   "with store: the `PROFILE` to try (default: CCAGENT_PROFILE, else default_profile)",
+				Usage:   "with store: the `PROFILE` to try (default: the one that is used here, see ccagent use)",
 			},
 		},
 		Action: func(c *cli.Context) error {
@@ -67,7 +67,7 @@ func doctorStores(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE"), cfg.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), here(cfg)))
 	if err != nil {
 		return err
 	}

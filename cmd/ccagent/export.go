@@ -68,7 +68,7 @@ func export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), cfg.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), here(cfg)))
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func forward(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		names = []string{cfg.Default}
+		names = []string{here(cfg)}
 	}
 	profiles, err := exportedProfiles(names)
 	if err != nil {

@@ -65,7 +65,7 @@ func guard(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), cfg.Default))
+	profile, err := config.Named(cfg, cmp.Or(c.String("profile"), here(cfg)))
 	switch {
 	case err != nil:
 		return err

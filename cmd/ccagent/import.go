@@ -78,7 +78,7 @@ func importFrom(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	name := cmp.Or(c.String("profile"), cfg.Default)
+	name := cmp.Or(c.String("profile"), here(cfg))
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}

@@ -1,18 +1,27 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // listJSON is the output of `ccagent list --json` (docs/json.md).
 type listJSON struct {
 	Config   string            `json:"config"`
 	Default  string            `json:"default"`
+	Here     string            `json:"here"`
 	Profiles []listProfileJSON `json:"profiles"`
 }
 
@@ -22,14 +31,21 @@ type listProfileJSON struct {
 	Store     string   `json:"store"`
 	ConfigDir string   `json:"config_dir,omitempty"`
 	Hosts     []string `json:"hosts,omitempty"`
+
+	Account      string `json:"account,omitempty"`
+	Organization string `json:"organization,omitempty"`
 }
+
+// listTime is how long the list waits for the agent to say who is signed in.
+const listTime = 3 * time.Second
 
 func listCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "list",
 		Usage: "list the profiles of config.toml",
-		Description: `Reads config.toml and does not ask the agent. "ccagent status" shows what the agent does with the
-profiles.
+		Description: `Reads config.toml, and asks the agent, if one runs, who is signed in: the account and the organization, as whoami
+tells them. What it does not say in three seconds is left out. The profile with a * is used in this folder by whatever
+names none: ccagent use says why.
 
 EXAMPLE:
    ccagent list
@@ -45,30 +61,69 @@ EXAMPLE:
 				return err
 			}
 			if c.Bool("json") {
-				list := listJSON{Config: path, Default: cfg.Default, Profiles: []listProfileJSON{}}
-				for _, p := range cfg.Profiles {
-					list.Profiles = append(list.Profiles, listProfileJSON{p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts})
+				list := listJSON{Config: path, Default: cfg.Default, Here: here(cfg), Profiles: []listProfileJSON{}}
+				for i, who := range accounts(c, cfg) {
+					p := cfg.Profiles[i]
+					list.Profiles = append(list.Profiles, listProfileJSON{
+						p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts, who.account(), who.organization(),
+					})
 				}
 				return printJSON(c.App.Writer, list)
 			}
-			t := terminal.Table{{"PROFILE", "PROVIDER", "STORE", "DEFAULT"}}
-			for _, p := range cfg.Profiles {
-				if c.Bool("names") {
+			if c.Bool("names") {
+				for _, p := range cfg.Profiles {
 					if _, err := fmt.Fprintln(c.App.Writer, p.Name); err != nil {
 						return err
 					}
-					continue
 				}
-				mark := ""
-				if p.Name == cfg.Default {
-					mark = "*"
-				}
-				t = append(t, []string{p.Name, p.Provider, p.Store, mark})
-			}
-			if c.Bool("names") {
 				return nil
+			}
+			t := terminal.Table{{"PROFILE", "PROVIDER", "STORE", "ACCOUNT", "ORGANIZATION"}}
+			chosen := here(cfg)
+			for i, who := range accounts(c, cfg) {
+				p := cfg.Profiles[i]
+				name := p.Name
+				if strings.EqualFold(name, chosen) {
+					name += " *"
+				}
+				t = append(t, []string{name, p.Provider, p.Store, terminal.Dash(who.account()), terminal.Dash(who.organization())})
 			}
 			return t.Write(c.App.Writer, 0)
 		},
 	}
+}
+
+// signedIn is who is signed in to a profile, as far as it is known.
+type signedIn protocol.Identity
+
+func (s signedIn) account() string      { return cmp.Or(s.Email, s.Name, s.Account) }
+func (s signedIn) organization() string { return cmp.Or(s.Organization, s.OrganizationID) }
+
+// accounts asks a running agent who is signed in to each profile of cfg, all at once. What it does not say in time is empty.
+func accounts(c *cli.Context, cfg agent.Config) []signedIn {
+	all := make([]signedIn, len(cfg.Profiles))
+	conn, err := dial.Open(c.Context, listTime, false)
+	if err != nil {
+		return all
+	}
+	defer conn.Close()
+	if _, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: config.BuiltIn}); errors.Is(err, protocol.ErrNoAgent) {
+		return all
+	}
+	var asked sync.WaitGroup
+	slots := make(chan struct{}, 16) // the agent has places for others too
+	for i, p := range cfg.Profiles {
+		if !config.Provider(p).SignsIn {
+			continue
+		}
+		slots <- struct{}{}
+		asked.Go(func() {
+			defer func() { <-slots }()
+			if id, err := conn.Identify(conn.Ctx, protocol.IdentifyRequest{Profile: p.Name}); err == nil {
+				all[i] = signedIn(id)
+			}
+		})
+	}
+	asked.Wait()
+	return all
 }

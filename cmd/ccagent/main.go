@@ -138,6 +138,7 @@ func commands() []*cli.Command {
 		envCommand(),
 		statusCommand(),
 		listCommand(),
+		useCommand(),
 		addCommand(),
 		removeCommand(),
 		importCommand(),

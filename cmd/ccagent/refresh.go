@@ -76,11 +76,11 @@ func refresh(c *cli.Context) error {
 	return err
 }
 
-// statusOf asks for the status of one profile. An empty name means the default profile.
+// statusOf asks for the status of one profile. An empty name means the profile that is used here.
 func statusOf(conn *dial.Conn, profile string) (protocol.ProfileStatus, error) {
 	status, err := protocol.StatusAll(conn.Ctx, conn, protocol.StatusRequest{Profile: profile})
 	for _, p := range status.Profiles {
-		if profile != "" || strings.EqualFold(p.Name, status.Agent.DefaultProfile) {
+		if profile != "" || strings.EqualFold(p.Name, status.Agent.Here) {
 			return p, nil
 		}
 	}

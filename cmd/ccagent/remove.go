@@ -45,7 +45,7 @@ func remove(c *cli.Context) error {
 	if name == "" || c.Args().Len() > 1 {
 		return usagef(c, "name the profile to remove")
 	}
-	cfg, path, err := config.Load(getenv)
+	cfg, _, err := config.Load(getenv)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func remove(c *cli.Context) error {
 	}
 	if strings.EqualFold(cfg.Default, profile.Name) && !strings.EqualFold(profile.Name, config.BuiltIn) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + profile.Name + " is the default profile",
-			Hint: "first choose another default_profile in " + path}
+			Hint: "first choose another one: ccagent use NAME --default"}
 	}
 
 	stored := config.Provider(profile).Stored // the token of a login command is not stored
@@ -95,7 +95,17 @@ func remove(c *cli.Context) error {
 			return err
 		}
 	}
-	return removeProfile(c, conn, profile, shared, stored)
+	written := config.Written(getenv, profile.Name)
+	if err := removeProfile(c, conn, profile, shared, stored); err != nil {
+		return err
+	}
+	for _, use := range cfg.Uses {
+		if written && use.Profile == profile.Name {
+			terminal.Notice(c.App.ErrWriter, fmt.Sprintf("the [[use]] of dir = %s is removed too: ccagent use says there what is used now",
+				config.Quote(use.Written)))
+		}
+	}
+	return nil
 }
 
 // removeProfile deletes what is stored for a profile, and its table. shared is Claude Code's file with the same sign-in; it is

@@ -25,6 +25,7 @@ func statusCommand() *cli.Command {
 		Usage: "show what the agent and its profiles are doing",
 		Description: `Shows what the agent knows. It reads no store, uses no network and starts no agent. Without an agent
 the exit code is 5. A profile is not loaded until something asks for its token.
+The one with a * is used in this folder if a tool names none: "ccagent use" says why.
 
 EXAMPLE:
    ccagent status
@@ -52,7 +53,7 @@ EXAMPLE:
 						return err
 					}
 				}
-				writePrompt(c.Context, c.App.Writer, c.String("profile"))
+				writePrompt(c.Context, c.App.Writer, cmp.Or(c.String("profile"), getenv("CCAGENT_PROFILE")))
 				return nil
 			}
 			if c.Bool("watch") && c.Bool("json") {
@@ -166,7 +167,7 @@ func (s screen) render(now time.Time, status protocol.Status) string {
 	t := terminal.Table{{"PROFILE", "STATE", "LEFT", "RENEWED", "STORED IN"}}
 	for _, p := range profiles {
 		name := p.Name
-		if strings.EqualFold(name, status.Agent.DefaultProfile) {
+		if strings.EqualFold(name, status.Agent.Here) {
 			name += " *"
 		}
 		renewed := "-"
@@ -364,6 +365,7 @@ type agentJSON struct {
 	Connections    uint32     `json:"connections"`
 	MemoryBytes    uint64     `json:"memory_bytes"`
 	DefaultProfile string     `json:"default_profile"`
+	Here           string     `json:"here"`
 	ConfigError    string     `json:"config_error,omitempty"`
 	Locked         bool       `json:"locked"`
 }
@@ -394,8 +396,9 @@ func newStatusJSON(s protocol.Status) statusJSON {
 	out := statusJSON{
 		Agent: agentJSON{
 			PID: a.PID, Version: a.Version, Socket: a.Socket, Started: jsonTime(a.Started), Requests: a.Requests, Renewals: a.Renewals,
-			Connections: a.Connections, MemoryBytes: a.Memory, DefaultProfile: a.DefaultProfile, ConfigError: a.ConfigError,
-			Locked: a.Locked,
+			Connections: a.Connections, MemoryBytes: a.Memory, DefaultProfile: a.DefaultProfile, Here: a.Here,
+			ConfigError: a.ConfigError,
+			Locked:      a.Locked,
 		},
 		Profiles: []profileJSON{},
 	}

@@ -23,6 +23,7 @@ func TestStatusJSONIsWhole(t *testing.T) {
 			Connections:    1,
 			Memory:         1,
 			DefaultProfile: "fake",
+			Here:           "fake",
 			ConfigError:    "fake",
 			Locked:         true,
 		},

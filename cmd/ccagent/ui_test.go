@@ -131,8 +131,8 @@ func TestRender(t *testing.T) {
 			Started:        now.Add(-time.Hour),
 			Requests:       3,
 			Memory:         3 << 20,
-			DefaultProfile: "CLAUDE",
-			ConfigError:    "line\x1b one",
+			DefaultProfile: "CLAUDE", Here: "CLAUDE",
+			ConfigError: "line\x1b one",
 		},
 		Profiles: []protocol.ProfileStatus{
 			{
@@ -240,7 +240,7 @@ func TestJSONIsDocumented(t *testing.T) {
 	if note := status.Profiles[0].Note; note != "fake note" {
 		t.Errorf("a profile's note is %q", note)
 	}
-	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, tokenJSON{},
+	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, choice{}, tokenJSON{},
 		refreshJSON{}, validateJSON{}, versionJSON{}} {
 		for _, key := range jsonKeys(document) {
 			if !strings.Contains(string(text), "`"+key+"`") {
@@ -254,6 +254,9 @@ func jsonKeys(document any) []string {
 	var keys []string
 	for _, field := range reflect.VisibleFields(reflect.TypeOf(document)) {
 		key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if key == "" { // it is not printed
+			continue
+		}
 		keys = append(keys, key)
 	}
 	return keys

@@ -97,6 +97,12 @@ func FuzzEarly(f *testing.F) {
 		want := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
 		if isDefault {
 			want.Home = protocol.HomeFromEnv()
+			if want.Home.Dir == "" {
+				t.Fatal("the working directory of the test is not known")
+			}
+			if want.Profile != "" {
+				want.Home.Dir = ""
+			}
 		}
 		frame, err := protocol.AppendTokenRequest(nil, want)
 		if err != nil || !bytes.Equal(request, frame) {

@@ -21,7 +21,7 @@ const usage = `usage: cchelper [flags]
 
 Prints a live token for a tool that gets its token from a command. Starts the agent if none answers.
 
-  -p, --profile NAME   whose token; the agent's default profile if not given   $CCAGENT_PROFILE
+  -p, --profile NAME   whose token; else the one for this folder: ccagent use  $CCAGENT_PROFILE
   -f, --format FORMAT  what to print (token)                                   $CCAGENT_FORMAT
         token          the token and a newline
         json           {"profile", "token", "kind", "expires_at": RFC 3339 or null}

@@ -1,6 +1,7 @@
 package protocoltest
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -39,6 +40,8 @@ type Fake struct {
 
 	// Home is the agent's home: a request with another one is refused. If it is zero, none is. Set it before the first request.
 	Home protocol.Home
+	// Uses are the profiles of requests that name none, by their working directory. Set it before the first request.
+	Uses map[string]string
 	// Answer, if set, is called for each token instead of looking at the profiles. Set it before the first request.
 	Answer func(context.Context, protocol.TokenRequest) (protocol.Token, error)
 }
@@ -81,6 +84,7 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 		Home:            strings.Clone(req.Home.Home),
 		XDGConfigHome:   strings.Clone(req.Home.XDGConfigHome),
 		ClaudeConfigDir: strings.Clone(req.Home.ClaudeConfigDir),
+		Dir:             strings.Clone(req.Home.Dir),
 	}
 	f.mu.Lock()
 	f.requests = append(f.requests, req)
@@ -125,6 +129,7 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 		Version:        "fake",
 		Requests:       uint64(len(f.requests)),
 		DefaultProfile: f.first,
+		Here:           f.chosen("", req.Home),
 	}}
 	profiles := slices.SortedFunc(maps.Values(f.profiles), func(a, b Profile) int { return strings.Compare(a.Name, b.Name) })
 	if req.Profile != "" {
@@ -243,14 +248,17 @@ func (f *Fake) Watch(ctx context.Context, req protocol.WatchRequest) (protocol.W
 	}
 }
 
+// chosen returns the profile that a request means, which may name none.
+func (f *Fake) chosen(name string, home protocol.Home) string {
+	return cmp.Or(name, f.Uses[home.Dir], f.first)
+}
+
 // lookupLocked returns a profile by name, "" for the default one, for a request from that home. f.mu is held.
 func (f *Fake) lookupLocked(name string, home protocol.Home) (Profile, error) {
-	if none := (protocol.Home{}); home != none && f.Home != none && home != f.Home {
+	if none := (protocol.Home{}); home != none && f.Home != none && home.Place() != f.Home {
 		return Profile{}, &protocol.Error{Code: protocol.CodeConfig, Message: "the agent's home is another one"}
 	}
-	if name == "" {
-		name = f.first
-	}
+	name = f.chosen(name, home)
 	p, ok := f.profiles[protocol.FoldProfile(name)]
 	if !ok {
 		return Profile{}, &protocol.Error{

@@ -1,5 +1,5 @@
-// Package config reads, checks and edits config.toml. [Load] returns the settings for the agent. [Add], [Remove], [SetStore] and
-// [SetViews] change one thing in the file and leave everything else in it as it is.
+// Package config reads, checks and edits config.toml. [Load] returns the settings for the agent. [Add], [Remove], [SetStore],
+// [SetViews], [SetUse] and [SetDefault] change one thing in the file and leave everything else in it as it is.
 //
 // Errors are of condition ErrConfig, and name the file, the line and the key.
 package config
@@ -55,6 +55,7 @@ type File struct {
 	DefaultProfile string           `toml:"default_profile"`
 	LockOn         []string         `toml:"lock_on"`
 	Profiles       map[string]Table `toml:"profiles"`
+	Use            []UseTable       `toml:"use"`
 }
 
 // Table is one [profiles.NAME].
@@ -288,7 +289,9 @@ func parseConfig(path string, text []byte) (*document, error) {
 	}
 	// The library ignores the case of keys. In TOML it counts.
 	for _, key := range d.index.keys {
-		if i := len(key.path) - 1; (i == 0 || i == 2 && key.path[0] == "profiles") && key.path[i] != strings.ToLower(key.path[i]) {
+		i := len(key.path) - 1
+		ours := i == 0 || i == 1 && key.path[0] == "use" || i == 2 && key.path[0] == "profiles"
+		if ours && key.path[i] != strings.ToLower(key.path[i]) {
 			return nil, d.fault(key.line, "unknown key %s", strings.Join(key.path, "."))
 		}
 	}
@@ -300,6 +303,8 @@ func wanted(key []string) string {
 	switch {
 	case len(key) < 3 && key[0] == "profiles":
 		return "a table"
+	case len(key) == 1 && key[0] == "use":
+		return `one table for each folder: [[use]], and below it dir = "~/work/**" and profile = "NAME"`
 	case len(key) > 3:
 		return "a string"
 	}
@@ -328,7 +333,11 @@ func (d *document) fault(line int, format string, args ...any) error {
 
 // resolve checks the settings of the document and fills in the defaults.
 func (d *document) resolve(env environ.Vars) (agent.Config, error) {
-	claude, err := env.ClaudeFolder()
+	following := d.following(env)
+	claude, err := following.ClaudeFolder()
+	if _, asGiven := env.ClaudeFolder(); asGiven != nil { // a folder that nobody can find is an error, whoever has it
+		err = asGiven
+	}
 	cfg := agent.Config{
 		Default: d.DefaultProfile,
 		Home: protocol.Home{
@@ -347,7 +356,8 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	if len(d.Profiles) > agent.MaxProfiles {
 		return cfg, d.fault(0, "there are %d profiles, and the limit is %d", len(d.Profiles), agent.MaxProfiles)
 	}
-	r := resolver{document: d, env: env, names: map[string]string{}, claudes: map[string]string{}}
+	r := resolver{document: d, env: env, following: following,
+		names: map[string]string{}, claudes: map[string]string{}, resting: map[string]bool{}}
 	if r.data, err = env.DataDir(); err != nil {
 		return cfg, err
 	}
@@ -363,6 +373,7 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
+	claudeDirs(r.profiles, r.resting)
 	slices.SortFunc(r.profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
 	cfg.Profiles = r.profiles
 	cfg.Default = cmp.Or(cfg.Default, implicit)
@@ -371,7 +382,56 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		return cfg, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", cfg.Default)
 	}
 	cfg.Default = known
-	return cfg, nil
+	cfg.Uses, err = d.uses(env, r.names)
+	return cfg, err
+}
+
+// following is the environment for profiles without a config_dir. They follow the Claude Code directory of the environment, but
+// not to one that is another profile's: then they mean the default one. So it makes no difference from which profile's shell the
+// agent is started, or a command is run.
+func (d *document) following(env environ.Vars) environ.Vars {
+	dir := env.ClaudeDir()
+	for _, table := range d.Profiles {
+		if table.ConfigDir == nil || dir == "" {
+			continue
+		}
+		if other := env.Spell(*table.ConfigDir); other == "" || followLinks(filepath.Clean(other)) != followLinks(filepath.Clean(dir)) {
+			continue
+		}
+		return func(name string) string {
+			if name == "CLAUDE_CONFIG_DIR" || name == "CLAUDE_SECURESTORAGE_CONFIG_DIR" {
+				return ""
+			}
+			return env(name)
+		}
+	}
+	return env
+}
+
+// claudeDirs says by which paths each profile's config_dir may be named (agent.Profile.ClaudeDirs). resting are the profiles
+// whose record or view is in it.
+func claudeDirs(profiles []agent.Profile, resting map[string]bool) {
+	home := map[string]bool{} // directories with a record or a view
+	for i := range profiles {
+		p := &profiles[i]
+		if p.ConfigDir == "" {
+			continue
+		}
+		p.ClaudeDirs = []string{filepath.Clean(p.ConfigDir)}
+		if real := followLinks(p.ClaudeDirs[0]); real != p.ClaudeDirs[0] {
+			p.ClaudeDirs = append(p.ClaudeDirs, real)
+		}
+		if resting[p.Name] {
+			for _, dir := range p.ClaudeDirs {
+				home[dir] = true
+			}
+		}
+	}
+	for i := range profiles {
+		if p := &profiles[i]; !resting[p.Name] {
+			p.ClaudeDirs = slices.DeleteFunc(p.ClaudeDirs, func(dir string) bool { return home[dir] })
+		}
+	}
 }
 
 // checkLockOn returns an error for an event that can't lock the agent on this system.
@@ -391,10 +451,12 @@ func (d *document) checkLockOn() error {
 type resolver struct {
 	*document
 	env         environ.Vars
-	data, state string // ccagent's own folders
+	following   environ.Vars // for profiles without a config_dir
+	data, state string       // ccagent's own folders
 	profiles    []agent.Profile
 	names       map[string]string // the name as it is written, by the name in lower case
 	claudes     map[string]string // the name of the profile, by its Claude Code directory and by the file in it: see shared
+	resting     map[string]bool   // the profiles whose record or view is in their Claude Code directory
 }
 
 // add adds a profile of the document.
@@ -407,11 +469,16 @@ func (r *resolver) add(name string) error {
 		return r.fault(line, "the names of profiles %s and %s differ only in case, so they name the same profile", other, name)
 	}
 	r.names[strings.ToLower(name)] = name
-	settings, err := r.settings(r.env, name)
+	env := r.following
+	if r.Profiles[name].ConfigDir != nil {
+		env = r.env
+	}
+	settings, err := r.settings(env, name)
 	if err != nil {
 		return err
 	}
 	shared := settings.shared()
+	r.resting[name] = shared != nil
 	for _, at := range shared {
 		if other, ok := r.claudes[at]; ok {
 			return r.fault(
@@ -438,7 +505,7 @@ func (r *resolver) addBuiltIn() (string, error) {
 	if _, written := r.names[BuiltIn]; written {
 		return BuiltIn, nil
 	}
-	settings, err := r.settings(r.env, BuiltIn)
+	settings, err := r.settings(r.following, BuiltIn)
 	if err != nil {
 		return "", err
 	}

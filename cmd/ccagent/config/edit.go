@@ -107,7 +107,12 @@ func removing(name string) func(*document, []byte) ([]byte, error) {
 			return nil, &protocol.Error{Code: protocol.CodeNotFound, Message: fmt.Sprintf("there is no profile %q in %s", name, d.path)}
 		}
 		delete(d.Profiles, old)
-		return cutTables(text, d.index, "profiles", old), nil
+		text = d.withoutUses(text, old)
+		index, err := indexTOML(text)
+		if err != nil {
+			return nil, err
+		}
+		return cutTables(text, index, "profiles", old), nil
 	}
 }
 
@@ -182,8 +187,16 @@ func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
 		}
 		return bytes.Join(slices.Insert(lines, header, []byte(key+" = "+value+"\n")), nil)
 	}
-	at := index.line("profiles", profile, key) - 1
-	before, after := bytes.Join(lines[:at], nil), bytes.Join(lines[at:], nil)
+	return replaceValue(text, index.line("profiles", profile, key), key, value)
+}
+
+// replaceValue writes the value of the key at a line anew; "" removes the key.
+func replaceValue(text []byte, line int, key, value string) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if line < 1 || line > len(lines) {
+		return text
+	}
+	before, after := bytes.Join(lines[:line-1], nil), bytes.Join(lines[line-1:], nil)
 	old := regexp.MustCompile(`^\s*` + key + `\s*=\s*("[^"]*"|'[^']*'|\[[^\]]*\])`).FindIndex(after)
 	switch {
 	case old == nil:
@@ -286,7 +299,8 @@ func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]b
 
 // sameConfig reports whether two documents say the same.
 func sameConfig(a, b File) bool {
-	if a.DefaultProfile != b.DefaultProfile || !slices.Equal(a.LockOn, b.LockOn) || len(a.Profiles) != len(b.Profiles) {
+	if a.DefaultProfile != b.DefaultProfile || !slices.Equal(a.Use, b.Use) ||
+		!slices.Equal(a.LockOn, b.LockOn) || len(a.Profiles) != len(b.Profiles) {
 		return false
 	}
 	for name, table := range a.Profiles {
@@ -348,21 +362,30 @@ func cutTables(text []byte, index tomlIndex, path ...string) []byte {
 		if len(table.path) < len(path) || !slices.Equal(table.path[:len(path)], path) {
 			continue
 		}
-		start := table.start
-		if start == 1 && text[0] == '\n' || start > 1 && text[start-1] == '\n' && text[start-2] == '\n' {
-			start--
-		}
-		text = slices.Delete(text, start, table.end)
+		text = cutTable(text, table)
+	}
+	return text
+}
+
+func cutTable(text []byte, table tomlTable) []byte {
+	start := table.start
+	if start == 1 && text[0] == '\n' || start > 1 && text[start-1] == '\n' && text[start-2] == '\n' {
+		start--
+	}
+	return slices.Delete(text, start, table.end)
+}
+
+// endLine ends the last line, if it is not ended.
+func endLine(text []byte) []byte {
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		text = append(text, '\n')
 	}
 	return text
 }
 
 // AppendTable adds a profile's table to the end of a document.
 func AppendTable(text []byte, name string, t Table) []byte {
-	if len(text) > 0 {
-		if text[len(text)-1] != '\n' {
-			text = append(text, '\n')
-		}
+	if text = endLine(text); len(text) > 0 {
 		text = append(text, '\n')
 	}
 	key := name

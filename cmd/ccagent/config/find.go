@@ -77,5 +77,6 @@ func ClaudeDir(env environ.Vars, profile agent.Profile) string {
 	if !Provider(profile).ClaudeCode {
 		return ""
 	}
-	return cmp.Or(profile.ConfigDir, env.ClaudeDir())
+	settings, _ := Settings(profile)
+	return cmp.Or(profile.ConfigDir, settings.ConfigDir, env.ClaudeDir())
 }

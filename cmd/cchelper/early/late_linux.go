@@ -46,6 +46,9 @@ func reply(ctx context.Context, client *protocol.Client, req protocol.TokenReque
 	if req.Home == (protocol.Home{}) {
 		req.Home = client.Home
 	}
+	if req.Profile != "" {
+		req.Home.Dir = ""
+	}
 	request, err := protocol.AppendTokenRequest(nil, req)
 	if err != nil || !bytes.Equal(request, asked.request[:asked.sent]) {
 		return nil, errNotSent

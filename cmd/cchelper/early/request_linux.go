@@ -4,6 +4,7 @@ package early
 
 import (
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ var socket struct {
 	path   [unix.SizeofSockaddrUnix - 2]byte
 	size   uint // bytes of path without the NUL
 }
+
+// workingDir is where the process was started. A path that does not fit here would not fit the request either.
+var workingDir [len(asked.request)]byte
 
 // variables are those of the environment that are understood here. If any other CCAGENT_ variable is set, main asks.
 var variables = [...]string{
@@ -47,10 +51,31 @@ func compose(block *uintptr) bool {
 	}
 	isDefault, ok := address(env[runtimeDir], env[tmpDir], env[sock])
 	asked.direct = isDefault
-	if !isDefault {
+	dir := ""
+	switch {
+	case !ok:
+		return false
+	case !isDefault:
 		env[home], env[configHome], env[claudeDir] = "", "", ""
+	case profile == "": // else the agent has nothing to choose
+		if dir, ok = getcwd(); !ok {
+			return false
+		}
 	}
-	return ok && request(profile, renew, env[home], env[configHome], env[claudeDir])
+	return request(profile, renew, env[home], env[configHome], env[claudeDir], dir)
+}
+
+// getcwd returns the working directory as the kernel names it, "" where it has no path: it was deleted, say. It is false for a
+// path that is too long.
+func getcwd() (dir string, ok bool) {
+	n, _, errno := syscall.RawSyscall(unix.SYS_GETCWD, uintptr(unsafe.Pointer(&workingDir)), uintptr(len(workingDir)), 0)
+	switch {
+	case errno == unix.ERANGE:
+		return "", false
+	case errno != 0 || n < 2 || n > uintptr(len(workingDir)) || workingDir[0] != '/':
+		return "", true
+	}
+	return str(&workingDir[0], uint(n)-1), true // n counts the NUL
 }
 
 // arguments reads the command line. It is false for anything but a profile and --on-reask=renew.
@@ -134,7 +159,7 @@ func address(runtime, tmp, other string) (isDefault, ok bool) {
 }
 
 // request writes the request for a token: a frame (docs/protocol.md §3.1) of op token (§4.2). It is false if that does not fit.
-func request(profile string, renew bool, home, configHome, claudeDir string) bool {
+func request(profile string, renew bool, home, configHome, claudeDir, dir string) bool {
 	asked.sent = 0
 	number(0, 4) // the length, once it is known
 	number(protocol.Version, 1)
@@ -148,9 +173,16 @@ func request(profile string, renew bool, home, configHome, claudeDir string) boo
 	text(configHome)
 	text(claudeDir)
 	number(protocol.NoTime, 8) // since
-	if renew {
+	if renew || dir != "" {
 		number(0, 1) // listed
-		number(uint64(protocol.DefaultReask.Milliseconds()), 8)
+		reask := uint64(0)
+		if renew {
+			reask = uint64(protocol.DefaultReask.Milliseconds())
+		}
+		number(reask, 8)
+	}
+	if dir != "" {
+		text(dir)
 	}
 	size := asked.sent
 	if size > uint(len(asked.request)) {

@@ -13,7 +13,7 @@ typedef unsigned long word;
 
 #if defined(__x86_64__)
 enum {
-	SYS_read = 0, SYS_writev = 20, SYS_socket = 41, SYS_connect = 42, SYS_sendto = 44, SYS_shutdown = 48, SYS_fcntl = 72,
+	SYS_read = 0, SYS_writev = 20, SYS_socket = 41, SYS_connect = 42, SYS_sendto = 44, SYS_shutdown = 48, SYS_fcntl = 72, SYS_getcwd = 79,
 	SYS_geteuid = 107, SYS_prctl = 157, SYS_arch_prctl = 158, SYS_exit_group = 231, SYS_newfstatat = 262, SYS_ppoll = 271,
 };
 
@@ -31,7 +31,7 @@ static word call(word number, word a, word b, word c, word d, word e, word f)
 }
 #elif defined(__aarch64__)
 enum {
-	SYS_fcntl = 25, SYS_read = 63, SYS_writev = 66, SYS_ppoll = 73, SYS_newfstatat = 79, SYS_exit_group = 94, SYS_prctl = 167,
+	SYS_getcwd = 17, SYS_fcntl = 25, SYS_read = 63, SYS_writev = 66, SYS_ppoll = 73, SYS_newfstatat = 79, SYS_exit_group = 94, SYS_prctl = 167,
 	SYS_geteuid = 175, SYS_socket = 198, SYS_connect = 203, SYS_sendto = 206, SYS_shutdown = 210,
 };
 
@@ -57,6 +57,7 @@ enum {
 static unsigned char request[] = {REQUEST};
 static unsigned char reply[4096];
 static struct { unsigned short family; char path[108]; } socket = {AF_UNIX, SOCKET};
+static unsigned char folder[1024];
 static word thread[2];
 static unsigned char found[256]; /* a struct stat, which has 144 bytes at most */
 
@@ -87,6 +88,7 @@ void _start(void)
 #endif
 	call(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0);
 	call(SYS_fcntl, 1, F_GETFD, 0, 0, 0, 0);
+	call(SYS_getcwd, (word)folder, sizeof folder, 0, 0, 0, 0);
 	call(SYS_geteuid, 0, 0, 0, 0, 0, 0);
 	if (call(SYS_newfstatat, AT_FDCWD, (word)FOLDER, (word)found, AT_SYMLINK_NOFOLLOW, 0, 0) != 0 ||
 	    call(SYS_newfstatat, AT_FDCWD, (word)socket.path, (word)found, AT_SYMLINK_NOFOLLOW, 0, 0) != 0)
