@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a Debian tree whose PID 1
-# is systemd, Claude Code from npm at a pinned version, and docker's client. Needs Debian (or Ubuntu) and root. Safe to run again: what is
+# is systemd, Claude Code from npm at a pinned version, docker's client, and a newer git than bookworm's. Needs Debian (or Ubuntu) and root. Safe to run again: what is
 # there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
 
@@ -63,6 +63,16 @@ install_docker() {
 	"$dir/docker" --version >/dev/null
 }
 
+# A git that sends bearer tokens, which begins with 2.46: trixie's, with the libraries that it wants.
+install_git() {
+	[ ! -x "$dir/git/usr/bin/git" ] || return 0
+	say "installing a newer git"
+	tmp=$(mktemp -d "$dir/git.XXXXXX")
+	mmdebstrap --quiet --variant=extract --include=git,dash trixie "$tmp"
+	chmod 755 "$tmp"
+	mv "$tmp" "$dir/git"
+}
+
 # A Debian whose PID 1 is systemd, with a user alice who lingers: her user manager runs without a login.
 install_tree() {
 	[ "$(cat "$dir/debian.packages" 2>/dev/null)" != "$tree_packages" ] || return 0
@@ -94,5 +104,6 @@ install_packages
 install_users
 install_claude
 install_docker
+install_git
 install_tree
 say "ready in $dir"

@@ -8,6 +8,7 @@ import (
 	"net/http/cgi"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -132,6 +133,63 @@ func TestGit(t *testing.T) {
 	}
 	if users["oauth2"] {
 		t.Error("another host was sent something")
+	}
+}
+
+// TestGitBearer: a git that can send bearer tokens clones from a forge that takes nothing else, and has a token renewed that the
+// forge refuses.
+func TestGitBearer(t *testing.T) {
+	git := need(t, "git")
+	tree := filepath.Dir(filepath.Dir(filepath.Dir(need(t, partsDir()+"/git/usr/bin/git"))))
+	h, provider := newSignedIn(t, time.Hour)
+	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
+	h.vars = append(h.vars, "GIT_CONFIG_NOSYSTEM=1", "GIT_TERMINAL_PROMPT=0", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.com",
+		"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.com")
+	h.run(git, "init", "-q", h.path("work")).must(t)
+	h.run(git, "-C", h.path("work"), "commit", "-q", "--allow-empty", "-m", "first").must(t)
+	h.run(git, "clone", "-q", "--bare", h.path("work"), h.path("served/x.git")).must(t)
+	backend := &cgi.Handler{
+		Path: strings.TrimSpace(h.run(git, "--exec-path").must(t).stdout) + "/git-http-backend",
+		Env: []string{"GIT_PROJECT_ROOT=" + h.path("served"), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_COUNT=1",
+			"GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*", "PATH=" + os.Getenv("PATH"), "HOME=" + h.dir},
+	}
+	var mu sync.Mutex
+	refused, basic := "", false
+	forge := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		mu.Lock()
+		_, _, b := r.BasicAuth()
+		basic = basic || b
+		good := ok && provider.Live(token) && token != refused
+		mu.Unlock()
+		if !good {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="fake"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		backend.ServeHTTP(w, r)
+	}))
+	defer forge.Close()
+	clone := func(to string) result {
+		return h.run(need(t, "bwrap"), "--ro-bind", tree+"/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
+			"--symlink", "usr/lib64", "/lib64", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--bind", h.root, h.root,
+			"--ro-bind", binDir, binDir, "/usr/bin/git", "-c", "credential.helper=!"+program("cchelper")+" -f git",
+			"clone", "-q", forge.URL+"/x.git", h.path(to))
+	}
+	first := h.token() // starts the agent, which is not to be in there
+	clone("one").must(t)
+	mu.Lock()
+	refused = first
+	mu.Unlock()
+	if r := clone("two"); r.exit == 0 {
+		t.Fatal("cloned with a token that is refused")
+	}
+	if h.token() == first {
+		t.Error("git said that the token is refused, and it was not renewed")
+	}
+	clone("three").must(t)
+	if basic {
+		t.Error("a token was sent as a password")
 	}
 }
 
