@@ -37,7 +37,7 @@ func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: to.name + " can't be used"}
 	}
 	query := u.Query()
-	c.addRequested(query)
+	c.addRequested(query, c.Extra.Authorize)
 	query.Set("response_type", "code")
 	query.Set("client_id", c.ClientID)
 	query.Set("redirect_uri", redirectURI)
@@ -145,15 +145,15 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 	case cb.Code.Empty():
 		return Reply{}, &protocol.Error{Code: protocol.CodeCallback, Message: "the callback holds no code"}
 	}
-	form := url.Values{
-		"grant_type": {"authorization_code"}, "code": {cb.Code.Reveal()},
-		"redirect_uri": {a.RedirectURI}, "code_verifier": {a.verifier.Reveal()},
-	}
+	form := url.Values{}
+	c.addTargets(form)
+	addExtra(form, c.Extra.Token)
+	form.Set("grant_type", "authorization_code")
+	form.Set("code", cb.Code.Reveal())
+	form.Set("redirect_uri", a.RedirectURI)
+	form.Set("code_verifier", a.verifier.Reveal())
 	if c.JSON {
 		form.Set("state", cb.State)
-	}
-	for _, r := range c.Resource {
-		form.Add("resource", r) // RFC 8707 section 2.2
 	}
 	reply, err := c.token(ctx, forCode, form, cb.Code.Reveal(), a.verifier.Reveal())
 	if err != nil {

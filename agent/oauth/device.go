@@ -35,7 +35,7 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		return nil, bad
 	}
 	form := url.Values{}
-	c.addRequested(form)
+	c.addRequested(form, c.Extra.Authorize)
 	form.Set("client_id", c.ClientID)
 	started := time.Now()
 	a, failure := c.post(ctx, to, form)
@@ -115,9 +115,12 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		if !time.Now().Before(d.Expiry) {
 			return Reply{}, expiredCode()
 		}
-		reply, err := c.token(ctx, forCode, url.Values{
-			"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {d.code.Reveal()},
-		}, d.code.Reveal())
+		form := url.Values{}
+		c.addTargets(form)
+		addExtra(form, c.Extra.Token)
+		form.Set("grant_type", "urn:ietf:params:oauth:grant-type:device_code")
+		form.Set("device_code", d.code.Reveal())
+		reply, err := c.token(ctx, forCode, form, d.code.Reveal())
 		if err == nil {
 			return c.withIdentity(ctx, reply, "")
 		}

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,10 +21,10 @@ import (
 // answers the person's browser when the sign-in has ended, successfully or not. Use [Listen], then Wait, then Finish, then Close.
 // The methods may be called concurrently.
 type Loopback struct {
-	host, port string
-	profile    string
-	listeners  []net.Listener
-	server     http.Server
+	host, port, path string
+	profile          string
+	listeners        []net.Listener
+	server           http.Server
 
 	attempt *Authorization // set by Wait
 	ownerOf ownerFunc
@@ -38,8 +39,8 @@ type Loopback struct {
 	err   error // how the sign-in ended, set before ended is closed
 }
 
-// callbackPath is the path that providers send the browser to.
-const callbackPath = "/callback"
+// DefaultRedirectPath is the path that providers send the browser to where the configuration names no other.
+const DefaultRedirectPath = "/callback"
 
 // maxTries is how many ports we try that are free on 127.0.0.1 and taken on ::1, before we give up.
 const maxTries = 16
@@ -47,16 +48,17 @@ const maxTries = 16
 // lastPage is how much time Close gives a browser to fetch the last page.
 const lastPage = 2 * time.Second
 
-// Listen opens a port for redirects to http://host:port/callback. host is 127.0.0.1, or localhost for a client that is registered
-// with that name; for localhost it listens on ::1 as well. Port 0 is any free port (RFC 8252 section 7.3). profile is shown on
-// the page. An answer that another user of this machine brings is not taken. At the first such answer Listen calls refused, if
-// that is not nil, with the user's id. It fails with ErrConfig, also where the port is taken.
-func Listen(host string, port int, profile string, refused func(uid int)) (*Loopback, error) {
-	return listen(host, port, profile, refused, ownerOf)
+// Listen opens a port for redirects to http://host:port/path. host is 127.0.0.1, or localhost for a client that is registered
+// with that name; for localhost it listens on ::1 as well. Port 0 is any free port (RFC 8252 section 7.3). path is as it is
+// registered at the provider, and "" means [DefaultRedirectPath]. profile is shown on the page. An answer that another user of
+// this machine brings is not taken. At the first such answer Listen calls refused, if that is not nil, with the user's id. It
+// fails with ErrConfig, also where the port is taken.
+func Listen(host string, port int, path, profile string, refused func(uid int)) (*Loopback, error) {
+	return listen(host, port, path, profile, refused, ownerOf)
 }
 
 // listen is Listen with the function that looks up which user is at the other end of a connection.
-func listen(host string, port int, profile string, refused func(int), ownerOf ownerFunc) (*Loopback, error) {
+func listen(host string, port int, path, profile string, refused func(int), ownerOf ownerFunc) (*Loopback, error) {
 	if host == "" {
 		host = "127.0.0.1"
 	}
@@ -82,7 +84,8 @@ func listen(host string, port int, profile string, refused func(int), ownerOf ow
 	}
 	_, actual, _ := net.SplitHostPort(listeners[0].Addr().String())
 	l := &Loopback{
-		host: host, port: actual, profile: profile, listeners: listeners, ownerOf: ownerOf, refused: refused,
+		host: host, port: actual, path: cmp.Or(path, DefaultRedirectPath), profile: profile,
+		listeners: listeners, ownerOf: ownerOf, refused: refused,
 		waiting: make(chan struct{}), arrived: make(chan Callback, 1), ended: make(chan struct{}),
 	}
 	l.server = http.Server{
@@ -124,7 +127,7 @@ func loopback4And6(host string, port int) ([]net.Listener, error) {
 
 // RedirectURI is the address that the provider must send the browser to.
 func (l *Loopback) RedirectURI() string {
-	return "http://" + net.JoinHostPort(l.host, l.port) + callbackPath
+	return "http://" + net.JoinHostPort(l.host, l.port) + l.path
 }
 
 // Wait returns the first callback for an attempt, also one that came before Wait was called. It fails with ctx's error. Call it
@@ -172,7 +175,7 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// DNS rebinding: a web site's own name may be made to lead here, and the browser would let that site read our pages.
 		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This page is only served under this machine's own name."})
 		return
-	case r.URL.Path != callbackPath:
+	case r.URL.Path != l.path:
 		l.show(
 			w,
 			http.StatusNotFound,

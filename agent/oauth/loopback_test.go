@@ -21,7 +21,7 @@ func listening(t *testing.T) (*Loopback, *Authorization) {
 
 func listeningFor(t *testing.T, refused func(int), ownerOf ownerFunc) (*Loopback, *Authorization) {
 	t.Helper()
-	l, err := listen("", 0, "work<b>", refused, ownerOf)
+	l, err := listen("", 0, "", "work<b>", refused, ownerOf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,12 +184,12 @@ func TestListenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	_, err = Listen("", taken.Addr().(*net.TCPAddr).Port, "work", nil)
+	_, err = Listen("", taken.Addr().(*net.TCPAddr).Port, "", "work", nil)
 	if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") ||
 		!strings.Contains(protocol.HintOf(err), "--no-browser") {
 		t.Errorf("a port that is taken: %v", err)
 	}
-	if _, err := Listen("0.0.0.0", 0, "work", nil); !errors.Is(err, protocol.ErrConfig) {
+	if _, err := Listen("0.0.0.0", 0, "", "work", nil); !errors.Is(err, protocol.ErrConfig) {
 		t.Errorf("an open host: %v", err)
 	}
 }
@@ -203,14 +203,14 @@ func TestListenWantsBothLoopbacks(t *testing.T) {
 	}
 	defer taken.Close()
 	port := taken.Addr().(*net.TCPAddr).Port
-	if l, err := Listen("localhost", port, "work", nil); !errors.Is(err, protocol.ErrConfig) ||
+	if l, err := Listen("localhost", port, "", "work", nil); !errors.Is(err, protocol.ErrConfig) ||
 		!strings.Contains(err.Error(), "taken by another program") {
 		t.Errorf("Listen shares localhost:%d with another program: %v", port, err)
 		if err == nil {
 			l.Close()
 		}
 	}
-	l, err := Listen("127.0.0.1", port, "work", nil) // to which ::1 is nothing
+	l, err := Listen("127.0.0.1", port, "", "work", nil) // to which ::1 is nothing
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,9 +60,10 @@ type Client struct {
 	Secret    protocol.Secret   // for ClientSecretBasic and ClientSecretPost
 	Key       *Key              // for PrivateKeyJWT
 	Scopes    []string          // what a sign-in asks for; [Client.Refresh] asks for none, which keeps what was granted
-	Audience  string            // "" sends none
-	Resource  []string          // RFC 8707
-	Params    map[string]string // further parameters of authorize, device and token requests, except those of Refresh
+	Audience  string            // goes with each request; "" sends none
+	Resource  []string          // goes with each request (RFC 8707 section 2)
+	Params    map[string]string // further parameters of the request that a sign-in begins with
+	Extra     Extra             // further parameters by the kind of request
 	JSON      bool              // provider claude's dialect: requests in JSON, and what else docs/facts.md says of it
 	UserAgent string            // "" sends "ccagent"
 	Headers   map[string]string // set last, so they replace those of the dialect
@@ -78,6 +79,14 @@ type Client struct {
 	sendsIssuer bool                       // the issuer promises to send iss with its callbacks (RFC 9207 section 3)
 	// roundTrip stands in for the network in tests.
 	roundTrip func(*http.Request) (*http.Response, error)
+}
+
+// Extra are parameters for one kind of request. They take the place of a scope, audience or resource that would be sent there,
+// and an empty value leaves that out.
+type Extra struct {
+	Authorize map[string]string // at the authorize or the device authorization endpoint
+	Token     map[string]string // for the first token: for a code, a device code, an assertion or the client's own credentials
+	Refresh   map[string]string // for the next token, with a refresh token
 }
 
 // login is the command that signs in again, for a hint.

@@ -95,7 +95,7 @@ func TestCallbackOfAnother(t *testing.T) {
 func TestOwnCallback(t *testing.T) {
 	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "localhost"} {
-		l, err := Listen(host, 0, "work", func(uid int) { t.Errorf("user %d was refused", uid) })
+		l, err := Listen(host, 0, "", "work", func(uid int) { t.Errorf("user %d was refused", uid) })
 		if err != nil {
 			t.Fatal(err)
 		}

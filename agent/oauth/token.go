@@ -17,7 +17,11 @@ func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Rep
 	if refreshToken.Empty() {
 		return Reply{}, fail(protocol.CodeExpired, "there is no refresh token to renew with")
 	}
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {refreshToken.Reveal()}}
+	form := url.Values{}
+	c.addTargets(form)
+	addExtra(form, c.Extra.Refresh)
+	form.Set("grant_type", "refresh_token")
+	form.Set("refresh_token", refreshToken.Reveal())
 	return c.token(ctx, forRefresh, form, refreshToken.Reveal())
 }
 
@@ -34,8 +38,9 @@ func (c *Client) ClientCredentials(ctx context.Context) (Reply, error) {
 		}
 		machine.Auth = machine.defaultAuth()
 	}
-	form := url.Values{"grant_type": {"client_credentials"}}
-	machine.addRequested(form)
+	form := url.Values{}
+	machine.addRequested(form, c.Extra.Token)
+	form.Set("grant_type", "client_credentials")
 	return machine.token(ctx, forClient, form)
 }
 
@@ -47,24 +52,44 @@ func (c *Client) JWTBearer(ctx context.Context, assertion protocol.Secret) (Repl
 	if jwt == "" {
 		return Reply{}, fail(protocol.CodeConfig, "the assertion is empty")
 	}
-	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {jwt}}
-	c.addRequested(form)
+	form := url.Values{}
+	c.addRequested(form, c.Extra.Token)
+	form.Set("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer")
+	form.Set("assertion", jwt)
 	return c.token(ctx, forAssertion, form, jwt)
 }
 
-// addRequested adds what the configuration asks for: scopes, audience, resources and further parameters.
-func (c *Client) addRequested(form url.Values) {
+// addRequested adds what the configuration asks for in the first request of a sign-in: scopes, targets and further parameters.
+func (c *Client) addRequested(form url.Values, extra map[string]string) {
 	if len(c.Scopes) > 0 {
 		form.Set("scope", strings.Join(c.Scopes, " "))
 	}
+	c.addTargets(form)
+	for name, value := range c.Params {
+		form.Set(name, value)
+	}
+	addExtra(form, extra)
+}
+
+// addTargets adds where the token is to be used. It is said again in each request, because a provider that is not told picks one
+// (RFC 8707 section 2.2).
+func (c *Client) addTargets(form url.Values) {
 	if c.Audience != "" {
 		form.Set("audience", c.Audience)
 	}
 	for _, r := range c.Resource {
 		form.Add("resource", r)
 	}
-	for name, value := range c.Params {
-		form.Set(name, value)
+}
+
+// addExtra adds parameters of one kind of request. Those that the protocol itself needs are set after these.
+func addExtra(form url.Values, extra map[string]string) {
+	for name, value := range extra {
+		if value == "" {
+			form.Del(name)
+		} else {
+			form.Set(name, value)
+		}
 	}
 }
 

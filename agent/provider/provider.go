@@ -70,7 +70,8 @@ type Defaults struct {
 var (
 	signInKeys = []string{
 		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
-		"client_id", "scopes", "params", "user_agent", "headers", "redirect_host", "redirect_port", "login_timeout", "timeout",
+		"client_id", "scopes", "params", "authorize_params", "token_params", "refresh_params", "user_agent", "headers",
+		"redirect_host", "redirect_port", "redirect_path", "login_timeout", "timeout",
 		"ca_file", "client_cert", "client_key", "proxy", "views",
 	}
 	clientKeys = []string{

@@ -83,3 +83,29 @@ func TestLostScopes(t *testing.T) {
 		t.Errorf("they are back: %q", note)
 	}
 }
+
+// A renewal sends what the profile has for renewals, and where the token is to be used.
+func TestRefreshParams(t *testing.T) {
+	t.Parallel()
+	w := newGateway(t, oauthtest.Options{})
+	w.settings.Scopes, w.settings.Audience, w.settings.Resource = []string{"a"}, "fake-audience", []string{"https://one.example"}
+	w.settings.Params = map[string]string{"prompt": "consent"}
+	w.put(w.server.Issue(), nil)
+	for _, tt := range []struct {
+		extra           map[string]string
+		scope, audience string
+	}{
+		{nil, "", "fake-audience"},
+		{map[string]string{"scope": "a offline_access", "audience": ""}, "a offline_access", ""},
+	} {
+		w.settings.RefreshParams = tt.extra
+		if _, _, done := w.run(job.Job{Op: job.Renew, Force: true}); done.Err != nil {
+			t.Fatal(done.Err)
+		}
+		sent := w.server.Sent("/v1/oauth/token")
+		if sent["scope"] != tt.scope || sent["audience"] != tt.audience || sent["resource"] != "https://one.example" ||
+			sent["prompt"] != "" {
+			t.Errorf("%q: sent scope %q, audience %q, resource %q", tt.extra, sent["scope"], sent["audience"], sent["resource"])
+		}
+	}
+}

@@ -37,6 +37,7 @@ func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 		Audience:      s.Audience,
 		Resource:      s.Resource,
 		Params:        s.Params,
+		Extra:         oauth.Extra{Authorize: s.AuthorizeParams, Token: s.TokenParams, Refresh: s.RefreshParams},
 		JSON:          s.Provider.Traits().Defaults.JSON,
 		UserAgent:     s.UserAgent,
 		Headers:       s.Headers,

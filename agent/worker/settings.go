@@ -47,9 +47,13 @@ type Settings struct {
 	Scopes        []string          `json:"scopes,omitempty"`
 	Audience      string            `json:"audience,omitempty"`
 	Resource      []string          `json:"resource,omitempty"` // RFC 8707
-	Params        map[string]string `json:"params,omitempty"`   // extra parameters of the authorize and token requests
-	UserAgent     string            `json:"user_agent,omitempty"`
-	Headers       map[string]string `json:"headers,omitempty"`
+	Params        map[string]string `json:"params,omitempty"`   // extra parameters of the first request of a sign-in
+	// Extra parameters by the kind of request: see [oauth.Extra].
+	AuthorizeParams map[string]string `json:"authorize_params,omitempty"`
+	TokenParams     map[string]string `json:"token_params,omitempty"`
+	RefreshParams   map[string]string `json:"refresh_params,omitempty"`
+	UserAgent       string            `json:"user_agent,omitempty"`
+	Headers         map[string]string `json:"headers,omitempty"`
 
 	// The way there. Files are absolute, and in PEM.
 	CAFile     string `json:"ca_file,omitempty"`     // authorities that servers are judged by; "": the system's
@@ -64,6 +68,7 @@ type Settings struct {
 	// Of `ccagent login` alone.
 	RedirectHost string `json:"redirect_host,omitempty"` // 127.0.0.1 ("") or localhost
 	RedirectPort int    `json:"redirect_port,omitempty"` // 0: any that is free
+	RedirectPath string `json:"redirect_path,omitempty"` // "": oauth.DefaultRedirectPath
 	// a page of the provider's that shows the code for copying; "": the loopback redirect
 	PasteURL     string        `json:"paste_url,omitempty"`
 	LoginTimeout time.Duration `json:"login_timeout,omitempty"` // 0: 5 min

@@ -21,7 +21,8 @@ import (
 
 // The commands of scripts that sign in:
 //
-//	provider [secret=S] [client=ID] [auth=METHOD]   an authorization server, at $PROVIDER
+//	provider [secret=S] [client=ID] [auth=METHOD] [path=PATH]   an authorization server, at $PROVIDER
+//	sent PATH NAME=VALUE ...                what the last request at that path of its has sent; NAME= for what it has not
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
 //	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
@@ -31,6 +32,7 @@ import (
 var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"provider": startProvider,
 	"fault":    setFault,
+	"sent":     sent,
 	"paste":    person(paste),
 	"device":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
 	"deny":     person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
@@ -47,6 +49,8 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 			o.ClientSecret = value
 		case "client":
 			o.ClientID = value
+		case "path":
+			o.RedirectPath = value
 		case "issuer":
 			o.ID.Issuer = value
 		case "auth":
@@ -60,6 +64,15 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(s.Close)
 	providersOf[ts.Getenv("WORK")] = s
 	ts.Setenv("PROVIDER", s.URL())
+}
+
+func sent(ts *testscript.TestScript, _ bool, args []string) {
+	got := providersOf[ts.Getenv("WORK")].Sent(args[0])
+	for _, arg := range args[1:] {
+		if name, want, _ := strings.Cut(arg, "="); got[name] != want {
+			ts.Fatalf("%s was sent %s=%q, want %q", args[0], name, got[name], want)
+		}
+	}
 }
 
 func setFault(ts *testscript.TestScript, _ bool, args []string) {

@@ -1,6 +1,7 @@
 package oauthtest
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -33,7 +34,7 @@ func (s *Server) redirectable(raw string) bool {
 	if err != nil || raw == s.PasteURL() {
 		return err == nil
 	}
-	return u.Scheme == "http" && u.Path == "/callback" && secureurl.Loopback(u.Hostname())
+	return u.Scheme == "http" && u.Path == cmp.Or(s.RedirectPath, "/callback") && secureurl.Loopback(u.Hostname())
 }
 
 // authorizeError returns what is wrong with an authorize request: the text of a page, where nobody must be redirected, or an
@@ -54,6 +55,7 @@ func (s *Server) authorizeError(q url.Values) (page, code string) {
 
 func (s *Server) serveAuthorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	s.remember(r, joined(q))
 	page, code := s.authorizeError(q)
 	switch {
 	case page != "":

@@ -58,6 +58,7 @@ func (s *Server) decide(userCode string, change func(*device)) bool {
 func (s *Server) serveDevice(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
 	params := formOf(r)
+	s.remember(r, params)
 	if !s.authenticated(r, params) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return

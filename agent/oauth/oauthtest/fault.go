@@ -52,6 +52,21 @@ func (s *Server) Hits(path string) int {
 	return s.hits[path]
 }
 
+// Sent returns the parameters of the last request at /authorize, /device or the token endpoint's path. It is nil where there was
+// none. The values of one that was sent more than once are joined with blanks.
+func (s *Server) Sent(path string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.sent[path])
+}
+
+// remember keeps what a request has sent, for Sent.
+func (s *Server) remember(r *http.Request, params map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent[r.URL.Path] = maps.Clone(params)
+}
+
 // faulty counts requests, and makes endpoints misbehave. The token endpoint handles its own faults.
 func (s *Server) faulty(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,7 @@ type Options struct {
 
 	AuthMethods     []string // how clients may send their secret, which the description lists; nil: in every way, and it lists none
 	HideAuthMethods bool     // the description does not list AuthMethods
+	RedirectPath    string   // of redirects to this machine; "": /callback
 	RawBasic        bool     // the server does not decode the name and secret in a Basic header, as some providers don't
 }
 
@@ -54,9 +55,10 @@ type Server struct {
 	serial   int
 	refresh  map[string]*refreshToken
 	access   map[string]*accessToken
-	fault    Fault            // of the token endpoint
-	faults   map[string]Fault // of the others, by path
-	hits     map[string]int   // by path
+	fault    Fault                        // of the token endpoint
+	faults   map[string]Fault             // of the others, by path
+	hits     map[string]int               // by path
+	sent     map[string]map[string]string // what the last request had, by path
 	counts   Counts
 }
 
@@ -109,6 +111,7 @@ func Start(o Options) (*Server, error) {
 		access:   make(map[string]*accessToken),
 		faults:   make(map[string]Fault),
 		hits:     make(map[string]int),
+		sent:     make(map[string]map[string]string),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /authorize", s.serveAuthorize)

@@ -3,6 +3,7 @@ package oauthtest
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +44,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	} else {
 		params = formOf(r)
 	}
+	s.remember(r, params)
 	status, reply := http.StatusOK, map[string]any(nil)
 	switch {
 	case fault.instead() && !fault.Rotate: // the fault has the answer, and no token is spent
@@ -63,8 +65,12 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 // nothing, except for resource, which may be repeated (RFC 8707).
 func formOf(r *http.Request) map[string]string {
 	r.ParseForm()
+	return joined(r.PostForm)
+}
+
+func joined(form url.Values) map[string]string {
 	params := make(map[string]string)
-	for name, values := range r.PostForm {
+	for name, values := range form {
 		params[name] = strings.Join(values, " ")
 	}
 	return params

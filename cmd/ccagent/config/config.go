@@ -85,8 +85,13 @@ type Table struct {
 	Audience      *string           `toml:"audience"`
 	Resource      []string          `toml:"resource"`
 	Params        map[string]string `toml:"params"`
-	UserAgent     *string           `toml:"user_agent"`
-	Headers       map[string]string `toml:"headers"`
+
+	AuthorizeParams map[string]string `toml:"authorize_params"`
+	TokenParams     map[string]string `toml:"token_params"`
+	RefreshParams   map[string]string `toml:"refresh_params"`
+
+	UserAgent *string           `toml:"user_agent"`
+	Headers   map[string]string `toml:"headers"`
 
 	CAFile     *string `toml:"ca_file"`
 	ClientCert *string `toml:"client_cert"`
@@ -98,6 +103,7 @@ type Table struct {
 
 	RedirectHost *string `toml:"redirect_host"`
 	RedirectPort *int    `toml:"redirect_port"`
+	RedirectPath *string `toml:"redirect_path"`
 	LoginTimeout *string `toml:"login_timeout"`
 
 	Command []string `toml:"command"`
@@ -313,7 +319,7 @@ func wanted(key []string) string {
 		return `a list of strings, like ["a", "b"]`
 	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
-	case "headers", "params":
+	case "headers", "params", "authorize_params", "token_params", "refresh_params":
 		return "a table of strings"
 	case "redirect_port":
 		return "a number"

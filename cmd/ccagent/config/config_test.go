@@ -140,6 +140,7 @@ func TestBuiltInProfileGivesWay(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	t.Parallel()
+	const oidc = "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\n"
 	for _, test := range []struct{ name, text, want string }{
 		{"unknown key", "a = 1", ":1: unknown key a"},
 		{"unknown key of a profile", "[profiles.x]\nprovider = 'static'\nfoo.bar = 1", ":3: unknown key profiles.x.foo.bar"},
@@ -175,6 +176,28 @@ func TestConfigErrors(t *testing.T) {
 			":5: profiles.x: params: client_secret is a secret"},
 		{"parameter of our own", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nparams={state='1'}",
 			":5: profiles.x: params: state is set by ccagent itself"},
+		{"scope in all of a sign-in", oidc + "params={scope='a'}",
+			":5: profiles.x: params: scope is set by ccagent itself, from scopes"},
+		{"audience in all of a sign-in", oidc + "params={audience='a'}",
+			":5: profiles.x: params: audience is set by ccagent itself, from the key audience"},
+		{"scope of the browser", oidc + "authorize_params={scope='a'}",
+			":5: profiles.x: authorize_params: scope is set by ccagent itself, from scopes"},
+		{"secret at a renewal", oidc + "refresh_params={Client_Secret='fake'}",
+			":5: profiles.x: refresh_params: Client_Secret is a secret"},
+		{"refresh token of one's own", oidc + "refresh_params={refresh_token='fake'}",
+			":5: profiles.x: refresh_params: refresh_token is a secret"},
+		{"another grant at the token endpoint", oidc + "token_params={grant_type='a'}",
+			":5: profiles.x: token_params: grant_type is set by ccagent itself"},
+		{"number for a parameter", "[profiles.x.refresh_params]\na=1", ":2: profiles.x.refresh_params.a must be a string"},
+		{"string for parameters", "[profiles.x]\ntoken_params='a'", ":2: profiles.x.token_params must be a table of strings"},
+		{"a machine that renews", oidc + "grant='client_credentials'\n" +
+			"refresh_params={scope='a'}", ":6: profiles.x: refresh_params has no meaning for grant client_credentials"},
+		{"path without its slash", oidc + "redirect_path='cb'",
+			`:5: profiles.x: redirect_path is "cb": it must begin with /`},
+		{"path with a query", oidc + "redirect_path='/cb?a'",
+			`:5: profiles.x: redirect_path is "/cb?a"`},
+		{"path that leads up", oidc + "redirect_path='/a/../b'",
+			`:5: profiles.x: redirect_path is "/a/../b"`},
 		{"two scopes in one", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nscopes=['a b']",
 			`:5: profiles.x: scopes: "a b" is not a single scope`},
 		{"relative resource", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nresource=['a']",

@@ -437,6 +437,9 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	line("audience", t.Audience)
 	list("resource", t.Resource)
 	pairs("params", t.Params)
+	pairs("authorize_params", t.AuthorizeParams)
+	pairs("token_params", t.TokenParams)
+	pairs("refresh_params", t.RefreshParams)
 	line("user_agent", t.UserAgent)
 	pairs("headers", t.Headers)
 	line("ca_file", t.CAFile)
@@ -449,6 +452,7 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	if t.RedirectPort != nil {
 		text = fmt.Appendf(text, "redirect_port = %d\n", *t.RedirectPort)
 	}
+	line("redirect_path", t.RedirectPath)
 	line("login_timeout", t.LoginTimeout)
 	list("command", t.Command)
 	line("ttl", t.TTL)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -69,6 +70,9 @@ func (s *profileSettings) endpoints(t Table, fault faulty) error {
 	return nil
 }
 
+// redirectPath is a path that stands for itself, however a browser or a provider writes it.
+var redirectPath = regexp.MustCompile(`^/([A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?)?$`)
+
 // words reads the values with a fixed choice, and numbers.
 func (s *profileSettings) words(t Table, fault faulty) error {
 	for _, w := range []struct {
@@ -94,6 +98,13 @@ func (s *profileSettings) words(t Table, fault faulty) error {
 			return fault("redirect_port", "redirect_port is %d: it must be a port, or 0 for any free one", *t.RedirectPort)
 		}
 		s.RedirectPort = *t.RedirectPort
+	}
+	if t.RedirectPath != nil {
+		if !redirectPath.MatchString(*t.RedirectPath) {
+			return fault("redirect_path", "redirect_path is %q: it must begin with / and consist of letters, digits and . _ ~ - /",
+				*t.RedirectPath)
+		}
+		s.RedirectPath = *t.RedirectPath
 	}
 	var err error
 	if s.LoginTimeout, err = duration(t.LoginTimeout, defaultLoginTimeout); err != nil {
@@ -131,16 +142,8 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 			return fault("resource", "resource: %q is not an absolute URI without a fragment", resource)
 		}
 	}
-	s.Params = t.Params
-	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
-		switch {
-		case name == "" || !terminal.Printable(name) || !terminal.Printable(s.Params[name]):
-			return fault("params", "params: %q is empty or not printable, or its value is not printable", name)
-		case secretParam(name):
-			return fault("params", "params: %s is a secret, and secrets may not be in this file", name)
-		case slices.Contains(ownParams, name):
-			return fault("params", "params: %s is set by ccagent itself", name)
-		}
+	if err := s.params(t, fault); err != nil {
+		return err
 	}
 	if t.Headers != nil {
 		s.Headers = t.Headers
@@ -153,18 +156,56 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 	return nil
 }
 
+// params reads further parameters of requests. Those of one kind of request may replace what other keys have for all of them.
+func (s *profileSettings) params(t Table, fault faulty) error {
+	for _, p := range []struct {
+		key    string
+		values map[string]string
+		to     *map[string]string
+		may    []string // parameters with a key of their own that may be here nevertheless
+	}{
+		{"params", t.Params, &s.Params, nil},
+		{"authorize_params", t.AuthorizeParams, &s.AuthorizeParams, []string{"audience", "resource"}},
+		{"token_params", t.TokenParams, &s.TokenParams, targetParams},
+		{"refresh_params", t.RefreshParams, &s.RefreshParams, targetParams},
+	} {
+		if p.key != "params" && p.key != "token_params" && p.values != nil && s.machine() {
+			return fault(p.key, "%s has no meaning for grant %s, which asks for each token anew: use token_params", p.key, s.Grant)
+		}
+		for _, name := range slices.Sorted(maps.Keys(p.values)) {
+			switch {
+			case name == "" || !terminal.Printable(name) || !terminal.Printable(p.values[name]):
+				return fault(p.key, "%s: %q is empty or not printable, or its value is not printable", p.key, name)
+			case secretParam(name):
+				return fault(p.key, "%s: %s is a secret, and secrets may not be in this file", p.key, name)
+			case slices.Contains(ownParams, name):
+				return fault(p.key, "%s: %s is set by ccagent itself", p.key, name)
+			case name == "scope" && !slices.Contains(p.may, name):
+				return fault(p.key, "%s: %s is set by ccagent itself, from scopes", p.key, name)
+			case slices.Contains(targetParams, name) && !slices.Contains(p.may, name):
+				return fault(p.key, "%s: %s is set by ccagent itself, from the key %s", p.key, name, name)
+			}
+		}
+		*p.to = p.values
+	}
+	return nil
+}
+
+// targetParams say what a token is for. The keys scopes, audience and resource set them.
+var targetParams = []string{"scope", "audience", "resource"}
+
 // ownParams are the parameters that ccagent sets. If config.toml could change them, the sign-in would not be the one that its
 // other settings describe.
 var ownParams = []string{
 	"client_id", "response_type", "response_mode", "redirect_uri", "state", "nonce", "code_challenge", "code_challenge_method",
-	"code", "code_verifier",
-	"grant_type", "scope", "audience", "resource", "client_assertion_type",
+	"code", "device_code", "code_verifier", "grant_type", "client_assertion_type",
 }
 
 // secretParam reports whether a parameter is a secret.
 func secretParam(name string) bool {
 	return slices.Contains(
-		[]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token"},
+		[]string{"client_secret", "password", "assertion", "client_assertion", "refresh_token", "access_token", "id_token",
+			"subject_token", "actor_token"},
 		strings.ToLower(name),
 	)
 }

@@ -145,7 +145,9 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	var loopback *oauth.Loopback
 	address := f.Settings.PasteURL
 	if opens || address == "" {
-		if loopback, err = oauth.Listen(f.Settings.RedirectHost, f.Settings.RedirectPort, f.Settings.Name, f.refused); err != nil {
+		s := f.Settings
+		loopback, err = oauth.Listen(s.RedirectHost, s.RedirectPort, s.RedirectPath, s.Name, f.refused)
+		if err != nil {
 			return reply, finish, err
 		}
 		finish = func(err error) { loopback.Finish(err); loopback.Close() }
