@@ -17,7 +17,7 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// TestDoctorJudgesTheAgent has what no script can bring about at will: an agent of another version, and every state of a profile.
+// TestDoctorJudgesTheAgent tests what a script can't bring about: an agent of another version, and every state of a profile.
 func TestDoctorJudgesTheAgent(t *testing.T) {
 	t.Parallel()
 	found := judgeAgent(protocol.AgentStatus{PID: 7, Version: "v0.0.1", Locked: true, ConfigError: "unknown key"}, "/run/x")
@@ -70,7 +70,7 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 	}
 }
 
-// TestDoctorGoesInNoCircle: no advice leads to a command that finds nothing wrong, or back to itself.
+// TestDoctorGoesInNoCircle: the advice is never a command that would find nothing wrong, or the command that was just run.
 func TestDoctorGoesInNoCircle(t *testing.T) {
 	t.Parallel()
 	failed := protocol.ProfileStatus{Name: "gate", Provider: "oidc", State: protocol.StateFailed, HasToken: true}
@@ -85,7 +85,7 @@ func TestDoctorGoesInNoCircle(t *testing.T) {
 	}
 }
 
-// TestDoctorSilentSocket: of who has a socket that no lock goes with nothing is known, and nobody is to be killed.
+// TestDoctorSilentSocket: if a socket has no lock, its owner is not known, so the advice must not be to kill a process.
 func TestDoctorSilentSocket(t *testing.T) {
 	path := filepath.Join(protocoltest.SocketDir(t), "other.sock")
 	l, err := net.Listen("unix", path)
@@ -156,7 +156,7 @@ func TestDoctorJudgesMemory(t *testing.T) {
 	}
 }
 
-// TestDoctorJudgesVariables: what config.toml says of proxies and authorities comes before the environment of either.
+// TestDoctorJudgesVariables: a proxy or an authority in config.toml wins over the environment.
 func TestDoctorJudgesVariables(t *testing.T) {
 	t.Parallel()
 	gate := agent.Profile{
@@ -185,8 +185,8 @@ func TestDoctorJudgesVariables(t *testing.T) {
 	}
 }
 
-// TestDoctorJudgesPrograms: where a program lies, and the kernel, decide who can replace it and who can look into it while it
-// starts.
+// TestDoctorJudgesPrograms: the folder of a program and the kernel decide who can replace it, and who can read its memory while
+// it starts.
 func TestDoctorJudgesPrograms(t *testing.T) {
 	t.Parallel()
 	user, whose := os.Geteuid(), "is yours"
@@ -280,7 +280,7 @@ func closedFolder(t *testing.T) string {
 	return dir
 }
 
-// TestDoctorSaysWhoHasToMend: what is root's is mended by root.
+// TestDoctorSaysWhoHasToMend: the advice for a file of root has sudo in it.
 func TestDoctorSaysWhoHasToMend(t *testing.T) {
 	t.Parallel()
 	for owner, want := range map[uint32]string{0: "sudo chmod go-w /opt/bin", 1000: "chmod go-w /opt/bin"} {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLogFileIsBounded writes many times what a log may have, as two processes at a time: there are never more than two files,
-// of bounded size, open to nobody else, and of what was written last nothing is missing.
+// TestLogFileIsBounded has two writers write far more than the limit at the same time. There are never more than two files. Their
+// size is limited, nobody else may read them, and no line is missing among the latest.
 func TestLogFileIsBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -78,7 +78,7 @@ func TestLogFileIsBounded(t *testing.T) {
 	}
 }
 
-// TestLogFileWaitsForNobody: whoever may read a log can lock it, and must not stop those who write to it.
+// TestLogFileWaitsForNobody: anybody who may read a log can lock it. That must not stop a writer.
 func TestLogFileWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "agent.log")
@@ -109,7 +109,7 @@ func TestLogFileWaitsForNobody(t *testing.T) {
 	}
 }
 
-// TestLogFileIsMadeAnew where somebody has deleted it or moved it away.
+// TestLogFileIsMadeAnew: a writer creates the file again if somebody has deleted it or moved it away.
 func TestLogFileIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	for name, take := range map[string]func(path string) error{
@@ -136,7 +136,7 @@ func TestLogFileIsMadeAnew(t *testing.T) {
 	}
 }
 
-// TestLogFileOfAnother: in a folder like /tmp somebody else may have been there before.
+// TestLogFileOfAnother: in a folder like /tmp, somebody else may have created the file.
 func TestLogFileOfAnother(t *testing.T) {
 	t.Parallel()
 	for name, put := range map[string]func(path, victim string) error{

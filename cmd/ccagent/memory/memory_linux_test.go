@@ -30,8 +30,8 @@ func TestReturnMemory(t *testing.T) {
 	}
 }
 
-// TestReturnMemoryKeepsWhatIsOurs: a part of the program that was written before it became read-only, as a loader writes
-// addresses into a program that was built with -buildmode=pie, keeps what was written.
+// TestReturnMemoryKeepsWhatIsOurs: a part of the program that was written before it became read-only keeps what was written. A
+// loader writes addresses into a program that was built with -buildmode=pie in this way.
 func TestReturnMemoryKeepsWhatIsOurs(t *testing.T) {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -54,7 +54,7 @@ func TestReturnMemoryKeepsWhatIsOurs(t *testing.T) {
 	}
 }
 
-// TestUnchanged: the name of the program does not matter, which may have a blank in it or have been replaced.
+// TestUnchanged: the name of the program does not matter. It may contain a blank, and the file may have been replaced.
 func TestUnchanged(t *testing.T) {
 	const smaps = `00400000-00900000 r-xp 00000000 fe:00 42                         /home/a b/ccagent (deleted)
 Size:               5120 kB

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListenerOf is handed what units say that are not ours.
+// TestListenerOf gets sockets that a unit of somebody else could pass.
 func TestListenerOf(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("/tmp", "cc") // short: a socket's path has about 100 bytes

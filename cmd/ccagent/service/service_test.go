@@ -60,7 +60,7 @@ func TestServiceFiles(t *testing.T) {
 	}
 }
 
-// TestLaunchdAtLogin tells launchd by the job's file, which stays told when it is installed again.
+// TestLaunchdAtLogin: the job's file says that the agent starts at login, and still does when it is installed again.
 func TestLaunchdAtLogin(t *testing.T) {
 	t.Parallel()
 	env := fakeHome(t)
@@ -89,7 +89,7 @@ func TestLaunchdAtLogin(t *testing.T) {
 	}
 }
 
-// TestServiceIsKept tells our files from those of others: they are written and removed, and the others never are.
+// TestServiceIsKept: our own files are written and removed, and those of others never are.
 func TestServiceIsKept(t *testing.T) {
 	t.Parallel()
 	env := fakeHome(t)
@@ -156,7 +156,7 @@ func TestServiceIsKept(t *testing.T) {
 	}
 }
 
-// TestServiceOfPackage uses a package's units for the same program, and none that others win over.
+// TestServiceOfPackage: a package's units are used if they are for the same program and no other units have priority over them.
 func TestServiceOfPackage(t *testing.T) {
 	t.Parallel()
 	env := fakeHome(t)
@@ -180,7 +180,7 @@ func TestServiceOfPackage(t *testing.T) {
 	}
 }
 
-// TestManagerOfOtherEnvironment has a systemd that began before the shell's settings were made.
+// TestManagerOfOtherEnvironment: systemd was started before the shell's variables were set.
 func TestManagerOfOtherEnvironment(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()

@@ -11,8 +11,8 @@ import (
 	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
-// TestShareKeepsNobodyWaiting has many requests wait for a provider that does not answer: another one gets the token that is
-// there.
+// TestShareKeepsNobodyWaiting: while many requests wait for a provider that does not answer, another one gets a token that is in
+// the agent's memory.
 func TestShareKeepsNobodyWaiting(t *testing.T) {
 	const waiting = 20
 	fake := protocoltest.NewFake()

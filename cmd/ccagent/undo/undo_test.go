@@ -8,8 +8,8 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// A step may be a command of several steps itself. What it says of its end is true of the whole: it is said once that nothing was
-// changed, and not at all where it has left something; then what was done before it stays.
+// A step can be a command with several steps itself. If it has changed nothing, the error says so once for the whole. If it has
+// left something, the error does not say so, and the steps before it stay.
 func TestStepsOfSteps(t *testing.T) {
 	fault := &protocol.Error{Code: protocol.CodeStorage, Message: "the disk is broken", Hint: "mend it"}
 	stuck := Step{Back: func(context.Context) error { return errors.New("stuck") }, Left: "half is done", Mend: "ccagent finish"}
@@ -37,7 +37,7 @@ func TestStepsOfSteps(t *testing.T) {
 	}
 }
 
-// Whoever interrupts a command between its steps is told what has become of them.
+// The error of a command that is interrupted between its steps says what has become of them.
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
