@@ -133,7 +133,7 @@ func (a *answer) lifetime(
 			stated(at.Sub(here))
 		}
 	}
-	if at := moment(jwtClaims(token.Reveal())["exp"]); !at.IsZero() {
+	if at := JWTExpiry(token); !at.IsZero() {
 		stated(at.Sub(here))
 	}
 	return shortest
@@ -189,6 +189,10 @@ func moment(raw json.RawMessage) time.Time {
 	}
 	return time.Time{}
 }
+
+// JWTExpiry returns when a token expires by its own words: the claim exp of a JWT (RFC 7519 section 4.1.4), which is not
+// verified. It is the zero time for a token that is no JWT, or says nothing that can be used.
+func JWTExpiry(token protocol.Secret) time.Time { return moment(jwtClaims(token.Reveal())["exp"]) }
 
 // jwtClaims returns the claims of a JWT, without a look at its signature, and nil for what is not one. The provider has just sent
 // it to us, and it is read for the sake of what a server will make of it.

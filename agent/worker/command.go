@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
@@ -53,16 +54,30 @@ func (p commandProvider) run(ctx context.Context) (store.Record, error) {
 		return r, err
 	}
 	r.AccessToken, r.Expiry, err = parsePrinted(printed, r.Issued)
-	switch {
-	case err == nil && r.Expiry.IsZero():
-		r.Expiry = r.Issued.Add(cmp.Or(p.settings.TTL, DefaultTTL))
-	case err == nil && !r.Expiry.After(time.Now()):
-		err = &misprint{what: "printed a token that has expired already"}
+	if err == nil {
+		r.Expiry, err = p.expiry(r)
 	}
 	if err == nil {
 		return r, nil
 	}
 	return r, misprintError(protocol.CodeUnavailable, argv, err, said, printed)
+}
+
+// expiry returns when the printed token of r expires: the earliest of what was printed beside it (r.Expiry, zero: nothing), what
+// a JWT says itself, and what the settings allow.
+func (p commandProvider) expiry(r store.Record) (time.Time, error) {
+	ends := r.Expiry
+	if own := oauth.JWTExpiry(r.AccessToken); !own.IsZero() && (ends.IsZero() || own.Before(ends)) {
+		ends = own.Truncate(time.Millisecond)
+	}
+	if !ends.IsZero() && !ends.After(time.Now()) {
+		return ends, &misprint{what: "printed a token that has expired already",
+			hint: "run it yourself: it may keep a token for too long, or this machine's clock may be wrong"}
+	}
+	if end := r.Issued.Add(cmp.Or(p.settings.TTL, DefaultTTL)); ends.IsZero() || p.settings.TTL > 0 && end.Before(ends) {
+		ends = end
+	}
+	return ends, nil
 }
 
 // misprintError is what is wrong with what a command printed, with its own words: those on stderr, else a complaint on stdout.

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -463,5 +465,51 @@ func TestCommandStoresNothing(t *testing.T) {
 	}
 	if _, _, done = w.run(job.Job{Op: job.Delete}); done.Err != nil {
 		t.Errorf("delete: %v", done.Err)
+	}
+}
+
+// A printed token expires at the earliest of what is said beside it, what it says itself, and ttl.
+func TestCommandExpiry(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	jwt := func(left time.Duration) string {
+		claims := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, now.Add(left).Unix()))
+		return "eyJhbGciOiJub25lIn0." + claims + ".fake"
+	}
+	at := func(left time.Duration) string { return now.Add(left).UTC().Format(time.RFC3339) }
+	for _, tt := range []struct {
+		name, printed string
+		ttl, want     time.Duration // want 0: refused
+	}{
+		{"nothing is said", "fake-token", 0, DefaultTTL},
+		{"ttl alone", "fake-token", 30 * time.Minute, 30 * time.Minute},
+		{"a JWT", jwt(2 * time.Hour), 0, 2 * time.Hour},
+		{"a JWT, ttl is shorter", jwt(2 * time.Hour), time.Hour, time.Hour},
+		{"a JWT, ttl is longer", jwt(2 * time.Hour), 3 * time.Hour, 2 * time.Hour},
+		{"a JWT that has expired", jwt(-time.Hour), time.Hour, 0},
+		{"in JSON, ttl is shorter", `{"access_token":"fake-token","expires_in":7200}`, time.Hour, time.Hour},
+		{"in JSON, ttl is longer", `{"access_token":"fake-token","expires_in":7200}`, 3 * time.Hour, 2 * time.Hour},
+		{"golang.org/x/oauth2", `{"access_token":"fake-token","expiry":"` + at(2*time.Hour) + `"}`, 3 * time.Hour, 2 * time.Hour},
+		{"az", `{"accessToken":"fake-token","expiresOn":"` + now.Add(2*time.Hour).Local().Format("2006-01-02 15:04:05.000000") + `"}`,
+			3 * time.Hour, 2 * time.Hour},
+		{"az, newer", fmt.Sprintf(`{"accessToken":"fake-token","expires_on":%d}`, now.Add(2*time.Hour).Unix()), 0, 2 * time.Hour},
+		{"gcloud", `{"credential":{"access_token":"fake-token","token_expiry":"` + at(2*time.Hour) + `"}}`, 0, 2 * time.Hour},
+		{"gcloud, in parts", `{"token":"fake-token","token_expiry":{"datetime":"` +
+			now.Add(2*time.Hour).UTC().Format("2006-01-02 15:04:05") + `","year":2026}}`, 0, 2 * time.Hour},
+		{"a JWT in JSON that ends first", `{"token":"` + jwt(time.Hour) + `","expires_in":7200}`, 0, time.Hour},
+		{"a JWT in JSON that ends last", `{"token":"` + jwt(3*time.Hour) + `","expires_in":7200}`, 0, 2 * time.Hour},
+	} {
+		w := newWorld(t)
+		w.settings.Provider, w.settings.Command, w.settings.TTL = "command", []string{"/bin/echo", tt.printed}, tt.ttl
+		_, _, done := w.run(job.Job{Op: job.Renew})
+		if tt.want == 0 {
+			if done.Err == nil || !strings.Contains(done.Err.Message, "expired already") || strings.Contains(done.Err.Message, "eyJ") {
+				t.Errorf("%s: %v", tt.name, done.Err)
+			}
+			continue
+		}
+		if got := done.Result.Expiry.Sub(now).Round(time.Minute); done.Err != nil || got != tt.want {
+			t.Errorf("%s: it lives for %v, want %v; %v", tt.name, got, tt.want, done.Err)
+		}
 	}
 }

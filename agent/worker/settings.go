@@ -74,6 +74,6 @@ type Settings struct {
 	LoginTimeout time.Duration `json:"login_timeout,omitempty"` // 0: 5 min
 
 	Command []string      `json:"command,omitempty"`
-	TTL     time.Duration `json:"ttl,omitempty"`     // of a command's token that comes without an expiry; 0: DefaultTTL
+	TTL     time.Duration `json:"ttl,omitempty"`     // a command's token lives no longer; 0: without an expiry of its own DefaultTTL
 	Timeout time.Duration `json:"timeout,omitempty"` // of one request or one run of the command; 0: 30 s
 }
