@@ -123,7 +123,9 @@ var rooms = map[string]struct {
 		},
 	},
 	"agent/socket": {
-		mayImport: []string{module + "/protocol", module + "/disk", module + "/process", "golang.org/x/sys/..."},
+		mayImport: []string{
+			module + "/protocol", module + "/disk", module + "/process", "golang.org/x/sys/...", "github.com/fsnotify/fsnotify",
+		},
 		never: forbidden{
 			module + "/agent": "a socket knows nothing of who answers on it",
 			"net/http":        "it is linked into the agent",
@@ -400,7 +402,9 @@ var fenced = map[string]struct {
 		"agent/oauth agent/httpauth",
 		"an ID token is judged in one place, and a foreign access token in one",
 	},
-	"github.com/fsnotify/fsnotify/...":           {"agent", "whether others have written is the clock's and the watch's to ask"},
+	"github.com/fsnotify/fsnotify/...": {
+		"agent agent/socket", "whether others have written is the clock's and the watch's to ask; whether the socket is there, its own",
+	},
 	"github.com/rogpeppe/go-internal/diff":       {"cmd/ccagent/terminal", "only the command line shows what it would change"},
 	"github.com/rogpeppe/go-internal/testscript": {"", "for tests alone"},
 	"go.uber.org/goleak/...":                     {"", "for tests alone"},

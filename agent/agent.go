@@ -48,7 +48,7 @@ type Options struct {
 	Runner     Runner                 // called concurrently; required
 	Log        *slog.Logger           // nil: nothing is logged
 	Build      string                 // version, compared with the worker's
-	Socket     string                 // shown in status
+	Socket     func() string          // where it can be asked, shown in status; nil: it has no socket
 	// IdleTimeout ends the agent when nobody has asked for that long and memory has nothing that can't be loaded again; 0: never.
 	IdleTimeout time.Duration
 	// Rest is called each time the agent has had nothing to do for some seconds, so that memory can be returned to the system.

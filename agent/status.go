@@ -15,7 +15,7 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 	a.reloadIfChanged()
 	t := a.table.Load()
 	s := protocol.Status{Agent: protocol.AgentStatus{
-		PID: os.Getpid(), Version: a.opts.Build, Socket: a.opts.Socket, Started: a.started,
+		PID: os.Getpid(), Version: a.opts.Build, Socket: a.socket(), Started: a.started,
 		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.server.Connections(), Memory: resident(),
 		DefaultProfile: t.config.Default, Here: t.here(req.Home), Locked: a.lockState.on.Load(),
 	}}
@@ -47,6 +47,13 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 		s.Profiles = append(s.Profiles, p)
 	}
 	return s, nil
+}
+
+func (a *Agent) socket() string {
+	if a.opts.Socket == nil {
+		return ""
+	}
+	return a.opts.Socket()
 }
 
 // statusSize is about how many bytes of a frame a profile takes.

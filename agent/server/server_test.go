@@ -247,7 +247,7 @@ func TestReceiveKeepsNothing(t *testing.T) {
 // TestServeOfAClosedSocket: there is nothing to wait for.
 func TestServeOfAClosedSocket(t *testing.T) {
 	l := listen(t)
-	l.Socket.Close()
+	l.Swapped.Close()
 	if err := newBackend(limits).Serve(l, me(), nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("%v", err)
 	}

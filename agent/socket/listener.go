@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,14 +29,22 @@ var ErrRunning = errors.New("another agent answers on this socket")
 // Listener is an agent's socket (docs/protocol.md §2.1). One agent has it at a time, by an flock on a lock file beside the
 // socket; the lock file is never deleted. [Listen] and [Adopt] make one.
 type Listener struct {
-	Socket
-	path string
-	lock *os.File
-	file fs.FileInfo // the socket file that we made; nil: a service manager made it, or it is removed
+	Swapped
+	mu      sync.Mutex // guards what follows
+	path    string
+	follows bool // the path is the default one, wherever that is
+	lock    *os.File
+	file    fs.FileInfo // the socket's file
+	managed bool        // a service manager made it
+	retired bool
 }
 
-// Path is the socket's path.
-func (l *Listener) Path() string { return l.path }
+// Path is the socket's path. It changes where the default path does: see [Listener.Keep].
+func (l *Listener) Path() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.path
+}
 
 // lingering is how long the socket and the lock of an agent that was killed may outlive it: a child that it has just forked has
 // both open until it runs its own program.
@@ -64,7 +73,7 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{path: path, lock: lock}
+	l := &Listener{path: path, follows: isDefault(path), lock: lock}
 	if err := l.bind(ctx); err != nil {
 		lock.Close()
 		return nil, err
@@ -91,12 +100,21 @@ func Adopt(ctx context.Context, ln *net.UnixListener) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := Take(ln)
-	if err != nil {
-		lock.Close()
-		return nil, socketError(cause(err), "")
+	l := &Listener{path: path, lock: lock, managed: true}
+	if l.file, err = os.Lstat(path); err == nil {
+		var s Socket
+		if s, err = Take(ln); err == nil {
+			l.Swap(s)
+			return l, nil
+		}
 	}
-	return &Listener{Socket: s, path: path, lock: lock}, nil
+	lock.Close()
+	return nil, socketError(cause(err), "")
+}
+
+func isDefault(path string) bool {
+	place, is, err := protocol.SocketPath()
+	return is && err == nil && place == path
 }
 
 // makeDir makes the folder of a socket where there is none. Where [protocol.CheckRoom] refuses, nothing is made.
@@ -118,9 +136,9 @@ func makeDir(dir string) error {
 // wait.
 func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.File, error) {
 	name := path + ".lock"
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := openLock(name)
 	if err != nil {
-		return nil, socketError("the lock file can't be opened: "+cause(err), "move away what is there, or set CCAGENT_SOCK")
+		return nil, err
 	}
 	for {
 		taken, err := disk.TryLock(f)
@@ -128,8 +146,15 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 			f.Close()
 			return nil, socketError("the lock file "+name+" can't be locked: "+err.Error(), "")
 		}
-		if taken {
+		if taken && hasName(f, name) {
 			break
+		}
+		if taken { // somebody has removed the file meanwhile
+			f.Close()
+			if f, err = openLock(name); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if err := held(f); err != nil {
 			f.Close()
@@ -149,6 +174,26 @@ func takeLock(ctx context.Context, path string, held func(*os.File) error) (*os.
 	self, _ := process.Of(int32(os.Getpid()))
 	fmt.Fprintf(f, "%d %d\n", os.Getpid(), self.Start)
 	return f, nil
+}
+
+func openLock(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, socketError("the lock file can't be opened: "+cause(err), "move away what is there, or set CCAGENT_SOCK")
+	}
+	return f, nil
+}
+
+// hasName reports whether the file is the one that has the name.
+func hasName(f *os.File, name string) bool {
+	mine, err := f.Stat()
+	return err == nil && isAt(mine, name)
+}
+
+// isAt reports whether the file is the one at path.
+func isAt(file fs.FileInfo, path string) bool {
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(there, file)
 }
 
 // Holder returns the process id of the agent that has the socket at path, 0 where there is none or it is not known. The peer of a
@@ -217,7 +262,7 @@ func waitToRetry(ctx context.Context) bool {
 	}
 }
 
-// bind makes the socket. The caller has the lock.
+// bind makes the socket. The caller has the lock of the place.
 func (l *Listener) bind(ctx context.Context) error {
 	if err := l.clear(ctx); err != nil {
 		return err
@@ -231,7 +276,8 @@ func (l *Listener) bind(ctx context.Context) error {
 	if err != nil {
 		return socketError("cannot listen on "+l.path+": "+cause(err), "")
 	}
-	if l.Socket, err = Take(ln.(*net.UnixListener)); err != nil {
+	s, err := Take(ln.(*net.UnixListener))
+	if err != nil {
 		return socketError(cause(err), "")
 	}
 	info, err := os.Lstat(l.path)
@@ -239,10 +285,11 @@ func (l *Listener) bind(ctx context.Context) error {
 		err = unix.Fchmodat(unix.AT_FDCWD, l.path, 0o600, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err != nil {
-		l.Socket.Close()
+		s.Close()
 		return socketError(cause(err), "")
 	}
-	l.file = info
+	l.file, l.managed = info, false
+	l.Swap(s)
 	return nil
 }
 
@@ -272,20 +319,19 @@ func (l *Listener) clear(ctx context.Context) error {
 // Retire removes the socket file if it is still the one that we made: whoever comes now starts another agent. Connections that
 // were made before can still be accepted. It reports false for a socket of a service manager, which goes on without us.
 func (l *Listener) Retire() bool {
-	if l.file == nil {
-		return false
-	}
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.retired && !l.managed && isAt(l.file, l.path) {
 		os.Remove(l.path)
 	}
-	l.file = nil
-	return true
+	l.retired = true
+	return !l.managed
 }
 
 // Release gives the place up: the socket file where it is ours, the socket and the lock.
 func (l *Listener) Release() error {
 	l.Retire()
-	return errors.Join(l.Socket.Close(), l.lock.Close())
+	return errors.Join(l.Swapped.Close(), l.lock.Close())
 }
 
 func kindOf(m fs.FileMode) string {

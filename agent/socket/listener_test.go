@@ -195,7 +195,7 @@ func TestListenOutwaitsAKilledAgent(t *testing.T) {
 		closed := make(chan struct{})
 		time.AfterFunc(200*time.Millisecond, func() {
 			defer close(closed)
-			parts := []io.Closer{ghost.lock, ghost.Socket}
+			parts := []io.Closer{ghost.lock, &ghost.Swapped}
 			if first == "socket" {
 				slices.Reverse(parts)
 			}

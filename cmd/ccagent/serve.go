@@ -148,13 +148,21 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		Runner:      spawn.Process{Args: []string{"worker"}, Env: spawn.Environment()},
 		Log:         log,
 		Build:       build.Version(),
-		Socket:      listener.Path(),
+		Socket:      listener.Path,
 		IdleTimeout: c.Duration("idle-timeout"),
 		Rest:        memory.Return,
 	})
 	watching, unwatch := context.WithCancel(context.WithoutCancel(c.Context))
 	defer unwatch()
 	go sessions.Watch(watching, func() { a.Lock(protocol.Secret{}) })
+	var unreachable string
+	go listener.Keep(watching, log, func(why error) {
+		if why.Error() != unreachable {
+			unreachable = why.Error()
+			log.Error("nobody can reach this agent any more; it ends once it holds nothing that is not stored", "error", why)
+		}
+		a.Control(watching, protocol.ControlRequest{Command: protocol.CommandStop})
+	})
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -177,7 +185,11 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 		}
 	}()
 
-	log.Info("serving", "socket", listener.Path(), "pid", os.Getpid(), "version", build.Version(), "activated", activated)
+	why := protocol.SocketReason()
+	if activated {
+		why = "a service manager has made it"
+	}
+	log.Info("serving", "socket", listener.Path(), "why", why, "pid", os.Getpid(), "version", build.Version())
 	notify(daemon.SdNotifyReady + "\nSTATUS=serving on " + listener.Path())
 	serveErr := a.Serve(listener, socket.OnlyUser(uint32(os.Geteuid())))
 	notify(daemon.SdNotifyStopping + "\nSTATUS=finishing what is under way")

@@ -29,20 +29,21 @@ type File struct {
 
 // Open opens the log file, and creates it and its folder if they do not exist.
 func Open(name string) (*File, error) {
-	err := os.MkdirAll(filepath.Dir(name), 0o700)
-	if err == nil {
-		l := &File{name: name}
-		if l.file, err = openLogAt(name); err == nil {
-			return l, nil
-		}
+	l := &File{name: name}
+	var err error
+	if l.file, err = openLogAt(name); err == nil {
+		return l, nil
 	}
 	return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "the log file can't be opened: " + err.Error(),
 		Hint: "choose another with --log-file"}
 }
 
-// openLogAt opens the file for appending. Others may be able to write in its folder, as in /tmp, so it returns an error for a
-// link, and for a file that is not this user's.
+// openLogAt opens the file for appending, and creates it and its folder if they do not exist. Others may be able to write in its
+// folder, as in /tmp, so it returns an error for a link, and for a file that is not this user's.
 func openLogAt(name string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return nil, err
+	}
 	// O_NONBLOCK: opening a FIFO that nobody reads must not hang.
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -75,7 +76,8 @@ func checkLog(f *os.File) error {
 	return nil
 }
 
-// Write appends a line. If the file would exceed its limit, or somebody has renamed or deleted it, Write begins a new file first.
+// Write appends a line. If the file would exceed its limit, or somebody has renamed or deleted it or its folder, Write begins a
+// new file first.
 func (l *File) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -113,12 +113,13 @@ func TestLogFileWaitsForNobody(t *testing.T) {
 func TestLogFileIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	for name, take := range map[string]func(path string) error{
-		"deleted":  os.Remove,
-		"moved":    func(path string) error { return os.Rename(path, path+".old") },
-		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+		"deleted":                 os.Remove,
+		"moved":                   func(path string) error { return os.Rename(path, path+".old") },
+		"deleted with its folder": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		"replaced":                func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "agent.log")
+			path := filepath.Join(t.TempDir(), "state", "agent.log")
 			l, err := Open(path)
 			if err != nil {
 				t.Fatal(err)
