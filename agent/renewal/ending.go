@@ -16,7 +16,7 @@ const sameEnd = time.Minute
 
 // ending returns when r's sign-in itself ends, however often its token is renewed, and from when on a person is told. The zero
 // time means that this is not known, or never.
-func (t *Task) ending(r store.Record) (end, remind time.Time) {
+func (t *Task) ending(r store.Record, now time.Time) (end, remind time.Time) {
 	end, since := r.GrantExpiry, r.GrantSince
 	if r.RefreshToken.Empty() {
 		if t.FromNothing {
@@ -24,7 +24,11 @@ func (t *Task) ending(r store.Record) (end, remind time.Time) {
 		}
 		end, since = r.Expiry, r.Issued // nothing renews it
 	}
-	if end.IsZero() || end.Before(r.Issued) { // a token that was issued after the end shows that it was none
+	issued := r.Issued
+	if issued.IsZero() { // as in Claude Code's file, where an old end may stay beside new tokens
+		issued = now
+	}
+	if end.IsZero() || end.Before(issued) { // a token that was issued after the end shows that it was none
 		return time.Time{}, time.Time{}
 	}
 	before := reminder

@@ -31,13 +31,15 @@ func TestEnding(t *testing.T) {
 			false, in(30 * time.Minute), in(22*time.Minute + 30*time.Second)},
 		{"a token is newer", store.Record{RefreshToken: refresh, Issued: now, GrantExpiry: in(-time.Hour)}, false,
 			time.Time{}, time.Time{}},
+		{"it has passed, and the token's age is not known", store.Record{RefreshToken: refresh, GrantExpiry: in(-time.Hour)}, false,
+			time.Time{}, time.Time{}},
 		{"no refresh token", store.Record{Issued: now, Expiry: in(time.Hour), GrantExpiry: in(day)}, false,
 			in(time.Hour), in(45 * time.Minute)},
 		{"a key", store.Record{}, false, time.Time{}, time.Time{}},
 		{"a machine", store.Record{Issued: now, Expiry: in(time.Hour)}, true, time.Time{}, time.Time{}},
 	} {
 		task := Task{FromNothing: tt.fromNothing}
-		if end, remind := task.ending(tt.r); !end.Equal(tt.end) || !remind.Equal(tt.remind) {
+		if end, remind := task.ending(tt.r, now); !end.Equal(tt.end) || !remind.Equal(tt.remind) {
 			t.Errorf("%s: %v, told from %v; want %v, %v", tt.name, end, remind, tt.end, tt.remind)
 		}
 	}

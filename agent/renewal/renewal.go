@@ -113,7 +113,7 @@ func (t *Task) Describe(st store.Store, r store.Record, v store.Version) job.Res
 	result.Token, result.Kind, result.Expiry, result.Issued = r.AccessToken, t.KindOf(r), r.Expiry, r.Issued
 	result.Version, result.Lineage = job.Version(v), r.Lineage().String()
 	result.Subscription, result.Scopes = r.Subscription, r.Scopes
-	result.SignInEnds, result.RemindFrom = t.ending(r)
+	result.SignInEnds, result.RemindFrom = t.ending(r, time.Now())
 	t.LostScopes = r.LostScopes
 	return result
 }

@@ -184,7 +184,7 @@ func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) 
 	}
 	if p.SignInEndsSoon(time.Now()) {
 		return Finding{id, "warn", "the sign-in ends on " + p.SignInEnds.Local().Format("2006-01-02 15:04"),
-			"ccagent login " + p.Name}, true
+			signInAgain(env, cfg, p)}, true
 	}
 	if p.Note != "" {
 		_, mend, _ := strings.Cut(p.Note, " with: ")
