@@ -1,13 +1,41 @@
 package oauth
 
 import (
+	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 	"github.com/ccagent/ccagent/protocol"
 )
+
+// A renewal that is refused for what config.toml has it say is mended there. For what it does not say, a new sign-in is needed.
+func TestRenewalRefusedForItsParameters(t *testing.T) {
+	t.Parallel()
+	server := oauthtest.New(t, oauthtest.Options{})
+	for _, tt := range []struct {
+		name, code string
+		c          Client
+		want       error
+	}{
+		{"a target", "invalid_target", Client{Resource: []string{"https://one.example"}}, protocol.ErrConfig},
+		{"an audience", "invalid_audience", Client{Audience: "a"}, protocol.ErrConfig},
+		{"a scope", "invalid_scope", Client{Extra: Extra{Refresh: map[string]string{"scope": "a"}}}, protocol.ErrConfig},
+		{"the sign-in's scope", "invalid_scope", Client{Scopes: []string{"a"}, Audience: "a"}, protocol.ErrLoginRequired},
+		{"no target", "invalid_target", Client{Resource: []string{"https://one.example"},
+			Extra: Extra{Refresh: map[string]string{"resource": ""}}}, protocol.ErrLoginRequired},
+	} {
+		c := tt.c
+		c.TokenURL, c.ClientID = server.TokenURL(), "fake-client"
+		server.SetFault(oauthtest.Fault{Status: 400, Body: `{"error":"` + tt.code + `"}`})
+		_, err := c.Refresh(t.Context(), protocol.NewSecret("fake-refresh-sent"))
+		if !errors.Is(err, tt.want) || strings.Contains(protocol.HintOf(err), "refresh_params") != (tt.want == protocol.ErrConfig) {
+			t.Errorf("%s: %v, hint %q", tt.name, err, protocol.HintOf(err))
+		}
+	}
+}
 
 // Which parameters go with which request. What a token is for is said in each; an empty value leaves a parameter out; and what
 // the protocol needs can't be replaced.

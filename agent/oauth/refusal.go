@@ -21,15 +21,31 @@ import (
 type purpose struct {
 	refused string        // the start of the message
 	code    protocol.Code // of the error
-	asks    bool          // the request carries what config.toml asks for: scopes, an audience, resources
+	scopes  bool          // the request carries the scopes that config.toml asks for
+	targets bool          // the request carries an audience or resources of config.toml
+}
+
+// asksFor reports whether a folded code is about something that the request carries because config.toml says so.
+func (p purpose) asksFor(code string) bool {
+	if code == fold("invalid_scope") {
+		return p.scopes
+	}
+	return scopeCodes[code] && p.targets
+}
+
+// renewalOf is the purpose of a renewal with these parameters.
+func renewalOf(form url.Values) purpose {
+	p := forRefresh
+	p.scopes, p.targets = form.Has("scope"), form.Has("audience") || form.Has("resource")
+	return p
 }
 
 var (
-	forRefresh   = purpose{"the provider no longer accepts this sign-in", protocol.CodeLoginRequired, false}
-	forCode      = purpose{"the provider refuses the code", protocol.CodeLoginRequired, true}
-	forAssertion = purpose{"the provider refuses the assertion", protocol.CodeLoginRequired, true}
-	forAccess    = purpose{"the provider refuses the token", protocol.CodeExpired, false}
-	forClient    = purpose{"the provider refuses our request", protocol.CodeConfig, true}
+	forRefresh   = purpose{"the provider no longer accepts this sign-in", protocol.CodeLoginRequired, false, false}
+	forCode      = purpose{"the provider refuses the code", protocol.CodeLoginRequired, true, true}
+	forAssertion = purpose{"the provider refuses the assertion", protocol.CodeLoginRequired, true, true}
+	forAccess    = purpose{"the provider refuses the token", protocol.CodeExpired, false, false}
+	forClient    = purpose{"the provider refuses our request", protocol.CodeConfig, true, true}
 )
 
 // What an error code means. We list only the codes that are temporary, and those that a new sign-in does not help against. Every
@@ -46,8 +62,8 @@ var (
 	requestCodes = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
 		"unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
 		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer")
-	// scopeCodes say that what config.toml asks for is wrong. A renewal does not ask for it, so there they mean that the sign-in
-	// itself is no longer good for it.
+	// scopeCodes say that what config.toml asks for is wrong. Where a renewal does not ask for it, they mean that the sign-in itself
+	// is no longer good for it.
 	scopeCodes = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
 	// tokenCodes speak of the token that was sent. Other codes with that word in them may speak of another token, such as the
 	// csrf_token of a gateway.
@@ -148,8 +164,12 @@ func (a *answer) classify(p purpose, code, shown string, now time.Time) *Error {
 		switch {
 		case code == fold("insufficient_scope"):
 			return a.missingScope()
-		case blamesUs(code), scopeCodes[code] && p.asks:
+		case blamesUs(code), p.asksFor(code):
 			e := fail(protocol.CodeConfig, forClient.refused+" ("+shown+")")
+			if p.refused == forRefresh.refused && p.asksFor(code) {
+				e.Condition.Hint = "check audience, resource and refresh_params of the profile in config.toml: in refresh_params, " +
+					"resource = \"\" and the like leave out of a renewal what the provider does not want there"
+			}
 			if strings.Contains(code, "client") && code != fold("unauthorized_client") {
 				e.Condition.Hint = a.authHint()
 			}

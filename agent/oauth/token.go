@@ -22,7 +22,7 @@ func (c *Client) Refresh(ctx context.Context, refreshToken protocol.Secret) (Rep
 	addExtra(form, c.Extra.Refresh)
 	form.Set("grant_type", "refresh_token")
 	form.Set("refresh_token", refreshToken.Reveal())
-	return c.token(ctx, forRefresh, form, refreshToken.Reveal())
+	return c.token(ctx, renewalOf(form), form, refreshToken.Reveal())
 }
 
 // ClientCredentials asks for a token for the client itself (RFC 6749 section 4.4). No refresh token comes with it: ask again.
