@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/ccagent/ccagent/agent/restricted"
@@ -26,6 +27,11 @@ import (
 // admits everybody whom the mode of the socket admits. As for any command, an agent is started if none runs.
 func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
 	defer l.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { l.Keep(ctx, log) })
+	defer keeping.Wait()
+	defer cancel()
 	// The client's connections are not limited: a request that waits for a slow provider must not delay one for another profile. The
 	// restricted server limits how many requests there are at a time.
 	client, err := protocol.ClientFromEnv(true)
@@ -47,25 +53,73 @@ func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid
 
 // Socket is the restricted socket. It removes its name when it is closed. It implements [server.Listener].
 type Socket struct {
-	socket.Socket
-	folder *os.Root
-	name   string
-	file   fs.FileInfo
+	socket.Swapped
+	path    string
+	mode    fs.FileMode
+	gid     int        // whose socket it is; -1: no particular group's
+	mu      sync.Mutex // guards what follows
+	folder  *os.Root
+	file    fs.FileInfo
+	retired bool
 }
 
 // Retire removes the socket's name, unless another socket has that name by now. Connections that were made before can still be
 // accepted.
 func (s *Socket) Retire() bool {
-	if now, err := s.folder.Lstat(s.name); err == nil && os.SameFile(now, s.file) {
-		s.folder.Remove(s.name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retired = true
+	name := filepath.Base(s.path)
+	if now, err := s.folder.Lstat(name); err == nil && os.SameFile(now, s.file) {
+		s.folder.Remove(name)
 	}
 	return true
+}
+
+// Keep sees to it until ctx ends that clients find the socket: if it or its folder was removed or replaced, the socket is made
+// again, as soon as there is a folder for it.
+func (s *Socket) Keep(ctx context.Context, log *slog.Logger) {
+	said := ""
+	socket.Watch(ctx, func() []string { return []string{filepath.Dir(s.path)} }, func() bool {
+		did, err := s.hold()
+		switch {
+		case err != nil && err.Error() != said:
+			said = err.Error()
+			log.Error("nobody can reach the socket any more; it is made again once that is possible", "error", err)
+		case did:
+			said = ""
+			log.Warn("the socket was taken away, and is made again", "socket", s.path)
+		}
+		return did
+	})
+}
+
+// hold makes the socket again where it has lost its name, and reports whether it had to.
+func (s *Socket) hold() (did bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now, err := os.Lstat(s.path); s.retired || err == nil && os.SameFile(now, s.file) {
+		return false, nil
+	}
+	folder, err := exportFolder(filepath.Dir(s.path))
+	if err != nil {
+		return false, err
+	}
+	old := s.folder
+	s.folder = folder
+	if err := s.make(); err != nil {
+		s.folder = old
+		folder.Close()
+		return false, err
+	}
+	old.Close()
+	return true, nil
 }
 
 // Close closes the listener and removes the socket's name, unless another socket has that name by now.
 func (s *Socket) Close() error {
 	s.Retire()
-	return errors.Join(s.Socket.Close(), s.folder.Close())
+	return errors.Join(s.Swapped.Close(), s.folder.Close())
 }
 
 // shareMode returns the mode of the socket. It admits the owner only, or a group, or everybody if there are uids, which Serve
@@ -96,7 +150,7 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 		return nil, exportError("", "%q must be an absolute path", path)
 	}
 	path = filepath.Clean(path)
-	dir, name := filepath.Dir(path), filepath.Base(path)
+	dir := filepath.Dir(path)
 	if len(dir) > maxExportFolder || len(path) > maxExportFolder+10 {
 		return nil, exportError("", "%q is too long: the path of its folder may have %d bytes, and the whole path %d",
 			path, maxExportFolder, maxExportFolder+10)
@@ -109,14 +163,10 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Socket{folder: folder, name: name}
-	if err := clearExport(folder, path); err != nil {
+	s := &Socket{path: path, mode: shareMode(uids, gid), gid: gid, folder: folder}
+	if err := s.make(); err != nil {
 		folder.Close()
 		return nil, err
-	}
-	if err := s.bind(dir, shareMode(uids, gid), gid); err != nil {
-		folder.Close()
-		return nil, cannotExport(path, err)
 	}
 	return s, nil
 }
@@ -204,8 +254,19 @@ func clearExport(folder *os.Root, path string) error {
 	return nil
 }
 
-// bind makes the socket with that mode and group. A gid of -1 leaves the group as it is.
-func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
+// make makes the socket, in the place of one that nobody listens on any more.
+func (s *Socket) make() error {
+	if err := clearExport(s.folder, s.path); err != nil {
+		return err
+	}
+	if err := s.bind(); err != nil {
+		return cannotExport(s.path, err)
+	}
+	return nil
+}
+
+// bind makes the socket with its mode and group.
+func (s *Socket) bind() (err error) {
 	private := ".cc" + rand.Text()[:7]
 	if err := s.folder.Mkdir(private, 0o700); err != nil {
 		return err
@@ -216,7 +277,7 @@ func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 		return err
 	}
 	defer inside.Close()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, private, "s"), Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(filepath.Dir(s.path), private, "s"), Net: "unix"})
 	if err != nil {
 		return err
 	}
@@ -226,23 +287,27 @@ func (s *Socket) bind(dir string, mode fs.FileMode, gid int) (err error) {
 			l.Close()
 		}
 	}()
-	if gid >= 0 {
-		if err := inside.Lchown("s", -1, gid); err != nil {
-			return exportError("you must be in that group; see: id -G", "it can't be given to group %d: %v", gid, errors.Unwrap(err))
+	if s.gid >= 0 {
+		if err := inside.Lchown("s", -1, s.gid); err != nil {
+			return exportError("you must be in that group; see: id -G", "it can't be given to group %d: %v", s.gid, errors.Unwrap(err))
 		}
 	}
-	if err := inside.Chmod("s", mode); err != nil {
+	if err := inside.Chmod("s", s.mode); err != nil {
 		return err
 	}
-	if s.file, err = inside.Lstat("s"); err != nil {
+	file, err := inside.Lstat("s")
+	if err != nil {
 		return err
 	}
-	if s.Socket, err = socket.Take(l); err != nil {
+	made, err := socket.Take(l)
+	if err != nil {
 		return err
 	}
-	if err := s.folder.Link(private+"/s", s.name); err != nil {
-		s.Socket.Close()
+	if err := s.folder.Link(private+"/s", filepath.Base(s.path)); err != nil {
+		made.Close()
 		return err
 	}
+	s.file = file
+	s.Swap(made)
 	return nil
 }
