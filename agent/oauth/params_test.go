@@ -24,6 +24,8 @@ func TestRenewalRefusedForItsParameters(t *testing.T) {
 		{"an audience", "invalid_audience", Client{Audience: "a"}, protocol.ErrConfig},
 		{"a scope", "invalid_scope", Client{Extra: Extra{Refresh: map[string]string{"scope": "a"}}}, protocol.ErrConfig},
 		{"the sign-in's scope", "invalid_scope", Client{Scopes: []string{"a"}, Audience: "a"}, protocol.ErrLoginRequired},
+		{"Entra, of one application", `invalid_request","error_description":"AADSTS90009: is requesting a token for itself`,
+			Client{}, protocol.ErrConfig},
 		{"no target", "invalid_target", Client{Resource: []string{"https://one.example"},
 			Extra: Extra{Refresh: map[string]string{"resource": ""}}}, protocol.ErrLoginRequired},
 	} {

@@ -137,6 +137,10 @@ func (a *answer) refusal(p purpose, now time.Time) *Error {
 	e := a.classify(p, code, shown, now)
 	e.code = code
 	e.Condition.Detail = description
+	if strings.Contains(description, "AADSTS90009") {
+		e.Condition.Hint = "client and service are one application of Entra's: in scopes and refresh_params of config.toml, write " +
+			"its id without api://, as in ID/.default; then: " + a.client.login()
+	}
 	return e
 }
 
@@ -168,7 +172,8 @@ func (a *answer) classify(p purpose, code, shown string, now time.Time) *Error {
 			e := fail(protocol.CodeConfig, forClient.refused+" ("+shown+")")
 			if p.refused == forRefresh.refused && p.asksFor(code) {
 				e.Condition.Hint = "check audience, resource and refresh_params of the profile in config.toml: in refresh_params, " +
-					"resource = \"\" and the like leave out of a renewal what the provider does not want there"
+					"resource = \"\" and the like leave out of a renewal what the provider does not want there; then: " +
+					a.client.refresh()
 			}
 			if strings.Contains(code, "client") && code != fold("unauthorized_client") {
 				e.Condition.Hint = a.authHint()
