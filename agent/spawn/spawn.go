@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -152,9 +153,13 @@ func reports(out io.Reader, kill *time.Timer, handOver func(job.Result)) (job.Re
 }
 
 func workerError(err error) error {
+	hint := "the agent's log may say more; ask again"
+	if errors.Is(err, fs.ErrNotExist) { // on macOS a worker is started by the program's path
+		hint = "ccagent was moved or removed while its agent runs: end that with ccagent stop, and ask again"
+	}
 	return &protocol.Error{
 		Code:    protocol.CodeUnavailable,
 		Message: "the worker process failed: " + err.Error(),
-		Hint:    "the agent's log may say more; ask again",
+		Hint:    hint,
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -123,5 +125,14 @@ func TestProcess(t *testing.T) {
 				t.Errorf("session, folder, environment and job: %q", r.Result.Location)
 			}
 		})
+	}
+}
+
+// Where the program has gone that a worker is started from, the hint says what helps.
+func TestProgramIsGone(t *testing.T) {
+	cmd := exec.Cmd{Path: filepath.Join(t.TempDir(), "ccagent")}
+	err := workerError(cmd.Start())
+	if hint := protocol.HintOf(err); !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(hint, "ccagent stop") {
+		t.Errorf("%v, hint %q", err, hint)
 	}
 }

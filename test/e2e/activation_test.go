@@ -54,6 +54,30 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
+// Whoever made the socket does not look whether it is there: the agent does, and makes it again.
+func TestActivatedSocketIsMadeAgain(t *testing.T) {
+	h, provider := newSignedIn(t, time.Hour)
+	a := h.activate()
+	h.token()
+	for _, gone := range []string{h.socket(), h.runtime + "/ccagent"} {
+		if err := os.RemoveAll(gone); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, "the socket", func() bool { return exists(h.socket()) })
+		if token := h.token(); !provider.Live(token) {
+			t.Errorf("token %s is not live", token)
+		}
+		if s := h.status(); s.Agent.PID != a.pid() {
+			t.Errorf("agent %d answers, want %d", s.Agent.PID, a.pid())
+		}
+	}
+	h.ccagent("stop").must(t)
+	<-a.done
+	if exists(h.socket()) {
+		t.Error("the socket is left behind, and nobody listens on it")
+	}
+}
+
 // An idle agent ends, and a connection that arrives at that very moment is answered by its successor. Each round asks around the
 // time-out, a bit earlier or later.
 func TestIdleExitLosesNoConnection(t *testing.T) {
