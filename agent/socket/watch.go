@@ -2,6 +2,7 @@ package socket
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -29,9 +30,13 @@ func Watch(ctx context.Context, folders func() []string, look func() bool) {
 		if watcher == nil {
 			return
 		}
+		for _, old := range watcher.WatchList() { // a watch is one of a folder and not of its name
+			watcher.Remove(old)
+		}
 		for _, folder := range folders() {
-			watcher.Remove(folder) // a watch is one of a folder and not of its name
-			watcher.Add(folder)
+			for watcher.Add(folder) != nil && folder != "/" { // where it is not there, what is above it tells when it comes
+				folder = filepath.Dir(folder)
+			}
 		}
 	}
 	tick := time.NewTicker(lookEvery)

@@ -157,11 +157,14 @@ func serveLogged(c *cli.Context, log *slog.Logger) error {
 	go sessions.Watch(watching, func() { a.Lock(protocol.Secret{}) })
 	var unreachable string
 	go listener.Keep(watching, log, func(why error) {
-		if why.Error() != unreachable {
-			unreachable = why.Error()
-			log.Error("nobody can reach this agent any more; it ends once it holds nothing that is not stored", "error", why)
+		again := why.Error() == unreachable
+		unreachable = why.Error()
+		if !again {
+			log.Error("nobody can reach this agent any more", "error", why)
 		}
-		a.Control(watching, protocol.ControlRequest{Command: protocol.CommandStop})
+		if _, err := a.Control(watching, protocol.ControlRequest{Command: protocol.CommandStop}); err != nil && !again {
+			log.Warn("it does not end, and tries again every half minute", "reason", err)
+		}
 	})
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
