@@ -56,7 +56,7 @@ var rooms = map[string]struct {
 		never:     wire.with("encoding/json", "frames are RFC 4251 fields; reflection has no place on the hot path"),
 	},
 	"protocol/protocoltest": {
-		mayImport: []string{module + "/protocol"},
+		mayImport: []string{module + "/protocol", module + "/hosts"},
 	},
 	"store": {
 		mayImport: []string{
@@ -87,7 +87,7 @@ var rooms = map[string]struct {
 	},
 	"agent": {
 		mayImport: []string{
-			module + "/protocol", module + "/process", module + "/agent/job", module + "/agent/server",
+			module + "/protocol", module + "/hosts", module + "/process", module + "/agent/job", module + "/agent/server",
 			"golang.org/x/sys/...", "github.com/fsnotify/fsnotify",
 		},
 		never: forbidden{
@@ -151,6 +151,12 @@ var rooms = map[string]struct {
 			"net/http":        "it is linked into the agent",
 		},
 	},
+	"hosts": {
+		never: forbidden{
+			module + "/...": "a rule on names knows nothing of who asks",
+			"net":           "the helper imports it, and resolves nothing",
+		},
+	},
 	"secureurl": {
 		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
 	},
@@ -200,7 +206,8 @@ var rooms = map[string]struct {
 	},
 	"agent/httpauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2", "github.com/coreos/go-oidc/...",
+			module + "/protocol", module + "/hosts", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2",
+			"github.com/coreos/go-oidc/...",
 		},
 		never: forbidden{
 			module + "/agent":     "a program that asks an agent does not carry one",
@@ -240,7 +247,7 @@ var rooms = map[string]struct {
 		mayImport: []string{
 			module + "/protocol", module + "/store", module + "/agent", module + "/agent/oauth", module + "/agent/provider",
 			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
-			module + "/cmd/ccagent/terminal", module + "/disk", module + "/secureurl", "golang.org/x/sys/...",
+			module + "/cmd/ccagent/terminal", module + "/disk", module + "/hosts", module + "/secureurl", "golang.org/x/sys/...",
 			"github.com/pelletier/go-toml/...",
 		},
 		never: forbidden{
@@ -257,7 +264,8 @@ var rooms = map[string]struct {
 	},
 	"cmd/ccagent/setup": {
 		mayImport: []string{
-			module + "/protocol", module + "/store/splice", module + "/disk", module + "/agent", module + "/agent/provider",
+			module + "/protocol", module + "/store/splice", module + "/disk", module + "/hosts", module + "/agent",
+			module + "/agent/provider",
 			module + "/cmd/ccagent/config", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
 			module + "/cmd/ccagent/terminal", module + "/cmd/ccagent/undo", "golang.org/x/sys/...",
 			"github.com/pelletier/go-toml/...", "go.yaml.in/yaml/...",
@@ -362,7 +370,7 @@ var rooms = map[string]struct {
 		never:     wire.with("encoding/json", "nearly all of it runs without Go's runtime"),
 	},
 	"cmd/cchelper": {
-		mayImport: []string{module + "/protocol", module + "/cmd/cchelper/early", module + "/cmd/harden"},
+		mayImport: []string{module + "/protocol", module + "/hosts", module + "/cmd/cchelper/early", module + "/cmd/harden"},
 		never:     wire,
 	},
 }

@@ -161,7 +161,11 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	if req.ForHost() {
 		a.reloadIfChanged() // a change of the list of hosts counts at once
 	}
-	e, err := a.entryToServe(ctx, req.Profile, req.Home)
+	name, err := a.table.Load().byHost(&req)
+	if err != nil {
+		return protocol.Token{}, err
+	}
+	e, err := a.entryToServe(ctx, name, req.Home)
 	if err != nil {
 		return protocol.Token{}, err
 	}

@@ -120,3 +120,42 @@ func TestRefusedOnlyWhereTheAccountDiffers(t *testing.T) {
 		t.Errorf("the hint is %q", hint)
 	}
 }
+
+// A request for a host that names no profile means the one that lists the host, with its port and its one label.
+func TestByHost(t *testing.T) {
+	a := start(t, &provider{}, func(o *Options) {
+		o.Load = func() (Config, error) {
+			c := config("main", "forge", "other", "work")
+			c.Profiles[1].Hosts, c.Profiles[1].Username = []string{"git.example.com", "*.forge.example.com", "shared.example.com"}, "alice"
+			c.Profiles[2].Hosts, c.Profiles[2].Username = []string{"git.example.com:8443", "shared.example.com"}, "bob"
+			c.Profiles[3].Hosts = []string{"work.example.com", "shared.example.com"}
+			c.Uses = []Use{{Dir: "/work", Below: true, Profile: "work"}}
+			return c, nil
+		}
+	})
+	for _, tt := range []struct{ host, dir, user, want string }{
+		{"git.example.com", "", "", "forge"},
+		{"git.example.com:8443", "", "", "other"},
+		{"git.example.com:8444", "", "", ""},
+		{"a.forge.example.com", "/work", "", "forge"},
+		{"a.b.forge.example.com", "", "", ""},
+		{"forge.example.com", "", "", ""},
+		{"work.example.com", "", "", "work"},
+		{"shared.example.com", "/work/x", "bob", "work"},
+		{"shared.example.com", "", "bob", "other"},
+		{"nobody.example.com", "", "", ""},
+	} {
+		from := ours
+		from.Dir = tt.dir
+		got, err := a.Token(t.Context(), protocol.TokenRequest{Host: tt.host, Listed: true, Home: from, Username: tt.user})
+		if got.Profile != tt.want || tt.want == "" && !errors.Is(err, protocol.ErrDenied) {
+			t.Errorf("%+v: %q, %v", tt, got.Profile, err)
+		}
+	}
+	for _, user := range []string{"", "carol"} {
+		_, err := a.Token(t.Context(), protocol.TokenRequest{Host: "shared.example.com", Listed: true, Home: ours, Username: user})
+		if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "shared.example.com: forge, other, work") {
+			t.Errorf("%q: %v", user, err)
+		}
+	}
+}

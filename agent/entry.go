@@ -2,13 +2,13 @@ package agent
 
 import (
 	"bytes"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unique"
 
 	"github.com/ccagent/ccagent/agent/job"
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -157,10 +157,8 @@ func (e *entry) checkHost(req *protocol.TokenRequest) error {
 	if !req.Listed && (req.Host == "" || len(p.Hosts) == 0) {
 		return nil
 	}
-	for _, h := range p.Hosts {
-		if strings.EqualFold(h, req.Host) {
-			return nil
-		}
+	if hosts.Listed(p.Hosts, req.Host) {
+		return nil
 	}
 	if req.Host == protocol.UnnamedHost {
 		return &protocol.Error{
@@ -172,7 +170,7 @@ func (e *entry) checkHost(req *protocol.TokenRequest) error {
 	return &protocol.Error{
 		Code:    protocol.CodeDenied,
 		Message: "profile " + p.Name + " does not list this host",
-		Hint:    "its hosts are in config.toml: hosts = [...] in [profiles." + p.Name + "]",
+		Hint:    "if its token may go there, list it in config.toml, in [profiles." + p.Name + "]: hosts = [\"" + req.Host + "\"]",
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -93,6 +94,50 @@ func (t *table) find(name string, home protocol.Home) *entry {
 		return e
 	}
 	return t.entries[protocol.FoldProfile(name)]
+}
+
+// byHost returns the name of the profile that a request means by its host, and the name in the request if the host does not
+// matter. It fails if no profile lists the host, or if several do and nothing tells them apart.
+func (t *table) byHost(req *protocol.TokenRequest) (string, error) {
+	if req.Profile != "" || !req.Listed {
+		return req.Profile, nil
+	}
+	var listing, named []string
+	chosen, why, _ := t.chooser.Choose(req.Home)
+	for _, e := range t.byName {
+		p := e.profile.Load()
+		if e.removed.Load() || !hosts.Listed(p.Hosts, req.Host) {
+			continue
+		}
+		if why != ByDefault && protocol.FoldProfile(p.Name) == protocol.FoldProfile(chosen) {
+			return p.Name, nil
+		}
+		listing = append(listing, p.Name)
+		if req.Username != "" && p.Username == req.Username {
+			named = append(named, p.Name)
+		}
+	}
+	switch {
+	case len(listing) == 1:
+		return listing[0], nil
+	case len(named) == 1:
+		return named[0], nil
+	case len(listing) > 1:
+		return "", &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: "several profiles list the host " + req.Host + ": " + strings.Join(listing, ", "),
+			Hint: "name one with -p or CCAGENT_PROFILE, choose one for this folder with: ccagent use " + listing[0] +
+				"\nor give each a username in config.toml, if the tool names one",
+		}
+	}
+	if len(t.byName) == 0 { // there is no configuration yet, and that is to be said
+		return "", nil
+	}
+	return "", &protocol.Error{
+		Code:    protocol.CodeDenied,
+		Message: "no profile lists the host " + req.Host,
+		Hint:    "if a token may go there, list it in config.toml, in the profile that is meant: hosts = [\"" + req.Host + "\"]",
+	}
 }
 
 // noProfile is the error of a request for a profile that the configuration does not have.

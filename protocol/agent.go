@@ -63,6 +63,9 @@ type TokenRequest struct {
 	// (the kernel says who is at the socket), its token was probably refused, and it gets a renewed one: at most once in this time,
 	// and at most once in a time that the agent sets. 0: it gets the token in memory.
 	ReaskWindow time.Duration
+	// Username is the user name for which a tool wants the token, "" if it names none. If several profiles list Host and Profile is
+	// "", it tells them apart.
+	Username string
 }
 
 // ForHost reports whether the token is for one host, so that the profile's list of hosts counts.

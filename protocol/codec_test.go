@@ -85,7 +85,7 @@ func TestHandleMalformed(t *testing.T) {
 	}
 
 	// Bytes after the known fields are from a newer sender, and ignored.
-	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", Home: Home{Dir: "/work"}})
+	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", Home: Home{Dir: "/work"}, Username: "alice"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,13 +37,19 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.String(r.Host)
 	e.home(r.Home)
 	e.Time(r.Since)
-	if r.Listed || r.ReaskWindow > 0 || r.Home.Dir != "" {
+	placed := r.Home.Dir != "" || r.Username != ""
+	if r.Listed || r.ReaskWindow > 0 || placed {
 		e.Bool(r.Listed)
 	}
-	if r.ReaskWindow > 0 || r.Home.Dir != "" {
+	if r.ReaskWindow > 0 || placed {
 		e.Duration(r.ReaskWindow)
 	}
-	e.dir(r.Home)
+	if placed {
+		e.String(r.Home.Dir)
+	}
+	if r.Username != "" {
+		e.String(r.Username)
+	}
 	return e.Close(MaxFrame)
 }
 
@@ -74,6 +80,9 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 		r.ReaskWindow = d.Duration()
 	}
 	d.dir(&r.Home)
+	if d.More() {
+		r.Username = d.alias()
+	}
 	return r, d.Err()
 }
 

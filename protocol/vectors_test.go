@@ -28,7 +28,10 @@ func vectors(t testing.TB) map[string][]byte {
 	there := home
 	there.Dir = "/home/alice/work/api"
 	return map[string][]byte{
-		"token-request-dir":    must(AppendTokenRequest(nil, TokenRequest{Home: there})),
+		"token-request-dir": must(AppendTokenRequest(nil, TokenRequest{Home: there})),
+		"token-request-username": must(AppendTokenRequest(nil, TokenRequest{
+			Host: "git.example.com:8443", Listed: true, Username: "alice",
+		})),
 		"status-request-dir":   must(AppendStatusRequest(nil, StatusRequest{Home: there})),
 		"identify-request-dir": must(AppendIdentifyRequest(nil, IdentifyRequest{Home: there})),
 		"watch-request-dir":    must(AppendWatchRequest(nil, WatchRequest{Home: there})),

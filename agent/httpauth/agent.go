@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -112,7 +113,7 @@ func (a *Agent) Close() error {
 func (a *Agent) Token() (*oauth2.Token, error) { return hostSource{a, ""}.Token() }
 
 // For returns a token source for one host. The agent refuses it a token (ErrDenied) unless the profile lists that host.
-func (a *Agent) For(host string) oauth2.TokenSource { return hostSource{a, hostName(host)} }
+func (a *Agent) For(host string) oauth2.TokenSource { return hostSource{a, hosts.At("https", host)} }
 
 type hostSource struct {
 	agent *Agent

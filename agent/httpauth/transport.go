@@ -3,11 +3,11 @@ package httpauth
 import (
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/secureurl"
 )
@@ -42,7 +42,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if leftOrigin(req) {
 		return base.RoundTrip(req)
 	}
-	host := strings.ToLower(req.URL.Hostname())
+	host := hosts.Name(req.URL.Scheme, req.URL.Hostname(), req.URL.Port())
 	token, err := t.token(req, host)
 	if err != nil {
 		if req.Body != nil {
@@ -63,7 +63,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // token returns the token for a request. It fails with ErrDenied where the request must not carry one.
 func (t *Transport) token(req *http.Request, host string) (*cached, error) {
-	if req.URL.Scheme != "https" && !secureurl.Loopback(host) {
+	if req.URL.Scheme != "https" && !secureurl.Loopback(req.URL.Hostname()) {
 		return nil, &protocol.Error{
 			Code:    protocol.CodeDenied,
 			Message: "a token is not sent unencrypted to another machine",
@@ -147,14 +147,4 @@ func port(u *url.URL) string {
 		return "443"
 	}
 	return "80"
-}
-
-// hostName returns a host as the agent compares it: without its port, in lower case.
-func hostName(host string) string {
-	if strings.Contains(host, ":") {
-		if name, _, err := net.SplitHostPort(host); err == nil {
-			host = name
-		}
-	}
-	return strings.ToLower(host)
 }

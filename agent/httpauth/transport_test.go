@@ -132,7 +132,7 @@ func TestTransportRetries(t *testing.T) {
 					t.Errorf("request %d: the caller's request was changed", i)
 				}
 				a.mu.Lock()
-				f := a.calls[request{"127.0.0.1", true}]
+				f := a.calls[request{strings.TrimPrefix(server.URL, "http://"), true}]
 				a.mu.Unlock()
 				if f != nil {
 					<-f.done // of a request that did not wait for it
@@ -163,7 +163,8 @@ func TestTransportRefuses(t *testing.T) {
 	})}
 	for target, want := range map[string]error{
 		"https://llm.example.com/":              nil,
-		"https://LLM.Example.com:8443/":         nil,
+		"https://LLM.Example.com:443/":          nil,
+		"https://llm.example.com:8443/":         protocol.ErrDenied,
 		"http://127.0.0.1:8080/":                nil,
 		"http://llm.example.com/":               protocol.ErrDenied,
 		"https://llm.example.com.evil.example/": protocol.ErrDenied,

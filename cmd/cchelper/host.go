@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -30,7 +31,7 @@ func splitURL(url string) (scheme, authority string, err error) {
 	return scheme, rest, nil
 }
 
-// hostAt returns the host of host[:port], in lower case and without brackets. It refuses whatever two programs could read in two
+// hostAt returns the host of host[:port] as a request names it (hosts.Name). It refuses whatever two programs could read in two
 // ways, and a host without TLS (RFC 6750 §5.3) unless that is this machine.
 func hostAt(scheme, authority string) (string, error) {
 	host, port, hasPort := strings.ToLower(authority), "", false
@@ -44,7 +45,7 @@ func hostAt(scheme, authority string) (string, error) {
 		if port, hasPort = strings.CutPrefix(rest, ":"); rest != "" && !hasPort {
 			return "", badHost()
 		}
-	} else if host, port, hasPort = strings.Cut(host, ":"); !isName(host) {
+	} else if host, port, hasPort = strings.Cut(host, ":"); !hosts.IsName(host) {
 		return "", badHost()
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0) {
@@ -52,27 +53,12 @@ func hostAt(scheme, authority string) (string, error) {
 	}
 	here := host == "localhost" || host == "127.0.0.1" || host == "::1"
 	switch scheme = strings.ToLower(scheme); {
-	case scheme == "https", scheme == "grpcs":
-		return host, nil
-	case (scheme == "http" || scheme == "grpc") && here:
-		return host, nil
+	case scheme == "https", scheme == "grpcs", (scheme == "http" || scheme == "grpc") && here:
+		return hosts.Name(scheme, host, port), nil
 	case scheme == "http", scheme == "grpc":
 		return "", wrongUsage("a token is not sent to " + host + " without TLS")
 	}
 	return "", wrongUsage("a token is sent only over https and grpcs")
-}
-
-// isName reports whether host is a name as it is written in the DNS, without a dot at its end. An international name must be
-// written as xn--...
-func isName(host string) bool {
-	for label := range strings.SplitSeq(host, ".") {
-		if label == "" || strings.ContainsFunc(label, func(c rune) bool {
-			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_'
-		}) {
-			return false
-		}
-	}
-	return true
 }
 
 func badHost() error {

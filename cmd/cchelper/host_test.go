@@ -11,13 +11,13 @@ func TestHostOf(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
 		"https://git.example.com/x":          "git.example.com",
-		"https://GIT.example.com:8443":       "git.example.com",
+		"https://GIT.example.com:8443":       "git.example.com:8443",
 		"HTTPS://git.example.com/":           "git.example.com",
 		"https://git.example.com?x":          "git.example.com",
 		"https://git.example.com#x":          "git.example.com",
-		"http://localhost:3000":              "localhost",
-		"http://[::1]:3000/x":                "::1",
-		"http://[0:0::1]":                    "::1",
+		"http://localhost:3000":              "localhost:3000",
+		"http://[::1]:3000/x":                "[::1]:3000",
+		"http://[0:0::1]":                    "[::1]:80",
 		"https://[2001:DB8:0::1]":            "2001:db8::1",
 		"https://xn--gt-eka.example.com":     "xn--gt-eka.example.com",
 		"git.example.com":                    "",
@@ -75,7 +75,7 @@ func TestHostOf(t *testing.T) {
 func TestHostAt(t *testing.T) {
 	t.Parallel()
 	for authority, want := range map[string]string{
-		"git.example.com": "git.example.com", "git.example.com:8443": "git.example.com", "[::1]:1": "::1",
+		"git.example.com": "git.example.com", "git.example.com:8443": "git.example.com:8443", "[::1]:1": "[::1]:1",
 		"git.example.com/x": "", "git.example.com?": "", "git.example.com#": "", "https://git.example.com": "", "::1": "", "": "",
 	} {
 		if got, err := hostAt("https", authority); got != want || (err == nil) != (want != "") {
@@ -132,7 +132,7 @@ func TestClusterOf(t *testing.T) {
 	for info, want := range map[string]string{
 		"":                         protocol.UnnamedHost,
 		of(`{"interactive":true}`): protocol.UnnamedHost,
-		of(`{"cluster":{"server":"https://a:6443/x"}}`):                                     "a",
+		of(`{"cluster":{"server":"https://a:6443/x"}}`):                                     "a:6443",
 		of("{ \"cluster\" : {\n\"server\" : \"https://a\"} }"):                              "a",
 		of(`{"cluster":{"config":{"server":"https://b"},"server":"https://a"}}`):            "a",
 		of(`{"cluster":{"server":"https://a","config":{"server":"https://b","server":1}}}`): "a",
@@ -181,7 +181,7 @@ func TestGitAttributes(t *testing.T) {
 		"protocol=https\nhost=git.example.com\n":                                                 "git.example.com",
 		"protocol=https\nhost=git.example.com":                                                   "git.example.com",
 		"protocol=https\nhost=git.example.com\n\n\n":                                             "git.example.com",
-		"capability[]=authtype\nprotocol=https\nhost=git.example.com:8443\npath=a=b\xff\n":       "git.example.com",
+		"capability[]=authtype\nprotocol=https\nhost=git.example.com:8443\npath=a=b\xff\n":       "git.example.com:8443",
 		"wwwauth[]=Basic realm=\"\xfc\"\nwwwauth[]=Bearer\nprotocol=https\nhost=git.example.com": "git.example.com",
 		"protocol=https\nhost=git.example.com\n\nhost=evil.example\n":                            "",
 		"protocol=https\nhost=git.example.com\r\n":                                               "",

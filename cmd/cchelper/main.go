@@ -115,7 +115,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		if q, err = o.tool(o.operands, stdin, getenv); err != nil || q.answer == nil {
 			return q.instead, "", err
 		}
-		req.Host, req.Listed = q.host, q.host != protocol.UnnamedHost
+		req.Host, req.Listed, req.Username = q.host, q.host != protocol.UnnamedHost, q.account
 	}
 	text, notice, err = ask(o, q, req)
 	if err != nil && q.refuse != nil {

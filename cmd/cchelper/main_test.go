@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	)
 }
 
+// gitHosts are the hosts of the profiles for git.
+var gitHosts = []string{"git.example.com", "git.example.com:8443"}
+
 func TestScripts(t *testing.T) { scripts(t, "") }
 
 // scripts runs the scripts of testdata with the programs in the folder bin, or with this test binary for "".
@@ -44,16 +47,16 @@ func scripts(t *testing.T, bin string) {
 			Token:  "fake-forge-1",
 			Expiry: expiry,
 			Kind:   protocol.KindBearer,
-			Hosts:  []string{"git.example.com", "127.0.0.1"},
+			Hosts:  []string{"git.example.com", "git.example.com:8443", "git.example.com:6443", "127.0.0.1"},
 		},
-		protocoltest.Profile{Name: "named", Token: "fake-named-1", Kind: protocol.KindBearer, Hosts: []string{"git.example.com"},
+		protocoltest.Profile{Name: "named", Token: "fake-named-1", Kind: protocol.KindBearer, Hosts: gitHosts,
 			Username: "bob"},
-		protocoltest.Profile{Name: "keys", Kind: protocol.KindAWS, Expiry: expiry, Hosts: []string{"git.example.com"},
+		protocoltest.Profile{Name: "keys", Kind: protocol.KindAWS, Expiry: expiry, Hosts: gitHosts,
 			Token: `{"AccessKeyId":"fake-id","SecretAccessKey":"fake/key+=","SessionToken":"fake-session"}`},
-		protocoltest.Profile{Name: "empty", Hosts: []string{"git.example.com"}, Err: &protocol.Error{
+		protocoltest.Profile{Name: "empty", Hosts: gitHosts, Err: &protocol.Error{
 			Code: protocol.CodeNotFound, Message: "nothing is stored for profile empty",
 		}},
-		protocoltest.Profile{Name: "ended", Hosts: []string{"git.example.com"}, Err: &protocol.Error{
+		protocoltest.Profile{Name: "ended", Hosts: gitHosts, Err: &protocol.Error{
 			Code: protocol.CodeLoginRequired, Message: "the sign-in of ended was revoked", Hint: "ccagent login ended",
 		}},
 		protocoltest.Profile{Name: "bad", Token: "fake\nrm -rf"},
@@ -106,7 +109,7 @@ func TestMinTTLIsSent(t *testing.T) {
 
 // A token that a host has refused, as git says, is renewed once, and only if it is still the agent's.
 func TestEraseRenews(t *testing.T) {
-	fake := protocoltest.NewFake(protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Hosts: []string{"git.example.com"}})
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "forge", Token: "fake-forge-1", Hosts: gitHosts})
 	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
 	for password, want := range map[string]int{"fake-forge-1": 1, "fake-forge-0": 0} {
 		before := len(fake.Requests())

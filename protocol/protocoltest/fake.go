@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -80,6 +81,7 @@ func (f *Fake) Stopped() bool {
 // Token returns the profile's token or error.
 func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	req.Profile, req.Host = strings.Clone(req.Profile), strings.Clone(req.Host)
+	req.Username = strings.Clone(req.Username)
 	req.Home = protocol.Home{
 		Home:            strings.Clone(req.Home.Home),
 		XDGConfigHome:   strings.Clone(req.Home.XDGConfigHome),
@@ -99,7 +101,7 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 		return protocol.Token{}, err
 	}
 	if (req.Listed || req.Host != "" && len(p.Hosts) > 0) &&
-		!slices.ContainsFunc(p.Hosts, func(h string) bool { return strings.EqualFold(h, req.Host) }) {
+		!hosts.Listed(p.Hosts, req.Host) {
 		if req.Host == protocol.UnnamedHost {
 			return protocol.Token{}, &protocol.Error{
 				Code:    protocol.CodeConfig,

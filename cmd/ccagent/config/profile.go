@@ -3,9 +3,7 @@ package config
 import (
 	"cmp"
 	"errors"
-	"net/netip"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,13 +13,10 @@ import (
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
-
-// hostName matches the names of hosts that cchelper accepts from a tool. No request could match any other name, so it is a
-// mistake.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
 // settings checks one profile's table and fills in its provider's defaults. A missing table counts as an empty one.
 func (d *document) settings(env environ.Vars, name string) (*profileSettings, error) {
@@ -106,13 +101,11 @@ func (d *document) checkKeys(name string, traits provider.Traits, rests store.Ki
 
 func (s *profileSettings) takeHosts(t Table, fault faulty) error {
 	for _, host := range t.Hosts {
-		if addr, err := netip.ParseAddr(host); err == nil && addr.Zone() == "" { // a zone has a meaning on this machine only
-			host = addr.String() // the spelling that cchelper uses
-		} else if !hostName.MatchString(host) {
-			return fault("hosts", "hosts: %q is not the name of a host: write it without scheme, port or pattern, and an "+
-				"international name as xn--...", host)
+		pattern, err := hosts.Pattern(host)
+		if err != nil {
+			return fault("hosts", "hosts: %q matches no host: %s", host, err)
 		}
-		s.hosts = append(s.hosts, strings.ToLower(host))
+		s.hosts = append(s.hosts, pattern)
 	}
 	return nil
 }

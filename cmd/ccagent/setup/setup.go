@@ -22,6 +22,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -207,17 +208,16 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 	if w.helper, err = s.Env.Helper(); err != nil {
 		return w, err
 	}
-	listed := hostsOf(profile.Hosts)
-	if len(w.hosts) == 0 {
-		w.hosts = listed
+	if len(w.hosts) == 0 { // a tool is told hosts, not patterns
+		w.hosts = slices.DeleteFunc(hostsOf(profile.Hosts), func(h string) bool { return strings.Contains(h, "*") })
 	}
 	for _, host := range w.hosts {
-		if !slices.Contains(listed, withoutPort(host)) {
+		if strings.Contains(host, "*") || !hosts.Listed(profile.Hosts, hosts.At("https", host)) {
 			return w, &protocol.Error{
 				Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s does not list the host %s, so it would get no token", profile.Name,
 					terminal.Sanitize(host)),
-				Hint: fmt.Sprintf("list its name, without a port, in config.toml, in [profiles.%s]: hosts = [\"git.example.com\"]",
+				Hint: fmt.Sprintf("list it in config.toml, in [profiles.%s]: hosts = [\"git.example.com\", \"git.example.com:8443\"]",
 					profile.Name),
 			}
 		}
@@ -237,16 +237,6 @@ func hostsOf(hosts []string) []string {
 		}
 	}
 	return list
-}
-
-// withoutPort removes the port from host:port. Some tools name a host with its port, while a profile lists names only.
-func withoutPort(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		if _, err := strconv.ParseUint(host[i+1:], 10, 16); err == nil {
-			return host[:i]
-		}
-	}
-	return host
 }
 
 // connect changes the tool's settings as the plan says, and writes the journal.
@@ -441,4 +431,14 @@ func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]chan
 		changes = append(changes, guardChange{s.Agent, profile.Name, false})
 	}
 	return changes, nil
+}
+
+// withoutPort removes the port from host:port, for a tool that knows hosts only by their names.
+func withoutPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		if _, err := strconv.ParseUint(host[i+1:], 10, 16); err == nil {
+			return host[:i]
+		}
+	}
+	return host
 }
