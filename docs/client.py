@@ -34,6 +34,12 @@ home = [os.environ.get("HOME", ""), os.environ.get("XDG_CONFIG_HOME", ""), claud
 request = pack("".join(sys.argv[1:2])) + struct.pack(">QBB", 0, 0, 0) + pack("")  # §4.2
 request += b"".join(pack(place) for place in home)
 try:
+    here = os.getcwd()
+except OSError:  # it was deleted
+    here = ""
+if home[0] and not "".join(sys.argv[1:2]) and 0 < len(os.fsencode(here)) <= 4096:  # the agent chooses by it, §4.1
+    request += struct.pack(">QBQ", 2**63 - 1, 0, 0) + pack(here)
+try:
     if not private(os.path.dirname(path)) or os.lstat(path).st_uid != os.geteuid():
         fail(6, "the socket's folder must be a directory of your own with mode 0700")
     agent = socket.socket(socket.AF_UNIX)

@@ -33,7 +33,8 @@ Prints a live token for a tool that gets its token from a command. Starts the ag
         prompt         a few words for a shell's prompt, or nothing; starts no agent and never fails
         git, docker, bazel, goauth, terraform
                        the credential helper of that tool; its action follows the flags. It gives a token only
-                       for hosts that the profile lists in config.toml: hosts = ["git.example.com"]
+                       for hosts that the profile lists in config.toml: hosts = ["git.example.com"].
+                       If no profile is named, it is the one that lists the host
       --header NAME    another header than Authorization, for header, headers, bazel and goauth; the token
                        stands in it alone, or after a word: 'X-Auth: Bearer'   $CCAGENT_HEADER
       --username NAME  the user name for git and docker (the profile's username, else oauth2)
