@@ -101,7 +101,7 @@ func checkName(name string) error {
 	case strings.ContainsAny(rest, "/?#@"):
 		return errors.New("write the name alone, without a path or a user")
 	case strings.ContainsFunc(rest, func(c rune) bool { return c > '~' }):
-		return errors.New("an international name is written xn--...")
+		return errors.New("an international name is written in its xn-- form")
 	case !IsName(rest):
 		return errors.New("it is not the name of a host")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,13 +16,13 @@ import (
 // renewer is an agent that says of each profile when it was last renewed.
 type renewer struct {
 	*protocoltest.Fake
-	last time.Time
+	last atomic.Pointer[time.Time]
 }
 
 func (r *renewer) Status(ctx context.Context, req protocol.StatusRequest) (protocol.Status, error) {
 	s, err := r.Fake.Status(ctx, req)
 	for i := range s.Profiles {
-		s.Profiles[i].LastRenewal = r.last
+		s.Profiles[i].LastRenewal = *r.last.Load()
 	}
 	return s, err
 }
@@ -48,13 +49,15 @@ func TestRefreshSaysWhenItWasRenewed(t *testing.T) {
 	} {
 		for _, args := range [][]string{{"-p", "gw"}, {}} {
 			t.Run(tt.name+strings.Join(args, " "), func(t *testing.T) {
-				a := &renewer{protocoltest.NewFake(protocoltest.Profile{Name: "gw", Token: "fake-access-1", Kind: protocol.KindOAuth,
-					Expiry: old}, protocoltest.Profile{Name: "another"}), tt.lastBefore}
+				a := &renewer{Fake: protocoltest.NewFake(
+					protocoltest.Profile{Name: "gw", Token: "fake-access-1", Kind: protocol.KindOAuth, Expiry: old},
+					protocoltest.Profile{Name: "another"},
+				)}
 				a.Answer = func(_ context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 					if !req.Force {
 						t.Error("no renewal is asked for")
 					}
-					a.last = tt.last
+					a.last.Store(&tt.last)
 					return protocol.Token{Profile: "gw", Value: protocol.NewSecret("fake-access-2"), Kind: protocol.KindOAuth,
 						Expiry: tt.expiry}, nil
 				}
@@ -62,7 +65,7 @@ func TestRefreshSaysWhenItWasRenewed(t *testing.T) {
 				t.Setenv("CCAGENT_PROFILE", "")
 				refresh := func(more ...string) string {
 					t.Helper()
-					a.last = tt.lastBefore
+					a.last.Store(&tt.lastBefore)
 					var stdout, stderr strings.Builder
 					all := append(append([]string{"ccagent", "refresh"}, args...), more...)
 					if code := run(t.Context(), all, strings.NewReader(""), &stdout, &stderr); code != 0 {

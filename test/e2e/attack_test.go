@@ -200,7 +200,7 @@ func TestStartIsClosed(t *testing.T) {
 		}
 		h := newHome(t)
 		h.giveTo(nobodyElse())
-		says := map[bool]string{true: " may be read", false: " its memory is closed from the start"}[opens]
+		says := map[bool]string{true: " is readable, so ", false: " its memory is protected from the start"}[opens]
 		if r := h.run(filepath.Join(programs, "ccagent"), "doctor"); strings.Count(r.stdout, says) != 2 {
 			t.Errorf("mode %04o: doctor does not say of both that %q:\n%s", mode, says, r.stdout)
 		}

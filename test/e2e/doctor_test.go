@@ -76,7 +76,7 @@ func TestDoctorUnits(t *testing.T) {
 	c.must("systemctl --user unset-environment HTTPS_PROXY NO_PROXY; systemctl --user try-restart ccagent.service")
 
 	c.must("ccagent guard claude-code --store file && systemctl --user disable ccagent.service")
-	mended("warn", "units", "nothing starts the agent at login")
+	mended("warn", "units", "does not start at login")
 	if n := provider.Counts().Reuses; n != 0 {
 		t.Errorf("%d refresh tokens were used twice", n)
 	}

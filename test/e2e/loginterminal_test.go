@@ -261,7 +261,7 @@ func TestLoginIsAcknowledged(t *testing.T) {
 					tt.shows("signed in to gateway as alice@example.com")
 					h.token()
 				} else {
-					tt.shows("the sign-in is not kept: it is for alice@example.com")
+					tt.shows("the sign-in for alice@example.com is discarded")
 					h.helper().fails(t, 3, "")
 				}
 			}
