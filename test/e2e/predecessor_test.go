@@ -27,7 +27,7 @@ func TestPredecessorKeyring(t *testing.T) {
 	}
 	h.serve()
 	out := h.ccagent("import", "--keyring", "-p", "old").must(t).stdout
-	if !strings.Contains(out, "the keyring's item claude-code-proxy is deleted") {
+	if !strings.Contains(out, "the keyring's item claude-code-proxy was deleted") {
 		t.Errorf("it says %q", out)
 	}
 	if held := secrets.values(); strings.Contains(held, signIn.RefreshToken) {

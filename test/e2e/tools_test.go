@@ -128,7 +128,7 @@ func TestGit(t *testing.T) {
 	clear(users)
 	mu.Unlock()
 	r := clone("four", other+"/x.git")
-	if r.exit == 0 || !strings.Contains(r.stderr, "does not list this host") {
+	if r.exit == 0 || !strings.Contains(r.stderr, "no profile lists the host localhost:") {
 		t.Errorf("another host: exit %d, %s", r.exit, r.stderr)
 	}
 	if users["oauth2"] {
