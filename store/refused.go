@@ -117,26 +117,27 @@ func holdsTokens(o *object) bool {
 
 const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
 
-// refusedTexts are the kinds of files that are not JSON.
+// refusedTexts are the kinds of files that are not JSON. Their patterns are compiled where they are needed, because the agent is
+// the same program and never needs one.
 var refusedTexts = []struct {
 	what, instead string
-	is            *regexp.Regexp
+	pattern       string
 }{
 	{"is a setup token of Claude (claude setup-token)",
-		"give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-ant-oat\S+\s*$`)},
-	{"is an API key", "give it to: ccagent add NAME --provider static", regexp.MustCompile(`^\s*sk-[\w-]+\s*$`)},
-	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, regexp.MustCompile(`(?m)^\s+(oauth_token|git_protocol):`)},
+		"give it to: ccagent add NAME --provider static", `^\s*sk-ant-oat\S+\s*$`},
+	{"is an API key", "give it to: ccagent add NAME --provider static", `^\s*sk-[\w-]+\s*$`},
+	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, `(?m)^\s+(oauth_token|git_protocol):`},
 	{"is a configuration of kubectl (kubeconfig)",
 		"let kubectl ask ccagent: ccagent setup kubectl --name USER",
-		regexp.MustCompile(`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`)},
+		`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`},
 	{"is a credential of AWS",
-		leaveAWS, regexp.MustCompile(`(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`)},
+		leaveAWS, `(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`},
 	{"is a file of passwords (netrc)",
 		"give the token to: ccagent add NAME --provider static --host HOST",
-		regexp.MustCompile(`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`)},
+		`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`},
 	{"is a private key",
 		"name it in config.toml, as client_key_file or identity: ccagent help config",
-		regexp.MustCompile(`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`)},
+		`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`},
 }
 
 // known refuses a file that holds credentials which we don't use (ErrInvalid), and says what it is. It returns nil for a file
@@ -161,7 +162,7 @@ func (o *object) marked() error {
 // knownText is known for a file that is no JSON object.
 func knownText(name string, src []byte) error {
 	for _, s := range refusedTexts {
-		if s.is.Match(bytes.TrimPrefix(src, []byte("\ufeff"))) {
+		if regexp.MustCompile(s.pattern).Match(bytes.TrimPrefix(src, []byte("\ufeff"))) {
 			return notOurs(name, s.what, s.instead)
 		}
 	}

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"encoding/json"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,15 +12,15 @@ import (
 
 var (
 	// complains is a word that complaints are made of.
-	complains = regexp.MustCompile(`(?i)\b(?:error|errors|fail|failed|failure|fatal|denied|expired|unauthorized|forbidden|` +
+	complains = pattern(`(?i)\b(?:error|errors|fail|failed|failure|fatal|denied|expired|unauthorized|forbidden|` +
 		`invalid|unable|cannot|can't|couldn't|could|missing|required|refused|unknown|please|must|timeout|warning|login|logged|log|sign|signed|` +
 		`not|no|unreachable|unavailable|wrong|locked|revoked)\b`)
 	// ordinary is a word without digits, signs inside, or letters in mixed sizes.
-	ordinary = regexp.MustCompile(`^[("'\x60\[]*(?:[A-Za-z]?[a-z]{0,15}(?:'[a-z]{1,3})?|[A-Z]{2,4})[.,:;!?)"'\x60\]]*$`)
+	ordinary = pattern(`^[("'\x60\[]*(?:[A-Za-z]?[a-z]{0,15}(?:'[a-z]{1,3})?|[A-Z]{2,4})[.,:;!?)"'\x60\]]*$`)
 	// status is a number like that of an HTTP answer.
-	status = regexp.MustCompile(`^\(?[1-9][0-9]{2}[.,:;)]*$`)
+	status = pattern(`^\(?[1-9][0-9]{2}[.,:;)]*$`)
 	// names is a word after which a secret may stand.
-	names = regexp.MustCompile(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username|id)s?$`)
+	names = pattern(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username|id)s?$`)
 )
 
 // between are words that may stand between the name of a secret and the secret.
@@ -52,7 +51,7 @@ func complaint(printed []byte) string {
 		return ""
 	}
 	for line := range strings.FieldsFuncSeq(string(printed), func(r rune) bool { return r == '\n' || r == '\r' }) {
-		if len(strings.Fields(line)) >= 3 && complains.MatchString(line) {
+		if len(strings.Fields(line)) >= 3 && complains().MatchString(line) {
 			return ordinaryWords(line)
 		}
 	}
@@ -60,23 +59,23 @@ func complaint(printed []byte) string {
 }
 
 // colours are the codes for a terminal that colours are made of.
-var colours = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
+var colours = pattern("\x1b\\[[0-9;]*[A-Za-z]")
 
 // ordinaryWords returns a line with only its ordinary words.
 func ordinaryWords(line string) string {
 	var shown []string
 	named := false // a secret may be next
-	for _, word := range strings.Fields(colours.ReplaceAllString(line, "")) {
+	for _, word := range strings.Fields(colours().ReplaceAllString(line, "")) {
 		bare := strings.ToLower(strings.Trim(word, "(\"'`[.,:;!?)]"))
-		known := slices.Contains(harmless, bare) || slices.Contains(between, bare) || names.MatchString(bare) ||
-			complains.MatchString(bare)
+		known := slices.Contains(harmless, bare) || slices.Contains(between, bare) || names().MatchString(bare) ||
+			complains().MatchString(bare)
 		switch {
-		case !ordinary.MatchString(word) && !status.MatchString(word), named && !known:
+		case !ordinary().MatchString(word) && !status().MatchString(word), named && !known:
 			if word = hidden; len(shown) > 0 && shown[len(shown)-1] == hidden {
 				continue
 			}
 			named = false
-		case names.MatchString(bare):
+		case names().MatchString(bare):
 			named = true
 		case !slices.Contains(between, bare):
 			named = false

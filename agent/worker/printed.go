@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -42,15 +43,21 @@ func printedToken(text string) (protocol.Secret, error) {
 	return protocol.NewSecret(token), nil
 }
 
+// pattern is a regular expression that is compiled where it is first used. The agent is the same program as the worker and never
+// uses one, and compiled they take more memory than all its other tables.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 var (
 	// assignment is NAME=value as shells, .env files and forms write it. A name in mixed letters counts only if it says what is
 	// assigned, because some tokens have a "=" inside. A token may end in "=".
-	assignment = regexp.MustCompile(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
+	assignment = pattern(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
 		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})[ \t]*=[ \t]*[^= \t]`)
 	// command is an assignment that a shell runs.
-	command = regexp.MustCompile(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
+	command = pattern(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
 	// labelled is NAME: value.
-	labelled = regexp.MustCompile(`^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`)
+	labelled = pattern(`^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`)
 )
 
 // notTokens are what programs print where they have no token.
@@ -85,7 +92,7 @@ func misprinted(text, token string) *misprint {
 		return &misprint{"printed a web page or XML instead of a token", tokenAlone}
 	case strings.HasPrefix(first, "["):
 		return &misprint{"printed a JSON list instead of a token", "take the token out of the list, as with: jq -r '.[0].token'"}
-	case assignment.MatchString(token) || command.MatchString(token):
+	case assignment().MatchString(token) || command().MatchString(token):
 		return &misprint{"printed an assignment (NAME=value) instead of a token", "have it print what follows the = alone"}
 	case strings.ContainsAny(first+token[len(token)-1:], `"'`) || first == "`" && strings.HasSuffix(token, "`"):
 		return &misprint{"printed its token in quotes",
@@ -96,10 +103,10 @@ func misprinted(text, token string) *misprint {
 		lines := strings.Count(strings.ReplaceAll(strings.ReplaceAll(token, "\r\n", "\n"), "\r", "\n"), "\n") + 1
 		return &misprint{fmt.Sprintf("printed %d lines, where a token is one: a banner or a warning is among them", lines),
 			"send everything but the token to standard error, or " + tokenAlone}
-	case complains.MatchString(token) && strings.ContainsAny(token, " \t"):
+	case complains().MatchString(token) && strings.ContainsAny(token, " \t"):
 		return &misprint{"printed a complaint instead of a token",
 			"do what it asks for; it should complain on standard error, and fail"}
-	case labelled.MatchString(token) && strings.ContainsAny(token, " \t"):
+	case labelled().MatchString(token) && strings.ContainsAny(token, " \t"):
 		return &misprint{"printed a name with a colon instead of a token", tokenAlone}
 	case strings.ContainsAny(token, " \t"):
 		return &misprint{"printed several words instead of a token", tokenAlone}
