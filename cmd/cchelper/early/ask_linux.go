@@ -174,9 +174,14 @@ func tokenIn(frame []byte) (token []byte) {
 	if !ok || string(kind) == string(protocol.KindAWS) {
 		return nil
 	}
-	notice, _, ok := field(rest)
+	notice, rest, ok := field(rest)
 	if !ok || len(notice) > 0 {
 		return nil
+	}
+	if len(rest) > 0 { // the user name, which may be missing
+		if _, _, ok = field(rest); !ok {
+			return nil
+		}
 	}
 	return token
 }

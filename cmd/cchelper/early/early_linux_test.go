@@ -402,9 +402,14 @@ func FuzzReply(f *testing.F) {
 		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth},
 		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Expiry: time.Unix(4e9, 0), Kind: "new"},
 		{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"},
+		{Value: protocol.NewSecret("fake-access-1"), Username: "alice"},
 		{},
 	} {
-		f.Add(protocol.AppendToken(nil, token))
+		frame := protocol.AppendToken(nil, token)
+		f.Add(frame)
+		if token.Username != "" {
+			f.Add(frame[:len(frame)-1]) // cut within the last field
+		}
 	}
 	f.Add(protocol.AppendError(nil, protocol.ErrExpired))
 	f.Add([]byte{})
