@@ -49,11 +49,11 @@ func (p ProfileStatus) Prompt(now time.Time) string {
 		return ""
 	}
 	text := p.Name
-	switch left := p.Expiry.Sub(now); {
-	case p.Expiry.IsZero():
-	case left <= 0:
-		return p.Name + " expired"
-	default:
+	if !p.Expiry.IsZero() {
+		left := p.Expiry.Sub(now)
+		if left <= 0 {
+			return p.Name + " expired"
+		}
 		text += " " + roughly(left)
 	}
 	if p.SignInEndsSoon(now) {

@@ -131,8 +131,10 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		if !ok {
 			return Reply{}, err
 		}
+		if e.code == fold("authorization_pending") {
+			continue // ask again after the same interval
+		}
 		switch {
-		case e.code == fold("authorization_pending"): // ask again after the same interval
 		case e.code == fold("slow_down"):
 			interval = min(interval+pollInterval, maxInterval)
 		case expiredCodes[e.code]:

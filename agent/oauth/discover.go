@@ -68,10 +68,9 @@ func wellKnown(issuer string) []string {
 
 // notDescribed is the error of an answer that is no description: ErrConfig where the issuer seems to have none there.
 func (a *answer) notDescribed() *Error {
-	switch {
-	case a.ok(): // a description of something else
-	case a.status == http.StatusNotFound, a.status == http.StatusGone: // the issuer's own web server may answer so with a page
-	case a.isPage() || a.status/100 != 4 || !a.canBeFinal():
+	somethingElse := a.ok()                                                  // it describes something else
+	absent := a.status == http.StatusNotFound || a.status == http.StatusGone // the issuer's own web server may say so with a page
+	if !somethingElse && !absent && (a.isPage() || a.status/100 != 4 || !a.canBeFinal()) {
 		return a.refusal(forClient, now())
 	}
 	e := fail(protocol.CodeConfig, "it does not describe itself as an issuer")

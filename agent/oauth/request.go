@@ -188,13 +188,10 @@ func (a *answer) object() (map[string]json.RawMessage, error) {
 	if notForm != nil {
 		return nil, err
 	}
-	switch kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type")); kind {
-	case "application/x-www-form-urlencoded":
-	case "text/plain", "":
-		if !form.Has("access_token") && !form.Has("error") && !form.Has("device_code") {
-			return nil, err
-		}
-	default:
+	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	named := kind == "application/x-www-form-urlencoded"
+	likely := (kind == "text/plain" || kind == "") && (form.Has("access_token") || form.Has("error") || form.Has("device_code"))
+	if !named && !likely {
 		return nil, err
 	}
 	fields = map[string]json.RawMessage{}

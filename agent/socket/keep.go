@@ -22,8 +22,10 @@ func (l *Listener) Keep(ctx context.Context, log *slog.Logger, lost func(error))
 	Watch(ctx, l.folders, func() bool {
 		before := l.Path()
 		did, err := l.hold(ctx)
+		if ctx.Err() != nil {
+			return did
+		}
 		switch {
-		case ctx.Err() != nil:
 		case err != nil:
 			lost(err)
 		case did && l.Path() != before:
@@ -81,10 +83,9 @@ func (l *Listener) hold(ctx context.Context) (did bool, err error) {
 		if err := l.bind(ctx); err != nil {
 			l.path = oldPath
 			switch {
-			case locked:
-			case moves:
+			case !locked && moves:
 				lock.Close()
-			default:
+			case !locked:
 				oldLock.Close()
 				l.lock = lock
 			}

@@ -188,14 +188,14 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 	if err != nil {
 		return q, wrongUsage("what git says can't be read safely: " + err.Error())
 	}
-	switch said["protocol"] {
-	case "https", "http":
-	case "":
+	scheme := said["protocol"]
+	if scheme == "" {
 		return q, wrongUsage("git names no protocol")
-	default:
+	}
+	if scheme != "https" && scheme != "http" {
 		return q, nil // for a certificate or a mail server, say, for which there is no token
 	}
-	if q.host, err = hostAt(said["protocol"], said["host"]); err != nil {
+	if q.host, err = hostAt(scheme, said["host"]); err != nil {
 		return q, err
 	}
 	if act == "erase" {
@@ -371,11 +371,10 @@ func bazel(operands []string, stdin io.Reader, _ func(string) string) (q questio
 // goauth is for a command in GOAUTH (`go help goauth`). The go command runs it without a URL first, and with one after a server
 // has refused a request.
 func goauth(operands []string, _ io.Reader, _ func(string) string) (q question, err error) {
-	switch len(operands) {
-	case 0:
+	if len(operands) == 0 {
 		return q, nil
-	case 1:
-	default:
+	}
+	if len(operands) > 1 {
 		return q, wrongUsage("the format goauth takes one URL")
 	}
 	scheme, authority, err := splitURL(operands[0])

@@ -168,8 +168,10 @@ func lists(body string) string {
 		case row(i):
 			term, text := "", []string(nil)
 			for j, cell := range cellsOf(lines[i]) {
+				if cell == "" {
+					continue
+				}
 				switch {
-				case cell == "":
 				case term == "":
 					term = cell
 				case len(heads) > 2 && heads[j] != "": // of two columns the second explains the first, which needs no name

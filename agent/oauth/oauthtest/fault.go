@@ -81,13 +81,14 @@ func (s *Server) faulty(next http.Handler) http.Handler {
 			s.faults[r.URL.Path] = left
 		}
 		s.mu.Unlock()
-		switch {
-		case !f.wait(r.Context(), f.Delay):
-		case f.instead():
-			f.answer(w, r, http.StatusOK, nil)
-		default:
-			next.ServeHTTP(w, r)
+		if !f.wait(r.Context(), f.Delay) {
+			return
 		}
+		if f.instead() {
+			f.answer(w, r, http.StatusOK, nil)
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
 }
 

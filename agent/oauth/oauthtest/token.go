@@ -46,12 +46,10 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	}
 	s.remember(r, params)
 	status, reply := http.StatusOK, map[string]any(nil)
-	switch {
-	case fault.instead() && !fault.Rotate: // the fault has the answer, and no token is spent
-	case !s.authenticated(r, params):
-		status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
-	default:
-		if reply = s.grantToken(params); reply["error"] != nil {
+	if spends := !fault.instead() || fault.Rotate; spends { // otherwise the fault has the answer
+		if !s.authenticated(r, params) {
+			status, reply = http.StatusUnauthorized, map[string]any{"error": "invalid_client"}
+		} else if reply = s.grantToken(params); reply["error"] != nil {
 			status = http.StatusBadRequest
 		}
 	}

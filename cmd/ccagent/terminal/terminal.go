@@ -216,15 +216,8 @@ func Span(d time.Duration) string {
 	if d < 0 {
 		d = -d
 	}
-	days, hours, minutes, seconds := int64(
-		d/(24*time.Hour),
-	), int64(
-		d/time.Hour,
-	)%24, int64(
-		d/time.Minute,
-	)%60, int64(
-		d/time.Second,
-	)%60
+	days, hours := int64(d/(24*time.Hour)), int64(d/time.Hour)%24
+	minutes, seconds := int64(d/time.Minute)%60, int64(d/time.Second)%60
 	switch {
 	case days > 100*365: // the maximum of time.Duration is 292 years
 		return "over 100 years"
