@@ -381,35 +381,22 @@ var fenced = map[string]struct {
 	reason string
 }{
 	"github.com/urfave/cli/...": {"cmd/ccagent", "the command line is policy of one program"},
-	"github.com/coreos/go-systemd/...": {
-		"cmd/ccagent cmd/ccagent/service",
-		"activation ends where the program starts: the agent gets listeners",
-	},
-	"github.com/ebitengine/purego/...": {
-		"cmd/ccagent/service",
-		"activation ends where the program starts: the agent gets listeners",
-	},
-	"github.com/lmittmann/tint/...":    {"cmd/ccagent", "how a log looks is policy of one program"},
-	"go.yaml.in/yaml/...":              {"cmd/ccagent/setup", "setup alone reads YAML, to be sure of what it changes"},
-	"github.com/pelletier/go-toml/...": {"cmd/ccagent/config cmd/ccagent/setup", "config.toml is policy of one program"},
-	"golang.org/x/term/...": {
-		"cmd/ccagent/terminal",
-		"only the command line has a terminal",
-	},
+	"github.com/coreos/go-systemd/...": {"cmd/ccagent cmd/ccagent/service",
+		"activation ends where the program starts: the agent gets listeners"},
+	"github.com/ebitengine/purego/...": {"cmd/ccagent/service",
+		"activation ends where the program starts: the agent gets listeners"},
+	"github.com/lmittmann/tint/...":     {"cmd/ccagent", "how a log looks is policy of one program"},
+	"go.yaml.in/yaml/...":               {"cmd/ccagent/setup", "setup alone reads YAML, to be sure of what it changes"},
+	"github.com/pelletier/go-toml/...":  {"cmd/ccagent/config cmd/ccagent/setup", "config.toml is policy of one program"},
+	"golang.org/x/term/...":             {"cmd/ccagent/terminal", "only the command line has a terminal"},
 	"github.com/zalando/go-keyring/...": {"store/keyring", "each of its calls is bounded there"},
-	"github.com/godbus/dbus/...": {
-		"store/keyring cmd/ccagent/logind",
-		"asked there whether the keyring would prompt, and when the machine sleeps",
-	},
+	"github.com/godbus/dbus/...": {"store/keyring cmd/ccagent/logind",
+		"asked there whether the keyring would prompt, and when the machine sleeps"},
 	"filippo.io/age/...": {"store", "records are encrypted in one place"},
-	"golang.org/x/oauth2/...": {
-		"agent/oauth agent/httpauth",
-		"a grant is made in one place; for other programs a token source is what this type says it is",
-	},
-	"github.com/coreos/go-oidc/...": {
-		"agent/oauth agent/httpauth",
-		"an ID token is judged in one place, and a foreign access token in one",
-	},
+	"golang.org/x/oauth2/...": {"agent/oauth agent/httpauth",
+		"a grant is made in one place; for other programs a token source is what this type says it is"},
+	"github.com/coreos/go-oidc/...": {"agent/oauth agent/httpauth",
+		"an ID token is judged in one place, and a foreign access token in one"},
 	"github.com/fsnotify/fsnotify/...": {
 		"agent agent/socket", "whether others have written is the clock's and the watch's to ask; whether the socket is there, its own",
 	},

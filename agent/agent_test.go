@@ -395,9 +395,10 @@ func TestFailureOnThisMachine(t *testing.T) {
 	for name, fail := range map[string]struct {
 		err   *protocol.Error
 		local bool
+		is    error
 	}{
-		"store":   {&protocol.Error{Code: protocol.CodeInvalid, Message: "not valid JSON"}, false},
-		"command": {&protocol.Error{Code: protocol.CodeConfig, Message: "the command is not there"}, true},
+		"store":   {&protocol.Error{Code: protocol.CodeInvalid, Message: "not valid JSON"}, false, protocol.ErrInvalid},
+		"command": {&protocol.Error{Code: protocol.CodeConfig, Message: "the command is not there"}, true, protocol.ErrConfig},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -410,7 +411,7 @@ func TestFailureOnThisMachine(t *testing.T) {
 				if n := p.count(job.Renew) - before; n < 5 || n > 100 {
 					t.Errorf("%d tries in 4 hours, want a back-off", n)
 				}
-				refused(t, a, protocol.TokenRequest{}, fail.err)
+				refused(t, a, protocol.TokenRequest{}, fail.is)
 				p.set(func() { p.fail = nil })
 				time.Sleep(minPause)
 				if got := ask(t, a, protocol.TokenRequest{}); got != "fake-access-2" {
@@ -653,8 +654,8 @@ func TestMemoryRecordBlocksStopAndIdleExit(t *testing.T) {
 		if a.ending() {
 			t.Error("ended though it alone holds a record")
 		}
-		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop}); !errors.Is(err,
-			protocol.ErrStorage) {
+		_, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop})
+		if !errors.Is(err, protocol.ErrStorage) {
 			t.Errorf("stop: %v", err)
 		}
 		if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandStop, Force: true}); err != nil ||
@@ -715,8 +716,8 @@ func TestReload(t *testing.T) {
 		t.Error("a reload lost the token of an unchanged profile")
 	}
 	write("bad")
-	if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); !errors.Is(err,
-		protocol.ErrConfig) {
+	_, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload})
+	if !errors.Is(err, protocol.ErrConfig) {
 		t.Errorf("reload of an invalid file: %v", err)
 	}
 	ask(t, a, protocol.TokenRequest{Profile: "work"})

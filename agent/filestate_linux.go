@@ -19,15 +19,8 @@ func fileStateOfName(name []byte, path string) fileState {
 	const followLinks = 0 // no flag
 	var st unix.Statx_t
 	cwd := unix.AT_FDCWD
-	_, _, errno := unix.Syscall6(
-		unix.SYS_STATX,
-		uintptr(cwd),
-		uintptr(unsafe.Pointer(&name[0])),
-		followLinks,
-		unix.STATX_BASIC_STATS,
-		uintptr(unsafe.Pointer(&st)),
-		0,
-	)
+	_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(cwd), uintptr(unsafe.Pointer(&name[0])), followLinks,
+		unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&st)), 0)
 	if errno != 0 {
 		return fileStateOf(path) // missing, or a kernel without it
 	}

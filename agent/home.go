@@ -19,12 +19,8 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 		return nil
 	}
 	if path.Clean(theirs.Home) != path.Clean(ours.Home) {
-		return differ(
-			"HOME",
-			theirs.Home,
-			ours.Home,
-			"end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK",
-		)
+		return differ("HOME", theirs.Home, ours.Home,
+			"end that agent (ccagent stop) and ask again, or use one of your own: set CCAGENT_SOCK")
 	}
 	if err := differ("XDG_CONFIG_HOME", orDefault(theirs.XDGConfigHome, theirs.Home, ".config"),
 		orDefault(ours.XDGConfigHome, ours.Home, ".config"),

@@ -46,10 +46,8 @@ func (v *vault) agent(t *testing.T) *Agent {
 }
 
 func unlockWith(a *Agent, passphrase string, idle time.Duration) error {
-	_, err := a.Control(
-		context.Background(),
-		protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret(passphrase), For: idle},
-	)
+	_, err := a.Control(context.Background(),
+		protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret(passphrase), For: idle})
 	return err
 }
 
@@ -187,10 +185,8 @@ func TestLockPassphrase(t *testing.T) {
 			t.Errorf("the store's passphrase ended the lock: %v", err)
 		}
 		time.Sleep(time.Second)
-		reply, err := a.Control(
-			t.Context(),
-			protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")},
-		)
+		reply, err := a.Control(t.Context(),
+			protocol.ControlRequest{Command: protocol.CommandUnlock, Passphrase: protocol.NewSecret("screen")})
 		if err != nil || !strings.Contains(reply.Notice, "still locked") {
 			t.Fatalf("%+v, %v", reply, err)
 		}
@@ -256,10 +252,8 @@ func TestLockKeepsUnsaved(t *testing.T) {
 	t.Run("saved later", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			v, a := unsaved(t)
-			reply, err := a.Control(
-				t.Context(),
-				protocol.ControlRequest{Command: protocol.CommandLock, NewPassphrase: protocol.NewSecret("screen")},
-			)
+			reply, err := a.Control(t.Context(),
+				protocol.ControlRequest{Command: protocol.CommandLock, NewPassphrase: protocol.NewSecret("screen")})
 			if err != nil || !strings.Contains(reply.Notice, "work is saved") {
 				t.Errorf("%+v, %v", reply, err)
 			}
@@ -346,10 +340,8 @@ func TestUnlockBesideABrokenIdentity(t *testing.T) {
 		if err := request(a); err != nil {
 			t.Error(err)
 		}
-		_, err := a.Control(
-			t.Context(),
-			protocol.ControlRequest{Command: protocol.CommandUnlock, Force: true, NewPassphrase: protocol.NewSecret("fake")},
-		)
+		_, err := a.Control(t.Context(),
+			protocol.ControlRequest{Command: protocol.CommandUnlock, Force: true, NewPassphrase: protocol.NewSecret("fake")})
 		if !errors.Is(err, protocol.ErrConfig) {
 			t.Errorf("making an identity that can't be made: %v", err)
 		}

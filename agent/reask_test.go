@@ -32,10 +32,7 @@ func TestReask(t *testing.T) {
 		a := start(t, p, func(*Options) {})
 		asks := func(pid int32) protocol.Token {
 			t.Helper()
-			got, err := a.Token(
-				server.WithPeer(t.Context(), protocol.Peer{PID: pid}),
-				protocol.TokenRequest{ReaskWindow: 4 * time.Minute},
-			)
+			got, err := a.Token(server.WithPeer(t.Context(), protocol.Peer{PID: pid}), protocol.TokenRequest{ReaskWindow: 4 * time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}

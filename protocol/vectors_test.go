@@ -98,10 +98,8 @@ func vectors(t testing.TB) map[string][]byte {
 			Subscription:   "team", Scopes: []string{"openid", "email"}, Fetched: at,
 		}),
 		"keep-request": must(
-			AppendKeepRequest(
-				nil,
-				KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home},
-			),
+			AppendKeepRequest(nil,
+				KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home}),
 		),
 		"keep-reply": appendKeepReply(nil, KeepReply{Location: "the keyring", Notice: "fake", Past: []PastSignIn{
 			{ID: "0a1b2c3d", Saved: at, Expiry: at.Add(time.Hour), Account: "alice@example.com", Renewable: true, Current: true},
@@ -112,10 +110,8 @@ func vectors(t testing.TB) map[string][]byte {
 		"error-reply": AppendError(nil, &Error{
 			Code: CodeLoginRequired, Message: "the sign-in of profile claude was revoked", Hint: "run `ccagent login`",
 		}),
-		"error-reply-detail": AppendError(
-			nil,
-			&Error{Code: CodeUnavailable, Message: "the command x failed", Detail: "fake words of its"},
-		),
+		"error-reply-detail": AppendError(nil,
+			&Error{Code: CodeUnavailable, Message: "the command x failed", Detail: "fake words of its"}),
 	}
 }
 

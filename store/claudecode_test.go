@@ -226,11 +226,8 @@ func TestClaudeCodeVersionIgnoresOthers(t *testing.T) {
 	_, v := mustLoad(t, s)
 	check(
 		t,
-		os.WriteFile(
-			file,
-			[]byte(strings.NewReplacer(`"k":1.50`, `"other":[]`, `"expiresAt":1`, `"z":7, "expiresAt" : 1.0`).Replace(shared)),
-			0o600,
-		),
+		os.WriteFile(file,
+			[]byte(strings.NewReplacer(`"k":1.50`, `"other":[]`, `"expiresAt":1`, `"z":7, "expiresAt" : 1.0`).Replace(shared)), 0o600),
 	)
 	if _, now := mustLoad(t, s); now != v {
 		t.Error("the version changed with other programs' keys")

@@ -20,12 +20,8 @@ func TestReadClaude(t *testing.T) {
 		expiry   time.Time
 		wantErr  error
 	}{
-		{
-			"as written",
-			`{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":1900000000000,"scopes":["x"]}}`,
-			at(1900000000000),
-			nil,
-		},
+		{"as written", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r","expiresAt":1900000000000,"scopes":["x"]}}`,
+			at(1900000000000), nil},
 		{
 			"written by the predecessor",
 			`{"claudeAiOauth": {"accessToken": "fake-a", "refreshToken": "fake-r", "expiresAt": 1900000000000, "scopes": [], "subscriptionType": null}}`,
@@ -43,27 +39,15 @@ func TestReadClaude(t *testing.T) {
 		{"seconds are due", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1900000000}}`, at(1900000000), nil},
 		{"absent with a refresh token is due", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":"fake-r"}}`, at(0), nil},
 		{"absent without one never expires", `{"claudeAiOauth":{"accessToken":"fake-a","refreshToken":null}}`, time.Time{}, nil},
-		{
-			"no access token is due",
-			`{"claudeAiOauth":{"accessToken":"","refreshToken":"fake-r","expiresAt":1900000000000}}`,
-			at(0),
-			nil,
-		},
+		{"no access token is due", `{"claudeAiOauth":{"accessToken":"","refreshToken":"fake-r","expiresAt":1900000000000}}`, at(0),
+			nil},
 		{"year 9999", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":253402300799999}}`, at(253402300799999), nil},
 		{"another way to write an integer", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1.9e12}}`, at(1900000000000), nil},
-		{
-			"the last of a repeated key",
-			`{"claudeAiOauth":{},"claudeAiOauth":{"accessToken":"b","expiresAt":1,"accessToken":"fake-a","expiresAt":2}}`,
-			at(2),
-			nil,
-		},
+		{"the last of a repeated key",
+			`{"claudeAiOauth":{},"claudeAiOauth":{"accessToken":"b","expiresAt":1,"accessToken":"fake-a","expiresAt":2}}`, at(2), nil},
 		{"escaped keys", `{"claude\u0041iOauth":{"access\u0054oken":"fake-a","expiresAt":2}}`, at(2), nil},
-		{
-			"a key in another case is another key",
-			`{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":2,"expiresat":"x","ACCESSTOKEN":3}}`,
-			at(2),
-			nil,
-		},
+		{"a key in another case is another key",
+			`{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":2,"expiresat":"x","ACCESSTOKEN":3}}`, at(2), nil},
 
 		{"year 10000", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":253402300800000}}`, time.Time{}, protocol.ErrInvalid},
 		{"huge", `{"claudeAiOauth":{"accessToken":"fake-a","expiresAt":1e999}}`, time.Time{}, protocol.ErrInvalid},

@@ -191,10 +191,7 @@ func TestHistoryOfOthers(t *testing.T) {
 	check(h.Keep(t.Context(), ofSignIn("own", 5), false, noon), "own:5, :4, "+id+":3, ")
 	step(ofSignIn("", 6), ":6, own:5, :4, ")
 	step(ofSignIn(id, 3), id+":3, :6, :4, ")
-	step(
-		ofSignIn("", 2),
-		id+":3, :6, :4, ",
-	) // the id tells what our first renewal has spent, even if the rest is forgotten
+	step(ofSignIn("", 2), id+":3, :6, :4, ") // the id tells what our first renewal has spent, even if the rest is forgotten
 	out := func(want ...bool) {
 		t.Helper()
 		past, _ := h.List(t.Context())
@@ -294,11 +291,8 @@ func TestHistoryOfOtherVersions(t *testing.T) {
 		}
 	}
 	// A history of our version keeps what else is in it. One that is broken is begun anew.
-	os.WriteFile(
-		path,
-		[]byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`),
-		0o600,
-	)
+	os.WriteFile(path,
+		[]byte(`{"version":1,"x":1.0,"sign_ins":[{"record":{"version":1,"access_token":"fake-access-9","y":2.0},"z":3.0}]}`), 0o600)
 	for range 2 {
 		if err := h.Keep(t.Context(), fakeRecord(1), true, noon); err != nil {
 			t.Fatal(err)

@@ -32,10 +32,8 @@ var strangeFiles = []struct{ file, named string }{
 	{`{"copilotTokens":{"https://github.com:fake":"fake-1"}}`, "Copilot"},
 	{`{"account":{"uuid":"fake"},"access_token":"fake-1","refresh_token":"fake-2"}`, "nothing that says whose"},
 	{`{"serverName":"fake","token":{"accessToken":"fake-1","refreshToken":"fake-2"}}`, "MCP"},
-	{
-		`{"access_token":"fake-1","refresh_token":"fake-2","token_type":"Bearer","resource_url":"portal.example.com","expiry_date":1}`,
-		"Qwen",
-	},
+	{`{"access_token":"fake-1","refresh_token":"fake-2","token_type":"Bearer","resource_url":"portal.example.com","expiry_date":1}`,
+		"Qwen"},
 	{
 		`{"OPENAI_API_KEY":null,"tokens":{"id_token":"fake-0","access_token":"fake-1","refresh_token":"fake-2","account_id":"fake-3"},"last_refresh":"2026-01-01T00:00:00Z"}`,
 		"Codex",
@@ -51,10 +49,8 @@ var strangeFiles = []struct{ file, named string }{
 		`{"startUrl":"https://fake.example.com","region":"eu-west-1","accessToken":"fake-1","expiresAt":"2026-01-01T00:00:00Z","refreshToken":"fake-2"}`,
 		"AWS",
 	},
-	{
-		`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":"2026-01-01T00:00:00Z","profileArn":"fake","provider":"Google"}`,
-		"AWS",
-	},
+	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":"2026-01-01T00:00:00Z","profileArn":"fake","provider":"Google"}`,
+		"AWS"},
 	{`{"Version":1,"AccessKeyId":"fake","SecretAccessKey":"fake-0"}`, "AWS"},
 	{"[default]\naws_access_key_id = fake\naws_secret_access_key = fake-0\n", "AWS"},
 	{`{"auths":{"registry.example.com":{"auth":"fake-0"}}}`, "docker"},
@@ -71,14 +67,10 @@ var strangeFiles = []struct{ file, named string }{
 	{`{"numStartups":3,"oauthAccount":{"accountUuid":"fake"}}`, "settings"},
 	{`{"access_token":"fake-1","refresh_token":"fake-2","expires_in":3600,"token_type":"Bearer"}`, "nothing that says whose"},
 	{`{"accessToken":"fake-1","refreshToken":"fake-2","expiresAt":1}`, "nothing that says whose"},
-	{
-		`{"ccagent_export":1,"provider":"claude","record":{"version":1,"access_token":"ya29.fake","refresh_token":"1//fake"}}`,
-		"Google",
-	},
-	{
-		`{"ccagent_export":1,"profile":"fake","record":{"version":1,"access_token":"fake-1","refresh_token":"fake-2"}}`,
-		"of which provider",
-	},
+	{`{"ccagent_export":1,"provider":"claude","record":{"version":1,"access_token":"ya29.fake","refresh_token":"1//fake"}}`,
+		"Google"},
+	{`{"ccagent_export":1,"profile":"fake","record":{"version":1,"access_token":"fake-1","refresh_token":"fake-2"}}`,
+		"of which provider"},
 }
 
 // TestRefusedAreNamed: nothing takes another program's credentials for a sign-in of Claude's, and the error says what they are.

@@ -255,12 +255,8 @@ func (m *ring) readWith(ctx context.Context, w generations) ([]byte, error) {
 	case f.newest.generation < w.Saved:
 		return f.form, &protocol.Error{
 			Code: protocol.CodeLoginRequired,
-			Message: fmt.Sprintf(
-				"the keyring has gone back to an older record of %s (its generation %d; %d was saved)",
-				m.name,
-				f.newest.generation,
-				w.Saved,
-			),
+			Message: fmt.Sprintf("the keyring has gone back to an older record of %s (its generation %d; %d was saved)", m.name,
+				f.newest.generation, w.Saved),
 			Hint: "the older record's sign-in may be spent: sign in again",
 		}
 	}

@@ -395,12 +395,8 @@ func TestWhoWins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return place{
-			st,
-			&embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()},
-			p,
-			base,
-		}
+		return place{st, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: st}}, StateDir: t.TempDir()}, p,
+			base}
 	}
 	holding := func(r store.Record, base store.Version) job.Job {
 		form, err := r.Marshal()
@@ -500,10 +496,7 @@ func TestPut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := &rotating{err: protocol.ErrLoginRequired}
-			a := start(
-				t,
-				&embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()},
-			)
+			a := start(t, &embed.Runner{Profiles: map[string]embed.Profile{"main": {Provider: p, Store: place()}}, StateDir: t.TempDir()})
 			if _, err := a.Token(t.Context(), protocol.TokenRequest{}); !errors.Is(err, protocol.ErrLoginRequired) {
 				t.Fatalf("before the sign-in: %v", err)
 			}
@@ -517,8 +510,8 @@ func TestPut(t *testing.T) {
 			if got := token(t, a, protocol.TokenRequest{}); got != "fake-access-9" {
 				t.Errorf("after it: %s", got)
 			}
-			if _, err := a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("no record")}); !errors.Is(err,
-				protocol.ErrInvalid) {
+			_, err = a.Put(t.Context(), protocol.PutRequest{Record: protocol.NewSecret("no record")})
+			if !errors.Is(err, protocol.ErrInvalid) {
 				t.Errorf("what is no record: %v", err)
 			}
 			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main"}); err != nil {

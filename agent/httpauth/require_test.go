@@ -56,18 +56,10 @@ type outcome struct {
 var (
 	missing  = outcome{401, `Bearer`, "", "a bearer token is required\n"}
 	noSignIn = outcome{401, `Bearer`, "", "authentication is required: the service is not signed in\n"}
-	invalid  = outcome{
-		401,
-		`Bearer error="invalid_token", error_description="the bearer token is not accepted"`,
-		"",
-		"the bearer token is not accepted\n",
-	}
-	badHeader = outcome{
-		400,
-		`Bearer error="invalid_request", error_description="the Authorization header is malformed"`,
-		"",
-		"the Authorization header is malformed\n",
-	}
+	invalid  = outcome{401, `Bearer error="invalid_token", error_description="the bearer token is not accepted"`, "",
+		"the bearer token is not accepted\n"}
+	badHeader = outcome{400, `Bearer error="invalid_request", error_description="the Authorization header is malformed"`, "",
+		"the Authorization header is malformed\n"}
 	later    = outcome{503, "", "5", "authentication is not available at the moment\n"}
 	broken   = outcome{500, "", "", "authentication is not configured correctly\n"}
 	asBearer = outcome{200, "", "", "fake-good-1"}
@@ -398,9 +390,7 @@ func TestStoredScopes(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, "granted", guard, nil, asStored)
-	guard, err = Require(
-		Policy{Mode: Stored, Stored: scoped{stored(t, "live"), nil}, Scopes: []string{"read"}, Realm: "fake realm"},
-	)
+	guard, err = Require(Policy{Mode: Stored, Stored: scoped{stored(t, "live"), nil}, Scopes: []string{"read"}, Realm: "fake realm"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,9 +32,7 @@ var (
 			Hint:    "make room",
 		}, RetryAfter: time.Hour, Local: true,
 		Result: Result{
-			Token: protocol.NewSecret(
-				"fake-access-1",
-			), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
+			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
 			SignInEnds: at.Add(time.Hour), RemindFrom: at.Add(time.Minute), Lineage: "fake-2",
 			Record: protocol.NewSecret(
 				"fake-record",

@@ -81,10 +81,7 @@ func (a *answer) notDescribed() *Error {
 // describe takes over what a description says.
 func (c *Client) describe(from target, fields map[string]json.RawMessage) error {
 	if name, _ := text(fields["issuer"]); name != c.Issuer {
-		e := fail(
-			protocol.CodeConfig,
-			"the issuer calls itself \""+printable(name)+"\", not \""+printable(c.Issuer)+"\"",
-		).at(from)
+		e := fail(protocol.CodeConfig, "the issuer calls itself \""+printable(name)+"\", not \""+printable(c.Issuer)+"\"").at(from)
 		e.Condition.Hint = "if that is the one you mean, write it in config.toml exactly so: issuer = ..."
 		if strings.Contains(name, "{") { // Entra's {tenantid}, where the issuer of all tenants is asked
 			e.Condition.Hint = "its name has a placeholder: put the id of your tenant there, and write that in config.toml: issuer = ..."

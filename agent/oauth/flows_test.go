@@ -170,10 +170,8 @@ func TestParseKeyRefuses(t *testing.T) {
 func TestMachines(t *testing.T) {
 	t.Parallel()
 	_, private := keyPair(t)
-	server := oauthtest.New(
-		t,
-		oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: private.Public()},
-	)
+	server := oauthtest.New(t,
+		oauthtest.Options{ClientID: "fake-client", ClientSecret: "fake-secret", AssertionKey: private.Public()})
 	c := &Client{
 		TokenURL: server.TokenURL(),
 		ClientID: "fake-client",
@@ -191,9 +189,7 @@ func TestMachines(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		claims, _ := json.Marshal(
-			map[string]any{"iss": "ci", "sub": "job", "aud": audience, "exp": time.Now().Add(time.Minute).Unix()},
-		)
+		claims, _ := json.Marshal(map[string]any{"iss": "ci", "sub": "job", "aud": audience, "exp": time.Now().Add(time.Minute).Unix()})
 		signed, err := signer.Sign(claims)
 		if err != nil {
 			t.Fatal(err)

@@ -176,11 +176,8 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.show(w, http.StatusForbidden, page{Title: "Not here", Text: "This page is only served under this machine's own name."})
 		return
 	case r.URL.Path != l.path:
-		l.show(
-			w,
-			http.StatusNotFound,
-			page{Title: "Nothing here", Text: "A sign-in is running at this address, and this page is not a part of it."},
-		)
+		l.show(w, http.StatusNotFound,
+			page{Title: "Nothing here", Text: "A sign-in is running at this address, and this page is not a part of it."})
 		return
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
@@ -228,11 +225,8 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Hint: strings.TrimSpace(strings.ReplaceAll(hint, "hint: ", ""))})
 		return
 	}
-	l.show(
-		w,
-		http.StatusOK,
-		page{Title: "You are signed in", Text: "ccagent has your sign-in, and renews it from now on. You may close this page."},
-	)
+	l.show(w, http.StatusOK,
+		page{Title: "You are signed in", Text: "ccagent has your sign-in, and renews it from now on. You may close this page."})
 }
 
 // take passes on the first callback of this attempt, and reports whether cb belongs to it.

@@ -64,12 +64,8 @@ func issue(t *testing.T, by *issued, ends time.Time) *issued {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &issued{
-		cert,
-		key,
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
-	}
+	return &issued{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})}
 }
 
 // privateProvider is a provider with a certificate of an authority that the system does not know. If clients is not nil, it

@@ -78,10 +78,7 @@ func (t *Task) removeLocked(ctx context.Context, st store.Store) Outcome {
 		o.Finding = SignedOut
 		return o.WithError(&protocol.Error{Code: protocol.CodeOf(forgotten),
 			Message: "the sign-in is deleted, but not what is kept of earlier ones: " + forgotten.Error(),
-			Hint: strings.TrimPrefix(
-				protocol.HintOf(forgotten)+"\nonce that is put right, the same command deletes the rest",
-				"\n",
-			)})
+			Hint:    strings.TrimPrefix(protocol.HintOf(forgotten)+"\nonce that is put right, the same command deletes the rest", "\n")})
 	}
 	return o
 }

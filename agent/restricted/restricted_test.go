@@ -230,10 +230,8 @@ func TestTellsTheConditionAlone(t *testing.T) {
 		}
 	}
 	setUp := &protocol.Error{Code: protocol.CodeConfig, Message: private}
-	if _, err := tell(telling{err: setUp}, protocol.TokenRequest{Host: protocol.UnnamedHost}); !strings.Contains(
-		err.Error(),
-		"the host",
-	) {
+	_, err := tell(telling{err: setUp}, protocol.TokenRequest{Host: protocol.UnnamedHost})
+	if !strings.Contains(err.Error(), "the host") {
 		t.Errorf("a tool that names no host is told %v", err)
 	}
 	if _, err := tell(telling{err: errors.New(private)}, protocol.TokenRequest{}); protocol.CodeOf(err) != protocol.CodeInternal ||

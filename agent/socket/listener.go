@@ -303,10 +303,8 @@ func (l *Listener) clear(ctx context.Context) error {
 	case err != nil:
 		return socketError(cause(err), "")
 	case info.Mode().Type() != fs.ModeSocket:
-		return socketError(
-			fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())),
-			"move it away, or set CCAGENT_SOCK",
-		)
+		return socketError(fmt.Sprintf("%s is in the way: it is a %s, not a socket", l.path, kindOf(info.Mode())),
+			"move it away, or set CCAGENT_SOCK")
 	case keepsAnswering(ctx, l.path):
 		return socketError("another program listens on "+l.path, "end it, or set CCAGENT_SOCK")
 	}

@@ -129,11 +129,8 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 	case err == nil:
 		return stdout.kept, said, nil
 	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
-		return fail(
-			protocol.CodeConfig,
-			"is not there: the agent's PATH is "+os.Getenv("PATH"),
-			"install it, or name it in config.toml by its whole path",
-		)
+		return fail(protocol.CodeConfig, "is not there: the agent's PATH is "+os.Getenv("PATH"),
+			"install it, or name it in config.toml by its whole path")
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(protocol.CodeConfig, "is not there", "install it, or name another in config.toml")
 	case errors.Is(err, fs.ErrPermission):

@@ -40,18 +40,12 @@ func TestPrinted(t *testing.T) {
 		{`{"token":"fake-token","expires_at":-1}`, "fake-token", time.Unix(1, 0)},
 		{`{"token":"fake-token","expires_at":null}`, "fake-token", time.Time{}},
 		{`{"token":"fake-token","expiration":"2027-01-01T00:00:00Z"}`, "fake-token", time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
-		{
-			`{"token":"fake-token","expiration":"2027-01-01T01:00:00.5+01:00"}`,
-			"fake-token",
-			time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC),
-		},
+		{`{"token":"fake-token","expiration":"2027-01-01T01:00:00.5+01:00"}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 5e8, time.UTC)},
 		{`{"token":"fake-token","expiration":"0001-01-01T00:00:00Z"}`, "fake-token", time.Unix(1, 0)},
 		{`{"token":"fake-token","expirationTimestamp":"9999-12-31T23:59:59Z"}`, "fake-token", time.Unix(lastUnix, 0)},
-		{
-			`{"kind":"ExecCredential","status":{"token":"fake-token","expirationTimestamp":"2027-01-01T00:00:00Z"}}`,
-			"fake-token",
-			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC),
-		},
+		{`{"kind":"ExecCredential","status":{"token":"fake-token","expirationTimestamp":"2027-01-01T00:00:00Z"}}`, "fake-token",
+			time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
 		// keys of AWS: credential_process, aws sts, aws sso get-role-credentials, and keys without a session
 		{`{"Version":1,"AccessKeyId":"fake-id","SecretAccessKey":"fake/+=","SessionToken":"fake-s",
 			"Expiration":"2027-01-01T00:00:00+00:00"}`,
@@ -265,11 +259,8 @@ func TestCommand(t *testing.T) {
 			}
 			if tt.wantErr != nil {
 				if !done.Local || tt.wantErr == protocol.ErrConfig && tt.command != nil && done.Err.Hint == "" {
-					t.Errorf(
-						"local %v, hint %q: want a failure of this machine, and what to do about a wrong command",
-						done.Local,
-						done.Err.Hint,
-					)
+					t.Errorf("local %v, hint %q: want a failure of this machine, and what to do about a wrong command", done.Local,
+						done.Err.Hint)
 				}
 				says := protocol.Says(done.Err)
 				if !strings.Contains(says, tt.shown) || tt.hidden != "" && strings.Contains(says, tt.hidden) {
@@ -457,10 +448,8 @@ func TestCommandStoresNothing(t *testing.T) {
 	if done.Result.Expiry.Sub(done.Result.Issued) != time.Hour {
 		t.Errorf("lives for %v, want its ttl", done.Result.Expiry.Sub(done.Result.Issued))
 	}
-	if _, _, done = w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now()))}); !is(
-		done.Err,
-		protocol.ErrConfig,
-	) {
+	_, _, done = w.run(job.Job{Op: job.Put, Record: mustMarshal(t, record(w.server.Issue(), time.Now()))})
+	if !is(done.Err, protocol.ErrConfig) {
 		t.Errorf("put: %v", done.Err)
 	}
 	if _, _, done = w.run(job.Job{Op: job.Delete}); done.Err != nil {

@@ -241,13 +241,8 @@ func (t *task) takeBack(ctx context.Context, s renewal.State, a arrival, err err
 		again = "ccagent guard claude-code -p " + t.Job.Profile
 	}
 	return &halfMoved{&protocol.Error{Code: protocol.CodeStorage,
-		Message: fmt.Sprintf(
-			"%v; and that could not be taken back (%v): the record is in %s, and may still be in %s as well",
-			err,
-			undoErr,
-			a.to.Place().Location,
-			s.Store.Place().Location,
-		),
+		Message: fmt.Sprintf("%v; and that could not be taken back (%v): the record is in %s, and may still be in %s as well", err,
+			undoErr, a.to.Place().Location, s.Store.Place().Location),
 		Hint: strings.TrimPrefix(protocol.HintOf(err)+"\nonce that is put right, finish it with: "+again, "\n")}}
 }
 

@@ -179,15 +179,7 @@ func TestMendEnds(t *testing.T) {
 				_, _, done := w.run(job.Job{Op: job.Renew}) // of an agent that has just started
 				data, _ := os.ReadFile(w.credentials())
 				if mended := !bytes.Equal(data, stubFile); account == "" || mended != (named == account) {
-					t.Errorf(
-						"%+v, Claude Code says %q, it was %q: mended is %v; %+v, %v",
-						how,
-						named,
-						account,
-						mended,
-						done.Result,
-						done.Err,
-					)
+					t.Errorf("%+v, Claude Code says %q, it was %q: mended is %v; %+v, %v", how, named, account, mended, done.Result, done.Err)
 				}
 				if guarded || named == account {
 					continue

@@ -52,10 +52,8 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 		cancel()
 	}
 	if t.Aside > 0 {
-		notes = append(
-			notes,
-			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+t.Job.Profile,
-		)
+		notes = append(notes,
+			"a renewed record was set aside because another program's took its place; see: ccagent restore -p "+t.Job.Profile)
 	}
 	if t.copied != "" {
 		notes = append(notes, t.copied)

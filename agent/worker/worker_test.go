@@ -829,10 +829,8 @@ func TestOrigin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		e.settings.TokenURL = tt.url
-		_, origin, err := e.client(
-			t.Context(),
-			store.Record{AccessToken: protocol.NewSecret("fake"), RefreshToken: protocol.NewSecret("fake"), TokenOrigin: tt.bound},
-		)
+		_, origin, err := e.client(t.Context(),
+			store.Record{AccessToken: protocol.NewSecret("fake"), RefreshToken: protocol.NewSecret("fake"), TokenOrigin: tt.bound})
 		if origin != tt.want || (tt.want == "") != errors.Is(err, protocol.ErrLoginRequired) {
 			t.Errorf("bound to %q, asked at %q: %q, %v, want %q", tt.bound, tt.url, origin, err, tt.want)
 		}

@@ -122,10 +122,8 @@ func add(c *cli.Context) error {
 	what := "key"
 	if kind == protocol.KindOAuth {
 		what = "token"
-		terminal.Notice(
-			c.App.ErrWriter,
-			"it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper",
-		)
+		terminal.Notice(c.App.ErrWriter,
+			"it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper")
 	}
 	if kept {
 		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, terminal.Sanitize(reply.Location))

@@ -201,23 +201,15 @@ _ccagent() {
     case $words[CURRENT-1] in
     -p|--profile|--profiles) _ccagent_profiles; return ;;
 `)
-	fmt.Fprintf(
-		&b,
-		"    %s) _files; return ;;\n    %s) _files -/; return ;;\n",
-		strings.Join(fileFlags(commands), "|"),
-		strings.Join(takesDirectory, "|"),
-	)
+	fmt.Fprintf(&b, "    %s) _files; return ;;\n    %s) _files -/; return ;;\n", strings.Join(fileFlags(commands), "|"),
+		strings.Join(takesDirectory, "|"))
 	for _, flag := range slices.Sorted(maps.Keys(fixedWords)) {
 		fmt.Fprintf(&b, "    %s) compadd -- %s; return ;;\n", flag, fixedWords[flag])
 	}
 	b.WriteString("    esac\n    case $words[2] in\n")
 	for _, command := range commands {
-		fmt.Fprintf(
-			&b,
-			"    %s) compadd -- %s",
-			command.Name,
-			strings.TrimSpace(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands)),
-		)
+		fmt.Fprintf(&b, "    %s) compadd -- %s", command.Name,
+			strings.TrimSpace(strings.Join(flagWords(command), " ")+" "+argumentsOf(command.Name, commands)))
 		switch {
 		case takesProfile[command.Name]:
 			b.WriteString("; _ccagent_profiles")

@@ -130,10 +130,8 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	reply, err := conn.Keep(
-		conn.Ctx,
-		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")},
-	)
+	reply, err := conn.Keep(conn.Ctx,
+		protocol.KeepRequest{Action: protocol.KeepGuard, Profile: profile.Name, Store: c.String("store"), Force: c.Bool("force")})
 	if err != nil {
 		return failMove(&done, conn, profile, func(now store.Kind) bool {
 			return now != was && now != "" && now != store.KindClaudeCode
@@ -158,10 +156,8 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 		return done.Fail(c.Context, err)
 	}
 	again := "ccagent guard claude-code --undo -p " + profile.Name
-	reply, err := conn.Keep(
-		conn.Ctx,
-		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(store.KindClaudeCode), Force: true},
-	)
+	reply, err := conn.Keep(conn.Ctx,
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(store.KindClaudeCode), Force: true})
 	switch {
 	case errors.Is(err, protocol.ErrNotFound), errors.Is(err, protocol.ErrLoginRequired):
 		terminal.Notice(c.App.ErrWriter, "nobody is signed in; the next /login in Claude Code will be Claude Code's own")
@@ -193,11 +189,7 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
-	_, err = fmt.Fprintf(
-		c.App.Writer,
-		"%s: not guarded any more; the sign-in rests in %s\n",
-		profile.Name,
-		terminal.Sanitize(cmp.Or(reply.Location, "Claude Code's own file")),
-	)
+	_, err = fmt.Fprintf(c.App.Writer, "%s: not guarded any more; the sign-in rests in %s\n", profile.Name,
+		terminal.Sanitize(cmp.Or(reply.Location, "Claude Code's own file")))
 	return err
 }

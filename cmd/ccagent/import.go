@@ -100,13 +100,8 @@ func importFrom(c *cli.Context) error {
 	switch kind := cmp.Or(from.Provider, string(provider.Claude)); {
 	case exists && profile.Provider != kind:
 		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf(
-				"profile %s has provider %s, but the sign-in is for provider %s",
-				profile.Name,
-				profile.Provider,
-				kind,
-			),
-			Hint: "name another profile with -p"}
+			Message: fmt.Sprintf("profile %s has provider %s, but the sign-in is for provider %s", profile.Name, profile.Provider, kind),
+			Hint:    "name another profile with -p"}
 	case !exists && kind != string(provider.Claude):
 		return &protocol.Error{Code: protocol.CodeNotFound,
 			Message: fmt.Sprintf("there is no profile %s, and the sign-in needs one with provider %s", name, kind),
@@ -133,16 +128,10 @@ func checkClient(from source.Source, profile agent.Profile) error {
 		return err
 	}
 	return &protocol.Error{Code: protocol.CodeConfig,
-		Message: fmt.Sprintf(
-			"the sign-in in %s was made for the client %q, and profile %s has another client, which can't renew it",
-			from,
-			from.Client,
-			profile.Name,
-		),
-		Hint: fmt.Sprintf(
-			"name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml",
-			from.Client,
-		)}
+		Message: fmt.Sprintf("the sign-in in %s was made for the client %q, and profile %s has another client, which can't renew it",
+			from, from.Client, profile.Name),
+		Hint: fmt.Sprintf("name a profile that does not exist yet with -p, or set client_id = %q for this one in config.toml",
+			from.Client)}
 }
 
 // otherHome refuses a copy of a sign-in that Claude Code or another profile uses already. The first renewal of one copy would
@@ -164,12 +153,8 @@ func otherHome(ctx context.Context, cfg agent.Config, from source.Source, name s
 func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.Profile) error {
 	if profile.Name != "" && !config.Store(profile).MayBe(store.KindClaudeCode) {
 		return &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf(
-				"%s is Claude Code's own file, and profile %s has store = %q, so the sign-in would be in two places",
-				from,
-				name,
-				profile.Store,
-			),
+			Message: fmt.Sprintf("%s is Claude Code's own file, and profile %s has store = %q, so the sign-in would be in two places",
+				from, name, profile.Store),
 			Hint: "choose another profile with -p, or set store = \"claude-code\""}
 	}
 	conn, err := connect(c, true)
@@ -181,17 +166,10 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 	if !config.SameDir(dir, config.ClaudeDir(getenv, profile)) {
 		if profile.Name != "" && config.Written(getenv, name) && profile.ConfigDir == "" {
 			return &protocol.Error{Code: protocol.CodeConfig,
-				Message: fmt.Sprintf(
-					"profile %s in config.toml uses the Claude Code directory %s, and not %s",
-					profile.Name,
-					config.ClaudeDir(getenv, profile),
-					dir,
-				),
-				Hint: fmt.Sprintf(
-					"set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME",
-					dir,
-					protocol.ShellLine(from.Argument()),
-				)}
+				Message: fmt.Sprintf("profile %s in config.toml uses the Claude Code directory %s, and not %s", profile.Name,
+					config.ClaudeDir(getenv, profile), dir),
+				Hint: fmt.Sprintf("set config_dir = %q for it there, or name a profile that does not exist yet: ccagent import %s -p NAME",
+					dir, protocol.ShellLine(from.Argument()))}
 		}
 		if profile.ConfigDir != "" || profile.Name != "" && source.HasSignIn(config.ClaudeDir(getenv, profile)) && !c.Bool("force") {
 			return &protocol.Error{Code: protocol.CodeConfig,

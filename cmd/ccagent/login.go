@@ -200,13 +200,8 @@ func (s *signIn) run(ctx context.Context) error {
 	if who != "" {
 		who = " as " + terminal.Sanitize(who)
 	}
-	_, err = fmt.Fprintf(
-		s.c.App.Writer,
-		"signed in to %s%s; kept in %s\n",
-		s.Settings.Name,
-		who,
-		terminal.Sanitize(cmp.Or(saved.Location, "memory")),
-	)
+	_, err = fmt.Fprintf(s.c.App.Writer, "signed in to %s%s; kept in %s\n", s.Settings.Name, who,
+		terminal.Sanitize(cmp.Or(saved.Location, "memory")))
 	return err
 }
 
@@ -260,11 +255,8 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	case err != nil:
 		return nil // there is no sign-in to lose
 	}
-	err = terminal.Confirm(
-		ctx,
-		fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, terminal.Expires(time.Now(), token.Expiry)),
-		"--force",
-	)
+	err = terminal.Confirm(ctx,
+		fmt.Sprintf("%s is signed in, and its token %s; replace it?", s.living, terminal.Expires(time.Now(), token.Expiry)), "--force")
 	if err != nil && protocol.CodeOf(err) == protocol.CodeConfig {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,

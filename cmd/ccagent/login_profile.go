@@ -72,11 +72,8 @@ func (s *signIn) profile(ctx context.Context) error {
 	if old, exists := config.Find(cfg, name); exists && from == "" && !s.c.Bool("force") &&
 		!strings.EqualFold(name, config.BuiltIn) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is already a profile %s", old.Name),
-			Hint: fmt.Sprintf(
-				"sign in to it without such options (ccagent login %s), replace it with --force, or edit %s",
-				old.Name,
-				path,
-			)}
+			Hint: fmt.Sprintf("sign in to it without such options (ccagent login %s), replace it with --force, or edit %s", old.Name,
+				path)}
 	}
 	s.replace = s.c.Bool("force") && from == ""
 	planned, err := config.Plan(getenv, name, *s.table, s.replace || from != "")

@@ -83,10 +83,8 @@ func move(c *cli.Context) (err error) {
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	reply, err := conn.Keep(
-		conn.Ctx,
-		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(to), Force: c.Bool("force")},
-	)
+	reply, err := conn.Keep(conn.Ctx,
+		protocol.KeepRequest{Action: protocol.KeepMove, Profile: profile.Name, Store: string(to), Force: c.Bool("force")})
 	if err != nil {
 		return failMove(&done, conn, profile, func(now store.Kind) bool { return now != was && now == to }, err)
 	}

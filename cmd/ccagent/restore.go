@@ -49,10 +49,8 @@ EXAMPLE:
 				return err
 			}
 			if id := c.Args().First(); id != "" {
-				reply, err := conn.Keep(
-					conn.Ctx,
-					protocol.KeepRequest{Action: protocol.KeepRestore, Profile: c.String("profile"), SignIn: id},
-				)
+				reply, err := conn.Keep(conn.Ctx,
+					protocol.KeepRequest{Action: protocol.KeepRestore, Profile: c.String("profile"), SignIn: id})
 				if err != nil {
 					return err
 				}

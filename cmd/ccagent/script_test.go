@@ -59,10 +59,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("XDG_RUNTIME_DIR", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("SHELL", "/bin/sh")
-			e.Setenv(
-				"GORACE",
-				os.Getenv("GORACE"),
-			) // for programs that were built with the race detector
+			// For programs that were built with the race detector.
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(e.WorkDir, "none")) // nobody's keyring is touched
 			e.Setenv("CONFIG", filepath.Join(e.WorkDir, "home/.config/ccagent/config.toml"))
 			for _, dir := range []string{"home", "run"} {

@@ -201,10 +201,8 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 	}
 	fmt.Fprintln(
 		&head,
-		terminal.Cut(
-			fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory),
-			s.width,
-		),
+		terminal.Cut(fmt.Sprintf("%d requests, %d renewals, %d connections, memory %s", a.Requests, a.Renewals, a.Connections, memory),
+			s.width),
 	)
 	if a.Version != s.program {
 		head.WriteString(
@@ -342,10 +340,8 @@ func (s screen) left(now time.Time, p protocol.ProfileStatus) string {
 	if !s.bars || p.Issued.IsZero() || life <= 0 {
 		return text
 	}
-	full := min(
-		barWidth,
-		max(0, int(int64(barWidth)*int64(p.Expiry.Sub(now)/time.Millisecond)/max(1, int64(life/time.Millisecond)))),
-	)
+	full := min(barWidth,
+		max(0, int(int64(barWidth)*int64(p.Expiry.Sub(now)/time.Millisecond)/max(1, int64(life/time.Millisecond)))))
 	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full) + " " + text
 }
 

@@ -43,12 +43,7 @@ func run(ctx context.Context, getenv func(string) string, stdout io.Writer) erro
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(
-		stdout,
-		"profile %s has a token of kind %s and %d characters\n",
-		token.Profile,
-		token.Kind,
-		len(token.Value.Reveal()),
-	)
+	fmt.Fprintf(stdout, "profile %s has a token of kind %s and %d characters\n", token.Profile, token.Kind,
+		len(token.Value.Reveal()))
 	return nil
 }

@@ -45,11 +45,8 @@ func run(bin, docs, out, version, date string) error {
 	if err != nil {
 		return err
 	}
-	protocol, err := document(
-		filepath.Join(docs, "protocol.md"),
-		"ccagent-protocol - how programs ask ccagent for tokens",
-		"ccagent(1), cchelper(1)",
-	)
+	protocol, err := document(filepath.Join(docs, "protocol.md"), "ccagent-protocol - how programs ask ccagent for tokens",
+		"ccagent(1), cchelper(1)")
 	if err != nil {
 		return err
 	}

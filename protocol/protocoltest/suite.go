@@ -141,10 +141,7 @@ func (s suite) homes(t *testing.T) {
 		wantCode(t, err, protocol.ErrConfig)
 		_, err = agent.Status(t.Context(), protocol.StatusRequest{Profile: "main", Home: other})
 		wantCode(t, err, protocol.ErrConfig)
-		_, err = agent.Put(
-			t.Context(),
-			protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other},
-		)
+		_, err = agent.Put(t.Context(), protocol.PutRequest{Profile: "main", Record: protocol.NewSecret("fake-record"), Home: other})
 		wantCode(t, err, protocol.ErrConfig)
 		_, err = agent.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandRemove, Profile: "main", Home: other})
 		wantCode(t, err, protocol.ErrConfig)

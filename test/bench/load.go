@@ -247,11 +247,8 @@ func (b *bench) latency(ctx context.Context) ([]row, error) {
 	}
 	ratio := median(ratios)
 	return []row{{
-		what: fmt.Sprintf(
-			"99.9th percentile of a hot request while %d profiles renew at a %s provider, against an idle agent",
-			b.renewing,
-			b.effort.provider,
-		),
+		what: fmt.Sprintf("99.9th percentile of a hot request while %d profiles renew at a %s provider, against an idle agent",
+			b.renewing, b.effort.provider),
 		must:     "≤ 3",
 		measured: fmt.Sprintf("%.0f µs / %.0f µs = %.2f", median(busies), median(idles), ratio),
 		ok:       ratio <= 3,

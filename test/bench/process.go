@@ -43,11 +43,8 @@ func (p program) once(null *os.File) (time.Duration, error) {
 		stdin = f
 	}
 	start := time.Now()
-	process, err := os.StartProcess(
-		p.path,
-		append([]string{p.path}, p.args...),
-		&os.ProcAttr{Env: p.env, Files: []*os.File{stdin, null, null}},
-	)
+	process, err := os.StartProcess(p.path, append([]string{p.path}, p.args...),
+		&os.ProcAttr{Env: p.env, Files: []*os.File{stdin, null, null}})
 	if err != nil {
 		return 0, err
 	}

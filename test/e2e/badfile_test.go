@@ -38,12 +38,8 @@ func TestBadCredentialsFiles(t *testing.T) {
 		{"sign-in a string", `{"claudeAiOauth":"fake-good"}`, 8, "claudeAiOauth"},
 		{"access token a number", record("42", "null"), 8, "accessToken"},
 		{"access token an object", record("{}", "null"), 8, "accessToken"},
-		{
-			"scopes a number",
-			`{"claudeAiOauth":{"accessToken":"fake-good","refreshToken":"fake-unused","expiresAt":null,"scopes":1}}`,
-			8,
-			"scopes",
-		},
+		{"scopes a number", `{"claudeAiOauth":{"accessToken":"fake-good","refreshToken":"fake-unused","expiresAt":null,"scopes":1}}`, 8,
+			"scopes"},
 		{"expiry a string", record(`"fake-good"`, `"4102444800000"`), 8, "expiresAt"},
 		{"expiry beyond all calendars", record(`"fake-good"`, "9223372036854775807"), 8, "expiresAt"},
 		{"expiry an object", record(`"fake-good"`, `{}`), 8, "expiresAt"},
@@ -52,12 +48,7 @@ func TestBadCredentialsFiles(t *testing.T) {
 		{"token with NUL", record(`"fake-good\u0000"`, "null"), 8, ""},
 		{"token with a space", record(`"fake good"`, "null"), 8, ""},
 		{"token beyond 16384 bytes", record(`"fake`+strings.Repeat("x", 16384)+`"`, "null"), 8, ""},
-		{
-			"logged-out stub",
-			`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":["user:inference"]}}`,
-			4,
-			"",
-		},
+		{"logged-out stub", `{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":["user:inference"]}}`, 4, ""},
 	}
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
@@ -129,11 +120,8 @@ func TestBadConfig(t *testing.T) {
 		{"wrong type", "[profiles.claude]\nprovider = 3\n", "provider"},
 		{"not TOML", "[profiles.claude\n", "config.toml"},
 		{"binary", "\x00\xff\xfe", "config.toml"},
-		{
-			"plain http elsewhere",
-			"[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"http://login.example.com/token\"\n",
-			"token_url",
-		},
+		{"plain http elsewhere", "[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"http://login.example.com/token\"\n",
+			"token_url"},
 		{"unknown provider", "[profiles.claude]\nprovider = \"magic\"\n", "magic"},
 		{"no such default", "default_profile = \"nobody\"\n", "nobody"},
 		{"two names but for case", "[profiles.a]\nprovider = \"static\"\n[profiles.A]\nprovider = \"static\"\n", "case"},

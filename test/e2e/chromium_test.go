@@ -81,16 +81,8 @@ type lastPage struct {
 func (b *browser) last(name string) (p lastPage) {
 	b.t.Helper()
 	b.do(chromedp.WaitVisible(chromedp.CSS("main footer"))) // the provider's pages have none
-	p.title, p.text, p.window = ask(
-		b,
-		chromedp.Text(chromedp.CSS("h1")),
-	), ask(
-		b,
-		chromedp.Text(chromedp.CSS("main")),
-	), ask(
-		b,
-		chromedp.Title(),
-	)
+	p.title, p.text, p.window = ask(b, chromedp.Text(chromedp.CSS("h1"))), ask(b, chromedp.Text(chromedp.CSS("main"))), ask(b,
+		chromedp.Title())
 	p.scripts = ask(b, chromedp.Evaluate[int](`document.scripts.length`))
 	p.light = b.picture(name, "light")
 	p.dark = b.picture(name, "dark")

@@ -100,10 +100,8 @@ func (c *container) command(script string) *exec.Cmd {
 // root is a shell command of root's, in the container.
 func (c *container) root(script string) string {
 	c.t.Helper()
-	r := finish(
-		c.t,
-		exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "sh", "-c", "export PATH=/usr/bin:/bin:/usr/sbin:/sbin; "+script),
-	)
+	r := finish(c.t,
+		exec.Command("env", "-i", "nsenter", "-t", c.init, "-a", "sh", "-c", "export PATH=/usr/bin:/bin:/usr/sbin:/sbin; "+script))
 	if r.exit != 0 {
 		c.t.Fatalf("%s: exit %d\n%s%s", script, r.exit, r.stdout, r.stderr)
 	}
@@ -172,10 +170,8 @@ func TestUserManager(t *testing.T) {
 		if got := c.must("ccagent status --json"); !strings.Contains(strings.ReplaceAll(got, " ", ""), `"pid":`+pid+",") {
 			t.Errorf("another agent than %s answers: %s", pid, got)
 		}
-		if got := c.must("systemctl --user show -P StatusText ccagent.service"); !strings.Contains(
-			got,
-			"/run/user/1000/ccagent/agent.sock",
-		) {
+		if got := c.must("systemctl --user show -P StatusText ccagent.service"); !strings.Contains(got,
+			"/run/user/1000/ccagent/agent.sock") {
 			t.Errorf("STATUS is %q", got)
 		}
 	})

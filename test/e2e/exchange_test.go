@@ -67,20 +67,8 @@ func TestExportGivesTheGroupNoFile(t *testing.T) {
 	tries := 0
 	export := func(socket string) {
 		t.Helper()
-		cmd := h.command(
-			"timeout",
-			"-s",
-			"KILL",
-			"0.1",
-			program("ccagent"),
-			"serve",
-			"--export",
-			socket,
-			"--profiles",
-			"claude",
-			"--allow-gid",
-			fmt.Sprint(bob.Gid),
-		)
+		cmd := h.command("timeout", "-s", "KILL", "0.1", program("ccagent"), "serve", "--export", socket, "--profiles", "claude",
+			"--allow-gid", fmt.Sprint(bob.Gid))
 		cmd.Dir = "/"
 		finish(t, cmd)
 		tries++
@@ -103,18 +91,8 @@ func TestExportGivesTheGroupNoFile(t *testing.T) {
 	// The group may write in the folder: refused, whatever lies there.
 	give(shared+"/box", 0o770)
 	as(bob, `ln -s "$1" "$2"`, secret, shared+"/box/x")
-	cmd := h.command(
-		"timeout",
-		"20",
-		program("ccagent"),
-		"serve",
-		"--export",
-		shared+"/box/agent.sock",
-		"--profiles",
-		"claude",
-		"--allow-gid",
-		fmt.Sprint(bob.Gid),
-	)
+	cmd := h.command("timeout", "20", program("ccagent"), "serve", "--export", shared+"/box/agent.sock", "--profiles", "claude",
+		"--allow-gid", fmt.Sprint(bob.Gid))
 	cmd.Dir = "/"
 	finish(t, cmd).fails(t, 2, "may be written by others (mode 0770)")
 	exchanges(t, bob, shared+"/box/agent.sock", shared+"/box/x")
@@ -135,16 +113,8 @@ func TestExportGivesTheGroupNoFile(t *testing.T) {
 	give(shared+"/well", 0o710)
 	h.serveOn(
 		shared+"/well/s",
-		h.command(
-			program("ccagent"),
-			"serve",
-			"--export",
-			shared+"/well/s",
-			"--profiles",
-			"claude",
-			"--allow-gid",
-			fmt.Sprint(bob.Gid),
-		),
+		h.command(program("ccagent"), "serve", "--export", shared+"/well/s", "--profiles", "claude", "--allow-gid",
+			fmt.Sprint(bob.Gid)),
 	)
 	info, err := os.Stat(shared + "/well/s")
 	if err != nil {

@@ -27,15 +27,8 @@ type claudeSession struct {
 
 func newSession(t *testing.T, h *home, env []string) *claudeSession {
 	t.Helper()
-	cmd := h.command(
-		need(t, partsDir()+"/claude"),
-		"-p",
-		"--input-format",
-		"stream-json",
-		"--output-format",
-		"stream-json",
-		"--verbose",
-	)
+	cmd := h.command(need(t, partsDir()+"/claude"), "-p", "--input-format", "stream-json", "--output-format", "stream-json",
+		"--verbose")
 	cmd.Env = append(cmd.Env, env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -155,10 +148,8 @@ func TestClaudeCodeGuarded(t *testing.T) {
 			continue
 		}
 		mending.Lock()
-		h.write(
-			"stub",
-			`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":["user:inference"],"subscriptionType":"max"}}`,
-		)
+		h.write("stub",
+			`{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"scopes":["user:inference"],"subscriptionType":"max"}}`)
 		if err := os.Rename(h.path("stub"), h.credentialsFile()); err != nil {
 			t.Fatal(err)
 		}
@@ -188,12 +179,6 @@ func TestClaudeCodeGuarded(t *testing.T) {
 	if n := prompts.Load(); n < 10*sessions {
 		t.Errorf("%d prompts are too few to judge by", n)
 	}
-	t.Logf(
-		"%d prompts, %d renewals, %d kills, %d stubs, mended within %v",
-		prompts.Load(),
-		counts.Refreshes,
-		done,
-		stubs,
-		longest.Round(time.Millisecond),
-	)
+	t.Logf("%d prompts, %d renewals, %d kills, %d stubs, mended within %v", prompts.Load(), counts.Refreshes, done, stubs,
+		longest.Round(time.Millisecond))
 }

@@ -195,14 +195,8 @@ func (r result) fails(t *testing.T, exit int, what string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")
 	if r.exit != exit || r.stdout != "" || !strings.HasPrefix(lines[0], "ccagent: ") || !strings.Contains(lines[0], what) {
-		t.Errorf(
-			"exit %d, stdout %.200q, stderr %.500q; want exit %d, nothing, and a line with %q",
-			r.exit,
-			r.stdout,
-			r.stderr,
-			exit,
-			what,
-		)
+		t.Errorf("exit %d, stdout %.200q, stderr %.500q; want exit %d, nothing, and a line with %q", r.exit, r.stdout, r.stderr, exit,
+			what)
 		return
 	}
 	for _, line := range lines[1:] {

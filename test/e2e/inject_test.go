@@ -106,12 +106,8 @@ func TestSaveOrder(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			reports, trace := w.run(
-				t,
-				job.Job{Op: job.Put, Record: blob, Force: true},
-				"-e",
-				"trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,fchmod",
-			)
+			reports, trace := w.run(t, job.Job{Op: job.Put, Record: blob, Force: true}, "-e",
+				"trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,fchmod")
 			if len(reports) == 0 || reports[len(reports)-1].Err != nil {
 				t.Fatalf("%+v\n%s", reports, trace)
 			}
@@ -186,14 +182,8 @@ func TestEveryCallFails(t *testing.T) {
 					for when := 1; when <= 12; when++ {
 						signIn := w.signInAnew(t)
 						refreshes := w.provider.Counts().Refreshes
-						reports, trace := w.run(
-							t,
-							job.Job{Op: job.Renew},
-							"-e",
-							"trace="+call,
-							"-e",
-							fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when),
-						)
+						reports, trace := w.run(t, job.Job{Op: job.Renew}, "-e", "trace="+call, "-e",
+							fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
 						if !strings.Contains(trace, "(INJECTED)") {
 							break
 						}
@@ -287,12 +277,8 @@ func TestMoveOrder(t *testing.T) {
 	w := newMoveWorkshop(t)
 	signIn := w.putInFile(t)
 	old := store.NewFile(w.settings.DataDir, w.settings.Name).Place().Location
-	reports, trace := w.run(
-		t,
-		job.Job{Op: job.Move, Target: "encrypted"},
-		"-e",
-		"trace=openat,write,pwrite64,fsync,renameat,mkdirat,unlinkat",
-	)
+	reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e",
+		"trace=openat,write,pwrite64,fsync,renameat,mkdirat,unlinkat")
 	if r := last(t, reports); r.Err != nil || r.Result.Store != "encrypted" {
 		t.Fatalf("%+v\n%s", r, trace)
 	}
@@ -326,10 +312,8 @@ func TestMoveOrder(t *testing.T) {
 	if !deleted {
 		t.Errorf("the old record was not deleted:\n%s", trace)
 	}
-	if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
-		t,
-		reports,
-	).Result.Token.Reveal() != signIn.AccessToken {
+	if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t,
+		reports).Result.Token.Reveal() != signIn.AccessToken {
 		t.Errorf("%+v", last(t, reports))
 	}
 }
@@ -344,14 +328,8 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 		for _, errno := range []string{"ENOSPC", "EROFS", "EIO", "EDQUOT"} {
 			for when := 1; when <= 14; when++ {
 				signIn := w.putInFile(t)
-				reports, trace := w.run(
-					t,
-					job.Job{Op: job.Move, Target: "encrypted"},
-					"-e",
-					"trace="+call,
-					"-e",
-					fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when),
-				)
+				reports, trace := w.run(t, job.Job{Op: job.Move, Target: "encrypted"}, "-e", "trace="+call, "-e",
+					fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, when))
 				if !strings.Contains(trace, "(INJECTED)") {
 					break
 				}
@@ -360,10 +338,8 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 					failed++
 				}
 				where := fmt.Sprintf("%s %s, the %dth time", call, errno, when)
-				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
-					t,
-					reports,
-				).Result.Token.Reveal() != signIn.AccessToken {
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t,
+					reports).Result.Token.Reveal() != signIn.AccessToken {
 					t.Fatalf("%s: then %+v\n%s", where, last(t, reports), trace)
 				}
 				for range 2 { // the second removes what the first has left
@@ -371,10 +347,8 @@ func TestEveryCallOfAMoveFails(t *testing.T) {
 						t.Fatalf("%s: moved again: %+v\n%s", where, last(t, reports), trace)
 					}
 				}
-				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(
-					t,
-					reports,
-				).Result.Token.Reveal() != signIn.AccessToken ||
+				if reports, _ := w.run(t, job.Job{Op: job.Renew}, "-e", "trace=none"); last(t,
+					reports).Result.Token.Reveal() != signIn.AccessToken ||
 					last(t, reports).Result.Store != "encrypted" {
 					t.Fatalf("%s: at the end %+v", where, last(t, reports))
 				}

@@ -99,10 +99,8 @@ func TestInstall(t *testing.T) {
 		if token := c.must("bin/cchelper"); !provider.Live(token) {
 			t.Errorf("token %q", token)
 		}
-		if out := c.try(cc + "doctor").stdout; !strings.Contains(
-			out,
-			"the unit names a program that does not exist: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install",
-		) {
+		if out := c.try(cc + "doctor").stdout; !strings.Contains(out,
+			"the unit names a program that does not exist: /home/alice/50% of $HOME; bin/ccagent\n      mend it: ccagent install") {
 			t.Errorf("doctor says %s", out)
 		}
 		c.must(cc + "install")
@@ -114,18 +112,14 @@ func TestInstall(t *testing.T) {
 				"/tmp/x/agent.sock")
 		c.try("unset XDG_RUNTIME_DIR; TMPDIR=/tmp "+cc+"install").fails(t, 2, "/tmp/ccagent-1000/agent.sock")
 		c.must(cc + "uninstall")
-		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(
-			out,
-			"wrote /home/alice/.config/systemd/user/ccagent.socket",
-		) ||
+		if out := c.must("XDG_CONFIG_HOME=/home/alice/cfg " + cc + "install 2>&1"); !strings.Contains(out,
+			"wrote /home/alice/.config/systemd/user/ccagent.socket") ||
 			!strings.Contains(out, "XDG_CONFIG_HOME is set here, but not for programs that systemd starts") {
 			t.Errorf("it said %s", out)
 		}
 		c.must("mkdir tools; cp /bin/echo tools/company-login; " + cc + "add gw --provider command -- company-login fake-gw-1")
-		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(
-			out,
-			"write its absolute path in config.toml: /home/alice/tools/company-login",
-		) {
+		if out := c.must("PATH=/home/alice/tools:$PATH " + cc + "install 2>&1"); !strings.Contains(out,
+			"write its absolute path in config.toml: /home/alice/tools/company-login") {
 			t.Errorf("it said %s", out)
 		}
 		c.must(cc + "remove gw --yes")
@@ -238,10 +232,8 @@ func TestReboot(t *testing.T) {
 	for n := range 2 {
 		c := boot(t, "--bind="+disk+":/home/alice")
 		if n == 0 {
-			c.write(
-				".config/ccagent/config.toml",
-				fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()),
-			)
+			c.write(".config/ccagent/config.toml",
+				fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = %q\n", provider.TokenURL()))
 			c.write(".claude/.credentials.json", string(provider.Issue().CredentialsFile()))
 			c.root("loginctl disable-linger alice")
 			out := c.must("ccagent guard claude-code --store file 2>&1")
@@ -301,13 +293,8 @@ func TestReadmeInstall(t *testing.T) {
 	if !ok || len(lines) < 4 {
 		t.Fatalf("README's section on installation has %d lines to run", len(lines))
 	}
-	c := bootBare(
-		t,
-		"--bind-ro="+tree+":/media/checkout",
-		"--bind-ro="+goEnv(t, "GOROOT")+":/usr/local/go",
-		"--bind-ro="+goEnv(t, "GOMODCACHE")+":/media/modules",
-		"--bind-ro="+goEnv(t, "GOCACHE")+":/media/built",
-	)
+	c := bootBare(t, "--bind-ro="+tree+":/media/checkout", "--bind-ro="+goEnv(t, "GOROOT")+":/usr/local/go",
+		"--bind-ro="+goEnv(t, "GOMODCACHE")+":/media/modules", "--bind-ro="+goEnv(t, "GOCACHE")+":/media/built")
 	// What was compiled here already need not be again: alice has a view of our build cache that takes what she adds.
 	c.root("mkdir -p /run/cache/upper /run/cache/work /media/cache && mount -t overlay overlay " +
 		"-o lowerdir=/media/built,upperdir=/run/cache/upper,workdir=/run/cache/work /media/cache && " +

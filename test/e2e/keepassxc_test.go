@@ -45,15 +45,8 @@ func (k *keePassXC) create(database string) {
 <KeePassFile><Meta><DatabaseName>secrets</DatabaseName><MemoryProtection><ProtectPassword>True</ProtectPassword></MemoryProtection>
 <CustomData><Item><Key>FDO_SECRETS_EXPOSED_GROUP</Key><Value>{00112233-4455-6677-8899-aabbccddeeff}</Value></Item></CustomData></Meta>
 <Root><Group><UUID>ABEiM0RVZneImaq7zN3u/w==</UUID><Name>Root</Name></Group></Root></KeePassFile>`)
-	cmd := h.command(
-		need(h.t, "keepassxc-cli"),
-		"import",
-		"--set-password",
-		"--decryption-time",
-		"100",
-		h.path("secrets.xml"),
-		h.path(database),
-	)
+	cmd := h.command(need(h.t, "keepassxc-cli"), "import", "--set-password", "--decryption-time", "100", h.path("secrets.xml"),
+		h.path(database))
 	cmd.Stdin = strings.NewReader(keePassPassword + keePassPassword)
 	finish(h.t, cmd).must(h.t)
 }

@@ -40,13 +40,8 @@ func TestLoginFaults(t *testing.T) {
 		why   string
 		early bool // before a browser is opened
 	}{
-		{
-			"code spent",
-			reply(oauthtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"code used"}`}),
-			9,
-			"code used",
-			false,
-		},
+		{"code spent", reply(oauthtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"code used"}`}), 9,
+			"code used", false},
 		{"client refused", reply(oauthtest.Fault{Status: 401, Body: `{"error":"invalid_client"}`}), 2, "invalid_client", false},
 		{"rate limit", reply(oauthtest.Fault{Status: 429}), 9, "429", false},
 		{"server error", reply(oauthtest.Fault{Status: 500}), 9, "500", false},
@@ -231,12 +226,7 @@ func TestLoginWhileTheStoreFails(t *testing.T) {
 	needRoot(t)
 	h, provider := newGatewayHome(t, "claude", oauthtest.Options{})
 	h.config(
-		gateway + strings.Replace(
-			dialects["claude"](provider),
-			`"file"`,
-			`"claude-code"`,
-			1,
-		) + "config_dir = " + strconv.Quote(
+		gateway + strings.Replace(dialects["claude"](provider), `"file"`, `"claude-code"`, 1) + "config_dir = " + strconv.Quote(
 			h.path(".claude"),
 		) + "\n",
 	)

@@ -131,20 +131,8 @@ ccagent stop
 wait
 `, said, h.logFile())
 	h.write("script", script)
-	cmd := h.command(
-		need(t, "strace"),
-		"-f",
-		"-qq",
-		"-v",
-		"-s",
-		"100000",
-		"-e",
-		"trace=execve,execveat",
-		"-o",
-		trace,
-		"/bin/sh",
-		"script",
-	)
+	cmd := h.command(need(t, "strace"), "-f", "-qq", "-v", "-s", "100000", "-e", "trace=execve,execveat", "-o", trace, "/bin/sh",
+		"script")
 	ended := make(chan result, 1)
 	go func() { ended <- finish(t, cmd) }()
 	text := func() string {

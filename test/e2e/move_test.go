@@ -41,11 +41,8 @@ func TestKillWhileMoving(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.config(
-		fmt.Sprintf(
-			"[profiles.work]\nprovider = \"claude\"\nstore = \"auto\"\nidentity = %q\ntoken_url = %q\n",
-			h.path("key"),
-			provider.TokenURL(),
-		),
+		fmt.Sprintf("[profiles.work]\nprovider = \"claude\"\nstore = \"auto\"\nidentity = %q\ntoken_url = %q\n", h.path("key"),
+			provider.TokenURL()),
 	)
 	h.write("sign-in", string(provider.Issue().CredentialsFile()))
 	h.ccagent("import", "-p", "work", h.path("sign-in")).must(t)

@@ -55,10 +55,8 @@ func TestDeb(t *testing.T) {
 	if r := c.try("cat /usr/bin/ccagent /usr/bin/cchelper"); r.exit == 0 || r.stdout != "" {
 		t.Error("alice may read the programs, and so look into their memory before they close it")
 	}
-	if out := c.try("ccagent doctor").stdout; !strings.Contains(
-		out,
-		"ok    programs: /usr/bin/ccagent belongs to root, and you may only run it",
-	) {
+	if out := c.try("ccagent doctor").stdout; !strings.Contains(out,
+		"ok    programs: /usr/bin/ccagent belongs to root, and you may only run it") {
 		t.Errorf("doctor says %s", out)
 	}
 	c.must("mkdir bin")

@@ -73,11 +73,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 
 	config := func(h *home, more string) {
 		h.config(
-			fmt.Sprintf(
-				"[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"https://example.com:%s/v1/oauth/token\"\n%s",
-				port,
-				more,
-			),
+			fmt.Sprintf("[profiles.claude]\nprovider = \"claude\"\ntoken_url = \"https://example.com:%s/v1/oauth/token\"\n%s", port, more),
 		)
 		h.signIn(expired(provider.Issue()))
 		ca := h.path("ca.pem")

@@ -109,11 +109,8 @@ func newExporter(t *testing.T) (*home, *oauthtest.Server) {
 	h := newHome(t)
 	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
 	h.config(
-		claudeProfile(
-			"claude",
-			h.path(".claude"),
-			provider,
-		) + "[profiles.secret]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-secret-1\"]\n",
+		claudeProfile("claude", h.path(".claude"),
+			provider) + "[profiles.secret]\nprovider = \"command\"\ncommand = [\"echo\", \"fake-secret-1\"]\n",
 	)
 	h.signIn(provider.Issue())
 	return h, provider

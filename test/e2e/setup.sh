@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a Debian tree whose PID 1
-# is systemd, Claude Code from npm at a pinned version, docker's client, and a newer git than bookworm's. Needs Debian (or Ubuntu) and root. Safe to run again: what is
-# there stays. The parts rest in $CCAGENT_E2E_DIR (/var/cache/ccagent-e2e), where the tests look for them.
+# Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a
+# Debian tree whose PID 1 is systemd, Claude Code from npm at a pinned version, docker's client, and a newer git than bookworm's.
+# Needs Debian (or Ubuntu) and root. Safe to run again: what is there stays. The parts rest in $CCAGENT_E2E_DIR
+# (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
 
 claude_version=2.1.330

@@ -42,16 +42,8 @@ func TestSkopeo(t *testing.T) {
 	h.write(".docker/config.json", "{\n\t\"auths\": {}\n}\n")
 	h.ccagent("setup", "docker", "--host", address, "--yes").must(t)
 	list := func() result {
-		return h.run(
-			skopeo,
-			"--tmpdir",
-			h.tmp,
-			"list-tags",
-			"--tls-verify=false",
-			"--authfile",
-			h.path(".docker/config.json"),
-			"docker://"+address+"/fake",
-		)
+		return h.run(skopeo, "--tmpdir", h.tmp, "list-tags", "--tls-verify=false", "--authfile", h.path(".docker/config.json"),
+			"docker://"+address+"/fake")
 	}
 	if r := list().must(t); !strings.Contains(r.stdout, `"two"`) || asked == 0 {
 		t.Errorf("%d requests with a token; it printed %s", asked, r.stdout)

@@ -78,17 +78,8 @@ func TestGit(t *testing.T) {
 	}
 	h.run(git, "-C", h.path("three"), "commit", "-q", "--allow-empty", "-m", "second").must(t)
 	push := func() result {
-		cmd := h.command(
-			git,
-			"-C",
-			h.path("three"),
-			"-c",
-			"credential.helper=ccagent",
-			"push",
-			"-q",
-			"origin",
-			"HEAD:refs/heads/second",
-		)
+		cmd := h.command(git, "-C", h.path("three"), "-c", "credential.helper=ccagent", "push", "-q", "origin",
+			"HEAD:refs/heads/second")
 		cmd.Env = append(cmd.Env, "PATH="+h.path("links")+":/usr/bin:/bin")
 		return finish(t, cmd)
 	}
@@ -257,18 +248,8 @@ func TestGoModules(t *testing.T) {
 	defer proxy.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: proxy.Certificate().Raw})
 	h.write("ca.pem", string(ca))
-	h.vars = append(
-		h.vars,
-		"GOPROXY="+proxy.URL,
-		"GONOSUMDB=*",
-		"GOFLAGS=-mod=mod",
-		"GOPATH="+h.path("go"),
-		"GOCACHE="+h.path("cache"),
-		"SSL_CERT_FILE="+h.path("ca.pem"),
-		"GO111MODULE=on",
-		"GOTOOLCHAIN=local",
-		"NO_PROXY=127.0.0.1",
-	)
+	h.vars = append(h.vars, "GOPROXY="+proxy.URL, "GONOSUMDB=*", "GOFLAGS=-mod=mod", "GOPATH="+h.path("go"),
+		"GOCACHE="+h.path("cache"), "SSL_CERT_FILE="+h.path("ca.pem"), "GO111MODULE=on", "GOTOOLCHAIN=local", "NO_PROXY=127.0.0.1")
 	list := func() result { return h.run(need(t, "go"), "list", "-m", "-versions", "example.com/fake") }
 	if r := list(); r.exit == 0 {
 		t.Fatalf("without GOAUTH it listed %s", r.stdout)

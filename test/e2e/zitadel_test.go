@@ -53,10 +53,7 @@ func TestBrowserLoginElsewhere(t *testing.T) {
 	b.do(
 		chromedp.Navigate(l.address()),
 		chromedp.WaitVisible(chromedp.CSS("#username")),
-		chromedp.SendKeys(
-			chromedp.CSS("#username"),
-			"test-user@localhost",
-		),
+		chromedp.SendKeys(chromedp.CSS("#username"), "test-user@localhost"),
 		chromedp.SendKeys(chromedp.CSS("#password"), "verysecure"),
 		chromedp.Click(chromedp.CSS("button")),
 	)

@@ -153,10 +153,6 @@ func showPage(w http.ResponseWriter, status int, title, inner string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")
 	w.WriteHeader(status)
-	fmt.Fprintf(
-		w,
-		`<!doctype html><html lang="en"><meta charset="utf-8"><title>%s</title><body><h1>%[1]s</h1>%s</body></html>`,
-		html.EscapeString(title),
-		inner,
-	)
+	fmt.Fprintf(w, `<!doctype html><html lang="en"><meta charset="utf-8"><title>%s</title><body><h1>%[1]s</h1>%s</body></html>`,
+		html.EscapeString(title), inner)
 }

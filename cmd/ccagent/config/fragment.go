@@ -90,12 +90,8 @@ func (d *document) shared(name string) (string, error) {
 		}
 	}
 	if kind := provider.Kind(d.Profiles[name].Provider); !kind.Traits().SignsIn {
-		return "", d.fault(
-			d.index.line("profiles", name, "provider"),
-			"profiles.%s: provider %q has no sign-in; a fragment needs oidc, oauth2 or claude",
-			name,
-			kind,
-		)
+		return "", d.fault(d.index.line("profiles", name, "provider"),
+			"profiles.%s: provider %q has no sign-in; a fragment needs oidc, oauth2 or claude", name, kind)
 	}
 	return name, d.diverts(name)
 }
@@ -167,11 +163,8 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		reply, err := client.Do(request)
 		if err != nil {
-			return nil, failed(
-				protocol.CodeUnavailable,
-				"it can't be fetched (%s): try again, or download it in another way and give the path of the file",
-				errors.Unwrap(err),
-			)
+			return nil, failed(protocol.CodeUnavailable,
+				"it can't be fetched (%s): try again, or download it in another way and give the path of the file", errors.Unwrap(err))
 		}
 		body = reply.Body
 		defer body.Close()

@@ -99,10 +99,8 @@ func (d *demo) open() (err error) {
 	}
 	d.env = []string{
 		"HOME=" + d.home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + d.home, "XDG_RUNTIME_DIR=" + filepath.Join(d.home, "run"),
-		"XDG_CONFIG_HOME=" + filepath.Join(
-			d.home,
-			"config",
-		), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"), "XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
+		"XDG_CONFIG_HOME=" + filepath.Join(d.home, "config"), "XDG_STATE_HOME=" + filepath.Join(d.home, "state"),
+		"XDG_DATA_HOME=" + filepath.Join(d.home, "data"),
 	}
 	d.client = protocol.NewClient(filepath.Join(d.home, "run", "ccagent", "agent.sock"))
 	for _, dir := range []string{"run", "config/ccagent", ".claude", "herd", "outage", "crash"} {

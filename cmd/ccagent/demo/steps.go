@@ -28,21 +28,11 @@ const demoHerd = 200
 
 var demoSteps = []step{
 	{"a sign-in is picked up", "only Claude Code's credentials file exists; the helper starts the agent", (*demo).pickUp},
-	{
-		"a person signs in",
-		"`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface",
-		(*demo).login,
-	},
-	{
-		"many requests cause one renewal",
-		fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd),
-		(*demo).stampede,
-	},
-	{
-		"a revoked token is replaced",
-		"the API refuses a token that has not expired; `ccagent refresh` gets a new one",
-		(*demo).revoke,
-	},
+	{"a person signs in",
+		"`ccagent login` against an OpenID provider: authorization code with PKCE, answered on the loopback interface", (*demo).login},
+	{"many requests cause one renewal", fmt.Sprintf("%d helpers at once want a token that has expired", demoHerd), (*demo).stampede},
+	{"a revoked token is replaced", "the API refuses a token that has not expired; `ccagent refresh` gets a new one",
+		(*demo).revoke},
 	{"an outage is bridged", "the provider fails; helpers get the old token until it expires", (*demo).outage},
 	{"a crash loses nothing", "kill -9 hits the agent while the provider rotates a refresh token for it", (*demo).crash},
 }
@@ -55,25 +45,8 @@ func (d *demo) login() (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(d.ctx, wait)
 	defer cancel()
-	cmd := exec.CommandContext(
-		ctx,
-		d.self,
-		"login",
-		"person",
-		"--provider",
-		"oidc",
-		"--issuer",
-		d.server.Issuer(),
-		"--client-id",
-		"ccagent-demo",
-		"--scope",
-		"openid",
-		"--store",
-		"file",
-		"--browser",
-		"--timeout",
-		wait.String(),
-	)
+	cmd := exec.CommandContext(ctx, d.self, "login", "person", "--provider", "oidc", "--issuer", d.server.Issuer(), "--client-id",
+		"ccagent-demo", "--scope", "openid", "--store", "file", "--browser", "--timeout", wait.String())
 	cmd.Env, cmd.Dir = append(slices.Clone(d.env), "BROWSER=true"), d.home
 	said, err := cmd.StderrPipe()
 	if err != nil {
@@ -173,12 +146,8 @@ func (d *demo) pickUp() (string, error) {
 		times[i] = time.Since(began)
 	}
 	slices.Sort(times)
-	return fmt.Sprintf(
-		"%s with the agent's start, then %s a token (median of %d processes)",
-		millis(first),
-		millis(times[len(times)/2]),
-		len(times),
-	), nil
+	return fmt.Sprintf("%s with the agent's start, then %s a token (median of %d processes)", millis(first),
+		millis(times[len(times)/2]), len(times)), nil
 }
 
 // stampede shows that requests that need the same renewal share it.

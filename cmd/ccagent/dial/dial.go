@@ -104,11 +104,8 @@ func Silent() error {
 	return &protocol.Error{
 		Code:    protocol.CodeUnavailable,
 		Message: fmt.Sprintf("agent %d at %s does not answer", pid, terminal.Sanitize(path)),
-		Hint: fmt.Sprintf(
-			"end it with: %s\nif it is still there after a minute: kill -9 %d, which loses what it has not saved",
-			EndSilent(pid),
-			pid,
-		),
+		Hint: fmt.Sprintf("end it with: %s\nif it is still there after a minute: kill -9 %d, which loses what it has not saved",
+			EndSilent(pid), pid),
 	}
 }
 

@@ -83,12 +83,8 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 			return []Finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
 		case !isDefault:
 			return []Finding{
-				{
-					"agent",
-					"fail",
-					"CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically",
-					"unset CCAGENT_SOCK",
-				},
+				{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically",
+					"unset CCAGENT_SOCK"},
 			}, said
 		}
 		if err := placeForLog(protocol.LogFile(path)); err != nil {
@@ -126,23 +122,15 @@ func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 	if a.ConfigError != "" {
 		found = append(
 			found,
-			Finding{
-				"agent",
-				"warn",
-				"it still uses its earlier settings, because there is an error in config.toml: " + a.ConfigError,
-				"fix config.toml",
-			},
+			Finding{"agent", "warn", "it still uses its earlier settings, because there is an error in config.toml: " + a.ConfigError,
+				"fix config.toml"},
 		)
 	}
 	if a.Version != build.Version() {
 		found = append(
 			found,
-			Finding{
-				"version",
-				"warn",
-				fmt.Sprintf("the agent has version %s, and this program has %s", a.Version, build.Version()),
-				"ccagent stop",
-			},
+			Finding{"version", "warn", fmt.Sprintf("the agent has version %s, and this program has %s", a.Version, build.Version()),
+				"ccagent stop"},
 		)
 	}
 	return found

@@ -127,18 +127,12 @@ func checkOnline(ctx context.Context, cfg agent.Config) []Finding {
 		case err != nil:
 			found = append(
 				found,
-				Finding{
-					id,
-					"fail",
-					err.Error(),
-					cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer))),
-				},
+				Finding{id, "fail", err.Error(),
+					cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer)))},
 			)
 		case there.IsZero():
-			found = append(
-				found,
-				Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not tell the time", took.Milliseconds()), ""},
-			)
+			found = append(found,
+				Finding{id, "ok", fmt.Sprintf("it answers in %d ms, and does not tell the time", took.Milliseconds()), ""})
 		case skew > maxSkew || skew < -maxSkew:
 			mend := "sudo timedatectl set-ntp true"
 			if runtime.GOOS == "darwin" {

@@ -121,12 +121,7 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 		case a.Err == nil && a.Kind.Traits().Shared:
 			f.State, f.What = "skip", fmt.Sprintf("has a sign-in that is Claude Code's own, in %s (%s)", a.Location, took)
 		case a.Err == nil:
-			f.State, f.What = "warn", fmt.Sprintf(
-				"has an old record of profile %s that is not used, in %s (%s)",
-				s.Name,
-				a.Location,
-				took,
-			)
+			f.State, f.What = "warn", fmt.Sprintf("has an old record of profile %s that is not used, in %s (%s)", s.Name, a.Location, took)
 			f.Mend = "ccagent move " + s.Name + " " + string(storeInForce(answers))
 		case errors.Is(a.Err, protocol.ErrNotFound) && a.Earlier > 0:
 			f.State, f.What = "warn", fmt.Sprintf("is the store of profile %s, but has no record of it (%s)", s.Name, took)

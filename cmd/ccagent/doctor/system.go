@@ -73,12 +73,8 @@ func checkUnits(ctx context.Context, env environ.Vars, cfg agent.Config) []Findi
 	case service == "failed" || socket == "failed":
 		found = append(
 			found,
-			Finding{
-				"units",
-				"fail",
-				"systemd says that the agent failed: " + show("ccagent.service", "Result"),
-				"systemctl --user reset-failed ccagent.socket ccagent.service && systemctl --user restart ccagent.socket",
-			},
+			Finding{"units", "fail", "systemd says that the agent failed: " + show("ccagent.service", "Result"),
+				"systemctl --user reset-failed ccagent.socket ccagent.service && systemctl --user restart ccagent.socket"},
 		)
 	case socket != "active":
 		what := "the units are installed, but systemd does not listen at the socket"
@@ -101,12 +97,8 @@ func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []Fi
 		return nil
 	}
 	return []Finding{
-		{
-			"units",
-			"warn",
-			"a profile has views, but the agent that keeps them current does not start at login",
-			"ccagent install --at-login",
-		},
+		{"units", "warn", "a profile has views, but the agent that keeps them current does not start at login",
+			"ccagent install --at-login"},
 	}
 }
 
@@ -133,19 +125,11 @@ func judgeVariable(name string, cfg agent.Config) Finding {
 		}
 	}
 	if own == len(profiles) {
-		return Finding{
-			"unit environment",
-			"ok",
-			what + ", which is fine: each profile has a " + key + " in config.toml, which wins over it",
-			"",
-		}
+		return Finding{"unit environment", "ok",
+			what + ", which is fine: each profile has a " + key + " in config.toml, which wins over it", ""}
 	}
-	return Finding{
-		"unit environment",
-		"warn",
-		what + "; to be independent of it, set " + key + " for the profile in config.toml",
-		mend,
-	}
+	return Finding{"unit environment", "warn", what + "; to be independent of it, set " + key + " for the profile in config.toml",
+		mend}
 }
 
 // checkFiles checks whether anybody else may read a file that contains a sign-in, or replace it.
@@ -163,12 +147,8 @@ func checkFiles(env environ.Vars, cfg agent.Config) []Finding {
 		if owner, ok := files.Owner(info); ok && int(owner) != os.Geteuid() {
 			found = append(
 				found,
-				Finding{
-					"files",
-					"fail",
-					fmt.Sprintf("%s belongs to user %d", path, owner),
-					fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path)),
-				},
+				Finding{"files", "fail", fmt.Sprintf("%s belongs to user %d", path, owner),
+					fmt.Sprintf("sudo chown %d %s", os.Geteuid(), protocol.ShellLine(path))},
 			)
 		} else if info.Mode().Perm()&open != 0 {
 			found = append(found, Finding{"files", "fail", fmt.Sprintf("others have access to %s (mode %04o)", path, info.Mode().Perm()),

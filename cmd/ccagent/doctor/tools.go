@@ -26,12 +26,8 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 	case errors.Is(err, protocol.ErrConfig): // a variable of the environment is unusable, so the path is not known
 		return Finding{"claude-code", "fail", err.Error(), mendOf(err)}
 	case err != nil:
-		return Finding{
-			"claude-code",
-			"warn",
-			settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
-			"fix " + settings.Path,
-		}
+		return Finding{"claude-code", "warn", settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
+			"fix " + settings.Path}
 	case settings.Helper == "":
 		return Finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
 	}
@@ -42,12 +38,8 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		return Finding{"claude-code", "ok", what, ""}
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
-		return Finding{
-			"claude-code",
-			"fail",
-			"the apiKeyHelper of " + settings.Path + " names a program that does not exist: " + words[0],
-			"ccagent setup claude-code",
-		}
+		return Finding{"claude-code", "fail",
+			"the apiKeyHelper of " + settings.Path + " names a program that does not exist: " + words[0], "ccagent setup claude-code"}
 	}
 	if filepath.Base(words[0]) == "cchelper" && cfg.Default != "" {
 		name := cfg.Default
@@ -56,12 +48,8 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		}
 		profile, ok := config.Find(cfg, name)
 		if !ok {
-			return Finding{
-				"claude-code",
-				"fail",
-				"the apiKeyHelper of " + settings.Path + " asks for a profile that does not exist: " + name,
-				"ccagent setup claude-code",
-			}
+			return Finding{"claude-code", "fail",
+				"the apiKeyHelper of " + settings.Path + " asks for a profile that does not exist: " + name, "ccagent setup claude-code"}
 		}
 		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
 		if !config.Provider(profile).ClaudeCode &&

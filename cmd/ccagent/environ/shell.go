@@ -29,18 +29,8 @@ var (
 	posix      = Shell{"export %s=%s;", "unset %s;", quoteWith(`'`, `'\''`), `eval "$(ccagent env)"`}
 	csh        = Shell{"setenv %s %s;", "unsetenv %s;", quoteCsh, "eval `ccagent env`"}
 	quoteCsh   = quoteWith(`'`, `'\''`, `!`, `\!`) // csh expands a ! even between single quotes
-	powershell = Shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(
-		`'`,
-		`''`,
-		`‘`,
-		`‘‘`,
-		`’`,
-		`’’`,
-		`‚`,
-		`‚‚`,
-		`‛`,
-		`‛‛`,
-	), "ccagent env | Out-String | Invoke-Expression"} // it accepts typographic quotation marks as quotes too
+	powershell = Shell{"$env:%s = %s", "Remove-Item Env:%s", quoteWith(`'`, `''`, `‘`, `‘‘`, `’`, `’’`, `‚`, `‚‚`, `‛`,
+		`‛‛`), "ccagent env | Out-String | Invoke-Expression"} // it accepts typographic quotation marks as quotes too
 )
 
 // quoteWith returns a function that puts a string into single quotes. pairs are what it replaces inside, each followed by the

@@ -245,12 +245,8 @@ func (s Service) OffPath(cfg agent.Config) []problem {
 		}
 		if here, err := exec.LookPath(settings.Command[0]); err == nil && !s.environment.OnPath(settings.Command[0]) {
 			found = append(found, problem{
-				fmt.Sprintf(
-					"the command of profile %s, %s, is on your PATH, but not on the PATH of programs that %s starts",
-					p.Name,
-					settings.Command[0],
-					s.Manager,
-				),
+				fmt.Sprintf("the command of profile %s, %s, is on your PATH, but not on the PATH of programs that %s starts", p.Name,
+					settings.Command[0], s.Manager),
 				"write its absolute path in config.toml: " + here})
 		}
 	}

@@ -42,10 +42,7 @@ func TestServiceFiles(t *testing.T) {
 		t.Errorf("the job is %s", plist)
 	}
 	if want := []string{"launchctl", "bootstrap", "gui/501", filepath.Join(env("HOME"),
-		"Library/LaunchAgents/com.github.ccagent.plist")}; !slices.Equal(
-		launchd.enable[1],
-		want,
-	) {
+		"Library/LaunchAgents/com.github.ccagent.plist")}; !slices.Equal(launchd.enable[1], want) {
 		t.Errorf("it is loaded by %q", launchd.enable[1])
 	}
 	for _, s := range []Service{systemd, launchd} {

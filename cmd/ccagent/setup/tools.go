@@ -241,12 +241,8 @@ func codexPlan(w wish) (plan, error) {
 	}
 	e := lines(
 		path,
-		fmt.Sprintf(
-			"\n[model_providers.%s.auth]\ncommand = %s\nargs = [\"-p\", %s]\n",
-			key,
-			config.Quote(w.helper),
-			config.Quote(w.profile.Name),
-		),
+		fmt.Sprintf("\n[model_providers.%s.auth]\ncommand = %s\nargs = [\"-p\", %s]\n", key, config.Quote(w.helper),
+			config.Quote(w.profile.Name)),
 	)
 	e.mode = 0o600
 	e.check = func(before, after []byte) error {
@@ -521,10 +517,8 @@ func shellPlan(w wish) (plan, error) {
 	case "csh", "tcsh":
 		return plan{
 			edits: []edit{
-				lines(
-					w.home("."+shell+"rc"),
-					"# ccagent: start its agent if none runs, and tell programs where it is.\neval \"`ccagent env --shell "+shell+"`\"\n",
-				),
+				lines(w.home("."+shell+"rc"),
+					"# ccagent: start its agent if none runs, and tell programs where it is.\neval \"`ccagent env --shell "+shell+"`\"\n"),
 			},
 		}, nil
 	default:

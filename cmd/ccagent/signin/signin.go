@@ -200,12 +200,8 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		return reply, finish, &protocol.Error{
 			Code:    protocol.CodeCallback,
 			Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
-			Hint: "sign in on a terminal, or paste the answer yourself: " + protocol.ShellLine(
-				"ccagent",
-				"login",
-				"--paste",
-				f.Settings.Name,
-			),
+			Hint: "sign in on a terminal, or paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste",
+				f.Settings.Name),
 		}
 	}
 	reply, err = f.Client.Exchange(ctx, attempt, cb)
@@ -233,11 +229,8 @@ func (f *Flow) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	if name := cmp.Or(who.Email, who.Name, who.Account); name != "" {
 		account = terminal.Sanitize(name)
 	}
-	err := terminal.Confirm(
-		ctx,
-		"this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?",
-		"--paste",
-	)
+	err := terminal.Confirm(ctx,
+		"this system does not say which of its users completed the sign-in. It is for "+account+"; is that you?", "--paste")
 	if !errors.Is(err, terminal.ErrDeclined) {
 		return err
 	}

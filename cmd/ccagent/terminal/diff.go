@@ -63,10 +63,8 @@ func shorter(was, is []byte) (_, _ []byte) {
 	}
 	// If the text repeats itself, the difference could begin at several places. Begin it with the comma before the member that was
 	// added or removed.
-	if longer := slices.MaxFunc([][]byte{a, b}, func(x, y []byte) int { return len(x) - len(y) }); head+tail == min(
-		len(a),
-		len(b),
-	) &&
+	if longer := slices.MaxFunc([][]byte{a, b}, func(x, y []byte) int { return len(x) - len(y) }); head+tail == min(len(a),
+		len(b)) &&
 		len(a) != len(b) {
 		for h := head; h > 0 && longer[h-1] == longer[len(longer)-1-tail-(head-h)]; h-- {
 			if longer[h-1] == ',' {

@@ -12,10 +12,8 @@ import (
 func TestPrintError(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
-	PrintError(
-		&b,
-		fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}),
-	)
+	PrintError(&b,
+		fmt.Errorf("asking: %w", &protocol.Error{Code: protocol.CodeConfig, Message: "bad\x1b[31m\nthing", Hint: "one\ntwo\u202e"}))
 	if want := "ccagent: asking: bad\\x1b[31m\\nthing\nhint: one\nhint: two\\u202e\n"; b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)
 	}

@@ -198,10 +198,8 @@ func refuseToHide() error {
 // Standard streams that are closed are not mistaken for the connection, nor the other way round.
 func TestClosedStreams(t *testing.T) {
 	helper := build(t, early(t))
-	fake := protocoltest.NewFake(
-		protocoltest.Profile{Name: "claude", Token: "fake-access-1"},
-		protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"},
-	)
+	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"},
+		protocoltest.Profile{Name: "told", Token: "fake-access-1", Notice: "not saved yet"})
 	sock := protocoltest.Serve(t, fake)
 	asked := 0
 	for _, streams := range []string{"<&-", "2>&-", "<&- 2>&-"} {
