@@ -394,13 +394,14 @@ func TestConnectionEnds(t *testing.T) {
 	}
 }
 
-// A reply that is taken early for a token without a notice is one to the client as well.
+// A reply that is taken early for a token without a notice is one to the client as well, and one that may be printed alone.
 func FuzzReply(f *testing.F) {
 	for _, token := range []protocol.Token{
 		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth},
 		{Profile: "claude", Value: protocol.NewSecret("fake-access-1"), Expiry: time.Unix(4e9, 0), Kind: "new"},
 		{Value: protocol.NewSecret("fake-access-1"), Notice: "not saved yet"},
 		{Value: protocol.NewSecret("fake-access-1"), Username: "alice"},
+		{Value: protocol.NewSecret(`{"AccessKeyId":"fake-id"}`), Kind: protocol.KindAWS},
 		{},
 	} {
 		frame := protocol.AppendToken(nil, token)
@@ -417,7 +418,7 @@ func FuzzReply(f *testing.F) {
 			return
 		}
 		got, err := protocol.OpenToken(frame)
-		if err != nil || got.Value.Reveal() != string(token) || got.Notice != "" {
+		if err != nil || got.Value.Reveal() != string(token) || got.Notice != "" || got.Kind == protocol.KindAWS {
 			t.Fatalf("%q: %q, and to the client %q, %v", frame, token, got.Value.Reveal(), err)
 		}
 	})
