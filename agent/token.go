@@ -84,22 +84,10 @@ func (c *cachedToken) shortLifeNotice(profile string, minTTL time.Duration, now 
 		return fmt.Sprintf("--min-ttl can't be met: the token of profile %s lives until %s",
 			profile, c.expiry.Local().Format("15:04:05"))
 	case minTTL > lifetime:
-		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, briefly(lifetime))
+		return fmt.Sprintf("--min-ttl can't be met: tokens of profile %s live %s", profile, protocol.Brief(lifetime))
 	}
 	return fmt.Sprintf("--min-ttl can't be met: half of a token's life can be asked for, which is %s for profile %s",
-		briefly(lifetime/2), profile)
-}
-
-// briefly formats d as a person writes it: 5m, not 5m0s.
-func briefly(d time.Duration) string {
-	s := d.Round(time.Second).String()
-	if d >= time.Minute && s[len(s)-3:] == "m0s" {
-		s = s[:len(s)-2]
-	}
-	if d >= time.Hour && s[len(s)-3:] == "h0m" {
-		s = s[:len(s)-2]
-	}
-	return s
+		protocol.Brief(lifetime/2), profile)
 }
 
 // dropTokenLocked forgets the cached token.

@@ -77,3 +77,16 @@ func roughly(d time.Duration) string {
 	}
 	return strconv.Itoa(int(d/time.Minute)) + "m"
 }
+
+// Brief formats d as a person writes it, to the second: 5m, not 5m0s.
+func Brief(d time.Duration) string {
+	d = d.Round(time.Second)
+	s := d.String()
+	if d >= time.Minute && s[len(s)-3:] == "m0s" {
+		s = s[:len(s)-2]
+	}
+	if d >= time.Hour && s[len(s)-3:] == "h0m" {
+		s = s[:len(s)-2]
+	}
+	return s
+}

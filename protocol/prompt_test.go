@@ -38,3 +38,15 @@ func TestPrompt(t *testing.T) {
 		}
 	}
 }
+
+func TestBrief(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 42 * time.Second: "42s", 5 * time.Minute: "5m", 90 * time.Second: "1m30s", 8 * time.Hour: "8h",
+		8*time.Hour + time.Minute: "8h1m", 30*time.Minute - time.Millisecond: "30m",
+		time.Hour - time.Millisecond: "1h", 10*time.Hour + time.Second: "10h0m1s",
+	} {
+		if got := Brief(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+}

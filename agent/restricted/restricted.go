@@ -59,7 +59,7 @@ func (a Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	// The reply is made anew from what may cross. The agent's notice may not: it is meant for the person at this machine.
 	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: restrictKind(t.Kind), Username: t.Username}
 	if left := time.Until(t.Expiry); !t.Expiry.IsZero() && left < req.MinTTL {
-		out.Notice = "--min-ttl can't be met: the token of profile " + name + " lives " + left.Round(time.Second).String()
+		out.Notice = "--min-ttl can't be met: the token of profile " + name + " lives " + protocol.Brief(left)
 	}
 	return out, nil
 }
