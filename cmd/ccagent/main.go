@@ -42,7 +42,10 @@ func run(parent context.Context, args []string, stdin io.Reader, stdout, stderr 
 
 	out := &terminal.Output{Writer: stdout}
 	app := newApp(stdin, out, stderr)
-	err := app.RunContext(ctx, permute(app, args))
+	args, err := permute(app, args)
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
 	if err == nil && out.Err != nil || errors.Is(err, out.Err) && err != nil {
 		err = fmt.Errorf("standard output could not be written: %w", out.Err)
 	}

@@ -74,16 +74,62 @@ func TestPermute(t *testing.T) {
 		"ccagent add a --force --provider=command b c": "ccagent add --force --provider=command -- a b c",
 		"ccagent add a --provider command -- b -c --":  "ccagent add --provider command -- a b -c --",
 		"ccagent import - -p x":                        "ccagent import -p x -- -",
-		"ccagent exec -p x prog -p y":                  "ccagent exec -p x prog -p y",
+		"ccagent exec -p x prog -p y":                  "ccagent exec -p x -- prog -p y",
+		"ccagent exec prog -p x -p y -- z":             "ccagent exec -- prog -p x -p y -- z",
+		"ccagent add a --host b --host c -f -f":        "ccagent add --host b --host c -f -f -- a",
 		"ccagent token -p":                             "ccagent token -p",
 		"ccagent import file -p":                       "ccagent import -p",
 	} {
-		if got := strings.Join(permute(app, strings.Fields(in)), " "); got != want {
-			t.Errorf("%s: got %s, want %s", in, got, want)
+		if got, err := permute(app, strings.Fields(in)); err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: got %s, want %s, %v", in, got, want, err)
 		}
 	}
-	if got := permute(app, nil); len(got) != 0 {
-		t.Errorf("no arguments: %q", got)
+	if got, err := permute(app, nil); len(got) != 0 || err != nil {
+		t.Errorf("no arguments: %q, %v", got, err)
+	}
+}
+
+// TestGivenTwice tries each option of each command that has one value: given twice, neither of its values is taken.
+func TestGivenTwice(t *testing.T) {
+	t.Parallel()
+	app := newApp(nil, nil, nil)
+	for _, command := range app.Commands {
+		for _, flag := range command.Flags {
+			switch flag.(type) {
+			case *cli.StringSliceFlag, *cli.IntSliceFlag, *cli.BoolFlag:
+				continue
+			}
+			for _, second := range flag.Names() {
+				first := dashed(flag.Names()[0])
+				for _, line := range [][]string{
+					{first, "a", dashed(second), "b"}, {first + "=a", dashed(second) + "=a"}, {first, "-p", dashed(second), ""},
+				} {
+					args := append([]string{"ccagent", command.Name}, line...)
+					got, err := permute(app, args)
+					if protocol.CodeOf(err) != protocol.CodeConfig || !strings.Contains(err.Error(), first) ||
+						!strings.HasPrefix(protocol.HintOf(err), "give it once") {
+						t.Errorf("%q: got %q, %v", args, got, err)
+					}
+				}
+			}
+		}
+	}
+	for line, want := range map[string]string{
+		"ccagent token -p a --profile b":               "-p and --profile are the same option",
+		"ccagent exec --env A --env B -- env":          "--env is given more than once",
+		"ccagent exec -p a -p a env":                   "-p is given more than once",
+		"ccagent add a --provider static --provider=b": "--provider is given more than once",
+		"ccagent setup git --yes=false -y":             "--yes and -y are the same option",
+		"ccagent forward -p a -p b host -- -p c":       "",
+		"ccagent status --prompt -p a -p b":            "-p is given more than once",
+		"ccagent setup git -n -n --host a --host b":    "",
+		"ccagent exec -p a -- sh -p b -p c":            "",
+		"ccagent import file -- -p -p":                 "",
+	} {
+		_, err := permute(app, strings.Fields(line))
+		if (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%s: got %v, want %q", line, err, want)
+		}
 	}
 }
 

@@ -13,17 +13,20 @@ import (
 
 // permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works. Without it, package
 // flag would stop at the first argument. What follows -- stays as it is. So do the arguments of exec and forward, because they
-// name a program with flags of its own.
-func permute(app *cli.App, args []string) []string {
+// name a program with flags of its own. It fails if an option that has one value is given twice, because package flag would take
+// the last.
+func permute(app *cli.App, args []string) ([]string, error) {
 	at := slices.IndexFunc(args[min(1, len(args)):], func(arg string) bool { return !strings.HasPrefix(arg, "-") }) + 1
 	if at == 0 {
-		return args
+		return args, nil
 	}
 	command := app.Command(args[at])
-	if command == nil || command.Name == "exec" || command.Name == "forward" {
-		return args
+	if command == nil {
+		return args, nil
 	}
+	runs := command.Name == "exec" || command.Name == "forward"
 	flags := slices.Clone(args[:at+1])
+	given := map[cli.Flag]string{}
 	var rest []string
 	for i := at + 1; i < len(args); i++ {
 		arg := args[i]
@@ -32,29 +35,69 @@ func permute(app *cli.App, args []string) []string {
 			rest = append(rest, args[i+1:]...)
 			i = len(args)
 		case len(arg) < 2 || arg[0] != '-':
-			rest = append(rest, arg)
+			if rest = append(rest, arg); runs {
+				rest = append(rest, args[i+1:]...)
+				i = len(args)
+			}
 		default:
+			if err := once(command, given, arg); err != nil {
+				return nil, err
+			}
 			flags = append(flags, arg)
 			if takesValue(command, arg) {
 				if i++; i == len(args) { // so that package flag says that the value is missing, and does not take -- for it
-					return flags
+					return flags, nil
 				}
 				flags = append(flags, args[i])
 			}
 		}
 	}
-	return append(append(flags, "--"), rest...)
+	return append(append(flags, "--"), rest...), nil
+}
+
+// once fails if arg is an option with one value that was given before. given has the options that were, as they were typed. An
+// option that says yes may be repeated, because it says the same again.
+func once(command *cli.Command, given map[cli.Flag]string, arg string) error {
+	typed, _, hasValue := strings.Cut(arg, "=")
+	flag := flagOf(command, typed)
+	switch flag.(type) {
+	case nil, *cli.StringSliceFlag, *cli.IntSliceFlag:
+		return nil
+	case *cli.BoolFlag:
+		if before, ok := given[flag]; !hasValue && (!ok || !strings.Contains(before, "=")) {
+			given[flag] = arg
+			return nil
+		}
+	}
+	before, ok := given[flag]
+	if given[flag] = arg; !ok {
+		return nil
+	}
+	before, _, _ = strings.Cut(before, "=")
+	message := typed + " is given more than once"
+	if before != typed {
+		message = before + " and " + typed + " are the same option"
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: message,
+		Hint: "give it once, with one value: see ccagent " + command.Name + " --help"}
+}
+
+// flagOf returns the flag that was typed, with its dashes; nil if the command has none of that name.
+func flagOf(command *cli.Command, typed string) cli.Flag {
+	name := strings.TrimLeft(typed, "-")
+	for _, flag := range command.Flags {
+		if slices.Contains(flag.Names(), name) {
+			return flag
+		}
+	}
+	return nil
 }
 
 // takesValue reports whether the argument is a flag whose value is the next one.
 func takesValue(command *cli.Command, arg string) bool {
-	name := strings.TrimLeft(arg, "-")
-	for _, flag := range command.Flags {
-		if _, boolean := flag.(*cli.BoolFlag); slices.Contains(flag.Names(), name) {
-			return !boolean
-		}
-	}
-	return false
+	flag := flagOf(command, arg)
+	_, boolean := flag.(*cli.BoolFlag)
+	return flag != nil && !boolean
 }
 
 // nearest returns the command that was probably meant: the one with at most two typing errors. It is empty if there is none.

@@ -72,6 +72,9 @@ func takeApart(args []string) (commandLine, error) {
 		case !hasValue:
 			value, args = args[0], args[1:]
 		}
+		if _, ok := line.set[long]; ok { // which one is meant?
+			return line, wrongUsage(long + " is given more than once")
+		}
 		line.set[long] = value
 	}
 	return line, nil

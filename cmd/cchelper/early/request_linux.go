@@ -78,7 +78,7 @@ func getcwd() (dir string, ok bool) {
 	return str(&workingDir[0], uint(n)-1), true // n counts the NUL
 }
 
-// arguments reads the command line. It is false for anything but a profile and --on-reask=renew.
+// arguments reads the command line. It is false for anything but a profile and --on-reask=renew, each once.
 func arguments(block *uintptr) (profile string, renew, ok bool) {
 	argc := int(*block)
 	if arg0 := word(block, 1); argc < 1 ||
@@ -88,11 +88,14 @@ func arguments(block *uintptr) (profile string, renew, ok bool) {
 	for i := 2; i <= argc; i++ {
 		switch word(block, i) {
 		case "-p", "--profile":
-			if i++; i > argc || !named(word(block, i)) {
+			if i++; i > argc || profile != "" || !named(word(block, i)) {
 				return "", false, false
 			}
 			profile = word(block, i)
 		case "--on-reask=renew":
+			if renew {
+				return "", false, false
+			}
 			renew = true
 		default:
 			return "", false, false
