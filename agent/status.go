@@ -20,7 +20,7 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 		DefaultProfile: t.config.Default, Here: t.here(req.Home), Locked: a.lockState.on.Load(),
 	}}
 	if err := a.configError(); err != nil {
-		s.Agent.ConfigError = err.Message
+		s.Agent.ConfigError, s.Agent.ConfigHint = err.Message, err.Hint
 	}
 	if req.Profile != "" {
 		e, err := a.entry(req.Profile, req.Home)
@@ -58,7 +58,7 @@ func (a *Agent) socket() string {
 
 // statusSize is about how many bytes of a frame a profile takes.
 func statusSize(p protocol.ProfileStatus) int {
-	n := 256 + len(p.Name) + len(p.Location) + len(p.LastError) + len(p.Note) + len(p.Subscription)
+	n := 256 + len(p.Name) + len(p.Location) + len(p.LastError) + len(p.LastHint) + len(p.Note) + len(p.Subscription)
 	for _, s := range p.Scopes {
 		n += 4 + len(s)
 	}
@@ -90,10 +90,12 @@ func (e *entry) status() protocol.ProfileStatus {
 		s.SignInEnds, s.RemindFrom = cached.ending.at, cached.ending.remind
 	}
 	if e.failure != nil {
-		s.LastError, s.LastCode, s.Retry = shorten(e.failure.err.Message), e.failure.err.Code, e.failure.retry.at
+		s.LastError, s.LastHint = shorten(e.failure.err.Message), shorten(e.failure.err.Hint)
+		s.LastCode, s.Retry = e.failure.err.Code, e.failure.retry.at
 	}
 	if e.unsaved != nil && e.unsaved.err != nil {
-		s.LastError, s.LastCode, s.Retry = shorten(e.unsaved.err.Message), e.unsaved.err.Code, e.unsaved.at
+		s.LastError, s.LastHint = shorten(e.unsaved.err.Message), shorten(e.unsaved.err.Hint)
+		s.LastCode, s.Retry = e.unsaved.err.Code, e.unsaved.at
 	}
 	switch {
 	case e.agent.lockState.on.Load():

@@ -128,6 +128,7 @@ type AgentStatus struct {
 	DefaultProfile string
 	Here           string // the profile that a request without one means, if it comes from where this one does (Home)
 	ConfigError    string // why the agent does not use config.toml as it is now; "" if it does
+	ConfigHint     string // what helps against that, one line for each thing
 	Locked         bool   // see CommandLock
 }
 
@@ -146,6 +147,7 @@ type ProfileStatus struct {
 	Retry        time.Time // no request reaches the provider before
 	LastUsed     time.Time
 	LastError    string
+	LastHint     string // what helps against LastError, one line for each thing; "" if nothing is known
 	LastCode     Code
 	Subscription string
 	Scopes       []string

@@ -3,11 +3,13 @@ package protocol
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Late explains err, with which a request for the token of profile has failed. If it failed because the deadline of ctx has
 // passed, Late asks the agent a what the profile is doing, for a tenth of a second at most, and returns err with that in its
-// message. If a does not answer, and for every other err, it returns err as it is.
+// message, and with what helps against the profile's last error in its hint. If a does not answer, and for every other err, it
+// returns err as it is.
 func Late(ctx context.Context, a Agent, profile string, err error) error {
 	var late *Error
 	if ctx.Err() != context.DeadlineExceeded || !errors.As(err, &late) || late.Code != CodeUnavailable {
@@ -24,7 +26,8 @@ func Late(ctx context.Context, a Agent, profile string, err error) error {
 	}
 	for _, p := range status.Profiles {
 		if FoldProfile(p.Name) == FoldProfile(profile) {
-			return &Error{Code: late.Code, Message: late.Message + ": profile " + p.doing(), Hint: late.Hint}
+			return &Error{Code: late.Code, Message: late.Message + ": profile " + p.doing(),
+				Hint: strings.Trim(late.Hint+"\n"+p.LastHint, "\n")}
 		}
 	}
 	return err

@@ -1,6 +1,9 @@
 package protocol
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+)
 
 // Each message of docs/protocol.md §4 has two functions here, one that encodes it and next to it the one that decodes it.
 
@@ -178,8 +181,12 @@ func AppendStatus(dst []byte, s Status) []byte {
 	e.String(s.Agent.DefaultProfile)
 	e.String(lines(s.Agent.ConfigError, maxText))
 	e.Bool(s.Agent.Locked)
-	if s.Agent.Here != "" && s.Agent.Here != s.Agent.DefaultProfile {
-		e.String(s.Agent.Here)
+	here := cmp.Or(s.Agent.Here, s.Agent.DefaultProfile)
+	if here != s.Agent.DefaultProfile || s.Agent.ConfigHint != "" {
+		e.String(here)
+	}
+	if s.Agent.ConfigHint != "" {
+		e.String(lines(s.Agent.ConfigHint, maxText))
 	}
 	e.Shut(mark)
 
@@ -219,9 +226,12 @@ func (e *Encoder) profile(p *ProfileStatus) {
 	e.String(oneLine(p.Subscription, maxText))
 	e.Strings(p.Scopes)
 	e.String(oneLine(p.Note, maxText))
-	if !p.SignInEnds.IsZero() {
+	if !p.SignInEnds.IsZero() || p.LastHint != "" {
 		e.Time(p.SignInEnds)
 		e.Time(p.RemindFrom)
+	}
+	if p.LastHint != "" {
+		e.String(lines(p.LastHint, maxText))
 	}
 	e.Shut(mark)
 }
@@ -245,6 +255,9 @@ func decodeStatus(d *Decoder) (Status, error) {
 	s.Agent.Here = s.Agent.DefaultProfile
 	if a.More() {
 		s.Agent.Here = oneLine(a.String(), maxText)
+	}
+	if a.More() {
+		s.Agent.ConfigHint = lines(a.String(), maxText)
 	}
 	if err := a.Err(); err != nil {
 		return Status{}, err
@@ -284,6 +297,9 @@ func decodeProfile(d Decoder) (ProfileStatus, error) {
 	}
 	if d.More() {
 		p.SignInEnds, p.RemindFrom = d.Time(), d.Time()
+	}
+	if d.More() {
+		p.LastHint = lines(d.String(), maxText)
 	}
 	for i, s := range p.Scopes {
 		p.Scopes[i] = oneLine(s, maxText)

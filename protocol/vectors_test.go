@@ -74,6 +74,17 @@ func vectors(t testing.TB) map[string][]byte {
 				SignInEnds: at.Add(48 * time.Hour), RemindFrom: at.Add(-24 * time.Hour),
 			}},
 		}),
+		"status-reply-hints": AppendStatus(nil, Status{
+			Agent: AgentStatus{
+				PID: 4711, Version: "v1.2.3", DefaultProfile: "claude", Here: "claude",
+				ConfigError: "config.toml:3: unknown key", ConfigHint: "fix that line",
+			},
+			Profiles: []ProfileStatus{{
+				Name: "gateway", Provider: "oidc", State: StateSignIn, Store: "file",
+				LastError: "the provider no longer accepts this sign-in", LastCode: CodeLoginRequired,
+				LastHint: "sign in: ccagent login gateway\nor bring a sign-in back: ccagent restore -p gateway",
+			}},
+		}),
 		"put-request": must(AppendPutRequest(nil, PutRequest{
 			Profile: "robot", Record: NewSecret(`{"fake":"record"}`), Force: true, Home: home,
 		})),

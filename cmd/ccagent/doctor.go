@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -93,8 +94,8 @@ func report(c *cli.Context, found []doctor.Finding) error {
 	} else {
 		for _, f := range found {
 			fmt.Fprintf(c.App.Writer, "%-4s  %s: %s\n", f.State, f.ID, f.What)
-			if f.Mend != "" {
-				fmt.Fprintf(c.App.Writer, "      mend it: %s\n", f.Mend)
+			for way := range strings.Lines(f.Mend) {
+				fmt.Fprintf(c.App.Writer, "      mend it: %s\n", terminal.Sanitize(strings.TrimSpace(way)))
 			}
 		}
 	}

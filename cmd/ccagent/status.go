@@ -109,7 +109,7 @@ func watch(c *cli.Context) error {
 		case first || !errors.Is(err, protocol.ErrNoAgent) && !errors.Is(err, protocol.ErrUnavailable):
 			return err
 		default:
-			text = s.wrap(time.Now().Format("15:04:05 ") + terminal.Sanitize(err.Error()))
+			text = s.wrap(time.Now().Format("15:04:05 ")+terminal.Sanitize(err.Error())) + s.hints(protocol.HintOf(err))
 		}
 		if inPlace { // home, each line cleared to its end, then what is below
 			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
@@ -214,7 +214,7 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 		head.WriteString(s.wrap("the agent is locked and gives no tokens; to unlock it: ccagent unlock"))
 	}
 	if a.ConfigError != "" {
-		head.WriteString(s.wrap(terminal.Sanitize("config.toml can't be used: " + a.ConfigError)))
+		head.WriteString(s.wrap(terminal.Sanitize("config.toml can't be used: "+a.ConfigError)) + s.hints(a.ConfigHint))
 	}
 	return head.String()
 }
@@ -223,13 +223,24 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
 	for _, p := range profiles {
-		for _, text := range []string{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.Note, signInEnds(now, p)} {
-			if text != "" {
-				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name + ": " + text)))
+		for _, remark := range []struct{ text, hint string }{
+			{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.LastHint}, {p.Note, ""}, {signInEnds(now, p), ""},
+		} {
+			if remark.text != "" {
+				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name+": "+remark.text)) + s.hints(remark.hint))
 			}
 		}
 	}
 	return remarks.String()
+}
+
+// hints returns the lines of a hint, each below the remark that it belongs to.
+func (s screen) hints(hint string) string {
+	var text strings.Builder
+	for line := range strings.Lines(hint) {
+		text.WriteString(s.wrap("  hint: " + terminal.Sanitize(strings.TrimSpace(line))))
+	}
+	return text.String()
 }
 
 // signInEnds says when a profile's sign-in itself ends. It is empty if that is not known.
@@ -363,6 +374,7 @@ type agentJSON struct {
 	DefaultProfile string     `json:"default_profile"`
 	Here           string     `json:"here"`
 	ConfigError    string     `json:"config_error,omitempty"`
+	ConfigHint     string     `json:"config_hint,omitempty"`
 	Locked         bool       `json:"locked"`
 }
 
@@ -380,6 +392,7 @@ type profileJSON struct {
 	Retry        *time.Time `json:"retry"`
 	LastUsed     *time.Time `json:"last_used"`
 	LastError    string     `json:"last_error,omitempty"`
+	LastHint     string     `json:"last_hint,omitempty"`
 	LastExit     int        `json:"last_exit,omitempty"`
 	Subscription string     `json:"subscription,omitempty"`
 	Scopes       []string   `json:"scopes,omitempty"`
@@ -393,8 +406,7 @@ func newStatusJSON(s protocol.Status) statusJSON {
 		Agent: agentJSON{
 			PID: a.PID, Version: a.Version, Socket: a.Socket, Started: jsonTime(a.Started), Requests: a.Requests, Renewals: a.Renewals,
 			Connections: a.Connections, MemoryBytes: a.Memory, DefaultProfile: a.DefaultProfile, Here: a.Here,
-			ConfigError: a.ConfigError,
-			Locked:      a.Locked,
+			ConfigError: a.ConfigError, ConfigHint: a.ConfigHint, Locked: a.Locked,
 		},
 		Profiles: []profileJSON{},
 	}
@@ -406,7 +418,7 @@ func newStatusJSON(s protocol.Status) statusJSON {
 		out.Profiles = append(out.Profiles, profileJSON{
 			Name: p.Name, Provider: p.Provider, State: string(p.State), Store: p.Store, Location: p.Location, Kind: string(p.Kind),
 			HasToken: p.HasToken, Expires: jsonTime(p.Expiry), Issued: jsonTime(p.Issued), LastRenewal: jsonTime(p.LastRenewal),
-			Retry: jsonTime(p.Retry), LastUsed: jsonTime(p.LastUsed), LastError: p.LastError, LastExit: exit,
+			Retry: jsonTime(p.Retry), LastUsed: jsonTime(p.LastUsed), LastError: p.LastError, LastHint: p.LastHint, LastExit: exit,
 			Subscription: p.Subscription, Scopes: p.Scopes, Note: p.Note, SignInEnds: jsonTime(p.SignInEnds),
 		})
 	}

@@ -25,12 +25,13 @@ func TestStatusJSONIsWhole(t *testing.T) {
 			DefaultProfile: "fake",
 			Here:           "fake",
 			ConfigError:    "fake",
+			ConfigHint:     "fake",
 			Locked:         true,
 		},
 		Profiles: []protocol.ProfileStatus{
 			{Name: "fake", Provider: "claude", State: protocol.StateLive, Store: "file", Location: "/f",
-				Kind: protocol.KindOAuth, HasToken: true, Expiry: at, Issued: at, LastRenewal: at, Retry: at, LastUsed: at, LastError: "fake",
-				LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake",
+				Kind: protocol.KindOAuth, HasToken: true, Expiry: at, Issued: at, LastRenewal: at, Retry: at, LastUsed: at,
+				LastError: "fake", LastHint: "fake", LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake",
 				SignInEnds: at},
 		},
 	})

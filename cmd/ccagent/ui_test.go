@@ -178,7 +178,7 @@ func TestRender(t *testing.T) {
 			Requests:       3,
 			Memory:         3 << 20,
 			DefaultProfile: "CLAUDE", Here: "CLAUDE",
-			ConfigError: "line\x1b one",
+			ConfigError: "line\x1b one", ConfigHint: "fix\x1b it",
 		},
 		Profiles: []protocol.ProfileStatus{
 			{
@@ -190,7 +190,8 @@ func TestRender(t *testing.T) {
 				LastRenewal: now.Add(-2 * time.Hour),
 				Location:    "/f",
 			},
-			{Name: "down", State: protocol.StateBackoff, Retry: now.Add(time.Minute), LastError: "no\nroute", Store: "none"},
+			{Name: "down", State: protocol.StateBackoff, Retry: now.Add(time.Minute), LastError: "no\nroute",
+				LastHint: "first: ccagent doctor\nthen ask again", Store: "none"},
 			{Name: "key", State: protocol.StateLive, HasToken: true, Location: "memory"},
 			{Name: "old", State: protocol.StateSignIn, HasToken: true, Expiry: now.Add(-time.Second), Issued: now.Add(-time.Hour)},
 		},
@@ -198,6 +199,7 @@ func TestRender(t *testing.T) {
 	want := `agent 7, version v1, up 1h00m, at /run/a.sock
 3 requests, 0 renewals, 0 connections, memory 3.0 MiB
 config.toml can't be used: line\x1b one
+  hint: fix\x1b it
 
 PROFILE   STATE                       LEFT           RENEWED    STORED IN
 claude *  live                        6h00m          2h00m ago  /f
@@ -206,6 +208,8 @@ key       live                        never expires  -          memory
 old       sign-in needed              expired        -          -
 
 down: no\nroute
+  hint: first: ccagent doctor
+  hint: then ask again
 `
 	want = strings.ReplaceAll(want, "TT:TT:TT", now.Add(time.Minute).Local().Format("15:04:05"))
 	if got := (screen{program: "v1"}).render(now, status); got != want {
@@ -231,9 +235,9 @@ down: no\nroute
 			[]protocol.ProfileStatus{{Name: fmt.Sprintf("a%02d", i), State: protocol.StateIdle}},
 			status.Profiles...)
 	}
-	small := screen{width: 30, height: 16, program: "v1"}.render(now, status)
-	if n := strings.Count(small, "\n"); n != 15 {
-		t.Errorf("%d lines and the cursor's on 16:\n%s", n, small)
+	small := screen{width: 30, height: 19, program: "v1"}.render(now, status)
+	if n := strings.Count(small, "\n"); n != 18 {
+		t.Errorf("%d lines and the cursor's on 19:\n%s", n, small)
 	}
 	for _, want := range []string{"agent 7", "claude *  live", "\nold ", "\n... and 28 more\n", "\ndown: no\\nroute\n"} {
 		if !strings.Contains(small, want) {

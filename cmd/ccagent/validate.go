@@ -23,6 +23,7 @@ type validateJSON struct {
 	Scopes       []string   `json:"scopes,omitempty"`
 	Expires      *time.Time `json:"expires"`
 	LastError    string     `json:"last_error,omitempty"`
+	LastHint     string     `json:"last_hint,omitempty"`
 }
 
 func validateCommand() *cli.Command {
@@ -74,7 +75,7 @@ EXAMPLE:
 				return printJSON(c.App.Writer, validateJSON{
 					Profile: token.Profile, State: string(p.State), Provider: p.Provider, Kind: string(token.Kind), Store: p.Store,
 					Location: p.Location, Subscription: p.Subscription, Scopes: p.Scopes, Expires: jsonTime(token.Expiry),
-					LastError: p.LastError,
+					LastError: p.LastError, LastHint: p.LastHint,
 				})
 			}
 			t := terminal.Table{
@@ -88,6 +89,9 @@ EXAMPLE:
 			}
 			if p.LastError != "" {
 				t = append(t, []string{"last error", p.LastError})
+			}
+			for hint := range strings.Lines(p.LastHint) {
+				t = append(t, []string{"hint", strings.TrimSpace(hint)})
 			}
 			return t.WritePairs(c.App.Writer)
 		},

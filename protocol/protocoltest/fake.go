@@ -149,7 +149,7 @@ func (f *Fake) Status(_ context.Context, req protocol.StatusRequest) (protocol.S
 			HasToken: true, Expiry: p.Expiry, Store: "memory", Location: "memory"}
 		if p.Err != nil {
 			status.State, status.HasToken = protocol.StateFailed, false
-			status.LastError, status.LastCode = p.Err.Message, p.Err.Code
+			status.LastError, status.LastHint, status.LastCode = p.Err.Message, p.Err.Hint, p.Err.Code
 		}
 		s.Profiles = append(s.Profiles, status)
 	}

@@ -30,7 +30,7 @@ import (
 func checkConfig(env environ.Vars) (agent.Config, Finding) {
 	cfg, path, err := config.Load(env)
 	if err != nil {
-		return cfg, Finding{"config", "fail", err.Error(), cmp.Or(mendOf(err), "fix "+path)}
+		return cfg, Finding{"config", "fail", err.Error(), cmp.Or(protocol.HintOf(err), "fix "+path)}
 	}
 	what := fmt.Sprintf("%s: %s, the default is %s", path, count(len(cfg.Profiles), "profile"), cfg.Default)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -58,15 +58,15 @@ func placeForLog(file string) error {
 func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found []Finding, said protocol.Status) {
 	path, isDefault, err := protocol.SocketPath()
 	if err != nil {
-		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"socket", "fail", err.Error(), protocol.HintOf(err)}}, said
 	}
 	dir := protocol.SocketDir(path)
 	if err := protocol.CheckDir(dir); err != nil && (!errors.Is(err, protocol.ErrNoAgent) || protocol.CheckRoom(dir) != nil) {
-		return []Finding{{"socket", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"socket", "fail", err.Error(), protocol.HintOf(err)}}, said
 	}
 	client, err := protocol.ClientFromEnv(false)
 	if err != nil {
-		return []Finding{{"agent", "fail", err.Error(), mendOf(err)}}, said
+		return []Finding{{"agent", "fail", err.Error(), protocol.HintOf(err)}}, said
 	}
 	defer client.Close()
 	status, err := protocol.StatusAll(ctx, client, protocol.StatusRequest{})
@@ -80,7 +80,7 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 		}
 		switch {
 		case !errors.Is(err, protocol.ErrNoAgent):
-			return []Finding{{"agent", "fail", err.Error(), cmp.Or(mendOf(err), "ccagent stop")}}, said
+			return []Finding{{"agent", "fail", err.Error(), cmp.Or(protocol.HintOf(err), "ccagent stop")}}, said
 		case !isDefault:
 			return []Finding{
 				{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically",
@@ -123,7 +123,7 @@ func judgeAgent(a protocol.AgentStatus, path string) []Finding {
 		found = append(
 			found,
 			Finding{"agent", "warn", "it still uses its earlier settings, because there is an error in config.toml: " + a.ConfigError,
-				"fix config.toml"},
+				cmp.Or(a.ConfigHint, "fix config.toml")},
 		)
 	}
 	if a.Version != build.Version() {
@@ -142,8 +142,8 @@ const lookFurther = "ccagent doctor --online"
 // furtherStill replaces the advice lookFurther, when the person has just followed it.
 func furtherStill(found []Finding) {
 	for i, f := range found {
-		if f.Mend == lookFurther {
-			found[i].Mend = "ccagent refresh -p " + strings.TrimPrefix(f.ID, "profile ")
+		if rest, ok := strings.CutPrefix(f.Mend, lookFurther); ok {
+			found[i].Mend = "ccagent refresh -p " + strings.TrimPrefix(f.ID, "profile ") + rest
 		}
 	}
 }
@@ -152,23 +152,25 @@ func furtherStill(found []Finding) {
 func judgeProfile(env environ.Vars, cfg agent.Config, p protocol.ProfileStatus) (f Finding, wrong bool) {
 	id := "profile " + p.Name
 	said := strings.TrimPrefix(p.LastError, id+": ")
+	fault := func(state, what, command string) (Finding, bool) {
+		return Finding{id, state, what + said, mends(command, p.LastHint)}, true
+	}
 	switch p.State {
 	case protocol.StateSignIn:
-		return Finding{id, "fail", "sign-in needed: " + said, signInAgain(env, cfg, p)}, true
+		return fault("fail", "sign-in needed: ", signInAgain(env, cfg, p))
 	case protocol.StateFailed:
 		if p.HasToken && provider.Kind(p.Provider).Traits().Renewable { // validate would find the token valid, and say nothing
-			return Finding{id, "fail", "it fails: " + said, "ccagent refresh -p " + p.Name}, true
+			return fault("fail", "it fails: ", "ccagent refresh -p "+p.Name)
 		}
-		return Finding{id, "fail", "it fails: " + said, "ccagent validate -p " + p.Name}, true // it shows the hint
+		return fault("fail", "it fails: ", "ccagent validate -p "+p.Name)
 	case protocol.StateUnsaved:
-		return Finding{id, "warn", "unsaved: " + said, "ccagent doctor store -p " + p.Name}, true
+		return fault("warn", "unsaved: ", "ccagent doctor store -p "+p.Name)
 	case protocol.StateLocked:
 		if said != "" { // otherwise the whole agent is locked, which judgeAgent has said
-			mend := cmp.Or(store.Kind(p.Store).Traits().Unlock, "ccagent unlock")
-			return Finding{id, "warn", "locked: " + said, mend}, true
+			return fault("warn", "locked: ", cmp.Or(store.Kind(p.Store).Traits().Unlock, "ccagent unlock"))
 		}
 	case protocol.StateBackoff:
-		return Finding{id, "warn", "backing off: " + said, lookFurther}, true
+		return fault("warn", "backing off: ", lookFurther)
 	}
 	if p.SignInEndsSoon(time.Now()) {
 		return Finding{id, "warn", "the sign-in ends on " + p.SignInEnds.Local().Format("2006-01-02 15:04"),

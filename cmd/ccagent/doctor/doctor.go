@@ -17,7 +17,7 @@ type Finding struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
 	What  string `json:"what"`
-	Mend  string `json:"mend,omitempty"` // how to mend it: a command if there is one
+	Mend  string `json:"mend,omitempty"` // how to mend it, one line for each way; the first is a command if there is one
 }
 
 // Check runs all checks. Each kind of check has a time limit of its own, so that one that hangs does not stop the others. With
@@ -73,8 +73,13 @@ func count(n int, what string) string {
 	return strconv.Itoa(n) + " " + what + "s"
 }
 
-// mendOf returns the first line of err's hint.
-func mendOf(err error) string {
-	mend, _, _ := strings.Cut(protocol.HintOf(err), "\n")
-	return mend
+// mends returns the ways to mend something: first the command, then the lines of the hint that don't say the same.
+func mends(command, hint string) string {
+	ways := command
+	for line := range strings.Lines(hint) {
+		if line = strings.TrimSpace(line); line != "" && (command == "" || !strings.HasSuffix(line, command)) {
+			ways += "\n" + line
+		}
+	}
+	return strings.TrimPrefix(ways, "\n")
 }

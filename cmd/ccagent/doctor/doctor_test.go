@@ -61,10 +61,11 @@ func TestDoctorJudgesTheAgent(t *testing.T) {
 				Provider:  test.provider,
 				State:     test.state,
 				LastError: "profile " + test.name + ": fake trouble",
+				LastHint:  "do it: " + test.mend + "\nor do something else",
 			},
 		)
-		if wrong != (test.want != "") || f.State != test.want || f.Mend != test.mend ||
-			wrong && !strings.HasSuffix(f.What, ": fake trouble") {
+		if wrong != (test.want != "") || f.State != test.want ||
+			wrong && (!strings.HasSuffix(f.What, ": fake trouble") || f.Mend != test.mend+"\nor do something else") {
 			t.Errorf("%s, %s: %v %+v", test.name, test.state, wrong, f)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // checkHomes looks for sign-ins that are in two profiles.
@@ -18,7 +19,7 @@ func checkHomes(ctx context.Context, cfg agent.Config) []Finding {
 	}
 	var found []Finding
 	for _, shared := range worker.SharedSignIns(ctx, all) {
-		found = append(found, Finding{"sign-in of " + shared.Profile, "fail", shared.Err.Error(), mendOf(shared.Err)})
+		found = append(found, Finding{"sign-in of " + shared.Profile, "fail", shared.Err.Error(), protocol.HintOf(shared.Err)})
 	}
 	return found
 }

@@ -64,7 +64,7 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 		id := "connection of " + s.Name
 		client, err := worker.ClientOf(s, protocol.Secret{})
 		if err != nil {
-			found = append(found, Finding{id, "fail", err.Error(), mendOf(err)})
+			found = append(found, Finding{id, "fail", err.Error(), protocol.HintOf(err)})
 			continue
 		}
 		how, by := "directly", "the system's authorities"
@@ -128,7 +128,7 @@ func checkOnline(ctx context.Context, cfg agent.Config) []Finding {
 			found = append(
 				found,
 				Finding{id, "fail", err.Error(),
-					cmp.Or(mendOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer)))},
+					cmp.Or(protocol.HintOf(err), "find out more with: curl -sSI "+protocol.ShellLine(cmp.Or(s.TokenURL, s.Issuer)))},
 			)
 		case there.IsZero():
 			found = append(found,

@@ -52,7 +52,7 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 		switch {
 		case a.Err == nil && a.Hindrance != nil:
 			held++
-			f.What, f.Mend = a.Hindrance.Error(), mendOf(a.Hindrance)
+			f.What, f.Mend = a.Hindrance.Error(), protocol.HintOf(a.Hindrance)
 		case a.Err == nil:
 			held++
 			continue
@@ -66,10 +66,10 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 		case silent[a.Kind]:
 			continue
 		case store.Broken(a.Err) && a.Earlier > 0:
-			f.What, f.Mend = a.Err.Error(), "ccagent restore -p "+profile.Name
+			f.What, f.Mend = a.Err.Error(), mends("ccagent restore -p "+profile.Name, protocol.HintOf(a.Err))
 		default:
 			silent[a.Kind] = a.Kind.Traits().Service
-			f.What, f.Mend = a.Err.Error(), cmp.Or(mendOf(a.Err), "ccagent doctor store -p "+profile.Name)
+			f.What, f.Mend = a.Err.Error(), cmp.Or(protocol.HintOf(a.Err), "ccagent doctor store -p "+profile.Name)
 		}
 		found = append(found, f)
 	}
@@ -115,7 +115,7 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 		took := a.Took.Round(time.Millisecond)
 		switch {
 		case a.Hindrance != nil:
-			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Hindrance, took), mendOf(a.Hindrance)
+			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Hindrance, took), protocol.HintOf(a.Hindrance)
 		case a.Err == nil && a.InForce:
 			f.What = fmt.Sprintf("has the record of profile %s, in %s (%s)", s.Name, a.Location, took)
 		case a.Err == nil && a.Kind.Traits().Shared:
@@ -129,9 +129,9 @@ func judgeStores(s worker.Settings, answers []worker.Answer) []Finding {
 		case errors.Is(a.Err, protocol.ErrNotFound):
 			f.What = fmt.Sprintf("answers, and has no record of profile %s (%s)", s.Name, took)
 		case a.InForce:
-			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Err, took), mendOf(a.Err)
+			f.State, f.What, f.Mend = "fail", fmt.Sprintf("%s (%s)", a.Err, took), protocol.HintOf(a.Err)
 		default:
-			f.State, f.What = "skip", fmt.Sprintf("%s (%s)", a.Err, took)
+			f.State, f.What, f.Mend = "skip", fmt.Sprintf("%s (%s)", a.Err, took), protocol.HintOf(a.Err)
 		}
 		found = append(found, f)
 	}

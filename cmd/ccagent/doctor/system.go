@@ -30,7 +30,7 @@ const bothAnew = "install both programs from one package, or with: make install"
 func checkHelper(ctx context.Context, env environ.Vars) Finding {
 	path, err := env.Helper()
 	if err != nil {
-		return Finding{"cchelper", "fail", err.Error(), mendOf(err)}
+		return Finding{"cchelper", "fail", err.Error(), protocol.HintOf(err)}
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	version := strings.Trim(strings.TrimPrefix(strings.TrimSpace(string(out)), "cchelper "), "()") // Go writes (devel) in brackets

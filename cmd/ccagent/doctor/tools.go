@@ -24,7 +24,7 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 	case errors.Is(err, fs.ErrNotExist):
 		return Finding{"claude-code", "skip", "there is no " + settings.Path, ""}
 	case errors.Is(err, protocol.ErrConfig): // a variable of the environment is unusable, so the path is not known
-		return Finding{"claude-code", "fail", err.Error(), mendOf(err)}
+		return Finding{"claude-code", "fail", err.Error(), protocol.HintOf(err)}
 	case err != nil:
 		return Finding{"claude-code", "warn", settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
 			"fix " + settings.Path}
@@ -77,7 +77,7 @@ func checkTools(env environ.Vars) []Finding {
 	for _, path := range journals {
 		j, err := setup.ReadJournal(path)
 		if err != nil {
-			found = append(found, Finding{"setup", "warn", err.Error(), mendOf(err)})
+			found = append(found, Finding{"setup", "warn", err.Error(), protocol.HintOf(err)})
 			continue
 		}
 		check := "setup " + j.Tool
