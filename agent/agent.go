@@ -20,7 +20,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -189,7 +188,10 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 		return protocol.Token{}, err
 	}
 	if cached := e.cached.Load(); t.Notice == "" && cached != nil && cached.expiry.Equal(t.Expiry) {
-		t.Notice = cmp.Or(cached.shortLifeNotice(e.name(), req.MinTTL, a.now()), e.reminder(cached, a.now()))
+		t.Notice = cached.shortLifeNotice(e.name(), req.MinTTL, a.now())
+		if t.Notice == "" && !req.Quiet {
+			t.Notice = e.reminder(cached, a.now())
+		}
 	}
 	return t, nil
 }

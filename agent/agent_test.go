@@ -36,7 +36,7 @@ type provider struct {
 	watch   []string
 	behind  bool // a view can't be written
 	note    string
-	ends    ending
+	tells   toTell
 
 	n      int
 	expiry time.Time
@@ -73,7 +73,7 @@ func (p *provider) set(f func()) {
 
 func (p *provider) result() job.Result {
 	r := job.Result{Provider: "claude", Store: p.store, Location: "a file", Watch: p.watch, Behind: p.behind, Note: p.note}
-	r.SignInEnds, r.RemindFrom = p.ends.at, p.ends.remind
+	r.SignInEnds, r.RemindFrom, r.LostScopes = p.tells.end, p.tells.from, strings.Fields(p.tells.lost)
 	if r.Store == "" {
 		r.Store = "file"
 	}

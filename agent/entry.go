@@ -22,7 +22,7 @@ type entry struct {
 	cached   atomic.Pointer[cachedToken] // nil: there is none; changed with mu held
 	snapshot atomic.Pointer[snapshot]    // the record's files as they were when base was read; changed with mu held
 	lastUsed atomic.Int64                // unix seconds
-	reminded atomic.Int64                // when somebody was told that the sign-in ends, unix milliseconds; 0: never
+	reminded atomic.Int64                // when somebody was last told of the sign-in, unix milliseconds; 0: never
 	removed  atomic.Bool                 // from the configuration: see droppedLocked
 	rests    atomic.Int32                // what of store auto: see undecided
 

@@ -315,7 +315,7 @@ func (e *entry) updateNoticeLocked(run *jobRun) {
 	if err != nil || t.Notice == e.noticeLocked(t) {
 		return
 	}
-	if again := e.cacheTokenLocked(t, cached.issued, cached.ending); run.token == cached {
+	if again := e.cacheTokenLocked(t, cached.issued, cached.toTell); run.token == cached {
 		run.token = again
 	}
 }

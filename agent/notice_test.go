@@ -51,7 +51,7 @@ func TestSignInIsAskedForWhileTheTokenLives(t *testing.T) {
 func TestEndOfSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		end := time.Now().Add(10 * 24 * time.Hour)
-		p := &provider{lifetime: 100 * 24 * time.Hour, ends: ending{end, end.Add(-3 * 24 * time.Hour)}}
+		p := &provider{lifetime: 100 * 24 * time.Hour, tells: toTell{end: end, from: end.Add(-3 * 24 * time.Hour)}}
 		a := start(t, p)
 		cached := func() bool { return a.cachedFor(&protocol.TokenRequest{Home: ours}) != nil }
 		noticed := func() string {
@@ -65,7 +65,7 @@ func TestEndOfSignIn(t *testing.T) {
 		if n := noticed(); n != "" || !cached() {
 			t.Errorf("notice %q too early, or the token is not in memory", n)
 		}
-		if s := profileOf(t, a); !s.SignInEnds.Equal(end) || !s.RemindFrom.Equal(p.ends.remind) {
+		if s := profileOf(t, a); !s.SignInEnds.Equal(end) || !s.RemindFrom.Equal(p.tells.from) {
 			t.Errorf("status: %v, told from %v", s.SignInEnds, s.RemindFrom)
 		}
 		time.Sleep(7 * 24 * time.Hour)
@@ -86,9 +86,75 @@ func TestEndOfSignIn(t *testing.T) {
 		if n := noticed(); !strings.Contains(n, "was to end on "+by) {
 			t.Errorf("notice %q", n)
 		}
-		p.set(func() { p.ends = ending{} })
+		p.set(func() { p.tells = toTell{} })
 		if tok, err := a.Token(t.Context(), protocol.TokenRequest{Force: true}); err != nil || tok.Notice != "" {
 			t.Errorf("after a renewal: notice %q, %v", tok.Notice, err)
+		}
+	})
+}
+
+// TestLostScopes tells whoever asks for a token which scopes a renewal has left out: at once, and then once a day.
+func TestLostScopes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: 100 * 24 * time.Hour}
+		a := start(t, p)
+		noticed := func(req protocol.TokenRequest) string {
+			t.Helper()
+			tok, err := a.Token(t.Context(), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tok.Notice
+		}
+		says := func(scopes string) string {
+			return "a renewal of profile claude left out scopes: " + scopes +
+				"; where a service misses them, sign in again: ccagent login claude"
+		}
+		noticed(protocol.TokenRequest{})
+		for _, lost := range []string{"a b", "a"} {
+			p.set(func() { p.tells.lost = lost })
+			time.Sleep(time.Minute)
+			if n := noticed(protocol.TokenRequest{Force: true}); n != says(lost) {
+				t.Errorf("at the renewal: %q", n)
+			}
+			if n := noticed(protocol.TokenRequest{}); n != "" {
+				t.Errorf("again at once: %q", n)
+			}
+			time.Sleep(scopePause)
+			if n := noticed(protocol.TokenRequest{}); n != says(lost) {
+				t.Errorf("a day later: %q", n)
+			}
+		}
+		end := time.Now().Add(24 * time.Hour)
+		p.set(func() { p.tells = toTell{end: end, from: time.Now(), lost: "a"} })
+		noticed(protocol.TokenRequest{Force: true})
+		time.Sleep(endPause)
+		if n := noticed(protocol.TokenRequest{}); !strings.Contains(n, " ends on ") || !strings.HasSuffix(n, "; "+says("a")) {
+			t.Errorf("with the end of the sign-in: %q", n)
+		}
+		p.set(func() { p.tells = toTell{} })
+		if n := noticed(protocol.TokenRequest{Force: true}); n != "" {
+			t.Errorf("they are back: %q", n)
+		}
+	})
+}
+
+// TestQuietRequests: who does not read a notice does not use up a reminder that somebody else would read.
+func TestQuietRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := time.Now().Add(24 * time.Hour)
+		p := &provider{lifetime: 100 * 24 * time.Hour, tells: toTell{end: end, from: time.Now(), lost: "a"}}
+		a := start(t, p)
+		for _, req := range []protocol.TokenRequest{{Quiet: true}, {Quiet: true, Force: true}, {Quiet: true}} {
+			if tok, err := a.Token(t.Context(), req); err != nil || tok.Notice != "" {
+				t.Errorf("%+v: notice %q, %v", req, tok.Notice, err)
+			}
+		}
+		if a.cachedFor(&protocol.TokenRequest{Home: ours, Quiet: true}) == nil {
+			t.Error("a quiet request does not get the token in memory at once")
+		}
+		if tok, err := a.Token(t.Context(), protocol.TokenRequest{}); err != nil || !strings.Contains(tok.Notice, "ends on") {
+			t.Errorf("who reads it: %q, %v", tok.Notice, err)
 		}
 	})
 }

@@ -49,7 +49,7 @@ func (a *Agent) cachedFor(req *protocol.TokenRequest) *cachedToken {
 	}
 	cached, now := e.cached.Load(), a.now()
 	if cached == nil || !cached.fresh(now, req.MinTTL, false) || !cached.livesFor(req.MinTTL, now) ||
-		e.reminderDue(cached, now) ||
+		!req.Quiet && e.reminderDue(cached, now) ||
 		!e.snapshot.Load().knownUnchanged() {
 		return nil
 	}

@@ -87,7 +87,7 @@ func (e *entry) status() protocol.ProfileStatus {
 	}
 	if cached != nil {
 		s.HasToken, s.Expiry, s.Issued, s.Kind = true, cached.expiry, cached.issued, cached.kind
-		s.SignInEnds, s.RemindFrom = cached.ending.at, cached.ending.remind
+		s.SignInEnds, s.RemindFrom = cached.toTell.end, cached.toTell.from
 	}
 	if e.failure != nil {
 		s.LastError, s.LastHint = shorten(e.failure.err.Message), shorten(e.failure.err.Hint)

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
@@ -14,39 +15,59 @@ import (
 type cachedToken struct {
 	expiry, issued time.Time // zero: never, unknown
 	kind           protocol.Kind
-	ending         ending
+	toTell         toTell
 	notice         bool   // reply has one
 	reply          []byte // the reply frame, encoded once
 }
 
-// ending is when the sign-in that a token is of ends itself, and from when on a person is told; zero: never, or not known.
-type ending struct{ at, remind time.Time }
+// toTell is what a person is to be told now and then of the sign-in that a token is of.
+type toTell struct {
+	end, from time.Time // when it ends itself, and from when on that is told; zero: never, or not known
+	lost      string    // the scopes that a renewal has left out, separated by blanks
+}
 
-// reminderPause is how long nobody is reminded of the end of a sign-in again. Tools ask every few minutes, and show a person
-// nothing of it, or all.
-const reminderPause = time.Hour
+// Tools ask every few minutes, and show a person nothing of a notice, or all. So nobody is told again for this long: of the end
+// of a sign-in, and of nothing but scopes, which may be missing for months.
+const (
+	endPause   = time.Hour
+	scopePause = 24 * time.Hour
+)
 
-// reminderDue reports whether somebody is to be told at now that the sign-in of the cached token c ends.
+// ends reports whether the end of the sign-in is to be told at now.
+func (t *toTell) ends(now time.Time) bool { return !t.from.IsZero() && !now.Before(t.from) }
+
+// reminderDue reports whether somebody is to be told at now of the sign-in of the cached token c.
 func (e *entry) reminderDue(c *cachedToken, now time.Time) bool {
-	if c.ending.remind.IsZero() || now.Before(c.ending.remind) {
+	pause := scopePause
+	if c.toTell.ends(now) {
+		pause = endPause
+	} else if c.toTell.lost == "" {
 		return false
 	}
 	since := now.Sub(time.UnixMilli(e.reminded.Load()))
-	return since >= reminderPause || since < 0
+	return since >= pause || since < 0
 }
 
-// reminder is what whoever asks for c at now is told of the end of its sign-in, mostly "".
+// reminder is what whoever asks for c at now is told of its sign-in, mostly "".
 func (e *entry) reminder(c *cachedToken, now time.Time) string {
 	last := e.reminded.Load()
 	if !e.reminderDue(c, now) || !e.reminded.CompareAndSwap(last, now.UnixMilli()) {
 		return ""
 	}
-	what := " ends on "
-	if !now.Before(c.ending.at) {
-		what = " was to end on "
+	var told []string
+	if tell := &c.toTell; tell.ends(now) {
+		what := " ends on "
+		if !now.Before(tell.end) {
+			what = " was to end on "
+		}
+		told = append(told, "the sign-in of profile "+e.name()+what+tell.end.Local().Format("2006-01-02 15:04")+
+			"; sign in again: ccagent login "+e.name())
 	}
-	return "the sign-in of profile " + e.name() + what + c.ending.at.Local().Format("2006-01-02 15:04") +
-		"; sign in again: ccagent login " + e.name()
+	if lost := c.toTell.lost; lost != "" {
+		told = append(told, "a renewal of profile "+e.name()+" left out scopes: "+lost+
+			"; where a service misses them, sign in again: ccagent login "+e.name())
+	}
+	return strings.Join(told, "; ")
 }
 
 // token returns the token itself.
@@ -101,16 +122,19 @@ func (e *entry) cacheResultLocked(r job.Result) *cachedToken {
 	if !e.agent.lockState.on.Load() {
 		e.lineage = r.Lineage
 	}
-	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued,
-		ending{r.SignInEnds, r.RemindFrom})
+	tell := toTell{r.SignInEnds, r.RemindFrom, strings.Join(r.LostScopes, " ")}
+	if old := e.cached.Load(); tell.lost != "" && (old == nil || old.toTell.lost != tell.lost) {
+		e.reminded.Store(0) // that is news
+	}
+	return e.cacheTokenLocked(protocol.Token{Profile: e.name(), Value: r.Token, Expiry: r.Expiry, Kind: r.Kind}, r.Issued, tell)
 }
 
 // cacheTokenLocked caches t with the notice that is due now. While the agent is locked it only returns what it would have cached,
 // for those who wait: whether they may still have it is found out later.
-func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time, end ending) *cachedToken {
+func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time, tell toTell) *cachedToken {
 	t.Notice, t.Username = e.noticeLocked(t), e.profile.Load().Username
 	c := &cachedToken{
-		expiry: t.Expiry, issued: issued, ending: end, notice: t.Notice != "",
+		expiry: t.Expiry, issued: issued, toTell: tell, notice: t.Notice != "",
 		kind:  interned(t.Kind),
 		reply: bytes.Clone(protocol.AppendToken(make([]byte, 0, 512), t)),
 	}

@@ -66,6 +66,8 @@ type TokenRequest struct {
 	// Username is the user name for which a tool wants the token, "" if it names none. If several profiles list Host and Profile is
 	// "", it tells them apart.
 	Username string
+	// Quiet says that nobody reads Token.Notice. The reminders that an agent gives only once in a while are then kept for others.
+	Quiet bool
 }
 
 // ForHost reports whether the token is for one host, so that the profile's list of hosts counts.

@@ -40,18 +40,26 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.String(r.Host)
 	e.home(r.Home)
 	e.Time(r.Since)
-	placed := r.Home.Dir != "" || r.Username != ""
-	if r.Listed || r.ReaskWindow > 0 || placed {
+	sent := 0 // how many of the optional fields are sent: up to the last that says something
+	for i, says := range [...]bool{r.Listed, r.ReaskWindow > 0, r.Home.Dir != "", r.Username != "", r.Quiet} {
+		if says {
+			sent = i + 1
+		}
+	}
+	if sent > 0 {
 		e.Bool(r.Listed)
 	}
-	if r.ReaskWindow > 0 || placed {
+	if sent > 1 {
 		e.Duration(r.ReaskWindow)
 	}
-	if placed {
+	if sent > 2 {
 		e.String(r.Home.Dir)
 	}
-	if r.Username != "" {
+	if sent > 3 {
 		e.String(r.Username)
+	}
+	if sent > 4 {
+		e.Bool(r.Quiet)
 	}
 	return e.Close(MaxFrame)
 }
@@ -86,6 +94,7 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	if d.More() {
 		r.Username = d.alias()
 	}
+	r.Quiet = d.More() && d.Bool()
 	return r, d.Err()
 }
 

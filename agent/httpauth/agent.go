@@ -195,7 +195,7 @@ func (c *call) wait(ctx context.Context) (*cached, error) {
 func (a *Agent) ask(c *call) {
 	ctx, cancel := context.WithTimeout(a.ctx, callTimeout)
 	defer cancel()
-	req := protocol.TokenRequest{Profile: a.profile, Host: c.host, Force: c.force}
+	req := protocol.TokenRequest{Profile: a.profile, Host: c.host, Force: c.force, Quiet: true}
 	if c.force {
 		req.Since = time.Now()
 	}

@@ -86,6 +86,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.Time(r.Result.Issued)
 	e.Time(r.Result.SignInEnds)
 	e.Time(r.Result.RemindFrom)
+	e.Strings(r.Result.LostScopes)
 	e.String(r.Result.Lineage)
 	e.String(r.Result.Record.Reveal())
 	e.Bytes(r.Result.Version[:])
@@ -126,6 +127,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Issued:       d.Time(),
 		SignInEnds:   d.Time(),
 		RemindFrom:   d.Time(),
+		LostScopes:   d.Strings(),
 		Lineage:      d.String(),
 		Record:       secret(&d),
 		Version:      version(&d),

@@ -33,7 +33,7 @@ var (
 		}, RetryAfter: time.Hour, Local: true,
 		Result: Result{
 			Token: protocol.NewSecret("fake-access-1"), Kind: protocol.KindOAuth, Expiry: at, Issued: at.Add(-time.Hour),
-			SignInEnds: at.Add(time.Hour), RemindFrom: at.Add(time.Minute), Lineage: "fake-2",
+			SignInEnds: at.Add(time.Hour), RemindFrom: at.Add(time.Minute), Lineage: "fake-2", LostScopes: []string{"c"},
 			Record: protocol.NewSecret(
 				"fake-record",
 			), Version: Version{3, 31: 4}, Renewed: true, Gone: true, Saved: true, Provider: "claude",

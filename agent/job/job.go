@@ -134,6 +134,8 @@ type Result struct {
 	// SignInEnds is when the sign-in itself ends, however often its token is renewed; zero: not known, or never. RemindFrom is from
 	// when on a person is told; zero: never.
 	SignInEnds, RemindFrom time.Time
+	// LostScopes are those that the sign-in had, and that a renewal has left out.
+	LostScopes []string
 	// Lineage names the sign-in that Token is of, without a secret in it: opaque to the agent, who hands it back in Job.Lineage.
 	Lineage string
 

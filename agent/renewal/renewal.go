@@ -80,10 +80,9 @@ type Task struct {
 	FromNothing bool
 
 	// What the job has found out besides its outcome.
-	Aside      int      // how many records are set aside in the place of the record, for a person to judge
-	TwoHomes   error    // another profile has the sign-in that is in force here
-	LostScopes []string // those of the record
-	Forgetful  error    // why the history could not be told of the record
+	Aside     int   // how many records are set aside in the place of the record, for a person to judge
+	TwoHomes  error // another profile has the sign-in that is in force here
+	Forgetful error // why the history could not be told of the record
 
 	judgedAgain bool // what another program wrote during the renewal was judged as well
 }
@@ -114,7 +113,7 @@ func (t *Task) Describe(st store.Store, r store.Record, v store.Version) job.Res
 	result.Version, result.Lineage = job.Version(v), r.Lineage().String()
 	result.Subscription, result.Scopes = r.Subscription, r.Scopes
 	result.SignInEnds, result.RemindFrom = t.ending(r, time.Now())
-	t.LostScopes = r.LostScopes
+	result.LostScopes = r.LostScopes
 	return result
 }
 

@@ -51,7 +51,7 @@ func (a Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	// The home of another machine means nothing here. MinTTL is cut to what every request gets, so that nobody out there makes
 	// the agent renew at will.
 	t, err := a.Of.Token(ctx, protocol.TokenRequest{
-		Profile: name, MinTTL: min(req.MinTTL, protocol.Margin), Host: req.Host, Listed: req.Listed,
+		Profile: name, MinTTL: min(req.MinTTL, protocol.Margin), Host: req.Host, Listed: req.Listed, Quiet: true,
 	})
 	if err != nil {
 		return protocol.Token{}, restrictError(err, name, req.Host)

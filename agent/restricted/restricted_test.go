@@ -93,7 +93,7 @@ func TestTokensAlone(t *testing.T) {
 	}
 	requests := fake.Requests()
 	if last := requests[len(requests)-1]; last.Profile != "claude" || last.MinTTL > 10*time.Minute || last.HalfLife ||
-		last.Home != (protocol.Home{}) {
+		last.Home != (protocol.Home{}) || !last.Quiet {
 		t.Errorf("the agent was asked %+v", last)
 	}
 	_, force := client.Token(ctx, protocol.TokenRequest{Force: true})

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,8 +77,9 @@ func TestLostScopes(t *testing.T) {
 			t.Errorf("note %q", note)
 		}
 	}
-	if _, _, done := w.run(job.Job{Op: job.Renew}); !strings.Contains(done.Result.Note, "user:inference") {
-		t.Errorf("read from the store: %q", done.Result.Note)
+	_, _, done := w.run(job.Job{Op: job.Renew})
+	if !strings.Contains(done.Result.Note, "user:inference") || !slices.Equal(done.Result.LostScopes, []string{"user:inference"}) {
+		t.Errorf("read from the store: %q, %q", done.Result.Note, done.Result.LostScopes)
 	}
 	if note := renew("user:profile user:inference"); note != "" {
 		t.Errorf("they are back: %q", note)

@@ -61,8 +61,8 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	if t.TwoHomes != nil {
 		notes = append(notes, t.TwoHomes.Error())
 	}
-	if len(t.LostScopes) > 0 {
-		notes = append(notes, "the provider left out scopes at a renewal: "+strings.Join(t.LostScopes, " ")+
+	if lost := o.Result.LostScopes; len(lost) > 0 {
+		notes = append(notes, "the provider left out scopes at a renewal: "+strings.Join(lost, " ")+
 			"; where a service misses them, sign in again with: ccagent login "+t.Job.Profile)
 	}
 	if mended := t.repairNote(); mended != "" {

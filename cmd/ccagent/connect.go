@@ -120,7 +120,8 @@ func sharedWithClaude(conn *dial.Conn, profile agent.Profile) (string, error) {
 				return "", nil
 			}
 		}
-		if _, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name}); errors.Is(err, protocol.ErrNotFound) {
+		_, err = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name, Quiet: true})
+		if errors.Is(err, protocol.ErrNotFound) {
 			return "", nil
 		}
 	}

@@ -186,7 +186,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 		}
 	}
 	// Only the agent knows for sure where the profile's sign-in is, because it may remember another place.
-	_, tokenErr := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: name})
+	_, tokenErr := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: name, Quiet: true})
 	status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: name})
 	if err != nil {
 		return done.Fail(c.Context, err)

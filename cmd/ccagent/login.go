@@ -246,7 +246,7 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	}
 	asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
 	defer cancel()
-	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.living})
+	token, err := client.Token(asking, protocol.TokenRequest{Profile: s.living, Quiet: true})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

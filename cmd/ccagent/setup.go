@@ -78,7 +78,7 @@ func (a setupAgent) Kind(profile string) protocol.Kind {
 		return ""
 	}
 	defer conn.Close()
-	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile})
+	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile, Quiet: true})
 	if err != nil {
 		return ""
 	}

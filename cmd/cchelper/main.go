@@ -140,7 +140,7 @@ func ask(o options, q question, req protocol.TokenRequest) (text, notice string,
 		if q.rejected != token.Value.Reveal() {
 			return "", "", nil // the agent has another token already
 		}
-		req.Force = true
+		req.Force, req.Quiet = true, true
 		_, err = client.Token(until, req)
 		return "", "", err
 	}
