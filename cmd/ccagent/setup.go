@@ -35,8 +35,9 @@ EXAMPLE:
 				Usage: "git, docker, bazel: the `HOST` that gets the token (default: the hosts that the profile lists)",
 			},
 			&cli.StringFlag{
-				Name:  "name",
-				Usage: "codex: the `NAME` of the model provider; kubectl: of the user; claude-code: of the MCP server that gets the token",
+				Name: "name",
+				Usage: "codex, crush: the `NAME` of the model provider; kubectl: of the user; claude-code: of the MCP server that gets " +
+					"the token",
 			},
 			&cli.StringFlag{Name: "by", Usage: "claude-code with an OAuth sign-in: the `WAY` is guard (default), sdk or exec"},
 			&cli.BoolFlag{Name: "undo", Usage: "undo what setup changed"},

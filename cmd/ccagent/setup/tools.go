@@ -24,6 +24,7 @@ import (
 var tools = []tool{
 	{"claude-code", []string{"claude"}, claudeCodePlan},
 	{"codex", []string{"codex"}, codexPlan},
+	{"crush", []string{"crush"}, crushPlan},
 	{"git", []string{"git"}, gitPlan},
 	{"docker", []string{"docker", "podman", "skopeo", "buildah", "crane", "oras"}, dockerPlan},
 	{"kubectl", []string{"kubectl", "oc", "helm", "k9s"}, kubectlPlan},
@@ -82,12 +83,16 @@ func (w wish) named(variable, path, below string) (string, error) {
 	}
 }
 
-// xdgConfig returns the folder of settings. The XDG specification says that a path that is not absolute is ignored.
-func (w wish) xdgConfig() string {
-	if path := w.env("XDG_CONFIG_HOME"); filepath.IsAbs(path) {
+// xdgConfig returns the folder of settings.
+func (w wish) xdgConfig() string { return w.xdg("XDG_CONFIG_HOME", ".config") }
+
+// xdg returns the folder that a variable of the XDG specification names, or if it names none, the one below the home directory.
+// That specification says that a path that is not absolute is ignored.
+func (w wish) xdg(variable, below string) string {
+	if path := w.env(variable); filepath.IsAbs(path) {
 		return path
 	}
-	return w.home(".config")
+	return w.home(below)
 }
 
 // lines is the edit that appends whole lines to a file that others may read.
