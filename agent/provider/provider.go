@@ -194,5 +194,5 @@ func (t Traits) Hint(profile string) string {
 		}
 		return "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: " + importing + " FILE"
 	}
-	return t.task + ": " + t.Obtain(profile)
+	return t.task + ": " + strings.TrimSuffix(t.Obtain(profile), " --force") // there is nothing to replace
 }

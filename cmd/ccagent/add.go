@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/protocol"
@@ -32,8 +34,8 @@ shown. It is never taken from an argument, because other users can see arguments
 setup-token" prints is added in the same way. It is an OAuth token, not an API key: Claude Code
 takes it from "ccagent exec", but not from apiKeyHelper.
 
-With --force, a profile of that name is replaced. If you give a static profile nothing but a new
-key, its table in config.toml stays as it is.
+If config.toml has a profile of that name already, its table stays as it is, as long as no option
+says something else; a key is stored where none was. With --force, the table or the key is replaced.
 
 EXAMPLE:
    ccagent add gateway --provider static < key.txt
@@ -53,7 +55,7 @@ EXAMPLE:
 			&cli.StringFlag{Name: "token-url", Usage: "claude: the token endpoint's `URL`"},
 			&cli.StringFlag{Name: "client-id", Usage: "claude: the `ID` of the client at the token endpoint"},
 			&cli.StringSliceFlag{Name: "host", Usage: "a `HOST` that its token may be sent to (may be repeated)"},
-			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a profile of that name"},
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "replace a profile of that name, or its key"},
 			timeoutFlag(),
 		},
 		Action: add,
@@ -73,11 +75,10 @@ func add(c *cli.Context) error {
 		return err
 	}
 	traits := provider.Kind(table.Provider).Traits()
-	var record protocol.Secret
+	var key, record protocol.Secret
 	var kind protocol.Kind
 	if traits.Key() { // what can't be read must not leave a profile behind
-		key, err := readKey(c, name)
-		if err != nil {
+		if key, err = readKey(c, name); err != nil {
 			return err
 		}
 		kind = protocol.KindOf(key, protocol.KindAPIKey)
@@ -97,7 +98,7 @@ func add(c *cli.Context) error {
 		return err
 	}
 	defer conn.Close()
-	// Nobody who replaces a key means to lose the profile's hosts.
+	// Nobody who gives a key means to lose the profile's hosts.
 	keep := func(old config.Table) bool {
 		return traits.Key() && old.Provider == table.Provider && reflect.DeepEqual(table, config.Table{Provider: table.Provider})
 	}
@@ -110,9 +111,17 @@ func add(c *cli.Context) error {
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
-	if !traits.Key() {
+	switch {
+	case !traits.Key() && kept:
+		_, err = fmt.Fprintf(c.App.Writer, "%s is in %s already\n", name, edit.Path)
+		return err
+	case !traits.Key():
 		_, err = fmt.Fprintf(c.App.Writer, "added %s to %s\n", name, edit.Path)
 		return err
+	case !c.Bool("force"):
+		if err := otherKey(conn, name, key); err != nil {
+			return done.Fail(conn.Ctx, err)
+		}
 	}
 	reply, err := conn.Put(conn.Ctx, protocol.PutRequest{Profile: name, Record: record, Force: c.Bool("force")})
 	if err != nil {
@@ -126,10 +135,28 @@ func add(c *cli.Context) error {
 			"it is an OAuth token of Claude (a setup token), which works by: ccagent exec -p "+name+" -- claude; not by apiKeyHelper")
 	}
 	if kept {
-		_, err = fmt.Fprintf(c.App.Writer, "the new %s of %s is in %s\n", what, name, terminal.Sanitize(reply.Location))
+		_, err = fmt.Fprintf(c.App.Writer, "the %s of %s is in %s now\n", what, name, terminal.Sanitize(reply.Location))
 		return err
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "added %s to %s; its %s is in %s\n", name, edit.Path, what, terminal.Sanitize(reply.Location))
+	return err
+}
+
+// otherKey refuses a key for a profile that has another one.
+func otherKey(conn *dial.Conn, name string, key protocol.Secret) error {
+	stored, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: name})
+	switch {
+	case err == nil && stored.Value.Reveal() != key.Reveal():
+		return &protocol.Error{
+			Code:    protocol.CodeConfig,
+			Message: fmt.Sprintf("another key is stored for profile %s already", stored.Profile),
+			Hint:    "replace the key with --force, or choose another name",
+		}
+	case err == nil, errors.Is(err, protocol.ErrNotFound):
+		return nil
+	case errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrStorage): // whoever stores the key says more of it
+		return nil
+	}
 	return err
 }
 

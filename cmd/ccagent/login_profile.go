@@ -69,8 +69,14 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	if old, exists := config.Find(cfg, name); exists && from == "" && !s.c.Bool("force") &&
-		!strings.EqualFold(name, config.BuiltIn) {
+	old, exists := config.Find(cfg, name)
+	if exists && from == "" {
+		if same, err := config.Plan(getenv, name, *s.table, true); err == nil && reflect.DeepEqual(same, cfg) {
+			s.table, s.living = nil, old.Name // it is described as it is
+			return s.use(old, nil)
+		}
+	}
+	if exists && from == "" && !s.c.Bool("force") && !strings.EqualFold(name, config.BuiltIn) {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is already a profile %s", old.Name),
 			Hint: fmt.Sprintf("sign in to it without such options (ccagent login %s), replace it with --force, or edit %s", old.Name,
 				path)}

@@ -32,18 +32,19 @@ type Edit struct {
 	before, after []byte // the text; before is nil if there was no file
 }
 
-// Add appends a profile's table to config.toml. With replace it first removes a table of that name, in whatever case. It writes
-// the file only if the result says exactly what was meant and is valid as a whole.
+// Add appends a profile's table to config.toml. With replace it first removes a table of that name, in whatever case. A table
+// that says the same already stays as it is, with replace or without. It writes the file only if the result says exactly what was
+// meant and is valid as a whole.
 func Add(ctx context.Context, env environ.Vars, name string, table Table, replace bool) (*Edit, error) {
 	return editConfig(ctx, env, adding(name, table, replace))
 }
 
-// AddUnless is Add, except that with replace it leaves a table of that name as it is if keep returns true for it. kept reports
-// whether it did.
+// AddUnless is Add, except that it leaves a table of that name as it is if keep returns true for it. kept reports whether the
+// file stayed as it was.
 func AddUnless(ctx context.Context, env environ.Vars, name string, table Table, replace bool,
 	keep func(Table) bool) (edit *Edit, kept bool, err error) {
 	edit, err = editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
-		if old := d.written(name); old != "" && replace && keep(d.Profiles[old]) {
+		if old := d.written(name); old != "" && (keep(d.Profiles[old]) || reflect.DeepEqual(d.Profiles[old], table)) {
 			kept = true
 			return text, nil
 		}
@@ -76,6 +77,9 @@ func Plan(env environ.Vars, name string, table Table, replace bool) (agent.Confi
 func adding(name string, table Table, replace bool) func(*document, []byte) ([]byte, error) {
 	return func(d *document, text []byte) ([]byte, error) {
 		if old := d.written(name); old != "" {
+			if reflect.DeepEqual(d.Profiles[old], table) {
+				return text, nil
+			}
 			if !replace {
 				return nil, &protocol.Error{
 					Code:    protocol.CodeConfig,

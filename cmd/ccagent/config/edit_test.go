@@ -144,7 +144,9 @@ func TestEditRefused(t *testing.T) {
 		want       error
 	}{
 		{"add to what is broken", "a = 1\n", add("x", static), protocol.ErrConfig},
-		{"add what is there", "[profiles.x]\nprovider='static'\n", add("X", static), protocol.ErrConfig},
+		{"add what is there and says something else", "[profiles.x]\nprovider='static'\nhosts=['a.example']\n", add("X", static),
+			protocol.ErrConfig},
+		{"add what is there and says the same", "[profiles.x]\nprovider='static'\n", add("X", static), nil},
 		{"add to an inline table", "profiles = {y = {provider='static'}}\n", add("x", static), protocol.ErrConfig},
 		{"add what is invalid", "", add("x", Table{Provider: "command"}), protocol.ErrConfig},
 		{"add what is not UTF-8", "", add("x", Table{Provider: "command", Command: []string{"\xff"}}), protocol.ErrConfig},
