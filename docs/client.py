@@ -40,7 +40,8 @@ except OSError:  # it was deleted
 if home[0] and not "".join(sys.argv[1:2]) and 0 < len(os.fsencode(here)) <= 4096:  # the agent chooses by it, §4.1
     request += struct.pack(">QBQ", 2**63 - 1, 0, 0) + pack(here)
 try:
-    if not private(os.path.dirname(path)) or os.lstat(path).st_uid != os.geteuid():
+    end = os.path.realpath(path) if os.path.islink(path) else path
+    if not all(private(os.path.dirname(place)) and os.lstat(place).st_uid == os.geteuid() for place in (path, end)):
         fail(6, "the socket's folder must be a directory of your own with mode 0700")
     agent = socket.socket(socket.AF_UNIX)
     agent.settimeout(60)

@@ -364,14 +364,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
-func noAgent(path string) error {
-	return &Error{
-		Code:    CodeNoAgent,
-		Message: "no agent is listening at " + quotePath(path),
-		Hint:    "start one with `ccagent serve`, or with eval \"$(ccagent env)\"",
-	}
-}
-
 func tooLarge() error {
 	return &Error{Code: CodeInvalid, Message: "the request does not fit a frame of " + strconv.Itoa(MaxFrame) + " bytes",
 		Hint: "a sign-in may have about 60000 bytes; HOME, XDG_CONFIG_HOME and the folder of Claude Code are a part of each request"}

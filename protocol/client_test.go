@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -363,6 +364,177 @@ func TestClientRefusesPlaces(t *testing.T) {
 				t.Errorf("error %v; want one of %q that says %q", err, test.is, test.says)
 			}
 		})
+	}
+}
+
+// A link to a socket is followed if it is the caller's own and lies in a folder of the caller's alone, as its target does.
+func TestClientFollowsLinks(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		place func(t *testing.T, dir, sock string) string // returns the path that is asked at
+		is    error
+		says  string
+	}{
+		"a link": {place: func(t *testing.T, dir, sock string) string {
+			return link(t, sock, dir+"/agent.sock")
+		}},
+		"a relative link": {place: func(t *testing.T, dir, sock string) string {
+			return link(t, "../"+filepath.Base(filepath.Dir(sock))+"/agent.sock", dir+"/agent.sock")
+		}},
+		"a link to a link": {place: func(t *testing.T, dir, sock string) string {
+			return link(t, link(t, sock, dir+"/second"), dir+"/agent.sock")
+		}},
+		"a link whose target has a long path": {place: func(t *testing.T, dir, sock string) string {
+			far := dir + "/" + strings.Repeat("x", 120)
+			os.Mkdir(far, 0o700)
+			return link(t, link(t, sock, far+"/agent.sock"), dir+"/agent.sock")
+		}},
+		"nothing at its end": {func(t *testing.T, dir, sock string) string {
+			return link(t, dir+"/none", dir+"/agent.sock")
+		}, protocol.ErrNoAgent, "agent.sock"},
+		"no folder at its end": {func(t *testing.T, dir, sock string) string {
+			return link(t, dir+"/none/agent.sock", dir+"/agent.sock")
+		}, protocol.ErrNoAgent, "agent.sock"},
+		"a file at its end": {func(t *testing.T, dir, sock string) string {
+			os.WriteFile(dir+"/file", nil, 0o600)
+			return link(t, dir+"/file", dir+"/agent.sock")
+		}, protocol.ErrDenied, "not a socket"},
+		"to itself": {func(t *testing.T, dir, sock string) string {
+			return link(t, "agent.sock", dir+"/agent.sock")
+		}, protocol.ErrDenied, "without end"},
+		"into an open folder": {func(t *testing.T, dir, sock string) string {
+			os.Mkdir(dir+"/open", 0o700)
+			os.Chmod(dir+"/open", 0o777)
+			return link(t, dir+"/open/agent.sock", dir+"/agent.sock")
+		}, protocol.ErrDenied, "open to others (mode 0777)"},
+		"by way of an open folder": {func(t *testing.T, dir, sock string) string {
+			os.Mkdir(dir+"/open", 0o700)
+			os.Chmod(dir+"/open", 0o777)
+			return link(t, link(t, sock, dir+"/open/agent.sock"), dir+"/agent.sock")
+		}, protocol.ErrDenied, "open to others (mode 0777)"},
+		"from an open folder": {func(t *testing.T, dir, sock string) string {
+			os.Mkdir(dir+"/open", 0o700)
+			os.Chmod(dir+"/open", 0o777)
+			return link(t, sock, dir+"/open/agent.sock")
+		}, protocol.ErrDenied, "open to others (mode 0777)"},
+		"into a linked folder": {func(t *testing.T, dir, sock string) string {
+			return link(t, link(t, filepath.Dir(sock), dir+"/folder")+"/agent.sock", dir+"/agent.sock")
+		}, protocol.ErrDenied, "a symbolic link"},
+		"into another user's folder": {func(t *testing.T, dir, sock string) string {
+			return link(t, "/agent.sock", dir+"/agent.sock")
+		}, protocol.ErrDenied, "the socket's folder / is"},
+		"another user's": {func(t *testing.T, dir, sock string) string {
+			path := link(t, sock, dir+"/agent.sock")
+			if err := os.Lchown(path, 65534, 65534); err != nil {
+				t.Skip("only root can give a link away: ", err)
+			}
+			return path
+		}, protocol.ErrDenied, "a symbolic link owned by uid 65534"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+			protocoltest.ServeAt(t, protocoltest.NewFake(fakeProfile), sock)
+			client := protocol.NewClient(test.place(t, protocoltest.SocketDir(t), sock))
+			defer client.Close()
+			token, err := client.Token(t.Context(), protocol.TokenRequest{})
+			switch {
+			case test.is == nil && (err != nil || token.Value.Reveal() != "fake-access-1"):
+				t.Errorf("%q, %v", token.Value.Reveal(), err)
+			case test.is != nil && (!errors.Is(err, test.is) || !strings.Contains(err.Error(), test.says)):
+				t.Errorf("error %v; want one of %q that says %q", err, test.is, test.says)
+			}
+		})
+	}
+}
+
+// link makes a link at path, which it returns.
+func link(t *testing.T, target, path string) string {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A socket that another user shares may be reached by a link as well: of that user's, of one's own or of root's.
+func TestSharedSocketBehindLink(t *testing.T) {
+	sock := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	protocoltest.ServeAt(t, protocoltest.NewFake(fakeProfile), sock)
+	t.Setenv("CCAGENT_SOCK_UID", strconv.Itoa(os.Geteuid()))
+	dir := protocoltest.SocketDir(t)
+	ask := func(path string) error {
+		client := protocol.NewClient(path)
+		defer client.Close()
+		_, err := client.Token(t.Context(), protocol.TokenRequest{})
+		return err
+	}
+	if err := ask(link(t, sock, dir+"/agent.sock")); err != nil {
+		t.Error(err)
+	}
+	os.Mkdir(dir+"/open", 0o700)
+	os.Chmod(dir+"/open", 0o777)
+	for _, path := range []string{link(t, sock, dir+"/open/agent.sock"), link(t, dir+"/open/agent.sock", dir+"/second")} {
+		if err := ask(path); !errors.Is(err, protocol.ErrDenied) || !strings.Contains(err.Error(), "others may write (mode 0777)") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// Where nobody listens at the address that CCAGENT_SOCK names, the error tells an agent that nobody has started from a forwarding
+// that has ended, because an agent that is started here has no part in that one.
+func TestStaleAddress(t *testing.T) {
+	dead := func(path string) string {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		l.Close()
+		return path
+	}
+	dir := protocoltest.SocketDir(t)
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	if err := os.Mkdir(dir+"/ccagent", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ours := dead(dir + "/ours.sock")
+	os.WriteFile(ours+".lock", nil, 0o600)
+	forwarded := dead(dir + "/forwarded.sock")
+	for name, test := range map[string]struct {
+		path, ssh  string
+		says, hint string
+		not        string // in the hint
+	}{
+		"the default address": {path: dir + "/ccagent/agent.sock", hint: "start one with `ccagent serve`", not: "CCAGENT_SOCK"},
+		"a dead agent's":      {path: ours, hint: "start one there with `ccagent serve`\nor unset CCAGENT_SOCK", not: "ccagent env"},
+		"nothing there":       {path: dir + "/none.sock", hint: "start one there with `ccagent serve`", not: "forward"},
+		"nothing there, logged in by ssh": {path: dir + "/none.sock", ssh: "192.0.2.1 50000 192.0.2.2 22",
+			hint: "log in again with the forwarding", not: "serve"},
+		"forwarded by hand": {path: forwarded, says: "whoever forwarded or exported this socket has ended",
+			hint: "forward it again", not: "ccagent serve`"},
+		"a link to what was forwarded": {path: link(t, forwarded, dir+"/link"),
+			says: "a symbolic link to " + forwarded + ": whoever forwarded", hint: "forward it again", not: "ccagent serve`"},
+		"of a session of ccagent forward": {path: "/tmp/ccagent-Ab3dEf6hIj/agent.sock", says: "the session of `ccagent forward`",
+			hint: "ccagent forward HOST", not: "serve"},
+		"the stable address of sessions": {path: "/tmp/ccagent-forward-4294967294/0123456789.sock",
+			says: "the session of `ccagent forward`", hint: "unset CCAGENT_SOCK", not: "serve"},
+		"a link to an ended session": {path: link(t, "/tmp/ccagent-Ab3dEf6hIj/agent.sock", dir+"/stable"),
+			says: "a symbolic link to /tmp/ccagent-Ab3dEf6hIj/agent.sock: the session", hint: "unset CCAGENT_SOCK", not: "serve"},
+	} {
+		t.Setenv("CCAGENT_SOCK", test.path)
+		t.Setenv("SSH_CONNECTION", test.ssh)
+		client, err := protocol.ClientFromEnv(false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.Token(t.Context(), protocol.TokenRequest{})
+		hint := protocol.HintOf(err)
+		if !errors.Is(err, protocol.ErrNoAgent) || !strings.Contains(err.Error(), "no agent is listening at "+test.path) ||
+			!strings.Contains(err.Error(), test.says) || !strings.Contains(hint, test.hint) ||
+			test.not != "" && strings.Contains(hint, test.not) {
+			t.Errorf("%s: %v\nhint: %s", name, err, hint)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package protocol
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -175,12 +176,82 @@ func flawOf(st *unix.Stat_t) string {
 	return ""
 }
 
+// maxLinks is how many links may follow each other on the way to a socket.
+const maxLinks = 8
+
+// Place returns where the path of a socket leads: path itself, unless there is a link of the caller's own (§2.2). check judges
+// the folder of each link's target. Nothing need be at the place that is returned. Another user's link is ErrDenied.
+func Place(path string, check func(dir string) error) (place string, err error) {
+	place, _, err = follow(path, func(uid uint32) bool { return uid == uint32(os.Geteuid()) }, check)
+	if errors.Is(err, ErrNoAgent) {
+		return place, nil
+	}
+	return place, err
+}
+
+// follow is [Place] for links of those users that are trusted. st is what lstat says of the place; if there is nothing, the error
+// is ErrNoAgent.
+func follow(path string, trusted func(uid uint32) bool, check func(dir string) error) (place string, st unix.Stat_t, err error) {
+	place = path
+	for range maxLinks {
+		if err := lstat(place, &st); err != nil {
+			return place, st, statErrorAt(path, place, err)
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
+			return place, st, nil
+		}
+		if !trusted(st.Uid) {
+			return place, st, &Error{Code: CodeDenied, Message: quotePath(place) + " is a symbolic link owned by " + notYou(st.Uid),
+				Hint: "set CCAGENT_SOCK to the path that it leads to, if you trust that one"}
+		}
+		if place, err = target(place); err != nil {
+			return place, st, &Error{Code: CodeDenied, Message: quotePath(path) + " is a symbolic link that can't be read: " + err.Error()}
+		}
+		if err := check(SocketDir(place)); err != nil {
+			if errors.Is(err, ErrNoAgent) {
+				return place, st, noAgent(path)
+			}
+			return place, st, &Error{Code: CodeOf(err), Hint: HintOf(err),
+				Message: quotePath(path) + " is a symbolic link to " + quotePath(place) + ", and there " + err.Error()}
+		}
+	}
+	return place, st, &Error{Code: CodeDenied, Message: quotePath(path) + " is a symbolic link that leads to others without end",
+		Hint: "have it lead to the socket itself"}
+}
+
+// statErrorAt is statError for the socket at place, to which path leads.
+func statErrorAt(path, place string, err error) error {
+	if err == unix.ENOENT {
+		return noAgent(path)
+	}
+	return statError("socket", place, err)
+}
+
+// target returns the path that the link at path names. A relative one begins at the folder of the link.
+func target(path string) (string, error) {
+	var room [unix.PathMax]byte
+	n := 0
+	err := ignoringEINTR(func() (err error) {
+		n, err = unix.Readlink(path, room[:])
+		return err
+	})
+	if err != nil {
+		return path, err
+	}
+	to := string(room[:n])
+	if !strings.HasPrefix(to, "/") {
+		to = path[:strings.LastIndexByte(path, '/')+1] + to
+	}
+	return to, nil
+}
+
 // checkSocket refuses what is not the caller's own socket (§2.2). It looks at the file and not at the peer's credentials: if a
-// service manager has made the socket, those are the manager's.
+// service manager has made the socket, those are the manager's. A link is followed. Only the caller can have changed it between
+// this and the connection, because it lies in a folder of the caller's alone, and so does its target.
 func checkSocket(path string) error {
-	var st unix.Stat_t
-	if err := lstat(path, &st); err != nil {
-		return statError("socket", path, err)
+	_, st, err := follow(path, func(uid uint32) bool { return uid == uint32(os.Geteuid()) }, CheckDir)
+	if err != nil {
+		return err
 	}
 	var found string
 	switch {
@@ -203,21 +274,35 @@ func checkShared(path, owner string) error {
 		return &Error{Code: CodeConfig, Message: "CCAGENT_SOCK_UID is not a user id: " + quote(owner)}
 	}
 	trusted := func(u uint32) bool { return u == uint32(uid) || u == uint32(os.Geteuid()) || u == 0 }
-	var dir, sock unix.Stat_t
-	if err := lstat(SocketDir(path), &dir); err != nil {
-		return statError("folder", path, err)
+	checkFolder := func(path string) error {
+		var dir unix.Stat_t
+		if err := lstat(path, &dir); err != nil {
+			return statError("folder", path, err)
+		}
+		var found string
+		switch {
+		case dir.Mode&unix.S_IFMT != unix.S_IFDIR:
+			found = "what is not a directory"
+		case !trusted(dir.Uid):
+			found = "a folder of uid " + strconv.Itoa(int(dir.Uid))
+		case dir.Mode&0o022 != 0:
+			found = "a folder that others may write (mode " + octal(uint32(dir.Mode)) + ")"
+		default:
+			return nil
+		}
+		return &Error{Code: CodeDenied, Message: "the socket is in " + found + ": " + quotePath(path)}
 	}
-	if err := lstat(path, &sock); err != nil {
-		return statError("socket", path, err)
+	if err := checkFolder(SocketDir(path)); errors.Is(err, ErrNoAgent) {
+		return noAgent(path)
+	} else if err != nil {
+		return err
+	}
+	_, sock, err := follow(path, trusted, checkFolder)
+	if err != nil {
+		return err
 	}
 	var found string
 	switch {
-	case dir.Mode&unix.S_IFMT != unix.S_IFDIR:
-		found = "in what is not a directory"
-	case !trusted(dir.Uid):
-		found = "in a folder of uid " + strconv.Itoa(int(dir.Uid))
-	case dir.Mode&0o022 != 0:
-		found = "in a folder that others may write (mode " + octal(uint32(dir.Mode)) + ")"
 	case sock.Mode&unix.S_IFMT != unix.S_IFSOCK:
 		found = "not a socket"
 	case uint64(sock.Uid) != uid:

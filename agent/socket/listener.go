@@ -51,13 +51,20 @@ func (l *Listener) Path() string {
 const lingering = time.Second
 
 // Listen makes the socket at path, with mode 0600 in a folder that is its owner's alone. It makes the folder where there is none.
-// It takes over the socket of an agent that is gone. It waits until ctx ends for an agent that is just starting or stopping
-// (ErrUnavailable), and returns ErrRunning for one that answers. Anything else that is at path or in its way is refused
-// (ErrConfig) with an error that names it.
+// If path is a link of its owner's, as [protocol.Place] follows one, the socket is made where that leads. It takes over the
+// socket of an agent that is gone. It waits until ctx ends for an agent that is just starting or stopping (ErrUnavailable), and
+// returns ErrRunning for one that answers. Anything else that is at path or in its way is refused (ErrConfig) with an error that
+// names it.
 func Listen(ctx context.Context, path string) (*Listener, error) {
 	if err := makeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
+	place, err := protocol.Place(path, protocol.CheckDir)
+	if err != nil {
+		return nil, err
+	}
+	follows := isDefault(path) && place == path
+	path = place
 	var since time.Time
 	lock, err := takeLock(ctx, path, func(f *os.File) error {
 		switch {
@@ -73,7 +80,7 @@ func Listen(ctx context.Context, path string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{path: path, follows: isDefault(path), lock: lock}
+	l := &Listener{path: path, follows: follows, lock: lock}
 	if err := l.bind(ctx); err != nil {
 		lock.Close()
 		return nil, err
@@ -199,6 +206,9 @@ func isAt(file fs.FileInfo, path string) bool {
 // Holder returns the process id of the agent that has the socket at path, 0 where there is none or it is not known. The peer of a
 // connection would not tell: where a service manager made the socket, the peer is the manager.
 func Holder(path string) int {
+	if place, err := protocol.Place(path, protocol.CheckDir); err == nil {
+		path = place
+	}
 	f, err := os.OpenFile(path+".lock", os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0

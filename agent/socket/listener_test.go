@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -67,6 +68,24 @@ func TestListenTakesOverADeadSocket(t *testing.T) {
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
 	listen(t, path)
+}
+
+// An agent whose address is a link listens where the link leads, so that clients that follow it find the agent.
+func TestListenFollowsLink(t *testing.T) {
+	dir, far := socketDir(t), socketDir(t)
+	if err := os.Symlink(far+"/agent.sock", dir+"/agent.sock"); err != nil {
+		t.Fatal(err)
+	}
+	l := listen(t, dir+"/agent.sock")
+	if l.Path() != far+"/agent.sock" || Holder(dir+"/agent.sock") != os.Getpid() {
+		t.Errorf("%s, held by %d", l.Path(), Holder(dir+"/agent.sock"))
+	}
+	if _, err := Listen(t.Context(), dir+"/agent.sock"); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second agent: %v", err)
+	}
+	if info, err := os.Lstat(dir + "/agent.sock"); err != nil || info.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("the link: %v, %v", info, err)
+	}
 }
 
 func TestListenRefuses(t *testing.T) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -23,7 +25,8 @@ answers. You may run it as often as you like.
 
 Tools find the default address by themselves. Put this line into your shell's start-up file only if
 tools run where XDG_RUNTIME_DIR or TMPDIR differ from those in your shell. If you have set
-CCAGENT_SOCK to an address of your own, no agent is started: run "ccagent serve" there.
+CCAGENT_SOCK to an address of your own, no agent is started: run "ccagent serve" there. If nobody
+answers there, standard error says so.
 
 In csh and tcsh the characters * ? [ ~ { in an address keep their special meaning in later commands.
 Quote "$CCAGENT_SOCK" there, or choose an address without them.
@@ -84,10 +87,30 @@ EXAMPLE:
 					return err
 				}
 			}
+			if !isDefault && !c.Bool("no-start") {
+				if err := answering(c); err != nil {
+					return err
+				}
+			}
 			_, err = fmt.Fprintf(c.App.Writer, shell.Set+"\n", "CCAGENT_SOCK", shell.Quote(path))
 			return err
 		},
 	}
+}
+
+// answering says on standard error if nobody answers at an address of the person's own, where no agent is started. An agent that
+// is there and fails in another way is no business of this command's.
+func answering(c *cli.Context) error {
+	conn, err := connectAwake(c, false)
+	if err == nil {
+		defer conn.Close()
+		err = dial.Start(conn.Ctx, conn)
+	}
+	if errors.Is(err, protocol.ErrNoAgent) {
+		_, err := io.WriteString(c.App.ErrWriter, protocol.Explain(err))
+		return err
+	}
+	return nil
 }
 
 // shellNames lists the shells whose syntax is known.

@@ -82,10 +82,13 @@ func checkAgent(ctx context.Context, env environ.Vars, cfg agent.Config) (found 
 		case !errors.Is(err, protocol.ErrNoAgent):
 			return []Finding{{"agent", "fail", err.Error(), cmp.Or(protocol.HintOf(err), "ccagent stop")}}, said
 		case !isDefault:
-			return []Finding{
-				{"agent", "fail", "CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically",
-					"unset CCAGENT_SOCK"},
-			}, said
+			what := "CCAGENT_SOCK names " + path + ", where no agent answers and none is started automatically"
+			if _, why, ok := strings.Cut(err.Error(), path+": "); ok {
+				what += ": " + why
+			} else if _, why, ok := strings.Cut(err.Error(), path+", "); ok {
+				what += "; it is " + why
+			}
+			return []Finding{{"agent", "fail", what, "unset CCAGENT_SOCK"}}, said
 		}
 		if err := placeForLog(protocol.LogFile(path)); err != nil {
 			what := "no agent is running at " + path + ", and none can be started, because its log can't be written: " + err.Error()

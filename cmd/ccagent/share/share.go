@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -138,8 +139,8 @@ func shareMode(uids []uint32, gid int) fs.FileMode {
 // macOS the path of a socket may have 103 bytes.
 const maxExportFolder = 90
 
-// Listen makes the socket at path. Its folder must belong to this user, and nobody else may write it. Errors are of condition
-// ErrConfig.
+// Listen makes the socket at path, or where a link of this user's leads that is there. Its folder must belong to this user, and
+// nobody else may write it. Errors are of condition ErrConfig.
 //
 // The socket gets its group and its mode before it gets its name. It is bound in a new folder inside, to which nobody else has
 // access, so that nobody can put a link in its place. Only then is it linked to its name. Calling fchmod and fchown on the socket
@@ -149,13 +150,16 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 	if !filepath.IsAbs(path) {
 		return nil, exportError("", "%q must be an absolute path", path)
 	}
-	path = filepath.Clean(path)
+	path, err := linked(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
 	dir := filepath.Dir(path)
 	if len(dir) > maxExportFolder || len(path) > maxExportFolder+10 {
 		return nil, exportError("", "%q is too long: the path of its folder may have %d bytes, and the whole path %d",
 			path, maxExportFolder, maxExportFolder+10)
 	}
-	if own, _, err := protocol.SocketPath(); err == nil && path == filepath.Clean(own) {
+	if own, _, err := protocol.SocketPath(); err == nil && sameSocket(path, own) {
 		return nil, exportError("choose another folder: mkdir -m 700 ~/box",
 			"%s is the socket of the agent itself, which nobody could reach then", path)
 	}
@@ -169,6 +173,31 @@ func Listen(path string, uids []uint32, gid int) (*Socket, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// sameSocket reports whether the socket's path own leads to path.
+func sameSocket(path, own string) bool {
+	place, err := protocol.Place(own, protocol.CheckDir)
+	return path == filepath.Clean(own) || err == nil && path == filepath.Clean(place)
+}
+
+// linked returns where path leads. The folder of a link, and of what it leads to, must be fit for a socket.
+func linked(path string) (string, error) {
+	check := func(dir string) error {
+		folder, err := exportFolder(dir)
+		if err != nil {
+			return err
+		}
+		return folder.Close()
+	}
+	if err := check(filepath.Dir(path)); err != nil {
+		return "", err
+	}
+	place, err := protocol.Place(path, check)
+	if err != nil {
+		return "", exportError(protocol.HintOf(err), "%s", strings.Replace(err.Error(), "the restricted socket: ", "", 1))
+	}
+	return filepath.Clean(place), nil
 }
 
 // exportError returns the error that says why there is no restricted socket. The hint may be "".

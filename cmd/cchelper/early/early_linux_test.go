@@ -146,6 +146,24 @@ func TestIsEarly(t *testing.T) {
 	}
 }
 
+// A link to a socket is main's to follow: the helper asks early only where the path is that of the socket itself.
+func TestLinkIsMains(t *testing.T) {
+	helper := build(t, early(t))
+	sock := protocoltest.Serve(t, protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"}))
+	path := filepath.Join(protocoltest.SocketDir(t), "agent.sock")
+	if err := os.Symlink(sock, path); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(helper)
+	cmd.Env = []string{"CCAGENT_SOCK=" + path, "GODEBUG=inittrace=1"}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil || string(out) != "fake-access-1\n" || !strings.Contains(stderr.String(), "init runtime") {
+		t.Errorf("%q, %v\n%s", out, err, &stderr)
+	}
+}
+
 // Where the system does not let the helper hide its memory, it asks for no token, with the runtime or without.
 func TestIsHidden(t *testing.T) {
 	fake := protocoltest.NewFake(protocoltest.Profile{Name: "claude", Token: "fake-access-1"})
