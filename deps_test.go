@@ -160,6 +160,9 @@ var rooms = map[string]struct {
 	"secureurl": {
 		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
 	},
+	"place": {
+		never: forbidden{module + "/...": "a rule on requests knows nothing of who asks"},
+	},
 	"keyset": {
 		mayImport: []string{"github.com/go-jose/go-jose/..."},
 		never: forbidden{
@@ -206,7 +209,7 @@ var rooms = map[string]struct {
 	},
 	"agent/httpauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/hosts", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2",
+			module + "/protocol", module + "/hosts", module + "/place", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2",
 			"github.com/coreos/go-oidc/...",
 		},
 		never: forbidden{

@@ -48,6 +48,7 @@ type Agent struct {
 	calls      map[request]*call  // that are running
 	generation uint64             // grows when the whole cache becomes invalid
 	noRenewal  time.Time          // no renewal is forced before
+	failed     error              // of the renewal because of which none is forced; nil if a brand-new token was refused
 	watching   bool               // the watch has been started
 	watched    bool               // and it works: the agent tells us of changes
 	closed     bool
@@ -141,8 +142,8 @@ func (a *Agent) get(ctx context.Context, host string) (*cached, error) {
 	return running.wait(ctx)
 }
 
-// renew starts to get another token than the one that a server has refused. If the cache has another one already, the call is
-// finished. It returns nil where a renewal would be useless.
+// renew starts to get another token than the one that a server has refused. If the cache has another one already, or if a renewal
+// has just failed, the call is finished. It returns nil where a renewal would be useless.
 func (a *Agent) renew(host string, refused *cached) *call {
 	now := wall()
 	a.mu.Lock()
@@ -152,17 +153,22 @@ func (a *Agent) renew(host string, refused *cached) *call {
 		close(finished.done)
 		return finished
 	}
-	if now.Before(a.noRenewal) {
+	switch {
+	case !now.Before(a.noRenewal):
+		return a.callLocked(request{host, true}, refused)
+	case a.failed == nil:
 		return nil
 	}
-	return a.callLocked(request{host, true}, refused)
+	finished := &call{err: a.failed, done: make(chan struct{})}
+	close(finished.done)
+	return finished
 }
 
 // newTokenRefused notes that a server has refused a brand-new token. Another one would fare no better.
 func (a *Agent) newTokenRefused() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.noRenewal = wall().Add(refusedPause)
+	a.noRenewal, a.failed = wall().Add(refusedPause), nil
 }
 
 // callLocked returns the call that makes a request, and starts it unless it is running. The caller holds a.mu.
@@ -232,14 +238,14 @@ func (a *Agent) finish(c *call, token protocol.Token, err error, generation uint
 	case err == nil:
 		c.entry = newCached(token, now)
 		if c.force && c.entry.same(c.refused) {
-			a.noRenewal = now.Add(refusedPause)
+			a.noRenewal, a.failed = now.Add(refusedPause), nil
 		} else if c.force {
 			a.generation++
 			clear(a.cache) // the old token is refused for other hosts as well
 			generation = a.generation
 		}
 	case c.force:
-		c.err, a.noRenewal = err, now.Add(failedPause)
+		c.err, a.noRenewal, a.failed = err, now.Add(failedPause), err
 	case isAway(err) && old != nil && old.valid(now):
 		c.entry = &cached{token: old.token, header: old.header, until: earlier(now.Add(awayPause), old.expiry())}
 	default:

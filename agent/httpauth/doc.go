@@ -18,7 +18,8 @@
 //
 // The token is sent to the hosts that the profile lists in config.toml (hosts = [...]; a profile without a list trusts the
 // program). It is sent over TLS or to this machine, and never follows a redirect to another origin. After a 401 the request is
-// sent once more with a new token, if it can be sent again.
+// sent once more with a new token, if it can be sent again. [Transport] has fields for services that want the token at another
+// place than the Authorization header, and for bodies that must be recorded to be sent again.
 //
 // # Checking tokens
 //
