@@ -66,7 +66,7 @@ func readAll(f *os.File, limit int64) ([]byte, error) {
 
 // Target follows the symbolic links of path to where the file is, or would be made.
 func Target(path string) (string, error) {
-	for range maxLinks {
+	for range MaxLinks {
 		dir, err := filepath.EvalSymlinks(filepath.Dir(path))
 		if err != nil {
 			return "", err
@@ -84,8 +84,8 @@ func Target(path string) (string, error) {
 	return "", &fs.PathError{Op: "readlink", Path: path, Err: unix.ELOOP}
 }
 
-// maxLinks is how many symbolic links the kernel follows.
-const maxLinks = 40
+// MaxLinks is how many symbolic links the kernel follows.
+const MaxLinks = 40
 
 // leadsTo is the path that a symbolic link at path means by link.
 func leadsTo(path, link string) string {
@@ -98,7 +98,7 @@ func leadsTo(path, link string) string {
 // MissingFolder is the folder that keeps the file at path, or what the file is a link to, from being there; "" if none is
 // missing.
 func MissingFolder(path string) string {
-	for range maxLinks {
+	for range MaxLinks {
 		dir := filepath.Dir(path)
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			return dir

@@ -21,13 +21,26 @@ import (
 // never a refresh token. A view that somebody else has changed is left alone: a digest of what we wrote, in the state directory,
 // shows the change. The methods of a View may be called concurrently and from several processes.
 type View struct {
-	kind    Kind
+	kind    ViewKind
 	path    string
 	watch   []string
 	file    viewFile
 	written string // path of the file that says what we wrote
 	copy    *Copy
 }
+
+// ViewKind is the name of a kind of view, as config.toml has it.
+type ViewKind string
+
+const (
+	ViewClaude ViewKind = "claude-code"   // Claude Code's file of its sign-in
+	ViewSDK    ViewKind = "anthropic-sdk" // a profile of the vendor's SDKs
+	ViewToken  ViewKind = "token"         // a file with the token alone
+	ViewEnv    ViewKind = "env"           // a file with NAME=token
+)
+
+// ViewKinds are all kinds of view, in the order in which they are listed to a person.
+var ViewKinds = []ViewKind{ViewToken, ViewEnv, ViewSDK, ViewClaude}
 
 // viewFile is one form of a view, in its place.
 type viewFile interface {
@@ -53,7 +66,7 @@ const (
 // View returns the view in the place of Claude Code's own record, be that a file or an item of the Keychain. Other keys there
 // stay as they are, and Claude Code's write lock is taken. [ClaudeCode.Load] reads what is there, whoever has written it.
 func (s *ClaudeCode) View(stateDir string) *View {
-	v := newView(stateDir, KindClaudeCode, s.path(), s.Place().Watch, claudeView{s})
+	v := newView(stateDir, ViewClaude, s.path(), s.Place().Watch, claudeView{s})
 	v.copy = newCopy(stateDir, s.Place()) // a broken view and a broken record are the same file
 	return v
 }
@@ -65,20 +78,20 @@ func NewSDKView(stateDir, configDir, profile string) *View {
 		config:      filepath.Join(configDir, "configs", profile+".json"),
 		credentials: filepath.Join(configDir, "credentials", profile+".json"),
 	}
-	v := newView(stateDir, "anthropic-sdk", s.credentials, []string{s.credentials}, nil)
+	v := newView(stateDir, ViewSDK, s.credentials, []string{s.credentials}, nil)
 	s.lock = v.written + ".lock"
 	v.file = s
 	return v
 }
 
-func newView(stateDir string, kind Kind, path string, watch []string, f viewFile) *View {
-	at := Place{Kind: "view " + kind, Location: path}
+func newView(stateDir string, kind ViewKind, path string, watch []string, f viewFile) *View {
+	at := Place{Kind: Kind("view " + kind), Location: path}
 	return &View{kind: kind, path: path, watch: watch, file: f, copy: newCopy(stateDir, at),
 		written: filepath.Join(stateDir, "views", placeKey(at)+".json")}
 }
 
 // Place says where the view is.
-func (v *View) Place() Place { return Place{Kind: v.kind, Location: v.path, Watch: v.watch} }
+func (v *View) Place() Place { return Place{Kind: Kind(v.kind), Location: v.path, Watch: v.watch} }
 
 // Known reports whether we have written the view, and have not forgotten it since.
 func (v *View) Known() bool {
@@ -106,6 +119,11 @@ func (v *View) Write(ctx context.Context, r Record) error {
 		state := m.judge(there)
 		return state != ViewGone && state != ViewForeign
 	})
+}
+
+// WriteAgain is Write, but it also writes a view that somebody has removed.
+func (v *View) WriteAgain(ctx context.Context, r Record) error {
+	return v.put(ctx, r, nil, func(m written, there string) bool { return m.judge(there) != ViewForeign })
 }
 
 // Restore writes the view over whatever is there. A file that can't be read is copied first, see [View.Copied].

@@ -72,7 +72,7 @@ var (
 		"authorize_url", "token_url", "device_url", "revoke_url", "introspect_url", "profile_url", "paste_url",
 		"client_id", "scopes", "params", "authorize_params", "token_params", "refresh_params", "user_agent", "headers",
 		"redirect_host", "redirect_port", "redirect_path", "login_timeout", "timeout",
-		"ca_file", "client_cert", "client_key", "proxy", "views",
+		"ca_file", "client_cert", "client_key", "proxy",
 	}
 	clientKeys = []string{
 		"issuer", "grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command",

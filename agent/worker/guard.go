@@ -118,7 +118,7 @@ func (t *task) guardHere(ctx context.Context, home store.Store, claude *store.Cl
 
 // guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
 func (t *task) guardedView() (*store.ClaudeCode, *store.View) {
-	if !t.usesClaudeCode() || !slices.Contains(t.settings.Views, "claude-code") {
+	if !t.usesClaudeCode() || !slices.ContainsFunc(t.settings.Views, View.Guards) {
 		return nil, nil
 	}
 	claude := store.NewClaudeCode(t.settings.ConfigDir)
@@ -268,8 +268,8 @@ func (t *task) obeySignOut(ctx context.Context, home store.Store, view *store.Vi
 
 // rewrite writes the view over a file that can't be read, because a program was killed while it wrote in place. It waits first
 // for one that is still writing.
-func (t *task) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome) error {
-	if renewal.ComesBack(ctx, store.NewClaudeCode(t.settings.ConfigDir), protocol.ErrInvalid) {
+func (t *task) rewrite(ctx context.Context, view view, o *renewal.Outcome) error {
+	if renewal.ComesBack(ctx, view.claude, protocol.ErrInvalid) {
 		err := view.Write(ctx, visible(o.Result))
 		if errors.Is(err, store.ErrConflict) {
 			err = t.reguard(ctx, view, o)
@@ -289,15 +289,15 @@ func (t *task) rewrite(ctx context.Context, view *store.View, o *renewal.Outcome
 
 // reguard writes the view over what a session of Claude Code has made of it that has no refresh token either: the stub of a
 // lost race, or an access token of ours, perhaps an earlier one that it had in memory. Anything else is left alone.
-func (t *task) reguard(ctx context.Context, view *store.View, o *renewal.Outcome) error {
-	found, version, err := store.NewClaudeCode(t.settings.ConfigDir).Load(ctx)
+func (t *task) reguard(ctx context.Context, view view, o *renewal.Outcome) error {
+	found, version, err := view.claude.Load(ctx)
 	stub := errors.Is(err, protocol.ErrLoginRequired)
 	shown := found.AccessToken.Reveal() == o.Result.Token.Reveal() || view.Showed(found.AccessToken)
 	ours := err == nil && found.RefreshToken.Empty() && shown
-	if !stub && !ours && (err != nil || version != t.adopted) {
+	if !stub && !ours && (err != nil || !view.guards || version != t.adopted) {
 		return store.ErrConflict
 	}
-	if account := t.claudeAccount(); stub && account != "" {
+	if account := t.claudeAccount(); stub && view.guards && account != "" {
 		// Emptied while no agent ran, it may have been another person's sign-in.
 		asking, cancel := context.WithTimeout(ctx, askTime)
 		defer cancel()

@@ -16,12 +16,15 @@ import (
 	"github.com/ccagent/ccagent/store"
 )
 
+// guarding are the views of a guarded profile.
+var guarding = []View{{Kind: store.ViewClaude}}
+
 // newGuarded is a world whose Claude Code is signed in and guarded.
 func newGuarded(t *testing.T) (w *world, base job.Version) {
 	t.Helper()
 	w = newWorld(t)
 	s, base := w.known(time.Hour)
-	w.settings.Views = []string{"claude-code"}
+	w.settings.Views = guarding
 	_, _, done := w.run(job.Job{Op: job.Guard, Target: "file", Base: base})
 	if done.Err != nil || done.Result.Store != "file" || done.Result.Token.Reveal() != s.AccessToken {
 		t.Fatalf("got %+v, %v", done.Result, done.Err)
@@ -181,7 +184,7 @@ func TestGuard(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		s, base := w.known(time.Hour)
-		w.settings.Views = []string{"claude-code"}
+		w.settings.Views = guarding
 		_, _, done := w.run(job.Job{Op: job.Show, Base: base})
 		if !is(done.Err, protocol.ErrConfig) || !strings.Contains(done.Err.Message, "ccagent guard claude-code -p ") {
 			t.Errorf("got %+v, %v", done.Result, done.Err)
@@ -227,8 +230,9 @@ func TestGuard(t *testing.T) {
 	t.Run("a sign-out takes the other views away", func(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
-		w.settings.SDKDir, w.settings.Views = filepath.Join(t.TempDir(), "sdk"), []string{"claude-code", "anthropic-sdk"}
-		path := filepath.Join(w.settings.SDKDir, "credentials", w.settings.Name+".json")
+		sdk := filepath.Join(t.TempDir(), "sdk")
+		w.settings.Views = append(guarding, View{Kind: store.ViewSDK, Dir: sdk})
+		path := filepath.Join(sdk, "credentials", w.settings.Name+".json")
 		renew(w, base, false)
 		if _, err := os.Stat(path); err != nil {
 			t.Fatal(err)
@@ -305,7 +309,7 @@ func TestGuard(t *testing.T) {
 		w := newWorld(t)
 		s, base := w.known(time.Hour)
 		_, _, done := w.run(job.Job{Op: job.Renew, Force: true, Base: base}) // spends what s has
-		w.settings.Views = []string{"claude-code"}
+		w.settings.Views = guarding
 		_, _, done = w.run(job.Job{Op: job.Guard, Target: "file", Base: done.Result.Version})
 		s.Expiry = time.Now().Add(-time.Hour)
 		w.write(s.CredentialsFile())
@@ -416,7 +420,7 @@ func TestGuard(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)
 		ours, theirs := w.server.Issue(), w.signIn(time.Hour)
-		w.settings.Store, w.settings.Views = "file", []string{"claude-code"}
+		w.settings.Store, w.settings.Views = "file", guarding
 		w.run(job.Job{Op: job.Put, Record: mustMarshal(t, store.Record{AccessToken: protocol.NewSecret(ours.AccessToken),
 			RefreshToken: protocol.NewSecret(ours.RefreshToken), Expiry: time.Now().Add(time.Hour)})})
 		if _, _, done := w.run(job.Job{Op: job.Guard}); !is(done.Err, protocol.ErrConfig) {

@@ -97,7 +97,7 @@ func TestOneHomeAtEveryDoor(t *testing.T) {
 		},
 		"guard": func(n *world, s oauthtest.SignIn) job.Job {
 			n.write(s.CredentialsFile())
-			n.settings.Views = []string{"claude-code"}
+			n.settings.Views = guarding
 			return job.Job{Op: job.Guard, Target: "file"}
 		},
 		"move": func(n *world, s oauthtest.SignIn) job.Job {
@@ -246,7 +246,7 @@ func TestCopyInAGuardedFile(t *testing.T) {
 	if _, _, done := n.run(job.Job{Op: job.Guard, Target: "file"}); done.Err != nil {
 		t.Fatal(done.Err)
 	}
-	n.settings.Views = []string{"claude-code"}
+	n.settings.Views = guarding
 	s := w.signIn(time.Hour)
 	if _, _, done := w.run(job.Job{Op: job.Renew}); done.Err != nil {
 		t.Fatal(done.Err)

@@ -272,7 +272,7 @@ func TestMoveWholeOrNotAtAll(t *testing.T) {
 				w, _ = newGuarded(t)
 			} else {
 				w.known(time.Hour)
-				w.settings.Views = []string{"claude-code"}
+				w.settings.Views = guarding
 			}
 			tt.fault(w)
 			before := w.standing()

@@ -68,7 +68,7 @@ func ChangedViews(ctx context.Context, s Settings) []string {
 	var changed []string
 	for _, v := range t.views() {
 		state, err := v.Look(ctx)
-		if err == nil && !v.Place().Kind.Traits().Shared && (state == store.ViewForeign || state == store.ViewGone) {
+		if err == nil && !v.guards && (state == store.ViewForeign || state == store.ViewGone) {
 			changed = append(changed, v.Place().Location)
 		}
 	}

@@ -166,7 +166,7 @@ func TestMendEnds(t *testing.T) {
 			}
 			_, base := w.known(time.Hour)
 			if guarded {
-				w.settings.Views = []string{"claude-code"}
+				w.settings.Views = guarding
 				w.run(job.Job{Op: job.Guard, Target: "file", Base: base})
 			}
 			_, _, who := w.run(job.Job{Op: job.Identify})

@@ -316,7 +316,7 @@ func TestOldCopyOfAnother(t *testing.T) {
 func TestGuardedHomeIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.settings.Views = []string{"claude-code"}
+	w.settings.Views = guarding
 	b := w.signIn(time.Hour)
 	if _, _, done := w.run(job.Job{Op: job.Guard, Target: "file"}); done.Err != nil {
 		t.Fatal(done.Err)

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -18,15 +19,28 @@ const viewTime = store.WriteWait + 5*time.Second
 // askTime bounds the question whose view it is.
 const askTime = 2500 * time.Millisecond
 
-// views are the files that other programs read the token from.
-func (t *task) views() []*store.View {
-	var views []*store.View
-	for _, kind := range t.settings.Views {
-		switch kind {
-		case "anthropic-sdk":
-			views = append(views, store.NewSDKView(t.settings.StateDir, t.settings.SDKDir, t.settings.Name))
-		case "claude-code":
-			views = append(views, store.NewClaudeCode(t.settings.ConfigDir).View(t.settings.StateDir))
+// view is a file that another program reads the token from.
+type view struct {
+	*store.View
+	claude *store.ClaudeCode // of kind claude-code: what else may be there; nil: of another kind
+	guards bool              // see [View.Guards]
+}
+
+// views are the profile's views.
+func (t *task) views() []view {
+	var views []view
+	state := t.settings.StateDir
+	for _, v := range t.settings.Views {
+		switch v.Kind {
+		case store.ViewSDK:
+			views = append(views, view{View: store.NewSDKView(state, v.Dir, t.settings.Name)})
+		case store.ViewToken:
+			views = append(views, view{View: store.NewTokenView(state, v.Path)})
+		case store.ViewEnv:
+			views = append(views, view{View: store.NewEnvView(state, v.Path, v.Name)})
+		case store.ViewClaude:
+			claude := store.NewClaudeCode(cmp.Or(v.Dir, t.settings.ConfigDir))
+			views = append(views, view{claude.View(state), claude, v.Guards()})
 		}
 	}
 	return views
@@ -102,8 +116,8 @@ func hindered(st store.Store) error {
 	return &protocol.Error{Code: protocol.CodeStorage, Message: message, Hint: protocol.HintOf(err)}
 }
 
-func (t *task) showIn(ctx context.Context, v *store.View, o *renewal.Outcome) error {
-	guarded, shared := v.Place().Kind.Traits().Shared, store.Kind(o.Result.Store).Traits().Shared
+func (t *task) showIn(ctx context.Context, v view, o *renewal.Outcome) error {
+	guarded, shared := v.guards, store.Kind(o.Result.Store).Traits().Shared
 	switch {
 	case t.Job.Op == job.Show, t.Job.Op == job.Guard:
 		return nil
@@ -118,11 +132,15 @@ func (t *task) showIn(ctx context.Context, v *store.View, o *renewal.Outcome) er
 	case t.Job.Op.Removes(), o.Result.Token.Empty():
 		return nil
 	}
-	err := v.Write(ctx, visible(o.Result))
+	write := v.WriteAgain
+	if guarded { // somebody who has removed it has signed out
+		write = v.Write
+	}
+	err := write(ctx, visible(o.Result))
 	switch {
-	case guarded && errors.Is(err, store.ErrConflict):
+	case v.claude != nil && errors.Is(err, store.ErrConflict):
 		return t.reguard(ctx, v, o)
-	case guarded && store.Broken(err) && v.Known():
+	case v.claude != nil && store.Broken(err) && v.Known():
 		return t.rewrite(ctx, v, o)
 	}
 	return err
@@ -146,7 +164,7 @@ func (t *task) restoreViews(ctx context.Context) renewal.Outcome {
 	views := t.views()
 	if len(views) == 0 {
 		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + t.Job.Profile + " has no views",
-			Hint: "name them in config.toml: views = [\"anthropic-sdk\"]"}}
+			Hint: `name them in config.toml: views = [{ kind = "token", path = "~/.run/token" }]`}}
 	}
 	o := t.inStore(ctx, t.Renew)
 	if o.Err != nil || o.Result.Token.Empty() {
@@ -154,8 +172,11 @@ func (t *task) restoreViews(ctx context.Context) renewal.Outcome {
 	}
 	var written []string
 	for _, v := range views {
-		if v.Place().Kind.Traits().Shared && store.Kind(o.Result.Store).Traits().Shared {
+		if v.guards && store.Kind(o.Result.Store).Traits().Shared {
 			return o.WithError(t.ownPlace())
+		}
+		if err := t.mayRestore(ctx, v); err != nil {
+			return o.WithError(err)
 		}
 		if err := v.Restore(ctx, visible(o.Result)); err != nil {
 			return o.WithError(err)
@@ -167,4 +188,19 @@ func (t *task) restoreViews(ctx context.Context) renewal.Outcome {
 	}
 	o.Result.Notice = strings.Join(written, ", ")
 	return o
+}
+
+// mayRestore fails if a sign-in would be lost with what a view is written over.
+func (t *task) mayRestore(ctx context.Context, v view) error {
+	if v.claude == nil || v.guards { // there it was adopted before
+		return nil
+	}
+	if r, _, err := v.claude.Load(ctx); err != nil || r.RefreshToken.Empty() {
+		return nil
+	}
+	return &protocol.Error{
+		Code:    protocol.CodeConfig,
+		Message: "somebody has signed in in " + v.Place().Location + ", so no view is written there",
+		Hint:    "sign out there (run claude in that directory, then type /logout), or take the view out of config.toml",
+	}
 }

@@ -50,7 +50,7 @@ EXAMPLE:
 				return usagef(c, "name the program to run")
 			}
 			name := c.String("env")
-			if c.IsSet("env") && !variableName(name) {
+			if c.IsSet("env") && !environ.VariableName(name) {
 				return usagef(c, "--env: %q is not the name of a variable", name)
 			}
 			program, err := exec.LookPath(argv[0])
@@ -88,15 +88,6 @@ func cannotRun(program string, err error) error {
 		err = looked.Err // without the name, which it repeats
 	}
 	return &exitError{fmt.Errorf("%s: %w", program, err), code}
-}
-
-func variableName(name string) bool {
-	for i, r := range name {
-		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
-			return false
-		}
-	}
-	return name != ""
 }
 
 // tokenEnvironment returns the environment with the token in it, and without the variables that tools prefer to it.

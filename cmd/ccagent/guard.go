@@ -112,11 +112,11 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 		profile.Name,
 		profile.Provider,
 		getenv.BelowHome(getenv.ClaudeDir()),
-		func(views []string) []string {
-			if slices.Contains(views, config.ViewClaude) {
+		func(views []config.View) []config.View {
+			if slices.ContainsFunc(views, guards) {
 				return views
 			}
-			return append(views, config.ViewClaude)
+			return append(views, config.View{Kind: config.ViewClaude})
 		},
 	)
 	if err != nil {
@@ -179,8 +179,8 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 			Left: "the sign-in is in " + terminal.Sanitize(reply.Location) + " again", Mend: again,
 		})
 	}
-	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
-		return slices.DeleteFunc(views, func(view string) bool { return view == config.ViewClaude })
+	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []config.View) []config.View {
+		return slices.DeleteFunc(views, guards)
 	})
 	if err != nil {
 		return done.Fail(c.Context, err)
@@ -193,3 +193,6 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 		terminal.Sanitize(cmp.Or(reply.Location, "Claude Code's own file")))
 	return err
 }
+
+// guards reports whether a view is the one in the place of Claude Code's own record.
+func guards(view config.View) bool { return view.Kind == config.ViewClaude && view.Dir == "" }

@@ -92,11 +92,11 @@ func (a setupAgent) View(profile agent.Profile, gives bool) error {
 		return err
 	}
 	defer conn.Close()
-	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []string) []string {
+	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []config.View) []config.View {
 		if gives {
-			return append(views, config.ViewSDK)
+			return append(views, config.View{Kind: config.ViewSDK})
 		}
-		return slices.DeleteFunc(views, func(view string) bool { return view == config.ViewSDK })
+		return slices.DeleteFunc(views, func(view config.View) bool { return view.Kind == config.ViewSDK })
 	})
 	if err != nil {
 		return err

@@ -39,12 +39,6 @@ const maxConfig = 1 << 20
 // BuiltIn is the profile that exists although config.toml does not name it.
 const BuiltIn = "claude"
 
-// The views: files of other programs in which the agent keeps the current access token.
-const (
-	ViewClaude = "claude-code"   // Claude Code's own file of its sign-in
-	ViewSDK    = "anthropic-sdk" // a profile of the vendor's SDKs
-)
-
 const (
 	defaultTimeout      = 30 * time.Second
 	defaultLoginTimeout = 5 * time.Minute
@@ -66,7 +60,10 @@ type Table struct {
 	Username  *string  `toml:"username"`
 	ConfigDir *string  `toml:"config_dir"`
 	Identity  *string  `toml:"identity"`
-	Views     []string `toml:"views"`
+	Views     []View   `toml:"-"` // read from WrittenViews
+
+	// WrittenViews are the views as the TOML library decodes them, nil once they are read.
+	WrittenViews any `toml:"views"`
 
 	Issuer        *string `toml:"issuer"`
 	Grant         *string `toml:"grant"`
@@ -293,6 +290,9 @@ func parseConfig(path string, text []byte) (*document, error) {
 	case err != nil || indexErr != nil:
 		return nil, d.fault(0, "%s", cmp.Or(err, indexErr))
 	}
+	if err := d.readViews(); err != nil {
+		return nil, err
+	}
 	// The library ignores the case of keys. In TOML it counts.
 	for _, key := range d.index.keys {
 		i := len(key.path) - 1
@@ -315,7 +315,7 @@ func wanted(key []string) string {
 		return "a string"
 	}
 	switch key[len(key)-1] {
-	case "hosts", "views", "lock_on", "scopes", "command", "resource", "assertion_command":
+	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command":
 		return `a list of strings, like ["a", "b"]`
 	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
@@ -363,7 +363,8 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		return cfg, d.fault(0, "there are %d profiles, and the limit is %d", len(d.Profiles), agent.MaxProfiles)
 	}
 	r := resolver{document: d, env: env, following: following,
-		names: map[string]string{}, claudes: map[string]string{}, resting: map[string]bool{}}
+		names: map[string]string{}, claudes: map[string]string{}, resting: map[string]bool{},
+		records: map[string]string{}, views: map[string]string{}}
 	if r.data, err = env.DataDir(); err != nil {
 		return cfg, err
 	}
@@ -374,6 +375,9 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		if err := r.add(name); err != nil {
 			return cfg, err
 		}
+	}
+	if err := r.checkViews(); err != nil {
+		return cfg, err
 	}
 	implicit, err := r.addBuiltIn()
 	if err != nil {
@@ -393,15 +397,14 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 }
 
 // following is the environment for profiles without a config_dir. They follow the Claude Code directory of the environment, but
-// not to one that is another profile's: then they mean the default one. So it makes no difference from which profile's shell the
-// agent is started, or a command is run.
+// not to one that is another profile's, or in which a profile has a view: then they mean the default one. So it makes no
+// difference from which profile's shell the agent is started, or a command is run.
 func (d *document) following(env environ.Vars) environ.Vars {
 	dir := env.ClaudeDir()
 	for _, table := range d.Profiles {
-		if table.ConfigDir == nil || dir == "" {
-			continue
-		}
-		if other := env.Spell(*table.ConfigDir); other == "" || followLinks(filepath.Clean(other)) != followLinks(filepath.Clean(dir)) {
+		if dir == "" || !slices.ContainsFunc(table.claudeDirs(env), func(other string) bool {
+			return followLinks(filepath.Clean(other)) == followLinks(filepath.Clean(dir))
+		}) {
 			continue
 		}
 		return func(name string) string {
@@ -412,6 +415,19 @@ func (d *document) following(env environ.Vars) environ.Vars {
 		}
 	}
 	return env
+}
+
+// claudeDirs returns the Claude Code directories that the table names.
+func (t Table) claudeDirs(env environ.Vars) (dirs []string) {
+	if t.ConfigDir != nil {
+		dirs = append(dirs, env.Spell(*t.ConfigDir))
+	}
+	for _, v := range t.Views {
+		if v.Kind == ViewClaude && v.Dir != "" {
+			dirs = append(dirs, env.Expand(v.Dir))
+		}
+	}
+	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == "" })
 }
 
 // claudeDirs says by which paths each profile's config_dir may be named (agent.Profile.ClaudeDirs). resting are the profiles
@@ -463,6 +479,9 @@ type resolver struct {
 	names       map[string]string // the name as it is written, by the name in lower case
 	claudes     map[string]string // the name of the profile, by its Claude Code directory and by the file in it: see shared
 	resting     map[string]bool   // the profiles whose record or view is in their Claude Code directory
+	records     map[string]string // the name of the profile, by its Claude Code's own file
+	views       map[string]string // the name of the profile, by the place of its view
+	placed      []placedView
 }
 
 // add adds a profile of the document.
@@ -500,6 +519,14 @@ func (r *resolver) add(name string) error {
 	for _, at := range shared {
 		r.claudes[at] = name
 	}
+	if settings.ConfigDir != "" {
+		for _, at := range identities(followLinks(environ.ClaudeFile(settings.ConfigDir))) {
+			r.records[at] = name
+		}
+	}
+	if err := r.addViews(name, settings); err != nil {
+		return err
+	}
 	profile, err := settings.profile(r.data, r.state)
 	r.profiles = append(r.profiles, profile)
 	return err
@@ -516,7 +543,7 @@ func (r *resolver) addBuiltIn() (string, error) {
 		return "", err
 	}
 	for _, at := range settings.shared() {
-		if other := r.claudes[at]; other != "" { // a profile of another name uses the default directory
+		if other := cmp.Or(r.claudes[at], r.views[at]); other != "" { // a profile of another name uses the default directory
 			return other, nil
 		}
 	}
@@ -553,12 +580,15 @@ func (s *profileSettings) shared() []string {
 	if dir == "" {
 		return nil
 	}
-	names := []string{dir}
-	for _, path := range []string{dir, environ.ClaudeFile(dir)} {
-		if info, err := os.Stat(path); err == nil {
-			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-				names = append(names, fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))
-			}
+	return append(identities(dir), identities(environ.ClaudeFile(dir))...)
+}
+
+// identities identifies a file or folder by its path and, if it exists, by its inode.
+func identities(path string) []string {
+	names := []string{path}
+	if info, err := os.Stat(path); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			names = append(names, fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))
 		}
 	}
 	return names
@@ -567,7 +597,7 @@ func (s *profileSettings) shared() []string {
 // SharedDir returns the Claude Code directory in which the profile's record or its view may be, with links resolved. It returns
 // "" if there is none.
 func SharedDir(s worker.Settings) string {
-	there := s.Store.MayBe(store.KindClaudeCode) || slices.Contains(s.Views, ViewClaude)
+	there := s.Store.MayBe(store.KindClaudeCode) || slices.ContainsFunc(s.Views, worker.View.Guards)
 	if !s.Provider.Traits().ClaudeCode || s.ConfigDir == "" || !there {
 		return ""
 	}

@@ -135,54 +135,23 @@ func SetStore(ctx context.Context, env environ.Vars, name string, kind store.Kin
 	})
 }
 
-// SetViews changes a profile's views in config.toml. It adds a table for the profile if the file has none. If dir is not empty,
-// and the table has no config_dir, it sets that to dir.
-func SetViews(ctx context.Context, env environ.Vars, name, provider, dir string, change func([]string) []string) (*Edit,
-	error) {
-	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
-		written := d.written(name)
-		if written == "" {
-			table := Table{Provider: provider, Views: change(nil)}
-			if dir != "" {
-				table.ConfigDir = &dir
-			}
-			return adding(name, table, false)(d, text)
-		}
-		table := d.Profiles[written]
-		was := table.Views
-		table.Views = change(slices.Clone(was))
-		if len(table.Views) == 0 {
-			table.Views = nil
-		}
-		if !slices.Equal(was, table.Views) {
-			var list string
-			if table.Views != nil {
-				list = tomlList(table.Views)
-			}
-			text = setKey(text, d.index, written, "views", list)
-		}
-		if dir != "" && table.ConfigDir == nil {
-			table.ConfigDir = &dir
-			index, err := indexTOML(text)
-			if err != nil {
-				return nil, err
-			}
-			text = setKey(text, index, written, "config_dir", Quote(dir))
-		}
-		d.Profiles[written] = table
-		return text, nil
-	})
-}
-
-// setKey sets a key of a profile's table, or removes it if value is "". The value that it replaces has to be a string or a list
-// of strings. Any other document is returned as it is; planEdit compares the result with what was meant, and so notices that.
+// setKey sets a key of a profile's table, or removes it if value is "". The value that it replaces has to be a string, a list, or
+// an array of tables [[profiles.NAME.KEY]]. Any other document is returned as it is; planEdit compares the result with what was
+// meant, and so notices that.
 func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	header := index.line("profiles", profile)
 	if header == 0 {
 		return text
 	}
-	if !slices.Contains(index.below("profiles", profile), key) {
+	inTables := slices.ContainsFunc(index.tables, func(t tomlTable) bool {
+		return len(t.path) > 3 && slices.Equal(t.path[:3], []string{"profiles", profile, key})
+	})
+	if inTables {
+		text = cutTables(text, index, "profiles", profile, key)
+		lines = bytes.SplitAfter(text, []byte("\n"))
+	}
+	if inTables || !slices.Contains(index.below("profiles", profile), key) {
 		if value == "" {
 			return text
 		}
@@ -201,15 +170,70 @@ func replaceValue(text []byte, line int, key, value string) []byte {
 		return text
 	}
 	before, after := bytes.Join(lines[:line-1], nil), bytes.Join(lines[line-1:], nil)
-	old := regexp.MustCompile(`^\s*` + key + `\s*=\s*("[^"]*"|'[^']*'|\[[^\]]*\])`).FindIndex(after)
+	begins := regexp.MustCompile(`^\s*` + key + `\s*=\s*`).FindIndex(after)
+	if begins == nil {
+		return text
+	}
+	length := valueLength(after[begins[1]:])
+	end := begins[1] + length
 	switch {
-	case old == nil:
+	case length == 0:
 		return text
 	case value == "":
-		_, rest, _ := bytes.Cut(after[old[1]:], []byte("\n"))
+		_, rest, _ := bytes.Cut(after[end:], []byte("\n"))
 		return slices.Concat(before, rest)
 	}
-	return slices.Concat(before, []byte(key+" = "+value), after[old[1]:])
+	return slices.Concat(before, []byte(key+" = "+value), after[end:])
+}
+
+// valueLength returns how many bytes the string or the list is long that text begins with, or 0 if it begins with neither.
+func valueLength(text []byte) int {
+	depth := 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"' || c == '\'':
+			n := stringLength(text[i:])
+			if n == 0 {
+				return 0
+			}
+			i += n - 1
+		case c == '[' || c == '{':
+			depth++
+		case c == ']' || c == '}':
+			depth--
+		case c == '#' && depth > 0:
+			n := bytes.IndexByte(text[i:], '\n')
+			if n < 0 {
+				return 0
+			}
+			i += n
+		}
+		if depth == 0 {
+			if first := text[0]; first != '[' && first != '"' && first != '\'' {
+				return 0
+			}
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// stringLength returns how many bytes the string is long that text begins with. It is 0 if the string has no end in its line, or
+// if it has three quotes.
+func stringLength(text []byte) int {
+	quote := text[0]
+	if bytes.HasPrefix(text, []byte{quote, quote, quote}) {
+		return 0
+	}
+	for i := 1; i < len(text) && text[i] != '\n'; i++ {
+		switch {
+		case text[i] == quote:
+			return i + 1
+		case text[i] == '\\' && quote == '"':
+			i++
+		}
+	}
+	return 0
 }
 
 // written returns a profile's name as config.toml spells it, or "" if it has no table of that name.
@@ -463,7 +487,9 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	line("timeout", t.Timeout)
 	list("hosts", t.Hosts)
 	line("username", t.Username)
-	list("views", t.Views)
+	if t.Views != nil {
+		text = fmt.Appendf(text, "views = %s\n", tomlViews(t.Views))
+	}
 	return text
 }
 

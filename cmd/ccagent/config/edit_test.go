@@ -253,6 +253,47 @@ func FuzzEdit(f *testing.F) {
 	})
 }
 
+// TestSetViews changes views however they are written, and leaves the rest of the table as it is.
+func TestSetViews(t *testing.T) {
+	t.Parallel()
+	const head, tail = "[profiles.x]\nprovider = 'static'\n", "hosts = ['a.example'] # mine\n"
+	for _, tt := range []struct {
+		name, before, after string
+		table               []View // what they are then
+	}{
+		{"none", "", "views = [{ kind = \"token\", path = \"/run/new\" }]\n", nil},
+		{"words", "views = ['anthropic-sdk']\n", "views = [\"anthropic-sdk\", { kind = \"token\", path = \"/run/new\" }]\n",
+			[]View{{Kind: "anthropic-sdk"}}},
+		{"tables", "views = [ # here: ]\n  { kind = 'token', path = '/run/a]b' }, # }\n  'anthropic-sdk',\n] # end\n",
+			"views = [{ kind = \"token\", path = \"/run/a]b\" }, \"anthropic-sdk\", { kind = \"token\", path = \"/run/new\" }] # end\n",
+			[]View{{Kind: "token", Path: "/run/a]b"}, {Kind: "anthropic-sdk"}}},
+		{"headers", "[[profiles.x.views]]\nkind = 'env'\npath = '/run/env'\nname = 'A'\n",
+			"views = [{ kind = \"env\", path = \"/run/env\", name = \"A\" }, { kind = \"token\", path = \"/run/new\" }]\n",
+			[]View{{Kind: "env", Path: "/run/env", Name: "A"}}},
+	} {
+		before, after := head+tt.before+tail, head+tt.after+tail
+		if tt.name == "none" || tt.name == "headers" { // a new key comes first
+			before, after = head+tail+tt.before, "[profiles.x]\n"+tt.after+"provider = 'static'\n"+tail
+		}
+		env, path := home(t, before)
+		_, err := SetViews(t.Context(), env, "x", "static", "", func(views []View) []View {
+			if !reflect.DeepEqual(views, tt.table) {
+				t.Errorf("%s: there are %v", tt.name, views)
+			}
+			return append(views, View{Kind: "token", Path: "/run/new"})
+		})
+		if got := read(t, path); err != nil || got != after {
+			t.Errorf("%s: %v\n%s\nwant\n%s", tt.name, err, got, after)
+		}
+		if _, err := SetViews(t.Context(), env, "X", "static", "", func([]View) []View { return nil }); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if cfg, _, err := Load(env); err != nil || Viewed(cfg) || strings.Contains(read(t, path), "views") {
+			t.Errorf("%s: %v, and without views\n%s", tt.name, err, read(t, path))
+		}
+	}
+}
+
 // TestEveryKeyIsWritten makes a table with every key, and reads back what is written of it.
 func TestEveryKeyIsWritten(t *testing.T) {
 	t.Parallel()
@@ -271,6 +312,8 @@ func TestEveryKeyIsWritten(t *testing.T) {
 			field.Set(reflect.ValueOf([]string{`a "b"`, "c"}))
 		case map[string]string:
 			field.Set(reflect.ValueOf(map[string]string{"a.b": "c", "d": `\`}))
+		case []View:
+			field.Set(reflect.ValueOf([]View{{Kind: "a"}, {Kind: `b"`, Dir: "c", Path: "#]", Name: "}"}}))
 		case nil: // a key that is known only to be refused
 		default:
 			t.Fatalf("%s is of a type that is not written", fill.Type().Field(i).Name)

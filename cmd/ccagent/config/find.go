@@ -45,12 +45,6 @@ func Settings(p agent.Profile) (worker.Settings, error) {
 	return s, err
 }
 
-// Views returns the profile's views.
-func Views(profile agent.Profile) []string {
-	settings, _ := Settings(profile) // Load has encoded them, so they can be decoded
-	return settings.Views
-}
-
 // Viewed reports whether any profile has views, which an agent has to keep current.
 func Viewed(cfg agent.Config) bool {
 	return slices.ContainsFunc(cfg.Profiles, func(p agent.Profile) bool { return p.Shown })
@@ -58,7 +52,7 @@ func Viewed(cfg agent.Config) bool {
 
 // ShowsClaude reports whether Claude Code's file is a view of the profile's sign-in.
 func ShowsClaude(profile agent.Profile) bool {
-	return slices.Contains(Views(profile), ViewClaude)
+	return HasView(profile, ViewClaude)
 }
 
 // Provider returns the traits of the profile's kind of provider.

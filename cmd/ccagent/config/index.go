@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"slices"
+	"strconv"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -36,6 +37,10 @@ func indexTOML(text []byte) (tomlIndex, error) {
 		switch e.Kind {
 		case unstable.Table, unstable.ArrayTable:
 			table = x.addKey(&p, nil, e.Key())
+			if e.Kind == unstable.ArrayTable && len(table) > 1 { // [[use]] is looked up in a way of its own
+				table = append(table, strconv.Itoa(len(x.below(table...))))
+				x.keys = append(x.keys, tomlKey{table, p.Shape(firstKey(e).Raw).Start.Line})
+			}
 			at := int(firstKey(e).Raw.Offset)
 			x.tables = append(x.tables, tomlTable{path: table, start: bytes.LastIndexByte(text[:at], '\n') + 1})
 		case unstable.KeyValue:
@@ -69,13 +74,24 @@ func (x *tomlIndex) addKey(p *unstable.Parser, table []string, it unstable.Itera
 }
 
 func (x *tomlIndex) addValue(p *unstable.Parser, table []string, kv *unstable.Node) {
-	path := x.addKey(p, table, kv.Key())
-	if kv.Value().Kind != unstable.InlineTable {
-		return
-	}
-	for it := kv.Value().Children(); it.Next(); {
-		if it.Node().Kind == unstable.KeyValue {
-			x.addValue(p, path, it.Node())
+	x.addMembers(p, x.addKey(p, table, kv.Key()), kv.Value())
+}
+
+// addMembers adds what is in a table or an array. The elements of an array count from 0.
+func (x *tomlIndex) addMembers(p *unstable.Parser, path []string, value *unstable.Node) {
+	n := 0
+	for it := value.Children(); it.Next(); {
+		switch node := it.Node(); {
+		case node.Kind == unstable.Comment:
+		case value.Kind == unstable.InlineTable && node.Kind == unstable.KeyValue:
+			x.addValue(p, path, node)
+		case value.Kind == unstable.Array:
+			element := append(slices.Clone(path), strconv.Itoa(n))
+			n++
+			if node.Raw.Length > 0 {
+				x.keys = append(x.keys, tomlKey{element, p.Shape(node.Raw).Start.Line})
+			}
+			x.addMembers(p, element, node)
 		}
 	}
 }

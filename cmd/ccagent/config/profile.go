@@ -45,7 +45,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 	s := &profileSettings{Settings: worker.Settings{Name: name, Provider: kind, Store: rests}}
 	err := s.takeHosts(t, fault)
 	if err == nil {
-		err = s.takeViews(env, t, fault)
+		err = s.takeViews(env, d, name)
 	}
 	if t.Username != nil && err == nil {
 		if s.username = *t.Username; s.username == "" || !terminal.Printable(s.username) || strings.Contains(s.username, ":") {
@@ -82,7 +82,7 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 // checkKeys returns an error for a key that has no meaning for the profile.
 func (d *document) checkKeys(name string, traits provider.Traits, rests store.Kind, fault faulty) error {
 	for _, key := range d.index.below("profiles", name) {
-		if slices.Contains([]string{"provider", "store", "hosts", "username"}, key) || slices.Contains(traits.Keys, key) ||
+		if slices.Contains([]string{"provider", "store", "hosts", "username", "views"}, key) || slices.Contains(traits.Keys, key) ||
 			key == "identity" && rests.MayBe(store.KindEncrypted) {
 			continue
 		}
@@ -106,29 +106,6 @@ func (s *profileSettings) takeHosts(t Table, fault faulty) error {
 			return fault("hosts", "hosts: %q matches no host: %s", host, err)
 		}
 		s.hosts = append(s.hosts, pattern)
-	}
-	return nil
-}
-
-func (s *profileSettings) takeViews(env environ.Vars, t Table, fault faulty) error {
-	for _, view := range t.Views {
-		switch {
-		case view == ViewSDK:
-			var err error
-			if s.SDKDir, err = env.SDKDir(); err != nil {
-				return fault("views", "views: %s", err)
-			}
-		case view != ViewClaude:
-			return fault("views", "views: %q is neither anthropic-sdk nor claude-code", view)
-		case !s.Provider.Traits().ClaudeCode:
-			return fault("views", "views: claude-code has no meaning for provider %s", t.Provider)
-		case s.Store.Traits().Shared:
-			return fault("views", "views: claude-code can't be combined with store claude-code, where the record itself is in that file")
-		}
-		if slices.Contains(s.Views, view) {
-			return fault("views", "views: %s is listed twice", view)
-		}
-		s.Views = append(s.Views, view)
 	}
 	return nil
 }

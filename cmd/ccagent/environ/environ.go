@@ -113,3 +113,13 @@ func (e Vars) BelowHome(path string) string {
 
 // NoHome is the error if HOME is not set, so that nothing below it can be found.
 var NoHome = &protocol.Error{Code: protocol.CodeConfig, Message: "HOME is not set", Hint: "set HOME to your home directory"}
+
+// VariableName reports whether a shell takes name for that of a variable.
+func VariableName(name string) bool {
+	for i, r := range name {
+		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return name != ""
+}

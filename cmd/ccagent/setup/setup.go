@@ -281,11 +281,10 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 		}
 		j.Links[path] = w.helper
 	}
-	views := config.Views(w.profile)
-	if p.view && !slices.Contains(views, config.ViewSDK) {
+	if p.view && !config.HasView(w.profile, config.ViewSDK) {
 		changes, j.View = append(changes, viewChange{s.Agent, w.profile, true}), true
 	}
-	if p.guard && !slices.Contains(views, config.ViewClaude) {
+	if p.guard && !config.HasView(w.profile, config.ViewClaude) {
 		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
 	}
 	s.show(changes)
@@ -423,11 +422,10 @@ func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]chan
 	for _, path := range slices.Sorted(maps.Keys(links)) {
 		changes = append(changes, linkChange{path: path, from: links[path]})
 	}
-	views := config.Views(profile)
-	if view && slices.Contains(views, config.ViewSDK) {
+	if view && config.HasView(profile, config.ViewSDK) {
 		changes = append(changes, viewChange{s.Agent, profile, false})
 	}
-	if guarded && slices.Contains(views, config.ViewClaude) {
+	if guarded && config.HasView(profile, config.ViewClaude) {
 		changes = append(changes, guardChange{s.Agent, profile.Name, false})
 	}
 	return changes, nil
