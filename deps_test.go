@@ -157,6 +157,10 @@ var rooms = map[string]struct {
 			"net":           "the helper imports it, and resolves nothing",
 		},
 	},
+	"lookalike": {
+		mayImport: []string{module + "/protocol"},
+		never:     leaf.with("net/http", "it judges a text that it is given"),
+	},
 	"secureurl": {
 		never: forbidden{module + "/protocol": "a rule on URLs knows nothing of who asks"},
 	},
@@ -223,6 +227,7 @@ var rooms = map[string]struct {
 		mayImport: []string{
 			module + "/protocol",
 			module + "/store",
+			module + "/lookalike",
 			module + "/agent/oauth",
 			module + "/agent/provider",
 			module + "/agent/renewal",

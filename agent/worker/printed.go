@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -36,85 +37,65 @@ func parsePrinted(printed []byte, now time.Time) (protocol.Secret, time.Time, er
 
 // printedToken returns the one token in a text. It fails where the text is something else, and says what it is.
 func printedToken(text string) (protocol.Secret, error) {
-	token := strings.TrimSpace(text)
-	if m := misprinted(text, token); m != nil {
-		return protocol.Secret{}, m
+	is := lookalike.Of(text)
+	if is == nil {
+		return protocol.NewSecret(strings.TrimSpace(text)), nil
 	}
-	return protocol.NewSecret(token), nil
+	token := strings.TrimSpace(text)
+	switch is.Kind {
+	case lookalike.Empty:
+		return protocol.Secret{}, &misprint{"printed no token", printHint(is.Kind)}
+	case lookalike.Path, lookalike.Address, lookalike.Labelled, lookalike.Words:
+		if complains().MatchString(token) && strings.ContainsAny(token, " \t") {
+			return protocol.Secret{}, &misprint{"printed a complaint instead of a token",
+				"do what it asks for; it should complain on standard error, and fail"}
+		}
+	}
+	return protocol.Secret{}, &misprint{"printed " + is.What + " instead of a token", printHint(is.Kind)}
 }
 
-// pattern is a regular expression that is compiled where it is first used. The agent is the same program as the worker and never
-// uses one, and compiled they take more memory than all its other tables.
+// printHint is what helps against what a program printed in the place of a token.
+func printHint(kind lookalike.Kind) string {
+	switch kind {
+	case lookalike.Empty:
+		return "run it yourself: it must print a token, and nothing else, on standard output"
+	case lookalike.Encoding:
+		return "have it print UTF-8 without a BOM"
+	case lookalike.Terminal:
+		return ansi.hint
+	case lookalike.Word:
+		return "run it yourself to see why: is it signed in, and is the name of the field right that is taken out of its answer?"
+	case lookalike.Placeholder:
+		return "put the token where the program reads it from: an example still stands there"
+	case lookalike.Variable:
+		return "no shell has replaced the name; where one is needed, run the program with: sh -c '...'"
+	case lookalike.List:
+		return "take the token out of the list, as with: jq -r '.[0].token'"
+	case lookalike.Assignment:
+		return "have it print what follows the = alone"
+	case lookalike.Quoted:
+		return "print it without them: jq -r, az with --output tsv, aws with --output text, gcloud with --format='value(...)'"
+	case lookalike.Header:
+		return "have it print what follows Bearer, alone"
+	case lookalike.Lines:
+		return "a banner or a warning is among them: send everything but the token to standard error, or " + tokenAlone
+	case lookalike.Path:
+		return "have it print what is in the file, as with: cat FILE"
+	case lookalike.Refresh:
+		return "have it print the access token; a refresh token is for the provider alone"
+	}
+	return tokenAlone
+}
+
+// pattern is a regular expression that is compiled where it is first used, as those of lookalike are.
 func pattern(text string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
-}
-
-var (
-	// assignment is NAME=value as shells, .env files and forms write it. A name in mixed letters counts only if it says what is
-	// assigned, because some tokens have a "=" inside. A token may end in "=".
-	assignment = pattern(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
-		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})[ \t]*=[ \t]*[^= \t]`)
-	// command is an assignment that a shell runs.
-	command = pattern(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
-	// labelled is NAME: value.
-	labelled = pattern(`^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`)
-)
-
-// notTokens are what programs print where they have no token.
-var notTokens = []string{
-	"null", "nil", "none", "undefined", "nan", "n/a", "true", "false", "<nil>", "<null>", "<none>", "(null)", "(none)", "(nil)",
-	"{}", "[]", "-", "error", "failed", "expired", "unauthorized", "unauthenticated", "forbidden", "denied", "invalid",
 }
 
 // ansi is what programs print that take standard output for a terminal.
 var ansi = misprint{
 	what: "printed codes for a terminal (ANSI), such as colours",
 	hint: "switch its colours off, as with NO_COLOR=1 or --no-color",
-}
-
-// misprinted says what a text is that is no token, nil if it is one.
-func misprinted(text, token string) *misprint {
-	lower := strings.ToLower(token)
-	switch first := token[:min(1, len(token))]; {
-	case strings.HasPrefix(text, "\xef\xbb\xbf"), strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"),
-		strings.Contains(text, "\ufeff"):
-		return &misprint{"printed a byte order mark (BOM) with its token", "have it print UTF-8 without a BOM"}
-	case token == "":
-		return &misprint{"printed no token", "run it yourself: it must print a token, and nothing else, on standard output"}
-	case strings.ContainsAny(text, "\x1b\u009b"):
-		return &ansi
-	case strings.Contains(text, "\x00"):
-		return &misprint{"printed NUL bytes, as UTF-16 has them", "have it print UTF-8"}
-	case slices.Contains(notTokens, lower):
-		return &misprint{fmt.Sprintf("printed the word %q instead of a token", lower), "run it yourself to see why: " +
-			"is it signed in, and is the name of the field right that is taken out of its answer?"}
-	case strings.HasPrefix(first, "<"):
-		return &misprint{"printed a web page or XML instead of a token", tokenAlone}
-	case strings.HasPrefix(first, "["):
-		return &misprint{"printed a JSON list instead of a token", "take the token out of the list, as with: jq -r '.[0].token'"}
-	case assignment().MatchString(token) || command().MatchString(token):
-		return &misprint{"printed an assignment (NAME=value) instead of a token", "have it print what follows the = alone"}
-	case strings.ContainsAny(first+token[len(token)-1:], `"'`) || first == "`" && strings.HasSuffix(token, "`"):
-		return &misprint{"printed its token in quotes",
-			"print it without them: jq -r, az with --output tsv, aws with --output text, gcloud with --format='value(...)'"}
-	case strings.HasPrefix(lower, "bearer ") || strings.HasPrefix(lower, "authorization:"):
-		return &misprint{"printed a header instead of a token", "have it print what follows Bearer, alone"}
-	case strings.ContainsAny(token, "\r\n"):
-		lines := strings.Count(strings.ReplaceAll(strings.ReplaceAll(token, "\r\n", "\n"), "\r", "\n"), "\n") + 1
-		return &misprint{fmt.Sprintf("printed %d lines, where a token is one: a banner or a warning is among them", lines),
-			"send everything but the token to standard error, or " + tokenAlone}
-	case complains().MatchString(token) && strings.ContainsAny(token, " \t"):
-		return &misprint{"printed a complaint instead of a token",
-			"do what it asks for; it should complain on standard error, and fail"}
-	case labelled().MatchString(token) && strings.ContainsAny(token, " \t"):
-		return &misprint{"printed a name with a colon instead of a token", tokenAlone}
-	case strings.ContainsAny(token, " \t"):
-		return &misprint{"printed several words instead of a token", tokenAlone}
-	}
-	if err := protocol.CheckToken(protocol.NewSecret(token)); err != nil {
-		return &misprint{"printed something else than a token: " + err.Error(), tokenAlone}
-	}
-	return nil
 }
 
 // object is a JSON object whose values are read when they are asked for.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -234,46 +236,74 @@ func addTable(c *cli.Context) (config.Table, error) {
 
 // readKey reads a static key: from standard input, or where that is a terminal from a hidden prompt.
 func readKey(c *cli.Context, name string) (protocol.Secret, error) {
-	var key string
+	var text string
 	if terminal.Of(c.App.Reader) != nil {
 		line, err := terminal.Ask(c.Context, "key of "+name+" (not shown):", true)
 		if err != nil {
 			return protocol.Secret{}, err
 		}
-		key = line
+		text = line
 	} else {
-		text, err := io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxToken+1024))
+		read, err := io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxToken+1024))
 		if err != nil {
 			return protocol.Secret{}, fmt.Errorf("standard input could not be read: %w", err)
 		}
-		key = strings.TrimSpace(string(text))
+		text = string(read)
 	}
-	if key == "" {
-		return protocol.Secret{}, usagef(c, "the key is empty")
-	}
-	if err := checkKey(c, key); err != nil {
+	if err := checkKey(text, "that"); err != nil {
 		return protocol.Secret{}, err
 	}
-	return protocol.NewSecret(key), nil
+	return protocol.NewSecret(strings.TrimSpace(text)), nil
 }
 
-// checkKey refuses what is no key, and what holds one and more: it would be handed out as it is.
-func checkKey(c *cli.Context, key string) error {
-	switch {
-	case strings.ContainsAny(key[:1], "{[\"'"):
-		e := usagef(c, "that is not a key alone: it begins with %q", key[:1]).(*protocol.Error)
-		e.Hint = "give the key itself, without quotes; a file with a sign-in is taken over by: ccagent import FILE"
-		return e
-	case !protocol.IsToken(key):
-		return usagef(c, "the key is not %s", protocol.TokenForm)
-	case strings.Contains(key, "=sk-ant-"):
-		e := usagef(c, "that is not a key alone, but an assignment to a variable").(*protocol.Error)
-		e.Hint = "give what follows the = alone"
-		return e
-	case strings.HasPrefix(key, "sk-ant-ort"):
-		e := usagef(c, "that is a refresh token of Claude, which serves nobody as a key").(*protocol.Error)
-		e.Hint = "make a token for programs with: claude setup-token; or take the whole sign-in over: ccagent import FILE"
-		return e
+// checkKey refuses what is no key, and what holds one and more: it would be handed out as it is. what begins the sentence that
+// says so.
+func checkKey(text, what string) error {
+	is := lookalike.Of(text)
+	if is == nil {
+		info, err := os.Stat(strings.TrimSpace(text))
+		if err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+		is = &lookalike.Text{Kind: lookalike.Path, What: "the name of a file that is here"}
 	}
-	return nil
+	e := &protocol.Error{Code: protocol.CodeConfig, Message: what + " is " + is.What + ", and not a key", Hint: "give the key alone"}
+	switch is.Kind {
+	case lookalike.Empty:
+		e.Message = "the key is empty"
+		e.Hint = "give it on standard input, as in: ccagent add NAME --provider static < key.txt"
+	case lookalike.Encoding:
+		e.Hint = "save it as UTF-8 without a BOM; PowerShell 7 does so with: Out-File -Encoding utf8NoBOM"
+	case lookalike.Word:
+		e.Hint = "whatever printed it had no key: run that by itself, and look at what it says"
+	case lookalike.Placeholder:
+		e.Hint = "give the key that the service has shown when you made it; if it is hidden there now, make a new one"
+	case lookalike.Variable:
+		e.Hint = "in a shell, give what the variable holds: printf %s \"$NAME\" | ccagent add NAME --provider static"
+	case lookalike.Object:
+		e.Hint = "give the key itself, as jq -r prints it; a file with a sign-in is taken over by: ccagent import FILE"
+	case lookalike.List, lookalike.Quoted:
+		e.Hint = "give the key itself, without quotes, as jq -r prints it"
+	case lookalike.Assignment:
+		e.Hint = "give what follows the = alone"
+	case lookalike.Header:
+		e.Hint = "give what follows Bearer alone"
+	case lookalike.Armoured:
+		e.Hint = "name its file in config.toml, as client_key_file or identity: ccagent help config"
+	case lookalike.Lines:
+		e.Hint = "give the line with the key alone, as in: sed -n 1p FILE | ccagent add NAME --provider static"
+	case lookalike.Path:
+		e.Hint = "give what is in the file: ccagent add NAME --provider static < FILE"
+	case lookalike.Address:
+		e.Hint = "give the key alone; where it may be sent is set with --host"
+	case lookalike.Refresh:
+		e.Hint = "a refresh token brings tokens only from its provider: sign in with ccagent login, or take the whole sign-in over: " +
+			"ccagent import FILE"
+		if strings.HasSuffix(is.What, " Claude") {
+			e.Hint = "make a token for programs with: claude setup-token; or take the whole sign-in over: ccagent import FILE"
+		}
+	case lookalike.Other:
+		e.Hint = "a key is " + protocol.TokenForm
+	}
+	return e
 }

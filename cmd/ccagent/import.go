@@ -107,6 +107,11 @@ func importFrom(c *cli.Context) error {
 			Message: fmt.Sprintf("there is no profile %s, and the sign-in needs one with provider %s", name, kind),
 			Hint:    "first copy the profile's table from the config.toml of the machine that made the export"}
 	}
+	if kind := cmp.Or(from.Provider, string(provider.Claude)); provider.Kind(kind).Traits().Key() {
+		if err := checkKey(from.Record.AccessToken.Reveal(), "the key in "+from.String()); err != nil {
+			return err
+		}
+	}
 	if err := otherHome(c.Context, cfg, from, name); err != nil {
 		return err
 	}
