@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -67,11 +66,11 @@ func Of(text string) *Text {
 		return is(Encoding, "text with NUL bytes, as UTF-16 has them")
 	case slices.Contains(notTokens, lower):
 		return is(Word, fmt.Sprintf("the word %q", lower))
-	case variable().MatchString(token):
+	case matches(variable, token):
 		return is(Variable, "the name of a variable, and not what the variable holds")
 	case placeholder(token):
 		return is(Placeholder, "a placeholder, or a token with a part hidden")
-	case bracketed().MatchString(token):
+	case matches(bracketed, token):
 		return is(Placeholder, "a placeholder")
 	case first == "<":
 		return is(Markup, "a web page or XML")
@@ -79,22 +78,22 @@ func Of(text string) *Text {
 		return is(List, "a JSON list")
 	case first == "{":
 		return is(Object, "a JSON object")
-	case assignment().MatchString(token) || command().MatchString(token):
+	case matches(assignment, token) || matches(command, token):
 		return is(Assignment, "an assignment (NAME=value)")
 	case strings.ContainsAny(first+last, `"'`) || first == "`" && last == "`" || typographic(token):
 		return is(Quoted, "text in quotes")
 	case strings.HasPrefix(lower, "bearer ") || strings.HasPrefix(lower, "authorization:"):
 		return is(Header, "a header")
-	case armoured().MatchString(token):
+	case matches(armoured, token):
 		return is(Armoured, "a private key or a certificate")
 	case strings.ContainsAny(token, "\r\n"):
 		n := strings.Count(strings.ReplaceAll(strings.ReplaceAll(token, "\r\n", "\n"), "\r", "\n"), "\n") + 1
 		return is(Lines, fmt.Sprintf("%d lines", n))
-	case path().MatchString(token):
+	case matches(path, token):
 		return is(Path, "the path of a file")
-	case address().MatchString(token):
+	case matches(address, token):
 		return is(Address, "a URL")
-	case strings.ContainsAny(token, " \t") && labelled().MatchString(token):
+	case strings.ContainsAny(token, " \t") && matches(labelled, token):
 		return is(Labelled, "a name with a colon")
 	case strings.ContainsAny(token, " \t"):
 		return is(Words, "several words")
@@ -121,31 +120,29 @@ func Mark(text string) string {
 	return ""
 }
 
-// pattern is a regular expression that is compiled where it is first used. The agent is the same program as the worker and never
-// uses one, and compiled they take more memory than all its other tables.
-func pattern(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
-}
+// matches reports whether a text matches a pattern. The pattern is compiled here, because the agent is the same program as the
+// worker and never judges a text: compiled in advance, the patterns would take more of its memory than all its other tables.
+func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }
 
-var (
+const (
 	// assignment is NAME=value as shells, .env files and forms write it. A name in mixed letters counts only if it says what is
 	// assigned, because some tokens have a "=" inside. A token may end in "=".
-	assignment = pattern(`^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
-		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})[ \t]*=[ \t]*[^= \t]`)
+	assignment = `^(?:[A-Z][A-Z0-9_]{0,59}|[a-z][a-z_.-]{0,59}|\$[Ee]nv:\w+|` +
+		`\w{0,20}(?i:token|key|secret|password|auth)\w{0,20})[ \t]*=[ \t]*[^= \t]`
 	// command is an assignment that a shell runs.
-	command = pattern(`^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`)
+	command = `^(?i:export|set|setx|setenv|declare|local|let|const)[ \t]+\S`
 	// labelled is NAME: value.
-	labelled = pattern(`^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`)
+	labelled = `^[A-Za-z][A-Za-z _-]{0,40}:[ \t]*\S`
 	// variable is a name that a shell, a template or a program would have replaced, or one that only variables with tokens have.
-	variable = pattern(`^(?:\$\{?\w+\}?|\$\(.*\)|%\w+%|(?i:\$env:|\$?env\.|process\.env\.|secrets\.)\w+|\$?\{\{.*\}\}|` +
+	variable = `^(?:\$\{?\w+\}?|\$\(.*\)|%\w+%|(?i:\$env:|\$?env\.|process\.env\.|secrets\.)\w+|\$?\{\{.*\}\}|` +
 		`(?:ANTHROPIC|OPENAI|CLAUDE|GEMINI|GOOGLE|AZURE|AWS|GITHUB|GITLAB|HF|MISTRAL|GROQ|VAULT|OPENROUTER|CCAGENT)_` +
-		`(?:[A-Z0-9]+_)*(?:KEY|TOKEN|SECRET|PAT|PASSWORD))$`)
-	bracketed = pattern(`^<[\w ."'-]+>$`)
-	armoured  = pattern(`^(?:-----BEGIN |ssh-[a-z0-9]+ |ecdsa-sha2-|AGE-SECRET-KEY-)`)
+		`(?:[A-Z0-9]+_)*(?:KEY|TOKEN|SECRET|PAT|PASSWORD))$`
+	bracketed = `^<[\w ."'-]+>$`
+	armoured  = `^(?:-----BEGIN |ssh-[a-z0-9]+ |ecdsa-sha2-|AGE-SECRET-KEY-)`
 	// path is one that can't be the beginning of a token in base64, which may begin with a slash as well.
-	path = pattern(`^(?:~/|\.\.?/|[A-Za-z]:\\|\\\\\w|/(?:home|[Uu]sers|root|etc|run|tmp|var|mnt|opt|usr|srv|private|dev|proc|` +
-		`secrets|Volumes|Library)/|[\w./-]*\.(?:txt|json|key|pem|env|toml|ya?ml|conf|ini)$)`)
-	address = pattern(`^[a-z][a-z0-9+.-]{0,20}://`)
+	path = `^(?:~/|\.\.?/|[A-Za-z]:\\|\\\\\w|/(?:home|[Uu]sers|root|etc|run|tmp|var|mnt|opt|usr|srv|private|dev|proc|` +
+		`secrets|Volumes|Library)/|[\w./-]*\.(?:txt|json|key|pem|env|toml|ya?ml|conf|ini)$)`
+	address = `^[a-z][a-z0-9+.-]{0,20}://`
 )
 
 // notTokens are what programs print where they have no token.
