@@ -272,8 +272,8 @@ var rooms = map[string]struct {
 	},
 	"cmd/ccagent/setup": {
 		mayImport: []string{
-			module + "/protocol", module + "/store/splice", module + "/disk", module + "/hosts", module + "/agent",
-			module + "/agent/provider",
+			module + "/protocol", module + "/store", module + "/store/splice", module + "/disk", module + "/hosts",
+			module + "/agent", module + "/agent/provider",
 			module + "/cmd/ccagent/config", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
 			module + "/cmd/ccagent/terminal", module + "/cmd/ccagent/undo", "golang.org/x/sys/...",
 			"github.com/pelletier/go-toml/...", "go.yaml.in/yaml/...",

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,15 +22,36 @@ type refusedObject struct {
 }
 
 const (
+	isCodex    = "is Codex's sign-in (auth.json)"
+	leaveCodex = "leave it to codex, which can ask ccagent for the token of a gateway: ccagent setup codex --name PROVIDER" +
+		keyInstead
+	askCommand  = "; pi runs a program for the token of a gateway: \"apiKey\": \"!cchelper -p NAME\" in its models.json"
+	askFile     = "; opencode reads the token of a gateway from a file: ccagent setup opencode --name PROVIDER"
+	keyInstead  = "; an API key of its own goes by: ccagent add NAME --provider static"
+	isEither    = "is the sign-in of opencode or pi (auth.json)"
+	isQwen      = "is Qwen Code's sign-in (oauth_creds.json)"
+	leaveQwen   = "leave it to qwen" + keyInstead
+	isGeminiToo = "is Google's sign-in, as Gemini CLI keeps it encrypted or for its MCP servers"
+	isGemini    = "is Google's sign-in, as Gemini CLI keeps it (oauth_creds.json)"
 	leaveGoogle = "leave it to the program that signed in; Google's tokens come from: " +
 		"ccagent add NAME --provider command -- gcloud auth print-access-token"
-	leaveAWS   = "leave it to the aws program; a profile of provider command can run one that prints a token"
-	keyInstead = "; an API key of its own goes by: ccagent add NAME --provider static"
+	isAWS       = "is a credential of AWS"
+	leaveAWS    = "leave it to the aws program; a profile of provider command can run one that prints a token"
+	isCopilot   = "is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)"
+	isGitHub    = "is GitHub's sign-in, as gh keeps it (hosts.yml)"
+	leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
+	isCursor    = "is Cursor's sign-in (auth.json)"
+	leaveCursor = "leave it to cursor-agent" + keyInstead
+	isGcloud    = "is where gcloud keeps its sign-ins"
+	isMicrosoft = "is a cache of Microsoft's sign-ins (MSAL)"
+
+	leaveMicrosoft = "leave it to the az program: " +
+		"ccagent add NAME --provider command -- az account get-access-token --query accessToken -o tsv"
 )
 
 // refusedObjects are tried in this order.
 var refusedObjects = []refusedObject{
-	{"is Codex's sign-in (auth.json)", "leave it to codex" + keyInstead, func(o *object) bool {
+	{isCodex, leaveCodex, func(o *object) bool {
 		_, names := o.values["OPENAI_API_KEY"] // null, for whoever is signed in or out
 		return names || o.any("auth_mode", "agent_identity") || o.inner("tokens").any("id_token", "account_id", "refresh_token")
 	}},
@@ -42,22 +64,22 @@ var refusedObjects = []refusedObject{
 		"sign in with it: ccagent login NAME --provider oidc", func(o *object) bool {
 			return o.inner("installed").any("client_id") || o.inner("web").any("client_id")
 		}},
-	{"is Qwen Code's sign-in (oauth_creds.json)", "leave it to qwen" + keyInstead, func(o *object) bool {
+	{isQwen, leaveQwen, func(o *object) bool {
 		return o.any("resource_url") && o.any("access_token", "refresh_token")
 	}},
-	{"is Google's sign-in, as Gemini CLI keeps it (oauth_creds.json)", leaveGoogle, func(o *object) bool {
+	{isGemini, leaveGoogle, func(o *object) bool {
 		scope, access, refresh := o.string("scope"), o.string("access_token"), o.string("refresh_token")
 		return o.any("expiry_date", "token_uri", "_class", "_module") || strings.Contains(scope, "googleapis.com") ||
 			strings.HasPrefix(access, "ya29.") || strings.HasPrefix(refresh, "1//")
 	}},
-	{"is Google's sign-in, as Gemini CLI keeps it encrypted or for its MCP servers", leaveGoogle, func(o *object) bool {
+	{isGeminiToo, leaveGoogle, func(o *object) bool {
 		return o.any("mcpServerUrl", "serverName") && o.any("token")
 	}},
 	{"is the sign-in of AWS's IAM Identity Center (its SSO cache)", leaveAWS, func(o *object) bool {
 		return o.any("startUrl", "start_url", "registrationExpiresAt", "clientIdHash", "ssoRegion") ||
 			o.any("accessToken") && o.any("region", "profileArn") || o.any("clientSecret") && o.any("expiresAt")
 	}},
-	{"is a credential of AWS", leaveAWS, func(o *object) bool {
+	{isAWS, leaveAWS, func(o *object) bool {
 		return o.any("AccessKeyId", "SecretAccessKey", "aws_access_key_id") || o.inner("Credentials").any("AccessKeyId")
 	}},
 	{"is a configuration of docker (config.json)",
@@ -68,20 +90,18 @@ var refusedObjects = []refusedObject{
 		"let kubectl ask ccagent: ccagent setup kubectl --name USER", func(o *object) bool {
 			return o.any("current-context", "clusters") || o.is("kind", "Config", "ExecCredential")
 		}},
-	{"is a cache of Microsoft's sign-ins (MSAL)",
-		"leave it to the az program: " +
-			"ccagent add NAME --provider command -- az account get-access-token --query accessToken -o tsv", func(o *object) bool {
-			return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
-		}},
+	{isMicrosoft, leaveMicrosoft, func(o *object) bool {
+		return o.any("AccessToken", "RefreshToken", "IdToken", "AppMetadata")
+	}},
 	{"is terraform's file of tokens (credentials.tfrc.json)",
 		"give the token to: ccagent add NAME --provider static --host HOST", func(o *object) bool {
 			return o.eachInner("credentials", "token")
 		}},
-	{"is GitHub's sign-in, as Copilot keeps it (hosts.json or apps.json)", leaveGitHub, func(o *object) bool {
+	{isCopilot, leaveGitHub, func(o *object) bool {
 		return o.any("copilotTokens", "copilot_tokens") ||
 			slices.ContainsFunc(o.inners(), func(i *object) bool { return i.any("oauth_token") })
 	}},
-	{"is the sign-in of opencode or pi (auth.json)", "leave it to that program" + keyInstead, func(o *object) bool {
+	{isEither, "leave it to that program" + askFile + askCommand + keyInstead, func(o *object) bool {
 		return slices.ContainsFunc(o.inners(), func(i *object) bool {
 			return i.is("type", "oauth", "api", "api_key", "wellknown") && i.any("access", "refresh", "key", "token")
 		})
@@ -115,8 +135,6 @@ func holdsTokens(o *object) bool {
 		"api_key", "apiKey", "key")
 }
 
-const leaveGitHub = "leave it to gh: ccagent add NAME --provider command -- gh auth token"
-
 // refusedTexts are the kinds of files that are not JSON. Their patterns are compiled where they are needed, because the agent is
 // the same program and never needs one.
 var refusedTexts = []struct {
@@ -126,18 +144,62 @@ var refusedTexts = []struct {
 	{"is a setup token of Claude (claude setup-token)",
 		"give it to: ccagent add NAME --provider static", `^\s*sk-ant-oat\S+\s*$`},
 	{"is an API key", "give it to: ccagent add NAME --provider static", `^\s*sk-[\w-]+\s*$`},
-	{"is GitHub's sign-in, as gh keeps it (hosts.yml)", leaveGitHub, `(?m)^\s+(oauth_token|git_protocol):`},
+	{isGitHub, leaveGitHub, `(?m)^\s+(oauth_token|git_protocol):`},
 	{"is a configuration of kubectl (kubeconfig)",
 		"let kubectl ask ccagent: ccagent setup kubectl --name USER",
 		`(?m)^(kind: ["']?Config\b|current-context:|clusters:)`},
-	{"is a credential of AWS",
-		leaveAWS, `(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`},
+	{isAWS, leaveAWS, `(?m)^\s*(aws_access_key_id|aws_secret_access_key|sso_start_url)\s*=`},
 	{"is a file of passwords (netrc)",
 		"give the token to: ccagent add NAME --provider static --host HOST",
 		`(?m)^\s*(machine\s+\S+|default)\s+(login|password)\b`},
 	{"is a private key",
 		"name it in config.toml, as client_key_file or identity: ccagent help config",
 		`(?m)^-----BEGIN [A-Z ]*PRIVATE KEY-----`},
+}
+
+// CheckName refuses (ErrInvalid) a path at which another program keeps a sign-in of its own, by the end of the path, whatever is
+// there now. A link is judged by its own path and by where it leads. The error says what the file is, and what to do instead.
+func CheckName(name string) error {
+	names := []string{filepath.Clean(name)}
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		names = append(names, real)
+	} else if dir, err := filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+		names = append(names, filepath.Join(dir, filepath.Base(name)))
+	}
+	// A local, because the agent is the same program and may never need it.
+	for _, s := range []struct{ end, what, instead string }{
+		{".codex/auth.json", isCodex, leaveCodex},
+		{".pi/agent/auth.json", "is pi's sign-in (auth.json)", "leave it to pi" + askCommand + keyInstead},
+		{"opencode/auth.json", "is opencode's sign-in (auth.json)", "leave it to opencode" + askFile + keyInstead},
+		{"opencode/mcp-auth.json", "is where opencode keeps its sign-ins to MCP servers", "leave it to opencode" + askFile},
+		{"share/crush/crush.json", "is where crush keeps its own sign-ins and keys",
+			"leave it to crush, which can ask ccagent: ccagent setup crush --name PROVIDER"},
+		{".gemini/oauth_creds.json", isGemini, leaveGoogle},
+		{".gemini/gemini-credentials.json", isGeminiToo, leaveGoogle},
+		{".gemini/*-oauth-tokens.json", isGeminiToo, leaveGoogle},
+		{".qwen/oauth_creds.json", isQwen, leaveQwen},
+		{"cursor/auth.json", isCursor, leaveCursor},
+		{".cursor/auth.json", isCursor, leaveCursor},
+		{"github-copilot/hosts.json", isCopilot, leaveGitHub},
+		{"github-copilot/apps.json", isCopilot, leaveGitHub},
+		{"gh/hosts.yml", isGitHub, leaveGitHub},
+		{"gcloud/*.db", isGcloud, leaveGoogle},
+		{"gcloud/application_default_credentials.json", isGcloud, leaveGoogle},
+		{"gcloud/legacy_credentials/*/*", isGcloud, leaveGoogle},
+		{".azure/msal_token_cache.*", isMicrosoft, leaveMicrosoft},
+		{".aws/credentials", isAWS, leaveAWS},
+		{".aws/sso/cache/*", isAWS, leaveAWS},
+		{".aws/cli/cache/*", isAWS, leaveAWS},
+	} {
+		for _, n := range names {
+			parts := strings.Split(n, "/")
+			end := strings.Join(parts[max(0, len(parts)-strings.Count(s.end, "/")-1):], "/")
+			if ok, _ := filepath.Match(s.end, strings.ToLower(end)); ok { // macOS ignores the case of letters
+				return &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + s.what, Hint: s.instead}
+			}
+		}
+	}
+	return nil
 }
 
 // known refuses a file that holds credentials which we don't use (ErrInvalid), and says what it is. It returns nil for a file

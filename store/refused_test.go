@@ -128,3 +128,70 @@ func TestNobodySignedIn(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesOfOthers: a file in which another program keeps a sign-in is known by its name, wherever it is and whatever links lead
+// to it, and other files are not taken for one.
+func TestNamesOfOthers(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(home, ".codex"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, ".codex/auth.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"mine.json": ".codex/auth.json", "cx": ".codex", "kept": ".pi"} {
+		if err := os.Symlink(to, filepath.Join(home, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(home, ".pi/agent"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for file, named := range map[string]string{
+		".codex/auth.json":                                    "Codex",
+		"mine.json":                                           "Codex",
+		"cx/auth.json":                                        "Codex",
+		"cx/../.codex/./auth.json":                            "Codex",
+		".CODEX/Auth.json":                                    "Codex",
+		".pi/agent/auth.json":                                 "pi's",
+		"kept/agent/auth.json":                                "pi's",
+		".local/share/opencode/auth.json":                     "opencode's",
+		".local/share/opencode/mcp-auth.json":                 "opencode",
+		".local/share/crush/crush.json":                       "crush",
+		".gemini/oauth_creds.json":                            "Gemini",
+		".gemini/mcp-oauth-tokens.json":                       "Gemini",
+		".gemini/gemini-credentials.json":                     "Gemini",
+		".qwen/oauth_creds.json":                              "Qwen",
+		".config/cursor/auth.json":                            "Cursor",
+		".cursor/auth.json":                                   "Cursor",
+		".config/github-copilot/apps.json":                    "Copilot",
+		".config/gh/hosts.yml":                                "gh",
+		".config/gcloud/credentials.db":                       "gcloud",
+		".config/gcloud/access_tokens.db":                     "gcloud",
+		".config/gcloud/application_default_credentials.json": "gcloud",
+		".config/gcloud/legacy_credentials/x@y/adc.json":      "gcloud",
+		".azure/msal_token_cache.json":                        "Microsoft",
+		".azure/msal_token_cache.bin":                         "Microsoft",
+		".aws/credentials":                                    "AWS",
+		".aws/sso/cache/0123.json":                            "AWS",
+		".config/crush/crush.json":                            "",
+		".config/opencode/opencode.json":                      "",
+		".codex/config.toml":                                  "",
+		".gemini/settings.json":                               "",
+		".gemini/.env":                                        "",
+		".aws/config":                                         "",
+		"auth.json":                                           "",
+		"codex/auth.json":                                     "",
+		".claude/.credentials.json":                           "",
+	} {
+		err := CheckName(filepath.Join(home, file))
+		switch {
+		case named == "" && err != nil:
+			t.Errorf("%s: %v", file, err)
+		case named != "" && (!errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), named) ||
+			!strings.HasPrefix(protocol.HintOf(err), "leave it to ")):
+			t.Errorf("%s: %v (%s), want that it names %s", file, err, protocol.HintOf(err), named)
+		}
+	}
+}

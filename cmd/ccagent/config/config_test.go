@@ -210,6 +210,10 @@ func TestConfigErrors(t *testing.T) {
 			"client_auth='private_key_jwt'", "profiles.x: client_key_file is missing"},
 		{"assertion of another grant", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\nclient_id='c'\nassertion_file='/a'",
 			":5: profiles.x: assertion_file has no meaning"},
+		{"assertion of others", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nclient_id='c'\n" +
+			"assertion_file='~/.codex/auth.json'", "/.codex/auth.json is Codex's sign-in"},
+		{"identity of others", "[profiles.x]\nprovider='static'\nstore='encrypted'\nidentity='/mnt/.pi/agent/auth.json'",
+			":4: profiles.x: identity: /mnt/.pi/agent/auth.json is pi's sign-in"},
 		{"two assertions", "[profiles.x]\nprovider='oidc'\nissuer='https://a.example'\ngrant='jwt-bearer'\nassertion_file='/a'\n" +
 			"assertion_command=['a']", ":6: profiles.x: assertion_file and assertion_command"},
 		{"login timeout", "[profiles.claude]\nlogin_timeout='soon'", ":2: profiles.claude: login_timeout"},

@@ -60,6 +60,9 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 		if s.Identity == "" || !terminal.Printable(s.Identity) {
 			return nil, fault("identity", "identity is %q: it must be an absolute path, or one below ~/ where HOME is set", *t.Identity)
 		}
+		if err := ofOthers("identity", s.Identity, fault); err != nil {
+			return nil, err
+		}
 	}
 	if s.Timeout, err = duration(t.Timeout, defaultTimeout); err != nil {
 		return nil, fault("timeout", "timeout: %s", err)
@@ -77,6 +80,18 @@ func (d *document) settings(env environ.Vars, name string) (*profileSettings, er
 		s.Timeout = 0 // no provider is asked
 	}
 	return s, err
+}
+
+// ofOthers returns an error if a key names a file in which another program keeps a sign-in of its own. What is in such a file
+// must not be sent, and nothing may be written over it.
+func ofOthers(key, path string, fault faulty) error {
+	named := store.CheckName(path)
+	if named == nil {
+		return nil
+	}
+	e := fault(key, "%s: %s", key, named).(*protocol.Error)
+	e.Hint = "name another file there; " + protocol.HintOf(named)
+	return e
 }
 
 // checkKeys returns an error for a key that has no meaning for the profile.

@@ -234,6 +234,9 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 		if *f.to = env.Expand(*f.value); *f.to == "" || !terminal.Printable(*f.to) {
 			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
 		}
+		if err := ofOthers(f.key, *f.to, fault); err != nil {
+			return err
+		}
 	}
 	if t.Proxy != nil {
 		u, err := url.Parse(*t.Proxy)

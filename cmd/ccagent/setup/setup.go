@@ -24,6 +24,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
 	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // Request is what a person asks setup to do.
@@ -244,6 +245,9 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 	var changes []change
 	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
 	for _, e := range p.edits {
+		if err := store.CheckName(e.path); err != nil {
+			return err
+		}
 		before, err := readSettings(e.path)
 		if err != nil {
 			return err

@@ -202,6 +202,11 @@ func Read(path string, identity func() (store.Identity, error)) (Source, error) 
 		}
 	}
 	p, err := store.Read(f, identity)
+	if errors.Is(err, protocol.ErrInvalid) || errors.Is(err, protocol.ErrNotFound) { // its name may say more than what is in it
+		if named := store.CheckName(path); named != nil {
+			err = named
+		}
+	}
 	return Source{path: path, Portable: p, info: info}, from(path, err)
 }
 
