@@ -223,6 +223,12 @@ var rooms = map[string]struct {
 			module + "/cmd/...":   "policy of the programs",
 		},
 	},
+	"agent/gateway/route": {
+		mayImport: []string{module + "/hosts", module + "/place", module + "/secureurl"},
+		never: forbidden{
+			module + "/protocol": "a rule on requests asks nobody",
+		},
+	},
 	"agent/worker": {
 		mayImport: []string{
 			module + "/protocol",
@@ -253,8 +259,9 @@ var rooms = map[string]struct {
 	},
 	"cmd/ccagent/config": {
 		mayImport: []string{
-			module + "/protocol", module + "/store", module + "/agent", module + "/agent/oauth", module + "/agent/provider",
-			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
+			module + "/protocol", module + "/store", module + "/agent", module + "/agent/gateway/route", module + "/agent/oauth",
+			module + "/agent/provider", module + "/agent/worker", module + "/place", module + "/cmd/ccagent/build", module +
+				"/cmd/ccagent/environ", module + "/cmd/ccagent/files",
 			module + "/cmd/ccagent/terminal", module + "/disk", module + "/hosts", module + "/secureurl", "golang.org/x/sys/...",
 			"github.com/pelletier/go-toml/...",
 		},
