@@ -24,7 +24,7 @@ type Reason int
 
 const (
 	ByDefault   Reason = iota // nothing else chooses one
-	ByClaudeDir               // the caller's Claude Code directory is its config_dir
+	ByClaudeDir               // the caller's Claude Code directory is its config_dir, or has a view of it
 	ByDir                     // a [[use]] is for the caller's working directory
 )
 

@@ -141,6 +141,9 @@ func (e *entry) background(now time.Time, poll bool) (next time.Time, idle bool)
 	switch {
 	case e.running != nil:
 		return time.Time{}, false
+	case e.hides:
+		e.startLocked(job.Job{Op: job.Hide})
+		return time.Time{}, false
 	case e.droppedLocked():
 		return time.Time{}, true
 	}

@@ -22,8 +22,9 @@ type Profile struct {
 	Hosts     []string // where its token may go; none: anywhere
 	Username  string   // what goes with the token where a tool wants a user name, one line; "": nothing in particular
 	ConfigDir string   // the Claude Code directory if config.toml names one; "": it follows the environment
-	// ClaudeDirs are the paths, clean, by which a caller's environment may name ConfigDir: as it is written, and with its links
-	// followed. If several profiles have that directory, those whose record is not in it have none.
+	// ClaudeDirs are the paths, clean, by which a caller's environment may name ConfigDir, or a directory in which it has a view:
+	// as it is written, and with its links followed. If several profiles have that directory, those whose record is not in it have
+	// none.
 	ClaudeDirs []string
 	Identity   string // the key file of store encrypted, where the record may rest there: names the key that CommandUnlock opens
 	Shown      bool   // it has views: it is renewed whether or not anybody asks, and keeps an idle agent running

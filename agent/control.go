@@ -44,6 +44,7 @@ func (a *Agent) controlAgent(ctx context.Context, req protocol.ControlRequest) (
 		reply.Notice, err = a.unlock(ctx, req)
 	case protocol.CommandReload:
 		err = a.reload()
+		a.hideViews((*entry).toHide)
 	}
 	return reply, err
 }

@@ -39,6 +39,7 @@ type entry struct {
 	// Views.
 	note      string // what the last job found in the files of other programs
 	viewRetry *retry // a view is behind: when to write it again; nil: none is
+	hides     bool   // views are to be removed, by the next job
 
 	// Renewals.
 	failure     *failure  // nil: the last job brought a token
@@ -90,6 +91,7 @@ func (e *entry) configure(p *Profile) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.hides = e.hides || old.Shown && !p.Shown // any other job writes and removes views anyway
 	e.forgetOldSettingsLocked(old)
 }
 
@@ -117,12 +119,15 @@ func (e *entry) aloneHasRecord() bool {
 // forgets such an entry, and may make another for the same name: so no job of it may begin any more.
 func (e *entry) droppedLocked() bool { return e.removed.Load() && e.running == nil && e.record.Empty() }
 
-// remove notes that the profile was removed from the configuration, and reports whether its entry can be forgotten.
+// remove notes that the profile was removed from the configuration, and reports whether its entry can be forgotten. Its views
+// are removed first.
 func (e *entry) remove() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.removed.Store(true)
-	return e.droppedLocked()
+	if !e.removed.Swap(true) && e.profile.Load().Shown {
+		e.hides = true
+	}
+	return e.droppedLocked() && !e.hides
 }
 
 // busy reports whether a job is under way.

@@ -5,6 +5,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -40,7 +41,7 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if runtime.GOOS == "darwin" { // the Keychain has an item for each spelling
 		theirDir, ourDir = theirs.ClaudeConfigDir, ours.ClaudeConfigDir
 	}
-	if theirDir == ourDir || theirDir == t.claudeDir {
+	if theirDir == ourDir || theirDir == t.claudeDir || slices.Contains(e.profile.Load().ClaudeDirs, theirDir) {
 		return nil
 	}
 	return &protocol.Error{

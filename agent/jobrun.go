@@ -44,6 +44,7 @@ func (run *jobRun) covers(req protocol.TokenRequest) bool {
 func (e *entry) startLocked(j job.Job) *jobRun {
 	run := &jobRun{job: e.fillLocked(j), profile: e.profile.Load(), ready: make(chan struct{}), done: make(chan struct{})}
 	e.running = run
+	e.hides = e.hides && j.Op != job.Hide
 	paths := e.snapshot.Load().paths
 	e.agent.work.Go(func() { e.runJob(run, paths) })
 	return run
@@ -72,7 +73,7 @@ func (e *entry) exclusive(ctx context.Context, j job.Job) (job.Result, error) {
 		case <-ctx.Done():
 			return job.Result{}, waitError(ctx, e.name())
 		}
-		if !mine {
+		if !mine && !(j.Op == job.Hide && run.job.Op == job.Hide) { // views are removed once for all who want it
 			continue
 		}
 		if run.err != nil {
@@ -87,7 +88,7 @@ func (e *entry) joinOrStart(j job.Job) (run *jobRun, mine bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
-	case e.droppedLocked():
+	case e.droppedLocked() && j.Op != job.Hide:
 		return nil, false, noProfile(e.name())
 	case e.running != nil:
 		return e.running, false, nil
@@ -201,6 +202,9 @@ func (e *entry) finish(run *jobRun, report job.Report, files *snapshot) {
 	e.applyFailureLocked(o, run, now)
 	e.updateNoticeLocked(run)
 	e.scheduleLocked(now)
+	if state.locked && run.job.Op != job.Hide && e.profile.Load().Shown {
+		e.hides = true // the job may have written a view after the lock had removed it
+	}
 	e.running = nil
 	closeOnce(run.ready)
 	close(run.done)

@@ -85,6 +85,7 @@ func (a *Agent) lock(passphrase protocol.Secret) (string, error) {
 	for _, e := range a.table.Load().byName {
 		e.forgetCredentials()
 	}
+	a.hideViews(func(e *entry) bool { return e.profile.Load().Shown })
 	a.log.Info("locked")
 	a.wakeClock()
 	if unsaved == nil {

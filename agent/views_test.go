@@ -116,3 +116,65 @@ func TestShownProfileIsRenewedUnsaved(t *testing.T) {
 		}
 	})
 }
+
+// A lock removes views, and so does whoever takes the profile or its views out of the configuration. What a job has written
+// after the lock is removed too.
+func TestViewsAreHidden(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &provider{lifetime: time.Hour, latency: time.Second}
+		work := Profile{Name: "work", Provider: "claude", Store: "file", Settings: []byte("{}"), Shown: true}
+		c := Config{Default: "work", Profiles: []Profile{work}}
+		a := New(Options{Runner: p, Load: func() (Config, error) { return c, nil }})
+		defer a.Close(context.Background())
+		hides := func(what string, do func(), want int, then job.Op) {
+			t.Helper()
+			before := p.count(job.Hide)
+			do()
+			time.Sleep(10 * time.Second)
+			if n := p.count(job.Hide) - before; n != want {
+				t.Errorf("%s: views were removed %d times, want %d", what, n, want)
+			}
+			if jobs := p.all(); then != 0 && jobs[len(jobs)-1].Op != then {
+				t.Errorf("%s: the last job is %d", what, jobs[len(jobs)-1].Op)
+			}
+		}
+		hides("start", func() {}, 0, job.Renew)
+		hides("lock", func() {
+			if err := a.Lock(protocol.Secret{}); err != nil || p.count(job.Hide) != 1 {
+				t.Errorf("%v, and the lock did not wait", err)
+			}
+		}, 1, job.Hide)
+		hides("unlock", func() { a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock}) }, 0, job.Renew)
+		hides("lock while a renewal is under way", func() {
+			p.set(func() { p.latency = 5 * time.Second })
+			go a.Token(context.Background(), protocol.TokenRequest{Force: true})
+			time.Sleep(time.Second)
+			a.Lock(protocol.Secret{})
+		}, 1, job.Hide)
+		p.set(func() { p.latency = time.Second })
+		a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandUnlock})
+		time.Sleep(10 * time.Second)
+		reload := func() {
+			if _, err := a.Control(t.Context(), protocol.ControlRequest{Command: protocol.CommandReload}); err != nil {
+				t.Error(err)
+			}
+		}
+		hides("views lost", func() {
+			work.Shown, work.Settings = false, []byte(`{"b":1}`)
+			c = Config{Default: "work", Profiles: []Profile{work}}
+			reload()
+		}, 1, job.Hide)
+		work.Shown, work.Settings = true, []byte("{}")
+		hides("views gained", func() {
+			c = Config{Default: "work", Profiles: []Profile{work}}
+			reload()
+		}, 0, job.Renew)
+		hides("profile removed", func() {
+			c = Config{}
+			reload()
+			if _, err := a.Token(t.Context(), protocol.TokenRequest{Profile: "work"}); protocol.CodeOf(err) != protocol.CodeNotFound {
+				t.Errorf("a request for it: %v", err)
+			}
+		}, 1, job.Hide)
+	})
+}

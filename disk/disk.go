@@ -176,13 +176,17 @@ func giveToOwner(f *os.File, dir string) {
 	}
 }
 
-// Remove removes the file at path for good, with what a write in place has left of it. A file that is a mount point can't be
+// Remove removes the file at path for good, with what dead writers have left of it. A file that is a mount point can't be
 // removed, and is emptied. The caller holds the file's lock.
 func Remove(path string) error {
 	if IsMount(path) {
 		return Write(path, nil, Always)
 	}
 	err := os.Remove(path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		dir, base := filepath.Split(path)
+		removeTemps(dir, base)
+	}
 	if err == nil && HasUnfinished(path) {
 		err = os.Remove(unfinishedPath(path))
 	}

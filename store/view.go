@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/disk"
@@ -25,8 +27,62 @@ type View struct {
 	path    string
 	watch   []string
 	file    viewFile
-	written string // path of the file that says what we wrote
+	profile string
+	at      ViewPlace // zero: it is in the place of Claude Code's own record
+	written string    // path of the file that says what we wrote
 	copy    *Copy
+}
+
+// ViewPlace is one view as a profile's settings name it. Paths are absolute.
+type ViewPlace struct {
+	Kind ViewKind `json:"kind"`
+	// Dir is a Claude Code directory, or the SDKs' configuration directory. "" is the profile's own Claude Code directory, where a
+	// person signs in and out.
+	Dir  string `json:"dir,omitempty"`
+	Path string `json:"path,omitempty"` // the file of kind token or env
+	Name string `json:"name,omitempty"` // the variable of kind env
+}
+
+// Guards reports whether the view is in the place of Claude Code's own record of the profile.
+func (p ViewPlace) Guards() bool { return p.Kind == ViewClaude && p.Dir == "" }
+
+// Open returns the view of that profile, whose Claude Code directory is claudeDir. The kind must be a known one.
+func (p ViewPlace) Open(stateDir, profile, claudeDir string) *View {
+	var v *View
+	switch p.Kind {
+	case ViewToken:
+		v = NewTokenView(stateDir, p.Path)
+	case ViewEnv:
+		v = NewEnvView(stateDir, p.Path, p.Name)
+	case ViewSDK:
+		v = NewSDKView(stateDir, p.Dir, profile)
+	default:
+		claude := NewClaudeCode(cmp.Or(p.Dir, claudeDir))
+		v = claude.View(stateDir)
+		v.file = claudeView{claude, p.Dir}
+	}
+	if !p.Guards() {
+		v.profile, v.at = profile, p
+	}
+	return v
+}
+
+// FormerViews returns the views that were written for the profile and are not among its present ones. Somebody has taken them out
+// of the settings. That in the place of Claude Code's own record is never among them.
+func FormerViews(stateDir, profile string, present []ViewPlace) []*View {
+	var former []*View
+	paths, _ := filepath.Glob(filepath.Join(stateDir, "views", "*.json"))
+	for _, path := range paths {
+		m, err := readWritten(path)
+		if err != nil || m.At == nil || !strings.EqualFold(m.Profile, profile) {
+			continue
+		}
+		v := m.At.Open(stateDir, profile, "")
+		if !slices.ContainsFunc(present, func(p ViewPlace) bool { return p.Open(stateDir, profile, "").written == v.written }) {
+			former = append(former, v)
+		}
+	}
+	return former
 }
 
 // ViewKind is the name of a kind of view, as config.toml has it.
@@ -66,7 +122,7 @@ const (
 // View returns the view in the place of Claude Code's own record, be that a file or an item of the Keychain. Other keys there
 // stay as they are, and Claude Code's write lock is taken. [ClaudeCode.Load] reads what is there, whoever has written it.
 func (s *ClaudeCode) View(stateDir string) *View {
-	v := newView(stateDir, ViewClaude, s.path(), s.Place().Watch, claudeView{s})
+	v := newView(stateDir, ViewClaude, s.path(), s.Place().Watch, claudeView{s, ""})
 	v.copy = newCopy(stateDir, s.Place()) // a broken view and a broken record are the same file
 	return v
 }
@@ -157,6 +213,9 @@ func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m written
 		// This comes before the view: whoever is killed between the two must not take its own work for somebody
 		// else's.
 		m.Next = next
+		if m.Profile = v.profile; v.at.Kind != "" {
+			m.At = &v.at
+		}
 		if token := Digest(r.AccessToken); !slices.Contains(m.Tokens, token) {
 			m.Tokens = append(m.Tokens, token)
 			m.Tokens = m.Tokens[max(0, len(m.Tokens)-maxShown):]
@@ -209,6 +268,9 @@ type written struct {
 	Digest  string   `json:"digest"`           // of what we wrote last; "": nothing yet
 	Next    string   `json:"next,omitempty"`   // of what we began to write
 	Tokens  []string `json:"tokens,omitempty"` // digests of the last access tokens in it
+
+	Profile string     `json:"profile,omitempty"` // whose view it is
+	At      *ViewPlace `json:"at,omitempty"`      // where it is
 }
 
 // maxShown is how many of these tokens are remembered.
@@ -247,7 +309,10 @@ func (m written) write(path string) error {
 
 // claudeView is the view in the place of Claude Code's record. Its digest is of the record's own keys: Claude Code may change
 // the others.
-type claudeView struct{ store *ClaudeCode }
+type claudeView struct {
+	store  *ClaudeCode
+	folder string // made when it is missing; "": none is, because a home may not be mounted
+}
 
 func digestOf(v Version) string {
 	if v == (Version{}) {
@@ -265,6 +330,11 @@ func (s claudeView) look(ctx context.Context) (string, error) {
 }
 
 func (s claudeView) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
+	if s.folder != "" {
+		if err := disk.MakeFolder(s.folder); err != nil {
+			return err
+		}
+	}
 	return s.store.change(ctx, over, func(at spot, _ *disk.Lock, src []byte, stored Version, check func() error) error {
 		data, err := spliceClaude(s.store.path(), src, r)
 		if err != nil {

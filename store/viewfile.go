@@ -125,12 +125,12 @@ func digestBytes(src []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// CheckViewFile returns the file that a view at path is, with links followed. It fails (ErrConfig) if a token does not belong
+// CheckViewFile returns the file that a view at path is, with links followed. It fails (ErrStorage) if a token does not belong
 // there, as far as can be seen now: if others may put something else in the place of the file, or make a link lead elsewhere, or
 // if what is there is no file. What does not exist yet passes.
 func CheckViewFile(path string) (string, error) {
 	refuse := func(hint, format string, args ...any) (string, error) {
-		return "", &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf(format, args...), Hint: hint}
+		return "", &protocol.Error{Code: protocol.CodeStorage, Message: fmt.Sprintf(format, args...), Hint: hint}
 	}
 	const elsewhere = "name a file in a folder of your own"
 	rest := strings.Split(strings.Trim(filepath.Clean(path), "/"), "/")

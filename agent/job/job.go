@@ -46,6 +46,8 @@ const (
 	Show
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock
+	// Hide removes the profile's views, until another job writes them. That in the place of Claude Code's own record stays.
+	Hide
 )
 
 // Stores reports whether the op, once done, has put another record into force, or the same one into another place.

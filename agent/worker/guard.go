@@ -118,7 +118,7 @@ func (t *task) guardHere(ctx context.Context, home store.Store, claude *store.Cl
 
 // guardedView is the view in Claude Code's file of a profile whose record is elsewhere, nil if it has none.
 func (t *task) guardedView() (*store.ClaudeCode, *store.View) {
-	if !t.usesClaudeCode() || !slices.ContainsFunc(t.settings.Views, View.Guards) {
+	if !t.usesClaudeCode() || !slices.ContainsFunc(t.settings.Views, store.ViewPlace.Guards) {
 		return nil, nil
 	}
 	claude := store.NewClaudeCode(t.settings.ConfigDir)

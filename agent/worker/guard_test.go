@@ -17,7 +17,7 @@ import (
 )
 
 // guarding are the views of a guarded profile.
-var guarding = []View{{Kind: store.ViewClaude}}
+var guarding = []store.ViewPlace{{Kind: store.ViewClaude}}
 
 // newGuarded is a world whose Claude Code is signed in and guarded.
 func newGuarded(t *testing.T) (w *world, base job.Version) {
@@ -231,7 +231,7 @@ func TestGuard(t *testing.T) {
 		t.Parallel()
 		w, base := newGuarded(t)
 		sdk := filepath.Join(t.TempDir(), "sdk")
-		w.settings.Views = append(guarding, View{Kind: store.ViewSDK, Dir: sdk})
+		w.settings.Views = append(guarding, store.ViewPlace{Kind: store.ViewSDK, Dir: sdk})
 		path := filepath.Join(sdk, "credentials", w.settings.Name+".json")
 		renew(w, base, false)
 		if _, err := os.Stat(path); err != nil {

@@ -61,14 +61,14 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	return t.probe(ctx, kind, kind)
 }
 
-// ChangedViews says where views of the profile are that something else has changed or removed since they were written, so that
-// nobody keeps them fresh. What Claude Code makes of its own is for the next renewal to judge.
+// ChangedViews says where views of the profile are that something else has changed since they were written, so that nobody keeps
+// them fresh. What Claude Code makes of its own is for the next renewal to judge.
 func ChangedViews(ctx context.Context, s Settings) []string {
 	t := newTask(s, job.Job{})
 	var changed []string
 	for _, v := range t.views() {
 		state, err := v.Look(ctx)
-		if err == nil && !v.guards && (state == store.ViewForeign || state == store.ViewGone) {
+		if err == nil && !v.guards && state == store.ViewForeign {
 			changed = append(changed, v.Place().Location)
 		}
 	}

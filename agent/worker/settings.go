@@ -26,7 +26,7 @@ type Settings struct {
 	// credentials; "": in or beside ConfigDir.
 	AccountFile string `json:"account_file,omitempty"`
 
-	Views []View `json:"views,omitempty"` // who else reads the token
+	Views []store.ViewPlace `json:"views,omitempty"` // who else reads the token
 
 	// The provider, where it is claude, oidc or oauth2. An endpoint that is empty is looked up at Issuer.
 	Issuer        string `json:"issuer,omitempty"`
@@ -76,16 +76,3 @@ type Settings struct {
 	TTL     time.Duration `json:"ttl,omitempty"`     // a command's token lives no longer; 0: without an expiry of its own DefaultTTL
 	Timeout time.Duration `json:"timeout,omitempty"` // of one request or one run of the command; 0: 30 s
 }
-
-// View is one view of a profile. Paths are absolute.
-type View struct {
-	Kind store.ViewKind `json:"kind"`
-	// Dir is a Claude Code directory, or the SDKs' configuration directory. "" is ConfigDir, where a person signs in and out in
-	// Claude Code too.
-	Dir  string `json:"dir,omitempty"`
-	Path string `json:"path,omitempty"` // the file of kind token or env
-	Name string `json:"name,omitempty"` // the variable of kind env
-}
-
-// Guards reports whether the view is in the place of Claude Code's own record of the profile.
-func (v View) Guards() bool { return v.Kind == store.ViewClaude && v.Dir == "" }

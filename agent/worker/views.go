@@ -23,33 +23,34 @@ const askTime = 2500 * time.Millisecond
 type view struct {
 	*store.View
 	claude *store.ClaudeCode // of kind claude-code: what else may be there; nil: of another kind
-	guards bool              // see [View.Guards]
+	guards bool              // see [store.ViewPlace.Guards]
 }
 
 // views are the profile's views.
 func (t *task) views() []view {
 	var views []view
-	state := t.settings.StateDir
-	for _, v := range t.settings.Views {
-		switch v.Kind {
-		case store.ViewSDK:
-			views = append(views, view{View: store.NewSDKView(state, v.Dir, t.settings.Name)})
-		case store.ViewToken:
-			views = append(views, view{View: store.NewTokenView(state, v.Path)})
-		case store.ViewEnv:
-			views = append(views, view{View: store.NewEnvView(state, v.Path, v.Name)})
-		case store.ViewClaude:
-			claude := store.NewClaudeCode(cmp.Or(v.Dir, t.settings.ConfigDir))
-			views = append(views, view{claude.View(state), claude, v.Guards()})
+	for _, at := range t.settings.Views {
+		v := view{View: at.Open(t.settings.StateDir, t.settings.Name, t.settings.ConfigDir), guards: at.Guards()}
+		if at.Kind == store.ViewClaude {
+			v.claude = store.NewClaudeCode(cmp.Or(at.Dir, t.settings.ConfigDir))
 		}
+		views = append(views, v)
 	}
 	return views
 }
 
 // show writes the token that a job brought into the views, or removes them with the record. A view that somebody else has changed
-// is left alone, and the note says so. The outcome of the job does not depend on it.
+// is left alone, and the note says so. Views that the profile has no more are removed. The outcome of the job does not depend on
+// any of this.
 func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	var notes []string
+	for _, v := range store.FormerViews(t.settings.StateDir, t.settings.Name, t.settings.Views) {
+		ctx, cancel := context.WithTimeout(ctx, viewTime)
+		if err := v.Remove(ctx); err != nil {
+			notes = append(notes, "the former view "+v.Place().Location+" could not be removed: "+err.Error())
+		}
+		cancel()
+	}
 	for _, v := range t.views() {
 		ctx, cancel := context.WithTimeout(ctx, viewTime)
 		switch err := t.showIn(ctx, v, o); {
@@ -121,6 +122,10 @@ func (t *task) showIn(ctx context.Context, v view, o *renewal.Outcome) error {
 	switch {
 	case t.Job.Op == job.Show, t.Job.Op == job.Guard:
 		return nil
+	case t.Job.Op == job.Hide && guarded: // that would sign Claude Code out
+		return nil
+	case t.Job.Op == job.Hide:
+		return v.Remove(ctx)
 	case guarded && shared && o.Result.Token.Empty(), guarded && t.Job.Op == job.Move:
 		return nil
 	case guarded && shared:

@@ -118,6 +118,8 @@ func (t *task) do(ctx context.Context) renewal.Outcome {
 		return t.history(ctx)
 	case job.Show:
 		return t.restoreViews(ctx)
+	case job.Hide:
+		return renewal.Outcome{} // show does it
 	case job.Unlock:
 		return t.unlock(ctx)
 	case job.Spill:

@@ -166,8 +166,12 @@ func choose(c *cli.Context, cfg agent.Config, path string) (choice, error) {
 	}
 	switch why {
 	case agent.ByClaudeDir:
+		what := "a view of it is in"
+		if p, _ := config.Find(cfg, profile); p.ConfigDir != "" && config.SameDir(p.ConfigDir, home.ClaudeConfigDir) {
+			what = "its config_dir is"
+		}
 		return choice{Profile: profile, Reason: "config_dir", Dir: home.ClaudeConfigDir,
-			text: "its config_dir is this shell's CLAUDE_CONFIG_DIR, " + home.ClaudeConfigDir}, nil
+			text: what + " this shell's CLAUDE_CONFIG_DIR, " + home.ClaudeConfigDir}, nil
 	case agent.ByDir:
 		return choice{Profile: profile, Reason: "use", Dir: use.Written, Line: use.Line,
 			text: fmt.Sprintf("dir = %s in %s:%d is for this folder", config.Quote(use.Written), path, use.Line)}, nil

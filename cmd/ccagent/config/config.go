@@ -383,7 +383,7 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	claudeDirs(r.profiles, r.resting)
+	setClaudeDirs(r.profiles, r.resting)
 	slices.SortFunc(r.profiles, func(a, b agent.Profile) int { return cmp.Compare(a.Name, b.Name) })
 	cfg.Profiles = r.profiles
 	cfg.Default = cmp.Or(cfg.Default, implicit)
@@ -430,18 +430,23 @@ func (t Table) claudeDirs(env environ.Vars) (dirs []string) {
 	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == "" })
 }
 
-// claudeDirs says by which paths each profile's config_dir may be named (agent.Profile.ClaudeDirs). resting are the profiles
-// whose record or view is in it.
-func claudeDirs(profiles []agent.Profile, resting map[string]bool) {
+// setClaudeDirs says which Claude Code directories mean which profile (agent.Profile.ClaudeDirs). resting are the profiles whose
+// record or view is in their config_dir.
+func setClaudeDirs(profiles []agent.Profile, resting map[string]bool) {
 	home := map[string]bool{} // directories with a record or a view
+	views := make([][]string, len(profiles))
 	for i := range profiles {
 		p := &profiles[i]
-		if p.ConfigDir == "" {
-			continue
+		if p.ConfigDir != "" {
+			p.ClaudeDirs = spellings(p.ConfigDir)
 		}
-		p.ClaudeDirs = []string{filepath.Clean(p.ConfigDir)}
-		if real := followLinks(p.ClaudeDirs[0]); real != p.ClaudeDirs[0] {
-			p.ClaudeDirs = append(p.ClaudeDirs, real)
+		for _, v := range Views(*p) {
+			if v.Kind == ViewClaude && !v.Guards() {
+				views[i] = append(views[i], spellings(v.Dir)...)
+			}
+		}
+		for _, dir := range views[i] {
+			home[dir] = true
 		}
 		if resting[p.Name] {
 			for _, dir := range p.ClaudeDirs {
@@ -450,10 +455,21 @@ func claudeDirs(profiles []agent.Profile, resting map[string]bool) {
 		}
 	}
 	for i := range profiles {
-		if p := &profiles[i]; !resting[p.Name] {
+		p := &profiles[i]
+		if !resting[p.Name] {
 			p.ClaudeDirs = slices.DeleteFunc(p.ClaudeDirs, func(dir string) bool { return home[dir] })
 		}
+		p.ClaudeDirs = append(p.ClaudeDirs, views[i]...)
 	}
+}
+
+// spellings returns the path as it is written, and with its links followed if it has any.
+func spellings(dir string) []string {
+	dir = filepath.Clean(dir)
+	if real := followLinks(dir); real != dir {
+		return []string{dir, real}
+	}
+	return []string{dir}
 }
 
 // checkLockOn returns an error for an event that can't lock the agent on this system.
@@ -597,7 +613,7 @@ func identities(path string) []string {
 // SharedDir returns the Claude Code directory in which the profile's record or its view may be, with links resolved. It returns
 // "" if there is none.
 func SharedDir(s worker.Settings) string {
-	there := s.Store.MayBe(store.KindClaudeCode) || slices.ContainsFunc(s.Views, worker.View.Guards)
+	there := s.Store.MayBe(store.KindClaudeCode) || slices.ContainsFunc(s.Views, store.ViewPlace.Guards)
 	if !s.Provider.Traits().ClaudeCode || s.ConfigDir == "" || !there {
 		return ""
 	}

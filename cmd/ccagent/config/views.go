@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
-	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -151,8 +150,8 @@ func (s *profileSettings) takeViews(env environ.Vars, d *document, name string) 
 	return nil
 }
 
-func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (worker.View, error) {
-	resolved := worker.View{Kind: v.Kind, Name: v.Name}
+func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.ViewPlace, error) {
+	resolved := store.ViewPlace{Kind: v.Kind, Name: v.Name}
 	keys, known := viewKeys[v.Kind]
 	switch {
 	case v.Kind == "":
@@ -287,7 +286,7 @@ func withHint(fault, reason error) error {
 }
 
 // Views returns the profile's views, with absolute paths.
-func Views(profile agent.Profile) []worker.View {
+func Views(profile agent.Profile) []store.ViewPlace {
 	settings, _ := Settings(profile) // Load has encoded them, so they can be decoded
 	return settings.Views
 }
@@ -295,7 +294,7 @@ func Views(profile agent.Profile) []worker.View {
 // HasView reports whether the profile has a view of that kind. That of kind claude-code is the one in the place of Claude Code's
 // own record.
 func HasView(profile agent.Profile, kind store.ViewKind) bool {
-	return slices.ContainsFunc(Views(profile), func(v worker.View) bool {
+	return slices.ContainsFunc(Views(profile), func(v store.ViewPlace) bool {
 		return v.Kind == kind && (kind != ViewClaude || v.Guards())
 	})
 }

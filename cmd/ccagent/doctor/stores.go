@@ -97,7 +97,7 @@ func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Findin
 				Finding{
 					"view of " + profile.Name,
 					"warn",
-					path + " was changed or removed by another program, so the agent does not update it any more",
+					path + " was changed by another program, so the agent does not update it any more",
 					"ccagent restore --views -p " + profile.Name,
 				},
 			)
