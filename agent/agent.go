@@ -172,6 +172,16 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 		return protocol.Token{}, err
 	}
 	e.lastUsed.Store(a.now().Unix())
+	if req.Derived.Wanted() {
+		t, err := e.derivedToken(ctx, req)
+		if err == nil {
+			err = a.lockedError()
+		}
+		if err != nil {
+			return protocol.Token{}, err
+		}
+		return t, nil
+	}
 	var t protocol.Token
 	if req.ReaskWindow > 0 {
 		t, err = e.reasked(ctx, req)

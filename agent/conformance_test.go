@@ -30,6 +30,13 @@ func (f *fixed) Run(_ context.Context, j job.Job, _ func(job.Result)) (job.Repor
 	if j.Op == job.Identify {
 		return job.Report{Kind: job.Done, Result: job.Result{Identity: p.Identity}}, nil
 	}
+	if j.Op == job.Derive {
+		if p.IDToken == "" {
+			return job.Report{Kind: job.Done, Err: &protocol.Error{Code: protocol.CodeConfig, Message: "no ID token"}}, nil
+		}
+		return job.Report{Kind: job.Done, Result: job.Result{Token: protocol.NewSecret(p.IDToken), Kind: protocol.KindBearer,
+			Expiry: p.Expiry}}, nil
+	}
 	r := job.Result{Store: "file", Location: "a file", Version: job.Version{1}, Saved: true}
 	if p.Err == nil {
 		r.Token, r.Kind, r.Expiry = protocol.NewSecret(p.Token), p.Kind, p.Expiry

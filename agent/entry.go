@@ -54,8 +54,9 @@ type entry struct {
 	identifying *jobRun            // the question under way, nil: none
 	identity    *protocol.Identity // the last answer, kept here while record is; nil: none
 
-	reasks  reasks
-	version version
+	reasks   reasks
+	deriving *deriving // derived tokens; nil: nobody has asked for one
+	version  version
 }
 
 // unsaved is why and since how many tries a record is not saved yet, and when it is tried again.

@@ -30,7 +30,7 @@ func (a *Agent) cachedReply(payload []byte) []byte {
 		return nil
 	}
 	req, err := protocol.DecodeTokenRequest(payload)
-	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 || req.ForHost() {
+	if err != nil || req.Force || req.HalfLife || req.ReaskWindow > 0 || req.ForHost() || req.Derived.Wanted() {
 		return nil
 	}
 	if cached := a.cachedFor(&req); cached != nil {

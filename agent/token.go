@@ -114,7 +114,7 @@ func (c *cachedToken) shortLifeNotice(profile string, minTTL time.Duration, now 
 // dropTokenLocked forgets the cached token.
 func (e *entry) dropTokenLocked() {
 	e.cached.Store(nil)
-	e.lineage = ""
+	e.lineage, e.deriving = "", nil
 }
 
 // cacheResultLocked caches a job's token.
@@ -142,7 +142,8 @@ func (e *entry) cacheTokenLocked(t protocol.Token, issued time.Time, tell toTell
 		return c
 	}
 	old := e.cached.Swap(c)
-	if old == nil || !bytes.Equal(old.reply, c.reply) {
+	if !sameReply(old, c) {
+		e.deriving = nil
 		e.bumpVersionLocked() // after the swap, because whoever is told asks at once
 	}
 	return c

@@ -68,6 +68,9 @@ type TokenRequest struct {
 	Username string
 	// Quiet says that nobody reads Token.Notice. The reminders that an agent gives only once in a while are then kept for others.
 	Quiet bool
+	// Derived is the token that is wanted in place of the access token. The agent may be too old to know of this, and give the
+	// access token nevertheless: [Client] refuses that (CodeInternal).
+	Derived Derived
 }
 
 // ForHost reports whether the token is for one host, so that the profile's list of hosts counts.
@@ -86,6 +89,8 @@ type Token struct {
 	Notice  string // a line for the person, about a record that is not saved, say; mostly ""
 	// Username is the user name that goes with the token where a tool wants one, "" if the profile names none.
 	Username string
+	// Derived says that this is the token that TokenRequest.Derived asked for, and not the access token.
+	Derived bool
 }
 
 // StatusRequest asks for a page of status.

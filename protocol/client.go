@@ -94,6 +94,9 @@ func (c *Client) Token(ctx context.Context, req TokenRequest) (token Token, err 
 		token, err = decodeToken(d)
 		return err
 	})
+	if err == nil && req.Derived.Wanted() && !token.Derived {
+		return Token{}, notDerived()
+	}
 	return token, err
 }
 

@@ -41,7 +41,7 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.home(r.Home)
 	e.Time(r.Since)
 	sent := 0 // how many of the optional fields are sent: up to the last that says something
-	for i, says := range [...]bool{r.Listed, r.ReaskWindow > 0, r.Home.Dir != "", r.Username != "", r.Quiet} {
+	for i, says := range [...]bool{r.Listed, r.ReaskWindow > 0, r.Home.Dir != "", r.Username != "", r.Quiet, r.Derived.IDToken} {
 		if says {
 			sent = i + 1
 		}
@@ -60,6 +60,9 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	}
 	if sent > 4 {
 		e.Bool(r.Quiet)
+	}
+	if sent > 5 {
+		e.Bool(r.Derived.IDToken)
 	}
 	return e.Close(MaxFrame)
 }
@@ -95,6 +98,7 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 		r.Username = d.alias()
 	}
 	r.Quiet = d.More() && d.Bool()
+	r.Derived.IDToken = d.More() && d.Bool()
 	return r, d.Err()
 }
 
@@ -110,8 +114,11 @@ func AppendToken(dst []byte, t Token) []byte {
 	e.Time(t.Expiry)
 	e.String(string(t.Kind))
 	e.String(oneLine(t.Notice, maxText))
-	if t.Username != "" {
+	if t.Username != "" || t.Derived {
 		e.String(oneLine(t.Username, maxText))
+	}
+	if t.Derived {
+		e.Bool(true)
 	}
 	return e.reply()
 }
@@ -151,6 +158,7 @@ func decodeToken(d *Decoder) (Token, error) {
 	if d.More() {
 		t.Username = oneLine(d.String(), maxText)
 	}
+	t.Derived = d.More() && d.Bool()
 	if err := d.Err(); err != nil {
 		return Token{}, err
 	}

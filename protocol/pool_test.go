@@ -152,3 +152,20 @@ func TestErrorsCrossTheWire(t *testing.T) {
 		}
 	}
 }
+
+// TestOldAgent: an agent that does not know of derived tokens gives the access token, which is not to be taken for another.
+func TestOldAgent(t *testing.T) {
+	fake := protocoltest.NewFake()
+	fake.Answer = func(context.Context, protocol.TokenRequest) (protocol.Token, error) {
+		return protocol.Token{Profile: "main", Value: protocol.NewSecret("fake-access-1"), Kind: protocol.KindBearer}, nil
+	}
+	client := protocol.NewClient(protocoltest.Serve(t, fake))
+	defer client.Close()
+	token, err := client.Token(t.Context(), protocol.TokenRequest{Derived: protocol.Derived{IDToken: true}})
+	if protocol.CodeOf(err) != protocol.CodeInternal || protocol.HintOf(err) == "" || !token.Value.Empty() {
+		t.Errorf("%+v, %v", token, err)
+	}
+	if token, err := client.Token(t.Context(), protocol.TokenRequest{}); err != nil || token.Value.Reveal() != "fake-access-1" {
+		t.Errorf("%+v, %v", token, err)
+	}
+}

@@ -32,7 +32,13 @@ func vectors(t testing.TB) map[string][]byte {
 		"token-request-username": must(AppendTokenRequest(nil, TokenRequest{
 			Host: "git.example.com:8443", Listed: true, Username: "alice",
 		})),
-		"token-request-quiet":  must(AppendTokenRequest(nil, TokenRequest{Profile: "claude", Quiet: true})),
+		"token-request-quiet": must(AppendTokenRequest(nil, TokenRequest{Profile: "claude", Quiet: true})),
+		"token-request-id-token": must(AppendTokenRequest(nil, TokenRequest{
+			Profile: "cluster", Derived: Derived{IDToken: true},
+		})),
+		"token-reply-derived": AppendToken(nil, Token{
+			Profile: "cluster", Value: NewSecret("fake-id-1"), Expiry: at, Kind: KindBearer, Derived: true,
+		}),
 		"status-request-dir":   must(AppendStatusRequest(nil, StatusRequest{Home: there})),
 		"identify-request-dir": must(AppendIdentifyRequest(nil, IdentifyRequest{Home: there})),
 		"watch-request-dir":    must(AppendWatchRequest(nil, WatchRequest{Home: there})),

@@ -34,6 +34,12 @@ type Record struct {
 	// with (RFC 7523), if it was given once. Claude Code's file has no room for either.
 	ClientSecret protocol.Secret
 	Assertion    protocol.Secret
+	// IDToken is the ID token that the provider gave last (OpenID Connect Core section 2), if it gave one. It came at IDTokenIssued.
+	// One that has expired is dropped at the next renewal that brings no other, and IDTokenIssued stays. Claude Code's file has no
+	// room for it.
+	IDToken       protocol.Secret
+	IDTokenExpiry time.Time
+	IDTokenIssued time.Time
 	// Identity is who is signed in, as the provider said, without its Profile. Claude Code's file has no room for it.
 	Identity protocol.Identity
 }
@@ -55,9 +61,9 @@ func ExpiresBefore(a, b Record) bool {
 // Version is what a Store returns as the version of r. It is for those who implement one.
 func (r Record) Version() Version { return r.version() }
 
-// version is a digest of what r says of the credential itself. Issued, GrantSince, LostScopes,
-// TokenOrigin, Origins, SignIn and Identity are not in it:
-// they are our own remarks, and Claude Code's file has no room for them. A record does not become another one by a remark.
+// version is a digest of what r says of the credential itself. Issued, GrantSince, LostScopes, TokenOrigin, Origins, SignIn,
+// Identity and the times of the ID token are not in it: they are our own remarks, and Claude Code's file has no room for them. A
+// record does not become another one by a remark.
 func (r Record) version() Version {
 	h := sha256.New()
 	field := func(s string) {
@@ -83,7 +89,7 @@ func (r Record) version() Version {
 	field(r.Subscription)
 	field(r.RateLimit)
 	moment(r.GrantExpiry)
-	for _, s := range []protocol.Secret{r.ClientSecret, r.Assertion} {
+	for _, s := range []protocol.Secret{r.ClientSecret, r.Assertion, r.IDToken} {
 		if !s.Empty() {
 			field(s.Reveal())
 		}
@@ -106,6 +112,9 @@ func (r Record) validate() error {
 			Code:    protocol.CodeInvalid,
 			Message: "the access token is not " + protocol.TokenForm,
 		}
+	}
+	if !r.IDToken.Empty() && !protocol.IsToken(r.IDToken.Reveal()) {
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the ID token is not " + protocol.TokenForm}
 	}
 	if !printable(r.RefreshToken.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the refresh token holds control characters"}
@@ -159,6 +168,9 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 	}{
 		{member{"client_secret", splice.Encode(r.ClientSecret.Reveal())}, !r.ClientSecret.Empty()},
 		{member{"assertion", splice.Encode(r.Assertion.Reveal())}, !r.Assertion.Empty()},
+		{member{"id_token", splice.Encode(r.IDToken.Reveal())}, !r.IDToken.Empty()},
+		{member{"id_token_expires_at", encodeMillis(r.IDTokenExpiry)}, !r.IDToken.Empty()},
+		{member{"id_token_issued_at", encodeMillis(r.IDTokenIssued)}, !r.IDTokenIssued.IsZero()},
 		{member{"origins", splice.Encode(r.Origins)}, len(r.Origins) > 0},
 		{member{"grant_since", encodeMillis(r.GrantSince)}, !r.GrantSince.IsZero()},
 		{member{"lost_scopes", splice.Encode(r.LostScopes)}, len(r.LostScopes) > 0},
@@ -248,8 +260,14 @@ func readForm(name string, form []byte) (Record, error) {
 			o.texts(key, to)
 		}
 	}
-	if o.has("grant_since") {
-		o.moment("grant_since", &r.GrantSince)
+	if o.has("id_token") {
+		o.token("id_token", &r.IDToken)
+	}
+	for key, to := range map[string]*time.Time{"grant_since": &r.GrantSince, "id_token_expires_at": &r.IDTokenExpiry,
+		"id_token_issued_at": &r.IDTokenIssued} {
+		if o.has(key) {
+			o.moment(key, to)
+		}
 	}
 	o.identity("identity", &r.Identity)
 	if o.err != nil {

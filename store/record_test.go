@@ -31,6 +31,8 @@ func TestRecordOfAClient(t *testing.T) {
 		Fetched:        time.UnixMilli(1767225600123),
 	}
 	full.Origins = []string{"https://sso.example.com", "https://tokens.example.com"}
+	full.IDToken, full.IDTokenExpiry = protocol.NewSecret("fake.id.token"), time.UnixMilli(1767225660123)
+	full.IDTokenIssued = time.UnixMilli(1767225600123)
 	full.GrantSince, full.LostScopes = time.UnixMilli(1890000000000), []string{"user:profile"}
 	var base Version
 	for _, want := range []Record{full, plain} {

@@ -39,6 +39,9 @@ type Provider interface {
 	// ErrDenied only when something changes. An [Answer] says more, and so do the errors of package oauth. A provider that has
 	// got a new refresh token, but no access token that can be used, returns the record with that refresh token beside the error.
 	// It is saved, because the old one is spent.
+	//
+	// A program that wants the agent to give out ID tokens (protocol.Derived) sets IDToken, IDTokenExpiry and IDTokenIssued in the
+	// record whenever one comes, the last to the record's Issued.
 	Renew(ctx context.Context, old store.Record) (store.Record, error)
 }
 

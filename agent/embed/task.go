@@ -40,6 +40,8 @@ func (t *task) do(ctx context.Context) renewal.Outcome {
 		return t.identify(ctx)
 	case job.Spill:
 		return t.Spill(ctx, t.store)
+	case job.Derive:
+		return t.derive(ctx)
 	}
 	return renewal.Outcome{
 		Err: &protocol.Error{Code: protocol.CodeInternal, Message: "the agent asks for a job that is not known here"},
@@ -72,6 +74,16 @@ func (t *task) identify(ctx context.Context) renewal.Outcome {
 		o.Err = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider can't be asked whether the token is good"}
 	default:
 		o.Result.Identity = s.Record.Identity
+	}
+	return o
+}
+
+// derive brings another token of the sign-in than its access token.
+func (t *task) derive(ctx context.Context) renewal.Outcome {
+	s, err := t.Current(ctx, t.store)
+	o := renewal.Outcome{Result: t.About(t.store), Err: err}
+	if err == nil {
+		o.Result, o.Err = t.IDToken(o.Result, s.Record, true)
 	}
 	return o
 }

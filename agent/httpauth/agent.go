@@ -38,6 +38,7 @@ var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 type Agent struct {
 	agent   protocol.Agent
 	profile string
+	derived protocol.Derived
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -87,10 +88,17 @@ var errClosed = &protocol.Error{Code: protocol.CodeUnavailable, Message: "the to
 // NewAgent returns a profile of a, or a's default profile for "". It makes no request yet. a is usually a [protocol.Pool], or an
 // agent within the program. It stays the caller's, who closes it after the Agent.
 func NewAgent(a protocol.Agent, profile string) *Agent {
+	return NewDerived(a, profile, protocol.Derived{})
+}
+
+// NewDerived is [NewAgent] for another token of the profile than its access token. A profile that has none fails with ErrConfig,
+// and a restricted socket that gives none with ErrDenied.
+func NewDerived(a protocol.Agent, profile string, want protocol.Derived) *Agent {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Agent{
 		agent:   a,
 		profile: profile,
+		derived: want,
 		ctx:     ctx,
 		cancel:  cancel,
 		cache:   map[string]*cached{},
@@ -201,7 +209,7 @@ func (c *call) wait(ctx context.Context) (*cached, error) {
 func (a *Agent) ask(c *call) {
 	ctx, cancel := context.WithTimeout(a.ctx, callTimeout)
 	defer cancel()
-	req := protocol.TokenRequest{Profile: a.profile, Host: c.host, Force: c.force, Quiet: true}
+	req := protocol.TokenRequest{Profile: a.profile, Host: c.host, Force: c.force, Quiet: true, Derived: a.derived}
 	if c.force {
 		req.Since = time.Now()
 	}

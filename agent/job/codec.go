@@ -35,6 +35,7 @@ func WriteJob(w io.Writer, j Job) error {
 	}
 	e.String(j.Target)
 	e.String(j.PastID)
+	e.Bool(j.Derived.IDToken)
 	return write(w, &e)
 }
 
@@ -62,6 +63,7 @@ func ReadJob(r io.Reader) (Job, error) {
 		Record:     secret(&d),
 
 		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d), Target: d.String(), PastID: d.String(),
+		Derived: protocol.Derived{IDToken: d.Bool()},
 	}
 	return j, d.Err()
 }
@@ -105,6 +107,7 @@ func WriteReport(w io.Writer, r Report) error {
 	e.Bool(r.Result.Behind)
 	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
+	e.Bool(r.Result.Renewable)
 	return write(w, &e)
 }
 
@@ -146,6 +149,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Behind:       d.Bool(),
 		Past:         d.PastSignIns(),
 		Key:          secret(&d),
+		Renewable:    d.Bool(),
 	}
 	return report, d.Err()
 }

@@ -22,7 +22,7 @@ var (
 		Key: protocol.NewSecret(
 			"fake-key",
 		), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring",
-		PastID: "0a1b2c3d",
+		PastID: "0a1b2c3d", Derived: protocol.Derived{IDToken: true},
 	}
 	fullReport = Report{
 		Kind: Done,
@@ -45,7 +45,7 @@ var (
 			Past: []protocol.PastSignIn{
 				{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"},
 			},
-			Key: protocol.NewSecret("fake-key"),
+			Key: protocol.NewSecret("fake-key"), Renewable: true,
 		},
 	}
 )

@@ -44,6 +44,8 @@ const (
 	Guard
 	// Show writes the profile's views over whatever is there.
 	Show
+	// Derive brings the token that Derived asks for. The record stays as it is.
+	Derive
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock
 	// Hide removes the profile's views, until another job writes them. That in the place of Claude Code's own record stays.
@@ -87,7 +89,7 @@ type Job struct {
 	KeepRemote bool
 	// Check makes Identify ask the provider whether the token is good.
 	Check bool
-	// Token is the cached token, for Identify of a provider whose tokens are stored nowhere.
+	// Token is the cached token, for Identify and Derive: a provider's tokens may be stored nowhere.
 	Token protocol.Secret
 	// MinTTL is how long the token must live; the worker adds the margin (see Due).
 	MinTTL time.Duration
@@ -103,6 +105,8 @@ type Job struct {
 	Target string
 	// PastID is the sign-in to Restore.
 	PastID string
+	// Derived is the token that Derive brings.
+	Derived protocol.Derived
 }
 
 // Kind is the kind of a report.
@@ -161,6 +165,8 @@ type Result struct {
 	Behind       bool   // a view could not be written: to be tried again
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
+	// Renewable says of the token of a Derive that another comes with the next renewal of the record.
+	Renewable bool
 }
 
 // Due reports whether a token that expires at expiry (zero: never) must be renewed at now to serve a request for minTTL.

@@ -32,6 +32,13 @@ func (c *Client) withIdentity(ctx context.Context, reply Reply, nonce string) (R
 	return reply, nil
 }
 
+// SameSubject reports whether an ID token that comes with a renewal is of the same issuer and subject as the one before it. One
+// that is not must not be used (OpenID Connect Core section 12.2).
+func SameSubject(before, renewed protocol.Secret) bool {
+	old, now := jwtClaims(before.Reveal()), jwtClaims(renewed.Reveal())
+	return first(old, "iss") == first(now, "iss") && said(old, "sub") == said(now, "sub")
+}
+
 // verifyIDToken checks an ID token (OpenID Connect Core section 3.1.3.7): signature, issuer, audience, expiry and nonce.
 func (c *Client) verifyIDToken(ctx context.Context, raw, nonce string) (protocol.Identity, error) {
 	keys := &remoteKeys{client: c}

@@ -119,6 +119,10 @@ type Reply struct {
 	// Identity is what the answer itself says about who signed in: the claims of a verified ID token, or provider claude's
 	// account. It is often empty.
 	Identity protocol.Identity
+	// IDToken is the ID token of the answer, if there is one that has not expired and can be handed on. Its signature is not checked
+	// here, which OpenID Connect Core section 3.1.3.7 allows for one that comes from the token endpoint itself.
+	IDToken       protocol.Secret
+	IDTokenExpiry time.Time
 
 	idToken string // as it came
 }

@@ -24,6 +24,8 @@ type Agent struct {
 	Of protocol.Agent
 	// Profiles are those whose tokens may be had; the first is the default. There must be one at least.
 	Profiles []string
+	// AllowDerived lets clients have derived tokens too (protocol.Derived), in place of the access tokens of the profiles.
+	AllowDerived bool
 }
 
 // An Agent implements [protocol.Watcher] and [protocol.Keeper] as well, so that it refuses those requests with the reason. An
@@ -39,6 +41,11 @@ func (a Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	if req.Force {
 		return protocol.Token{}, denied("a renewal")
 	}
+	if req.Derived.Wanted() && !a.AllowDerived {
+		return protocol.Token{}, &protocol.Error{Code: protocol.CodeDenied,
+			Message: "this socket does not give other tokens of a sign-in than its access token",
+			Hint:    "at the machine that it comes from, --derived of `ccagent serve --export` or `ccagent forward` allows it"}
+	}
 	name := req.Profile
 	if name == "" {
 		name = a.Profiles[0]
@@ -52,12 +59,14 @@ func (a Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	// the agent renew at will.
 	t, err := a.Of.Token(ctx, protocol.TokenRequest{
 		Profile: name, MinTTL: min(req.MinTTL, protocol.Margin), Host: req.Host, Listed: req.Listed, Quiet: true,
+		Derived: req.Derived,
 	})
 	if err != nil {
 		return protocol.Token{}, restrictError(err, name, req.Host)
 	}
 	// The reply is made anew from what may cross. The agent's notice may not: it is meant for the person at this machine.
-	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: restrictKind(t.Kind), Username: t.Username}
+	out := protocol.Token{Profile: name, Value: t.Value, Expiry: t.Expiry, Kind: restrictKind(t.Kind), Username: t.Username,
+		Derived: t.Derived}
 	if left := time.Until(t.Expiry); !t.Expiry.IsZero() && left < req.MinTTL {
 		out.Notice = "--min-ttl can't be met: the token of profile " + name + " lives " + protocol.Brief(left)
 	}

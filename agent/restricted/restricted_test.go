@@ -114,6 +114,27 @@ func TestTokensAlone(t *testing.T) {
 	}
 }
 
+// TestDerived: other tokens of a sign-in than the access token are for those whom the owner lets have them.
+func TestDerived(t *testing.T) {
+	fake := protocoltest.NewFake(
+		protocoltest.Profile{Name: "claude", Token: "fake-claude", IDToken: "fake-id", Hosts: []string{"a.example"}},
+	)
+	for _, allowed := range []bool{false, true} {
+		client := protocol.NewClient(serve(t, Agent{Of: fake, Profiles: []string{"claude"}, AllowDerived: allowed}, me()))
+		t.Cleanup(func() { client.Close() })
+		req := protocol.TokenRequest{Derived: protocol.Derived{IDToken: true}}
+		got, err := client.Token(t.Context(), req)
+		given := err == nil && got.Value.Reveal() == "fake-id" && got.Derived
+		if given != allowed || !allowed && !errors.Is(err, protocol.ErrDenied) {
+			t.Errorf("allowed %v: %+v, %v", allowed, got, err)
+		}
+		req.Host = "b.example"
+		if _, err := client.Token(t.Context(), req); !errors.Is(err, protocol.ErrDenied) {
+			t.Errorf("allowed %v, for another host: %v", allowed, err)
+		}
+	}
+}
+
 // TestBounds has a peer that floods and one that sends nonsense: others are served meanwhile.
 func TestBounds(t *testing.T) {
 	client, _, path := start(t, "claude")

@@ -80,6 +80,12 @@ func renewed(r store.Record, reply oauth.Reply, origin string) store.Record {
 		r.Scopes = reply.Scopes
 	}
 	r.TokenOrigin = origin
+	switch {
+	case !reply.IDToken.Empty() && (r.IDToken.Empty() || oauth.SameSubject(r.IDToken, reply.IDToken)):
+		r.IDToken, r.IDTokenExpiry, r.IDTokenIssued = reply.IDToken, reply.IDTokenExpiry, reply.Issued
+	case !r.IDTokenExpiry.After(reply.Issued):
+		r.IDToken, r.IDTokenExpiry = protocol.Secret{}, time.Time{}
+	}
 	return r
 }
 

@@ -108,6 +108,8 @@ func (t *task) do(ctx context.Context) renewal.Outcome {
 		return t.remove(ctx)
 	case job.Identify:
 		return t.identify(ctx)
+	case job.Derive:
+		return t.derive(ctx)
 	case job.Move:
 		return t.move(ctx)
 	case job.Guard:

@@ -45,6 +45,7 @@ EXAMPLE:
 				Name:  "profiles",
 				Usage: "whose tokens: `NAMES`, separated by commas; the first is the default there (default: the default profile)",
 			},
+			derivedFlag(),
 			&cli.StringFlag{Name: "ssh-config", Aliases: []string{"F"}, Usage: "ssh's configuration `FILE`", TakesFile: true},
 			&cli.StringSliceFlag{Name: "ssh-option", Aliases: []string{"o"}, Usage: "an `OPTION` of ssh's, as in ssh -o"},
 		},
@@ -91,7 +92,9 @@ func forward(c *cli.Context) error {
 	ctx, cancel := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGHUP) // a terminal that is closed, too
 	defer cancel()
 	served := make(chan error, 1)
-	go func() { served <- share.Serve(ctx, l, profiles, nil, -1, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		served <- share.Serve(ctx, l, profiles, c.Bool("derived"), nil, -1, slog.New(slog.DiscardHandler))
+	}()
 	defer func() { cancel(); <-served }()
 
 	session := sshSession{c: c, ctx: ctx, host: host, options: sshOptions(c, filepath.Join(dir, "c")), place: placeOf(profiles)}

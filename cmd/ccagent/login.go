@@ -351,7 +351,10 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 			time.Millisecond,
 		), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
 		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.Assertion, Identity: reply.Identity,
-		Subscription: reply.Identity.Subscription,
+		Subscription: reply.Identity.Subscription, IDToken: reply.IDToken, IDTokenExpiry: reply.IDTokenExpiry,
+	}
+	if !r.IDToken.Empty() {
+		r.IDTokenIssued = r.Issued
 	}
 	if !r.GrantExpiry.IsZero() {
 		r.GrantSince = r.Issued

@@ -67,6 +67,7 @@ EXAMPLE:
 				Name:  "profiles",
 				Usage: "with --export: the profiles, as `NAMES` separated by commas; the first is the default there",
 			},
+			derivedFlag(),
 			&cli.IntSliceFlag{Name: "allow-uid", Usage: "with --export: also let the user with id `UID` in (may be repeated)"},
 			&cli.IntFlag{
 				Name:        "allow-gid",
@@ -82,7 +83,7 @@ EXAMPLE:
 			if c.IsSet("export") {
 				return serveExport(c)
 			}
-			for _, name := range []string{"profiles", "allow-uid", "allow-gid"} {
+			for _, name := range []string{"profiles", "derived", "allow-uid", "allow-gid"} {
 				if c.IsSet(name) {
 					return usagef(c, "--%s can only be used with --export", name)
 				}
@@ -251,6 +252,11 @@ func exportedProfiles(names []string) ([]string, error) {
 	return chosen, nil
 }
 
+// derivedFlag is the flag of those commands that make a restricted socket.
+func derivedFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "derived", Usage: "on the restricted socket, give ID tokens as well"}
+}
+
 // serveExport is `serve --export`. It runs until a signal ends it.
 func serveExport(c *cli.Context) error {
 	if len(c.StringSlice("profiles")) == 0 {
@@ -290,5 +296,5 @@ func serveExport(c *cli.Context) error {
 	ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log.Info("serving tokens alone", "socket", c.String("export"), "profiles", strings.Join(profiles, ","), "pid", os.Getpid())
-	return share.Serve(ctx, l, profiles, uids, c.Int("allow-gid"), log)
+	return share.Serve(ctx, l, profiles, c.Bool("derived"), uids, c.Int("allow-gid"), log)
 }

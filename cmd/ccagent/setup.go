@@ -30,6 +30,7 @@ EXAMPLE:
    ccagent setup git -p work --host git.example.com --undo`,
 		Flags: []cli.Flag{
 			profileFlag(),
+			&cli.BoolFlag{Name: "id-token", Usage: "kubectl: give the cluster ID tokens, which API servers with OpenID Connect want"},
 			&cli.StringSliceFlag{
 				Name:  "host",
 				Usage: "git, docker, bazel: the `HOST` that gets the token (default: the hosts that the profile lists)",
@@ -57,6 +58,9 @@ func runSetup(c *cli.Context) error {
 	if !slices.Contains(setup.Names(), tool) {
 		return usagef(c, "there is no tool %q; there are %s", tool, strings.Join(setup.Names(), ", "))
 	}
+	if c.Bool("id-token") && tool != "kubectl" {
+		return usagef(c, "--id-token is for kubectl alone")
+	}
 	s := setup.Session{Env: getenv, Out: c.App.Writer, Err: c.App.ErrWriter, Agent: setupAgent{c}}
 	return s.Do(c.Context, setup.Request{
 		Tool:    tool,
@@ -64,6 +68,7 @@ func runSetup(c *cli.Context) error {
 		Hosts:   c.StringSlice("host"),
 		Name:    given(c, "name"),
 		By:      c.String("by"),
+		IDToken: c.Bool("id-token"),
 		Undo:    c.Bool("undo"),
 		DryRun:  c.Bool("dry-run"),
 		Yes:     c.Bool("yes"),

@@ -27,6 +27,7 @@ func tokenCommand() *cli.Command {
 EXAMPLE:
    ccagent token -p work
    ccagent token --min-ttl 30m
+   ccagent token -p cluster --id-token
    curl -H "Authorization: Bearer $(ccagent token)" https://api.example.com/`,
 		Flags: []cli.Flag{
 			profileFlag(),
@@ -36,6 +37,7 @@ EXAMPLE:
 				DefaultText: "how long before the expiry the agent renews",
 				Usage:       "the token must live at least for `DURATION`; you can ask for up to half of its lifetime",
 			},
+			&cli.BoolFlag{Name: "id-token", Usage: "print the ID token of the sign-in (OpenID Connect), not its access token"},
 			jsonFlag(), timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -45,7 +47,9 @@ EXAMPLE:
 			if c.Duration("min-ttl") < 0 {
 				return usagef(c, "--min-ttl must not be negative")
 			}
-			token, err := askToken(c, protocol.TokenRequest{MinTTL: c.Duration("min-ttl")})
+			token, err := askToken(c, protocol.TokenRequest{
+				MinTTL: c.Duration("min-ttl"), Derived: protocol.Derived{IDToken: c.Bool("id-token")},
+			})
 			if err != nil {
 				return err
 			}

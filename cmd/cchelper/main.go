@@ -39,6 +39,7 @@ Prints a live token for a tool that gets its token from a command. Starts the ag
                        stands in it alone, or after a word: 'X-Auth: Bearer'   $CCAGENT_HEADER
       --username NAME  the user name for git and docker (the profile's username, else oauth2)
                                                                                $CCAGENT_USERNAME
+      --id-token       the ID token of the sign-in (OpenID Connect), not its access token
       --min-ttl D      how long the token must live at least, like 30s or 10m; no more than
                        half of its lifetime counts    $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within
@@ -110,7 +111,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		}
 		return text, "", nil
 	}
-	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask}
+	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask, Derived: o.derived}
 	var q question
 	if o.tool != nil {
 		if q, err = o.tool(o.operands, stdin, getenv); err != nil || q.answer == nil {

@@ -20,6 +20,7 @@ type options struct {
 	header          string // with its colon, and all that comes before the token
 	minTTL, timeout time.Duration
 	reask           time.Duration // 0: the token is not renewed when the tool asks again
+	derived         protocol.Derived
 	noStart         bool
 	help, version   bool
 	prompt          bool // print the profile in a few words, for a shell's prompt
@@ -50,7 +51,7 @@ func takeApart(args []string) (commandLine, error) {
 		args = args[1:]
 		name, value, hasValue := strings.Cut(arg, "=")
 		switch name {
-		case "-h", "--help", "--version", "--no-start":
+		case "-h", "--help", "--version", "--no-start", "--id-token":
 			if hasValue {
 				return line, wrongUsage(name + " takes no value")
 			}
@@ -94,6 +95,7 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	}
 	o := options{
 		operands: line.operands,
+		derived:  protocol.Derived{IDToken: line.switches["--id-token"]},
 		noStart:  line.switches["--no-start"],
 		help:     line.switches["-h"] || line.switches["--help"],
 		version:  line.switches["--version"],

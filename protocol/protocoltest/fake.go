@@ -26,6 +26,8 @@ type Profile struct {
 	Identity protocol.Identity
 	// Username goes with the token.
 	Username string
+	// IDToken is the ID token of its sign-in, which expires as the token does; "": it has none.
+	IDToken string
 }
 
 // Fake is a [protocol.Agent] and a [protocol.Watcher] in memory. Its first profile is the default one. A record that is put
@@ -112,6 +114,13 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	}
 	if p.Err != nil {
 		return protocol.Token{}, p.Err
+	}
+	if req.Derived.Wanted() {
+		if p.IDToken == "" {
+			return protocol.Token{}, &protocol.Error{Code: protocol.CodeConfig, Message: "profile " + p.Name + " has no ID token"}
+		}
+		return protocol.Token{Profile: p.Name, Value: protocol.NewSecret(p.IDToken), Expiry: p.Expiry, Kind: protocol.KindBearer,
+			Notice: p.Notice, Username: p.Username, Derived: true}, nil
 	}
 	return protocol.Token{
 		Profile: p.Name,

@@ -27,6 +27,7 @@ func Run(t *testing.T, start func(t *testing.T, profiles []Profile) protocol.Age
 		run  func(*testing.T)
 	}{
 		{"token", s.tokens},
+		{"derived tokens", s.derived},
 		{"hosts", s.hosts},
 		{"home", s.homes},
 		{"identify", s.identities},
@@ -62,6 +63,7 @@ func newSuite(start func(t *testing.T, profiles []Profile) protocol.Agent) suite
 			Expiry: expiry.Add(time.Hour),
 			Kind:   protocol.KindBearer,
 			Hosts:  []string{"llm.example.com"}, Username: "alice",
+			IDToken: "fake-id-3",
 			Identity: protocol.Identity{
 				Account: "user-1",
 				Email:   "alice@example.com",
@@ -105,6 +107,36 @@ func (s suite) tokens(t *testing.T) {
 
 	_, err = agent.Token(t.Context(), protocol.TokenRequest{Profile: "nobody"})
 	wantCode(t, err, protocol.ErrNotFound)
+}
+
+// derived asks for ID tokens, and for the access token between.
+func (s suite) derived(t *testing.T) {
+	agent := s.start(t, s.profiles)
+	gateway := s.profiles[2]
+	for _, host := range []string{"llm.example.com", "", "llm.example.com"} {
+		token, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: "gateway", Host: host})
+		wantToken(t, token, err, gateway)
+		if token.Derived {
+			t.Error("the access token is said to be another")
+		}
+		id := gateway
+		id.Token = gateway.IDToken
+		token, err = agent.Token(t.Context(), protocol.TokenRequest{
+			Profile: "gateway", Host: host, Derived: protocol.Derived{IDToken: true},
+		})
+		wantToken(t, token, err, id)
+		if !token.Derived {
+			t.Error("the ID token is not said to be one")
+		}
+	}
+	for profile, want := range map[string]error{"main": protocol.ErrConfig, "signed-out": protocol.ErrLoginRequired} {
+		_, err := agent.Token(t.Context(), protocol.TokenRequest{Profile: profile, Derived: protocol.Derived{IDToken: true}})
+		wantCode(t, err, want)
+	}
+	_, err := agent.Token(t.Context(), protocol.TokenRequest{
+		Profile: "gateway", Host: "other.example.com", Derived: protocol.Derived{IDToken: true},
+	})
+	wantCode(t, err, protocol.ErrDenied)
 }
 
 func (s suite) hosts(t *testing.T) {

@@ -42,6 +42,13 @@ func (s *Server) Issue() SignIn {
 	return s.issue(&grant{scopes: defaultScopes})
 }
 
+// IssueFor is Issue with these scopes. With openid among them, renewals bring ID tokens.
+func (s *Server) IssueFor(scopes ...string) SignIn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.issue(&grant{scopes: scopes})
+}
+
 var defaultScopes = []string{"user:inference", "user:profile"}
 
 func (s *Server) issue(g *grant) SignIn {

@@ -23,6 +23,9 @@ type IDFault struct {
 	OtherKey bool          // ID tokens are signed by a key that is not published
 	Unsigned bool          // ID tokens are not signed (alg none)
 	Missing  bool          // there is no ID token at all
+	Once     bool          // renewals bring none
+	Lifetime time.Duration // of ID tokens; 0: 5 minutes
+	Subject  string        // in place of alice's
 
 	Keys []json.RawMessage // published before the server's own key
 }
@@ -38,8 +41,8 @@ func (s *Server) idToken(client, nonce string) any {
 	at := time.Now().Add(f.Clock)
 	claims, err := json.Marshal(map[string]any{
 		"iss": cmp.Or(f.Issuer, s.URL()), "aud": cmp.Or(f.Audience, client), "nonce": cmp.Or(f.Nonce, nonce),
-		"iat": at.Unix(), "exp": at.Add(5 * time.Minute).Unix(), "sub": "alice-1", "email": "alice@example.com",
-		"name": "Alice Example",
+		"iat": at.Unix(), "exp": at.Add(cmp.Or(f.Lifetime, 5*time.Minute)).Unix(), "sub": cmp.Or(f.Subject, "alice-1"),
+		"email": "alice@example.com", "name": "Alice Example", "jti": rand.Text(),
 	})
 	if err != nil {
 		return nil // can't happen: strings and numbers always encode

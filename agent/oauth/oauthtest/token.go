@@ -110,9 +110,11 @@ func (s *Server) grantToken(params map[string]string) map[string]any {
 	}
 	reply := s.reply(signIn)
 	reply["refresh_token"] = signIn.RefreshToken
-	if slices.Contains(signIn.Scopes, "openid") {
+	switch renews := params["grant_type"] == "refresh_token"; {
+	case renews && s.ID.Once:
+	case slices.Contains(signIn.Scopes, "openid"):
 		reply["id_token"] = s.idToken(params["client_id"], nonce)
-	} else {
+	default:
 		reply["account"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000001", "email_address": "alice@example.com"}
 		reply["organization"] = map[string]any{"uuid": "00000000-0000-4000-8000-000000000002", "name": "Example"}
 	}

@@ -34,6 +34,7 @@ type Request struct {
 	Hosts   []string // the hosts that get the token; if there are none, those that the profile lists
 	Name    *string  // the name of something in the tool's settings; nil if none was given
 	By      string   // which way to connect the tool, if it has several
+	IDToken bool     // kubectl gets ID tokens
 	Undo    bool
 	DryRun  bool
 	Yes     bool // make the changes without asking
@@ -71,6 +72,7 @@ type wish struct {
 	hosts   []string
 	name    string
 	by      string
+	idToken bool
 	env     environ.Vars
 	// kind returns the kind of the profile's token, or "" if the profile has no token at present.
 	kind func() protocol.Kind
@@ -194,6 +196,7 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 		profile: profile,
 		hosts:   r.Hosts,
 		by:      r.By,
+		idToken: r.IDToken,
 		env:     s.Env,
 		kind: func() protocol.Kind {
 			if r.Undo { // what is undone does not depend on the kind

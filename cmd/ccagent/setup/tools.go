@@ -343,15 +343,20 @@ func kubectlPlan(w wish) (plan, error) {
 		return plan{}, err
 	}
 	q := func(s string) string { return string(splice.Encode(s)) } // a string in JSON is one in YAML too
+	idToken := ""
+	if w.idToken {
+		idToken = ", --id-token"
+	}
 	user := put{
 		kubePut,
 		[]string{w.name},
 		fmt.Sprintf(
-			"- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, args: [-p, %s, -f, exec-credential], "+
-				"interactiveMode: Never, provideClusterInfo: %t}}\n",
+			"- name: %s\n  user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, "+
+				"args: [-p, %s, -f, exec-credential%s], interactiveMode: Never, provideClusterInfo: %t}}\n",
 			q(w.name),
 			q(w.helper),
 			q(w.profile.Name),
+			idToken,
 			len(w.profile.Hosts) > 0,
 		),
 	}

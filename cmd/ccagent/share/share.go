@@ -25,8 +25,9 @@ import (
 )
 
 // Serve answers requests on l until ctx ends, and closes l. It admits this user and the users in uids. If gid is not -1, it
-// admits everybody whom the mode of the socket admits. As for any command, an agent is started if none runs.
-func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid int, log *slog.Logger) error {
+// admits everybody whom the mode of the socket admits. derived lets them have derived tokens too. As for any command, an agent is
+// started if none runs.
+func Serve(ctx context.Context, l *Socket, profiles []string, derived bool, uids []uint32, gid int, log *slog.Logger) error {
 	defer l.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	var keeping sync.WaitGroup
@@ -49,7 +50,7 @@ func Serve(ctx context.Context, l *Socket, profiles []string, uids []uint32, gid
 		}
 		return nil
 	}
-	return restricted.Agent{Of: client, Profiles: profiles}.Server(log).Serve(l, admit, ctx.Done())
+	return restricted.Agent{Of: client, Profiles: profiles, AllowDerived: derived}.Server(log).Serve(l, admit, ctx.Done())
 }
 
 // Socket is the restricted socket. It removes its name when it is closed. It implements [server.Listener].

@@ -34,7 +34,7 @@ func TestShareKeepsNobodyWaiting(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, []string{"good", "slow"}, nil, -1, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, l, []string{"good", "slow"}, false, nil, -1, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -80,7 +80,9 @@ func TestShareIsKept(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, []string{"good"}, []uint32{12345}, -1, slog.New(slog.DiscardHandler)) }()
+	go func() {
+		done <- Serve(ctx, l, []string{"good"}, false, []uint32{12345}, -1, slog.New(slog.DiscardHandler))
+	}()
 	answered := func() {
 		t.Helper()
 		for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
