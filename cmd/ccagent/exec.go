@@ -67,7 +67,7 @@ EXAMPLE:
 				}
 			}
 			if name == "CLAUDE_CODE_OAUTH_TOKEN" {
-				warnHelper(c.App.ErrWriter, getenv)
+				warnOutranked(c.App.ErrWriter, getenv)
 			}
 			environment := tokenEnvironment(os.Environ(), name, token.Value.Reveal())
 			err = limits.AsGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
@@ -103,9 +103,20 @@ func tokenEnvironment(environment []string, name, token string) []string {
 	return append(kept, name+"="+token)
 }
 
-// warnHelper warns if Claude Code is set up to run a helper, because it prefers that to an OAuth token in the environment.
-func warnHelper(stderr io.Writer, env environ.Vars) {
-	if settings, err := env.ClaudeSettings(); err == nil && settings.Helper != "" {
+// warnOutranked warns of what Claude Code prefers to an OAuth token in the environment: a helper, and what its settings set.
+func warnOutranked(stderr io.Writer, env environ.Vars) {
+	user, _ := env.ClaudeSettings()
+	dir, _ := os.Getwd()
+	c := env.ClaudeCode(environ.ManagedClaude(), dir, user)
+	if settings := c.Helper(); settings.Helper != "" {
 		terminal.Warn(stderr, "Claude Code will use the apiKeyHelper in %s, and not the token that it is given here", settings.Path)
+	}
+	for _, name := range environ.TokenVariables {
+		if value, in := c.Variable(name); value != "" && in.Path != "" {
+			terminal.Warn(stderr, "Claude Code will use the %s in %s, and not the token that it is given here", name, in.Path)
+		}
+	}
+	for _, o := range c.OtherServices("the token that it is given here") {
+		terminal.Warn(stderr, "%s; to mend it: %s", o.What, o.Mend)
 	}
 }

@@ -3,6 +3,7 @@ package doctor
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	}
 	cfg, first := checkConfig(env)
 	settings, settingsErr := env.ClaudeSettings()
+	here, _ := os.Getwd()
+	claudeCode := env.ClaudeCode(environ.ManagedClaude(), here, settings)
 	var said protocol.Status
 	found := []Finding{first}
 	found = append(found, bounded(doctorTime, func(ctx context.Context) (found []Finding) {
@@ -47,9 +50,9 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkViews(ctx, cfg, found) })...)
 	found = append(found, checkFiles(env, cfg)...)
 	found = append(found, checkConnections(env, cfg)...)
-	found = append(found, checkClaudeCode(cfg, said, settings, settingsErr))
+	found = append(found, checkClaudeCode(cfg, said, claudeCode, settingsErr)...)
 	found = append(found, checkTools(env)...)
-	found = append(found, checkEnvironment(env, settings)...)
+	found = append(found, checkEnvironment(claudeCode)...)
 	found = append(found, checkPaths(env)...)
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {

@@ -18,28 +18,34 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// checkClaudeCode checks that the apiKeyHelper of Claude Code exists, and that the profile it asks for works with it.
-func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.ClaudeSettings, err error) Finding {
+// checkClaudeCode checks that the apiKeyHelper of Claude Code exists, that the profile it asks for works with it, and that the
+// token goes where it is meant to go. err is that of the user's settings.
+func checkClaudeCode(cfg agent.Config, said protocol.Status, c environ.ClaudeCode, err error) (found []Finding) {
+	one := func(state, what, mend string) []Finding {
+		return append(found, Finding{"claude-code", state, what, mend})
+	}
+	user, settings := c.Layers[len(c.Layers)-1], c.Helper()
+	for _, err := range c.Errs {
+		found = one("warn", err.Error(), "fix it, or ask whoever has written it")
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return Finding{"claude-code", "skip", "there is no " + settings.Path, ""}
 	case errors.Is(err, protocol.ErrConfig): // a variable of the environment is unusable, so the path is not known
-		return Finding{"claude-code", "fail", err.Error(), protocol.HintOf(err)}
-	case err != nil:
-		return Finding{"claude-code", "warn", settings.Path + " can't be read, or is not valid JSON: " + err.Error(),
-			"fix " + settings.Path}
+		return one("fail", err.Error(), protocol.HintOf(err))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return one("warn", user.Path+" can't be read, or is not valid JSON: "+err.Error(), "fix "+user.Path)
+	case settings.Helper == "" && err != nil:
+		return one("skip", "there is no "+user.Path, "")
 	case settings.Helper == "":
-		return Finding{"claude-code", "skip", settings.Path + " names no apiKeyHelper", ""}
+		return one("skip", user.Path+" names no apiKeyHelper", "")
 	}
 	// A shell runs the helper. It can be checked word by word if it has no characters that are special to a shell.
 	words := strings.Fields(settings.Helper)
 	if strings.ContainsAny(settings.Helper, "$`'\"\\;&|<>(){}~*?\n") || len(words) == 0 || strings.Contains(words[0], "=") {
-		what := "the apiKeyHelper of " + settings.Path + " is a command with shell syntax, so it was not checked"
-		return Finding{"claude-code", "ok", what, ""}
+		return one("ok", "the apiKeyHelper of "+settings.Path+" is a command with shell syntax, so it was not checked", "")
 	}
 	if _, err := exec.LookPath(words[0]); err != nil {
-		return Finding{"claude-code", "fail",
-			"the apiKeyHelper of " + settings.Path + " names a program that does not exist: " + words[0], "ccagent setup claude-code"}
+		return one("fail", "the apiKeyHelper of "+settings.Path+" names a program that does not exist: "+words[0],
+			"ccagent setup claude-code")
 	}
 	if filepath.Base(words[0]) == "cchelper" && cfg.Default != "" {
 		name := cfg.Default
@@ -48,22 +54,26 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, settings environ.Cl
 		}
 		profile, ok := config.Find(cfg, name)
 		if !ok {
-			return Finding{"claude-code", "fail",
-				"the apiKeyHelper of " + settings.Path + " asks for a profile that does not exist: " + name, "ccagent setup claude-code"}
+			return one("fail", "the apiKeyHelper of "+settings.Path+" asks for a profile that does not exist: "+name,
+				"ccagent setup claude-code")
 		}
-		holds := func(p protocol.ProfileStatus) bool { return p.Name == profile.Name && p.Kind == protocol.KindOAuth }
-		if !config.Provider(profile).ClaudeCode &&
-			slices.ContainsFunc(said.Profiles, holds) { // a token of another sign-in may be for a gateway that accepts it so
-			return Finding{
-				"claude-code",
-				"fail",
-				"the apiKeyHelper of " + settings.Path + " asks for profile " + profile.Name +
-					", whose OAuth token (a setup token) does not work with apiKeyHelper",
-				"remove apiKeyHelper there, then: ccagent setup claude-code -p " + profile.Name + " --by exec",
+		var kind protocol.Kind
+		for _, p := range said.Profiles {
+			if p.Name == profile.Name {
+				kind = p.Kind
 			}
 		}
+		if !config.Provider(profile).ClaudeCode && kind == protocol.KindOAuth { // another sign-in's may be for a gateway that takes it
+			return one("fail",
+				"the apiKeyHelper of "+settings.Path+" asks for profile "+profile.Name+
+					", whose OAuth token (a setup token) does not work with apiKeyHelper",
+				"remove apiKeyHelper there, then: ccagent setup claude-code -p "+profile.Name+" --by exec")
+		}
+		if o := setup.Misdirected(c, profile, kind); o != nil {
+			return one("warn", o.What, o.Mend)
+		}
 	}
-	return Finding{"claude-code", "ok", "the apiKeyHelper of " + settings.Path + " exists: " + words[0], ""}
+	return one("ok", "the apiKeyHelper of "+settings.Path+" exists: "+words[0], "")
 }
 
 // checkTools checks whether the tools that setup has connected still ask cchelper.
@@ -101,10 +111,11 @@ func checkTools(env environ.Vars) []Finding {
 	return found
 }
 
-// checkEnvironment looks for variables with a token that Claude Code would prefer. It shows their names only.
-func checkEnvironment(env environ.Vars, settings environ.ClaudeSettings) []Finding {
+// checkEnvironment looks for what Claude Code would prefer to a token of ours, if it is started in this folder. It shows names
+// only.
+func checkEnvironment(c environ.ClaudeCode) []Finding {
 	var found []Finding
-	for _, o := range settings.Outranking(env) {
+	for _, o := range c.Outranking() {
 		found = append(found, Finding{"environment", "warn", o.What, o.Mend})
 	}
 	if found == nil {

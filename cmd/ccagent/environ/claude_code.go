@@ -65,9 +65,10 @@ func (e Vars) ClaudeAccounts() string {
 // ClaudeFile returns the path of Claude Code's sign-in in its directory.
 func ClaudeFile(dir string) string { return filepath.Join(dir, ".credentials.json") }
 
-// ClaudeSettings is the part of Claude Code's settings.json that ccagent reads.
+// ClaudeSettings is the part of one file of Claude Code's settings that ccagent reads.
 type ClaudeSettings struct {
 	Path   string         `json:"-"`
+	Theirs bool           `json:"-"` // whoever manages the machine has written it, and not the user
 	Helper string         `json:"apiKeyHelper"`
 	Env    map[string]any `json:"env"`
 }
@@ -78,8 +79,12 @@ func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 	if err != nil {
 		return ClaudeSettings{Path: "settings.json"}, err
 	}
-	settings := ClaudeSettings{Path: filepath.Join(dir, "settings.json")}
-	f, err := os.OpenFile(settings.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	return readClaudeSettings(filepath.Join(dir, "settings.json"))
+}
+
+func readClaudeSettings(path string) (ClaudeSettings, error) {
+	settings := ClaudeSettings{Path: path}
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return settings, err
 	}
@@ -89,35 +94,4 @@ func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 		err = json.Unmarshal(text, &settings)
 	}
 	return settings, err
-}
-
-// TokenVariables are the variables in which Claude Code looks for a token, in that order. Between the second and the third it
-// asks its apiKeyHelper.
-var TokenVariables = []string{"ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"}
-
-// Outranking describes a variable with a token that Claude Code prefers to its helper or its sign-in.
-type Outranking struct{ What, Mend string }
-
-// Outranking returns the variables, of the environment or of Claude Code's settings, that hold a token which Claude Code prefers
-// to what its apiKeyHelper prints or, if there is no helper, to its own sign-in. The result has their names, and no values.
-func (s ClaudeSettings) Outranking(env Vars) []Outranking {
-	outranked := "what its apiKeyHelper prints"
-	if s.Helper == "" {
-		outranked = "its own sign-in"
-	}
-	var found []Outranking
-	for _, name := range TokenVariables {
-		if name == "CLAUDE_CODE_OAUTH_TOKEN" && s.Helper != "" { // the helper outranks it
-			continue
-		}
-		if env(name) != "" {
-			found = append(found, Outranking{name + " is set here, and Claude Code prefers it to " + outranked, "unset " + name})
-		}
-		if value := s.Env[name]; value != nil && value != "" {
-			found = append(found, Outranking{
-				name + " is set in " + s.Path + ", and Claude Code prefers it to " + outranked, "remove " + name + " from " + s.Path,
-			})
-		}
-	}
-	return found
 }

@@ -90,10 +90,11 @@ func (w wish) ask(format string) string {
 // plan is what setup is to do.
 type plan struct {
 	edits []edit
-	links []string // paths of links to cchelper: some tools find a helper only by the name of its file
-	says  []string // lines that tell the person what else to know or do
-	view  bool     // add the view anthropic-sdk to the profile
-	guard bool     // run guard claude-code
+	links []string             // paths of links to cchelper: some tools find a helper only by the name of its file
+	says  []string             // lines that tell the person what else to know or do
+	warns []environ.Outranking // what the tool would prefer to what it is told; said before anything is changed
+	view  bool                 // add the view anthropic-sdk to the profile
+	guard bool                 // run guard claude-code
 }
 
 // edit is a change of one file.
@@ -295,6 +296,9 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
 	}
 	s.show(changes)
+	for _, o := range p.warns {
+		terminal.Warn(s.Err, "%s; to mend it: %s", o.What, o.Mend)
+	}
 	switch {
 	case r.DryRun:
 		return s.say(p)

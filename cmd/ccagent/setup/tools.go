@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,8 +15,11 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
+	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -172,13 +176,14 @@ func claudeCodePlan(w wish) (plan, error) {
 		}
 		return plan{
 			edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(command, "apiKeyHelper")}}},
-			says:  outranked(w, command),
+			warns: outranked(w, command),
 		}, nil
 	}
 	switch w.by {
 	case "", "guard":
 		return plan{
 			guard: true,
+			warns: outranked(w, ""),
 			says: []string{
 				"an OAuth sign-in does not work with apiKeyHelper, so Claude Code still reads its own file, in which the agent keeps the " +
 					"token current (other ways: --by sdk, --by exec)",
@@ -188,7 +193,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		return plan{
 			view:  true,
 			edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}},
-			says:  outranked(w, ""),
+			warns: outranked(w, ""),
 		}, nil
 	case "exec":
 		return byExec, nil
@@ -219,16 +224,74 @@ func reask(w wish, settings string) string {
 	return fmt.Sprintf(" --on-reask=renew --reask-window=%dms", ms*4/5)
 }
 
-// outranked returns a note for each variable that Claude Code prefers to what setup tells it. That is the helper, or a sign-in if
-// helper is "".
-func outranked(w wish, helper string) []string {
-	settings, _ := w.env.ClaudeSettings()
-	settings.Helper = helper
-	var says []string
-	for _, o := range settings.Outranking(w.env) {
-		says = append(says, "note: "+o.What)
+// outranked returns what Claude Code prefers to what setup tells it, if it is started in the folder of this command, and whether
+// it would send the token elsewhere. What setup tells it is the helper, or the sign-in if helper is "".
+func outranked(w wish, helper string) []environ.Outranking {
+	user, _ := w.env.ClaudeSettings()
+	var found []environ.Outranking
+	switch {
+	case helper != "":
+		user.Helper = helper
+	case user.Helper != "":
+		found = append(found, environ.Outranking{
+			What: "there is an apiKeyHelper in " + user.Path + ", and Claude Code prefers it to its own sign-in",
+			Mend: "remove apiKeyHelper from " + user.Path,
+		})
 	}
-	return says
+	dir, _ := os.Getwd()
+	c := w.env.ClaudeCode(environ.ManagedClaude(), dir, user)
+	found = append(found, c.Outranking()...)
+	if helper != "" {
+		if o := Misdirected(c, w.profile, w.kind()); o != nil {
+			found = append(found, *o)
+		}
+	}
+	return found
+}
+
+// Misdirected says that Claude Code would send a token, which its helper gets of the profile, to another host than the token is
+// for; nil if it would not, or if nobody can tell. kind is that of the token, "" if the profile has none.
+func Misdirected(c environ.ClaudeCode, profile agent.Profile, kind protocol.Kind) *environ.Outranking {
+	const vendor = "api.anthropic.com"
+	const variable = "ANTHROPIC_BASE_URL"
+	base, in := c.Variable(variable)
+	host := vendor
+	if u, err := url.Parse(base); base != "" && err == nil {
+		host = hosts.At(u.Scheme, u.Host)
+	}
+	user := c.Layers[len(c.Layers)-1].Path
+	traits := config.Provider(profile)
+	listed := hosts.Listed(profile.Hosts, host)
+	// A command may print a key of the vendor's, and a key may be one. A sign-in elsewhere never brings one.
+	gateways := traits.SignsIn && !traits.ClaudeCode || !traits.Stored && kind == protocol.KindBearer
+	switch {
+	case listed, len(profile.Hosts) == 0 && (host != vendor || !gateways):
+		return nil
+	case host == vendor && base == "":
+		return &environ.Outranking{
+			What: "no " + variable + " is set, so Claude Code would send the token of profile " + profile.Name + " to " + vendor +
+				", which it is not for",
+			Mend: `add the gateway's address to ` + user + `: "env": {"` + variable + `": "https://..."}`,
+		}
+	case len(profile.Hosts) == 0:
+		return &environ.Outranking{
+			What: variable + " leads to " + vendor + ", which the token of profile " + profile.Name + " is not for",
+			Mend: "set " + variable + " to the gateway's address" + placeOf(in),
+		}
+	}
+	return &environ.Outranking{
+		What: "Claude Code would send the token of profile " + profile.Name + " to " + terminal.Sanitize(host) + ", by " + variable +
+			placeOf(in) + ", and hosts of the profile does not list that",
+		Mend: "list it in config.toml, or set " + variable + " to the gateway's address",
+	}
+}
+
+// placeOf says in which file a variable is set, if it is in one.
+func placeOf(in environ.ClaudeSettings) string {
+	if in.Path == "" {
+		return ""
+	}
+	return " in " + in.Path
 }
 
 func codexPlan(w wish) (plan, error) {
