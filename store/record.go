@@ -40,6 +40,10 @@ type Record struct {
 	IDToken       protocol.Secret
 	IDTokenExpiry time.Time
 	IDTokenIssued time.Time
+	// RegistrationURL is where a client that registered itself can be read and deleted, with RegistrationToken (RFC 7592). Both
+	// are empty where there is no such client, or where the provider lets nobody do that.
+	RegistrationURL   string
+	RegistrationToken protocol.Secret
 	// Identity is who is signed in, as the provider said, without its Profile. Claude Code's file has no room for it.
 	Identity protocol.Identity
 }
@@ -62,8 +66,8 @@ func ExpiresBefore(a, b Record) bool {
 func (r Record) Version() Version { return r.version() }
 
 // version is a digest of what r says of the credential itself. Issued, GrantSince, LostScopes, TokenOrigin, Origins, SignIn,
-// Identity and the times of the ID token are not in it: they are our own remarks, and Claude Code's file has no room for them. A
-// record does not become another one by a remark.
+// RegistrationURL, RegistrationToken, Identity and the times of the ID token are not in it: they are our own remarks, and Claude
+// Code's file has no room for them. A record does not become another one by a remark.
 func (r Record) version() Version {
 	h := sha256.New()
 	field := func(s string) {
@@ -171,6 +175,8 @@ func (r Record) mergeInto(src []byte) ([]byte, error) {
 		{member{"id_token", splice.Encode(r.IDToken.Reveal())}, !r.IDToken.Empty()},
 		{member{"id_token_expires_at", encodeMillis(r.IDTokenExpiry)}, !r.IDToken.Empty()},
 		{member{"id_token_issued_at", encodeMillis(r.IDTokenIssued)}, !r.IDTokenIssued.IsZero()},
+		{member{"registration_url", splice.Encode(r.RegistrationURL)}, r.RegistrationURL != ""},
+		{member{"registration_token", splice.Encode(r.RegistrationToken.Reveal())}, !r.RegistrationToken.Empty()},
 		{member{"origins", splice.Encode(r.Origins)}, len(r.Origins) > 0},
 		{member{"grant_since", encodeMillis(r.GrantSince)}, !r.GrantSince.IsZero()},
 		{member{"lost_scopes", splice.Encode(r.LostScopes)}, len(r.LostScopes) > 0},
@@ -250,7 +256,12 @@ func readForm(name string, form []byte) (Record, error) {
 	o.moment("grant_expires_at", &r.GrantExpiry)
 	o.text("token_origin", &r.TokenOrigin)
 	o.text("sign_in", &r.SignIn)
-	for key, to := range map[string]*protocol.Secret{"client_secret": &r.ClientSecret, "assertion": &r.Assertion} {
+	if o.has("registration_url") {
+		o.text("registration_url", &r.RegistrationURL)
+	}
+	for key, to := range map[string]*protocol.Secret{
+		"client_secret": &r.ClientSecret, "assertion": &r.Assertion, "registration_token": &r.RegistrationToken,
+	} {
 		if o.has(key) {
 			o.secret(key, to)
 		}

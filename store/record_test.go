@@ -30,6 +30,8 @@ func TestRecordOfAClient(t *testing.T) {
 		Scopes:         []string{"openid"},
 		Fetched:        time.UnixMilli(1767225600123),
 	}
+	full.RegistrationURL = "https://sso.example.com/register/1"
+	full.RegistrationToken = protocol.NewSecret("fake-registration")
 	full.Origins = []string{"https://sso.example.com", "https://tokens.example.com"}
 	full.IDToken, full.IDTokenExpiry = protocol.NewSecret("fake.id.token"), time.UnixMilli(1767225660123)
 	full.IDTokenIssued = time.UnixMilli(1767225600123)
@@ -48,6 +50,7 @@ func TestRecordOfAClient(t *testing.T) {
 	{
 		remark := full
 		remark.Identity, remark.Origins, remark.LostScopes, remark.GrantSince = protocol.Identity{}, nil, nil, time.Time{}
+		remark.RegistrationURL, remark.RegistrationToken = "", protocol.Secret{}
 		if remark.version() != full.version() {
 			t.Error("who is signed in, or where its secrets may go, reads as a rewrite of the record")
 		}

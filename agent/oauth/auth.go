@@ -65,9 +65,9 @@ func (c *Client) authenticate(form url.Values, header http.Header, audience stri
 	return nil, fail(protocol.CodeConfig, "client_auth "+printable(string(c.Auth))+" is unknown")
 }
 
-// defaultAuth is how a client with a secret authenticates where that is not configured: by what the issuer says it supports, else
+// DefaultAuth is how a client with a secret authenticates where that is not configured: by what the issuer says it supports, else
 // by client_secret_basic, which every provider must support (RFC 6749 section 2.3.1).
-func (c *Client) defaultAuth() Auth {
+func (c *Client) DefaultAuth() Auth {
 	if slices.Contains(c.authMethods, string(ClientSecretPost)) && !slices.Contains(c.authMethods, string(ClientSecretBasic)) {
 		return ClientSecretPost
 	}
@@ -83,6 +83,9 @@ func encodes(words ...string) bool {
 // authHint says what to do about a client that the provider does not accept, "" where there is nothing to say.
 func (a *answer) authHint() string {
 	c := a.client
+	if c.Registered {
+		return "the provider has forgotten this client, or its secret; sign in again, which registers it anew: " + c.login()
+	}
 	secret := "check client_id in config.toml, and give the client secret again: " + c.login("--client-secret-stdin")
 	switch {
 	case a.basic:

@@ -27,6 +27,9 @@ type Authorization struct {
 // no request. It fails with ErrConfig.
 func (c *Client) Authorize(redirectURI string) (*Authorization, error) {
 	to, bad := c.find(authorizationEndpoint)
+	if bad == nil {
+		bad = c.checkPKCE()
+	}
 	if bad != nil {
 		return nil, bad
 	}
@@ -145,21 +148,26 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 	case cb.Code.Empty():
 		return Reply{}, &protocol.Error{Code: protocol.CodeCallback, Message: "the callback holds no code"}
 	}
-	form := url.Values{}
-	c.addTargets(form)
-	addExtra(form, c.Extra.Token)
-	form.Set("grant_type", "authorization_code")
-	form.Set("code", cb.Code.Reveal())
-	form.Set("redirect_uri", a.RedirectURI)
-	form.Set("code_verifier", a.verifier.Reveal())
-	if c.JSON {
-		form.Set("state", cb.State)
-	}
-	reply, err := c.token(ctx, forCode, form, cb.Code.Reveal(), a.verifier.Reveal())
+	reply, err := c.token(ctx, forCode, c.exchangeForm(a, cb.Code, cb.State), cb.Code.Reveal(), a.verifier.Reveal())
 	if err != nil {
 		return Reply{}, incomplete(err)
 	}
 	return c.withIdentity(ctx, reply, a.nonce)
+}
+
+// exchangeForm is the request that redeems a code.
+func (c *Client) exchangeForm(a *Authorization, code protocol.Secret, state string) url.Values {
+	form := url.Values{}
+	c.addTargets(form)
+	addExtra(form, c.Extra.Token)
+	form.Set("grant_type", "authorization_code")
+	form.Set("code", code.Reveal())
+	form.Set("redirect_uri", a.RedirectURI)
+	form.Set("code_verifier", a.verifier.Reveal())
+	if c.JSON {
+		form.Set("state", state)
+	}
+	return form
 }
 
 // refusal is the error for a callback that brings an error code in place of a code (RFC 6749 section 4.1.2.1).

@@ -31,7 +31,7 @@ func (c *Client) Discover(ctx context.Context) error {
 		return bad
 	}
 	var last *Error
-	for _, address := range wellKnown(base.URL) {
+	for _, address := range c.wellKnown(base.URL) {
 		to, bad := parseURL("the issuer", address)
 		if bad != nil {
 			return bad
@@ -54,16 +54,25 @@ func (c *Client) Discover(ctx context.Context) error {
 	return last
 }
 
-// wellKnown returns the two addresses at which an issuer may describe itself. OpenID Connect appends to the issuer's path, and
-// RFC 8414 inserts before it.
-func wellKnown(issuer string) []string {
-	addresses := []string{strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"}
-	if u, err := url.Parse(issuer); err == nil {
-		u.Path = "/.well-known/oauth-authorization-server" + strings.TrimSuffix(u.Path, "/")
-		u.RawPath = ""
-		addresses = append(addresses, u.String())
+// wellKnown returns the addresses at which an issuer may describe itself. OpenID Connect appends to the issuer's path, and RFC
+// 8414 inserts before it. MCP asks for RFC 8414's first, and for OpenID's in both ways.
+func (c *Client) wellKnown(issuer string) []string {
+	appended := strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return []string{appended}
 	}
-	return addresses
+	path := strings.TrimSuffix(u.Path, "/")
+	u.RawPath, u.Path = "", "/.well-known/oauth-authorization-server"+path
+	inserted := u.String()
+	u.Path = "/.well-known/openid-configuration" + path
+	switch {
+	case !c.MCP:
+		return []string{appended, inserted}
+	case path == "":
+		return []string{inserted, appended}
+	}
+	return []string{inserted, u.String(), appended}
 }
 
 // notDescribed is the error of an answer that is no description: ErrConfig where the issuer seems to have none there.
@@ -106,7 +115,10 @@ func (c *Client) describe(from target, fields map[string]json.RawMessage) error 
 	}
 	c.described = true
 	c.authMethods = list(fields["token_endpoint_auth_methods_supported"])
+	c.challengeMethods = list(fields["code_challenge_methods_supported"])
+	c.supportedScopes = list(fields["scopes_supported"])
 	json.Unmarshal(fields["authorization_response_iss_parameter_supported"], &c.sendsIssuer) // anything but true is false
+	json.Unmarshal(fields["client_id_metadata_document_supported"], &c.documents)            // the same
 	return nil
 }
 
@@ -142,6 +154,9 @@ func (c *Client) EndpointError(name string) error {
 	}
 	return nil
 }
+
+// SupportsScope reports whether the issuer's description lists a scope.
+func (c *Client) SupportsScope(scope string) bool { return slices.Contains(c.supportedScopes, scope) }
 
 // Site is an origin, and which of the provider's endpoints are there.
 type Site struct {

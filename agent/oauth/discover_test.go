@@ -44,6 +44,7 @@ func TestDiscoverStaysSecure(t *testing.T) {
 		RevocationEndpoint:    func(c *Client) error { return c.Revoke(t.Context(), fake, AccessToken) },
 		introspectionEndpoint: func(c *Client) error { return c.Introspect(t.Context(), fake) },
 		UserinfoEndpoint:      func(c *Client) error { _, err := c.Identify(t.Context(), fake); return err },
+		registrationEndpoint:  func(c *Client) error { _, err := c.Register(t.Context(), redirectURI); return err },
 		keysEndpoint:          func(c *Client) error { _, failure := c.keys(t.Context()); return failure },
 	}
 	for _, e := range new(Client).endpoints() {

@@ -24,6 +24,7 @@ const (
 	introspectionEndpoint = "introspection_endpoint"
 	UserinfoEndpoint      = "userinfo_endpoint"
 	keysEndpoint          = "jwks_uri"
+	registrationEndpoint  = "registration_endpoint"
 )
 
 // endpoint is one of a client's endpoints.
@@ -43,6 +44,7 @@ func (c *Client) endpoints() []endpoint {
 		{introspectionEndpoint, "introspection endpoint", &c.IntrospectURL, true},
 		{UserinfoEndpoint, "user profile endpoint", &c.ProfileURL, true},
 		{keysEndpoint, "address of the signing keys", &c.KeysURL, false},
+		{registrationEndpoint, "registration endpoint", &c.RegisterURL, false},
 	}
 }
 

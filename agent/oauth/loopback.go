@@ -130,6 +130,11 @@ func (l *Loopback) RedirectURI() string {
 	return "http://" + net.JoinHostPort(l.host, l.port) + l.path
 }
 
+// RedirectURI is the address that the provider must send the browser to if [Listen] is called with the same host, port and path.
+func RedirectURI(host string, port int, path string) string {
+	return "http://" + net.JoinHostPort(cmp.Or(host, "127.0.0.1"), strconv.Itoa(port)) + cmp.Or(path, DefaultRedirectPath)
+}
+
 // Wait returns the first callback for an attempt, also one that came before Wait was called. It fails with ctx's error. Call it
 // once.
 func (l *Loopback) Wait(ctx context.Context, a *Authorization) (Callback, error) {

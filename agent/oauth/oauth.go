@@ -48,6 +48,7 @@ type Client struct {
 	IntrospectURL string
 	ProfileURL    string // the user profile: provider claude's own, or OpenID Connect's userinfo
 	KeysURL       string // the issuer's signing keys (jwks_uri)
+	RegisterURL   string // client registration endpoint (RFC 7591)
 
 	// Bound are the origins to which the secrets of a sign-in may be sent. Discover refuses endpoints at other origins. nil:
 	// there is no sign-in yet.
@@ -73,10 +74,18 @@ type Client struct {
 	Certificate *tls.Certificate // shown to servers that ask for one (mutual TLS); nil: none
 	Proxy       *url.URL         // nil: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
 
-	described   bool                       // Discover has succeeded
-	refused     map[string]*protocol.Error // by discovery name: endpoints that the issuer describes and that were not taken
-	authMethods []string                   // how clients may authenticate at the token endpoint, as the issuer says; nil: not said
-	sendsIssuer bool                       // the issuer promises to send iss with its callbacks (RFC 9207 section 3)
+	// MCP says that the token is for an MCP server. Then [Client.Discover] asks for the issuer's description in the order of MCP's
+	// authorization specification, and [Client.Authorize] wants the issuer to support PKCE.
+	MCP        bool
+	Registered bool // the client has registered itself, and can do so again
+
+	described        bool                       // Discover has succeeded
+	refused          map[string]*protocol.Error // by discovery name: endpoints that the issuer describes and that were not taken
+	authMethods      []string                   // of clients at the token endpoint, as the issuer says; nil: not said
+	sendsIssuer      bool                       // the issuer promises to send iss with its callbacks (RFC 9207 section 3)
+	challengeMethods []string                   // of PKCE, as the issuer says; nil: not said
+	documents        bool                       // the issuer takes the address of a client ID metadata document as a client id
+	supportedScopes  []string                   // as the issuer says; nil: not said
 	// roundTrip stands in for the network in tests.
 	roundTrip func(*http.Request) (*http.Response, error)
 }

@@ -74,16 +74,37 @@ func (c *Client) post(ctx context.Context, to target, form url.Values, secrets .
 func (c *Client) send(ctx context.Context, method string, to target, header http.Header, body []byte) (*answer, *Error) {
 	ctx, cancel := c.withTimeout(ctx)
 	defer cancel()
-	req, failure := c.request(ctx, method, to, header, body)
+	resp, done, failure := c.begin(ctx, method, to, header, body)
 	if failure != nil {
 		return nil, failure
 	}
+	defer done()
+	read, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	switch {
+	case err != nil:
+		return nil, transportError(ctx, err)
+	case len(read) > maxReply:
+		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
+	}
+	read = bytes.TrimPrefix(read, []byte("\ufeff")) // a byte order mark has no use before JSON
+	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
+}
+
+// begin makes one request, and returns its answer before the body is read. The caller calls done at the end.
+func (c *Client) begin(ctx context.Context, method string, to target, header http.Header, body []byte) (
+	resp *http.Response, done func(), failure *Error,
+) {
+	req, failure := c.request(ctx, method, to, header, body)
+	if failure != nil {
+		return nil, nil, failure
+	}
 	var wantsCertificate atomic.Bool // the server asked for a certificate, and we have none
+	close := func() {}
 	// Not http.Client.Do, which follows redirects, keeps cookies and adds referers.
 	roundTrip := c.roundTrip
 	if roundTrip == nil {
 		transport := c.transport(to)
-		defer transport.CloseIdleConnections()
+		close = transport.CloseIdleConnections
 		if c.Certificate == nil {
 			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				wantsCertificate.Store(true)
@@ -94,23 +115,15 @@ func (c *Client) send(ctx context.Context, method string, to target, header http
 	}
 	resp, err := roundTrip(req)
 	if err != nil {
+		close()
 		failure := transportError(ctx, err)
 		// With TLS 1.3 the server's refusal comes late, and may get lost with the connection.
 		if wantsCertificate.Load() && failure.Condition.Hint == "" {
 			failure.Condition.Hint = "it asked for a client certificate: name yours in config.toml, with client_cert and client_key"
 		}
-		return nil, failure
+		return nil, nil, failure
 	}
-	defer resp.Body.Close()
-	read, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	switch {
-	case err != nil:
-		return nil, transportError(ctx, err)
-	case len(read) > maxReply:
-		return nil, &Error{Condition: unavailable("its answer is larger than 1 MiB"), Ambiguous: true}
-	}
-	read = bytes.TrimPrefix(read, []byte("\ufeff")) // a byte order mark has no use before JSON
-	return &answer{client: c, status: resp.StatusCode, header: resp.Header, body: read}, nil
+	return resp, func() { resp.Body.Close(); close() }, nil
 }
 
 // request makes a request with the client's own headers.
@@ -158,7 +171,7 @@ func (c *Client) getObject(ctx context.Context, to target, bearer protocol.Secre
 	}
 	fields, err := a.object()
 	if err != nil {
-		return nil, nil, a.unreadable().at(to)
+		return a, nil, a.unreadable().at(to)
 	}
 	return a, fields, nil
 }

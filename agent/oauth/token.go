@@ -36,7 +36,7 @@ func (c *Client) ClientCredentials(ctx context.Context) (Reply, error) {
 				return Reply{}, err
 			}
 		}
-		machine.Auth = machine.defaultAuth()
+		machine.Auth = machine.DefaultAuth()
 	}
 	form := url.Values{}
 	machine.addRequested(form, c.Extra.Token)

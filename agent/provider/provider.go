@@ -75,7 +75,8 @@ var (
 		"ca_file", "client_cert", "client_key", "proxy",
 	}
 	clientKeys = []string{
-		"issuer", "grant", "client_auth", "client_key_file", "audience", "resource", "assertion_file", "assertion_command",
+		"issuer", "grant", "client_auth", "client_key_file", "client_registered", "mcp_url", "audience", "resource",
+		"assertion_file", "assertion_command",
 	}
 	// privateStores are those that no other program uses.
 	privateStores = append([]store.Kind{store.KindAuto}, store.Kinds(store.Traits.Private)...)

@@ -74,6 +74,9 @@ func (t *task) inquire(ctx context.Context, r store.Record) (protocol.Identity, 
 	if err != nil {
 		return protocol.Identity{}, err
 	}
+	if t.Job.Check && t.settings.MCPURL != "" { // the server that the token is for knows best
+		return protocol.Identity{}, c.CheckResource(ctx, t.settings.MCPURL, r.AccessToken)
+	}
 	if t.Job.Check && c.IntrospectURL != "" && t.settings.IntrospectURL != "" {
 		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
 	}

@@ -42,6 +42,8 @@ func ClientOf(s Settings, clientSecret protocol.Secret) (*oauth.Client, error) {
 		UserAgent:     s.UserAgent,
 		Headers:       s.Headers,
 		Timeout:       s.Timeout,
+		MCP:           s.MCPURL != "",
+		Registered:    s.Registered,
 	}
 	if s.ClientAuth == "none" {
 		c.Auth = oauth.None

@@ -30,7 +30,8 @@ type Settings struct {
 
 	// The provider, where it is claude, oidc or oauth2. An endpoint that is empty is looked up at Issuer.
 	Issuer        string `json:"issuer,omitempty"`
-	Grant         string `json:"grant,omitempty"` // authorization_code (""), device_code, client_credentials, jwt-bearer
+	MCPURL        string `json:"mcp_url,omitempty"` // the MCP server that the token is for
+	Grant         string `json:"grant,omitempty"`   // authorization_code (""), device_code, client_credentials, jwt-bearer
 	AuthorizeURL  string `json:"authorize_url,omitempty"`
 	TokenURL      string `json:"token_url,omitempty"`
 	DeviceURL     string `json:"device_url,omitempty"`
@@ -42,7 +43,8 @@ type Settings struct {
 	ClientID string `json:"client_id,omitempty"`
 	// none (""), client_secret_basic, client_secret_post, private_key_jwt
 	ClientAuth    string            `json:"client_auth,omitempty"`
-	ClientKeyFile string            `json:"client_key_file,omitempty"` // the private key of private_key_jwt, absolute
+	ClientKeyFile string            `json:"client_key_file,omitempty"`   // the private key of private_key_jwt, absolute
+	Registered    bool              `json:"client_registered,omitempty"` // ccagent has registered the client by itself
 	Scopes        []string          `json:"scopes,omitempty"`
 	Audience      string            `json:"audience,omitempty"`
 	Resource      []string          `json:"resource,omitempty"` // RFC 8707

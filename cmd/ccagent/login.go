@@ -51,6 +51,7 @@ has allowed you to do this.
 EXAMPLE:
    ccagent login
    ccagent login gateway --provider oidc --issuer https://sso.example.com --client-id llm-gateway
+   ccagent login docs --mcp https://mcp.example.com/mcp
    ccagent login robot --client-secret-stdin < secret.txt
    ccagent login --profile-from https://example.com/ccagent.toml`,
 		Flags: []cli.Flag{
@@ -82,6 +83,10 @@ EXAMPLE:
 				Name:    "yes",
 				Aliases: []string{"y"},
 				Usage:   "do not ask before the profile of --profile-from is added",
+			},
+			&cli.StringFlag{
+				Name:  "mcp",
+				Usage: "new profile: sign in to the MCP server at this `URL`, which says where; ccagent registers itself there",
 			},
 			&cli.StringFlag{Name: "provider", Usage: "new profile: `PROVIDER` is oidc, oauth2 or claude"},
 			&cli.StringFlag{Name: "issuer", Usage: "new profile: the `URL` of the issuer"},
@@ -115,6 +120,7 @@ type signIn struct {
 	replace bool
 	living  string          // the profile whose sign-in is about to be replaced; empty: none
 	secret  protocol.Secret // the client secret
+	mcp     mcpSignIn       // where the profile is that of an MCP server
 	saving  bool            // the sign-in is complete, and Ctrl-C no longer ends it
 }
 
@@ -125,6 +131,9 @@ func login(c *cli.Context) error {
 		Screen: signin.NewScreen(c.App.ErrWriter, getenv), In: c.App.Reader, Err: c.App.ErrWriter, Env: getenv,
 	}}
 	err := s.run(ctx)
+	if err != nil {
+		s.giveUp(ctx, err)
+	}
 	if err != nil && ctx.Err() != nil && !s.saving {
 		return terminal.ErrInterrupted
 	}
@@ -147,6 +156,9 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	if err := s.mayReplace(ctx, client); err != nil {
+		return err
+	}
+	if err := s.knowMCP(ctx); err != nil {
 		return err
 	}
 	if err := s.secrets(ctx); err != nil {
@@ -180,10 +192,12 @@ func (s *signIn) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.settled(saving)
 	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
 	if missing := s.withoutRefreshToken(time.Now(), reply); missing != nil {
 		io.WriteString(s.c.App.ErrWriter, protocol.Explain(missing))
 	}
+	s.checkMCP(ctx, reply.AccessToken)
 	who := ""
 	if s.Client.ProfileURL != "" && !config.MachineGrant(s.Settings.Grant) {
 		asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
@@ -271,6 +285,9 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
 	switch {
+	case s.Settings.Registered && fromStdin:
+		return usagef(s.c, "ccagent has registered the client of profile %s itself, and has its secret", s.Settings.Name)
+	case s.Settings.Registered: // its secret came with the registration
 	case fromStdin && !config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
 		return usagef(s.c, "the client_auth of profile %s takes no client secret", s.Settings.Name)
 	case fromStdin:
@@ -322,11 +339,11 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 	}
 	var done undo.Steps
 	conn := dial.Over(ctx, client)
-	if s.table != nil {
-		edit, err := config.Add(ctx, getenv, s.Settings.Name, *s.table, s.replace)
-		if err != nil {
-			return protocol.PutReply{}, done.Fail(ctx, err)
-		}
+	edit, err := s.write(ctx)
+	if err != nil {
+		return protocol.PutReply{}, done.Fail(ctx, err)
+	}
+	if edit != nil {
 		done.Did(conn.EditStep(edit, "ccagent remove "+s.Settings.Name+" --yes"))
 		if err := conn.Reload(); err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
@@ -337,6 +354,17 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 		return saved, done.FailAt(conn.Ctx, s.Settings.Name, err)
 	}
 	return saved, nil
+}
+
+// write writes into config.toml what a new profile is, or which client an old one is now. It returns nil where nothing changes.
+func (s *signIn) write(ctx context.Context) (*config.Edit, error) {
+	switch {
+	case s.table != nil:
+		return config.Add(ctx, getenv, s.Settings.Name, *s.table, s.replace)
+	case s.mcp.fresh:
+		return config.SetClient(ctx, getenv, s.Settings.Name, s.Settings.ClientID, s.Settings.ClientAuth, s.Settings.RedirectPort)
+	}
+	return nil, nil
 }
 
 func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
@@ -352,6 +380,7 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 		), Issued: reply.Issued.Truncate(time.Millisecond), GrantExpiry: reply.GrantExpiry,
 		Scopes: reply.Scopes, TokenOrigin: origin, ClientSecret: s.secret, Assertion: s.Assertion, Identity: reply.Identity,
 		Subscription: reply.Identity.Subscription, IDToken: reply.IDToken, IDTokenExpiry: reply.IDTokenExpiry,
+		RegistrationURL: s.mcp.client.URL, RegistrationToken: s.mcp.client.Token,
 	}
 	if !r.IDToken.Empty() {
 		r.IDTokenIssued = r.Issued

@@ -39,6 +39,10 @@ func (s *signIn) profile(ctx context.Context) error {
 	described := slices.IndexFunc(newProfileFlags, s.c.IsSet)
 	from := s.c.String("profile-from")
 	switch {
+	case s.c.IsSet("mcp"):
+		if s.table, err = s.mcpTable(ctx, cfg, path, name); err != nil {
+			return err
+		}
 	case from != "" && described >= 0:
 		return usagef(s.c, "--profile-from and --%s both describe the profile", newProfileFlags[described])
 	case from != "":
@@ -69,17 +73,16 @@ func (s *signIn) profile(ctx context.Context) error {
 	if err := protocol.CheckProfile(name); err != nil {
 		return err
 	}
-	old, exists := config.Find(cfg, name)
-	if exists && from == "" {
+	if old, exists := config.Find(cfg, name); exists && from == "" {
 		if same, err := config.Plan(getenv, name, *s.table, true); err == nil && reflect.DeepEqual(same, cfg) {
 			s.table, s.living = nil, old.Name // it is described as it is
 			return s.use(old, nil)
 		}
 	}
-	if exists && from == "" && !s.c.Bool("force") && !strings.EqualFold(name, config.BuiltIn) {
-		return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is already a profile %s", old.Name),
-			Hint: fmt.Sprintf("sign in to it without such options (ccagent login %s), replace it with --force, or edit %s", old.Name,
-				path)}
+	if from == "" {
+		if err := s.mayMake(cfg, path, name); err != nil {
+			return err
+		}
 	}
 	s.replace = s.c.Bool("force") && from == ""
 	planned, err := config.Plan(getenv, name, *s.table, s.replace || from != "")
@@ -102,6 +105,20 @@ func (s *signIn) profile(ctx context.Context) error {
 	}
 	s.living = sameRecord(cfg, s.Settings)
 	return nil
+}
+
+// mayMake refuses a name that no profile can have, or that another profile has.
+func (s *signIn) mayMake(cfg agent.Config, path, name string) error {
+	if err := protocol.CheckProfile(name); err != nil {
+		return err
+	}
+	old, exists := config.Find(cfg, name)
+	if !exists || s.c.Bool("force") || strings.EqualFold(name, config.BuiltIn) {
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: fmt.Sprintf("there is already a profile %s", old.Name),
+		Hint: fmt.Sprintf("sign in to it without such options (ccagent login %s), replace it with --force, or edit %s", old.Name,
+			path)}
 }
 
 // sameRecord returns the profile that already uses the same Claude Code sign-in as the new profile would. It is empty if there is

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -21,7 +22,12 @@ import (
 
 // The commands of scripts that sign in:
 //
-//	provider [secret=S] [client=ID] [auth=METHOD] [path=PATH]   an authorization server, at $PROVIDER
+//	provider [secret=S] [client=ID] [auth=METHOD] [path=PATH] [registers] [scope=S]   an authorization server, at $PROVIDER,
+//	                                        and an MCP server, at $PROVIDER/mcp
+//	describes PATH NAME=VALUE ...           what its description at the path says from now on, as with fault edit
+//	answers PATH STATUS [NAME:VALUE] [BODY] what it answers at the path from now on, with a header; STATUS 0: as usual
+//	clients N                               how many clients have registered themselves; forget: none any more
+//	occupy                                  somebody listens at the redirect_port of config.toml
 //	sent PATH NAME=VALUE ...                what the last request at that path of its has sent; NAME= for what it has not
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
 //	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
@@ -32,11 +38,48 @@ import (
 var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"provider": startProvider,
 	"fault":    setFault,
-	"sent":     sent,
-	"paste":    person(paste),
-	"device":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
-	"deny":     person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
-	"serves":   serveFile,
+	"describes": func(ts *testscript.TestScript, _ bool, args []string) {
+		providersOf[ts.Getenv("WORK")].Edit = func(path string, reply map[string]any) {
+			if path == args[0] {
+				replace(reply, args[1:])
+			}
+		}
+	},
+	"answers": func(ts *testscript.TestScript, _ bool, args []string) {
+		var f oauthtest.Fault
+		_, err := fmt.Sscan(args[1], &f.Status)
+		ts.Check(err)
+		for _, arg := range args[2:] {
+			if name, value, ok := strings.Cut(arg, ":"); ok && f.Header == nil {
+				f.Header = map[string]string{name: value}
+			} else {
+				f.Body = arg
+			}
+		}
+		providersOf[ts.Getenv("WORK")].SetFaultAt(args[0], f)
+	},
+	"clients": func(ts *testscript.TestScript, _ bool, args []string) {
+		if ids := providersOf[ts.Getenv("WORK")].Clients(); fmt.Sprint(len(ids)) != args[0] {
+			ts.Fatalf("registered are %q, want %s", ids, args[0])
+		}
+	},
+	"occupy": func(ts *testscript.TestScript, _ bool, args []string) {
+		port := regexp.MustCompile(`redirect_port = (\d+)`).FindStringSubmatch(ts.ReadFile(ts.Getenv("CONFIG")))
+		l, err := net.Listen("tcp4", "127.0.0.1:"+port[1])
+		ts.Check(err)
+		ts.Defer(func() { l.Close() })
+	},
+	"forget": func(ts *testscript.TestScript, _ bool, _ []string) {
+		s := providersOf[ts.Getenv("WORK")]
+		for _, id := range s.Clients() {
+			s.Forget(id)
+		}
+	},
+	"sent":   sent,
+	"paste":  person(paste),
+	"device": person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
+	"deny":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
+	"serves": serveFile,
 }
 
 var providersOf = map[string]*oauthtest.Server{} // by work directory; scripts run one after the other
@@ -51,6 +94,10 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 			o.ClientID = value
 		case "path":
 			o.RedirectPath = value
+		case "registers":
+			o.Registers = true
+		case "scope":
+			o.MCPScope = value
 		case "issuer":
 			o.ID.Issuer = value
 		case "auth":
@@ -86,15 +133,7 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 		f.Truncate = true
 	case "none":
 	case "edit":
-		f.Times, f.Edit = 0, func(reply map[string]any) {
-			for _, arg := range args[1:] {
-				name, value, _ := strings.Cut(arg, "=")
-				delete(reply, name)
-				if value != "" {
-					reply[name] = json.RawMessage(value)
-				}
-			}
-		}
+		f.Times, f.Edit = 0, func(reply map[string]any) { replace(reply, args[1:]) }
 	case "answers": // until the next fault: fault answers STATUS [BODY]
 		f.Times = 0
 		_, err := fmt.Sscan(args[1], &f.Status)
@@ -105,6 +144,17 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 	}
 	providersOf[ts.Getenv("WORK")].SetFault(f)
+}
+
+// replace sets members of a reply: NAME=VALUE, where VALUE is JSON, or nothing where NAME is left out.
+func replace(reply map[string]any, members []string) {
+	for _, member := range members {
+		name, value, _ := strings.Cut(member, "=")
+		delete(reply, name)
+		if value != "" {
+			reply[name] = json.RawMessage(value)
+		}
+	}
 }
 
 // serveFile serves a file as it is at the time, with the addresses of this server and of the provider in it for SERVED and

@@ -9,6 +9,7 @@ import (
 	"html"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ccagent/ccagent/secureurl"
@@ -40,7 +41,12 @@ func (s *Server) redirectable(raw string) bool {
 // authorizeError returns what is wrong with an authorize request: the text of a page, where nobody must be redirected, or an
 // error code for the redirect. Both are "" where nothing is wrong.
 func (s *Server) authorizeError(q url.Values) (page, code string) {
+	client := s.registered(q.Get("client_id"))
 	switch {
+	case s.Registers && client == nil:
+		return "This client is not known.", ""
+	case client != nil && !slices.Contains(client.redirects, q.Get("redirect_uri")):
+		return "This redirect_uri is not registered.", ""
 	case q.Get("client_id") == "" || s.ClientID != "" && q.Get("client_id") != s.ClientID:
 		return "This client is not known.", ""
 	case !s.redirectable(q.Get("redirect_uri")):

@@ -33,7 +33,11 @@ func (s *Server) authenticated(r *http.Request, params map[string]string) bool {
 		}
 		method, params["client_id"], params["client_secret"] = "client_secret_basic", id, secret
 	}
+	client := s.registered(params["client_id"])
 	switch {
+	case s.Registers:
+		return client != nil && subtle.ConstantTimeCompare([]byte(params["client_secret"]), []byte(client.secret)) == 1 &&
+			(s.AuthMethods == nil || slices.Contains(s.AuthMethods, method))
 	case s.ClientID != "" && params["client_id"] != s.ClientID:
 		return false
 	case s.ClientKey != nil:

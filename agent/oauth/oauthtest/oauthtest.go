@@ -1,7 +1,8 @@
 // Package oauthtest is an authorization server in memory, on a loopback port. It rotates refresh tokens, ends the whole sign-in
 // when one of them is used twice, and misbehaves on request. It has a token endpoint, every other endpoint that a sign-in may
-// need (authorize, with a page that a person can click through, OpenID Connect, device authorization, revocation, introspection),
-// and a small API that answers to valid access tokens only. Tests use it, and so does `ccagent demo`.
+// need (authorize, with a page that a person can click through, OpenID Connect, device authorization, revocation, introspection,
+// registration), a small API that answers to valid access tokens only, and an MCP server's address that describes itself. Tests
+// use it, and so does `ccagent demo`.
 //
 //	server, err := oauthtest.Start(oauthtest.Options{Lifetime: 8 * time.Second})
 //	signIn := server.Issue()                                          // as if a person had signed in
@@ -38,7 +39,12 @@ type Options struct {
 	AuthMethods     []string // how clients may send their secret, which the description lists; nil: in every way, and it lists none
 	HideAuthMethods bool     // the description does not list AuthMethods
 	RedirectPath    string   // of redirects to this machine; "": /callback
-	RawBasic        bool     // the server does not decode the name and secret in a Basic header, as some providers don't
+	Registers       bool     // clients register themselves (RFC 7591), and no others are known
+	MCPScope        string   // the scope that a token needs at MCPURL; "": none
+	// Edit changes a description before it is sent, by the path of the request: that of the issuer, that of MCPURL, or that of a
+	// client which has registered itself. A test may change it between requests.
+	Edit     func(path string, reply map[string]any)
+	RawBasic bool // the server does not decode the name and secret in a Basic header, as some providers don't
 }
 
 // Server is a running authorization server.
@@ -50,6 +56,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	codes    map[string]*attempt // authorization codes
+	clients  map[string]*client  // that have registered themselves
 	devices  map[string]*device  // by device code
 	lifetime time.Duration
 	serial   int
@@ -105,6 +112,7 @@ func Start(o Options) (*Server, error) {
 		listener: listener,
 		key:      sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) }),
 		codes:    make(map[string]*attempt),
+		clients:  make(map[string]*client),
 		devices:  make(map[string]*device),
 		lifetime: cmp.Or(o.Lifetime, 8*time.Hour),
 		refresh:  make(map[string]*refreshToken),
@@ -117,6 +125,12 @@ func Start(o Options) (*Server, error) {
 	mux.HandleFunc("GET /authorize", s.serveAuthorize)
 	mux.HandleFunc("POST /authorize", s.serveConsent)
 	mux.HandleFunc("GET /paste", servePaste)
+	mux.HandleFunc("POST /mcp", s.serveMCP)
+	mux.HandleFunc("GET "+resourcePath, s.serveResource)
+	if o.Registers {
+		mux.HandleFunc("POST /register", s.serveRegister)
+		mux.HandleFunc("DELETE /register/{id}", s.serveUnregister)
+	}
 	mux.HandleFunc("POST /device", s.serveDevice)
 	mux.HandleFunc("GET /activate", s.serveActivate)
 	mux.HandleFunc("POST /activate", s.serveActivation)

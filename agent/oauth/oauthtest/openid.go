@@ -90,23 +90,27 @@ func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 // Issuer is the name of the server as an issuer. It describes itself as OpenID Connect Discovery and RFC 8414 say.
 func (s *Server) Issuer() string { return s.URL() }
 
-func (s *Server) serveDescription(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) serveDescription(w http.ResponseWriter, r *http.Request) {
 	description := map[string]any{
-		"issuer":                        cmp.Or(s.ID.Issuer, s.Issuer()),
-		"authorization_endpoint":        s.AuthorizeURL(),
-		"token_endpoint":                s.TokenURL(),
-		"device_authorization_endpoint": s.DeviceURL(),
-		"revocation_endpoint":           s.URL() + "/revoke",
-		"introspection_endpoint":        s.URL() + "/introspect",
-		"userinfo_endpoint":             s.URL() + "/userinfo",
-		"jwks_uri":                      s.URL() + "/keys",
-		"response_types_supported":      []string{"code"},
+		"issuer":                                         cmp.Or(s.ID.Issuer, s.Issuer()),
+		"authorization_endpoint":                         s.AuthorizeURL(),
+		"token_endpoint":                                 s.TokenURL(),
+		"device_authorization_endpoint":                  s.DeviceURL(),
+		"revocation_endpoint":                            s.URL() + "/revoke",
+		"introspection_endpoint":                         s.URL() + "/introspect",
+		"userinfo_endpoint":                              s.URL() + "/userinfo",
+		"jwks_uri":                                       s.URL() + "/keys",
+		"response_types_supported":                       []string{"code"},
+		"code_challenge_methods_supported":               []string{"S256"},
 		"authorization_response_iss_parameter_supported": true,
 	}
 	if s.AuthMethods != nil && !s.HideAuthMethods {
 		description["token_endpoint_auth_methods_supported"] = s.AuthMethods
 	}
-	writeJSON(w, http.StatusOK, description)
+	if s.Registers {
+		description["registration_endpoint"] = s.URL() + "/register"
+	}
+	s.describe(w, r, http.StatusOK, description)
 }
 
 func userinfo() any {

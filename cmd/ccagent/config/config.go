@@ -66,6 +66,7 @@ type Table struct {
 	WrittenViews any `toml:"views"`
 
 	Issuer        *string `toml:"issuer"`
+	MCPURL        *string `toml:"mcp_url"`
 	Grant         *string `toml:"grant"`
 	AuthorizeURL  *string `toml:"authorize_url"`
 	TokenURL      *string `toml:"token_url"`
@@ -78,6 +79,7 @@ type Table struct {
 	ClientID      *string           `toml:"client_id"`
 	ClientAuth    *string           `toml:"client_auth"`
 	ClientKeyFile *string           `toml:"client_key_file"`
+	Registered    *bool             `toml:"client_registered"`
 	Scopes        []string          `toml:"scopes"`
 	Audience      *string           `toml:"audience"`
 	Resource      []string          `toml:"resource"`

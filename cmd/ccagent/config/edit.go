@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -135,9 +136,35 @@ func SetStore(ctx context.Context, env environ.Vars, name string, kind store.Kin
 	})
 }
 
-// setKey sets a key of a profile's table, or removes it if value is "". The value that it replaces has to be a string, a list, or
-// an array of tables [[profiles.NAME.KEY]]. Any other document is returned as it is; planEdit compares the result with what was
-// meant, and so notices that.
+// SetClient changes which client a profile is at its provider, after ccagent has registered it anew. auth is "" for a public
+// client.
+func SetClient(ctx context.Context, env environ.Vars, name, id, auth string, port int) (*Edit, error) {
+	return editConfig(ctx, env, func(d *document, text []byte) ([]byte, error) {
+		name := d.written(name)
+		table, ok := d.Profiles[name]
+		if !ok {
+			return text, nil
+		}
+		table.ClientID, table.RedirectPort, table.ClientAuth = &id, &port, nil
+		values := []struct{ key, value string }{{"client_id", Quote(id)}, {"redirect_port", strconv.Itoa(port)}, {"client_auth", ""}}
+		if auth != "" {
+			table.ClientAuth, values[2].value = &auth, Quote(auth)
+		}
+		d.Profiles[name] = table
+		for _, v := range values {
+			index, err := indexTOML(text)
+			if err != nil {
+				return nil, err
+			}
+			text = setKey(text, index, name, v.key, v.value)
+		}
+		return text, nil
+	})
+}
+
+// setKey sets a key of a profile's table, or removes it if value is "". The value that it replaces has to be a string, a number,
+// a list, or an array of tables [[profiles.NAME.KEY]]. Any other document is returned as it is; planEdit compares the result with
+// what was meant, and so notices that.
 func setKey(text []byte, index tomlIndex, profile, key, value string) []byte {
 	lines := bytes.SplitAfter(text, []byte("\n"))
 	header := index.line("profiles", profile)
@@ -186,8 +213,12 @@ func replaceValue(text []byte, line int, key, value string) []byte {
 	return slices.Concat(before, []byte(key+" = "+value), after[end:])
 }
 
-// valueLength returns how many bytes the string or the list is long that text begins with, or 0 if it begins with neither.
+// valueLength returns how many bytes the string, the list or the whole number is long that text begins with, or 0 if it begins
+// with none of them.
 func valueLength(text []byte) int {
+	if digits := len(text) - len(bytes.TrimLeft(text, "0123456789")); digits > 0 {
+		return digits
+	}
 	depth := 0
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
@@ -450,6 +481,7 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	line("identity", t.Identity)
 	line("config_dir", t.ConfigDir)
 	line("issuer", t.Issuer)
+	line("mcp_url", t.MCPURL)
 	line("grant", t.Grant)
 	line("authorize_url", t.AuthorizeURL)
 	line("token_url", t.TokenURL)
@@ -461,6 +493,9 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	line("client_id", t.ClientID)
 	line("client_auth", t.ClientAuth)
 	line("client_key_file", t.ClientKeyFile)
+	if t.Registered != nil {
+		text = fmt.Appendf(text, "client_registered = %t\n", *t.Registered)
+	}
 	list("scopes", t.Scopes)
 	line("audience", t.Audience)
 	list("resource", t.Resource)

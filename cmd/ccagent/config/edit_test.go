@@ -294,13 +294,37 @@ func TestSetViews(t *testing.T) {
 	}
 }
 
+// TestSetClient changes what names a client, and nothing else: comments and the person's own keys stay.
+func TestSetClient(t *testing.T) {
+	t.Parallel()
+	before := "# mine\n[profiles.docs] # docs\nprovider = \"oauth2\"\nissuer = \"https://sso.example.com\"\n" +
+		"mcp_url = \"https://mcp.example.com/mcp\"\nclient_id = \"fake-1\" # theirs\nclient_registered = true\n" +
+		"redirect_port = 4711 # open\n[profiles.key]\nprovider = \"static\"\n"
+	env, path := home(t, before)
+	edit, err := SetClient(t.Context(), env, "DOCS", "fake-2", "client_secret_post", 4712)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.NewReplacer("fake-1", "fake-2", "4711", "4712", "# docs\n", "# docs\nclient_auth = \"client_secret_post\"\n").
+		Replace(before)
+	if got := read(t, path); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if _, err := SetClient(t.Context(), env, "docs", "fake-1", "", 4711); err != nil || read(t, path) != before {
+		t.Errorf("%v, got\n%s", err, read(t, path))
+	}
+	if err := edit.Undo(t.Context()); err == nil { // another edit has followed it
+		t.Error("the edit is undone")
+	}
+}
+
 // TestEveryKeyIsWritten makes a table with every key, and reads back what is written of it.
 func TestEveryKeyIsWritten(t *testing.T) {
 	t.Parallel()
 	var table Table
 	fill := reflect.ValueOf(&table).Elem()
 	for i := range fill.NumField() {
-		word, number := "word", 7
+		word, number, yes := "word", 7, true
 		switch field := fill.Field(i); field.Interface().(type) {
 		case string:
 			field.SetString(word)
@@ -308,6 +332,8 @@ func TestEveryKeyIsWritten(t *testing.T) {
 			field.Set(reflect.ValueOf(&word))
 		case *int:
 			field.Set(reflect.ValueOf(&number))
+		case *bool:
+			field.Set(reflect.ValueOf(&yes))
 		case []string:
 			field.Set(reflect.ValueOf([]string{`a "b"`, "c"}))
 		case map[string]string:

@@ -51,6 +51,7 @@ func (s *profileSettings) endpoints(t Table, fault faulty) error {
 		to    *string
 	}{
 		{"issuer", t.Issuer, &s.Issuer},
+		{"mcp_url", t.MCPURL, &s.MCPURL},
 		{"authorize_url", t.AuthorizeURL, &s.AuthorizeURL},
 		{"token_url", t.TokenURL, &s.TokenURL},
 		{"device_url", t.DeviceURL, &s.DeviceURL},
@@ -121,6 +122,7 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 	}
 	s.UserAgent = text(t.UserAgent, "ccagent/"+build.Version())
 	s.Audience = text(t.Audience, "")
+	s.Registered = t.Registered != nil && *t.Registered
 	for key, value := range map[string]string{"client_id": s.ClientID, "user_agent": s.UserAgent, "audience": s.Audience} {
 		if !terminal.Printable(value) {
 			return fault(key, "%s contains control characters", key)
@@ -276,6 +278,10 @@ func (s *profileSettings) complete(fault faulty) error {
 		return fault("authorize_url", "authorize_url is missing (or an issuer that publishes its endpoints)")
 	case s.Issuer == "" && grant == "device_code" && s.DeviceURL == "":
 		return fault("device_url", "device_url is missing (or an issuer that publishes its endpoints)")
+	case s.Registered && (s.Issuer == "" || s.MCPURL == ""):
+		return fault("client_registered", "client_registered has no meaning without issuer and mcp_url")
+	case s.MCPURL != "" && s.machine():
+		return fault("mcp_url", "mcp_url has no meaning for grant %s", s.Grant)
 	case s.ClientAuth == "private_key_jwt" && s.ClientKeyFile == "":
 		return fault("client_key_file", "client_key_file is missing: client_auth = \"private_key_jwt\" signs with it")
 	case s.ClientAuth != "private_key_jwt" && s.ClientKeyFile != "":

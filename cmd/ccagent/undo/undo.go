@@ -43,11 +43,16 @@ func (p partly) Unwrap() error { return p.error }
 // Partly marks an error of a command that ends with some of its steps done. The message of err has to say which.
 func Partly(err error) error { return partly{err} }
 
+// Left reports whether the message of err says that some of a command's steps are left.
+func Left(err error) bool {
+	var some partly
+	return errors.As(err, &some)
+}
+
 // Told reports whether the message of err says which steps of a command are done.
 func Told(err error) bool {
 	var none undone
-	var some partly
-	return errors.As(err, &none) || errors.As(err, &some)
+	return errors.As(err, &none) || Left(err)
 }
 
 // Fail takes all steps back because of err. The error that it returns says that nothing was changed, or what is left and how to
