@@ -182,8 +182,16 @@ func (v *View) WriteAgain(ctx context.Context, r Record) error {
 	return v.put(ctx, r, nil, func(m written, there string) bool { return m.judge(there) != ViewForeign })
 }
 
-// Restore writes the view over whatever is there. A file that can't be read is copied first, see [View.Copied].
+// Restore writes the view over whatever is there. A file that can't be read is copied first, and so is what somebody else has
+// written into a file with a token alone, see [View.Copied]. Another program's sign-in is left as it is (ErrInvalid).
 func (v *View) Restore(ctx context.Context, r Record) error {
+	if plain, ok := v.file.(plainView); ok {
+		if state, err := v.Look(ctx); err == nil && state == ViewForeign {
+			if err := plain.keep(v.copy); err != nil {
+				return err
+			}
+		}
+	}
 	return v.put(ctx, r, v.copy, func(written, string) bool { return true })
 }
 

@@ -81,6 +81,26 @@ func (s plainView) read() ([]byte, error) {
 	return src, err
 }
 
+// keep makes a copy of what is there, unless it is the sign-in of another program.
+func (s plainView) keep(c *Copy) error {
+	src, err := s.read()
+	if err != nil {
+		return err
+	}
+	if o, err := readObject(s.path, src); err == nil {
+		err = o.known()
+		if o.has(claudeKey) {
+			err = notOurs(s.path, "is a sign-in of Claude Code's", "name another file for the view")
+		}
+		if err != nil {
+			return err
+		}
+	} else if err := knownText(s.path, src); err != nil {
+		return err
+	}
+	return c.keep(src)
+}
+
 func (s plainView) write(ctx context.Context, r Record, over *Copy, do func(there, next string) error) error {
 	data, err := s.form(r)
 	if err != nil {

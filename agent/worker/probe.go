@@ -61,18 +61,24 @@ func ProbeHome(ctx context.Context, s Settings) Answer {
 	return t.probe(ctx, kind, kind)
 }
 
-// ChangedViews says where views of the profile are that something else has changed since they were written, so that nobody keeps
-// them fresh. What Claude Code makes of its own is for the next renewal to judge.
-func ChangedViews(ctx context.Context, s Settings) []string {
+// ViewFound is what has become of one view of a profile since it was last written.
+type ViewFound struct {
+	Location string
+	Guards   bool // it is in the place of Claude Code's own record: what Claude Code makes of it, the next renewal judges
+	State    store.ViewState
+	Err      error // why nobody can tell, or can't write there; nil for nothing
+}
+
+// LookAtViews looks at each of the profile's views, and changes nothing.
+func LookAtViews(ctx context.Context, s Settings) []ViewFound {
 	t := newTask(s, job.Job{})
-	var changed []string
+	var found []ViewFound
 	for _, v := range t.views() {
-		state, err := v.Look(ctx)
-		if err == nil && !v.guards && state == store.ViewForeign {
-			changed = append(changed, v.Place().Location)
-		}
+		f := ViewFound{Location: v.Place().Location, Guards: v.guards}
+		f.State, f.Err = v.Look(ctx)
+		found = append(found, f)
 	}
-	return changed
+	return found
 }
 
 // probe asks one kind of store; home is the kind that is in force.

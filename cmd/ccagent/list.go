@@ -34,6 +34,8 @@ type listProfileJSON struct {
 
 	Account      string `json:"account,omitempty"`
 	Organization string `json:"organization,omitempty"`
+
+	Views []config.ViewFile `json:"views,omitempty"`
 }
 
 // listTime is how long the list waits for the agent to say who is signed in.
@@ -45,7 +47,7 @@ func listCommand() *cli.Command {
 		Usage: "list the profiles of config.toml",
 		Description: `Reads config.toml, and asks the agent, if one runs, who is signed in: the account and the organization, as whoami
 tells them. What it does not say in three seconds is left out. The profile with a * is used in this folder by whatever
-names none: ccagent use says why.
+names none: ccagent use says why. Views are the files of other programs that show its token.
 
 EXAMPLE:
    ccagent list
@@ -65,7 +67,7 @@ EXAMPLE:
 				for i, who := range accounts(c, cfg) {
 					p := cfg.Profiles[i]
 					list.Profiles = append(list.Profiles, listProfileJSON{
-						p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts, who.account(), who.organization(),
+						p.Name, p.Provider, p.Store, p.ConfigDir, p.Hosts, who.account(), who.organization(), config.ViewFiles(p),
 					})
 				}
 				return printJSON(c.App.Writer, list)
@@ -79,6 +81,10 @@ EXAMPLE:
 				return nil
 			}
 			t := terminal.Table{{"PROFILE", "PROVIDER", "STORE", "ACCOUNT", "ORGANIZATION"}}
+			viewed := config.Viewed(cfg)
+			if viewed {
+				t[0] = append(t[0], "VIEWS")
+			}
 			chosen := here(cfg)
 			for i, who := range accounts(c, cfg) {
 				p := cfg.Profiles[i]
@@ -86,7 +92,11 @@ EXAMPLE:
 				if strings.EqualFold(name, chosen) {
 					name += " *"
 				}
-				t = append(t, []string{name, p.Provider, p.Store, terminal.Dash(who.account()), terminal.Dash(who.organization())})
+				row := []string{name, p.Provider, p.Store, terminal.Dash(who.account()), terminal.Dash(who.organization())}
+				if viewed {
+					row = append(row, terminal.Dash(config.ShowViews(getenv, p)))
+				}
+				t = append(t, row)
 			}
 			return t.Write(c.App.Writer, 0)
 		},

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
@@ -137,10 +138,25 @@ type screen struct {
 	bars   bool
 	colour bool
 
-	program string // the version of this program
+	program string            // the version of this program
+	views   map[string]string // where a profile's views are, for those that have any
 }
 
 func newScreen(c *cli.Context) screen {
+	s := sizedScreen(c)
+	if _, isDefault, err := protocol.SocketPath(); err != nil || !isDefault {
+		return s // config.toml may be another than that of the agent
+	}
+	if cfg, _, err := config.Load(getenv); err == nil {
+		s.views = map[string]string{}
+		for _, p := range cfg.Profiles {
+			s.views[p.Name] = config.ShowViews(getenv, p)
+		}
+	}
+	return s
+}
+
+func sizedScreen(c *cli.Context) screen {
 	tty := terminal.Of(c.App.Writer)
 	if tty == nil {
 		return screen{program: build.Version()}
@@ -153,7 +169,7 @@ func newScreen(c *cli.Context) screen {
 		height = 0
 	}
 	return screen{width, height, (width == 0 || width >= 60) && terminal.UTF8(getenv), terminal.Coloured(c.App.Writer, getenv),
-		build.Version()}
+		build.Version(), nil}
 }
 
 // render draws the lines about the agent, the table of profiles, and the remarks about them. If there is not room for all,
@@ -223,8 +239,12 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
 	for _, p := range profiles {
+		views := ""
+		if s.views[p.Name] != "" {
+			views = "its token is shown in " + s.views[p.Name]
+		}
 		for _, remark := range []struct{ text, hint string }{
-			{strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.LastHint}, {p.Note, ""}, {signInEnds(now, p), ""},
+			{views, ""}, {strings.TrimPrefix(p.LastError, "profile "+p.Name+": "), p.LastHint}, {p.Note, ""}, {signInEnds(now, p), ""},
 		} {
 			if remark.text != "" {
 				remarks.WriteString(s.wrap(terminal.Sanitize(p.Name+": "+remark.text)) + s.hints(remark.hint))

@@ -271,6 +271,8 @@ func TestConfigErrors(t *testing.T) {
 			":3: profiles.claude: views: /run/w/.credentials.json is Claude Code's own file of profile claude"},
 		{"Claude Code's file", "[profiles.x]\nprovider='static'\nviews=[{ kind = 'token', path = '~/.claude/.credentials.json' }]",
 			":3: profiles.x: views: "},
+		{"file of others", "[profiles.x]\nprovider='static'\nviews=[{ kind = 'token', path = '~/.codex/auth.json' }]",
+			"/.codex/auth.json is Codex's sign-in"},
 		{"our own folder", "[profiles.x]\nprovider='static'\nviews=[{ kind = 'token', path = '~/.local/share/ccagent/x.json' }]",
 			"x.json is in a folder of ccagent's own"},
 		{"config.toml", "[profiles.x]\nprovider='static'\nviews=[{ kind = 'token', path = '~/config/ccagent/config.toml' }]",

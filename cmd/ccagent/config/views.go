@@ -181,6 +181,9 @@ func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.Vi
 		if resolved.Path, err = viewPath(env, "path", v.Path, fault); err != nil {
 			return resolved, err
 		}
+		if err := ofOthers("path", resolved.Path, fault); err != nil {
+			return resolved, err
+		}
 		if _, err := store.CheckViewFile(resolved.Path); err != nil {
 			return resolved, withHint(fault("path", "%s", err), err)
 		}
@@ -289,6 +292,32 @@ func withHint(fault, reason error) error {
 func Views(profile agent.Profile) []store.ViewPlace {
 	settings, _ := Settings(profile) // Load has encoded them, so they can be decoded
 	return settings.Views
+}
+
+// ViewFile says where a view is. It is part of the output of `ccagent list --json` (docs/json.md).
+type ViewFile struct {
+	Kind store.ViewKind `json:"kind"`
+	Path string         `json:"path"`
+}
+
+// ViewFiles returns where the profile's views are.
+func ViewFiles(profile agent.Profile) []ViewFile {
+	var files []ViewFile
+	settings, _ := Settings(profile)
+	for _, v := range settings.Views {
+		view := v.Open(settings.StateDir, profile.Name, settings.ConfigDir)
+		files = append(files, ViewFile{v.Kind, view.Place().Location})
+	}
+	return files
+}
+
+// ShowViews lists where the profile's views are, for a person; "" for none.
+func ShowViews(env environ.Vars, profile agent.Profile) string {
+	var names []string
+	for _, file := range ViewFiles(profile) {
+		names = append(names, env.BelowHome(file.Path))
+	}
+	return strings.Join(names, ", ")
 }
 
 // HasView reports whether the profile has a view of that kind. That of kind claude-code is the one in the place of Claude Code's

@@ -79,29 +79,39 @@ func checkStores(ctx context.Context, cfg agent.Config) []Finding {
 	return found
 }
 
-// checkViews looks for views that another program has changed. An agent notices that when it next writes them. What it has
-// noticed is in known, and is not reported again.
+// checkViews looks at the views of all profiles. What an agent has noticed when it last wrote them is in known, and is not
+// reported again.
 func checkViews(ctx context.Context, cfg agent.Config, known []Finding) []Finding {
 	var found []Finding
+	kept := 0
 	for _, profile := range cfg.Profiles {
 		settings, err := config.Settings(profile)
 		if err != nil {
 			continue
 		}
-		for _, path := range worker.ChangedViews(ctx, settings) {
-			if slices.ContainsFunc(known, func(f Finding) bool { return strings.Contains(f.What, path) }) {
+		for _, v := range worker.LookAtViews(ctx, settings) {
+			if slices.ContainsFunc(known, func(f Finding) bool { return strings.Contains(f.What, v.Location) }) {
 				continue
 			}
-			found = append(
-				found,
-				Finding{
-					"view of " + profile.Name,
-					"warn",
-					path + " was changed by another program, so the agent does not update it any more",
-					"ccagent restore --views -p " + profile.Name,
-				},
-			)
+			f := Finding{"view of " + profile.Name, "warn", "", "ccagent restore --views -p " + profile.Name}
+			switch {
+			case v.Guards && (v.Err != nil || v.State != store.ViewOurs):
+				continue
+			case v.Err != nil:
+				f.What, f.Mend = v.Err.Error(), cmp.Or(protocol.HintOf(v.Err), f.Mend)
+			case v.State == store.ViewForeign:
+				f.What = v.Location + " was changed by another program, so the agent does not update it any more"
+			case v.State == store.ViewOurs:
+				kept++
+				continue
+			default:
+				f.State, f.What, f.Mend = "skip", v.Location+" is not there; the agent writes it with the next token", ""
+			}
+			found = append(found, f)
 		}
+	}
+	if kept > 0 {
+		found = append(found, Finding{"views", "ok", count(kept, "view") + " as the agent wrote them", ""})
 	}
 	return found
 }
