@@ -191,6 +191,28 @@ func Write(path string, data []byte, check func() error) error {
 	return d.Write(data, check)
 }
 
+// Overwrite is Write, but a file that is there is written in place, whether or not it is a mount point here: where somebody else
+// has mounted it as a single file, it is the same file afterwards. It gets the mode 0600 too.
+func Overwrite(path string, data []byte, check func() error) error {
+	d, err := Prepare(path, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Discard()
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return d.Replace(data, check)
+	case err != nil:
+		return err
+	case info.Mode().Perm() != 0o600:
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+	}
+	return d.writeInPlace(data, check)
+}
+
 // WriteUnlocked is Write for a file whose writers take no lock: of two at once one wins.
 func WriteUnlocked(path string, data []byte) error {
 	if err := Replaceable(path); err != nil {

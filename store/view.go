@@ -41,6 +41,8 @@ type ViewPlace struct {
 	Dir  string `json:"dir,omitempty"`
 	Path string `json:"path,omitempty"` // the file of kind token or env
 	Name string `json:"name,omitempty"` // the variable of kind env
+	// InPlace says that the file of kind token or env is never replaced, because it is mounted as a single file somewhere.
+	InPlace bool `json:"in_place,omitempty"`
 }
 
 // Guards reports whether the view is in the place of Claude Code's own record of the profile.
@@ -51,9 +53,9 @@ func (p ViewPlace) Open(stateDir, profile, claudeDir string) *View {
 	var v *View
 	switch p.Kind {
 	case ViewToken:
-		v = NewTokenView(stateDir, p.Path)
+		v = NewTokenView(stateDir, p.Path, p.InPlace)
 	case ViewEnv:
-		v = NewEnvView(stateDir, p.Path, p.Name)
+		v = NewEnvView(stateDir, p.Path, p.Name, p.InPlace)
 	case ViewSDK:
 		v = NewSDKView(stateDir, p.Dir, profile)
 	default:
@@ -77,7 +79,7 @@ func FormerViews(stateDir, profile string, present []ViewPlace) []*View {
 		if err != nil || m.At == nil || !strings.EqualFold(m.Profile, profile) {
 			continue
 		}
-		v := m.At.Open(stateDir, profile, "")
+		v := m.At.Open(stateDir, m.Profile, "")
 		if !slices.ContainsFunc(present, func(p ViewPlace) bool { return p.Open(stateDir, profile, "").written == v.written }) {
 			former = append(former, v)
 		}

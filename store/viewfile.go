@@ -19,22 +19,26 @@ import (
 // plainView is the view that is a file of its own, 0600, with the token and little else in it. An empty file counts as a missing
 // one: whoever mounts a single file into a container makes it first.
 type plainView struct {
-	path string // as it is configured; it may be a link
-	lock string
-	form func(Record) ([]byte, error) // what the file holds
+	path    string // as it is configured; it may be a link
+	lock    string
+	inPlace bool                         // the file is never replaced, nor removed, because somebody has mounted it elsewhere
+	form    func(Record) ([]byte, error) // what the file holds
 }
 
 // NewTokenView returns the view that is a file with the token and nothing else, not even the end of a line. A program that trims
-// what it reads takes that, and so does one that does not. The folder of the file is made when it is first written.
-func NewTokenView(stateDir, path string) *View {
-	return newPlainView(stateDir, ViewToken, path, func(r Record) ([]byte, error) { return []byte(r.AccessToken.Reveal()), nil })
+// what it reads takes that, and so does one that does not. The folder of the file is made when it is first written. With inPlace
+// a file that is there is never replaced.
+func NewTokenView(stateDir, path string, inPlace bool) *View {
+	return newPlainView(stateDir, ViewToken, path, inPlace, func(r Record) ([]byte, error) {
+		return []byte(r.AccessToken.Reveal()), nil
+	})
 }
 
 // NewEnvView returns the view that is a file with one line, name=token. A shell, docker's --env-file and systemd's
 // EnvironmentFile read the same in it. There is no way to quote that all of them understand, so a token that would need one is
-// refused (ErrConfig).
-func NewEnvView(stateDir, path, name string) *View {
-	return newPlainView(stateDir, ViewEnv, path, func(r Record) ([]byte, error) {
+// refused (ErrConfig). For the rest see [NewTokenView].
+func NewEnvView(stateDir, path, name string, inPlace bool) *View {
+	return newPlainView(stateDir, ViewEnv, path, inPlace, func(r Record) ([]byte, error) {
 		if !needsNoQuotes(r.AccessToken.Reveal()) {
 			return nil, &protocol.Error{
 				Code:    protocol.CodeConfig,
@@ -46,9 +50,9 @@ func NewEnvView(stateDir, path, name string) *View {
 	})
 }
 
-func newPlainView(stateDir string, kind ViewKind, path string, form func(Record) ([]byte, error)) *View {
+func newPlainView(stateDir string, kind ViewKind, path string, inPlace bool, form func(Record) ([]byte, error)) *View {
 	v := newView(stateDir, kind, path, []string{path}, nil)
-	v.file = plainView{path: path, lock: v.written + ".lock", form: form}
+	v.file = plainView{path: path, lock: v.written + ".lock", inPlace: inPlace, form: form}
 	return v
 }
 
@@ -116,8 +120,14 @@ func (s plainView) write(ctx context.Context, r Record, over *Copy, do func(ther
 			return err
 		}
 		target, err := CheckViewFile(s.path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case s.inPlace:
+			if err := disk.MakeFolder(filepath.Dir(target)); err != nil {
+				return err
+			}
+			return fileError("writing", target, disk.Overwrite(target, data, disk.Always))
 		}
 		return file(target).write(ctx, data, nil)
 	})
@@ -133,8 +143,11 @@ func (s plainView) remove(ctx context.Context, do func(there string) error) erro
 			return err
 		}
 		target, err := CheckViewFile(s.path)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case s.inPlace && there != "":
+			return fileError("emptying", target, disk.Overwrite(target, nil, disk.Always))
 		}
 		return removeFile(target)
 	})
@@ -155,6 +168,7 @@ func CheckViewFile(path string) (string, error) {
 	const elsewhere = "name a file in a folder of your own"
 	rest := strings.Split(strings.Trim(filepath.Clean(path), "/"), "/")
 	at, links := "/", 0
+	reached := true // others can look into the folders so far
 	for len(rest) > 0 {
 		next, last := filepath.Join(at, rest[0]), len(rest) == 1
 		info, err := os.Lstat(next)
@@ -177,7 +191,7 @@ func CheckViewFile(path string) (string, error) {
 				at = "/"
 			}
 			rest = append(strings.Split(strings.Trim(filepath.Clean(filepath.Join(at, link)), "/"), "/"), rest[1:]...)
-			at = "/"
+			at, reached = "/", true
 			continue
 		case last && mode.IsDir():
 			return refuse("name the file in it", "%s is a folder", path)
@@ -189,9 +203,10 @@ func CheckViewFile(path string) (string, error) {
 			return refuse(elsewhere, "%s is not a folder", next)
 		case len(rest) == 2 && !ownOrRoot(info) && os.Geteuid() != 0:
 			return refuse(elsewhere, "%s is another user's folder", next)
-		case !last && mode.Perm()&0o002 != 0 && (mode&fs.ModeSticky == 0 || len(rest) == 2):
+		case len(rest) == 2 && mode.Perm()&0o002 != 0, !last && reached && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0:
 			return refuse(elsewhere+", or: "+protocol.ShellLine("chmod", "o-w", next), "%s is a folder that everybody may write in", next)
 		}
+		reached = reached && info.Mode().Perm()&0o001 != 0
 		at, rest = next, rest[1:]
 	}
 	return at, nil

@@ -339,7 +339,7 @@ func TestEveryKeyIsWritten(t *testing.T) {
 		case map[string]string:
 			field.Set(reflect.ValueOf(map[string]string{"a.b": "c", "d": `\`}))
 		case []View:
-			field.Set(reflect.ValueOf([]View{{Kind: "a"}, {Kind: `b"`, Dir: "c", Path: "#]", Name: "}"}}))
+			field.Set(reflect.ValueOf([]View{{Kind: "a"}, {Kind: `b"`, Dir: "c", Path: "#]", Name: "}", InPlace: true}}))
 		case nil: // a key that is known only to be refused
 		default:
 			t.Fatalf("%s is of a type that is not written", fill.Type().Field(i).Name)

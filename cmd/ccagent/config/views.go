@@ -29,12 +29,15 @@ type View struct {
 	Dir  string // of claude-code and anthropic-sdk: the directory of that program; "": the one that the environment names
 	Path string // of token and env: the file
 	Name string // of env: the variable
+
+	// InPlace is of token and env: the file is mounted as a single file somewhere, so it is written and never replaced.
+	InPlace bool
 }
 
 // viewKeys are the keys that a view may have besides its kind. Those of a kind with a path are needed.
 var viewKeys = map[store.ViewKind][]string{
-	ViewToken:  {"path"},
-	ViewEnv:    {"path", "name"},
+	ViewToken:  {"path", "in_place"},
+	ViewEnv:    {"path", "name", "in_place"},
 	ViewSDK:    {"dir"},
 	ViewClaude: {"dir"},
 }
@@ -64,6 +67,9 @@ func (v View) toml() string {
 		if value := *v.value(key); value != "" {
 			members = append(members, key+" = "+Quote(value))
 		}
+	}
+	if v.InPlace {
+		members = append(members, "in_place = true")
 	}
 	return "{ " + strings.Join(members, ", ") + " }"
 }
@@ -104,17 +110,24 @@ const viewsForm = `a list like [{ kind = "token", path = "~/.run/token" }, "anth
 
 func (d *document) readView(name string, i int, written any) (View, error) {
 	var v View
+	var ok bool
 	switch written := written.(type) {
 	case string:
 		v.Kind = store.ViewKind(written)
 	case map[string]any:
 		for key, value := range written {
+			if key == "in_place" {
+				if v.InPlace, ok = value.(bool); !ok {
+					return v, d.viewFault(name, i, key, "in_place must be true or false")
+				}
+				continue
+			}
 			to := v.value(key)
 			if to == nil {
 				return v, d.viewFault(name, i, key, "unknown key %s", key)
 			}
-			text, ok := value.(string)
-			if !ok {
+			text, isText := value.(string)
+			if !isText {
 				return v, d.viewFault(name, i, key, "%s must be a string", key)
 			}
 			if text == "" {
@@ -151,7 +164,7 @@ func (s *profileSettings) takeViews(env environ.Vars, d *document, name string) 
 }
 
 func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.ViewPlace, error) {
-	resolved := store.ViewPlace{Kind: v.Kind, Name: v.Name}
+	resolved := store.ViewPlace{Kind: v.Kind, Name: v.Name, InPlace: v.InPlace}
 	keys, known := viewKeys[v.Kind]
 	switch {
 	case v.Kind == "":
@@ -171,6 +184,9 @@ func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.Vi
 		case allowed && value == "" && key == "name":
 			return resolved, fault("kind", "name is missing: the variable that the token is in")
 		}
+	}
+	if v.InPlace && !slices.Contains(keys, "in_place") {
+		return resolved, fault("in_place", "in_place has no meaning for kind %s", v.Kind)
 	}
 	if v.Name != "" && !environ.VariableName(v.Name) {
 		return resolved, fault("name", "name is %q: it is the name of a variable, of letters, digits and _", v.Name)
