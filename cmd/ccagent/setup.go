@@ -18,7 +18,7 @@ func setupCommand() *cli.Command {
 		Name:      "setup",
 		Usage:     "connect a tool: change its settings so that it asks ccagent for tokens",
 		ArgsUsage: "TOOL",
-		Description: `TOOL is ` + strings.Join(setup.Names(), ", ") + `.
+		Description: `TOOL is ` + strings.Join(setup.Names()[:8], ", ") + ",\n" + strings.Join(setup.Names()[8:], ", ") + `.
 
 You are shown what would change in the tool's own settings, and asked before it is written. The rest of
 the settings stays as it is, and a copy is kept. --undo restores exactly what was there. If the file has
@@ -26,6 +26,7 @@ changed since then, --undo takes out what setup put in. Settings that can't be p
 
 EXAMPLE:
    ccagent setup claude-code -p gateway
+   ccagent setup opencode -p gateway --name corp
    ccagent setup git -p work --host git.example.com
    ccagent setup git -p work --host git.example.com --undo`,
 		Flags: []cli.Flag{
@@ -37,10 +38,13 @@ EXAMPLE:
 			},
 			&cli.StringFlag{
 				Name: "name",
-				Usage: "codex, crush: the `NAME` of the model provider; kubectl: of the user; claude-code: of the MCP server that gets " +
-					"the token",
+				Usage: "codex, crush, opencode, aider: the `NAME` of the model provider; kubectl: of the user; " +
+					"claude-code: of the MCP server that gets the token",
 			},
-			&cli.StringFlag{Name: "by", Usage: "claude-code with an OAuth sign-in: the `WAY` is guard (default), sdk or exec"},
+			&cli.StringFlag{
+				Name:  "by",
+				Usage: "the `WAY`: exec for gemini and aider; guard (default), sdk or exec for claude-code with an OAuth sign-in",
+			},
 			&cli.BoolFlag{Name: "undo", Usage: "undo what setup changed"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would change, and change nothing"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"},
@@ -91,7 +95,7 @@ func (a setupAgent) Kind(profile string) protocol.Kind {
 	return token.Kind
 }
 
-func (a setupAgent) View(profile agent.Profile, gives bool) error {
+func (a setupAgent) View(profile agent.Profile, view config.View, gives bool) error {
 	conn, err := connect(a.c, true)
 	if err != nil {
 		return err
@@ -99,17 +103,20 @@ func (a setupAgent) View(profile agent.Profile, gives bool) error {
 	defer conn.Close()
 	edit, err := config.SetViews(conn.Ctx, getenv, profile.Name, profile.Provider, "", func(views []config.View) []config.View {
 		if gives {
-			return append(views, config.View{Kind: config.ViewSDK})
+			return append(views, view)
 		}
-		return slices.DeleteFunc(views, func(view config.View) bool { return view.Kind == config.ViewSDK })
+		return slices.DeleteFunc(views, func(v config.View) bool { return v == view })
 	})
 	if err != nil {
 		return err
 	}
 	var done undo.Steps
-	done.Did(conn.EditStep(edit, "ccagent setup anthropic-sdk"))
+	done.Did(conn.EditStep(edit, protocol.ShellLine("ccagent", "setup", a.c.Args().First(), "-p", profile.Name)))
 	if err := conn.Reload(); err != nil {
 		return done.Fail(a.c.Context, err)
+	}
+	if gives { // the view is written with the token; without one it is written once there is one
+		_, _ = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name})
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, checkFiles(env, cfg)...)
 	found = append(found, checkConnections(env, cfg)...)
 	found = append(found, checkClaudeCode(cfg, said, claudeCode, settingsErr)...)
-	found = append(found, checkTools(env)...)
+	found = append(found, checkTools(env, cfg)...)
 	found = append(found, checkEnvironment(claudeCode)...)
 	found = append(found, checkPaths(env)...)
 	found = append(found, checkMemory(said.Agent.PID)...)

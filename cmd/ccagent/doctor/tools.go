@@ -76,8 +76,8 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, c environ.ClaudeCod
 	return one("ok", "the apiKeyHelper of "+settings.Path+" exists: "+words[0], "")
 }
 
-// checkTools checks whether the tools that setup has connected still ask cchelper.
-func checkTools(env environ.Vars) []Finding {
+// checkTools checks whether the tools that setup has connected still ask cchelper, or still find a token where setup showed it.
+func checkTools(env environ.Vars, cfg agent.Config) []Finding {
 	dir, err := setup.JournalDir(env)
 	if err != nil {
 		return nil
@@ -105,6 +105,13 @@ func checkTools(env environ.Vars) []Finding {
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
 				found = append(found, Finding{check, "warn", "what setup has changed is gone: " + err.Error(), j.Command()})
+			}
+		}
+		for _, view := range j.Views {
+			if profile, _ := config.Find(cfg, j.Profile); !setup.HasView(env, profile, view) {
+				says := fmt.Sprintf("profile %s has lost the view %s in config.toml, from which %s gets its token", j.Profile, view.Kind,
+					j.Tool)
+				found = append(found, Finding{check, "warn", says, j.Command()})
 			}
 		}
 	}

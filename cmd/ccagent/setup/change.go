@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -131,24 +132,28 @@ func (ch linkChange) make() error {
 
 func (ch linkChange) back() change { return linkChange{ch.path, ch.to, ch.from} }
 
-// viewChange adds the view anthropic-sdk to a profile, or removes it.
+// viewChange adds a view to a profile, or removes it.
 type viewChange struct {
 	agent   Agent
 	profile agent.Profile
+	view    config.View
 	gives   bool
 }
 
 func (ch viewChange) show(w io.Writer) {
-	does := "remove the view anthropic-sdk from"
+	does, where := "remove the view %s%s from", ""
 	if ch.gives {
-		does = "add the view anthropic-sdk to"
+		does = "add the view %s%s to"
 	}
-	fmt.Fprintf(w, "config.toml: %s profile %s\n", does, ch.profile.Name)
+	if ch.view.Path != "" {
+		where = " in " + terminal.Sanitize(ch.view.Path)
+	}
+	fmt.Fprintf(w, "config.toml: "+does+" profile %s\n", ch.view.Kind, where, ch.profile.Name)
 }
 
-func (ch viewChange) make() error { return ch.agent.View(ch.profile, ch.gives) }
+func (ch viewChange) make() error { return ch.agent.View(ch.profile, ch.view, ch.gives) }
 
-func (ch viewChange) back() change { return viewChange{ch.agent, ch.profile, !ch.gives} }
+func (ch viewChange) back() change { return viewChange{ch.agent, ch.profile, ch.view, !ch.gives} }
 
 // guardChange runs `ccagent guard claude-code`, or undoes it.
 type guardChange struct {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
@@ -33,7 +34,7 @@ type Journal struct {
 	At      time.Time         `json:"at"`
 	Files   map[string]Entry  `json:"files,omitempty"`
 	Links   map[string]string `json:"links,omitempty"` // the target, by the path of the link
-	View    bool              `json:"view,omitempty"`  // the profile got the view anthropic-sdk
+	Views   []config.View     `json:"views,omitempty"` // that the profile got
 	Guard   bool              `json:"guard,omitempty"` // the sign-in was guarded
 }
 

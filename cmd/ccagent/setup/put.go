@@ -18,13 +18,15 @@ import (
 // put is one thing that setup adds to a file. It is plain data, so that the journal can record it: by the time of --undo the
 // profile, its hosts or the path of the helper may have changed.
 type put struct {
-	How  string   `json:"how"`            // jsonPut, linesPut, goauthPut or kubePut
-	Keys []string `json:"keys,omitempty"` // jsonPut: where the value is; kubePut: the user's name
+	How  string   `json:"how"`            // one of the constants below
+	Keys []string `json:"keys,omitempty"` // of JSON: where the value is; kubePut: the user's name
 	Text string   `json:"text"`
 }
 
 const (
 	jsonPut   = "json"    // a value, in JSON
+	notedPut  = "noted"   // a value, in JSON with comments
+	jsoncPut  = "jsonc"   // a value, in JSON with comments and commas after the last member
 	linesPut  = "lines"   // whole lines
 	goauthPut = "goauth"  // a command among those of go's GOAUTH
 	kubePut   = "kubectl" // a user of a kubeconfig, as two lines of YAML
@@ -35,10 +37,21 @@ func jsonValue(value string, keys ...string) put {
 	return put{jsonPut, keys, string(splice.Encode(value))}
 }
 
+// dialect is the dialect of JSON that the file is in.
+func (p put) dialect() splice.Dialect {
+	switch p.How {
+	case notedPut:
+		return splice.Commented
+	case jsoncPut:
+		return splice.JSONC
+	}
+	return splice.JSON
+}
+
 // byHand says what a person would add to the file.
 func (p put) byHand() string {
 	switch p.How {
-	case jsonPut:
+	case jsonPut, notedPut, jsoncPut:
 		return strings.Join(p.Keys, ".") + " = " + p.Text
 	case goauthPut:
 		return "GOAUTH=" + p.Text
@@ -50,7 +63,7 @@ func (p put) byHand() string {
 // error continues a sentence that begins with the path of the file, as in "is not valid JSON".
 func (p put) add(src []byte) ([]byte, error) {
 	switch p.How {
-	case jsonPut:
+	case jsonPut, notedPut, jsoncPut:
 		return p.addValue(src)
 	case goauthPut:
 		return p.addCommand(src)
@@ -69,7 +82,7 @@ func (p put) add(src []byte) ([]byte, error) {
 // cut returns src without p. original is the content of the file from before p was added.
 func (p put) cut(src, original []byte) ([]byte, error) {
 	switch p.How {
-	case jsonPut:
+	case jsonPut, notedPut, jsoncPut:
 		return p.cutValue(src, original)
 	case goauthPut:
 		return p.cutCommand(src), nil
@@ -111,7 +124,7 @@ func (p put) addValue(src []byte) ([]byte, error) {
 		err := enc.Encode(v)
 		return out.Bytes(), err
 	}
-	out, err := splice.Set(src, []byte(p.Text), p.Keys...)
+	out, err := p.dialect().Set(src, []byte(p.Text), p.Keys...)
 	if err != nil {
 		return nil, notJSON(err, p.Keys)
 	}
@@ -128,7 +141,7 @@ func notJSON(err error, keys []string) error {
 
 // is reports whether the document has this value, in whatever notation.
 func (p put) is(src []byte) bool {
-	there, ok, err := splice.Get(src, p.Keys...)
+	there, ok, err := p.dialect().Get(src, p.Keys...)
 	var a, b any
 	return err == nil && ok && json.Unmarshal(there, &a) == nil && json.Unmarshal([]byte(p.Text), &b) == nil &&
 		reflect.DeepEqual(a, b)
@@ -136,29 +149,29 @@ func (p put) is(src []byte) bool {
 
 func (p put) cutValue(src, original []byte) ([]byte, error) {
 	if !p.is(src) {
-		if _, err := splice.Scan(src); err != nil {
+		if _, err := p.dialect().Scan(src); err != nil {
 			return nil, notJSON(err, p.Keys)
 		}
 		return src, nil // somebody has changed the value since
 	}
-	if was, ok, err := splice.Get(original, p.Keys...); err == nil && ok {
-		return splice.Set(src, was, p.Keys...)
+	if was, ok, err := p.dialect().Get(original, p.Keys...); err == nil && ok {
+		return p.dialect().Set(src, was, p.Keys...)
 	}
 	// The objects around the value that setup has added are removed with it. Those that were there before stay.
 	kept := len(p.Keys) - 1
 	for ; kept > 0; kept-- {
-		if _, ok, err := splice.Get(original, p.Keys[:kept]...); err == nil && ok {
+		if _, ok, err := p.dialect().Get(original, p.Keys[:kept]...); err == nil && ok {
 			break
 		}
 	}
-	inner, _, err := splice.Get(src, p.Keys[:kept]...)
+	inner, _, err := p.dialect().Get(src, p.Keys[:kept]...)
 	if err == nil {
-		inner, err = splice.Drop(inner, p.Keys[kept:]...)
+		inner, err = p.dialect().Drop(inner, p.Keys[kept:]...)
 	}
 	if err != nil || kept == 0 {
 		return inner, err
 	}
-	return splice.Set(src, inner, p.Keys[:kept]...)
+	return p.dialect().Set(src, inner, p.Keys[:kept]...)
 }
 
 // goauthLine matches what `go env -w` writes. If there are several such lines, go uses the last.

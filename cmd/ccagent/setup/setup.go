@@ -51,8 +51,8 @@ type Session struct {
 type Agent interface {
 	// Kind returns the kind of the profile's token, or "" if the profile has no token at present.
 	Kind(profile string) protocol.Kind
-	// View adds the view anthropic-sdk to the profile, or removes it.
-	View(profile agent.Profile, gives bool) error
+	// View adds a view to the profile, or removes it. A view that is added is written if the profile has a token.
+	View(profile agent.Profile, view config.View, gives bool) error
 	// Guard guards Claude Code's sign-in, or undoes that.
 	Guard(profile string, guards bool) error
 }
@@ -93,7 +93,7 @@ type plan struct {
 	links []string             // paths of links to cchelper: some tools find a helper only by the name of its file
 	says  []string             // lines that tell the person what else to know or do
 	warns []environ.Outranking // what the tool would prefer to what it is told; said before anything is changed
-	view  bool                 // add the view anthropic-sdk to the profile
+	views []config.View        // to add to the profile
 	guard bool                 // run guard claude-code
 }
 
@@ -182,7 +182,7 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 	if len(t.programs) > 0 && !slices.ContainsFunc(t.programs, w.env.OnPath) {
 		p.says = append(p.says, "note: there is no "+t.programs[0]+" on PATH; once it is installed, it will find these settings")
 	}
-	return s.connect(ctx, r, j, p, w)
+	return s.connect(ctx, r, j, done, p, w)
 }
 
 // means reports whether the journal records what the request is to undo.
@@ -244,8 +244,8 @@ func hostsOf(hosts []string) []string {
 	return list
 }
 
-// connect changes the tool's settings as the plan says, and writes the journal.
-func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w wish) error {
+// connect changes the tool's settings as the plan says, and writes the journal. all are the journals of the tool.
+func (s *Session) connect(ctx context.Context, r Request, j Journal, all []Journal, p plan, w wish) error {
 	var changes []change
 	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
 	for _, e := range p.edits {
@@ -289,8 +289,16 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 		}
 		j.Links[path] = w.helper
 	}
-	if p.view && !config.HasView(w.profile, config.ViewSDK) {
-		changes, j.View = append(changes, viewChange{s.Agent, w.profile, true}), true
+	for _, view := range p.views {
+		missing := !HasView(s.Env, w.profile, view)
+		if missing {
+			changes = append(changes, viewChange{s.Agent, w.profile, view, true})
+		}
+		// A view that another setup of the tool has added is there for both, until both are undone.
+		shared := slices.ContainsFunc(all, func(other Journal) bool { return slices.Contains(other.Views, view) })
+		if (missing || shared) && !slices.Contains(j.Views, view) {
+			j.Views = append(slices.Clone(j.Views), view)
+		}
 	}
 	if p.guard && !config.HasView(w.profile, config.ViewClaude) {
 		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
@@ -302,7 +310,7 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 	switch {
 	case r.DryRun:
 		return s.say(p)
-	case changes == nil && p.edits == nil && !p.view && !p.guard: // the plan only tells the person what to do
+	case changes == nil && p.edits == nil && p.views == nil && !p.guard: // the plan only tells the person what to do
 		return s.say(p)
 	case changes == nil:
 		fmt.Fprintln(s.Out, j.Tool+" is already set up")
@@ -318,11 +326,31 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, p plan, w w
 	if err := s.makeAll(&done, changes, j.Command()+" --undo"); err != nil {
 		return done.Fail(ctx, err)
 	}
-	if _, err := fmt.Fprintf(s.Out, "%s now asks ccagent for profile %s; --undo restores what was there before\n", j.Tool,
+	does := "now asks ccagent"
+	if p.views != nil || w.by == "exec" { // it finds the token somewhere, and asks nobody
+		does = "is set up"
+	}
+	if _, err := fmt.Fprintf(s.Out, "%s %s for profile %s; --undo restores what was there before\n", j.Tool, does,
 		j.Profile); err != nil {
 		return err
 	}
+	for _, view := range p.views {
+		if path := s.Env.Expand(view.Path); path != "" && !isFile(path) {
+			p.says = append(p.says, fmt.Sprintf("note: %s is not there yet, because profile %s has no token; to change that: %s", path,
+				w.profile.Name, config.Provider(w.profile).Obtain(w.profile.Name)))
+		}
+	}
 	return s.say(p)
+}
+
+// HasView reports whether the profile has the view.
+func HasView(env environ.Vars, profile agent.Profile, view config.View) bool {
+	for _, v := range config.Views(profile) {
+		if v.Kind == view.Kind && (view.Path == "" || v.Path == env.Expand(view.Path) && v.Name == view.Name) {
+			return true
+		}
+	}
+	return false
 }
 
 // say tells the person what the plan has to say.
@@ -387,7 +415,8 @@ func (s *Session) takeBack(ctx context.Context, r Request, profile agent.Profile
 func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]change, error) {
 	before, after := map[string][]byte{}, map[string][]byte{}
 	links := map[string]string{}
-	view, guarded := false, false
+	var views []config.View
+	guarded := false
 	for _, j := range mine {
 		for path, e := range j.Files {
 			now, ok := after[path]
@@ -422,7 +451,7 @@ func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]chan
 				links[path] = there
 			}
 		}
-		view, guarded = view || j.View, guarded || j.Guard
+		views, guarded = append(views, j.Views...), guarded || j.Guard
 	}
 	var changes []change
 	for _, path := range slices.Sorted(maps.Keys(after)) {
@@ -433,8 +462,11 @@ func (s *Session) undoing(profile agent.Profile, mine, others []Journal) ([]chan
 	for _, path := range slices.Sorted(maps.Keys(links)) {
 		changes = append(changes, linkChange{path: path, from: links[path]})
 	}
-	if view && config.HasView(profile, config.ViewSDK) {
-		changes = append(changes, viewChange{s.Agent, profile, false})
+	for _, view := range views {
+		shared := slices.ContainsFunc(others, func(o Journal) bool { return slices.Contains(o.Views, view) })
+		if HasView(s.Env, profile, view) && !shared {
+			changes = append(changes, viewChange{s.Agent, profile, view, false})
+		}
 	}
 	if guarded && config.HasView(profile, config.ViewClaude) {
 		changes = append(changes, guardChange{s.Agent, profile.Name, false})

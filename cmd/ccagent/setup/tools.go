@@ -29,6 +29,9 @@ var tools = []tool{
 	{"claude-code", []string{"claude"}, claudeCodePlan},
 	{"codex", []string{"codex"}, codexPlan},
 	{"crush", []string{"crush"}, crushPlan},
+	{"opencode", []string{"opencode"}, opencodePlan},
+	{"gemini", []string{"gemini"}, geminiPlan},
+	{"aider", []string{"aider"}, aiderPlan},
 	{"git", []string{"git"}, gitPlan},
 	{"docker", []string{"docker", "podman", "skopeo", "buildah", "crane", "oras"}, dockerPlan},
 	{"kubectl", []string{"kubectl", "oc", "helm", "k9s"}, kubectlPlan},
@@ -191,7 +194,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		}, nil
 	case "sdk":
 		return plan{
-			view:  true,
+			views: []config.View{{Kind: config.ViewSDK}},
 			edits: []edit{{path: settings, mode: 0o600, puts: []put{jsonValue(w.profile.Name, "env", "ANTHROPIC_PROFILE")}}},
 			warns: outranked(w, ""),
 		}, nil
@@ -572,7 +575,10 @@ func sdkPlan(w wish) (plan, error) {
 			Hint:    "start the program with its key in the environment: ccagent exec -p " + w.profile.Name + " -- PROGRAM",
 		}
 	}
-	return plan{view: true, says: []string{"tell the program to use it: export ANTHROPIC_PROFILE=" + w.profile.Name}}, nil
+	return plan{
+		views: []config.View{{Kind: config.ViewSDK}},
+		says:  []string{"tell the program to use it: export ANTHROPIC_PROFILE=" + w.profile.Name},
+	}, nil
 }
 
 func shellPlan(w wish) (plan, error) {
