@@ -170,6 +170,9 @@ func (a *Agent) entry(name string, home protocol.Home) (*entry, error) {
 			if err := a.configError(); err != nil {
 				return nil, err
 			}
+			if err := t.checkHome(home, nil); err != nil { // there, the profile may well be
+				return nil, err
+			}
 			return nil, noProfile(name)
 		}
 	}

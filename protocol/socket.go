@@ -79,7 +79,7 @@ func CheckRoom(dir string) error {
 	switch {
 	case err == unix.ENOENT && r.names == "XDG_RUNTIME_DIR":
 		return &Error{Code: CodeNoAgent, Message: "no agent is listening: " + what + ", and there is no such folder",
-			Hint: "a login makes that folder; unset XDG_RUNTIME_DIR where there is none"}
+			Hint: "a login makes that folder; where there is none: unset XDG_RUNTIME_DIR"}
 	case err == unix.ENOENT:
 		return &Error{Code: CodeNoAgent, Message: "no agent is listening: " + what + ", and there is no such folder", Hint: hint}
 	case err != nil:
@@ -152,7 +152,10 @@ func CheckDir(dir string) error {
 		return statError("folder", dir, statErr)
 	}
 	err := &Error{Code: CodeDenied, Message: "the socket's folder " + quotePath(dir) + " is " + found,
-		Hint: "it must be a directory of your own with mode 0700: move away what is there, or `chmod 700` it if you trust it"}
+		Hint: "it must be a directory of your own with mode 0700: move away what is there"}
+	if st.Uid == uint32(os.Geteuid()) && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err.Hint = "if nobody else has put anything into it: " + ShellLine("chmod", "700", dir) + "\notherwise move it away"
+	}
 	if r := defaultRoom(); st.Uid != uint32(os.Geteuid()) && dir == r.dir+r.folder && r.folder != "/ccagent" {
 		// In /tmp nobody else can move it away.
 		err.Hint = "that user or root can take it away: sudo rm -r " + ShellLine(dir) +

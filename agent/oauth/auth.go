@@ -39,7 +39,7 @@ func (c *Client) authenticate(form url.Values, header http.Header, audience stri
 	case ClientSecretBasic, ClientSecretPost:
 		if c.Secret.Empty() {
 			e := fail(protocol.CodeLoginRequired, "the client secret is not known")
-			e.Condition.Hint = "give it to: " + c.login("--client-secret-stdin")
+			e.Condition.Hint = "give it to: " + c.Login("--client-secret-stdin")
 			return nil, e
 		}
 		secret := c.Secret.Reveal()
@@ -84,9 +84,9 @@ func encodes(words ...string) bool {
 func (a *answer) authHint() string {
 	c := a.client
 	if c.Registered {
-		return "the provider has forgotten this client, or its secret; sign in again, which registers it anew: " + c.login()
+		return "the provider has forgotten this client, or its secret; sign in again, which registers it anew: " + c.Login()
 	}
-	secret := "check client_id in config.toml, and give the client secret again: " + c.login("--client-secret-stdin")
+	secret := "check client_id in config.toml, and give the client secret again: " + c.Login("--client-secret-stdin")
 	switch {
 	case a.basic:
 		return "the client id or secret has special characters, which some providers expect in another form: try " +

@@ -144,13 +144,13 @@ func (c *Client) Exchange(ctx context.Context, a *Authorization, cb Callback) (R
 			Hint:    "two providers may be mixed up: sign in again, and if that does not help, tell whoever runs this one",
 		}
 	case cb.Error != "":
-		return Reply{}, cb.refusal()
+		return Reply{}, c.denied(cb)
 	case cb.Code.Empty():
 		return Reply{}, &protocol.Error{Code: protocol.CodeCallback, Message: "the callback holds no code"}
 	}
 	reply, err := c.token(ctx, forCode, c.exchangeForm(a, cb.Code, cb.State), cb.Code.Reveal(), a.verifier.Reveal())
 	if err != nil {
-		return Reply{}, incomplete(err)
+		return Reply{}, c.incomplete(err)
 	}
 	return c.withIdentity(ctx, reply, a.nonce)
 }
@@ -170,8 +170,8 @@ func (c *Client) exchangeForm(a *Authorization, code protocol.Secret, state stri
 	return form
 }
 
-// refusal is the error for a callback that brings an error code in place of a code (RFC 6749 section 4.1.2.1).
-func (cb Callback) refusal() error {
+// denied is the error for a callback that brings an error code in place of a code (RFC 6749 section 4.1.2.1).
+func (c *Client) denied(cb Callback) error {
 	e := &protocol.Error{
 		Code:    protocol.CodeCallback,
 		Message: "the provider did not sign you in (" + printable(cb.Error) + ")",
@@ -183,23 +183,23 @@ func (cb Callback) refusal() error {
 	case code == fold("unauthorized_client"), requestCodes[code]:
 		e.Hint = "check client_id in config.toml, and how this client is registered at the provider"
 	case temporaryCodes[code]:
-		e.Hint = "try again later: ccagent login"
+		e.Hint = "try again later: " + c.Login()
 	case deniedCodes[code]:
-		e.Hint = "you, or a rule of the provider's, denied access; to try again: ccagent login"
+		e.Hint = "you, or a rule of the provider's, denied access; to try again: " + c.Login()
 	}
 	return e
 }
 
 // incomplete turns the error of a request into one that says that the sign-in did not complete (ErrLogin). Errors that speak of
 // the configuration, or of a fault of ours, stay as they are.
-func incomplete(err error) error {
+func (c *Client) incomplete(err error) error {
 	e, ok := err.(*Error)
 	if !ok || e.Condition.Code == protocol.CodeConfig || e.Condition.Code == protocol.CodeInternal {
 		return err
 	}
 	hint := e.Condition.Hint
 	if hint == "" {
-		hint = "sign in again: ccagent login"
+		hint = "sign in again: " + c.Login()
 	}
 	return &protocol.Error{
 		Code:    protocol.CodeLogin,

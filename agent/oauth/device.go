@@ -43,11 +43,11 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 		return nil, failure
 	}
 	if a.failed() {
-		return nil, incomplete(a.refusal(forClient, started).at(to))
+		return nil, c.incomplete(a.refusal(forClient, started).at(to))
 	}
 	fields, err := a.object()
 	if err != nil {
-		return nil, incomplete(a.unreadable().at(to))
+		return nil, c.incomplete(a.unreadable().at(to))
 	}
 	code, ok := token(fields["device_code"])
 	user, _ := text(fields["user_code"])
@@ -60,7 +60,7 @@ func (c *Client) StartDevice(ctx context.Context) (*Device, error) {
 	complete = presentable(complete)
 	usable := user != "" && len(user) <= maxUserCode && printable(user) == user
 	if !ok || code.Empty() || !usable || uri == "" || leadsToPlain(to, uri) {
-		return nil, incomplete((&Error{Condition: unavailable("its answer lacks a code, or an address to enter it at")}).at(to))
+		return nil, c.incomplete((&Error{Condition: unavailable("its answer lacks a code, or an address to enter it at")}).at(to))
 	}
 	if !sameSite(complete, uri) { // a QR code must lead to the address that the person reads beside it
 		complete = ""
@@ -113,7 +113,7 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 			return Reply{}, ctx.Err()
 		}
 		if !time.Now().Before(d.Expiry) {
-			return Reply{}, expiredCode()
+			return Reply{}, c.expiredCode()
 		}
 		form := url.Values{}
 		c.addTargets(form)
@@ -138,22 +138,22 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		case e.code == fold("slow_down"):
 			interval = min(interval+pollInterval, maxInterval)
 		case expiredCodes[e.code]:
-			return Reply{}, expiredCode()
+			return Reply{}, c.expiredCode()
 		case deniedCodes[e.code]:
-			return Reply{}, Callback{Error: "access_denied"}.refusal()
+			return Reply{}, c.denied(Callback{Error: "access_denied"})
 		case e.Condition.Code != protocol.CodeUnavailable:
-			return Reply{}, incomplete(err)
+			return Reply{}, c.incomplete(err)
 		default: // section 3.5: ask less often where requests fail
 			interval = min(max(2*interval, e.RetryAfter), maxInterval)
 		}
 	}
 }
 
-func expiredCode() error {
+func (c *Client) expiredCode() error {
 	return &protocol.Error{
 		Code:    protocol.CodeLogin,
 		Message: "the code expired before it was entered",
-		Hint:    "get a new one: ccagent login",
+		Hint:    "get a new one: " + c.Login(),
 	}
 }
 

@@ -141,7 +141,7 @@ func (c *Client) checkDescribed(from target, e endpoint, value string, isText bo
 	if origin, _ := Origin(value); !slices.Contains(c.Bound, origin) {
 		return &protocol.Error{Code: protocol.CodeLoginRequired,
 			Message: name + " is now at " + printable(origin) + ", where this sign-in's secrets are not sent",
-			Hint:    "if the provider has moved, sign in again, which binds the sign-in to the new place: " + c.login()}
+			Hint:    "if the provider has moved, sign in again, which binds the sign-in to the new place: " + c.Login()}
 	}
 	return nil
 }

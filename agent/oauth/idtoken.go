@@ -22,7 +22,7 @@ func (c *Client) withIdentity(ctx context.Context, reply Reply, nonce string) (R
 		return reply, nil
 	}
 	if reply.idToken == "" {
-		return Reply{}, badIDToken("it is missing", "")
+		return Reply{}, c.badIDToken("it is missing", "")
 	}
 	id, err := c.verifyIDToken(ctx, reply.idToken, nonce)
 	if err != nil {
@@ -54,24 +54,25 @@ func (c *Client) verifyIDToken(ctx context.Context, raw, nonce string) (protocol
 	case keys.failure != nil && keys.failure.Condition.Code == protocol.CodeConfig:
 		return protocol.Identity{}, keys.failure
 	case keys.failure != nil:
-		return protocol.Identity{}, badIDToken("its signing keys can't be fetched: "+keys.failure.Error(), keys.failure.Condition.Hint)
+		why := "its signing keys can't be fetched: " + keys.failure.Error()
+		return protocol.Identity{}, c.badIDToken(why, keys.failure.Condition.Hint)
 	case err != nil:
-		return protocol.Identity{}, badIDToken(whyUnverified(err), "")
+		return protocol.Identity{}, c.badIDToken(whyUnverified(err), "")
 	}
 	switch at := now(); {
 	case parsed.Expiry.Add(clockSkew).Before(at):
-		return protocol.Identity{}, wrongClock("it expired " + at.Sub(parsed.Expiry).Round(time.Second).String() + " ago")
+		return protocol.Identity{}, c.wrongClock("it expired " + at.Sub(parsed.Expiry).Round(time.Second).String() + " ago")
 	case parsed.IssuedAt.Add(-clockSkew).After(at):
-		return protocol.Identity{}, wrongClock("it will be issued in " + parsed.IssuedAt.Sub(at).Round(time.Second).String())
+		return protocol.Identity{}, c.wrongClock("it will be issued in " + parsed.IssuedAt.Sub(at).Round(time.Second).String())
 	case nonce != "" && parsed.Nonce != nonce:
-		return protocol.Identity{}, badIDToken("its nonce is another sign-in's", "")
+		return protocol.Identity{}, c.badIDToken("its nonce is another sign-in's", "")
 	}
 	var fields map[string]json.RawMessage
 	if err := parsed.Claims(&fields); err != nil {
-		return protocol.Identity{}, badIDToken("its claims are not a JSON object", "")
+		return protocol.Identity{}, c.badIDToken("its claims are not a JSON object", "")
 	}
 	if party, _ := text(fields["azp"]); party != "" && party != c.ClientID {
-		return protocol.Identity{}, badIDToken("it was issued to another client", "")
+		return protocol.Identity{}, c.badIDToken("it was issued to another client", "")
 	}
 	id := claims(fields)
 	id.Fetched = now()
@@ -137,9 +138,9 @@ func whyUnverified(err error) string {
 }
 
 // badIDToken is the error for an ID token that is not accepted. hint is what to do about it, "" where there is only the usual.
-func badIDToken(why, hint string) error {
+func (c *Client) badIDToken(why, hint string) error {
 	if hint == "" {
-		hint = "sign in again: ccagent login; if that does not help, tell whoever runs the provider"
+		hint = "sign in again: " + c.Login() + "\nif that does not help, tell whoever runs the provider"
 	}
 	return &protocol.Error{
 		Code:    protocol.CodeLogin,
@@ -148,11 +149,11 @@ func badIDToken(why, hint string) error {
 	}
 }
 
-func wrongClock(why string) error {
+func (c *Client) wrongClock(why string) error {
 	return &protocol.Error{
 		Code:    protocol.CodeLogin,
 		Message: "the sign-in did not complete: by this machine's clock the provider's ID token is not valid: " + why,
-		Hint:    "is the clock right? compare `date -u` with another machine's, set the clock, and sign in again",
+		Hint:    "is the clock right? compare `date -u` with another machine's, set the clock, and sign in again: " + c.Login(),
 	}
 }
 

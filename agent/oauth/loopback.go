@@ -162,7 +162,7 @@ func (l *Loopback) Finish(err error) {
 
 // Close ends the server. It gives a browser that is just fetching the page a moment to do so.
 func (l *Loopback) Close() {
-	l.Finish(&protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was given up", Hint: "start again: ccagent login"})
+	l.Finish(&protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was given up", Hint: "start again where you began it"})
 	ctx, cancel := context.WithTimeout(context.Background(), lastPage)
 	defer cancel()
 	if l.server.Shutdown(ctx) != nil {

@@ -225,7 +225,7 @@ func TestCallbackHints(t *testing.T) {
 		"invalid_target": "check scopes", "unauthorized_client": "check client_id", "invalid_request": "check client_id",
 		"unsupported_response_type": "check client_id", "temporarily_unavailable": "try again later", "server_error": "try again later",
 	} {
-		if got := protocol.HintOf(Callback{Error: code}.refusal()); !strings.Contains(got, hint) {
+		if got := protocol.HintOf((&Client{}).denied(Callback{Error: code})); !strings.Contains(got, hint) {
 			t.Errorf("%s: %q, want one that says %q", code, got, hint)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/protocol"
@@ -54,7 +55,9 @@ type Client struct {
 	// there is no sign-in yet.
 	Bound []string
 
-	Profile string // the profile whose sign-in this is, for the commands in hints; "" names none
+	// For the commands in hints: the profile whose sign-in this is, and the command that signs in to it.
+	Profile string // "" names none
+	Command string // "" is ccagent login with the profile
 
 	ClientID  string            // "" sends none
 	Auth      Auth              // how the client authenticates
@@ -98,8 +101,15 @@ type Extra struct {
 	Refresh   map[string]string // for the next token, with a refresh token
 }
 
-// login is the command that signs in again, for a hint.
-func (c *Client) login(flags ...string) string {
+// Login is the command that signs in again, with these flags, for a hint.
+func (c *Client) Login(flags ...string) string {
+	if c.Command != "" {
+		more := protocol.ShellLine(flags...)
+		if more == "" || strings.Contains(c.Command+" ", " "+more+" ") {
+			return c.Command
+		}
+		return c.Command + " " + more
+	}
 	words := append([]string{"ccagent", "login"}, flags...)
 	if c.Profile != "" {
 		words = append(words, c.Profile)

@@ -139,7 +139,7 @@ func (a *answer) refusal(p purpose, now time.Time) *Error {
 	e.Condition.Detail = description
 	if strings.Contains(description, "AADSTS90009") {
 		e.Condition.Hint = "client and service are one application of Entra's: in scopes and refresh_params of config.toml, write " +
-			"its id without api://, as in ID/.default; then: " + a.client.login()
+			"its id without api://, as in ID/.default; then: " + a.client.Login()
 	}
 	return e
 }
@@ -329,7 +329,7 @@ func (a *answer) missingScope() *Error {
 	}
 	if scope = clean(scope, a.sent); scope == "" {
 		e := fail(protocol.CodeDenied, "the sign-in lacks a scope that this needs")
-		e.Condition.Hint = "ask for it with: " + a.client.login("--scope", "SCOPE")
+		e.Condition.Hint = "ask for it with: " + a.client.Login("--scope", "SCOPE")
 		return e
 	}
 	e := fail(protocol.CodeDenied, "the sign-in lacks the scope "+scope)
@@ -337,7 +337,7 @@ func (a *answer) missingScope() *Error {
 	for _, one := range strings.Fields(scope) {
 		flags = append(flags, "--scope", one)
 	}
-	e.Condition.Hint = "ask for it with: " + a.client.login(flags...)
+	e.Condition.Hint = "ask for it with: " + a.client.Login(flags...)
 	return e
 }
 

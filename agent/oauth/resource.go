@@ -296,7 +296,7 @@ func (c *Client) CheckResource(ctx context.Context, address string, access proto
 		return a.missingScope().at(to)
 	case a.status == http.StatusUnauthorized:
 		e := fail(protocol.CodeExpired, "the server does not take the token")
-		e.Condition.Hint = "renew it with: " + c.refresh() + "\nif that does not help, sign in again: " + c.login()
+		e.Condition.Hint = "renew it with: " + c.refresh() + "\nif that does not help, sign in again: " + c.Login()
 		return e.at(to)
 	case a.status == http.StatusForbidden:
 		return fail(protocol.CodeDenied, "the server does not let this sign-in in").at(to)

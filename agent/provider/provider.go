@@ -185,15 +185,8 @@ func (t Traits) Obtain(profile string) string {
 
 // Hint tells a person how to get a credential for a profile that has none, "" where nothing has to be done for that.
 func (t Traits) Hint(profile string) string {
-	switch {
-	case !t.Stored:
+	if !t.Stored {
 		return ""
-	case t.ClaudeCode: // whoever uses the tool signs in there
-		importing := "ccagent import"
-		if profile != "" && !strings.EqualFold(profile, string(t.Kind)) { // the profile of that name is the default
-			importing += " -p " + profile
-		}
-		return "sign in with Claude Code: run claude, then type /login\nor hand a sign-in over: " + importing + " FILE"
 	}
 	return t.task + ": " + strings.TrimSuffix(t.Obtain(profile), " --force") // there is nothing to replace
 }

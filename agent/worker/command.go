@@ -134,7 +134,8 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(protocol.CodeConfig, "is not there", "install it, or name another in config.toml")
 	case errors.Is(err, fs.ErrPermission):
-		return fail(protocol.CodeConfig, "is not executable", "chmod +x it, or name another in config.toml")
+		return fail(protocol.CodeConfig, "is not executable",
+			"name another in config.toml, or: "+protocol.ShellLine("chmod", "+x", argv[0]))
 	case errors.Is(ctx.Err(), context.Canceled):
 		return fail(protocol.CodeUnavailable, "was ended", "")
 	case ctx.Err() != nil:

@@ -2,10 +2,13 @@ package worker
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/store"
 )
 
 // explain returns an error in the form in which it is sent to the agent, with a hint where a person must do something.
@@ -41,12 +44,42 @@ func (t *task) generalAdvice(err error, code protocol.Code) (hint string) {
 			hint += "\nif nothing is wrong there, sign in again: ccagent login " + t.Job.Profile
 		}
 	case protocol.CodeNotFound, protocol.CodeLoginRequired, protocol.CodeExpired:
-		hint = t.traits().Hint(t.Job.Profile)
+		hint = t.obtain(!local)
 		if !local && (!renewal.Dead(err) || t.asksAgain()) && code == protocol.CodeLoginRequired {
 			hint += "\nor, once what stood in the way is settled: ccagent refresh -p " + t.Job.Profile
 		}
 	}
 	return hint
+}
+
+// obtain is the hint for a profile that has no credential, or one that is refused by its provider.
+func (t *task) obtain(refused bool) string {
+	if !t.traits().ClaudeCode {
+		return t.traits().Hint(t.Job.Profile)
+	}
+	hint := t.traits().Hint(t.Job.Profile)
+	if _, view := t.guardedView(); view != nil || t.settings.Store.MayBe(store.KindClaudeCode) {
+		hint = t.withClaudeCode() // whoever uses the tool signs in there
+	}
+	over := " FILE"
+	if refused { // what is stored looks as if it would serve
+		over = " --force FILE"
+	}
+	return hint + "\nor hand a sign-in over: ccagent import -p " + t.Job.Profile + over
+}
+
+// withClaudeCode is the hint to sign in with Claude Code, in the directory that it keeps the profile's sign-in in.
+func (t *task) withClaudeCode() string {
+	command := "claude"
+	home, err := os.UserHomeDir()
+	if dir := t.settings.ConfigDir; dir != "" && (err != nil || filepath.Clean(dir) != filepath.Join(home, ".claude")) {
+		name := "CLAUDE_CONFIG_DIR"
+		if t.settings.AccountFile != "" { // its settings are in another directory
+			name = "CLAUDE_SECURESTORAGE_CONFIG_DIR"
+		}
+		command = name + "=" + protocol.ShellLine(dir) + " claude"
+	}
+	return "sign in with Claude Code: run " + command + ", then type /login"
 }
 
 // advice is the hint for what went wrong within a renewal.

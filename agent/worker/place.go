@@ -53,6 +53,9 @@ func (t *task) open(ctx context.Context) (store.Store, error) {
 		return st, err
 	}
 	if !storing {
+		if t.usesClaudeCode() { // where a person may sign in next
+			t.Watch = append(t.Watch, store.NewClaudeCode(t.settings.ConfigDir).Place().Watch...)
+		}
 		return t.openKind(store.KindFile)
 	}
 	kind, err := store.DefaultKind(ctx)

@@ -58,7 +58,7 @@ func (t *task) afterRemoval(ctx context.Context, st store.Store) (renewal.Outcom
 
 func (t *task) signedOut(where string) error {
 	return &protocol.Error{Code: protocol.CodeLoginRequired, Message: "signed out: the sign-in was removed from " + where,
-		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the sign-in back: ccagent restore -p " + t.Job.Profile}
+		Hint: t.withClaudeCode() + "\nor bring the sign-in back: ccagent restore -p " + t.Job.Profile}
 }
 
 // wasSignedIn reports whether somebody has signed in with Claude Code before: then nothing stored means that he has signed out.
@@ -158,8 +158,7 @@ func (t *task) putBack(ctx context.Context, s renewal.State, stub error) renewal
 func (t *task) notTheirs(s renewal.State) renewal.Outcome {
 	return t.staysSignedOut(s.Store, s.Version, nil).WithError(&protocol.Error{Code: protocol.CodeLoginRequired,
 		Message: s.Store.Place().Location + " is signed out, and Claude Code's settings name another account than was signed in before",
-		Hint: "sign in with Claude Code: run claude, then type /login\nor bring the earlier sign-in back: ccagent restore -p " +
-			t.Job.Profile})
+		Hint:    t.withClaudeCode() + "\nor bring the earlier sign-in back: ccagent restore -p " + t.Job.Profile})
 }
 
 // staysSignedOut is the outcome when a stub stays one, whether or not the agent has seen the sign-in before it.

@@ -152,7 +152,8 @@ func otherKey(conn *dial.Conn, name string, key protocol.Secret) error {
 		return &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("another key is stored for profile %s already", stored.Profile),
-			Hint:    "replace the key with --force, or choose another name",
+			Hint: "replace the key with --force: ccagent add " + stored.Profile + " --provider static --force" +
+				"\nor choose another name",
 		}
 	case err == nil, errors.Is(err, protocol.ErrNotFound):
 		return nil

@@ -167,6 +167,9 @@ func (s *signIn) run(ctx context.Context) error {
 	if s.Client, err = worker.ClientOf(s.Settings, s.secret); err != nil {
 		return err
 	}
+	if s.table != nil { // the profile is not written yet, so its name alone would not do
+		s.Client.Command = protocol.ShellLine(append([]string{"ccagent"}, os.Args[1:]...)...)
+	}
 
 	wait := s.Settings.LoginTimeout
 	if s.c.IsSet("timeout") {
@@ -179,7 +182,7 @@ func (s *signIn) run(ctx context.Context) error {
 		if ctx.Err() == nil && waiting.Err() != nil {
 			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
 				terminal.Span(wait)),
-				Hint: "start again: ccagent login " + s.Settings.Name + "\n--timeout gives you more time"}
+				Hint: "start again: " + s.Client.Login() + "\n--timeout gives you more time"}
 		}
 		finish(err)
 		return err
@@ -411,7 +414,7 @@ func (s *signIn) withoutRefreshToken(now time.Time, reply oauth.Reply) error {
 	missing := &protocol.Error{
 		Message: "no refresh token came with this sign-in, so it ends with its token, which " + terminal.Expires(now, reply.Expiry),
 		Hint: "many providers give a refresh token for the scope offline_access: " +
-			protocol.ShellLine("ccagent", "login", "--scope", "offline_access", s.Settings.Name) +
+			protocol.ShellLine("ccagent", "login", "--force", "--scope", "offline_access", s.Settings.Name) +
 			"\nwhat others want is in docs/login.md",
 	}
 	if slices.Contains(s.Settings.Scopes, "offline_access") {

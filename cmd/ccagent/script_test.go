@@ -86,6 +86,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["edit"] = editText
 	commands["shows"] = shows
 	commands["mended"] = mended
+	maps.Copy(commands, hintCommands)
 	maps.Copy(commands, terminalCommands)
 	return commands
 }

@@ -178,7 +178,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 			}
 		}()
 	} else if pasted == nil {
-		return reply, finish, noWay()
+		return reply, finish, f.noWay()
 	}
 	stop := f.Screen.wait(ctx, "waiting for you to sign in")
 	var cb oauth.Callback
@@ -187,7 +187,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	case p, ok := <-pasted:
 		if !ok || p.err != nil {
 			stop()
-			return reply, finish, cmp.Or(p.err, ctx.Err(), noWay())
+			return reply, finish, cmp.Or(p.err, ctx.Err(), f.noWay())
 		}
 		cb = p.callback
 	case <-ctx.Done():
@@ -200,8 +200,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		return reply, finish, &protocol.Error{
 			Code:    protocol.CodeCallback,
 			Message: "this system does not say which of its users completed the sign-in, and there is no terminal to ask on",
-			Hint: "sign in on a terminal, or paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste",
-				f.Settings.Name),
+			Hint:    "sign in on a terminal, or paste the answer yourself: " + f.Client.Login("--paste"),
 		}
 	}
 	reply, err = f.Client.Exchange(ctx, attempt, cb)
@@ -236,7 +235,7 @@ func (f *Flow) acknowledge(ctx context.Context, reply oauth.Reply) error {
 	}
 	return terminal.Declined(&protocol.Error{
 		Message: "the sign-in for " + account + " is discarded; nothing was changed",
-		Hint:    "sign in again, and paste the answer yourself: " + protocol.ShellLine("ccagent", "login", "--paste", f.Settings.Name),
+		Hint:    "sign in again, and paste the answer yourself: " + f.Client.Login("--paste"),
 	})
 }
 
@@ -255,10 +254,10 @@ func (f *Flow) who(ctx context.Context, reply oauth.Reply) protocol.Identity {
 	return asked
 }
 
-func noWay() error {
+func (f *Flow) noWay() error {
 	return &protocol.Error{
 		Code:    protocol.CodeCallback,
 		Message: "nothing was pasted",
-		Hint:    "paste the code at the prompt, or on standard input: ccagent login --paste",
+		Hint:    "paste the code at the prompt, or on standard input: " + f.Client.Login("--paste"),
 	}
 }

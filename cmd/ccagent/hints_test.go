@@ -1,0 +1,188 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// hintCommands are the commands of scripts that follow the hints of docs/errors.md:
+//
+//	meets MESSAGE CODE PROGRAM ARGUMENTS    the program ends with the code, and says a message of docs/errors.md, written as there
+//	follow REGEXP [WORD=VALUE ...]          the command in the hint of that message works; VALUE takes the place of a WORD in it.
+//	                                        With -until before REGEXP it may fail at first: the agent does not ask a provider
+//	                                        twice within a second, where a person takes longer. After a ! it fails, which shows
+//	                                        the person why
+//	left [CODE [PROGRAM ARGUMENTS]]         what was met is run again, or what the person goes on with: it ends with the code (0),
+//	                                        and does not say the same
+var hintCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"meets":  meets,
+	"follow": follow,
+	"left":   left,
+}
+
+// met is what a script has met last.
+type met struct {
+	row   *regexp.Regexp
+	hints string // with the line of the message itself, as notices name commands there
+	args  []string
+}
+
+var metBy = map[string]met{} // by work directory; scripts run one after the other
+
+// rowPattern matches what a program prints for the message of a row, in which "…" stands for a name or the like.
+func rowPattern(message string) *regexp.Regexp {
+	var parts []string
+	for part := range strings.SplitSeq(message, "…") {
+		parts = append(parts, regexp.QuoteMeta(strings.TrimSpace(part)))
+	}
+	return regexp.MustCompile(strings.Join(parts, ".*"))
+}
+
+// said is what a program has printed for a person.
+func said(ts *testscript.TestScript) string { return ts.ReadFile("stderr") + ts.ReadFile("stdout") }
+
+func meets(ts *testscript.TestScript, neg bool, args []string) {
+	rows, err := hintRows()
+	ts.Check(err)
+	if neg || len(args) < 3 || !slices.Contains(rows, args[0]) {
+		ts.Fatalf("usage: meets MESSAGE CODE PROGRAM [ARGUMENTS], with a message of docs/errors.md")
+	}
+	exits(ts, false, args[1:])
+	m := met{row: rowPattern(args[0]), args: args[2:]}
+	for line := range strings.Lines(said(ts)) {
+		if hint, ok := strings.CutPrefix(line, "hint: "); ok || m.row.MatchString(line) {
+			m.hints += hint
+		}
+	}
+	if !m.row.MatchString(said(ts)) {
+		ts.Fatalf("it does not say %q", args[0])
+	}
+	metBy[ts.Getenv("WORK")] = m
+}
+
+func follow(ts *testscript.TestScript, neg bool, args []string) {
+	again := len(args) > 0 && args[0] == "-until"
+	if again {
+		args = args[1:]
+	}
+	if len(args) < 1 {
+		ts.Fatalf("usage: follow [-until] REGEXP [WORD=VALUE ...]")
+	}
+	// The command ends where a hint ends it, so that nothing of it is left out here.
+	hints := metBy[ts.Getenv("WORK")].hints
+	m := regexp.MustCompile("(?m)(?:^|[ `\"(])(" + args[0] + ")(?:[`\":;,)]|$)").FindStringSubmatch(hints)
+	if m == nil {
+		ts.Fatalf("no hint names %s:\n%s", args[0], hints)
+	}
+	command := m[1]
+	for _, arg := range args[1:] {
+		word, value, _ := strings.Cut(arg, "=")
+		if !strings.Contains(command, word) {
+			ts.Fatalf("there is no %s in %s", word, command)
+		}
+		command = strings.ReplaceAll(command, word, value)
+	}
+	if name, ok := strings.CutPrefix(command, "unset "); ok { // in the shell that a person goes on in
+		ts.Setenv(name, "")
+		return
+	}
+	if name, _, ok := strings.Cut(strings.TrimPrefix(command, "export "), "="); ok && strings.HasPrefix(command, "export ") {
+		ts.Check(ts.Exec("sh", "-c", command+`; printf %s "$`+name+`"`))
+		ts.Setenv(name, ts.ReadFile("stdout"))
+		return
+	}
+	if again {
+		until(ts, false, []string{"0", "sh", "-c", command})
+		return
+	}
+	if err := ts.Exec("sh", "-c", command); (err != nil) != neg {
+		ts.Fatalf("%s: %v", command, err)
+	}
+}
+
+func left(ts *testscript.TestScript, neg bool, args []string) {
+	m := metBy[ts.Getenv("WORK")]
+	if neg {
+		ts.Fatalf("usage: left [CODE [PROGRAM ARGUMENTS]]")
+	}
+	if len(args) < 2 {
+		args = append(append(args, "0")[:1:1], m.args...)
+	}
+	exits(ts, false, args)
+	if text := said(ts); m.row.MatchString(text) {
+		ts.Fatalf("the hint has led back to where it came from:\n%s", text)
+	}
+}
+
+// hintRows returns the messages of docs/errors.md for which there is something to do.
+func hintRows() (rows []string, err error) {
+	text, err := os.ReadFile("../../docs/errors.md")
+	if err != nil {
+		return nil, err
+	}
+	_, table, _ := strings.Cut(string(text), "\n| message | what to do |\n|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for line := range strings.Lines(table) {
+		messages, _, _ := strings.Cut(strings.TrimPrefix(line, "| `"), "` |")
+		rows = append(rows, strings.Split(messages, "`, `")...)
+	}
+	return rows, nil
+}
+
+// notFollowed are the messages of docs/errors.md whose hint is nothing that a script can do, each with the reason.
+var notFollowed = map[string]string{
+	"… is given more than once":                        "a word is to be left out of what was typed",
+	"… the description is for …, not for …":            "a person has to find out which server is meant",
+	"… registers no clients by itself":                 "a person has to register a client at a provider",
+	"… does not say that it supports PKCE with S256 …": "only whoever runs the provider can mend that",
+	"… now names …, and no longer …":                   "it leads to another provider, which a script does not have",
+}
+
+// TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.
+func TestHintsAreFollowed(t *testing.T) {
+	t.Parallel()
+	rows, err := hintRows()
+	if err != nil || len(rows) < 20 {
+		t.Fatalf("%d messages, %v", len(rows), err)
+	}
+	scripts, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed := map[string]string{} // by message: the script
+	step := regexp.MustCompile(`(?m)^(?:\[[^\]]*\] )?(?:meets '((?:[^']|'')*)' |(?:! )?(follow) |(left)\b)`)
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		message, following := "", false
+		for _, m := range step.FindAllStringSubmatch(string(text), -1) {
+			switch {
+			case m[1] != "":
+				message, following = strings.ReplaceAll(m[1], "''", "'"), false
+			case m[2] != "":
+				following = true
+			case following && message != "": // what `documented` has met has a test of its own
+				followed[message] = script
+			}
+		}
+	}
+	for _, row := range rows {
+		if reason := notFollowed[row]; (followed[row] == "") == (reason == "") {
+			t.Errorf("%q: it is followed by script %q, and the reason why none can is %q", row, followed[row], reason)
+		}
+	}
+	for _, message := range slices.Concat(slices.Collect(maps.Keys(followed)), slices.Collect(maps.Keys(notFollowed))) {
+		if !slices.Contains(rows, message) {
+			t.Errorf("docs/errors.md does not have %q", message)
+		}
+	}
+}
