@@ -27,6 +27,7 @@ changed since then, --undo takes out what setup put in. Settings that can't be p
 EXAMPLE:
    ccagent setup claude-code -p gateway
    ccagent setup opencode -p gateway --name corp
+   ccagent setup claude-code --mcp docs --project
    ccagent setup git -p work --host git.example.com
    ccagent setup git -p work --host git.example.com --undo`,
 		Flags: []cli.Flag{
@@ -44,6 +45,11 @@ EXAMPLE:
 			&cli.StringFlag{
 				Name:  "by",
 				Usage: "the `WAY`: exec for gemini and aider; guard (default), sdk or exec for claude-code with an OAuth sign-in",
+			},
+			&cli.StringFlag{Name: "mcp", Usage: "claude-code: add the MCP server that `PROFILE` is for, with its token"},
+			&cli.BoolFlag{
+				Name:  "project",
+				Usage: "with --mcp: add it to .mcp.json of the project that you are in, which others share",
 			},
 			&cli.BoolFlag{Name: "undo", Usage: "undo what setup changed"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "show what would change, and change nothing"},
@@ -65,10 +71,28 @@ func runSetup(c *cli.Context) error {
 	if c.Bool("id-token") && tool != "kubectl" {
 		return usagef(c, "--id-token is for kubectl alone")
 	}
+	profile := c.String("profile")
+	if c.IsSet("mcp") {
+		switch {
+		case tool != "claude-code":
+			return usagef(c, "--mcp is for claude-code alone")
+		case profile != "" && profile != getenv("CCAGENT_PROFILE") && profile != c.String("mcp"):
+			return usagef(c, "--mcp and -p name two profiles")
+		case c.IsSet("host"), c.IsSet("by"):
+			return usagef(c, "--host and --by have no meaning with --mcp")
+		}
+		if profile = c.String("mcp"); profile == "" {
+			return usagef(c, "which profile? ccagent setup claude-code --mcp PROFILE")
+		}
+	} else if c.IsSet("project") {
+		return usagef(c, "--project has no meaning without --mcp")
+	}
 	s := setup.Session{Env: getenv, Out: c.App.Writer, Err: c.App.ErrWriter, Agent: setupAgent{c}}
 	return s.Do(c.Context, setup.Request{
 		Tool:    tool,
-		Profile: c.String("profile"),
+		Profile: profile,
+		MCP:     c.IsSet("mcp"),
+		Project: c.Bool("project"),
 		Hosts:   c.StringSlice("host"),
 		Name:    given(c, "name"),
 		By:      c.String("by"),

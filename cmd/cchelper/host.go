@@ -18,6 +18,23 @@ func hostOf(url string) (string, error) {
 	return hostAt(scheme, authority)
 }
 
+// hostOfServer returns the host of the MCP server for which Claude Code wants headers, protocol.UnnamedHost if its URL can't be
+// read safely, and "" if there is none. A project's settings may name any server beside our command. So a profile that lists
+// hosts gives its token to no other.
+func hostOfServer(url string) string {
+	if url == "" {
+		return ""
+	}
+	if rest, ok := strings.CutPrefix(url, "wss://"); ok {
+		url = "https://" + rest
+	}
+	host, err := hostOf(url)
+	if err != nil {
+		return protocol.UnnamedHost
+	}
+	return host
+}
+
 // splitURL returns a URL's scheme and authority as they are written. It refuses blanks, control characters and backslashes: some
 // programs leave them out or read a backslash as a slash.
 func splitURL(url string) (scheme, authority string, err error) {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/protocol/protocoltest"
 )
 
 func TestHostOf(t *testing.T) {
@@ -246,6 +248,38 @@ func TestDockerServer(t *testing.T) {
 		q, err := docker([]string{"get"}, strings.NewReader(text), nil)
 		if q.host != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", text, q.host, err, want)
+		}
+	}
+}
+
+// TestHostOfServer: a token in headers for an MCP server goes to the hosts of the profile alone, whoever wrote the settings.
+func TestHostOfServer(t *testing.T) {
+	fake := protocoltest.NewFake(
+		protocoltest.Profile{Name: "docs", Token: "fake-docs-1", Kind: protocol.KindBearer,
+			Hosts: []string{"mcp.example.com", "127.0.0.1"}},
+		protocoltest.Profile{Name: "open", Token: "fake-open-1", Kind: protocol.KindBearer},
+	)
+	t.Setenv("CCAGENT_SOCK", protocoltest.Serve(t, fake))
+	for url, want := range map[string]error{
+		"": nil, "https://mcp.example.com/mcp": nil, "https://MCP.example.com:443/mcp": nil, "wss://mcp.example.com/mcp": nil,
+		"http://127.0.0.1:3000/mcp": nil,
+		"https://evil.example/mcp":  protocol.ErrDenied, "https://mcp.example.com:8443/mcp": protocol.ErrDenied,
+		"wss://evil.example/mcp": protocol.ErrDenied, "https://mcp.example.com.evil.example/mcp": protocol.ErrDenied,
+		"http://mcp.example.com/mcp": protocol.ErrConfig, "ws://mcp.example.com/mcp": protocol.ErrConfig,
+		"https://mcp.example.com@evil.example/mcp": protocol.ErrConfig, "https://evil.example\\@mcp.example.com/": protocol.ErrConfig,
+		"nonsense": protocol.ErrConfig,
+	} {
+		env := func(name string) string { return map[string]string{"CLAUDE_CODE_MCP_SERVER_URL": url}[name] }
+		if text, _, err := answer([]string{"cchelper", "-p", "docs", "-f", "headers"}, env, nil); !errors.Is(err, want) ||
+			(err == nil) != (text == "{\"Authorization\":\"Bearer fake-docs-1\"}\n") {
+			t.Errorf("%q: %q, %v; want %v", url, text, err, want)
+		}
+		if _, _, err := answer([]string{"cchelper", "-p", "docs", "-f", "headers"}, env, nil); errors.Is(err, protocol.ErrConfig) &&
+			(!strings.Contains(err.Error(), "MCP server's URL") || strings.Contains(protocol.HintOf(err), "kubectl")) {
+			t.Errorf("%q: %v, %s", url, err, protocol.HintOf(err))
+		}
+		if text, _, err := answer([]string{"cchelper", "-p", "open", "-f", "headers"}, env, nil); err != nil || text == "" {
+			t.Errorf("%q, a profile without hosts: %q, %v", url, text, err)
 		}
 	}
 }

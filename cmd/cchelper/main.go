@@ -111,7 +111,7 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		}
 		return text, "", nil
 	}
-	req := protocol.TokenRequest{Profile: o.profile, MinTTL: o.minTTL, ReaskWindow: o.reask, Derived: o.derived}
+	req := protocol.TokenRequest{Profile: o.profile, Host: o.host, MinTTL: o.minTTL, ReaskWindow: o.reask, Derived: o.derived}
 	var q question
 	if o.tool != nil {
 		if q, err = o.tool(o.operands, stdin, getenv); err != nil || q.answer == nil {
@@ -120,6 +120,11 @@ func answer(args []string, getenv func(string) string, stdin io.Reader) (text, n
 		req.Host, req.Listed, req.Username = q.host, q.host != protocol.UnnamedHost, q.account
 	}
 	text, notice, err = ask(o, q, req)
+	if o.host == protocol.UnnamedHost && errors.Is(err, protocol.ErrConfig) {
+		err = &protocol.Error{Code: protocol.CodeConfig,
+			Message: "the profile lists hosts, and the MCP server's URL is not https or wss to a host, nor http to this machine",
+			Hint:    "check the server's url in the settings of Claude Code"}
+	}
 	if err != nil && q.refuse != nil {
 		err = q.refuse(err)
 	}

@@ -18,6 +18,7 @@ type options struct {
 	username        string // "": the profile's, else defaultUsername
 	keys            bool   // the format takes keys of AWS
 	header          string // with its colon, and all that comes before the token
+	host            string // where the token will be sent, "" if that is not known and no tool says it
 	minTTL, timeout time.Duration
 	reask           time.Duration // 0: the token is not renewed when the tool asks again
 	derived         protocol.Derived
@@ -131,6 +132,9 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	o.username, _ = setting("--username", "CCAGENT_USERNAME")
 	if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
 		return o, wrongUsage("the user name holds control characters")
+	}
+	if format == "headers" {
+		o.host = hostOfServer(getenv("CLAUDE_CODE_MCP_SERVER_URL"))
 	}
 	header, from := setting("--header", "CCAGENT_HEADER")
 	switch {

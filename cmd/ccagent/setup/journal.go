@@ -31,6 +31,8 @@ type Journal struct {
 	Profile string            `json:"profile"`
 	Hosts   []string          `json:"hosts,omitempty"`
 	Name    string            `json:"name,omitempty"`
+	MCP     bool              `json:"mcp,omitempty"`     // the MCP server was added that the profile is for
+	Project string            `json:"project,omitempty"` // the folder of the project whose settings were changed
 	At      time.Time         `json:"at"`
 	Files   map[string]Entry  `json:"files,omitempty"`
 	Links   map[string]string `json:"links,omitempty"` // the target, by the path of the link
@@ -90,8 +92,12 @@ func JournalDir(env environ.Vars) (string, error) {
 
 // newJournal returns the journal for a tool and a wish. It has no changes in it yet.
 func newJournal(dir, tool string, w wish) Journal {
-	j := Journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name}
-	what, _ := json.Marshal([]any{protocol.FoldProfile(j.Profile), j.Hosts, j.Name})
+	j := Journal{Version: 1, Tool: tool, Profile: w.profile.Name, Hosts: w.hosts, Name: w.name, MCP: w.mcp, Project: w.project}
+	key := []any{protocol.FoldProfile(j.Profile), j.Hosts, j.Name}
+	if j.MCP {
+		key = append(key, j.Project)
+	}
+	what, _ := json.Marshal(key)
 	j.file = filepath.Join(dir, tool+"-"+digestOf(what)[:16]+".json")
 	return j
 }
@@ -138,14 +144,21 @@ func journalsOf(dir, tool string) ([]Journal, error) {
 
 // Command is the command line that does the same setup again.
 func (j Journal) Command() string {
-	words := []string{"ccagent", "setup", j.Tool, "-p", j.Profile}
+	flag, before := "-p", ""
+	if j.MCP {
+		flag = "--mcp"
+	}
+	words := []string{"ccagent", "setup", j.Tool, flag, j.Profile}
 	for _, host := range j.Hosts {
 		words = append(words, "--host", host)
 	}
 	if j.Name != "" {
 		words = append(words, "--name", j.Name)
 	}
-	return protocol.ShellLine(words...)
+	if j.Project != "" {
+		words, before = append(words, "--project"), protocol.ShellLine("cd", j.Project)+" && "
+	}
+	return before + protocol.ShellLine(words...)
 }
 
 // write saves the journal. Its mode is 0600, because settings may contain secrets.

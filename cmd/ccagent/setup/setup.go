@@ -33,6 +33,9 @@ type Request struct {
 	Profile string   // its name, "" for the default one; with Undo it need not exist any more
 	Hosts   []string // the hosts that get the token; if there are none, those that the profile lists
 	Name    *string  // the name of something in the tool's settings; nil if none was given
+	MCP     bool     // claude-code: add the MCP server that the profile is for
+	Project bool     // with MCP: to the settings of the project in the working directory
+	folder  string   // of the project
 	By      string   // which way to connect the tool, if it has several
 	IDToken bool     // kubectl gets ID tokens
 	Undo    bool
@@ -71,6 +74,9 @@ type wish struct {
 	helper  string // the absolute path of cchelper
 	hosts   []string
 	name    string
+	mcp     bool
+	undo    bool   // the plan is of what is to be taken out
+	project string // the folder of the project whose settings are meant; "": the person's own settings
 	by      string
 	idToken bool
 	env     environ.Vars
@@ -144,6 +150,11 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 	}
 	r.Profile = cmp.Or(r.Profile, cfg.Default)
 	r.Hosts = hostsOf(r.Hosts)
+	if r.Project {
+		if r.folder, err = projectHere(s.Env("HOME")); err != nil {
+			return err
+		}
+	}
 	profile, missing := config.Named(cfg, r.Profile)
 	if r.Undo {
 		mine := slices.DeleteFunc(slices.Clone(done), func(j Journal) bool { return !r.means(j) })
@@ -188,7 +199,8 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 // means reports whether the journal records what the request is to undo.
 func (r Request) means(j Journal) bool {
 	return protocol.FoldProfile(j.Profile) == protocol.FoldProfile(r.Profile) &&
-		(len(r.Hosts) == 0 || slices.Equal(j.Hosts, r.Hosts)) && (r.Name == nil || j.Name == *r.Name)
+		(len(r.Hosts) == 0 || slices.Equal(j.Hosts, r.Hosts)) && (r.Name == nil || j.Name == *r.Name) &&
+		r.MCP == j.MCP && r.folder == j.Project
 }
 
 // wish fills in the defaults of the request, and checks its hosts.
@@ -196,6 +208,9 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 	w := wish{
 		profile: profile,
 		hosts:   r.Hosts,
+		mcp:     r.MCP,
+		undo:    r.Undo,
+		project: r.folder,
 		by:      r.By,
 		idToken: r.IDToken,
 		env:     s.Env,
@@ -213,7 +228,7 @@ func (s *Session) wish(r Request, profile agent.Profile) (wish, error) {
 	if w.helper, err = s.Env.Helper(); err != nil {
 		return w, err
 	}
-	if len(w.hosts) == 0 { // a tool is told hosts, not patterns
+	if len(w.hosts) == 0 && !r.MCP { // a tool is told hosts, not patterns
 		w.hosts = slices.DeleteFunc(hostsOf(profile.Hosts), func(h string) bool { return strings.Contains(h, "*") })
 	}
 	for _, host := range w.hosts {

@@ -132,6 +132,9 @@ func claudeCodePlan(w wish) (plan, error) {
 		return plan{}, err
 	}
 	settings := filepath.Join(dir, "settings.json")
+	if w.mcp {
+		return mcpPlan(w)
+	}
 	if w.name != "" {
 		path := w.env.ClaudeAccounts()
 		src, err := readSettings(path)
@@ -142,7 +145,8 @@ func claudeCodePlan(w wish) (plan, error) {
 			return plan{}, &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: fmt.Sprintf("%s has no MCP server %q with a URL", path, w.name),
-				Hint:    "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://..."),
+				Hint: "add it first: " + protocol.ShellLine("claude", "mcp", "add", "--transport", "http", w.name, "https://...") +
+					"\nor have ccagent add the server that a profile is for: ccagent setup claude-code --mcp PROFILE",
 			}
 		}
 		return plan{
