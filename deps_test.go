@@ -61,6 +61,7 @@ var rooms = map[string]struct {
 	"store": {
 		mayImport: []string{
 			module + "/protocol", module + "/disk", module + "/process", module + "/store/keyring", module + "/store/splice",
+			module + "/lookalike",
 			"golang.org/x/sys/...",
 			"filippo.io/age/...", "golang.org/x/crypto/ssh",
 		},
@@ -213,7 +214,8 @@ var rooms = map[string]struct {
 	},
 	"agent/httpauth": {
 		mayImport: []string{
-			module + "/protocol", module + "/hosts", module + "/place", module + "/secureurl", module + "/keyset", "golang.org/x/oauth2",
+			module + "/protocol", module + "/hosts", module + "/place", module + "/lookalike", module + "/secureurl", module + "/keyset",
+			"golang.org/x/oauth2",
 			"github.com/coreos/go-oidc/...",
 		},
 		never: forbidden{
@@ -262,8 +264,8 @@ var rooms = map[string]struct {
 			module + "/protocol", module + "/store", module + "/agent", module + "/agent/gateway/route", module + "/agent/oauth",
 			module + "/agent/provider", module + "/agent/worker", module + "/place", module + "/cmd/ccagent/build", module +
 				"/cmd/ccagent/environ", module + "/cmd/ccagent/files",
-			module + "/cmd/ccagent/terminal", module + "/disk", module + "/hosts", module + "/secureurl", "golang.org/x/sys/...",
-			"github.com/pelletier/go-toml/...",
+			module + "/cmd/ccagent/terminal", module + "/disk", module + "/hosts", module + "/lookalike", module + "/secureurl",
+			"golang.org/x/sys/...", "github.com/pelletier/go-toml/...",
 		},
 		never: forbidden{
 			"github.com/urfave/...":       "flags are for the commands to parse",
@@ -280,7 +282,7 @@ var rooms = map[string]struct {
 	"cmd/ccagent/setup": {
 		mayImport: []string{
 			module + "/protocol", module + "/store", module + "/store/splice", module + "/disk", module + "/hosts",
-			module + "/agent", module + "/agent/provider",
+			module + "/agent", module + "/agent/provider", module + "/lookalike",
 			module + "/cmd/ccagent/config", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files",
 			module + "/cmd/ccagent/terminal", module + "/cmd/ccagent/undo", "golang.org/x/sys/...",
 			"github.com/pelletier/go-toml/...", "go.yaml.in/yaml/...",
@@ -371,7 +373,7 @@ var rooms = map[string]struct {
 	},
 	"cmd/ccagent/terminal": {
 		mayImport: []string{
-			module + "/protocol", module + "/cmd/ccagent/limits", "golang.org/x/sys/...", "golang.org/x/term",
+			module + "/protocol", module + "/lookalike", module + "/cmd/ccagent/limits", "golang.org/x/sys/...", "golang.org/x/term",
 			"github.com/rogpeppe/go-internal/diff",
 		},
 		never: leaf,

@@ -120,6 +120,22 @@ func Mark(text string) string {
 	return ""
 }
 
+// Marked says of what is read from a file, in words that continue its name, that it begins with a byte order mark. It is "" if it
+// does not. Unmark is the advice.
+func Marked(src []byte) string {
+	switch of := Mark(string(src[:min(4, len(src))])); of {
+	case "":
+		return ""
+	case "UTF-8":
+		return "begins with a byte order mark (BOM)"
+	default:
+		return "begins with a byte order mark (BOM): it is " + of
+	}
+}
+
+// Unmark is what to do with a file that begins with a byte order mark.
+const Unmark = "save it as UTF-8 without a BOM (iconv and dos2unix can do so)"
+
 // matches reports whether a text matches a pattern. The pattern is compiled here, because the agent is the same program as the
 // worker and never judges a text: compiled in advance, the patterns would take more of its memory than all its other tables.
 func matches(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }

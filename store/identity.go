@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/ccagent/ccagent/disk"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -121,6 +122,9 @@ func UnlockIdentity(path string, passphrase protocol.Secret) (protocol.Secret, e
 	src, err := readFile(path)
 	if err != nil {
 		return protocol.Secret{}, err
+	}
+	if marked := lookalike.Marked(src); marked != "" {
+		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " " + marked, Hint: lookalike.Unmark}
 	}
 	if len(bytes.TrimSpace(src)) == 0 {
 		return protocol.Secret{}, &protocol.Error{Code: protocol.CodeInvalid, Message: path + " is empty",

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store/splice"
 )
@@ -46,6 +47,9 @@ type object struct {
 
 // readObject reads src, which must be one JSON object. name begins every error (ErrInvalid).
 func readObject(name string, src []byte) (*object, error) {
+	if marked := lookalike.Marked(src); marked != "" {
+		return nil, &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + marked, Hint: lookalike.Unmark}
+	}
 	spans, err := splice.Scan(src)
 	if err != nil {
 		// The error of encoding/json quotes a character, which may be part of a token. So only its place is told.

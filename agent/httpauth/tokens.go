@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -123,6 +124,9 @@ func readTokens(path string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(file, maxTokenFile+1))
 	if err == nil && len(text) > maxTokenFile {
 		err = errors.New(path + " is larger than 64 KiB")
+	}
+	if marked := lookalike.Marked(text); err == nil && marked != "" {
+		err = errors.New(path + " " + marked)
 	}
 	return text, err
 }

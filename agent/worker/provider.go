@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/renewal"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -88,6 +90,10 @@ func readOpen(f *os.File, limit int) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err == nil && len(data) > limit {
 		err = fmt.Errorf("%s is larger than %d KiB", f.Name(), limit>>10)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // what is read here is never written, and the mark says nothing
+	if marked := lookalike.Marked(data); err == nil && marked != "" {
+		err = fmt.Errorf("%s %s, and must be UTF-8", f.Name(), marked)
 	}
 	return data, err
 }

@@ -91,6 +91,11 @@ func input(stdin io.Reader) (string, error) {
 	case len(text) > maxInput:
 		return "", wrongUsage("standard input holds more than 64 KiB")
 	}
+	for _, mark := range []string{"\ufeff", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(string(text), mark) {
+			return "", wrongUsage("standard input begins with a byte order mark (BOM), which no tool writes")
+		}
+	}
 	return string(text), nil
 }
 

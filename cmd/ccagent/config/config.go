@@ -29,6 +29,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/files"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -194,6 +195,9 @@ func readConfig(path, home string) ([]byte, error) {
 	text, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
 	if err != nil {
 		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: "config.toml: " + err.Error()}
+	}
+	if marked := lookalike.Marked(text); marked != "" {
+		return nil, &protocol.Error{Code: protocol.CodeConfig, Message: path + " " + marked, Hint: lookalike.Unmark}
 	}
 	if len(text) > maxConfig {
 		return nil, &protocol.Error{

@@ -18,6 +18,7 @@ import (
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/secureurl"
 )
@@ -194,6 +195,8 @@ func fetchFragment(ctx context.Context, from string) ([]byte, error) {
 		return nil, failed(protocol.CodeUnavailable, "it can't be read")
 	case len(text) > maxFragment:
 		return nil, failed(protocol.CodeConfig, "it is larger than 64 KiB, the limit for a fragment")
+	case lookalike.Marked(text) != "":
+		return nil, failed(protocol.CodeConfig, "it %s; %s", lookalike.Marked(text), lookalike.Unmark)
 	}
 	return text, nil
 }

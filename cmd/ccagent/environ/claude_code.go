@@ -1,11 +1,14 @@
 package environ
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"syscall"
+	"unicode/utf16"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -73,6 +76,20 @@ type ClaudeSettings struct {
 	Env    map[string]any `json:"env"`
 }
 
+// plain returns a text without the byte order mark that it may begin with. UTF-16 becomes UTF-8. Claude Code takes both
+// (docs/facts.md).
+func plain(text []byte) []byte {
+	little, ok := bytes.CutPrefix(text, []byte("\xff\xfe"))
+	if !ok {
+		return bytes.TrimPrefix(text, []byte("\ufeff"))
+	}
+	units := make([]uint16, len(little)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(little[2*i:])
+	}
+	return []byte(string(utf16.Decode(units)))
+}
+
 // ClaudeSettings reads the user's settings of Claude Code. The path is set with an error too.
 func (e Vars) ClaudeSettings() (ClaudeSettings, error) {
 	dir, err := e.ClaudeSettingsDir()
@@ -91,7 +108,7 @@ func readClaudeSettings(path string) (ClaudeSettings, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, 1<<20))
 	if err == nil {
-		err = json.Unmarshal(text, &settings)
+		err = json.Unmarshal(plain(text), &settings)
 	}
 	return settings, err
 }

@@ -277,7 +277,7 @@ func (w wish) short(path string) string {
 
 // holds reports whether a document in a dialect of JSON has a value at the path of keys.
 func holds(d splice.Dialect, src []byte, keys ...string) bool {
-	_, ok, err := d.Get(src, keys...)
+	_, ok, err := d.Get(unmarked(src), keys...)
 	return err == nil && ok
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/store/splice"
 )
 
@@ -59,9 +60,41 @@ func (p put) byHand() string {
 	return strings.TrimSpace(p.Text)
 }
 
-// add returns src with p added. It returns src itself if p is in it already. src is nil if there is no file. The message of an
-// error continues a sentence that begins with the path of the file, as in "is not valid JSON".
-func (p put) add(src []byte) ([]byte, error) {
+// add returns src with p added. It returns src itself if p is in it already. src is nil if there is no file. A byte order mark
+// before UTF-8 stays. The message of an error continues a sentence that begins with the path of the file, as in "is not valid
+// JSON".
+func (p put) add(src []byte) ([]byte, error) { return afterMark(src, p.addTo) }
+
+// cut returns src without p. original is the content of the file from before p was added.
+func (p put) cut(src, original []byte) ([]byte, error) {
+	return afterMark(src, func(src []byte) ([]byte, error) {
+		return p.cutFrom(src, unmarked(original))
+	})
+}
+
+const byteOrderMark = "\ufeff"
+
+// afterMark has change edit what follows the byte order mark that a text may begin with. A text in UTF-16 is left alone.
+func afterMark(src []byte, change func([]byte) ([]byte, error)) ([]byte, error) {
+	text, marked := bytes.CutPrefix(src, []byte(byteOrderMark))
+	if other := lookalike.Marked(text); other != "" {
+		return nil, errors.New(other)
+	}
+	if !marked {
+		return change(src)
+	}
+	out, err := change(text)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]byte(byteOrderMark), out), nil
+}
+
+// unmarked returns a text without the byte order mark that it may begin with.
+func unmarked(src []byte) []byte { return bytes.TrimPrefix(src, []byte(byteOrderMark)) }
+
+// addTo is add for a text without a byte order mark.
+func (p put) addTo(src []byte) ([]byte, error) {
 	switch p.How {
 	case jsonPut, notedPut, jsoncPut:
 		return p.addValue(src)
@@ -79,8 +112,8 @@ func (p put) add(src []byte) ([]byte, error) {
 	return append(wholeLines(src), p.Text...), nil
 }
 
-// cut returns src without p. original is the content of the file from before p was added.
-func (p put) cut(src, original []byte) ([]byte, error) {
+// cutFrom is cut for texts without a byte order mark.
+func (p put) cutFrom(src, original []byte) ([]byte, error) {
 	switch p.How {
 	case jsonPut, notedPut, jsoncPut:
 		return p.cutValue(src, original)
@@ -141,7 +174,7 @@ func notJSON(err error, keys []string) error {
 
 // is reports whether the document has this value, in whatever notation.
 func (p put) is(src []byte) bool {
-	there, ok, err := p.dialect().Get(src, p.Keys...)
+	there, ok, err := p.dialect().Get(unmarked(src), p.Keys...)
 	var a, b any
 	return err == nil && ok && json.Unmarshal(there, &a) == nil && json.Unmarshal([]byte(p.Text), &b) == nil &&
 		reflect.DeepEqual(a, b)

@@ -65,7 +65,8 @@ func TestPutLeavesAlone(t *testing.T) {
 		"a comma":       {value, `{"a": 1,}`, "not valid JSON"},
 		"a list":        {value, `[]`, "something else than a JSON object"},
 		"null":          {value, `{"env": null}`, "something else than a JSON object around env.X"},
-		"a byte mark":   {value, "\xef\xbb\xbf{}", "not valid JSON"},
+		"UTF-16":        {value, "\xff\xfe{\x00}\x00", "it is UTF-16"},
+		"a line of it":  {put{How: linesPut, Text: "x\n"}, "\xfe\xff\x00y", "it is UTF-16"},
 		"half a line":   {put{How: linesPut, Text: "x\n"}, "y \\\n", "continues on the next one"},
 		"go without":    {put{How: goauthPut, Text: "x"}, "GOAUTH=off\n", "GOAUTH=off"},
 		"another user":  {put{kubePut, []string{"a"}, "- name: a\n"}, "users:\n- name: a\n  user: {}\n", "another user"},
@@ -73,6 +74,32 @@ func TestPutLeavesAlone(t *testing.T) {
 	} {
 		if out, err := tt.add([]byte(tt.src)); err == nil || !strings.Contains(err.Error(), tt.why) {
 			t.Errorf("%s: %q, %v", name, out, err)
+		}
+	}
+}
+
+// TestPutKeepsMark adds to files that begin with a byte order mark, and takes out what was added.
+func TestPutKeepsMark(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		put
+		src, want string
+	}{
+		"json":  {jsonValue("ours", "x"), `{"a": 1}`, `"x":`},
+		"lines": {put{How: linesPut, Text: "x\n"}, "y\n", "y\nx\n"},
+		"go":    {put{How: goauthPut, Text: "x"}, "GOAUTH=y\n", "GOAUTH=x; y\n"},
+		"kubectl": {put{kubePut, []string{"a"}, "- name: a\n  user: {}\n"}, "users:\n- name: b\n  user: {}\n",
+			"users:\n- name: a\n  user: {}\n- name: b\n"},
+	} {
+		src := []byte(byteOrderMark + tt.src)
+		out, err := tt.add(src)
+		text, marked := strings.CutPrefix(string(out), byteOrderMark)
+		if err != nil || !marked || !strings.Contains(text, tt.want) || strings.Contains(text, byteOrderMark) || !tt.in(out) {
+			t.Errorf("%s: %q, %v", name, out, err)
+			continue
+		}
+		if back, err := tt.cut(out, src); err != nil || string(back) != string(src) {
+			t.Errorf("%s: taken out: %q, %v", name, back, err)
 		}
 	}
 }

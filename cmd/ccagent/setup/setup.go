@@ -125,7 +125,7 @@ func (e edit) add(src []byte) ([]byte, error) {
 		}
 	}
 	if err == nil && e.check != nil {
-		err = e.check(src, out)
+		err = e.check(unmarked(src), unmarked(out))
 	}
 	if coded := (*protocol.Error)(nil); err == nil || errors.As(err, &coded) {
 		return out, err

@@ -141,7 +141,7 @@ func claudeCodePlan(w wish) (plan, error) {
 		if err != nil {
 			return plan{}, err
 		}
-		if _, ok, err := splice.Get(src, "mcpServers", w.name, "url"); src == nil || err != nil || !ok {
+		if _, ok, err := splice.JSON.Get(unmarked(src), "mcpServers", w.name, "url"); src == nil || err != nil || !ok {
 			return plan{}, &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: fmt.Sprintf("%s has no MCP server %q with a URL", path, w.name),
@@ -217,7 +217,7 @@ func reask(w wish, settings string) string {
 	const variable = "CLAUDE_CODE_API_KEY_HELPER_TTL_MS"
 	kept := w.env(variable)
 	if src, err := readSettings(settings); err == nil {
-		if text, ok, err := splice.Get(src, "env", variable); err == nil && ok {
+		if text, ok, err := splice.JSON.Get(unmarked(src), "env", variable); err == nil && ok {
 			kept = strings.Trim(string(text), `"`)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -27,8 +28,11 @@ func ReadSecret(r io.Reader, what string) (protocol.Secret, error) {
 // name in an error (ErrConfig).
 func CheckSecret(text, what string) (protocol.Secret, error) {
 	text = strings.TrimSpace(text)
-	problem := ""
+	problem, hint := "", "give it as one line of printable text"
+	marked := lookalike.Marked([]byte(text))
 	switch {
+	case marked != "":
+		problem, hint = marked, lookalike.Unmark
 	case text == "":
 		problem = "is empty"
 	case len(text) > MaxSecret:
@@ -41,6 +45,6 @@ func CheckSecret(text, what string) (protocol.Secret, error) {
 	return protocol.Secret{}, &protocol.Error{
 		Code:    protocol.CodeConfig,
 		Message: "the " + what + " " + problem,
-		Hint:    "give it as one line of printable text",
+		Hint:    hint,
 	}
 }
