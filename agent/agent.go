@@ -173,7 +173,11 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	}
 	e.lastUsed.Store(a.now().Unix())
 	if req.Derived.Wanted() {
-		t, err := e.derivedToken(ctx, req)
+		var t protocol.Token
+		req.Derived, err = req.Derived.Normal()
+		if err == nil {
+			t, err = e.derivedToken(ctx, req)
+		}
 		if err == nil {
 			err = a.lockedError()
 		}

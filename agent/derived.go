@@ -51,6 +51,9 @@ func (e *entry) derivedToken(ctx context.Context, req protocol.TokenRequest) (pr
 	if again {
 		req.Force, req.Since = true, now
 	}
+	if last := e.lastDerived(req.Derived); last == nil || !last.serves(req, now) {
+		e.agent.reloadIfChanged() // what was refused may be allowed by now
+	}
 	var d *derivation
 	for tries := 1; ; tries++ {
 		// The profile's own token comes first: it tells which sign-in is in force, and whether there is one.

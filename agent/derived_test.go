@@ -224,3 +224,68 @@ func TestDerivedTokenRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestDerivedTokensAreFew: a profile has so many derived tokens in memory, and so many workers that bring them. What is wanted is
+// told apart by what it is for, and not by the order of words.
+func TestDerivedTokensAreFew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deriver{lives: time.Hour, slow: time.Second}
+		d.lifetime = 8 * time.Hour
+		a := startDeriver(t, d)
+		of := func(scope string) protocol.TokenRequest {
+			return protocol.TokenRequest{Derived: protocol.Derived{Scope: scope, Audience: "jobs"}}
+		}
+		var waiting sync.WaitGroup
+		for i := range maxDerived + 4 {
+			waiting.Go(func() { ask(t, a, of(fmt.Sprintf("scope-%d", i))) })
+		}
+		waiting.Wait()
+		if d.times() != maxDerived+4 || d.most != maxDeriving {
+			t.Errorf("%d jobs, %d at a time", d.times(), d.most)
+		}
+		time.Sleep(time.Second)
+		ask(t, a, of("b a"))
+		e := a.table.Load().byName[0]
+		e.mu.Lock()
+		kept := len(e.deriving.last)
+		e.mu.Unlock()
+		if kept != maxDerived {
+			t.Errorf("%d are kept", kept)
+		}
+		n := d.times()
+		for _, same := range []string{"a b", "b a", " a  b a"} {
+			gets(t, a, of(same), n)
+		}
+		for i := range maxDerived + 4 { // it is wanted between, so the others go
+			time.Sleep(time.Second)
+			ask(t, a, of(fmt.Sprintf("other-%d", i)))
+			gets(t, a, of("a b"), n)
+		}
+		if ask(t, a, of("a")) == ask(t, a, protocol.TokenRequest{Derived: protocol.Derived{Scope: "a"}}) {
+			t.Error("the audience does not matter")
+		}
+		for _, bad := range []protocol.Derived{{IDToken: true, Scope: "a"}, {Scope: `a"b`}, {Resource: "jobs"}, {Resource: "https://a/#b"},
+			{Audience: "a\nb"}} {
+			refused(t, a, protocol.TokenRequest{Derived: bad}, protocol.ErrConfig)
+		}
+	})
+}
+
+// TestDerivedTokenOfARefusedToken: if the provider refuses the access token that is exchanged, that is renewed, once.
+func TestDerivedTokenOfARefusedToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deriver{lives: time.Hour, renewable: true, refuse: &protocol.Error{Code: protocol.CodeExpired, Message: "revoked"}}
+		d.lifetime = 8 * time.Hour
+		a := startDeriver(t, d)
+		ask(t, a, protocol.TokenRequest{})
+		time.Sleep(time.Minute)
+		req := protocol.TokenRequest{Derived: protocol.Derived{Audience: "jobs"}}
+		refused(t, a, req, protocol.ErrExpired)
+		if d.renewed() != 2 || d.times() != 2 || d.with[1] != "fake-access-2" {
+			t.Errorf("%d renewals, %d jobs with %q", d.renewed(), d.times(), d.with)
+		}
+		d.change(func() { d.refuse, d.renewable = nil, false })
+		time.Sleep(maxDerivePause)
+		gets(t, a, req, 3)
+	})
+}

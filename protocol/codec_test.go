@@ -85,7 +85,8 @@ func TestHandleMalformed(t *testing.T) {
 	}
 
 	// Bytes after the known fields are from a newer sender, and ignored.
-	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", Home: Home{Dir: "/work"}, Username: "alice"})
+	known, err := AppendTokenRequest(nil, TokenRequest{Profile: "claude", Home: Home{Dir: "/work"}, Username: "alice",
+		Derived: Derived{Scope: "a", Audience: "b", Resource: "https://c.example/"}})
 	if err != nil {
 		t.Fatal(err)
 	}

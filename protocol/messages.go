@@ -41,7 +41,8 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	e.home(r.Home)
 	e.Time(r.Since)
 	sent := 0 // how many of the optional fields are sent: up to the last that says something
-	for i, says := range [...]bool{r.Listed, r.ReaskWindow > 0, r.Home.Dir != "", r.Username != "", r.Quiet, r.Derived.IDToken} {
+	for i, says := range [...]bool{r.Listed, r.ReaskWindow > 0, r.Home.Dir != "", r.Username != "", r.Quiet, r.Derived.IDToken,
+		r.Derived.Scope != "", r.Derived.Audience != "", r.Derived.Resource != ""} {
 		if says {
 			sent = i + 1
 		}
@@ -63,6 +64,11 @@ func AppendTokenRequest(dst []byte, r TokenRequest) ([]byte, error) {
 	}
 	if sent > 5 {
 		e.Bool(r.Derived.IDToken)
+	}
+	for i, text := range [...]string{r.Derived.Scope, r.Derived.Audience, r.Derived.Resource} {
+		if sent > 6+i {
+			e.String(text)
+		}
 	}
 	return e.Close(MaxFrame)
 }
@@ -99,6 +105,11 @@ func DecodeTokenRequest(payload []byte) (TokenRequest, error) {
 	}
 	r.Quiet = d.More() && d.Bool()
 	r.Derived.IDToken = d.More() && d.Bool()
+	for _, to := range [...]*string{&r.Derived.Scope, &r.Derived.Audience, &r.Derived.Resource} {
+		if d.More() {
+			*to = d.alias()
+		}
+	}
 	return r, d.Err()
 }
 

@@ -36,6 +36,9 @@ func vectors(t testing.TB) map[string][]byte {
 		"token-request-id-token": must(AppendTokenRequest(nil, TokenRequest{
 			Profile: "cluster", Derived: Derived{IDToken: true},
 		})),
+		"token-request-derived": must(AppendTokenRequest(nil, TokenRequest{
+			Profile: "gateway", Derived: Derived{Scope: "jobs:read jobs:run", Audience: "jobs", Resource: "https://jobs.example.com/"},
+		})),
 		"token-reply-derived": AppendToken(nil, Token{
 			Profile: "cluster", Value: NewSecret("fake-id-1"), Expiry: at, Kind: KindBearer, Derived: true,
 		}),

@@ -63,6 +63,13 @@ type Identifier interface {
 	Identify(ctx context.Context, r store.Record) (protocol.Identity, error)
 }
 
+// Deriver is a Provider that can bring a token for other scopes, another audience or other resources than the access token's.
+// What is wanted is in the form of [protocol.Derived.Normal]. Derive leaves the record r as it is, and must not send its refresh
+// token. It may be called while Renew is, and several times at once.
+type Deriver interface {
+	Derive(ctx context.Context, r store.Record, want protocol.Derived) (protocol.Token, error)
+}
+
 // Answer is an error by which a provider has answered.
 type Answer struct {
 	Err        error         // with a code of package protocol

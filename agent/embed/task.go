@@ -1,8 +1,10 @@
 package embed
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/renewal"
@@ -82,10 +84,24 @@ func (t *task) identify(ctx context.Context) renewal.Outcome {
 func (t *task) derive(ctx context.Context) renewal.Outcome {
 	s, err := t.Current(ctx, t.store)
 	o := renewal.Outcome{Result: t.About(t.store), Err: err}
-	if err == nil {
-		o.Result, o.Err = t.IDToken(o.Result, s.Record, true)
+	if err != nil {
+		return o
 	}
-	return o
+	if t.Job.Derived.IDToken {
+		o.Result, o.Err = t.IDToken(o.Result, s.Record, true)
+		return o
+	}
+	deriver, ok := t.provider.(Deriver)
+	if !ok {
+		return o.WithError(&protocol.Error{Code: protocol.CodeConfig,
+			Message: "the provider of profile " + t.Job.Profile + " gives no token for another scope or audience"})
+	}
+	issued := time.Now()
+	token, err := deriver.Derive(ctx, s.Record, t.Job.Derived)
+	o.Result.Token, o.Result.Kind = token.Value, cmp.Or(token.Kind, protocol.KindBearer)
+	o.Result.Expiry, o.Result.Issued = token.Expiry, issued
+	o.Result.Notice = token.Notice
+	return o.WithError(err)
 }
 
 // lookAgain is the last step of a job: see [renewal.Task.Withhold].

@@ -102,6 +102,21 @@ func TestCacheTimes(t *testing.T) {
 	}
 }
 
+// TestDerived asks for another token than the access token, each time.
+func TestDerived(t *testing.T) {
+	t.Parallel()
+	f := protocoltest.NewFake(protocoltest.Profile{Name: "main", Token: "fake-access-1"})
+	want := protocol.Derived{Scope: "jobs:read", Audience: "jobs"}
+	a := NewDerived(f, "main", want)
+	defer a.Close()
+	if got := mustGet(t, a, ""); got != "fake-for-jobs:read" {
+		t.Errorf("got %s", got)
+	}
+	if last := f.Requests()[0]; last.Derived != want || !last.Quiet {
+		t.Errorf("asked %+v", last)
+	}
+}
+
 // TestChange: when the agent says that a profile has changed, the cached token is dropped at once, and so is an older
 // answer.
 func TestChange(t *testing.T) {

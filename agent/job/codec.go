@@ -36,6 +36,9 @@ func WriteJob(w io.Writer, j Job) error {
 	e.String(j.Target)
 	e.String(j.PastID)
 	e.Bool(j.Derived.IDToken)
+	for _, text := range []string{j.Derived.Scope, j.Derived.Audience, j.Derived.Resource} {
+		e.String(text)
+	}
 	return write(w, &e)
 }
 
@@ -63,7 +66,7 @@ func ReadJob(r io.Reader) (Job, error) {
 		Record:     secret(&d),
 
 		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d), Target: d.String(), PastID: d.String(),
-		Derived: protocol.Derived{IDToken: d.Bool()},
+		Derived: protocol.Derived{IDToken: d.Bool(), Scope: d.String(), Audience: d.String(), Resource: d.String()},
 	}
 	return j, d.Err()
 }

@@ -22,7 +22,7 @@ var (
 		Key: protocol.NewSecret(
 			"fake-key",
 		), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring",
-		PastID: "0a1b2c3d", Derived: protocol.Derived{IDToken: true},
+		PastID: "0a1b2c3d", Derived: protocol.Derived{IDToken: true, Scope: "a b", Audience: "c", Resource: "d:e"},
 	}
 	fullReport = Report{
 		Kind: Done,

@@ -114,6 +114,7 @@ func (c *Client) describe(from target, fields map[string]json.RawMessage) error 
 		}
 	}
 	c.described = true
+	c.grants = list(fields["grant_types_supported"])
 	c.authMethods = list(fields["token_endpoint_auth_methods_supported"])
 	c.challengeMethods = list(fields["code_challenge_methods_supported"])
 	c.supportedScopes = list(fields["scopes_supported"])

@@ -84,6 +84,7 @@ type Client struct {
 
 	described        bool                       // Discover has succeeded
 	refused          map[string]*protocol.Error // by discovery name: endpoints that the issuer describes and that were not taken
+	grants           []string                   // what the token endpoint grants, as the issuer says; nil: not said
 	authMethods      []string                   // of clients at the token endpoint, as the issuer says; nil: not said
 	sendsIssuer      bool                       // the issuer promises to send iss with its callbacks (RFC 9207 section 3)
 	challengeMethods []string                   // of PKCE, as the issuer says; nil: not said
@@ -143,7 +144,8 @@ type Reply struct {
 	IDToken       protocol.Secret
 	IDTokenExpiry time.Time
 
-	idToken string // as it came
+	idToken    string // as it came
+	issuedType string // what an exchange has issued (RFC 8693 section 2.2.1)
 }
 
 // Error is a request that failed. errors.Is finds one of these behind it: ErrLoginRequired (the provider refused the sign-in for

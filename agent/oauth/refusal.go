@@ -45,6 +45,7 @@ var (
 	forCode      = purpose{"the provider refuses the code", protocol.CodeLoginRequired, true, true}
 	forAssertion = purpose{"the provider refuses the assertion", protocol.CodeLoginRequired, true, true}
 	forAccess    = purpose{"the provider refuses the token", protocol.CodeExpired, false, false}
+	forExchange  = purpose{"the provider does not exchange the token", protocol.CodeDenied, true, true}
 	forClient    = purpose{"the provider refuses our request", protocol.CodeConfig, true, true}
 )
 

@@ -55,6 +55,7 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	}
 	reply.AccessToken, reply.Expiry = access, issued.Add(left).Truncate(time.Millisecond)
 	reply.idToken, _ = text(fields["id_token"])
+	reply.issuedType = first(fields, "issued_token_type")
 	if id, _ := token(fields["id_token"]); !id.Empty() {
 		if left := a.lifetime(statements{}, nil, id, issued); left > 0 {
 			reply.IDToken, reply.IDTokenExpiry = id, issued.Add(left).Truncate(time.Millisecond)

@@ -76,7 +76,7 @@ var (
 	}
 	clientKeys = []string{
 		"issuer", "grant", "client_auth", "client_key_file", "client_registered", "mcp_url", "audience", "resource",
-		"assertion_file", "assertion_command",
+		"token_exchange", "assertion_file", "assertion_command",
 	}
 	// privateStores are those that no other program uses.
 	privateStores = append([]store.Kind{store.KindAuto}, store.Kinds(store.Traits.Private)...)

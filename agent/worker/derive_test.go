@@ -111,3 +111,115 @@ func TestDeriveNeedsASignIn(t *testing.T) {
 		t.Errorf("%v", done.Err)
 	}
 }
+
+// TestNarrowed brings tokens for other scopes and audiences: by token exchange, or by the grant of a machine. The refresh token
+// is not sent, and the record stays as it is.
+func TestNarrowed(t *testing.T) {
+	t.Parallel()
+	yes, no := true, false
+	robot := func(w *world) { w.settings.Grant, w.settings.ClientAuth = "client_credentials", "client_secret_basic" }
+	for _, tt := range []struct {
+		name   string
+		server oauthtest.Options
+		change func(*world)
+		want   protocol.Derived
+		fault  oauthtest.Fault
+		err    error
+		says   string // in the message, the hint or the notice
+		again  bool
+	}{
+		{name: "scope", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}},
+		{name: "audience and resources", server: oauthtest.Options{Exchange: true},
+			want: protocol.Derived{Audience: "jobs", Resource: "https://a.example https://b.example"}},
+		{name: "not described, and configured", server: oauthtest.Options{Exchange: true, HideExchange: true},
+			change: func(w *world) { w.settings.TokenExchange = &yes }, want: protocol.Derived{Scope: "a"}},
+		{name: "endpoints of one's own", server: oauthtest.Options{Exchange: true},
+			change: func(w *world) { w.settings.TokenURL = w.server.TokenURL() }, want: protocol.Derived{Scope: "a"}},
+		{name: "not described", server: oauthtest.Options{Exchange: true, HideExchange: true}, want: protocol.Derived{Scope: "a"},
+			err: protocol.ErrConfig, says: "its description names no token exchange"},
+		{name: "plain OAuth", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"},
+			change: func(w *world) {
+				w.settings.Provider, w.settings.Issuer, w.settings.TokenURL = "oauth2", "", w.server.TokenURL()
+			}, err: protocol.ErrConfig, says: "token_exchange = true in [profiles.gateway]"},
+		{name: "switched off", server: oauthtest.Options{Exchange: true}, change: func(w *world) { w.settings.TokenExchange = &no },
+			want: protocol.Derived{Scope: "a"}, err: protocol.ErrConfig, says: "token_exchange = false"},
+		{name: "configured, and not there", change: func(w *world) { w.settings.TokenExchange = &yes },
+			want: protocol.Derived{Scope: "a"}, err: protocol.ErrConfig, says: "has no token exchange"},
+		{name: "a scope that the sign-in has not", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "more"},
+			err: protocol.ErrConfig, says: "check the scope, audience and resource"},
+		{name: "another audience", server: oauthtest.Options{Exchange: true, Audiences: []string{"jobs"}},
+			want: protocol.Derived{Audience: "mail"}, err: protocol.ErrConfig, says: "check the scope, audience and resource"},
+		{name: "access token revoked", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, again: true,
+			change: func(w *world) { w.server.RevokeToken("fake-access-1") }, err: protocol.ErrExpired},
+		{name: "forbidden", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, err: protocol.ErrDenied,
+			fault: oauthtest.Fault{Status: 403, Body: `{"error":"access_denied"}`}, says: "must allow this client"},
+		{name: "not this client", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"},
+			err:   protocol.ErrConfig,
+			fault: oauthtest.Fault{Status: 400, Body: `{"error":"unauthorized_client"}`}, says: "must allow this client"},
+		{name: "an outage", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, err: protocol.ErrUnavailable,
+			fault: oauthtest.Fault{Status: 503}},
+		{name: "lost", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, err: protocol.ErrUnavailable,
+			fault: oauthtest.Fault{Truncate: true}},
+		{name: "a page", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, err: protocol.ErrUnavailable,
+			fault: oauthtest.Fault{Status: 200, Body: "<html>sign in to the network</html>"}},
+		{name: "an assertion of SAML", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"},
+			err: protocol.ErrConfig, says: "saml2", fault: oauthtest.Fault{Edit: func(r map[string]any) {
+				r["issued_token_type"] = "urn:ietf:params:oauth:token-type:saml2"
+			}}},
+		{name: "not an access token by name", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"},
+			fault: oauthtest.Fault{Edit: func(r map[string]any) { r["token_type"] = "N_A" }}},
+		{name: "bound to a key", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"}, err: protocol.ErrConfig,
+			fault: oauthtest.Fault{Edit: func(r map[string]any) { r["token_type"] = "DPoP" }}, says: "bearer tokens"},
+		{name: "a refresh token too", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a"},
+			fault: oauthtest.Fault{Edit: func(r map[string]any) { r["refresh_token"] = "fake-refresh-of-exchange" }}},
+		{name: "more than was asked for", server: oauthtest.Options{Exchange: true}, want: protocol.Derived{Scope: "a b"},
+			fault: oauthtest.Fault{Edit: func(r map[string]any) { r["scope"] = "a c" }},
+			says:  "the provider left out b; the provider gave more than was asked for: c"},
+		{name: "a machine", server: oauthtest.Options{ClientID: "cli", ClientSecret: "fake-secret"}, change: robot,
+			want: protocol.Derived{Scope: "jobs:read", Audience: "jobs"}},
+		{name: "a machine with extra parameters", server: oauthtest.Options{ClientID: "cli", ClientSecret: "fake-secret"},
+			change: func(w *world) {
+				robot(w)
+				w.settings.Scopes, w.settings.Audience = []string{"all"}, "everything"
+				w.settings.TokenParams = map[string]string{"scope": "x", "audience": "y", "tenant": "z"}
+			}, want: protocol.Derived{Scope: "jobs:read", Audience: "jobs"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newGateway(t, tt.server)
+			w.put(w.server.IssueFor("a", "b"), func(r *store.Record) {
+				r.ClientSecret = protocol.NewSecret("fake-secret")
+			})
+			if tt.change != nil {
+				tt.change(w)
+			}
+			w.server.SetFault(tt.fault)
+			before, refreshes := w.kept(), w.server.Counts().Refreshes
+			_, _, done := w.run(job.Job{Op: job.Derive, Derived: tt.want, Token: before.AccessToken})
+			r := done.Result
+			switch {
+			case tt.err != nil && !is(done.Err, tt.err), tt.err == nil && done.Err != nil:
+				t.Errorf("%v (%q), want %v", done.Err, protocol.HintOf(done.Err), tt.err)
+			case tt.err != nil:
+				if said := done.Err.Message + done.Err.Hint; !strings.Contains(said, tt.says) || strings.Contains(said, "fake-") {
+					t.Errorf("it says %q", said)
+				}
+			case !w.server.Live(r.Token.Reveal()) || r.Token.Reveal() == before.AccessToken.Reveal() || r.Notice != tt.says ||
+				r.Kind != protocol.KindBearer || r.Issued.IsZero() || !r.Expiry.After(time.Now()):
+				t.Errorf("%+v", r)
+			}
+			if r.Renewable != tt.again {
+				t.Errorf("renewable: %v", r.Renewable)
+			}
+			sent := w.server.Sent("/v1/oauth/token")
+			if tt.err == nil && (tt.want.Scope != sent["scope"] || tt.want.Audience != sent["audience"] ||
+				tt.want.Resource != sent["resource"]) || sent["refresh_token"] != "" {
+				t.Errorf("sent %q", sent)
+			}
+			if w.kept().Version() != before.Version() || w.server.Counts().Refreshes != refreshes ||
+				!w.server.Renewable(before.RefreshToken.Reveal()) {
+				t.Error("the record was touched")
+			}
+		})
+	}
+}

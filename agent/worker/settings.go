@@ -42,13 +42,15 @@ type Settings struct {
 	// What we are to it. A client secret is no setting: it is kept with the record.
 	ClientID string `json:"client_id,omitempty"`
 	// none (""), client_secret_basic, client_secret_post, private_key_jwt
-	ClientAuth    string            `json:"client_auth,omitempty"`
-	ClientKeyFile string            `json:"client_key_file,omitempty"`   // the private key of private_key_jwt, absolute
-	Registered    bool              `json:"client_registered,omitempty"` // ccagent has registered the client by itself
-	Scopes        []string          `json:"scopes,omitempty"`
-	Audience      string            `json:"audience,omitempty"`
-	Resource      []string          `json:"resource,omitempty"` // RFC 8707
-	Params        map[string]string `json:"params,omitempty"`   // extra parameters of the first request of a sign-in
+	ClientAuth    string   `json:"client_auth,omitempty"`
+	ClientKeyFile string   `json:"client_key_file,omitempty"`   // the private key of private_key_jwt, absolute
+	Registered    bool     `json:"client_registered,omitempty"` // ccagent has registered the client by itself
+	Scopes        []string `json:"scopes,omitempty"`
+	Audience      string   `json:"audience,omitempty"`
+	Resource      []string `json:"resource,omitempty"` // RFC 8707
+	// TokenExchange says whether the provider does token exchange (RFC 8693); nil: as its description says.
+	TokenExchange *bool             `json:"token_exchange,omitempty"`
+	Params        map[string]string `json:"params,omitempty"` // extra parameters of the first request of a sign-in
 	// Extra parameters by the kind of request: see [oauth.Extra].
 	AuthorizeParams map[string]string `json:"authorize_params,omitempty"`
 	TokenParams     map[string]string `json:"token_params,omitempty"`

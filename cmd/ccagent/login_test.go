@@ -98,6 +98,8 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 			o.Registers = true
 		case "scope":
 			o.MCPScope = value
+		case "exchange":
+			o.Exchange, o.HideExchange = true, value == "hidden"
 		case "issuer":
 			o.ID.Issuer = value
 		case "auth":

@@ -254,7 +254,9 @@ func exportedProfiles(names []string) ([]string, error) {
 
 // derivedFlag is the flag of those commands that make a restricted socket.
 func derivedFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "derived", Usage: "on the restricted socket, give ID tokens as well"}
+	return &cli.BoolFlag{
+		Name: "derived", Usage: "on the restricted socket, give ID tokens and tokens for other scopes and audiences too",
+	}
 }
 
 // serveExport is `serve --export`. It runs until a signal ends it.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,6 +29,7 @@ EXAMPLE:
    ccagent token -p work
    ccagent token --min-ttl 30m
    ccagent token -p cluster --id-token
+   ccagent token -p work --scope jobs:read --audience jobs
    curl -H "Authorization: Bearer $(ccagent token)" https://api.example.com/`,
 		Flags: []cli.Flag{
 			profileFlag(),
@@ -38,6 +40,9 @@ EXAMPLE:
 				Usage:       "the token must live at least for `DURATION`; you can ask for up to half of its lifetime",
 			},
 			&cli.BoolFlag{Name: "id-token", Usage: "print the ID token of the sign-in (OpenID Connect), not its access token"},
+			&cli.StringSliceFlag{Name: "scope", Usage: "a token for this `SCOPE`, and no others (may be repeated)"},
+			&cli.StringFlag{Name: "audience", Usage: "a token for this `AUDIENCE`, by token exchange (RFC 8693)"},
+			&cli.StringSliceFlag{Name: "resource", Usage: "a token for the service at this `URI` (RFC 8707; may be repeated)"},
 			jsonFlag(), timeoutFlag(),
 		},
 		Action: func(c *cli.Context) error {
@@ -47,9 +52,11 @@ EXAMPLE:
 			if c.Duration("min-ttl") < 0 {
 				return usagef(c, "--min-ttl must not be negative")
 			}
-			token, err := askToken(c, protocol.TokenRequest{
-				MinTTL: c.Duration("min-ttl"), Derived: protocol.Derived{IDToken: c.Bool("id-token")},
-			})
+			derived, err := derivedFrom(c)
+			if err != nil {
+				return err
+			}
+			token, err := askToken(c, protocol.TokenRequest{MinTTL: c.Duration("min-ttl"), Derived: derived})
 			if err != nil {
 				return err
 			}
@@ -63,6 +70,23 @@ EXAMPLE:
 			return err
 		},
 	}
+}
+
+// derivedFrom is the token that --id-token, --scope, --audience and --resource ask for.
+func derivedFrom(c *cli.Context) (protocol.Derived, error) {
+	scope, resource := strings.Join(c.StringSlice("scope"), " "), strings.Join(c.StringSlice("resource"), " ")
+	for name, value := range map[string]string{"scope": scope, "audience": c.String("audience"), "resource": resource} {
+		if c.IsSet(name) && strings.TrimSpace(value) == "" { // to leave it out would give another token
+			return protocol.Derived{}, usagef(c, "--%s is empty", name)
+		}
+	}
+	derived, err := protocol.Derived{
+		IDToken: c.Bool("id-token"), Scope: scope, Audience: c.String("audience"), Resource: resource,
+	}.Normal()
+	if err != nil {
+		return derived, usagef(c, "%v", err)
+	}
+	return derived, nil
 }
 
 // askToken asks the agent for a token of the --profile, and prints the notice that comes with it.

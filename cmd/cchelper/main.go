@@ -40,6 +40,9 @@ Prints a live token for a tool that gets its token from a command. Starts the ag
       --username NAME  the user name for git and docker (the profile's username, else oauth2)
                                                                                $CCAGENT_USERNAME
       --id-token       the ID token of the sign-in (OpenID Connect), not its access token
+      --scope S        a token for these scopes, and no others; may be repeated
+      --audience A, --resource URI
+                       a token for this audience (RFC 8693), or this service (RFC 8707; may be repeated)
       --min-ttl D      how long the token must live at least, like 30s or 10m; no more than
                        half of its lifetime counts    $CCAGENT_MIN_TTL
       --on-reask renew renew the token if the tool asks again so soon that it was probably refused: within

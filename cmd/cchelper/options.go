@@ -38,6 +38,7 @@ type commandLine struct {
 func flagsWithValue() map[string]string {
 	return map[string]string{
 		"-p": "--profile", "--profile": "--profile", "-f": "--format", "--format": "--format", "--min-ttl": "--min-ttl",
+		"--scope": "--scope", "--audience": "--audience", "--resource": "--resource",
 		"--timeout": "--timeout", "--username": "--username", "--header": "--header", "--on-reask": "--on-reask",
 		"--reask-window": "--reask-window",
 	}
@@ -74,7 +75,11 @@ func takeApart(args []string) (commandLine, error) {
 		case !hasValue:
 			value, args = args[0], args[1:]
 		}
-		if _, ok := line.set[long]; ok { // which one is meant?
+		before, again := line.set[long]
+		switch {
+		case again && (long == "--scope" || long == "--resource"):
+			value = before + " " + value
+		case again: // which one is meant?
 			return line, wrongUsage(long + " is given more than once")
 		}
 		line.set[long] = value
@@ -96,12 +101,21 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	}
 	o := options{
 		operands: line.operands,
-		derived:  protocol.Derived{IDToken: line.switches["--id-token"]},
 		noStart:  line.switches["--no-start"],
 		help:     line.switches["-h"] || line.switches["--help"],
 		version:  line.switches["--version"],
 	}
 
+	o.derived, err = protocol.Derived{IDToken: line.switches["--id-token"], Scope: line.set["--scope"],
+		Audience: line.set["--audience"], Resource: line.set["--resource"]}.Normal()
+	if err != nil {
+		return o, wrongUsage(err.Error())
+	}
+	for _, name := range []string{"--scope", "--audience", "--resource"} {
+		if value, ok := line.set[name]; ok && strings.TrimSpace(value) == "" { // to leave it out would give another token
+			return o, wrongUsage(name + " is empty")
+		}
+	}
 	preset, linked := ofLink(link)
 	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); linked != "" && line.set["--profile"] == "" {
 		o.profile = linked
@@ -119,6 +133,9 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		}
 	}
 	o.tool, o.prompt, o.keys = toolOf(format), format == "prompt", format == "aws" || format == "json"
+	if o.prompt && o.derived.Wanted() {
+		return o, wrongUsage("the format prompt asks for no token: leave out --id-token, --scope, --audience and --resource")
+	}
 	if o.prompt {
 		return o, nil
 	}

@@ -84,6 +84,8 @@ func (f *Fake) Stopped() bool {
 func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.Token, error) {
 	req.Profile, req.Host = strings.Clone(req.Profile), strings.Clone(req.Host)
 	req.Username = strings.Clone(req.Username)
+	req.Derived = protocol.Derived{IDToken: req.Derived.IDToken, Scope: strings.Clone(req.Derived.Scope),
+		Audience: strings.Clone(req.Derived.Audience), Resource: strings.Clone(req.Derived.Resource)}
 	req.Home = protocol.Home{
 		Home:            strings.Clone(req.Home.Home),
 		XDGConfigHome:   strings.Clone(req.Home.XDGConfigHome),
@@ -114,6 +116,11 @@ func (f *Fake) Token(ctx context.Context, req protocol.TokenRequest) (protocol.T
 	}
 	if p.Err != nil {
 		return protocol.Token{}, p.Err
+	}
+	if req.Derived.Wanted() && !req.Derived.IDToken { // a token that says what it is for
+		return protocol.Token{Profile: p.Name, Kind: protocol.KindBearer, Expiry: p.Expiry, Derived: true,
+			Value: protocol.NewSecret("fake-for-" + strings.ReplaceAll(cmp.Or(req.Derived.Scope, req.Derived.Audience,
+				req.Derived.Resource), " ", "+"))}, nil
 	}
 	if req.Derived.Wanted() {
 		if p.IDToken == "" {

@@ -39,6 +39,9 @@ type Options struct {
 	AuthMethods     []string // how clients may send their secret, which the description lists; nil: in every way, and it lists none
 	HideAuthMethods bool     // the description does not list AuthMethods
 	RedirectPath    string   // of redirects to this machine; "": /callback
+	Exchange        bool     // the server does token exchange (RFC 8693), and its description says so
+	HideExchange    bool     // its description does not
+	Audiences       []string // that tokens can be exchanged for; nil: every one
 	Registers       bool     // clients register themselves (RFC 7591), and no others are known
 	MCPScope        string   // the scope that a token needs at MCPURL; "": none
 	// Edit changes a description before it is sent, by the path of the request: that of the issuer, that of MCPURL, or that of a
@@ -81,6 +84,7 @@ type Counts struct {
 	Polls     int // requests with a device code
 	Machines  int // tokens issued for client credentials and assertions
 	Revoked   int // tokens revoked by the client
+	Derived   int // tokens issued for others (RFC 8693)
 }
 
 // TB is the part of testing.TB that New needs. The package does not import testing, because it is linked into ccagent.

@@ -107,6 +107,9 @@ func (s *Server) serveDescription(w http.ResponseWriter, r *http.Request) {
 	if s.AuthMethods != nil && !s.HideAuthMethods {
 		description["token_endpoint_auth_methods_supported"] = s.AuthMethods
 	}
+	if s.Exchange && !s.HideExchange {
+		description["grant_types_supported"] = []string{"authorization_code", "refresh_token", exchangeGrant}
+	}
 	if s.Registers {
 		description["registration_endpoint"] = s.URL() + "/register"
 	}

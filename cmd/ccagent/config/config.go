@@ -85,6 +85,7 @@ type Table struct {
 	Audience      *string           `toml:"audience"`
 	Resource      []string          `toml:"resource"`
 	Params        map[string]string `toml:"params"`
+	TokenExchange *bool             `toml:"token_exchange"`
 
 	AuthorizeParams map[string]string `toml:"authorize_params"`
 	TokenParams     map[string]string `toml:"token_params"`
@@ -327,6 +328,8 @@ func wanted(key []string) string {
 		return `a duration in quotes, like "30m"`
 	case "headers", "params", "authorize_params", "token_params", "refresh_params":
 		return "a table of strings"
+	case "token_exchange":
+		return "true or false"
 	case "redirect_port":
 		return "a number"
 	}

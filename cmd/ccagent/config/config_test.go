@@ -189,6 +189,7 @@ func TestConfigErrors(t *testing.T) {
 		{"another grant at the token endpoint", oidc + "token_params={grant_type='a'}",
 			":5: profiles.x: token_params: grant_type is set by ccagent itself"},
 		{"number for a parameter", "[profiles.x.refresh_params]\na=1", ":2: profiles.x.refresh_params.a must be a string"},
+		{"text for a switch", oidc + "token_exchange='yes'", ":5: profiles.x.token_exchange must be true or false"},
 		{"string for parameters", "[profiles.x]\ntoken_params='a'", ":2: profiles.x.token_params must be a table of strings"},
 		{"a machine that renews", oidc + "grant='client_credentials'\n" +
 			"refresh_params={scope='a'}", ":6: profiles.x: refresh_params has no meaning for grant client_credentials"},

@@ -499,6 +499,9 @@ func AppendTable(text []byte, name string, t Table) []byte {
 	list("scopes", t.Scopes)
 	line("audience", t.Audience)
 	list("resource", t.Resource)
+	if t.TokenExchange != nil {
+		text = fmt.Appendf(text, "token_exchange = %t\n", *t.TokenExchange)
+	}
 	pairs("params", t.Params)
 	pairs("authorize_params", t.AuthorizeParams)
 	pairs("token_params", t.TokenParams)

@@ -138,7 +138,7 @@ func (s *profileSettings) client(t Table, fault faulty) error {
 			return fault("scopes", "scopes: %q is not a single scope", scope)
 		}
 	}
-	s.Resource = t.Resource
+	s.Resource, s.TokenExchange = t.Resource, t.TokenExchange
 	for _, resource := range s.Resource {
 		if !strings.Contains(resource, ":") || strings.Contains(resource, "#") || !terminal.Printable(resource) { // RFC 8707 section 2
 			return fault("resource", "resource: %q is not an absolute URI without a fragment", resource)
