@@ -19,6 +19,9 @@ import (
 func SocketPath() (path string, isDefault bool, err error) {
 	path = defaultPath()
 	if s := os.Getenv("CCAGENT_SOCK"); s != "" && s != path {
+		if err := CheckVariable("CCAGENT_SOCK", s); err != nil {
+			return s, false, err
+		}
 		return s, false, checkPath("$CCAGENT_SOCK", s)
 	}
 	return path, true, checkPath("the socket's path", path)

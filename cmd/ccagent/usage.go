@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -52,7 +53,33 @@ func permute(app *cli.App, args []string) ([]string, error) {
 			}
 		}
 	}
+	if err := variables(command, given); err != nil {
+		return nil, err
+	}
 	return append(append(flags, "--"), rest...), nil
+}
+
+// variables checks the variables that take the place of the options which were not given.
+func variables(command *cli.Command, given map[cli.Flag]string) error {
+	for _, flag := range command.Flags {
+		described, ok := flag.(cli.DocGenerationFlag)
+		if _, typed := given[flag]; typed || !ok {
+			continue
+		}
+		for _, name := range described.GetEnvVars() {
+			value := getenv(name)
+			err := protocol.CheckVariable(name, value)
+			if err == nil && value != "" && name == "CCAGENT_PROFILE" {
+				if err = protocol.CheckProfile(value); err != nil {
+					err = &protocol.Error{Code: protocol.CodeOf(err), Message: "$" + name + ": " + err.Error(), Hint: protocol.HintOf(err)}
+				}
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // once fails if arg is an option with one value that was given before. given has the options that were, as they were typed. An
@@ -104,40 +131,11 @@ func takesValue(command *cli.Command, arg string) bool {
 func nearest(commands []*cli.Command, name string) string {
 	best, like := 3, ""
 	for _, command := range commands {
-		if d := distance(name, command.Name); d < best && d < min(len(name), len(command.Name)) {
+		if d := terminal.Distance(name, command.Name); d < best && d < min(len(name), len(command.Name)) {
 			best, like = d, command.Name
 		}
 	}
 	return like
-}
-
-// distance is the least number of letters to insert, delete, replace or swap with their neighbour that makes a into b.
-func distance(a, b string) int {
-	var before, last, row []int // the rows of the table for a[:i-2], a[:i-1] and a[:i]
-	for i := range len(a) + 1 {
-		row = make([]int, len(b)+1)
-		for j := range row {
-			switch {
-			case i == 0:
-				row[j] = j
-				continue
-			case j == 0:
-				row[j] = i
-				continue
-			}
-			row[j] = min(last[j], row[j-1]) + 1
-			if a[i-1] == b[j-1] {
-				row[j] = min(row[j], last[j-1])
-			} else {
-				row[j] = min(row[j], last[j-1]+1)
-			}
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }
 
 func unknownCommand(app *cli.App, name string) error {
@@ -185,7 +183,7 @@ func badOption(flags []cli.Flag, err error) error {
 	name, hint, best := dashed(strings.TrimLeft(name, "-")), protocol.HintOf(err), 3
 	for _, flag := range flags {
 		for _, other := range flag.Names() {
-			if d := distance(name, dashed(other)); d < best && len(other) > 2 {
+			if d := terminal.Distance(name, dashed(other)); d < best && len(other) > 2 {
 				best, hint = d, "did you mean "+dashed(other)+"?\n"+protocol.HintOf(err)
 			}
 		}

@@ -57,7 +57,7 @@ func FuzzEarly(f *testing.F) {
 			"CCAGENT_SOCK_UID=1", "CCAGENT_SOCK=relative", "TMPDIR=relative", "CLAUDE_CONFIG_DIR=/c\x00XDG_CONFIG_HOME=/x", "HOME=" +
 				strings.Repeat("h", 2000),
 			"CCAGENT_SOCK=/" + strings.Repeat("s", 107), "CCAGENT_SOCK=/" + strings.Repeat("s", 106), "XDG_RUNTIME_DIR=/\x00HOME=/",
-			"HOME\x00=x\x00",
+			"HOME\x00=x\x00", "CCAGENT_SOCK=/run/a.sock ", "CCAGENT_SOCK=/run/a.sock\n", "CCAGENT_SOCK=/run/a b.sock",
 		} {
 			f.Add("/usr/bin/cchelper", args, env)
 		}

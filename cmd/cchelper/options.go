@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -93,11 +94,16 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	if err != nil {
 		return options{}, err
 	}
+	var slip error // of the first variable that is not set as somebody meant
 	setting := func(flag, env string) (value, from string) {
 		if v, ok := line.set[flag]; ok {
 			return v, flag
 		}
-		return getenv(env), "$" + env
+		value = getenv(env)
+		if err := protocol.CheckVariable(env, value); err != nil && slip == nil {
+			slip = err
+		}
+		return value, "$" + env
 	}
 	o := options{
 		operands: line.operands,
@@ -117,20 +123,22 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		}
 	}
 	preset, linked := ofLink(link)
-	if o.profile, _ = setting("--profile", "CCAGENT_PROFILE"); linked != "" && line.set["--profile"] == "" {
-		o.profile = linked
+	profile, from := setting("--profile", "CCAGENT_PROFILE")
+	if o.profile = profile; linked != "" && line.set["--profile"] == "" {
+		o.profile, slip = linked, nil
 	}
 	if o.profile != "" {
-		if err := protocol.CheckProfile(o.profile); err != nil {
+		err := protocol.CheckProfile(o.profile)
+		if err != nil && o.profile == profile && from != "--profile" {
+			err = &protocol.Error{Code: protocol.CodeOf(err), Message: from + ": " + err.Error(), Hint: protocol.HintOf(err)}
+		}
+		if err := cmp.Or(slip, err); err != nil {
 			return o, err
 		}
 	}
-	format := preset
-	if v, ok := line.set["--format"]; ok || preset == "" {
-		format = v
-		if !ok {
-			format = getenv("CCAGENT_FORMAT")
-		}
+	format, named := preset, ""
+	if _, ok := line.set["--format"]; ok || preset == "" {
+		format, named = setting("--format", "CCAGENT_FORMAT")
 	}
 	o.tool, o.prompt, o.keys = toolOf(format), format == "prompt", format == "aws" || format == "json"
 	if o.prompt && o.derived.Wanted() {
@@ -140,15 +148,15 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		return o, nil
 	}
 	if o.format = formatOf(format); o.format == nil && o.tool == nil {
-		return o, wrongUsage("there is no such format; the formats are token, json, header, headers, env, aws, exec-credential, " +
-			"git, docker, bazel, goauth, terraform and prompt")
+		return o, cmp.Or(slip, wrongUsage(named+" names no format that there is; the formats are token, json, header, headers, "+
+			"env, aws, exec-credential, git, docker, bazel, goauth, terraform and prompt"))
 	}
 	if o.tool == nil && len(o.operands) > 0 && !o.help && !o.version {
 		return o, wrongUsage("cchelper takes only flags")
 	}
 	o.username, _ = setting("--username", "CCAGENT_USERNAME")
 	if strings.ContainsFunc(o.username, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) {
-		return o, wrongUsage("the user name holds control characters")
+		return o, cmp.Or(slip, wrongUsage("the user name holds control characters"))
 	}
 	if format == "headers" {
 		o.host = hostOfServer(getenv("CLAUDE_CODE_MCP_SERVER_URL"))
@@ -163,10 +171,11 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		o.header = "Authorization: Bearer "
 	default:
 		if o.header, err = headerOf(header); err != nil {
-			return o, wrongUsage(from + err.Error())
+			return o, cmp.Or(slip, wrongUsage(from+err.Error()))
 		}
 	}
-	return o, o.times(setting)
+	err = o.times(setting)
+	return o, cmp.Or(slip, err)
 }
 
 // tokenCharacters are what the name of a header may hold (RFC 9110 §5.6.2).

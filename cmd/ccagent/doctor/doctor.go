@@ -54,6 +54,7 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, checkTools(env, cfg)...)
 	found = append(found, checkEnvironment(claudeCode)...)
 	found = append(found, checkPaths(env)...)
+	found = append(found, checkOwnVariables(cfg, os.Environ())...)
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
 		furtherStill(found)

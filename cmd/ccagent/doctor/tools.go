@@ -15,6 +15,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/setup"
+	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -145,6 +146,52 @@ func checkPaths(env environ.Vars) []Finding {
 					"set it to an absolute path, or unset it",
 				},
 			)
+		}
+	}
+	return found
+}
+
+// ours are the variables that ccagent and cchelper read.
+var ours = []string{
+	"CCAGENT_FORMAT", "CCAGENT_HEADER", "CCAGENT_IDLE_TIMEOUT", "CCAGENT_LOGIN_TIMEOUT", "CCAGENT_LOG_FORMAT", "CCAGENT_LOG_LEVEL",
+	"CCAGENT_MIN_TTL", "CCAGENT_ON_REASK", "CCAGENT_PROFILE", "CCAGENT_REASK_WINDOW", "CCAGENT_SHELL", "CCAGENT_SOCK",
+	"CCAGENT_SOCK_UID", "CCAGENT_TIMEOUT", "CCAGENT_USERNAME",
+}
+
+// checkOwnVariables looks for variables of ours that nobody reads, because their names are misspelled, and for values that are
+// refused. environment is as os.Environ returns it.
+func checkOwnVariables(cfg agent.Config, environment []string) []Finding {
+	var found []Finding
+	fail := func(state, what, mend string) { found = append(found, Finding{"environment", state, what, mend}) }
+	for _, pair := range environment {
+		name, value, _ := strings.Cut(pair, "=")
+		if !slices.Contains(ours, name) {
+			best, like := 3, ""
+			for _, known := range ours {
+				if d := terminal.Distance(strings.ToUpper(name), known); d < best {
+					best, like = d, known
+				}
+			}
+			switch {
+			case like != "":
+				fail("warn", name+" is set, and nobody reads it: "+like+" is probably meant", "set "+like+" instead, and unset "+name)
+			case strings.HasPrefix(name, "CCAGENT_"):
+				fail("warn", name+" is set, and neither program reads it", "unset "+name)
+			}
+			continue
+		}
+		if err := protocol.CheckVariable(name, value); err != nil {
+			fail("fail", err.Error(), protocol.HintOf(err))
+			continue
+		}
+		if value == "" || name != "CCAGENT_PROFILE" || len(cfg.Profiles) == 0 {
+			continue
+		}
+		if err := protocol.CheckProfile(value); err != nil {
+			fail("fail", "$"+name+": "+err.Error(), protocol.HintOf(err))
+		} else if _, ok := config.Find(cfg, value); !ok {
+			fail("fail", fmt.Sprintf("CCAGENT_PROFILE names a profile that does not exist: %q", value),
+				"ccagent list shows the profiles; unset CCAGENT_PROFILE")
 		}
 	}
 	return found

@@ -153,6 +153,11 @@ func address(runtime, tmp, other string) (isDefault, ok bool) {
 	if !isDefault {
 		socket.size = 0
 		path(other)
+		for i := range len(other) { // protocol.CheckVariable refuses such a value
+			if c := other[i]; c < ' ' || c == 0x7f || c == ' ' && i+1 == len(other) {
+				return false, false
+			}
+		}
 	}
 	if socket.path[0] != '/' || socket.size >= uint(len(socket.path)) {
 		return false, false
