@@ -155,7 +155,7 @@ func (e *entry) cacheRenewedLocked(run *jobRun, r job.Result) {
 	switch {
 	case run.job.Op.SignsIn():
 		e.lastRenewal = time.Time{}
-	case run.job.Op == job.Renew && !run.renewed:
+	case run.job.Op.Renews() && !run.renewed:
 		e.lastRenewal = e.agent.now()
 		e.agent.renewals.Add(1)
 	}

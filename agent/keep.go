@@ -16,6 +16,7 @@ var keepOps = map[protocol.KeepAction]job.Op{
 	protocol.KeepRestore: job.Restore,
 	protocol.KeepShow:    job.Show,
 	protocol.KeepGuard:   job.Guard,
+	protocol.KeepSecret:  job.Rekey,
 }
 
 // Keep implements [protocol.Keeper].
@@ -33,7 +34,9 @@ func (a *Agent) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.Ke
 	if !known {
 		return protocol.KeepReply{}, outdated("action", uint32(req.Action))
 	}
-	r, err := e.exclusive(ctx, job.Job{Op: op, Target: req.Store, PastID: req.SignIn, Force: req.Force})
+	r, err := e.exclusive(ctx, job.Job{
+		Op: op, Target: req.Store, PastID: req.SignIn, Force: req.Force, ClientSecret: req.Secret,
+	})
 	if err != nil {
 		return protocol.KeepReply{}, err
 	}

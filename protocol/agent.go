@@ -284,6 +284,10 @@ const (
 	// KeepGuard moves the record out of Claude Code's file to another store, and leaves only the access token in that file. Store
 	// "" is the keyring if it works, else a file.
 	KeepGuard KeepAction = 5
+	// KeepSecret renews the record with another client secret, and keeps that one with it from then on. If the provider refuses the
+	// secret (ErrConfig) or the sign-in (ErrLoginRequired, ErrExpired), or can't be asked (ErrUnavailable), the record keeps the
+	// secret that it had.
+	KeepSecret KeepAction = 6
 )
 
 // KeepRequest asks for a [KeepAction].
@@ -293,8 +297,9 @@ type KeepRequest struct {
 	Store   string // for KeepMove and KeepGuard: the kind of store
 	SignIn  string // for KeepRestore: PastSignIn.ID
 	// Force makes KeepMove and KeepGuard go on if another program loses its sign-in by that, or if another record is replaced.
-	Force bool
-	Home  Home
+	Force  bool
+	Home   Home
+	Secret Secret // for KeepSecret: the client secret
 }
 
 // KeepReply says where the record is now, or lists earlier sign-ins.

@@ -484,7 +484,12 @@ func AppendKeepRequest(dst []byte, r KeepRequest) ([]byte, error) {
 	e.String(r.SignIn)
 	e.Bool(r.Force)
 	e.home(r.Home)
-	e.dir(r.Home)
+	if r.Secret.Empty() {
+		e.dir(r.Home)
+	} else {
+		e.String(r.Home.Dir)
+		e.String(r.Secret.Reveal())
+	}
 	return e.Close(MaxFrame)
 }
 
@@ -498,6 +503,9 @@ func decodeKeepRequest(d *Decoder) KeepRequest {
 		Home:    d.home(),
 	}
 	d.dir(&r.Home)
+	if d.More() {
+		r.Secret = NewSecret(d.String())
+	}
 	return r
 }
 

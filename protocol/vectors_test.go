@@ -122,6 +122,8 @@ func vectors(t testing.TB) map[string][]byte {
 			AppendKeepRequest(nil,
 				KeepRequest{Action: KeepRestore, Profile: "work", Store: "keyring", SignIn: "0a1b2c3d", Force: true, Home: home}),
 		),
+		"keep-request-secret": must(AppendKeepRequest(nil,
+			KeepRequest{Action: KeepSecret, Profile: "work", Home: home, Secret: NewSecret("fake-secret-2")})),
 		"keep-reply": appendKeepReply(nil, KeepReply{Location: "the keyring", Notice: "fake", Past: []PastSignIn{
 			{ID: "0a1b2c3d", Saved: at, Expiry: at.Add(time.Hour), Account: "alice@example.com", Renewable: true, Current: true},
 			{ID: "4e5f6a7b", Saved: at, Problem: "spent"},

@@ -39,6 +39,7 @@ func WriteJob(w io.Writer, j Job) error {
 	for _, text := range []string{j.Derived.Scope, j.Derived.Audience, j.Derived.Resource} {
 		e.String(text)
 	}
+	e.String(j.ClientSecret.Reveal())
 	return write(w, &e)
 }
 
@@ -66,7 +67,8 @@ func ReadJob(r io.Reader) (Job, error) {
 		Record:     secret(&d),
 
 		Key: secret(&d), Passphrase: secret(&d), NewPassphrase: secret(&d), Target: d.String(), PastID: d.String(),
-		Derived: protocol.Derived{IDToken: d.Bool(), Scope: d.String(), Audience: d.String(), Resource: d.String()},
+		Derived:      protocol.Derived{IDToken: d.Bool(), Scope: d.String(), Audience: d.String(), Resource: d.String()},
+		ClientSecret: secret(&d),
 	}
 	return j, d.Err()
 }

@@ -23,6 +23,7 @@ var (
 			"fake-key",
 		), Passphrase: protocol.NewSecret("fake-old"), NewPassphrase: protocol.NewSecret("fake-new"), Target: "keyring",
 		PastID: "0a1b2c3d", Derived: protocol.Derived{IDToken: true, Scope: "a b", Audience: "c", Resource: "d:e"},
+		ClientSecret: protocol.NewSecret("fake-secret-2"),
 	}
 	fullReport = Report{
 		Kind: Done,

@@ -46,6 +46,8 @@ const (
 	Show
 	// Derive brings the token that Derived asks for. The record stays as it is.
 	Derive
+	// Rekey renews with another client secret (ClientSecret), and keeps that one with the record from then on.
+	Rekey
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock
 	// Hide removes the profile's views, until another job writes them. That in the place of Claude Code's own record stays.
@@ -53,7 +55,12 @@ const (
 )
 
 // Stores reports whether the op, once done, has put another record into force, or the same one into another place.
-func (op Op) Stores() bool { return op == Put || op == Move || op == Guard || op == Restore }
+func (op Op) Stores() bool {
+	return op == Put || op == Move || op == Guard || op == Restore || op == Rekey
+}
+
+// Renews reports whether the op asks the provider for a new token of the sign-in that is stored.
+func (op Op) Renews() bool { return op == Renew || op == Rekey }
 
 // SignsIn reports whether the op, once done, has put a sign-in into force that this agent has not renewed yet.
 func (op Op) SignsIn() bool { return op == Put || op == Restore }
@@ -107,6 +114,8 @@ type Job struct {
 	PastID string
 	// Derived is the token that Derive brings.
 	Derived protocol.Derived
+	// ClientSecret is the one to Rekey with.
+	ClientSecret protocol.Secret
 }
 
 // Kind is the kind of a report.

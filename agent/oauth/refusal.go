@@ -138,6 +138,7 @@ func (a *answer) refusal(p purpose, now time.Time) *Error {
 	e := a.classify(p, code, shown, now)
 	e.code = code
 	e.Condition.Detail = description
+	a.refine(e, description, shown)
 	if strings.Contains(description, "AADSTS90009") {
 		e.Condition.Hint = "client and service are one application of Entra's: in scopes and refresh_params of config.toml, write " +
 			"its id without api://, as in ID/.default; then: " + a.client.Login()

@@ -163,6 +163,58 @@ func TestRefusalShapes(t *testing.T) {
 	}
 }
 
+// What a provider says of our client tells a secret that has expired from a wrong one, and both from a client that is unknown.
+func TestRefusedClient(t *testing.T) {
+	t.Parallel()
+	const again, isPublic = "ccagent login --client-secret-stdin gw", Auth("")
+	for _, tt := range []struct {
+		name       string
+		status     int
+		code, text string
+		auth       Auth
+		secret     string
+		says, hint string
+	}{
+		{"Entra, expired", 401, "invalid_client", "AADSTS7000222: The provided client secret keys for app 'x' are expired.",
+			ClientSecretPost, "", "the client secret has expired (401 invalid_client)", "make a new secret for this client"},
+		{"expired in words", 401, "invalid_client", "Client secret expired", ClientSecretBasic, "", "the client secret has expired",
+			again},
+		{"expired in a code", 400, "client_secret_expired", "", ClientSecretPost, "", "the client secret has expired", again},
+		{"Entra, wrong", 401, "invalid_client", "AADSTS7000215: Invalid client secret provided.", ClientSecretPost, "",
+			"the client secret is not that of this client", again},
+		{"Entra, the ID of a secret", 401, "invalid_client", "AADSTS7000215: Invalid client secret provided.", ClientSecretPost,
+			"0a1b2c3d-0000-4000-8000-0123456789ab", "not that of this client", "looks like the ID of a secret"},
+		{"Entra, unknown", 400, "unauthorized_client", "AADSTS700016: Application with identifier 'x' was not found", ClientSecretPost,
+			"", "the provider has no such client", "client_id in config.toml"},
+		{"Entra, a longer number", 400, "unauthorized_client", "AADSTS7000169: fake", isPublic, "", "refuses our request", ""},
+		{"Entra, confidential", 401, "invalid_client", "AADSTS7000218: The request body must contain client_secret", isPublic, "",
+			"wants this client to authenticate", "client_auth"},
+		{"Entra, public", 401, "invalid_client", "AADSTS700025: Client is public", ClientSecretPost, "", "as a public one",
+			`client_auth = "none"`},
+		{"Entra, switched off", 401, "unauthorized_client", "AADSTS7000112: Application is disabled.", ClientSecretPost, "",
+			"switched off", "switch it on"},
+		{"Keycloak, wrong", 401, "unauthorized_client", "Invalid client or Invalid client credentials", ClientSecretBasic, "",
+			"refuses our request (401 unauthorized_client)", again},
+		{"Google, wrong", 401, "invalid_client", "The provided client secret is invalid.", ClientSecretPost, "",
+			"refuses our request", again},
+		{"GitHub, wrong", 200, "incorrect_client_credentials", "The client_id and/or client_secret passed are incorrect.",
+			ClientSecretPost, "", "refuses our request", again},
+		{"a grant that is not allowed", 400, "unauthorized_client", "", isPublic, "", "refuses our request",
+			"have its grant allowed there"},
+	} {
+		c := answering(t, tt.status, nil, `{"error":"`+tt.code+`","error_description":"`+tt.text+`"}`)
+		c.Profile, c.ClientID, c.Auth, c.Secret = "gw", "fake-client", tt.auth, protocol.NewSecret("fakesecret"+tt.secret)
+		if tt.secret != "" {
+			c.Secret = protocol.NewSecret(tt.secret)
+		}
+		_, err := c.Refresh(t.Context(), protocol.NewSecret(sent))
+		if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), tt.says) ||
+			!strings.Contains(protocol.HintOf(err), tt.hint) {
+			t.Errorf("%s: %v\nhint: %s", tt.name, err, protocol.HintOf(err))
+		}
+	}
+}
+
 // A refusal is recognized by each of the headers that may announce it.
 func TestRefusalHeaders(t *testing.T) {
 	t.Parallel()

@@ -81,6 +81,9 @@ func (t *Task) look(ctx context.Context, st store.Store) (o Outcome, ok bool) {
 // program has written the record since the agent saw it last, or it was issued after the request was first made, by a worker
 // whose agent died before it could say so.
 func (t *Task) due(s State) bool {
+	if t.Job.Op == job.Rekey { // the client secret is tried at once
+		return true
+	}
 	known := s.Store == nil || s.Unsaved || s.held || t.Job.Base == job.Version{} || t.Job.Base == job.Version(s.Version)
 	return t.Job.Force && known && !job.IssuedSince(time.Now(), s.Record.Issued, t.Job.Since) || s.Record.AccessToken.Empty() ||
 		job.Due(time.Now(), s.Record.Expiry, s.Record.Issued, t.Job.MinTTL, t.Job.HalfLife)
@@ -256,7 +259,7 @@ func (t *Task) overtaken(ctx context.Context, s State) (Outcome, bool) {
 	}
 	t.judgedAgain = true
 	now := State{Store: s.Store, Lock: s.Lock, Record: record, Version: version}
-	if Alive(record) {
+	if Alive(record) && t.Job.Op != job.Rekey {
 		return t.Keep(ctx, now), true
 	}
 	return t.Bring(ctx, now), true

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/job"
 	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/renewal"
 	"github.com/ccagent/ccagent/protocol"
@@ -22,11 +23,26 @@ func (p signInProvider) Prepare(ctx context.Context, r store.Record) (renewal.Re
 	if r.RefreshToken.Empty() && !p.asksAgain() {
 		return renewal.Request{}, notRenewable(r)
 	}
+	if p.Job.Op == job.Rekey {
+		r.ClientSecret = p.Job.ClientSecret
+	}
 	client, origin, err := p.client(ctx, r)
 	if err != nil {
 		return renewal.Request{}, err
 	}
 	return p.renewing(client, r, origin), nil
+}
+
+// rekey renews with another client secret. The record has that secret only once the provider has accepted it.
+func (t *task) rekey(ctx context.Context) renewal.Outcome {
+	switch method := oauth.Auth(t.settings.ClientAuth); {
+	case !t.traits().OwnClient, method != oauth.ClientSecretBasic && method != oauth.ClientSecretPost && !t.asksAgain():
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "its client takes no client secret",
+			Hint: "set client_auth in config.toml to client_secret_basic or client_secret_post"}}
+	case t.Job.ClientSecret.Empty():
+		return renewal.Outcome{Err: &protocol.Error{Code: protocol.CodeConfig, Message: "no client secret was given"}}
+	}
+	return t.inStore(ctx, t.Renew)
 }
 
 // notRenewable is the error that there is nothing to renew r with.

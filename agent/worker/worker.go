@@ -102,6 +102,8 @@ func (t *task) do(ctx context.Context) renewal.Outcome {
 		return t.inStore(ctx, t.Renew)
 	case job.Save:
 		return t.inStore(ctx, t.Save)
+	case job.Rekey:
+		return t.rekey(ctx)
 	case job.Put:
 		return t.put(ctx)
 	case job.Delete, job.Logout:

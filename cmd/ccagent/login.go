@@ -42,7 +42,8 @@ one is complete.
 A profile that does not exist yet is made from the options, or from a fragment of config.toml that a
 team shares (--profile-from). It is written to config.toml when the sign-in is complete. A client
 secret is asked for, or read from standard input. It is never taken from an argument, because other
-users can see arguments.
+users can see arguments. For a profile that is signed in, --client-secret-stdin changes the client
+secret alone: the sign-in is renewed with it at once, and keeps the old one if that fails.
 
 The vendor's terms reserve signing in with a Claude subscription (provider claude) for the vendor's
 own applications. Use a gateway, your company's identity provider or an API key, unless the vendor
@@ -67,7 +68,10 @@ EXAMPLE:
 				DefaultText: "login_timeout, else 5m",
 				Usage:       "wait at most `DURATION` for you to sign in",
 			},
-			&cli.BoolFlag{Name: "client-secret-stdin", Usage: "read the client secret from standard input"},
+			&cli.BoolFlag{
+				Name:  "client-secret-stdin",
+				Usage: "read the client secret from standard input, or ask for it; of a profile that is signed in, change it alone",
+			},
 			&cli.IntFlag{
 				Name:        "assertion-fd",
 				Value:       -1,
@@ -155,6 +159,11 @@ func (s *signIn) run(ctx context.Context) error {
 	if err := dial.Awake(ctx, client); err != nil { // a silent agent could not store the sign-in
 		return err
 	}
+	if s.forSecretAlone() {
+		if done, err := s.changeSecret(ctx, client); done || err != nil {
+			return err
+		}
+	}
 	if err := s.mayReplace(ctx, client); err != nil {
 		return err
 	}
@@ -183,6 +192,9 @@ func (s *signIn) run(ctx context.Context) error {
 			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
 				terminal.Span(wait)),
 				Hint: "start again: " + s.Client.Login() + "\n--timeout gives you more time"}
+		}
+		if s.c.Bool("client-secret-stdin") && s.table == nil && config.MachineGrant(s.Settings.Grant) {
+			err = secretKept(err)
 		}
 		finish(err)
 		return err
@@ -284,16 +296,62 @@ func (s *signIn) mayReplace(ctx context.Context, client *protocol.Client) error 
 	return err
 }
 
+// forSecretAlone reports whether the command asks for no more than another client secret. A machine's sign-in is made with the
+// secret alone, so there it is tried and stored by signing in.
+func (s *signIn) forSecretAlone() bool {
+	c := s.c
+	return c.Bool("client-secret-stdin") && !c.Bool("force") && s.table == nil && s.Way == signin.Fitting && !c.IsSet("scope") &&
+		!config.MachineGrant(s.Settings.Grant)
+}
+
+// changeSecret has the agent renew the sign-in with the new client secret, and keep that one with it. done is false without an
+// error where there is no sign-in that could be renewed: then the person signs in with the new secret.
+func (s *signIn) changeSecret(ctx context.Context, client *protocol.Client) (done bool, err error) {
+	if err := s.secrets(ctx); err != nil {
+		return false, err
+	}
+	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
+	defer cancel()
+	reply, err := client.Keep(saving, protocol.KeepRequest{
+		Action: protocol.KeepSecret, Profile: s.Settings.Name, Secret: s.secret,
+	})
+	switch protocol.CodeOf(err) {
+	case protocol.CodeNotFound:
+		return false, nil
+	case protocol.CodeLoginRequired, protocol.CodeExpired:
+		terminal.Notice(s.c.App.ErrWriter, err.Error()+"; sign in with the new client secret")
+		s.living = "" // whose token may live still: nothing that could go on is replaced
+		return false, nil
+	}
+	if err != nil {
+		return false, secretKept(err)
+	}
+	terminal.Notice(s.c.App.ErrWriter, reply.Notice)
+	_, err = fmt.Fprintf(s.c.App.Writer, "renewed %s with the new client secret; kept in %s\n", s.Settings.Name,
+		terminal.Sanitize(cmp.Or(reply.Location, "memory")))
+	return true, err
+}
+
+// secretKept is err, with the word that the client secret is still the one from before.
+func secretKept(err error) error {
+	return &protocol.Error{
+		Code: protocol.CodeOf(err), Message: "the client secret was not changed: " + err.Error(), Hint: protocol.HintOf(err),
+		Detail: protocol.DetailOf(err),
+	}
+}
+
 // secrets reads what the client authenticates with.
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
+	typed := terminal.Of(s.c.App.Reader) != nil // then it is asked for without an echo
 	switch {
 	case s.Settings.Registered && fromStdin:
 		return usagef(s.c, "ccagent has registered the client of profile %s itself, and has its secret", s.Settings.Name)
 	case s.Settings.Registered: // its secret came with the registration
 	case fromStdin && !config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
 		return usagef(s.c, "the client_auth of profile %s takes no client secret", s.Settings.Name)
-	case fromStdin:
+	case !s.secret.Empty(): // it was read before
+	case fromStdin && !typed:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
 		if err != nil {
 			return err

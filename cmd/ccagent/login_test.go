@@ -28,6 +28,7 @@ import (
 //	answers PATH STATUS [NAME:VALUE] [BODY] what it answers at the path from now on, with a header; STATUS 0: as usual
 //	clients N                               how many clients have registered themselves; forget: none any more
 //	occupy                                  somebody listens at the redirect_port of config.toml
+//	rotate SECRET                           the client secret that it wants from now on
 //	sent PATH NAME=VALUE ...                what the last request at that path of its has sent; NAME= for what it has not
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
 //	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
@@ -75,7 +76,10 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 			s.Forget(id)
 		}
 	},
-	"sent":   sent,
+	"sent": sent,
+	"rotate": func(ts *testscript.TestScript, _ bool, args []string) {
+		providersOf[ts.Getenv("WORK")].SetClientSecret(args[0])
+	},
 	"paste":  person(paste),
 	"device": person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
 	"deny":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),

@@ -12,6 +12,19 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
+// SetClientSecret replaces the secret that the client must send, as when the old one has expired.
+func (s *Server) SetClientSecret(secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ClientSecret = secret
+}
+
+func (s *Server) secret() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ClientSecret
+}
+
 // authenticated reports whether a request comes from the client that is known (RFC 6749 section 2.3): by its name alone, by its
 // secret in a header or a parameter, or by an assertion. It adds the name and secret of a header to params.
 func (s *Server) authenticated(r *http.Request, params map[string]string) bool {
@@ -43,9 +56,9 @@ func (s *Server) authenticated(r *http.Request, params map[string]string) bool {
 	case s.ClientKey != nil:
 		return params["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" &&
 			s.asserted(s.ClientKey, params["client_assertion"])
-	case s.ClientSecret != "":
+	case s.secret() != "":
 		return (s.AuthMethods == nil || slices.Contains(s.AuthMethods, method)) &&
-			subtle.ConstantTimeCompare([]byte(params["client_secret"]), []byte(s.ClientSecret)) == 1
+			subtle.ConstantTimeCompare([]byte(params["client_secret"]), []byte(s.secret())) == 1
 	}
 	return true
 }

@@ -93,7 +93,7 @@ func (s *Server) grantToken(params map[string]string) map[string]any {
 	case "urn:ietf:params:oauth:grant-type:device_code":
 		signIn, code = s.poll(params["device_code"])
 	case "client_credentials":
-		if s.ClientSecret == "" && s.ClientKey == nil {
+		if s.secret() == "" && s.ClientKey == nil {
 			return map[string]any{"error": "unauthorized_client"}
 		}
 		return s.machine(params)
