@@ -176,7 +176,7 @@ func TestClaudeCodeMendsARejectedToken(t *testing.T) {
 		t.Fatalf("%d renewals for two sessions with a good token", n)
 	}
 
-	s := newSession(t, h, claudeEnv(api))
+	s := newSession(t, h, claudeEnv(api), "")
 	if wrong := s.prompt(); wrong != "" {
 		t.Fatalf("the first prompt: %s", wrong)
 	}

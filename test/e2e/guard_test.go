@@ -25,11 +25,15 @@ type claudeSession struct {
 	out *bufio.Scanner
 }
 
-func newSession(t *testing.T, h *home, env []string) *claudeSession {
+// newSession starts one in a folder, "" for the home, with more arguments.
+func newSession(t *testing.T, h *home, env []string, dir string, args ...string) *claudeSession {
 	t.Helper()
-	cmd := h.command(need(t, partsDir()+"/claude"), "-p", "--input-format", "stream-json", "--output-format", "stream-json",
-		"--verbose")
+	cmd := h.command(need(t, partsDir()+"/claude"), append([]string{"-p", "--input-format", "stream-json", "--output-format",
+		"stream-json", "--verbose"}, args...)...)
 	cmd.Env = append(cmd.Env, env...)
+	if dir != "" {
+		cmd.Dir = dir
+	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -47,9 +51,12 @@ func newSession(t *testing.T, h *home, env []string) *claudeSession {
 	return &claudeSession{in, scanner}
 }
 
-// prompt asks, and returns what is wrong with the answer, "" for nothing.
-func (s *claudeSession) prompt() string {
-	fmt.Fprintln(s.in, `{"type":"user","message":{"role":"user","content":"is the token good?"}}`)
+// prompt asks whether the token is good, and returns what is wrong with the answer, "" for nothing.
+func (s *claudeSession) prompt() string { return s.ask("is the token good?", answer) }
+
+// ask asks, and returns the answer if it does not hold what is wanted, else "".
+func (s *claudeSession) ask(question, want string) string {
+	fmt.Fprintf(s.in, `{"type":"user","message":{"role":"user","content":%q}}`+"\n", question)
 	for s.out.Scan() {
 		var line struct {
 			Type   string `json:"type"`
@@ -59,7 +66,7 @@ func (s *claudeSession) prompt() string {
 		if json.Unmarshal(s.out.Bytes(), &line) != nil || line.Type != "result" {
 			continue
 		}
-		if line.Failed || !strings.Contains(line.Result, answer) {
+		if line.Failed || !strings.Contains(line.Result, want) {
 			return line.Result
 		}
 		return ""
@@ -118,7 +125,7 @@ func TestClaudeCodeGuarded(t *testing.T) {
 	var longest time.Duration
 	env := append(claudeEnv(api), "HTTPS_PROXY="+out, "NO_PROXY=127.0.0.1")
 	for i := range sessions {
-		s := newSession(t, h, env)
+		s := newSession(t, h, env, "")
 		all.Go(func() {
 			for n := 0; ; n++ {
 				select {

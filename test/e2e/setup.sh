@@ -1,11 +1,13 @@
 #!/bin/sh
 # Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a
-# Debian tree whose PID 1 is systemd, Claude Code from npm at a pinned version, docker's client, and a newer git than bookworm's.
+# Debian tree whose PID 1 is systemd, Claude Code and the MCP SDK from npm at pinned versions, docker's client, and a newer git
+# than bookworm's.
 # Needs Debian (or Ubuntu) and root. Safe to run again: what is there stays. The parts rest in $CCAGENT_E2E_DIR
 # (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
 
 claude_version=2.1.330
+mcp_sdk_version=1.32.2
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
 packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff keepassxc man-db mmdebstrap npm openssh-client openssh-server python3 qemu-user-static rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
@@ -49,6 +51,20 @@ install_claude() {
 	fi
 	ln -sfn "claude-$claude_version" "$dir/claude"
 	"$dir/claude" --version >/dev/null
+}
+
+# The official MCP SDK, whose example is a server with its own authorization server.
+install_mcp_sdk() {
+	sdk=$dir/mcp-sdk-$mcp_sdk_version
+	if [ ! -d "$sdk" ]; then
+		say "installing the MCP SDK $mcp_sdk_version"
+		tmp=$(mktemp -d "$dir/npm.XXXXXX")
+		npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$tmp" \
+			"@modelcontextprotocol/sdk@$mcp_sdk_version"
+		chmod 755 "$tmp"
+		mv "$tmp" "$sdk"
+	fi
+	ln -sfn "mcp-sdk-$mcp_sdk_version" "$dir/mcp-sdk"
 }
 
 # The client alone, which needs no daemon to be installed and started. From bookworm's docker.io, or later releases' docker-cli.
@@ -104,6 +120,7 @@ chmod 755 "$dir"
 install_packages
 install_users
 install_claude
+install_mcp_sdk
 install_docker
 install_git
 install_tree
