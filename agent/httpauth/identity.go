@@ -24,15 +24,28 @@ func identityOf(claims map[string]json.RawMessage) protocol.Identity {
 		id.Name = claim(claims["username"])
 	}
 	for _, name := range []string{"scope", "scp"} {
-		var list []string
-		if json.Unmarshal(claims[name], &list) != nil {
-			list = strings.Fields(claim(claims[name]))
-		}
-		for _, s := range list {
+		scopes := strings.Fields(claim(claims[name]))
+		for _, s := range append(scopes, texts(claims[name])...) {
 			id.Scopes = append(id.Scopes, clean(s))
 		}
 	}
 	return id
+}
+
+// texts returns the strings of a list, and leaves out what else is in it.
+func texts(raw json.RawMessage) []string {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		return nil
+	}
+	var all []string
+	for _, item := range items {
+		var s string
+		if json.Unmarshal(item, &s) == nil && s != "" {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // claim returns the text of a claim, "" where it has another type.

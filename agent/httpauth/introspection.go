@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"math"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -244,14 +247,14 @@ func (i *introspector) judge(claims map[string]json.RawMessage, now time.Time) (
 	if json.Unmarshal(claims["active"], &active) != nil || !active {
 		return refuse("it is not active")
 	}
-	if raw, ok := claims["exp"]; ok {
+	if raw := claims["exp"]; stated(raw) {
 		expiry, ok := moment(raw)
 		if !ok || !now.Before(expiry) {
 			return refuse("it has expired")
 		}
 		until = earlier(until, expiry)
 	}
-	if raw, ok := claims["nbf"]; ok {
+	if raw := claims["nbf"]; stated(raw) {
 		if start, ok := moment(raw); !ok || now.Add(skew).Before(start) {
 			return refuse("it is not valid yet")
 		}
@@ -265,10 +268,13 @@ func (i *introspector) judge(claims map[string]json.RawMessage, now time.Time) (
 	return identityOf(claims), until, nil
 }
 
-// moment reads a NumericDate (RFC 7519 section 2).
+// stated reports whether a value is there: null says no more than its absence.
+func stated(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
+// moment reads a NumericDate (RFC 7519 section 2). Some issuers put it in quotes.
 func moment(raw json.RawMessage) (time.Time, bool) {
-	var seconds float64
-	if json.Unmarshal(raw, &seconds) != nil || seconds < 0 || seconds > 253402300799 {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
+	if err != nil || math.IsNaN(seconds) || seconds < 0 || seconds > 253402300799 {
 		return time.Time{}, false
 	}
 	return time.Unix(int64(seconds), 0), true
@@ -276,18 +282,6 @@ func moment(raw json.RawMessage) (time.Time, bool) {
 
 // audience reports whether aud, a string or a list of strings, has the name.
 func audience(raw json.RawMessage, name string) bool {
-	var list []string
-	if json.Unmarshal(raw, &list) != nil {
-		var one string
-		if json.Unmarshal(raw, &one) != nil {
-			return false
-		}
-		list = []string{one}
-	}
-	for _, a := range list {
-		if a == name {
-			return true
-		}
-	}
-	return false
+	var one string
+	return json.Unmarshal(raw, &one) == nil && one == name || slices.Contains(texts(raw), name)
 }

@@ -2,11 +2,16 @@ package oauth
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/ccagent/ccagent/keyset"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -19,6 +24,11 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 		return protocol.Identity{}, bad
 	}
 	a, fields, failure := c.getObject(ctx, to, access)
+	if failure != nil && a != nil && a.jwtParts() != nil {
+		if fields, failure = c.signedProfile(ctx, a); failure != nil {
+			failure = failure.at(to)
+		}
+	}
 	if failure != nil {
 		return protocol.Identity{}, failure
 	}
@@ -33,6 +43,44 @@ func (c *Client) Identify(ctx context.Context, access protocol.Secret) (protocol
 	}
 	id.Fetched = now()
 	return id, nil
+}
+
+// signedProfile reads a user profile that the issuer has signed (OpenID Connect Core section 5.3.2). It must be from our issuer
+// and for our client where it says so. The signature is checked where the issuer publishes the key for it. Where it doesn't, as
+// with a signature by the client's secret, the profile is as good as one that is not signed: it comes from the endpoint itself.
+func (c *Client) signedProfile(ctx context.Context, a *answer) (map[string]json.RawMessage, *Error) {
+	parts := a.jwtParts()
+	if len(parts) == 5 {
+		e := &Error{Condition: unavailable("the user profile is encrypted")}
+		e.Condition.Hint = "have the provider send it to this client as JSON, or signed alone"
+		return nil, e
+	}
+	raw := strings.Join(parts, ".")
+	fields := jwtClaims(raw)
+	issuer, to := first(fields, "iss"), list(fields["aud"])
+	switch {
+	case fields == nil:
+		return nil, a.unreadable()
+	case issuer != "" && c.Issuer != "" && issuer != c.Issuer:
+		return nil, &Error{Condition: unavailable("the user profile is from another issuer")}
+	case to != nil && !slices.Contains(to, c.ClientID):
+		return nil, &Error{Condition: unavailable("the user profile is for another client")}
+	}
+	var header struct {
+		Algorithm jose.SignatureAlgorithm `json:"alg"`
+	}
+	protected, _ := base64.RawURLEncoding.DecodeString(parts[0]) // jwtParts has read it
+	if json.Unmarshal(protected, &header); c.KeysURL == "" || !slices.Contains(keyset.Algorithms, header.Algorithm) {
+		return fields, nil
+	}
+	keys, failure := c.keys(ctx)
+	if failure != nil {
+		return nil, failure
+	}
+	if _, err := keys.Verify(raw); err != nil {
+		return nil, &Error{Condition: unavailable("the user profile is not signed by the issuer")}
+	}
+	return fields, nil
 }
 
 // profileRefusal is refusal for an endpoint that an access token was shown to (RFC 6750 section 3.1).

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,6 +175,17 @@ func (c *Client) getObject(ctx context.Context, to target, bearer protocol.Secre
 		return a, nil, a.unreadable().at(to)
 	}
 	return a, fields, nil
+}
+
+// jwtParts returns the parts of a body that is a JWT in compact form: three of one that is signed, five of one that is encrypted.
+// It returns nil for every other body.
+func (a *answer) jwtParts() []string {
+	parts := strings.Split(string(bytes.TrimSpace(a.body)), ".")
+	header, err := base64.RawURLEncoding.DecodeString(parts[0])
+	if _, notObject := object(header); err != nil || notObject != nil || len(parts) != 3 && len(parts) != 5 {
+		return nil
+	}
+	return parts
 }
 
 // at puts the host before what happened there.

@@ -86,10 +86,15 @@ func (t *task) inquire(ctx context.Context, r store.Record) (protocol.Identity, 
 		}
 	}
 	switch {
+	case c.EndpointError(oauth.UserinfoEndpoint) != nil && t.Job.Check && c.IntrospectURL != "":
+		return protocol.Identity{}, c.Introspect(ctx, r.AccessToken)
 	case c.EndpointError(oauth.UserinfoEndpoint) != nil:
 		return protocol.Identity{}, c.EndpointError(oauth.UserinfoEndpoint)
 	case c.ProfileURL != "":
 		i, err := c.Identify(ctx, r.AccessToken)
+		if err == nil && i.Account == "" && r.Identity.Account != "" {
+			return r.Identity, nil // it does not say whose it is, so it can't be used, and what is known stays
+		}
 		if err == nil {
 			err = t.sameAccount(r.Identity, i)
 		}

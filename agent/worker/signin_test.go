@@ -398,6 +398,38 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
+// TestUnusableProfile: a user profile that does not say whose it is, or that can't be asked for, costs nothing that is known
+// without it.
+func TestUnusableProfile(t *testing.T) {
+	t.Parallel()
+	broken := false
+	w := newGateway(t, oauthtest.Options{Edit: func(_ string, reply map[string]any) {
+		if broken && reply["userinfo_endpoint"] != nil {
+			reply["userinfo_endpoint"] = []string{"/userinfo"}
+		}
+	}})
+	w.put(w.server.Issue(), func(r *store.Record) {
+		r.Identity = protocol.Identity{Account: "alice-1", Email: "alice@example.com", Fetched: time.UnixMilli(1767225600123)}
+	})
+	for _, body := range []string{`{"email":"bob@example.com"}`, `{"sub":{},"email":"bob@example.com"}`} {
+		w.server.SetFaultAt("/userinfo", oauthtest.Fault{Status: 200, Body: body})
+		for _, j := range []job.Job{{Op: job.Identify, Force: true}, {Op: job.Identify, Check: true}} {
+			_, _, done := w.run(j)
+			if i := done.Result.Identity; done.Err != nil || i.Account != "alice-1" || i.Email != "alice@example.com" {
+				t.Errorf("%s: %+v, %v", body, i, done.Err)
+			}
+		}
+	}
+	broken = true
+	if _, _, done := w.run(job.Job{Op: job.Identify, Check: true}); done.Err != nil {
+		t.Errorf("the issuer can be asked about the token itself: %v", done.Err)
+	}
+	w.server.RevokeGrant("fake-access-1")
+	if _, _, done := w.run(job.Job{Op: job.Identify, Check: true}); !is(done.Err, protocol.ErrExpired) {
+		t.Errorf("a revoked token: %v", done.Err)
+	}
+}
+
 // TestIdentifyOvertaken has somebody else sign in while the provider is asked about the first: the answer is not kept as theirs.
 func TestIdentifyOvertaken(t *testing.T) {
 	t.Parallel()
