@@ -1,13 +1,14 @@
 #!/bin/sh
 # Installs the real parts that the end-to-end tests run against: shells, tmux, strace, Chromium, keyrings, systemd-nspawn with a
-# Debian tree whose PID 1 is systemd, Claude Code and the MCP SDK from npm at pinned versions, docker's client, and a newer git
-# than bookworm's.
+# Debian tree whose PID 1 is systemd, Claude Code, Gemini CLI and the MCP SDK from npm at pinned versions, docker's client, and a
+# newer git than bookworm's.
 # Needs Debian (or Ubuntu) and root. Safe to run again: what is there stays. The parts rest in $CCAGENT_E2E_DIR
 # (/var/cache/ccagent-e2e), where the tests look for them.
 set -eu
 
 claude_version=2.1.330
 mcp_sdk_version=1.32.2
+gemini_version=0.61.0
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
 packages="bubblewrap ca-certificates chromium csh curl dbus-daemon fish git gnome-keyring groff keepassxc man-db mmdebstrap npm openssh-client openssh-server python3 qemu-user-static rpm skopeo strace systemd systemd-container tcsh tmux util-linux zsh"
@@ -67,6 +68,22 @@ install_mcp_sdk() {
 	ln -sfn "mcp-sdk-$mcp_sdk_version" "$dir/mcp-sdk"
 }
 
+# Gemini CLI, without the parts that would have to be compiled. It wants a newer Node.js than bookworm's: where that is missing, so
+# is Gemini CLI, and its test says so.
+install_gemini() {
+	node -e 'process.exit(parseInt(process.versions.node) < 20)' || { say "no Gemini CLI: it needs Node.js 20"; return 0; }
+	gemini=$dir/gemini-$gemini_version
+	if [ ! -d "$gemini" ]; then
+		say "installing Gemini CLI $gemini_version"
+		tmp=$(mktemp -d "$dir/npm.XXXXXX")
+		npm install --silent --no-audit --no-fund --ignore-scripts --omit=optional --no-save --prefix "$tmp" \
+			"@google/gemini-cli@$gemini_version"
+		chmod 755 "$tmp"
+		mv "$tmp" "$gemini"
+	fi
+	ln -sfn "gemini-$gemini_version/node_modules/.bin/gemini" "$dir/gemini"
+}
+
 # The client alone, which needs no daemon to be installed and started. From bookworm's docker.io, or later releases' docker-cli.
 install_docker() {
 	[ ! -x "$dir/docker" ] || return 0
@@ -121,6 +138,7 @@ install_packages
 install_users
 install_claude
 install_mcp_sdk
+install_gemini
 install_docker
 install_git
 install_tree

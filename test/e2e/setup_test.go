@@ -206,3 +206,47 @@ func TestKubectl(t *testing.T) {
 		t.Errorf("exit %d: %s%s", r.exit, r.stdout, r.stderr)
 	}
 }
+
+// TestGemini has the real Gemini CLI send the token that `ccagent setup gemini` has shown it, and the one that `ccagent exec`
+// gave to it.
+func TestGemini(t *testing.T) {
+	gemini := need(t, partsDir()+"/gemini")
+	h := newHome(t)
+	h.config("[profiles.gw]\nprovider = \"command\"\ncommand = [\"cat\", \"" + h.path("token") + "\"]\nttl = \"1h\"\n")
+	h.write("token", "fake-gemini-1")
+	const settings = "{\n  // Google's\n  \"security\": { \"auth\": { \"selectedType\": \"oauth-personal\" } }\n}\n"
+	h.write(".gemini/settings.json", settings)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer fake-gemini-1" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, `data: {"candidates":[{"content":{"role":"model","parts":[{"text":"the token is good"}]},"finishReason":"STOP",`+
+			`"index":0}]}`+"\r\n\r\n")
+	}))
+	defer api.Close()
+	answered := func(cmd *exec.Cmd) {
+		t.Helper()
+		cmd.Args = append(cmd.Args, "-m", "gemini-2.5-flash", "-p", "is the token good?")
+		cmd.Env = append(cmd.Env, "GOOGLE_GEMINI_BASE_URL="+api.URL, "GEMINI_API_KEY_AUTH_MECHANISM=bearer",
+			"GEMINI_CLI_TRUST_WORKSPACE=true")
+		if r := finish(t, cmd); r.exit != 0 || !strings.Contains(r.stdout, "the token is good") {
+			t.Errorf("gemini: exit %d\n%s%s", r.exit, r.stdout, r.stderr)
+		}
+	}
+	h.ccagent("setup", "gemini", "-p", "gw", "--yes").must(t)
+	answered(h.command(gemini))
+	h.ccagent("setup", "gemini", "-p", "gw", "--undo", "--yes").must(t)
+	wait(t, "the file with the token to be taken away", func() bool { return !exists(h.path(".gemini/.env")) })
+	if left := h.read(".gemini/settings.json"); left != settings {
+		t.Errorf("what is left is %s", left)
+	}
+
+	// A project with a .env of its own, beside which gemini reads no other.
+	h.write("project/.env", "FAKE=1\n")
+	h.ccagent("setup", "gemini", "-p", "gw", "--by", "exec", "--yes").must(t)
+	cmd := h.command(program("ccagent"), "exec", "-p", "gw", "--env", "GEMINI_API_KEY", "--", gemini)
+	cmd.Dir = h.path("project")
+	answered(cmd)
+}

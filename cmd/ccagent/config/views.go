@@ -292,6 +292,9 @@ func viewPath(env environ.Vars, key, written string, fault faulty) (string, erro
 	if path == "" || !terminal.Printable(path) {
 		return "", fault(key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", key, written)
 	}
+	if err := ofOthers(key, path, fault); err != nil {
+		return "", err
+	}
 	return filepath.Clean(path), nil
 }
 
