@@ -17,5 +17,5 @@ func CheckVariable(name, value string) error {
 		return nil
 	}
 	return &Error{Code: CodeConfig, Message: "$" + name + " " + wrong + ": " + quote(value),
-		Hint: "set " + name + " without it, or unset it"}
+		Hint: "unset " + name + ", or set it without that"}
 }

@@ -139,6 +139,7 @@ func hintRows() (rows []string, err error) {
 // notFollowed are the messages of docs/errors.md whose hint is nothing that a script can do, each with the reason.
 var notFollowed = map[string]string{
 	"… is given more than once":                        "a word is to be left out of what was typed",
+	"… begins with a byte order mark (BOM) …":          "an editor has to save the file in another way",
 	"… the description is for …, not for …":            "a person has to find out which server is meant",
 	"… registers no clients by itself":                 "a person has to register a client at a provider",
 	"… does not say that it supports PKCE with S256 …": "only whoever runs the provider can mend that",
