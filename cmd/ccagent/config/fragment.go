@@ -36,6 +36,8 @@ var foreign = map[string]string{
 	"client_key":        "the path of a file",
 	"proxy":             "a proxy, through which every secret would go",
 	"client_secret":     "a secret",
+	"mcp_url":           "the address of an MCP server, which would be sent the token (sign in to one with login --mcp)",
+	"client_registered": "a client that somebody else's ccagent has registered",
 	"headers":           "headers, which may contain secrets",
 	"views":             "a file of another program, which ccagent would write",
 }

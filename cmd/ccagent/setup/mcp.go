@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
@@ -22,8 +22,10 @@ type mcpServer struct {
 	Helper string `json:"headersHelper"`
 }
 
-// serverName is what Claude Code lets a server be called.
-var serverName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+// isServerName reports whether Claude Code lets a server be called so.
+func isServerName(name string) bool {
+	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}
 
 // mcpPlan adds the MCP server that a profile is for to Claude Code's settings: to the person's own, or to those of a project,
 // which others share.
@@ -42,7 +44,7 @@ func mcpPlan(w wish) (plan, error) {
 	if name == "" {
 		name = w.profile.Name
 	}
-	if !serverName.MatchString(name) {
+	if !isServerName(name) {
 		return plan{}, &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("Claude Code knows no server by the name %q: it takes letters, digits, - and _", terminal.Sanitize(name)),
 			Hint:    "give the server another name, with --name"}
