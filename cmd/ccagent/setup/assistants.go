@@ -130,7 +130,7 @@ func opencodePlan(w wish) (plan, error) {
 		p.says = append(p.says, fmt.Sprintf("note: %s has no options.baseURL for %s, so opencode sends the token to the address "+
 			"that it knows for it; if it knows none, add npm, options.baseURL and models there", path, w.name))
 	}
-	p.says = append(p.says, w.stale("opencode")...)
+	p.says = append(p.says, w.shown("opencode")...)
 	return p, nil
 }
 
@@ -169,7 +169,7 @@ func geminiPlan(w wish) (plan, error) {
 			}
 		}
 		p.views = []config.View{view}
-		p.says = append(w.stale("gemini"), "note: gemini reads that file only in a folder that it trusts, and if no .env of a project "+
+		p.says = append(w.shown("gemini"), "note: gemini reads that file only in a folder that it trusts, and if no .env of a project "+
 			"comes before it; where that is not so: "+
 			protocol.ShellLine("ccagent", "exec", "-p", w.profile.Name, "--env", variable, "--", "gemini"))
 	}
@@ -227,7 +227,7 @@ func aiderPlan(w wish) (plan, error) {
 	return plan{
 		edits: []edit{e},
 		views: []config.View{{Kind: config.ViewEnv, Path: w.short(env), Name: variable}},
-		says:  append(w.stale("aider"), aiderBase),
+		says:  append(w.shown("aider"), aiderBase),
 	}, nil
 }
 
@@ -265,6 +265,15 @@ func (w wish) stale(tool string) []string {
 	}
 	const says = "note: %s reads the token when it starts, and not again; once it has expired, start %[1]s anew"
 	return []string{fmt.Sprintf(says, tool)}
+}
+
+// shown is stale for a tool that reads the token from a view: unlike cchelper, that starts no agent.
+func (w wish) shown(tool string) []string {
+	says := w.stale(tool)
+	if says != nil {
+		says = append(says, "note: the file is kept fresh while an agent runs; to have one start with your session: ccagent install")
+	}
+	return says
 }
 
 // short writes a path below the home directory with ~/.
