@@ -62,7 +62,8 @@ func (s *signIn) profile(ctx context.Context) error {
 		if errors.Is(err, protocol.ErrNotFound) {
 			return &protocol.Error{Code: protocol.CodeNotFound, Message: err.Error(),
 				Hint: "make it with: " + protocol.ShellLine("ccagent", "login", name) +
-					" --provider oidc --issuer URL --client-id ID\nto see the existing profiles: ccagent list"}
+					" --provider oidc --issuer URL --client-id ID\nfor an MCP server: " +
+					protocol.ShellLine("ccagent", "login", name) + " --mcp URL\nto see the existing profiles: ccagent list"}
 		}
 		if err != nil {
 			return err

@@ -162,6 +162,10 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 			return s.takeBack(ctx, r, profile, mine, done)
 		}
 	}
+	if missing != nil && r.MCP {
+		return &protocol.Error{Code: protocol.CodeOf(missing), Message: missing.Error(),
+			Hint: "sign in to the server first: " + protocol.ShellLine("ccagent", "login", r.Profile) + " --mcp URL"}
+	}
 	if missing != nil {
 		return missing
 	}
