@@ -475,8 +475,12 @@ func (s *signIn) withoutRefreshToken(now time.Time, reply oauth.Reply) error {
 			protocol.ShellLine("ccagent", "login", "--force", "--scope", "offline_access", s.Settings.Name) +
 			"\nwhat others want is in docs/login.md",
 	}
-	if slices.Contains(s.Settings.Scopes, "offline_access") {
+	switch {
+	case slices.Contains(s.Settings.Scopes, "offline_access"):
 		missing.Hint = "offline_access was asked for: have the provider allow refresh tokens to this client (docs/login.md)"
+	case s.Settings.MCPURL != "" && !s.Client.SupportsScope("offline_access"): // asked for, it might be refused
+		missing.Hint = "the server's provider lists no scope that brings one; sign in again then: " +
+			protocol.ShellLine("ccagent", "login", s.Settings.Name)
 	}
 	return missing
 }
