@@ -213,7 +213,12 @@ func aiderPlan(w wish) (plan, error) {
 			return errors.New("is not valid YAML")
 		}
 		if _, ok := was["env-file"]; ok && !bytes.Equal(before, after) {
-			return errors.New("already has an env-file, and aider reads only one")
+			return &protocol.Error{
+				Code:    protocol.CodeConfig,
+				Message: e.path + " already has an env-file, and aider reads only one",
+				Hint: "start aider with the token in its environment: " +
+					protocol.ShellLine("ccagent", "setup", "aider", "-p", w.profile.Name, "--name", w.name, "--by", "exec"),
+			}
 		}
 		if was == nil {
 			was = map[string]any{}
