@@ -33,15 +33,25 @@ func Always() error { return nil }
 func NewDraft(path, name string, mode fs.FileMode) (*Draft, error) {
 	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+name+tempMark+rand.Text()+".tmp"),
 		os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
 	d := &Draft{path: path, mode: mode, temp: f}
+	if err != nil {
+		return nil, d.named(err)
+	}
 	if err := d.own(); err != nil {
 		d.Discard()
-		return nil, err
+		return nil, d.named(err)
 	}
 	return d, nil
+}
+
+// named is an error of the temporary file with the name of the file that it is for, which is the one that a person knows.
+func (d *Draft) named(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	if errors.As(err, &path) || errors.As(err, &link) {
+		return &fs.PathError{Op: "write", Path: d.path, Err: Reason(err)}
+	}
+	return err
 }
 
 // own gives the temporary file the owner of the file that it is to replace, or of the folder.
@@ -115,9 +125,9 @@ func (d *Draft) Reserve(size int) error {
 		size += old + len(unfinishedHead(old, size))
 	}
 	if _, err := d.temp.Write(make([]byte, size)); err != nil {
-		return err
+		return d.named(err)
 	}
-	return d.temp.Sync()
+	return d.named(d.temp.Sync())
 }
 
 // Fill makes parts the content of the temporary file, and gives it its mode.
@@ -125,17 +135,17 @@ func (d *Draft) Fill(parts ...[]byte) error {
 	var at int64
 	for _, part := range parts {
 		if _, err := d.temp.WriteAt(part, at); err != nil {
-			return err
+			return d.named(err)
 		}
 		at += int64(len(part))
 	}
 	if err := d.temp.Truncate(at); err != nil {
-		return err
+		return d.named(err)
 	}
 	if err := d.temp.Chmod(d.mode); err != nil {
-		return err
+		return d.named(err)
 	}
-	return d.temp.Sync()
+	return d.named(d.temp.Sync())
 }
 
 // Replace makes data the content of the file, so that after a crash or power cut it holds the old bytes or the new ones. check
@@ -148,7 +158,7 @@ func (d *Draft) Replace(data []byte, check func() error) error {
 		return err
 	}
 	if err := os.Rename(d.temp.Name(), d.path); err != nil {
-		return err
+		return d.named(err)
 	}
 	d.done()
 	return SyncFolder(filepath.Dir(d.path))

@@ -35,6 +35,10 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%q of mode %v", contentOf(t, path), info.Mode())
 		}
 	}
+	if _, err := NewDraft(filepath.Join(path, "below"), "file", 0o600); err == nil || strings.Contains(err.Error(), tempMark) ||
+		!strings.Contains(err.Error(), filepath.Join(path, "below")) {
+		t.Errorf("%v: it names the temporary file, and not the one that it is for", err)
+	}
 	check(t, Write(path, []byte("kept"), Always))
 	refused := errors.New("the lock was lost")
 	if err := Write(path, []byte("another"), func() error { return refused }); err != refused || contentOf(t, path) != "kept" {
