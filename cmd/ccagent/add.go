@@ -109,7 +109,7 @@ func add(c *cli.Context) error {
 		return err
 	}
 	var done undo.Steps
-	done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+	conn.Edited(&done, edit, "ccagent remove "+name+" --yes")
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}

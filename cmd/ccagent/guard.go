@@ -122,7 +122,7 @@ func guardProfile(c *cli.Context, profile agent.Profile, ends bool) error {
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	done.Did(conn.EditStep(edit, "ccagent guard claude-code --undo -p "+profile.Name))
+	conn.Edited(&done, edit, "ccagent guard claude-code --undo -p "+profile.Name)
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}
@@ -185,7 +185,7 @@ func unguard(c *cli.Context, conn *dial.Conn, profile agent.Profile) error {
 	if err != nil {
 		return done.Fail(c.Context, err)
 	}
-	done.Did(conn.EditStep(edit, again))
+	conn.Edited(&done, edit, again)
 	if err := conn.Reload(); err != nil {
 		return done.Fail(c.Context, err)
 	}

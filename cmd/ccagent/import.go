@@ -185,7 +185,7 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 		if err != nil {
 			return err
 		}
-		done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+		conn.Edited(&done, edit, "ccagent remove "+name+" --yes")
 		if err := conn.Reload(); err != nil {
 			return done.Fail(c.Context, err)
 		}
@@ -245,7 +245,7 @@ func take(c *cli.Context, from source.Source, name string, profile agent.Profile
 		if err != nil {
 			return done.Fail(c.Context, err)
 		}
-		done.Did(conn.EditStep(edit, "ccagent remove "+name+" --yes"))
+		conn.Edited(&done, edit, "ccagent remove "+name+" --yes")
 		if err := conn.Reload(); err != nil {
 			return done.Fail(c.Context, err)
 		}

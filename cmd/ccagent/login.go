@@ -405,7 +405,7 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 		return protocol.PutReply{}, done.Fail(ctx, err)
 	}
 	if edit != nil {
-		done.Did(conn.EditStep(edit, "ccagent remove "+s.Settings.Name+" --yes"))
+		conn.Edited(&done, edit, "ccagent remove "+s.Settings.Name+" --yes")
 		if err := conn.Reload(); err != nil {
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}

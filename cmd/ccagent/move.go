@@ -123,7 +123,7 @@ func float(done *undo.Steps, conn *dial.Conn, profile agent.Profile, to store.Ki
 	if err != nil {
 		return err
 	}
-	done.Did(conn.EditStep(edit, "ccagent move "+profile.Name+" "+string(was)))
+	conn.Edited(done, edit, "ccagent move "+profile.Name+" "+string(was))
 	return conn.Reload()
 }
 

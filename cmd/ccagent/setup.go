@@ -135,7 +135,7 @@ func (a setupAgent) View(profile agent.Profile, view config.View, gives bool) er
 		return err
 	}
 	var done undo.Steps
-	done.Did(conn.EditStep(edit, protocol.ShellLine("ccagent", "setup", a.c.Args().First(), "-p", profile.Name)))
+	conn.Edited(&done, edit, protocol.ShellLine("ccagent", "setup", a.c.Args().First(), "-p", profile.Name))
 	if err := conn.Reload(); err != nil {
 		return done.Fail(a.c.Context, err)
 	}

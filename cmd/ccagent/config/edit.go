@@ -33,6 +33,9 @@ type Edit struct {
 	before, after []byte // the text; before is nil if there was no file
 }
 
+// Changes reports whether the file holds anything else after the edit than before it.
+func (e *Edit) Changes() bool { return !bytes.Equal(e.before, e.after) }
+
 // Add appends a profile's table to config.toml. With replace it first removes a table of that name, in whatever case. A table
 // that says the same already stays as it is, with replace or without. It writes the file only if the result says exactly what was
 // meant and is valid as a whole.

@@ -71,6 +71,10 @@ func TestAddProfileFirst(t *testing.T) {
 	if got := read(t, path); got != "[profiles.x]\nprovider = \"static\"\n" {
 		t.Errorf("got %q", got)
 	}
+	again, err := Add(t.Context(), env, "x", static, false)
+	if err != nil || again.Changes() || !edit.Changes() {
+		t.Errorf("the same once more: %v, it changes something: %v, the first did: %v", err, again.Changes(), edit.Changes())
+	}
 	if info, err := os.Stat(filepath.Dir(path)); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("folder: %v, %v", info.Mode(), err)
 	}

@@ -112,9 +112,13 @@ func Silent() error {
 // EndSilent returns the shell command that ends an agent that does not answer, even one that a signal has stopped.
 func EndSilent(pid int) string { return fmt.Sprintf("kill %[1]d; kill -CONT %[1]d", pid) }
 
-// EditStep returns the step for an edit of config.toml that was made. mend is the command to run if it can't be taken back.
-func (conn *Conn) EditStep(edit *config.Edit, mend string) undo.Step {
-	return undo.Step{
+// Edited adds an edit of config.toml to the steps that are done, unless it has changed nothing. mend is the command to run if it
+// can't be taken back.
+func (conn *Conn) Edited(done *undo.Steps, edit *config.Edit, mend string) {
+	if !edit.Changes() {
+		return
+	}
+	done.Did(undo.Step{
 		Back: func(ctx context.Context) error {
 			if err := edit.Undo(ctx); err != nil {
 				return err
@@ -123,7 +127,7 @@ func (conn *Conn) EditStep(edit *config.Edit, mend string) undo.Step {
 			return nil
 		},
 		Left: edit.Path + " still holds the edit", Mend: mend,
-	}
+	})
 }
 
 // Reload tells a running agent to read config.toml again. If none runs, it does nothing.

@@ -188,7 +188,7 @@ func (s Service) activates(ctx context.Context) (int, error) {
 		return 0, &protocol.Error{
 			Code:    protocol.CodeOf(err),
 			Message: "the agent did not start when its socket was used: " + err.Error(),
-			Hint:    s.diagnosis() + "\nundo it with: ccagent uninstall"}
+			Hint:    s.diagnosis()}
 	}
 	if s.Manager == "systemd" {
 		main, err := ShowUnit(ctx, "MainPID", "ccagent.service")

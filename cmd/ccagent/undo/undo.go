@@ -86,8 +86,12 @@ func (s *Steps) FailAt(ctx context.Context, profile string, err error) error {
 		return s.Fail(ctx, err)
 	}
 	hint := protocol.HintOf(err) + "\nsee what became of it: ccagent status -p " + profile + "\nthen type the same command again"
+	left := "; the agent may still do it"
+	if len(s.done) > 0 {
+		left += ", so nothing was taken back"
+	}
 	return partly{&protocol.Error{Code: protocol.CodeOf(err), Detail: protocol.DetailOf(err),
-		Message: err.Error() + "; the agent may still do it, so nothing was taken back", Hint: strings.TrimPrefix(hint, "\n")}}
+		Message: err.Error() + left, Hint: strings.TrimPrefix(hint, "\n")}}
 }
 
 // leaves returns err with what is left, because taking back the last step has failed with backErr. The steps before it stay too.

@@ -37,6 +37,23 @@ func TestStepsOfSteps(t *testing.T) {
 	}
 }
 
+// What was done before is spoken of where something was done before.
+func TestNothingToTakeBack(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	fault := &protocol.Error{Code: protocol.CodeUnavailable, Message: "no answer"}
+	var none, some Steps
+	some.Did(Step{})
+	for want, err := range map[string]error{
+		"no answer; the agent may still do it":                            none.FailAt(ctx, "gw", fault),
+		"no answer; the agent may still do it, so nothing was taken back": some.FailAt(ctx, "gw", fault),
+	} {
+		if err.Error() != want {
+			t.Errorf("%q, want %q", err, want)
+		}
+	}
+}
+
 // The error of a command that is interrupted between its steps says what has become of them.
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
