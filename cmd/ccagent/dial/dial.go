@@ -162,8 +162,21 @@ func (conn *Conn) Stop(force bool) error {
 				Hint: "it ends by itself after that; ccagent status shows what is under way, and with --timeout you can wait longer"}
 		}
 	}
-	if errors.Is(err, protocol.ErrNoAgent) {
-		return nil
+	switch {
+	case !errors.Is(err, protocol.ErrNoAgent):
+		return err
+	case before.Agent.PID == 0: // nothing answered from the start
+		return noPlace()
 	}
-	return err
+	return nil
+}
+
+// noPlace is the error that the folder of the default socket is not there: then an agent may well run, and not be found from here.
+// If the folder is there, noPlace returns nil.
+func noPlace() error {
+	path, _, err := protocol.SocketPath()
+	if err != nil {
+		return err
+	}
+	return protocol.CheckRoom(protocol.SocketDir(path))
 }
