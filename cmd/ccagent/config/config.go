@@ -138,6 +138,15 @@ func Load(env environ.Vars) (agent.Config, string, error) {
 	return cfg, path, err
 }
 
+// WithoutFile returns the configuration of somebody who has no config.toml.
+func WithoutFile(env environ.Vars) (agent.Config, error) {
+	doc, err := parseConfig("", nil)
+	if err != nil {
+		return agent.Config{}, err
+	}
+	return doc.resolve(env)
+}
+
 // checkOwnFolders returns an error if somebody else may write one of ccagent's folders. ccagent trusts what is in them: sign-ins
 // of this user, and what setup is to write back into files. The check is made when settings are loaded, because an error does no
 // harm at that point: an agent that runs keeps the settings it has.

@@ -171,8 +171,8 @@ func (conn *Conn) Stop(force bool) error {
 	return nil
 }
 
-// noPlace is the error that the folder of the default socket is not there: then an agent may well run, and not be found from here.
-// If the folder is there, noPlace returns nil.
+// noPlace is the error that the folder of the default socket is not there, nil if it is. Without the folder an agent may well
+// run, and is not found from here.
 func noPlace() error {
 	path, _, err := protocol.SocketPath()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -30,6 +31,10 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 		return check(ctx)
 	}
 	cfg, first := checkConfig(env)
+	reached := cfg // the profiles whose providers are to be reached
+	if first.State == "fail" {
+		reached, _ = config.WithoutFile(env)
+	}
 	settings, settingsErr := env.ClaudeSettings()
 	here, _ := os.Getwd()
 	claudeCode := env.ClaudeCode(environ.ManagedClaude(), here, settings)
@@ -49,7 +54,11 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, bounded(storesTime, func(ctx context.Context) []Finding { return checkHomes(ctx, cfg) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkViews(ctx, cfg, found) })...)
 	found = append(found, checkFiles(env, cfg)...)
-	found = append(found, checkConnections(env, cfg)...)
+	found = append(found, checkConnections(env, reached)...)
+	if first.State == "fail" {
+		found = append(found, Finding{"connections", "skip",
+			"what the profiles of config.toml need to reach their providers can't be looked at until config.toml is mended", ""})
+	}
 	found = append(found, checkClaudeCode(cfg, said, claudeCode, settingsErr)...)
 	found = append(found, checkTools(env, cfg)...)
 	found = append(found, checkEnvironment(claudeCode)...)
@@ -58,7 +67,7 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, checkMemory(said.Agent.PID)...)
 	if online {
 		furtherStill(found)
-		found = append(found, bounded(onlineTime, func(ctx context.Context) []Finding { return checkOnline(ctx, cfg) })...)
+		found = append(found, bounded(onlineTime, func(ctx context.Context) []Finding { return checkOnline(ctx, reached) })...)
 	}
 	return found
 }
