@@ -138,12 +138,14 @@ func hintRows() (rows []string, err error) {
 
 // notFollowed are the messages of docs/errors.md whose hint is nothing that a script can do, each with the reason.
 var notFollowed = map[string]string{
-	"… is given more than once":                        "a word is to be left out of what was typed",
-	"… begins with a byte order mark (BOM) …":          "an editor has to save the file in another way",
-	"… the description is for …, not for …":            "a person has to find out which server is meant",
-	"… registers no clients by itself":                 "a person has to register a client at a provider",
-	"… does not say that it supports PKCE with S256 …": "only whoever runs the provider can mend that",
-	"… now names …, and no longer …":                   "it leads to another provider, which a script does not have",
+	"… is given more than once":                                                 "a word is to be left out of what was typed",
+	"… begins with a byte order mark (BOM) …":                                   "an editor has to save the file in another way",
+	"… the description is for …, not for …":                                     "a person has to find out which server is meant",
+	"… registers no clients by itself":                                          "a person has to register a client at a provider",
+	"… does not say that it supports PKCE with S256 …":                          "only whoever runs the provider can mend that",
+	"the provider gives no token for another scope or audience: …":              "whether the provider does it, a person knows",
+	"this socket does not give other tokens of a sign-in than its access token": "who exported it has to allow it",
+	"… now names …, and no longer …":                                            "it leads to another provider",
 }
 
 // TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.
