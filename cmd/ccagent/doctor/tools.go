@@ -103,6 +103,12 @@ func checkTools(env environ.Vars, cfg agent.Config) []Finding {
 				found = append(found, Finding{check, "ok", file, ""})
 			}
 		}
+		for _, name := range outranking(j) {
+			if env(name) != "" {
+				says := name + " is set here, and " + j.Tool + " prefers it to ccagent"
+				found = append(found, Finding{check, "warn", says, "unset " + name})
+			}
+		}
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
 				found = append(found, Finding{check, "warn", "what setup has changed is gone: " + err.Error(), j.Command()})
@@ -117,6 +123,19 @@ func checkTools(env environ.Vars, cfg agent.Config) []Finding {
 		}
 	}
 	return found
+}
+
+// outranking are the variables that a tool prefers to the helper that setup has told it.
+func outranking(j setup.Journal) (names []string) {
+	switch j.Tool {
+	case "go":
+		return []string{"GOAUTH"}
+	case "terraform":
+		for _, host := range j.Hosts {
+			names = append(names, "TF_TOKEN_"+strings.NewReplacer(".", "_", "-", "__").Replace(host))
+		}
+	}
+	return names
 }
 
 // checkEnvironment looks for what Claude Code would prefer to a token of ours, if it is started in this folder. It shows names
