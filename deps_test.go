@@ -231,6 +231,18 @@ var rooms = map[string]struct {
 			module + "/protocol": "a rule on requests asks nobody",
 		},
 	},
+	"agent/gateway": {
+		mayImport: []string{
+			module + "/protocol", module + "/place", module + "/agent/gateway/route", module + "/agent/httpauth",
+		},
+		never: forbidden{
+			module + "/agent":        "a gateway asks an agent, and carries none",
+			module + "/agent/worker": "a gateway renews nothing itself",
+			module + "/agent/oauth":  "a gateway renews nothing itself",
+			module + "/store":        "a gateway has nothing but the tokens that the agent gives it",
+			module + "/cmd/...":      "policy of the programs",
+		},
+	},
 	"agent/worker": {
 		mayImport: []string{
 			module + "/protocol",
@@ -337,6 +349,23 @@ var rooms = map[string]struct {
 			module + "/agent":       "it puts its questions to the person's own agent, and is none",
 			module + "/store":       "it has nothing but the tokens that the agent gives it",
 		},
+	},
+	"cmd/ccagent/session": {
+		mayImport: []string{
+			module + "/protocol", module + "/process", module + "/agent/gateway", module + "/agent/gateway/route",
+			module + "/agent/spawn",
+		},
+		never: forbidden{
+			"github.com/urfave/...": "flags are for the commands to parse",
+			module + "/agent":       "a gateway asks the person's own agent, and is none",
+			module + "/store":       "a gateway has nothing but the tokens that the agent gives it",
+		},
+	},
+	"cmd/ccagent/tool": {
+		mayImport: []string{
+			module + "/agent/gateway/route", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/session",
+		},
+		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},
 	"cmd/ccagent/signin": {
 		mayImport: []string{

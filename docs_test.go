@@ -262,6 +262,11 @@ func TestConfigReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	routes, err := os.ReadFile("cmd/ccagent/config/gateway.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source = append(source, routes...)
 	text, err := os.ReadFile("docs/config.md")
 	if err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 	if err := ctx.Err(); err != nil {
 		return job.Report{}, workerError(err)
 	}
-	self, err := executable()
+	self, err := Executable()
 	if err != nil {
 		return job.Report{}, workerError(err)
 	}
@@ -64,7 +64,7 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 		Path: self, Args: append([]string{"ccagent"}, p.Args...), // the name that ps shows
 		Env: p.Env, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	ours, theirs, err := socketPair()
+	ours, theirs, err := SocketPair()
 	if err != nil {
 		return job.Report{}, workerError(err)
 	}
@@ -100,9 +100,10 @@ func (p Process) Run(ctx context.Context, j job.Job, handOver func(job.Result)) 
 	return report, nil
 }
 
-// socketPair is what a job and its reports go over. A pipe would not do: until the worker has hardened itself, another program of
-// the user can open the worker's end of it by /proc/PID/fd and read the job. A socket can't be opened that way.
-func socketPair() (ours, theirs *os.File, err error) {
+// SocketPair is what this process and one that it starts say to each other over: a job and its reports, say. A pipe would not do:
+// until the other has hardened itself, another program of the user can open its end of a pipe by /proc/PID/fd and read there. A
+// socket can't be opened that way. Both ends are closed in programs that are started, unless they are handed over.
+func SocketPair() (ours, theirs *os.File, err error) {
 	syscall.ForkLock.RLock() // no program is started before both ends are marked to be closed in it
 	defer syscall.ForkLock.RUnlock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)

@@ -4,6 +4,6 @@ package spawn
 
 import "os"
 
-// executable is the binary's path. Another binary that has been installed there since refuses the job, because it is of another
+// Executable is the binary's path. Another binary that has been installed there since refuses the job, because it is of another
 // build.
-func executable() (string, error) { return os.Executable() }
+func Executable() (string, error) { return os.Executable() }

@@ -166,7 +166,7 @@ _ccagent() {
 		switch command.Name {
 		case "import":
 			extra = `; _ccagent_files -f "$cur"`
-		case "exec":
+		case "exec", "run":
 			extra = `; _ccagent_reply < <(compgen -c -- "$cur")`
 		}
 		fmt.Fprintf(&b, "            %s) words=\"%s\"%s ;;\n", command.Name, words, extra)
@@ -215,7 +215,7 @@ _ccagent() {
 			b.WriteString("; _ccagent_profiles")
 		case command.Name == "import":
 			b.WriteString("; _files")
-		case command.Name == "exec":
+		case command.Name == "exec", command.Name == "run":
 			b.WriteString("; _command_names -e")
 		}
 		b.WriteString(" ;;\n")
@@ -255,7 +255,7 @@ func completeFish(w io.Writer, commands []*cli.Command) error {
 			fmt.Fprintf(&b, "%s -a '(ccagent list --names 2>/dev/null)'\n", seen)
 		case command.Name == "import":
 			fmt.Fprintf(&b, "%s -F\n", seen)
-		case command.Name == "exec":
+		case command.Name == "exec", command.Name == "run":
 			fmt.Fprintf(&b, "%s -a '(__fish_complete_command)'\n", seen)
 		}
 		if words := argumentsOf(command.Name, commands); words != "" {

@@ -152,6 +152,7 @@ func commands() []*cli.Command {
 		refreshCommand(),
 		validateCommand(),
 		execCommand(),
+		runCommand(),
 		guardCommand(),
 		lockCommand(),
 		unlockCommand(),
@@ -167,6 +168,7 @@ func commands() []*cli.Command {
 		versionCommand(),
 		serveCommand(),
 		workerCommand(),
+		gatewayCommand(),
 	}
 }
 

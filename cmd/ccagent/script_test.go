@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 var programs = map[string]func(){
 	"ccagent":     main,
 	"fakebrowser": fakeBrowser,
+	"fetch":       fetch,
 }
 
 // noTerminal runs the tests away from the terminal that `make test` was typed at: what asks a person there would wait for ever.
@@ -87,6 +88,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["shows"] = shows
 	commands["mended"] = mended
 	maps.Copy(commands, hintCommands)
+	commands["service"] = fakeService
 	maps.Copy(commands, terminalCommands)
 	return commands
 }

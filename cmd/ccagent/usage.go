@@ -13,9 +13,9 @@ import (
 )
 
 // permute moves a command's flags before its arguments, so that `ccagent add NAME --provider static` works. Without it, package
-// flag would stop at the first argument. What follows -- stays as it is. So do the arguments of exec and forward, because they
-// name a program with flags of its own. It fails if an option that has one value is given twice, because package flag would take
-// the last.
+// flag would stop at the first argument. What follows -- stays as it is. So do the arguments of exec, run and forward, because
+// they name a program with flags of its own. It fails if an option that has one value is given twice, because package flag
+// would take the last.
 func permute(app *cli.App, args []string) ([]string, error) {
 	at := slices.IndexFunc(args[min(1, len(args)):], func(arg string) bool { return !strings.HasPrefix(arg, "-") }) + 1
 	if at == 0 {
@@ -25,7 +25,7 @@ func permute(app *cli.App, args []string) ([]string, error) {
 	if command == nil {
 		return args, nil
 	}
-	runs := command.Name == "exec" || command.Name == "forward"
+	runs := slices.Contains([]string{"exec", "run", "forward"}, command.Name)
 	flags := slices.Clone(args[:at+1])
 	given := map[cli.Flag]string{}
 	var rest []string

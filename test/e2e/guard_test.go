@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,19 +23,27 @@ import (
 
 // claudeSession is a Claude Code that runs on and is asked one thing after another.
 type claudeSession struct {
-	in  io.Writer
+	in  io.WriteCloser
 	out *bufio.Scanner
 }
 
 // newSession starts one in a folder, "" for the home, with more arguments.
 func newSession(t *testing.T, h *home, env []string, dir string, args ...string) *claudeSession {
 	t.Helper()
-	cmd := h.command(need(t, partsDir()+"/claude"), append([]string{"-p", "--input-format", "stream-json", "--output-format",
-		"stream-json", "--verbose"}, args...)...)
+	cmd := h.command(need(t, partsDir()+"/claude"), slices.Concat(sessionArgs, args)...)
 	cmd.Env = append(cmd.Env, env...)
 	if dir != "" {
 		cmd.Dir = dir
 	}
+	return converse(t, cmd)
+}
+
+// sessionArgs have Claude Code read one prompt after another.
+var sessionArgs = []string{"-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"}
+
+// converse starts a Claude Code that reads one prompt after another.
+func converse(t *testing.T, cmd *exec.Cmd) *claudeSession {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"sync"
 	"testing"
@@ -23,6 +25,7 @@ type messagesAPI struct {
 
 	mu    sync.Mutex
 	shown []shown
+	raw   bytes.Buffer // all requests, as they came
 }
 
 // shown is how one prompt's request was authenticated.
@@ -39,7 +42,14 @@ func newMessagesAPI(t *testing.T, live func(token string) bool) *messagesAPI {
 	mux := http.NewServeMux()
 	mux.HandleFunc("HEAD /{$}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("POST /v1/messages", api.messages)
-	server := httptest.NewServer(mux)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text, err := httputil.DumpRequest(r, true); err == nil {
+			api.mu.Lock()
+			api.raw.Write(text)
+			api.mu.Unlock()
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	api.URL = server.URL
 	return api

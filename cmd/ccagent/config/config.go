@@ -51,6 +51,7 @@ type File struct {
 	LockOn         []string         `toml:"lock_on"`
 	Profiles       map[string]Table `toml:"profiles"`
 	Use            []UseTable       `toml:"use"`
+	Gateway        *GatewayTable    `toml:"gateway"`
 }
 
 // Table is one [profiles.NAME].
@@ -119,23 +120,29 @@ type Table struct {
 // configuration. It returns the path with an error too. Errors are of condition ErrConfig and name the file, the line and the
 // key.
 func Load(env environ.Vars) (agent.Config, string, error) {
+	cfg, doc, err := load(env)
+	return cfg, doc.path, err
+}
+
+// load is Load, which returns the document as well; with an error, no more than its path may be known.
+func load(env environ.Vars) (agent.Config, *document, error) {
 	path, err := env.ConfigFile()
 	if err != nil {
-		return agent.Config{}, "", err
+		return agent.Config{}, &document{}, err
 	}
 	text, err := readConfig(path, env("HOME"))
 	if err != nil {
-		return agent.Config{}, path, err
+		return agent.Config{}, &document{path: path}, err
 	}
 	doc, err := parseConfig(path, text)
 	if err != nil {
-		return agent.Config{}, path, err
+		return agent.Config{}, &document{path: path}, err
 	}
 	if err := checkOwnFolders(env); err != nil {
-		return agent.Config{}, path, err
+		return agent.Config{}, doc, err
 	}
 	cfg, err := doc.resolve(env)
-	return cfg, path, err
+	return cfg, doc, err
 }
 
 // WithoutFile returns the configuration of somebody who has no config.toml.
@@ -312,7 +319,8 @@ func parseConfig(path string, text []byte) (*document, error) {
 	// The library ignores the case of keys. In TOML it counts.
 	for _, key := range d.index.keys {
 		i := len(key.path) - 1
-		ours := i == 0 || i == 1 && key.path[0] == "use" || i == 2 && key.path[0] == "profiles"
+		ours := i == 0 || i == 1 && (key.path[0] == "use" || key.path[0] == "gateway") ||
+			i == 2 && key.path[0] == "profiles" || i == 3 && key.path[0] == "gateway"
 		if ours && key.path[i] != strings.ToLower(key.path[i]) {
 			return nil, d.fault(key.line, "unknown key %s", strings.Join(key.path, "."))
 		}
@@ -323,22 +331,24 @@ func parseConfig(path string, text []byte) (*document, error) {
 // wanted describes what the value of a key must be, for an error about a value of another type.
 func wanted(key []string) string {
 	switch {
-	case len(key) < 3 && key[0] == "profiles":
+	case len(key) < 3 && key[0] == "profiles", len(key) < 4 && key[0] == "gateway":
 		return "a table"
 	case len(key) == 1 && key[0] == "use":
 		return `one table for each folder: [[use]], and below it dir = "~/work/**" and profile = "NAME"`
-	case len(key) > 3:
+	case len(key) > 3 && key[0] != "gateway", len(key) > 4:
 		return "a string"
 	}
 	switch key[len(key)-1] {
-	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command":
+	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command", "allow", "deny":
 		return `a list of strings, like ["a", "b"]`
 	case "ttl", "timeout", "login_timeout":
 		return `a duration in quotes, like "30m"`
-	case "headers", "params", "authorize_params", "token_params", "refresh_params":
+	case "headers", "params", "authorize_params", "token_params", "refresh_params", "env":
 		return "a table of strings"
 	case "token_exchange":
 		return "true or false"
+	case "renew_on":
+		return "a list of numbers, like [401, 403]"
 	case "redirect_port":
 		return "a number"
 	}
@@ -410,8 +420,10 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 		return cfg, d.fault(d.index.line("default_profile"), "default_profile is %q, and there is no such profile", cfg.Default)
 	}
 	cfg.Default = known
-	cfg.Uses, err = d.uses(env, r.names)
-	return cfg, err
+	if cfg.Uses, err = d.uses(env, r.names); err != nil {
+		return cfg, err
+	}
+	return cfg, d.checkGateway(cfg)
 }
 
 // following is the environment for profiles without a config_dir. They follow the Claude Code directory of the environment, but

@@ -27,9 +27,10 @@ var startedWith *surroundings
 // option, because nearly every command handles a secret. It does not call mlockall, which would pin every page of a runtime that
 // reserves far more than it uses. Encrypting swap is up to the administrator (docs/security.md).
 func Harden(args []string) error {
-	// Memory is protected first, because another program could read it until then. Protected memory is not dumped either. On systems
-	// where the protection can't be undone, the command exec does without it: it would also apply to the program that exec becomes.
-	if becomesAnother := len(args) > 1 && args[1] == "exec"; !harden.Lasts || !becomesAnother {
+	// Memory is protected first, because another program could read it until then. Protected memory is not dumped either. On
+	// systems where the protection can't be undone, the commands exec and run do without it: it would also apply to the
+	// programs that they become.
+	if becomesAnother := len(args) > 1 && (args[1] == "exec" || args[1] == "run"); !harden.Lasts || !becomesAnother {
 		if err := harden.Memory(); err != nil {
 			return notHardened("this process's memory can't be hidden from debuggers", err)
 		}

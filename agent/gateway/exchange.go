@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/gateway/route"
+)
+
+var errIdle = errors.New("nothing has moved on it for 15 minutes")
+
+// exchange is one request and its answer.
+type exchange struct {
+	gateway *Gateway
+	began   time.Time
+	base    string // the host at which the tool has found us
+	route   *route.Route
+	to      *url.URL
+	road    road
+	idle    *time.Timer
+
+	Decision
+	sent, received atomic.Int64
+	renewed        error // why a renewal failed
+}
+
+// exchangeKey is the key of an exchange in the context of its request.
+type exchangeKey struct{}
+
+// renewed notes that a refusal has led to a renewal, or why that failed. A Transport calls it within RoundTrip.
+func renewed(req *http.Request, err error) {
+	if x, ok := req.Context().Value(exchangeKey{}).(*exchange); ok {
+		x.Renewed, x.renewed = err == nil, err
+	}
+}
+
+// decide finds the route of a request and judges the request by it. It returns why it is refused, nil if it is not.
+func (x *exchange) decide(r *http.Request) *refusal {
+	table := x.gateway.routes
+	x.base = r.Host
+	target, to, err := table.Base(r.RequestURI)
+	if err != nil {
+		return judged(err)
+	}
+	x.route, x.to, x.Route, x.Profile = target, to, target.Name, target.Profile
+	x.Host, x.Path = to.Host, to.EscapedPath()
+	if r.Method == http.MethodTrace {
+		return &refusal{status: http.StatusMethodNotAllowed, kind: invalid, message: "the answer to TRACE would show the token"}
+	}
+	i := slices.IndexFunc(table, func(other route.Route) bool { return other.Name == target.Name })
+	x.road = x.gateway.roads[i]
+	carried := x.gateway.standIns.examine(r, target, i)
+	switch {
+	case carried.elsewhere:
+		return &refusal{status: http.StatusForbidden, kind: denied,
+			message: "the stand-in in this request is for another route than " + target.Name}
+	case carried.unknown:
+		return &refusal{status: http.StatusUnauthorized, kind: unauthenticated,
+			message: "the stand-in in this request is of another session: start the tool anew with ccagent run"}
+	case carried.own:
+	case carried.foreign == "":
+		return &refusal{status: http.StatusUnauthorized, kind: unauthenticated,
+			message: "this request has no stand-in: give the tool what ccagent run gives it"}
+	case target.Foreign != route.Pass:
+		return &refusal{status: http.StatusForbidden, kind: denied, message: fmt.Sprintf("this request has a credential of its own in "+
+			"%s, which route %s does not pass on: take it away from the tool, or write foreign = \"pass\" for the route",
+			carried.foreign, target.Name)}
+	default:
+		x.Foreign = true
+	}
+	if x.Rule, err = target.Judge(r.Method, x.Path); err != nil {
+		return judged(err)
+	}
+	return nil
+}
+
+// rewrite makes the request that is sent of the one that has come. Beside the credentials and what is said of the connection
+// itself, all stays as it is.
+func (x *exchange) rewrite(p *httputil.ProxyRequest) {
+	to := *x.to
+	p.Out.URL, p.Out.Host = &to, ""
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
+		if values, ok := p.In.Header[name]; ok { // the proxy takes them away
+			p.Out.Header[name] = values
+		}
+	}
+	if !x.Foreign {
+		strip(p.Out, x.route)
+	}
+	if p.Out.Body != nil && p.Out.Body != http.NoBody {
+		p.Out.Body = &moving{ReadCloser: p.Out.Body, idle: x.idle, count: &x.sent}
+	}
+}
+
+// RoundTrip sends the request, with the token unless it carries a credential of its own.
+func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+	upgrade := req.Header.Get("Upgrade") != ""
+	switch {
+	case x.Foreign && upgrade:
+		return x.gateway.upgraded.RoundTrip(req)
+	case x.Foreign:
+		return x.gateway.upstream.RoundTrip(req)
+	case upgrade:
+		return x.road.upgraded.RoundTrip(req)
+	}
+	return x.road.ordinary.RoundTrip(req)
+}
+
+// answer changes an answer on its way to the tool. Every answer of an upstream comes by here, before anything of it is sent.
+func (x *exchange) answer(resp *http.Response) error {
+	if no := unrenewed(x.renewed, x.Profile); no != nil {
+		resp.Body.Close()
+		return no // failed tells the tool
+	}
+	x.Status = resp.StatusCode
+	resp.Header.Del("Alt-Svc") // another way to the upstream would lead past us
+	if at := resp.Header.Get("Location"); at != "" {
+		resp.Header.Set("Location", x.location(at))
+	}
+	if body, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body = &movingBoth{moving{ReadCloser: body, idle: x.idle, count: &x.received}, body, &x.sent}
+	} else {
+		resp.Body = &moving{ReadCloser: resp.Body, idle: x.idle, count: &x.received}
+	}
+	return nil
+}
+
+// location returns where the tool finds what a Location leads to: through us, if a route covers it.
+func (x *exchange) location(at string) string {
+	to, err := x.to.Parse(at)
+	if err != nil {
+		return at
+	}
+	if there := x.gateway.routes.Location("http://"+x.base, to); there != "" {
+		return there
+	}
+	return to.String()
+}
+
+// failed tells the tool why there is no answer.
+func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
+	var no *refusal
+	if !errors.As(err, &no) {
+		if r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), errIdle) {
+			return // the tool has gone
+		}
+		no = unsent(err, x.Profile)
+	}
+	x.refuse(w, no)
+}
+
+// refuse answers a request in the gateway's own words.
+func (x *exchange) refuse(w http.ResponseWriter, no *refusal) {
+	x.Status, x.Refused = no.status, no.message
+	shape := route.Plain
+	if x.route != nil {
+		shape = x.route.Errors
+	}
+	no.write(w, shape, x.route)
+}
+
+// over tells of the exchange at its end. It is the one place where what was decided is passed on.
+func (x *exchange) over() {
+	if x.gateway.options.Decided == nil {
+		return
+	}
+	d := x.Decision
+	d.Began, d.Took, d.Sent, d.Received = x.began, time.Since(x.began), x.sent.Load(), x.received.Load()
+	x.gateway.options.Decided(d)
+}
+
+// moving is a body that keeps its exchange from being idle, and counts its bytes.
+type moving struct {
+	io.ReadCloser
+	idle  *time.Timer
+	count *atomic.Int64
+}
+
+func (m *moving) Read(p []byte) (int, error) {
+	n, err := m.ReadCloser.Read(p)
+	m.moved(n, m.count)
+	return n, err
+}
+
+func (m *moving) moved(n int, count *atomic.Int64) {
+	if n > 0 {
+		count.Add(int64(n))
+		m.idle.Reset(idleTime)
+	}
+}
+
+// movingBoth is a connection that has been upgraded to another protocol.
+type movingBoth struct {
+	moving
+	to   io.Writer
+	sent *atomic.Int64
+}
+
+func (m *movingBoth) Write(p []byte) (int, error) {
+	n, err := m.to.Write(p)
+	m.moved(n, m.sent)
+	return n, err
+}

@@ -1,0 +1,222 @@
+// Package gateway lets tools use tokens that they never hold. A tool is given a stand-in, which is worthless anywhere else. It
+// sends its requests to a [Gateway], which takes the stand-in out, puts the live token of the route in, and sends the request on.
+// After a refusal it has the agent renew the token, and sends the same request again.
+//
+// A request comes to a base URL: http://HOST/NAME and the path, NAME being a route's. What no route covers is refused.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/gateway/route"
+	"github.com/ccagent/ccagent/agent/httpauth"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+const (
+	// maxHeaders bounds the header of a request, and that of an answer, in bytes.
+	maxHeaders = 64 << 10
+	// maxStreams is how many requests may be under way at a time, unless the options say otherwise.
+	maxStreams = 256
+	// headerTime bounds how long a tool takes to send a header, and connectTime how long it takes to connect to an upstream.
+	headerTime, connectTime = 10 * time.Second, 10 * time.Second
+	// idleTime ends a request, or a connection, on which nothing moves. There is no other time limit.
+	idleTime = 15 * time.Minute
+)
+
+// Options are the settings of a gateway.
+type Options struct {
+	// Agent is asked for tokens. It stays the caller's, who closes it after the gateway.
+	Agent protocol.Agent
+	// Routes are where requests may go. Each names its profile.
+	Routes route.Table
+	// Dial connects to upstreams; nil: a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Proxy says by which proxy an upstream is reached; nil: by none.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Streams is how many requests may be under way at a time; 0: 256.
+	Streams int
+	// Decided is told of each request when it is over; nil: nobody is. It is called concurrently.
+	Decided func(Decision)
+}
+
+// Decision is what became of a request. Nothing in it is secret: the query and the body are left out.
+type Decision struct {
+	Began          time.Time
+	Took           time.Duration
+	Route, Profile string // "" where no route was found
+	Rule           string // that let the request through or forbade it; "" if the route has none for it
+	Method         string
+	Host, Path     string // where it goes; "" where no route was found
+	Status         int    // that the tool got; 0 if it got none
+	Sent, Received int64  // of the bodies, in bytes; an upgraded connection included
+	Renewed        bool   // the token was renewed because of it
+	Foreign        bool   // it went on with a credential of the tool's own
+	Refused        string // why the gateway itself refused it; "" if it did not
+}
+
+// Gateway serves one session. It is an http.Handler, and [Gateway.Serve] serves a listener with it. All methods may be called
+// concurrently.
+type Gateway struct {
+	options  Options
+	routes   route.Table
+	standIns standIns
+	secrets  []protocol.Secret // the stand-ins themselves, in the order of routes, until Grants gives them away
+	roads    []road
+	agents   []*httpauth.Agent
+	slots    chan struct{}
+	upstream *http.Transport // speaks HTTP/1.1 and HTTP/2
+	upgraded *http.Transport // speaks HTTP/1.1 alone, for requests that ask for another protocol
+	server   *http.Server
+}
+
+// road is how the requests of one route are sent: with the token of its profile.
+type road struct {
+	ordinary, upgraded *httpauth.Transport
+}
+
+// New returns a gateway. It asks the agent once for the token of each route, so that a sign-in that is missing is noticed now:
+// that is an error, as the agent has it. An agent or a provider that can't be asked at the moment is none.
+func New(ctx context.Context, o Options) (*Gateway, error) {
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: connectTime}).DialContext
+	}
+	if o.Streams == 0 {
+		o.Streams = maxStreams
+	}
+	g := &Gateway{options: o, slots: make(chan struct{}, o.Streams)}
+	if err := g.settle(ctx); err != nil {
+		return nil, err
+	}
+	g.upstream = &http.Transport{
+		DialContext: o.Dial, Proxy: o.Proxy, DisableCompression: true, MaxResponseHeaderBytes: maxHeaders,
+		TLSHandshakeTimeout: connectTime, ExpectContinueTimeout: time.Second, IdleConnTimeout: 90 * time.Second,
+		MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
+	}
+	g.upgraded = g.upstream.Clone()
+	g.upgraded.ForceAttemptHTTP2 = false
+	g.upgraded.Protocols = new(http.Protocols)
+	g.upgraded.Protocols.SetHTTP1(true)
+	agents := map[string]*httpauth.Agent{}
+	for i := range g.routes {
+		r := &g.routes[i]
+		if agents[r.Profile] == nil {
+			agents[r.Profile] = httpauth.NewAgent(o.Agent, r.Profile)
+			g.agents = append(g.agents, agents[r.Profile])
+		}
+		secret := g.standIns.add(i)
+		g.secrets = append(g.secrets, secret)
+		sends := func(base *http.Transport) *httpauth.Transport {
+			return &httpauth.Transport{Agent: agents[r.Profile], Base: base, Place: r.Place, RenewOn: r.RenewOn, RecordBodies: true,
+				Renewed: renewed}
+		}
+		g.roads = append(g.roads, road{sends(g.upstream), sends(g.upgraded)})
+	}
+	g.server = &http.Server{
+		Handler: g, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
+		ErrorLog: log.New(io.Discard, "", 0), // it would quote requests
+	}
+	return g, nil
+}
+
+// settle asks for the token of each route, because its kind may decide where it goes.
+func (g *Gateway) settle(ctx context.Context) error {
+	g.routes = make(route.Table, len(g.options.Routes))
+	failed := make([]error, len(g.routes))
+	var asked sync.WaitGroup
+	for i, r := range g.options.Routes {
+		asked.Go(func() {
+			token, err := g.options.Agent.Token(ctx, protocol.TokenRequest{Profile: r.Profile, Host: r.Host()})
+			if err == nil {
+				err = token.CheckBearer()
+			}
+			if err != nil && (ctx.Err() != nil || !errors.Is(err, protocol.ErrUnavailable)) {
+				failed[i] = err
+			}
+			g.routes[i] = r.For(string(token.Kind))
+		})
+	}
+	asked.Wait()
+	return errors.Join(failed...)
+}
+
+// Grant is what a tool is given for a route.
+type Grant struct {
+	Route   string
+	StandIn protocol.Secret
+	Env     map[string]route.Value // the variables that hold the base URL and the stand-in
+}
+
+// Grants returns what the tool is given, once: afterwards the gateway knows only the digests of the stand-ins. A second call
+// returns nil.
+func (g *Gateway) Grants() []Grant {
+	var grants []Grant
+	for i, secret := range g.secrets {
+		grants = append(grants, Grant{g.routes[i].Name, secret, g.routes[i].Env})
+	}
+	g.secrets = nil
+	return grants
+}
+
+// Serve serves a listener until Close. Then it returns nil.
+func (g *Gateway) Serve(l net.Listener) error {
+	if err := g.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Close ends all that is under way, and closes the listeners.
+func (g *Gateway) Close() error {
+	err := g.server.Close()
+	for _, a := range g.agents {
+		a.Close()
+	}
+	g.upstream.CloseIdleConnections()
+	g.upgraded.CloseIdleConnections()
+	return err
+}
+
+// ServeHTTP decides on a request, and sends it on or refuses it.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{gateway: g, began: time.Now()}
+	x.Method = r.Method
+	defer x.over()
+	select {
+	case g.slots <- struct{}{}:
+		defer func() { <-g.slots }()
+	default:
+		x.refuse(w, &refusal{status: http.StatusServiceUnavailable, kind: overloaded, retry: time.Second,
+			message: "too many requests are under way through this gateway"})
+		return
+	}
+	if no := x.decide(r); no != nil {
+		x.refuse(w, no)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	x.idle = time.AfterFunc(idleTime, func() { cancel(errIdle) })
+	defer x.idle.Stop()
+	(&httputil.ReverseProxy{
+		Rewrite: x.rewrite, Transport: x, FlushInterval: -1, BufferPool: buffers{}, ModifyResponse: x.answer,
+		ErrorHandler: x.failed, ErrorLog: g.server.ErrorLog,
+	}).ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+}
+
+// buffers are what bodies are copied through.
+type buffers struct{}
+
+var pool = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
+func (buffers) Get() []byte  { return pool.Get().(*[16 << 10]byte)[:] }
+func (buffers) Put(b []byte) { pool.Put((*[16 << 10]byte)(b)) }

@@ -1,0 +1,178 @@
+// Package session gives one tool a gateway of its own. The gateway is another process, which holds no terminal, is not a child
+// of the tool, and ends soon after it. What the two processes say to each other goes over a pair of sockets that closes when
+// the tool begins: neither the arguments nor the environment of the gateway have a stand-in in them.
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/ccagent/ccagent/agent/gateway"
+	"github.com/ccagent/ccagent/agent/gateway/route"
+	"github.com/ccagent/ccagent/agent/spawn"
+	"github.com/ccagent/ccagent/process"
+	"github.com/ccagent/ccagent/protocol"
+)
+
+// Request says which gateway a tool wants.
+type Request struct {
+	Tool    process.ID    // the process that will be the tool; it asks for the gateway itself
+	Profile string        // for the routes that name none
+	Chosen  bool          // a person has chosen the profile for this session
+	Routes  []string      // by name; none: all that apply
+	Wait    time.Duration // how long the first tokens may take
+}
+
+// Ready says where the tool finds its gateway.
+type Ready struct {
+	Base   string // the URL before the name of a route
+	Grants []Grant
+	Error  *protocol.Error // why there is no gateway
+}
+
+// Grant is what the tool is given for a route.
+type Grant struct {
+	Route   string
+	StandIn string
+	Env     map[string]route.Value
+}
+
+// maxMessage bounds what one side reads of the other, in bytes.
+const maxMessage = 1 << 20
+
+// Starter and Detached are the arguments with which this binary becomes a gateway: the first starts the second and ends, so that
+// the gateway is nobody's child.
+var Starter, Detached = []string{"gateway", "--session"}, []string{"gateway", "--session", "--detached"}
+
+// Start starts a gateway, and returns when it serves. Errors are the gateway's own, which are those of the configuration and of
+// the agent, and ErrUnavailable where it could not be started.
+func Start(ctx context.Context, req Request) (Ready, error) {
+	ours, theirs, err := spawn.SocketPair()
+	if err != nil {
+		return Ready{}, failed(err)
+	}
+	defer ours.Close()
+	cmd, err := command(ctx, Starter, theirs)
+	if err == nil {
+		err = cmd.Run()
+	}
+	theirs.Close()
+	if err != nil {
+		return Ready{}, failed(err)
+	}
+	defer context.AfterFunc(ctx, func() { ours.SetDeadline(time.Now()) })()
+	var ready Ready
+	err = json.NewEncoder(ours).Encode(req)
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(ours, maxMessage)).Decode(&ready)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return Ready{}, ctx.Err()
+	case err != nil:
+		return Ready{}, failed(errors.New("it ended without a word"))
+	case ready.Error != nil:
+		return Ready{}, ready.Error
+	}
+	return ready, nil
+}
+
+// command is this binary with other arguments, in a session of its own, with a socket for its standard input.
+func command(ctx context.Context, args []string, socket *os.File) (*exec.Cmd, error) {
+	self, err := spawn.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Args = append([]string{"ccagent"}, args...) // the name that ps shows
+	cmd.Env, cmd.Dir, cmd.Stdin = spawn.Environment(), "/", socket
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd, nil
+}
+
+func failed(err error) error {
+	return &protocol.Error{Code: protocol.CodeUnavailable, Message: "the gateway process failed: " + err.Error(), Hint: "try again"}
+}
+
+// Detach starts the gateway that serves on the socket, and returns at once.
+func Detach(socket *os.File) error {
+	cmd, err := command(context.Background(), Detached, socket)
+	if err != nil {
+		return err
+	}
+	return cmd.Start()
+}
+
+// Serve is the gateway's process: it reads the request from the socket, answers, and serves until the tool ends. routes says
+// which routes the tool has. Its errors were told on the socket.
+func Serve(ctx context.Context, socket *os.File, routes func(Request) (route.Table, error)) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	// These are for the tool. They are caught and not ignored, because an agent that is started from here would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
+	conn, err := net.FileConn(socket)
+	if err != nil {
+		return err
+	}
+	socket.Close()
+	defer conn.Close()
+	var req Request
+	conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if err := json.NewDecoder(io.LimitReader(conn, maxMessage)).Decode(&req); err != nil {
+		return fmt.Errorf("there is no request: %w", err)
+	}
+	ended := process.Ended(req.Tool)
+	tell := func(err error) error {
+		said := &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: protocol.HintOf(err),
+			Detail: protocol.DetailOf(err)}
+		return errors.Join(err, json.NewEncoder(conn).Encode(Ready{Error: said}))
+	}
+	table, err := routes(req)
+	if err != nil {
+		return tell(err)
+	}
+	agent, err := protocol.PoolFromEnv(true)
+	if err != nil {
+		return tell(err)
+	}
+	defer agent.Close()
+	first, cancel := context.WithTimeout(ctx, req.Wait)
+	defer cancel()
+	g, err := gateway.New(first, gateway.Options{Agent: agent, Routes: table, Proxy: http.ProxyFromEnvironment})
+	if err != nil {
+		return tell(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return tell(errors.Join(err, g.Close()))
+	}
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	defer g.Close()
+	ready := Ready{Base: "http://" + l.Addr().String()}
+	for _, grant := range g.Grants() {
+		ready.Grants = append(ready.Grants, Grant{grant.Route, grant.StandIn.Reveal(), grant.Env})
+	}
+	if err := json.NewEncoder(conn).Encode(ready); err != nil {
+		return err // the tool has gone
+	}
+	conn.Close()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return nil
+	case err := <-served:
+		return err
+	}
+}
