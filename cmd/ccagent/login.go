@@ -23,6 +23,7 @@ import (
 	"github.com/ccagent/ccagent/cmd/ccagent/signin"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/undo"
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 	"github.com/ccagent/ccagent/store"
 )
@@ -372,6 +373,12 @@ func (s *signIn) secrets(ctx context.Context) error {
 		if s.secret, err = terminal.CheckSecret(line, "client secret"); err != nil {
 			return err
 		}
+	}
+	// A client secret may be any text. These are none that a provider has made.
+	if is := lookalike.Of(s.secret.Reveal()); is != nil && slices.Contains(
+		[]lookalike.Kind{lookalike.Word, lookalike.Variable, lookalike.Object, lookalike.Assignment}, is.Kind) {
+		return &protocol.Error{Code: protocol.CodeConfig, Message: "that is " + is.What + ", and not a client secret",
+			Hint: "give the client secret alone, as the provider shows it"}
 	}
 	if s.Settings.Grant != "jwt-bearer" {
 		if s.c.IsSet("assertion-fd") {
