@@ -1,6 +1,8 @@
 package main
 
 import (
+	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -187,5 +189,40 @@ func TestHintsAreFollowed(t *testing.T) {
 		if !slices.Contains(rows, message) {
 			t.Errorf("docs/errors.md does not have %q", message)
 		}
+	}
+}
+
+// TestHintedCommands: every command of ccagent that a text of the programs shows after a colon or in backquotes is one that
+// ccagent has, with these options.
+func TestHintedCommands(t *testing.T) {
+	t.Parallel()
+	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	shown := regexp.MustCompile("(?:: |[`(])ccagent ([a-z]+)([^`;,)\"\\\\]*)")
+	seen := 0
+	err := filepath.WalkDir("../..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(strings.TrimSpace(line), "//") {
+				continue
+			}
+			for _, m := range shown.FindAllStringSubmatch(line, -1) {
+				command := app.Command(m[1])
+				if command == nil && strings.HasSuffix(m[1], "s") { // "ccagent keeps ..." is a sentence
+					continue
+				}
+				seen++
+				arguments, _, _ := strings.Cut(m[2], " -- ")
+				if command == nil || slices.ContainsFunc(options(arguments), func(name string) bool { return !hasFlag(command, name) }) {
+					t.Errorf("%s: there is no such command, or no such option: ccagent %s%s", path, m[1], m[2])
+				}
+			}
+		}
+		return err
+	})
+	if err != nil || seen < 50 {
+		t.Errorf("%d commands, %v", seen, err)
 	}
 }
