@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"slices"
 	"time"
 )
 
@@ -54,6 +55,11 @@ func (s fileStates) unknown() bool {
 		}
 	}
 	return false
+}
+
+// missing reports whether a file is missing.
+func (s fileStates) missing() bool {
+	return slices.ContainsFunc(s.states, func(f fileState) bool { return !f.exists && f.size >= 0 })
 }
 
 // changed reports whether a file is in another state by now. It waits for as long as the file system takes.

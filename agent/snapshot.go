@@ -101,10 +101,12 @@ func (e *entry) snapshotAfter(r job.Result, before fileStates, began time.Time) 
 	// job's own; the next renewal reads the files first, and finds out.
 	asRead := s.olderThan(began, others) || r.Saved && r.Renewed && !others
 	switch {
+	case r.Wrote && s.missing(): // a view that is removed at once is missing as it was before, and nothing would tell
+		s, stale = unknownStates(s.paths), true
 	case known && !before.changed():
 		s = before
-	case !asRead && known: // written by the job, or by somebody else after the job had read it: to read it again tells
-		s, stale = before, true
+	case !asRead && known:
+		s, stale = before, true // written by the job, or by somebody else after the job had read it: to read it again tells
 	case !asRead:
 		s, stale = unknownStates(s.paths), true
 	}

@@ -156,9 +156,14 @@ func (d *Draft) writeInPlace(data []byte, check func() error) error {
 // filler lengthens a content that is shorter than the old one, until the file is cut: JSON may end with it.
 const filler = '\n'
 
-// overwrite makes data the content of the file, whose length is given. It is one write, so a program that reads meanwhile sees
-// the content before it or after it.
+// overwrite makes data the content of the file, whose length is given. It is one write over what is as long, so a program that
+// reads meanwhile sees the content before it or after it, perhaps with filler at its end.
 func overwrite(f *os.File, length int, data []byte) error {
+	if length < len(data) { // else a program could read as much of the new content as the old one was long
+		if _, err := f.WriteAt(bytes.Repeat([]byte{filler}, len(data)-length), int64(length)); err != nil {
+			return err
+		}
+	}
 	whole := data
 	if length > len(data) {
 		whole = append(bytes.Clone(data), bytes.Repeat([]byte{filler}, length-len(data))...)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ccagent/ccagent/disk"
@@ -31,6 +32,7 @@ type View struct {
 	at      ViewPlace // zero: it is in the place of Claude Code's own record
 	written string    // path of the file that says what we wrote
 	copy    *Copy
+	wrote   atomic.Bool
 }
 
 // ViewPlace is one view as a profile's settings name it. Paths are absolute.
@@ -222,6 +224,9 @@ func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m written
 		}
 		// This comes before the view: whoever is killed between the two must not take its own work for somebody
 		// else's.
+		if there != next {
+			v.wrote.Store(true)
+		}
 		m.Next = next
 		if m.Profile = v.profile; v.at.Kind != "" {
 			m.At = &v.at
@@ -238,6 +243,9 @@ func (v *View) put(ctx context.Context, r Record, over *Copy, may func(m written
 	m.Digest, m.Next = m.Next, ""
 	return m.write(v.written)
 }
+
+// Wrote reports whether this View has written something else than was there.
+func (v *View) Wrote() bool { return v.wrote.Load() }
 
 // Showed reports whether this access token was in the view lately. A program that writes the file from its memory brings such
 // a token back.

@@ -110,6 +110,7 @@ func WriteReport(w io.Writer, r Report) error {
 	identity(&e, r.Result.Identity)
 	e.String(r.Result.Note)
 	e.Bool(r.Result.Behind)
+	e.Bool(r.Result.Wrote)
 	e.PastSignIns(r.Result.Past)
 	e.String(r.Result.Key.Reveal())
 	e.Bool(r.Result.Renewable)
@@ -152,6 +153,7 @@ func ReadReport(r io.Reader) (Report, error) {
 		Identity:     readIdentity(&d),
 		Note:         d.String(),
 		Behind:       d.Bool(),
+		Wrote:        d.Bool(),
 		Past:         d.PastSignIns(),
 		Key:          secret(&d),
 		Renewable:    d.Bool(),

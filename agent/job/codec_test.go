@@ -42,7 +42,7 @@ var (
 			Scopes: []string{"a,b", "c"}, Notice: "a line",
 			Identity: protocol.Identity{Account: "1", Email: "2", Name: "3", Organization: "4", OrganizationID: "5", Subscription: "6",
 				Scopes: []string{"7", "8"}, Fetched: at},
-			Note: "a view", Behind: true,
+			Note: "a view", Behind: true, Wrote: true,
 			Past: []protocol.PastSignIn{
 				{ID: "0a1b2c3d", Saved: at, Expiry: at, Account: "1", Renewable: true, Current: true, Problem: "2"},
 			},

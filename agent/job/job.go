@@ -172,6 +172,7 @@ type Result struct {
 	Identity     protocol.Identity
 	Note         string // what the job found in the files of other programs: shown in status until the next job
 	Behind       bool   // a view could not be written: to be tried again
+	Wrote        bool   // a view was written
 	Past         []protocol.PastSignIn
 	Key          protocol.Secret // what Unlock opened; empty: no passphrase protects it, or there is none
 	// Renewable says of the token of a Derive that another comes with the next renewal of the record.

@@ -64,6 +64,7 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
 			o.Result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
 		}
+		o.Result.Wrote = o.Result.Wrote || v.Wrote()
 		cancel()
 	}
 	if t.Aside > 0 {
@@ -186,6 +187,7 @@ func (t *task) restoreViews(ctx context.Context) renewal.Outcome {
 		if err := v.Restore(ctx, visible(o.Result)); err != nil {
 			return o.WithError(err)
 		}
+		o.Result.Wrote = o.Result.Wrote || v.Wrote()
 		written = append(written, v.Place().Location)
 		if said := renewal.NoteCopied(v.Copied()); said != "" {
 			written = append(written, said)
