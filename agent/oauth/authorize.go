@@ -113,6 +113,8 @@ func (a *Authorization) ParsePasted(pasted string) (Callback, error) {
 	switch {
 	case cb.Code.Empty() && cb.Error == "":
 		return Callback{}, pasteError("what was pasted holds no code")
+	case cb.State == "" && cb.Error != "": // some providers leave it out; the person has brought this answer
+		cb.State = a.State
 	case cb.State == "":
 		return Callback{}, pasteError("what was pasted holds no state, so a part of it is missing")
 	case !a.hasState(cb.State):
@@ -180,12 +182,18 @@ func (c *Client) denied(cb Callback) error {
 	switch code := fold(cb.Error); {
 	case scopeCodes[code]:
 		e.Hint = "the provider does not grant what config.toml asks for: check scopes, audience and resource of the profile"
-	case code == fold("unauthorized_client"), requestCodes[code]:
-		e.Hint = "check client_id in config.toml, and how this client is registered at the provider"
+	case blamesUs(code):
+		e.Hint = "check client_id in config.toml, and how this client is registered at the provider: its redirect address and " +
+			"what it may do"
 	case temporaryCodes[code]:
 		e.Hint = "try again later: " + c.Login()
 	case deniedCodes[code]:
 		e.Hint = "you, or a rule of the provider's, denied access; to try again: " + c.Login()
+	case interactionCodes[code]:
+		e.Hint = "the provider wants to ask you something first: sign in with your browser at its own site, take prompt out of " +
+			"authorize_params and params in config.toml, then: " + c.Login()
+	default:
+		e.Hint = "what the provider says is all that is known; to try again: " + c.Login()
 	}
 	return e
 }

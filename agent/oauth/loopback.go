@@ -77,8 +77,7 @@ func listen(host string, port int, path, profile string, refused func(int), owne
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			e.Message = fmt.Sprintf("port %d, which the browser's answer comes to, is taken by another program", port)
-			e.Hint = "is another sign-in running? end it, or set redirect_port to another port that the provider knows; or use: " +
-				"ccagent login --no-browser"
+			e.Hint = "is another sign-in running? end it, or set redirect_port to another port that the provider knows"
 		}
 		return nil, e
 	}
@@ -210,6 +209,14 @@ func (l *Loopback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		cb.Unproven = true
 	}
 	if !l.take(cb) {
+		if cb.State == "" && cb.Error != "" { // anybody could have sent it, so it does not end the sign-in
+			l.show(w, http.StatusBadRequest, page{
+				Title: "You are not signed in", Bad: true,
+				Text: "The provider says " + strings.TrimSuffix(printable(cb.Error)+": "+printable(cb.ErrorDescription), ": ") + ".",
+				Hint: "It does not say for which sign-in, so ccagent login still waits. End it with Ctrl-C if this is the answer to it.",
+			})
+			return
+		}
 		l.show(
 			w,
 			http.StatusBadRequest,

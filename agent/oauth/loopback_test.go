@@ -53,6 +53,28 @@ func visit(t *testing.T, method, address, host string) (*http.Response, string) 
 	return resp, string(body)
 }
 
+// An error that comes without a state is shown, and does not end the sign-in, because anybody could have sent it.
+func TestErrorWithoutState(t *testing.T) {
+	t.Parallel()
+	l, a := listening(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got := make(chan Callback, 1)
+	go func() {
+		cb, _ := l.Wait(ctx, a)
+		got <- cb
+	}()
+	_, body := visit(t, "GET", l.RedirectURI()+"?error=invalid_client&error_description=fake%3Cb%3E", "")
+	if !strings.Contains(body, "The provider says invalid_client: fake&lt;b&gt;.") || !strings.Contains(body, "still waits") {
+		t.Errorf("the page is\n%s", body)
+	}
+	l.Finish(nil) // so that the next page does not wait
+	visit(t, "GET", l.RedirectURI()+"?code=fake-code-1&state="+a.State, "")
+	if cb := <-got; cb.Code.Reveal() != "fake-code-1" {
+		t.Errorf("%+v", cb)
+	}
+}
+
 func TestLoopback(t *testing.T) {
 	t.Parallel()
 	l, a := listening(t)
@@ -186,7 +208,7 @@ func TestListenRefuses(t *testing.T) {
 	defer taken.Close()
 	_, err = Listen("", taken.Addr().(*net.TCPAddr).Port, "", "work", nil)
 	if !errors.Is(err, protocol.ErrConfig) || !strings.Contains(err.Error(), "taken by another program") ||
-		!strings.Contains(protocol.HintOf(err), "--no-browser") {
+		!strings.Contains(protocol.HintOf(err), "redirect_port") {
 		t.Errorf("a port that is taken: %v", err)
 	}
 	if _, err := Listen("0.0.0.0", 0, "", "work", nil); !errors.Is(err, protocol.ErrConfig) {
@@ -224,6 +246,9 @@ func TestCallbackHints(t *testing.T) {
 		"access_denied": "denied access", "authorization_declined": "denied access", "invalid_scope": "check scopes",
 		"invalid_target": "check scopes", "unauthorized_client": "check client_id", "invalid_request": "check client_id",
 		"unsupported_response_type": "check client_id", "temporarily_unavailable": "try again later", "server_error": "try again later",
+		"invalid_client": "check client_id", "redirect_uri_mismatch": "redirect address", "invalid_redirect_uri": "check client_id",
+		"login_required": "take prompt out", "interaction_required": "take prompt out", "consent_required": "take prompt out",
+		"fake_error_of_its_own": "to try again: ccagent login",
 	} {
 		if got := protocol.HintOf((&Client{}).denied(Callback{Error: code})); !strings.Contains(got, hint) {
 			t.Errorf("%s: %q, want one that says %q", code, got, hint)
@@ -248,6 +273,7 @@ func TestParsePasted(t *testing.T) {
 		{"fake-code", "", "holds no code"},
 		{"fake-code#other", "", "another sign-in"},
 		{"fake-code#", "", "holds no state"},
+		{"http://127.0.0.1:1/callback?error=invalid_client", "", ""}, // some providers leave the state out
 		{"code=fake-code", "", "holds no state"},
 		{"code=%zz&state=" + a.State, "", "can't be read"},
 	} {

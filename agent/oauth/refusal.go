@@ -73,6 +73,8 @@ var (
 	// deniedCodes mean that a person or a rule said no, and expiredCodes that a device code came too late.
 	deniedCodes  = codes("access_denied", "authorization_declined")
 	expiredCodes = codes("expired_token", "code_expired")
+	// interactionCodes mean that a person is needed and was not asked (OpenID Connect Core section 3.1.2.6).
+	interactionCodes = codes("interaction_required", "login_required", "account_selection_required", "consent_required")
 )
 
 func codes(names ...string) map[string]bool {

@@ -193,6 +193,9 @@ func (s *signIn) run(ctx context.Context) error {
 			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
 				terminal.Span(wait)),
 				Hint: "start again: " + s.Client.Login() + "\n--timeout gives you more time"}
+			if s.Check != "" {
+				err.(*protocol.Error).Hint += "\n" + s.Check
+			}
 		}
 		if s.c.Bool("client-secret-stdin") && s.table == nil && config.MachineGrant(s.Settings.Grant) {
 			err = secretKept(err)

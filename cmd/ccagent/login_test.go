@@ -28,6 +28,7 @@ import (
 //	answers PATH STATUS [NAME:VALUE] [BODY] what it answers at the path from now on, with a header; STATUS 0: as usual
 //	clients N                               how many clients have registered themselves; forget: none any more
 //	occupy                                  somebody listens at the redirect_port of config.toml
+//	occupied NAME                           a port that another program has, in the variable NAME
 //	rotate SECRET                           the client secret that it wants from now on
 //	sent PATH NAME=VALUE ...                what the last request at that path of its has sent; NAME= for what it has not
 //	fault STATUS | body TEXT | drop         what its token endpoint answers next, once
@@ -77,6 +78,13 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 		}
 	},
 	"sent": sent,
+	"occupied": func(ts *testscript.TestScript, _ bool, args []string) {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Defer(func() { l.Close() })
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		ts.Setenv(args[0], port)
+	},
 	"rotate": func(ts *testscript.TestScript, _ bool, args []string) {
 		providersOf[ts.Getenv("WORK")].SetClientSecret(args[0])
 	},

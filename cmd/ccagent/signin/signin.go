@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ccagent/ccagent/agent/oauth"
@@ -39,6 +41,8 @@ type Flow struct {
 	In        io.Reader // what is pasted
 	Err       io.Writer
 	Env       environ.Vars
+	// Check is what to look at if no answer ever comes back from the provider. Obtain sets it.
+	Check string
 }
 
 // ProbeTime is how long it may take to find out whether a sign-in works, and who is signed in.
@@ -144,15 +148,16 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	opens := f.opens()
 	var loopback *oauth.Loopback
 	address := f.Settings.PasteURL
-	if opens || address == "" {
-		s := f.Settings
-		loopback, err = oauth.Listen(s.RedirectHost, s.RedirectPort, s.RedirectPath, s.Name, f.refused)
-		if err != nil {
+	toUs := opens || address == "" // the browser ends at an address of this machine
+	if toUs {
+		if loopback, address, err = f.listen(opens); err != nil {
 			return reply, finish, err
 		}
-		finish = func(err error) { loopback.Finish(err); loopback.Close() }
-		address = loopback.RedirectURI()
 	}
+	if loopback != nil {
+		finish = func(err error) { loopback.Finish(err); loopback.Close() }
+	}
+	f.Check = f.registration(address, toUs)
 	attempt, err := f.Client.Authorize(address)
 	if err != nil {
 		return reply, finish, err
@@ -162,7 +167,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 	// The prompt for pasting comes first, so that nothing is lost that is typed while the browser starts.
 	pasted, restore := f.Screen.readPasted(ctx, f.In, attempt, !opens)
 	defer restore()
-	f.Screen.showAddress(attempt.URL, opens, loopback != nil && !opens, pasted != nil)
+	f.Screen.showAddress(attempt.URL, opens, toUs && !opens, pasted != nil)
 	if opens {
 		closePage, err := browser.Open(f.Env, attempt.URL)
 		defer closePage()
@@ -181,6 +186,8 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		return reply, finish, f.noWay()
 	}
 	stop := f.Screen.wait(ctx, "waiting for you to sign in")
+	remind := time.AfterFunc(patience(ctx), func() { f.Screen.Say(f.Check) })
+	defer remind.Stop()
 	var cb oauth.Callback
 	select {
 	case cb = <-arrived:
@@ -195,6 +202,7 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		return reply, finish, ctx.Err()
 	}
 	stop()
+	remind.Stop()
 	restore() // because a question on the terminal may follow
 	if cb.Unproven && !terminal.CanAsk() {
 		return reply, finish, &protocol.Error{
@@ -208,6 +216,43 @@ func (f *Flow) redirect(ctx context.Context) (reply oauth.Reply, finish func(err
 		err = f.acknowledge(ctx, reply)
 	}
 	return reply, finish, err
+}
+
+// listen opens the port that the browser comes back to, and returns the address of it. If no browser is opened here, the answer
+// can be pasted as well: then nobody needs to listen where that can't be done, as on a port that another program has.
+func (f *Flow) listen(opens bool) (*oauth.Loopback, string, error) {
+	s := f.Settings
+	loopback, err := oauth.Listen(s.RedirectHost, s.RedirectPort, s.RedirectPath, s.Name, f.refused)
+	if err == nil {
+		return loopback, loopback.RedirectURI(), nil
+	}
+	if opens || s.RedirectPort == 0 {
+		hint := protocol.HintOf(err) + "\nor paste the answer, which needs no port: " + f.Client.Login("--paste")
+		return nil, "", &protocol.Error{Code: protocol.CodeOf(err), Message: err.Error(), Hint: strings.TrimPrefix(hint, "\n")}
+	}
+	f.Screen.Say(fmt.Sprintf("ccagent: port %d can't be opened here, so the answer has to be pasted", s.RedirectPort))
+	return nil, oauth.RedirectURI(s.RedirectHost, s.RedirectPort, s.RedirectPath), nil
+}
+
+// registration says what must be known at the provider for an answer to come back. Most providers show a client or an address
+// that they do not know on a page of their own, and send nothing.
+func (f *Flow) registration(address string, toUs bool) string {
+	if u, err := url.Parse(address); err == nil && toUs && f.Settings.RedirectPort == 0 {
+		u.Host = u.Hostname()
+		address = u.String() + " (with any port)"
+	}
+	return "if your browser shows an error of the provider's, nothing comes back from there: check that client_id " +
+		terminal.Sanitize(f.Settings.ClientID) + " is registered there, with the redirect address " + terminal.Sanitize(address)
+}
+
+// patience is how long a person is left alone before the screen says what to check: the time that a sign-in takes, if there is so
+// much.
+func patience(ctx context.Context) time.Duration {
+	wait := 30 * time.Second
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/2)
+	}
+	return wait
 }
 
 // refused warns that another user of this machine tried to complete the sign-in.
