@@ -19,6 +19,9 @@ func (a *Agent) Status(_ context.Context, req protocol.StatusRequest) (protocol.
 		Requests: a.requests.Load(), Renewals: a.renewals.Load(), Connections: a.server.Connections(), Memory: resident(),
 		DefaultProfile: t.config.Default, Here: t.here(req.Home), Locked: a.lockState.on.Load(),
 	}}
+	if req.After == "" {
+		s.Agent.Environment = protocol.Environment()
+	}
 	if err := a.configError(); err != nil {
 		s.Agent.ConfigError, s.Agent.ConfigHint = err.Message, err.Hint
 	}

@@ -137,6 +137,8 @@ type AgentStatus struct {
 	ConfigError    string // why the agent does not use config.toml as it is now; "" if it does
 	ConfigHint     string // what helps against that, one line for each thing
 	Locked         bool   // see CommandLock
+	// Environment is what the agent was started with of the variables that decide what it and its workers can reach.
+	Environment []Variable
 }
 
 // ProfileStatus is what the agent says of a profile. A time is zero if there is none, or if it is not known.

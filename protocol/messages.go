@@ -210,11 +210,21 @@ func AppendStatus(dst []byte, s Status) []byte {
 	e.String(lines(s.Agent.ConfigError, maxText))
 	e.Bool(s.Agent.Locked)
 	here := cmp.Or(s.Agent.Here, s.Agent.DefaultProfile)
-	if here != s.Agent.DefaultProfile || s.Agent.ConfigHint != "" {
+	more := len(s.Agent.Environment) > 0
+	if here != s.Agent.DefaultProfile || s.Agent.ConfigHint != "" || more {
 		e.String(here)
 	}
-	if s.Agent.ConfigHint != "" {
+	if s.Agent.ConfigHint != "" || more {
 		e.String(lines(s.Agent.ConfigHint, maxText))
+	}
+	if more {
+		e.Uint32(uint32(len(s.Agent.Environment)))
+		for _, v := range s.Agent.Environment {
+			mark := e.Open()
+			e.String(oneLine(v.Name, maxText))
+			e.String(oneLine(v.Value, maxPath))
+			e.Shut(mark)
+		}
 	}
 	e.Shut(mark)
 
@@ -286,6 +296,15 @@ func decodeStatus(d *Decoder) (Status, error) {
 	}
 	if a.More() {
 		s.Agent.ConfigHint = lines(a.String(), maxText)
+	}
+	if a.More() {
+		for range a.Count() {
+			v := a.Struct()
+			s.Agent.Environment = append(s.Agent.Environment, Variable{oneLine(v.String(), maxText), oneLine(v.String(), maxPath)})
+			if err := v.Err(); err != nil {
+				return Status{}, err
+			}
+		}
 	}
 	if err := a.Err(); err != nil {
 		return Status{}, err

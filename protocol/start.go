@@ -177,17 +177,25 @@ func findProgram() (string, error) {
 			return p, nil
 		}
 	}
-	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-		// With a relative folder, this would run whatever is in the caller's working directory.
-		if p := strings.TrimRight(dir, "/") + "/ccagent"; strings.HasPrefix(dir, "/") && executable(p) {
-			return p, nil
-		}
+	if p := onPath("ccagent"); p != "" {
+		return p, nil
 	}
 	return "", &Error{
 		Code:    CodeNoAgent,
 		Message: "no agent is running, and there is no ccagent to start: neither beside this program nor on PATH",
 		Hint:    "install ccagent next to this program",
 	}
+}
+
+// onPath returns the path of a program on PATH; "" if there is none.
+func onPath(name string) string {
+	for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
+		// With a relative folder, this would run whatever is in the caller's working directory.
+		if p := strings.TrimRight(dir, "/") + "/" + name; strings.HasPrefix(dir, "/") && executable(p) {
+			return p
+		}
+	}
+	return ""
 }
 
 func executable(path string) bool {

@@ -64,6 +64,10 @@ func vectors(t testing.TB) map[string][]byte {
 			Profile: "forge", Value: NewSecret("fake-access-1"), Expiry: at, Kind: KindBearer, Username: "alice",
 		}),
 		"status-request": must(AppendStatusRequest(nil, StatusRequest{After: "claude", Home: home})),
+		"status-reply-environment": AppendStatus(nil, Status{Agent: AgentStatus{
+			PID: 4711, Version: "v1.2.3", Started: at, DefaultProfile: "claude",
+			Environment: []Variable{{"HTTPS_PROXY", "http://proxy.example.com:3128"}, {"NO_PROXY", ""}},
+		}}),
 		"status-reply": AppendStatus(nil, Status{
 			Agent: AgentStatus{
 				PID: 4711, Version: "v1.2.3", Socket: "/run/user/1000/ccagent/agent.sock", Started: at, Requests: 12, Renewals: 3,

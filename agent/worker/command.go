@@ -129,7 +129,7 @@ func runCommand(ctx context.Context, argv []string, timeout time.Duration) (prin
 	case err == nil:
 		return stdout.kept, said, nil
 	case errors.Is(err, exec.ErrNotFound): // as below a service manager, whose PATH is not the shell's
-		return fail(protocol.CodeConfig, "is not there: the agent's PATH is "+os.Getenv("PATH"),
+		return fail(protocol.CodeConfig, strings.TrimPrefix(protocol.NotOnPath, " ")+os.Getenv("PATH"),
 			"install it, or name it in config.toml by its whole path")
 	case errors.Is(err, fs.ErrNotExist):
 		return fail(protocol.CodeConfig, "is not there", "install it, or name another in config.toml")

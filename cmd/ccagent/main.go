@@ -28,6 +28,9 @@ func main() {
 		terminal.PrintError(os.Stderr, err)
 		os.Exit(protocol.ExitCode(err))
 	}
+	if bus := getenv.SessionBus(); bus != "" {
+		os.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
+	}
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 

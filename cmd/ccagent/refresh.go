@@ -52,7 +52,7 @@ func refresh(c *cli.Context) error {
 	before, statusErr := statusOf(conn, c.String("profile"))
 	token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile"), Force: true})
 	if err != nil {
-		return protocol.Late(conn.Ctx, conn.Client, c.String("profile"), err)
+		return conn.Explain(c.String("profile"), err)
 	}
 	terminal.Notice(c.App.ErrWriter, token.Notice)
 	after, err := statusOf(conn, token.Profile)

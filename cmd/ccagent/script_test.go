@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +90,7 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	commands["mended"] = mended
 	maps.Copy(commands, hintCommands)
 	commands["service"] = fakeService
+	commands["bus"] = bus
 	maps.Copy(commands, terminalCommands)
 	return commands
 }
@@ -222,6 +224,22 @@ func shows(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("no %s to the end", args[0])
 		}
 	}
+}
+
+// bus makes a session bus, where systemd has it, that ends each connection.
+func bus(ts *testscript.TestScript, neg bool, args []string) {
+	l, err := net.Listen("unix", filepath.Join(ts.Getenv("XDG_RUNTIME_DIR"), "bus"))
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
 }
 
 // mended runs what the last output says would mend it: mended COMMAND.

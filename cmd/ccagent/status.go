@@ -70,7 +70,7 @@ EXAMPLE:
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, newStatusJSON(status))
 			}
-			_, err = io.WriteString(c.App.Writer, newScreen(c).render(time.Now(), status))
+			_, err = io.WriteString(c.App.Writer, newScreen(c).beside(status.Agent).render(time.Now(), status))
 			return err
 		},
 	}
@@ -106,7 +106,7 @@ func watch(c *cli.Context) error {
 		var text string
 		switch {
 		case err == nil:
-			text = s.render(time.Now(), status)
+			text = s.beside(status.Agent).render(time.Now(), status)
 		case first || !errors.Is(err, protocol.ErrNoAgent) && !errors.Is(err, protocol.ErrUnavailable):
 			return err
 		default:
@@ -140,6 +140,7 @@ type screen struct {
 
 	program string            // the version of this program
 	views   map[string]string // where a profile's views are, for those that have any
+	differs string            // the variables that the agent was started with in another value than they have here; "": none
 }
 
 func newScreen(c *cli.Context) screen {
@@ -168,8 +169,23 @@ func sizedScreen(c *cli.Context) screen {
 	if !c.Bool("watch") {
 		height = 0
 	}
-	return screen{width, height, (width == 0 || width >= 60) && terminal.UTF8(getenv), terminal.Coloured(c.App.Writer, getenv),
-		build.Version(), nil}
+	return screen{
+		width: width, height: height, bars: (width == 0 || width >= 60) && terminal.UTF8(getenv),
+		colour: terminal.Coloured(c.App.Writer, getenv), program: build.Version(),
+	}
+}
+
+// beside returns the screen for an agent, which may have been started in another environment than this one. That its PATH differs
+// means little: it does wherever a service manager starts it.
+func (s screen) beside(a protocol.AgentStatus) screen {
+	var names []string
+	for _, v := range a.Otherwise() {
+		if v.Name != "PATH" {
+			names = append(names, v.Name)
+		}
+	}
+	s.differs = strings.Join(names, ", ")
+	return s
 }
 
 // render draws the lines about the agent, the table of profiles, and the remarks about them. If there is not room for all,
@@ -225,6 +241,10 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 			s.wrap("the agent's version is not that of this program, " + s.program +
 				"; run ccagent stop, and the next request starts a new agent"),
 		)
+	}
+	if s.differs != "" {
+		head.WriteString(s.wrap("the agent was started in another environment than this one: it has other values, or none, of " +
+			s.differs + "; ccagent doctor says what helps"))
 	}
 	if a.Locked {
 		head.WriteString(s.wrap("the agent is locked and gives no tokens; to unlock it: ccagent unlock"))

@@ -101,7 +101,7 @@ func askToken(c *cli.Context, req protocol.TokenRequest) (protocol.Token, error)
 	if err == nil {
 		terminal.Notice(c.App.ErrWriter, token.Notice)
 	}
-	return token, protocol.Late(conn.Ctx, conn.Client, req.Profile, err)
+	return token, conn.Explain(req.Profile, err)
 }
 
 // jsonTime returns a time as JSON shows it: in UTC, and null for none.

@@ -55,12 +55,12 @@ EXAMPLE:
 			defer conn.Close()
 			token, err := conn.Token(conn.Ctx, protocol.TokenRequest{Profile: c.String("profile")})
 			if err != nil {
-				return err
+				return conn.Explain(c.String("profile"), err)
 			}
 			terminal.Notice(c.App.ErrWriter, token.Notice)
 			if c.Bool("online") {
 				if _, err := conn.Identify(conn.Ctx, protocol.IdentifyRequest{Profile: token.Profile, Check: true}); err != nil {
-					return err
+					return conn.Explain(token.Profile, err)
 				}
 			}
 			status, err := conn.Status(conn.Ctx, protocol.StatusRequest{Profile: token.Profile})

@@ -58,7 +58,7 @@ EXAMPLE:
 			defer conn.Close()
 			id, err := conn.Identify(conn.Ctx, protocol.IdentifyRequest{Profile: profile, Refresh: c.Bool("refresh")})
 			if err != nil {
-				return err
+				return conn.Explain(profile, err)
 			}
 			if c.Bool("json") {
 				return printJSON(c.App.Writer, whoamiJSON{

@@ -157,7 +157,7 @@ func ask(o options, q question, req protocol.TokenRequest) (text, notice string,
 		if q.without != "" && errors.Is(err, protocol.ErrDenied) {
 			return q.without, err.Error(), nil
 		}
-		return "", "", protocol.Late(until, client, o.profile, err)
+		return "", "", protocol.Elsewhere(until, client, protocol.Late(until, client, o.profile, err))
 	}
 	if err := token.CheckBearer(); err != nil && !o.keys {
 		return "", "", err

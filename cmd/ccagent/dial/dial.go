@@ -53,6 +53,15 @@ func Over(ctx context.Context, client *protocol.Client) *Conn {
 	return &Conn{client, ctx, func() {}}
 }
 
+// Explain adds to the error of a request for the profile's token what the agent says of it: see [protocol.Late] and
+// [protocol.Elsewhere]. nil stays nil.
+func (conn *Conn) Explain(profile string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return protocol.Elsewhere(conn.Ctx, conn.Client, protocol.Late(conn.Ctx, conn.Client, profile, err))
+}
+
 // Close ends the connection, and a request that is under way on it.
 func (conn *Conn) Close() {
 	conn.cancel()

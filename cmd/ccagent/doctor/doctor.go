@@ -50,6 +50,9 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return []Finding{checkHelper(ctx, env)} })...)
 	found = append(found, checkPrograms(env)...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkUnits(ctx, env, cfg) })...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding {
+		return checkAgentEnvironment(ctx, env, cfg, said.Agent)
+	})...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []Finding { return checkStores(ctx, cfg) })...)
 	found = append(found, bounded(storesTime, func(ctx context.Context) []Finding { return checkHomes(ctx, cfg) })...)
 	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkViews(ctx, cfg, found) })...)

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -102,9 +104,16 @@ func checkAtLogin(ctx context.Context, s service.Service, cfg agent.Config) []Fi
 	}
 }
 
-// judgeVariable says what follows if a variable has another value in the shell than for an agent that systemd starts. A proxy or
-// an authority that config.toml sets for a profile wins over the environment.
+// judgeVariable says what follows if a variable has another value in the shell than for an agent that systemd starts.
 func judgeVariable(name string, cfg agent.Config) Finding {
+	what := name + " is set here, and has another value, or none, for what systemd starts"
+	mend := "systemctl --user import-environment " + name + " && systemctl --user try-restart ccagent.service"
+	return judgeDifference("unit environment", name, what, mend, cfg)
+}
+
+// judgeDifference says what follows if a variable has another value here than for an agent: what is different, and how that is
+// mended. A proxy or an authority that config.toml sets for a profile wins over the environment.
+func judgeDifference(id, name, what, mend string, cfg agent.Config) Finding {
 	key, of := "", func(worker.Settings) string { return "" }
 	switch upper := strings.ToUpper(name); {
 	case strings.HasSuffix(upper, "_PROXY"):
@@ -112,10 +121,8 @@ func judgeVariable(name string, cfg agent.Config) Finding {
 	case strings.HasPrefix(upper, "SSL_CERT_"):
 		key, of = "ca_file", func(s worker.Settings) string { return s.CAFile }
 	}
-	what := name + " is set here, and has another value, or none, for what systemd starts"
-	mend := "systemctl --user import-environment " + name + " && systemctl --user try-restart ccagent.service"
 	if key == "" {
-		return Finding{"unit environment", "warn", what, mend}
+		return Finding{id, "warn", what, mend}
 	}
 	own := 0
 	profiles := signingIn(cfg)
@@ -125,11 +132,69 @@ func judgeVariable(name string, cfg agent.Config) Finding {
 		}
 	}
 	if own == len(profiles) {
-		return Finding{"unit environment", "ok",
+		return Finding{id, "ok",
 			what + ", which is fine: each profile has a " + key + " in config.toml, which wins over it", ""}
 	}
-	return Finding{"unit environment", "warn", what + "; to be independent of it, set " + key + " for the profile in config.toml",
+	return Finding{id, "warn", what + "; to be independent of it, set " + key + " for the profile in config.toml",
 		mend}
+}
+
+// checkAgentEnvironment compares what the agent was started with of the variables that decide what it can reach with this
+// environment. That the units' environment differs is said elsewhere.
+func checkAgentEnvironment(ctx context.Context, env environ.Vars, cfg agent.Config, a protocol.AgentStatus) []Finding {
+	differ := a.Otherwise()
+	if differ == nil {
+		return nil
+	}
+	mend, told := "ccagent stop", []string(nil)
+	if s, err := service.This(ctx, env, false); err == nil && s.Absent == nil && s.Manager == "systemd" {
+		if pid, _ := service.ShowUnit(ctx, "MainPID", "ccagent.service"); pid == strconv.Itoa(a.PID) {
+			mend, told = "", s.Differing(env)
+		}
+	}
+	var found []Finding
+	for _, here := range differ {
+		how := cmp.Or(mend, "systemctl --user import-environment "+here.Name+" && systemctl --user try-restart ccagent.service")
+		switch {
+		case slices.Contains(told, here.Name):
+			continue
+		case here.Name == "PATH":
+			for _, p := range offPath(env, cfg, a.Value("PATH")) {
+				found = append(found, Finding{"agent environment", "warn", p.what, p.mend})
+			}
+			continue
+		}
+		found = append(found, judgeDifference("agent environment", here.Name, a.Differs(here), how, cfg))
+	}
+	return found
+}
+
+// offPath returns what is wrong with each command of a profile that is on the PATH of this shell and not on the agent's.
+func offPath(env environ.Vars, cfg agent.Config, there string) (found []struct{ what, mend string }) {
+	agents := environ.Vars(func(name string) string {
+		if name == "PATH" {
+			return there
+		}
+		return env(name)
+	})
+	for _, p := range cfg.Profiles {
+		settings, err := config.Settings(p)
+		if err != nil {
+			continue
+		}
+		for _, argv := range [][]string{settings.Command, settings.AssertionCommand} {
+			if len(argv) == 0 || strings.Contains(argv[0], "/") || agents.OnPath(argv[0]) {
+				continue
+			}
+			if here := env.LookPath(argv[0]); here != "" {
+				found = append(found, struct{ what, mend string }{
+					fmt.Sprintf("the command of profile %s, %s, is on your PATH, but not on that of the agent", p.Name, argv[0]),
+					"write its absolute path in config.toml: " + here,
+				})
+			}
+		}
+	}
+	return found
 }
 
 // checkFiles checks whether anybody else may read a file that contains a sign-in, or replace it.

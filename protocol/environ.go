@@ -1,0 +1,149 @@
+//go:build unix
+
+package protocol
+
+import (
+	"context"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Variable is the value of an environment variable, fit to be shown: in one line, and that of a proxy without its user and
+// password. The value of one that is not set is "".
+type Variable struct{ Name, Value string }
+
+// VariableOf returns a variable of this process.
+func VariableOf(name string) Variable {
+	value := os.Getenv(name)
+	if at := strings.LastIndexByte(value, '@'); at >= 0 && strings.HasSuffix(strings.ToLower(name), "_proxy") {
+		scheme, _, ok := strings.Cut(value, "://")
+		if value = value[at+1:]; ok {
+			value = scheme + "://" + value
+		}
+	}
+	return Variable{name, oneLine(value, maxPath)}
+}
+
+// What an agent and its workers can't reach without the right environment.
+var (
+	networkVariables = []string{
+		"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	}
+	storeVariables = []string{
+		"HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
+	}
+	programVariables = []string{"PATH"}
+)
+
+// Environment returns what [AgentStatus.Environment] of an agent in this process is.
+func Environment() []Variable {
+	var all []Variable
+	for _, name := range slices.Concat(networkVariables, storeVariables, programVariables) {
+		all = append(all, VariableOf(name))
+	}
+	return all
+}
+
+// Otherwise returns those variables that an agent was started with and that this process has with another value: as they are
+// here. An agent of another machine has nothing to do with this environment, so there is none if the agent is not at the default
+// address.
+func (s AgentStatus) Otherwise() []Variable {
+	if _, isDefault, err := SocketPath(); err != nil || !isDefault {
+		return nil
+	}
+	var differ []Variable
+	for _, there := range s.Environment {
+		here := VariableOf(there.Name)
+		// What a shell lacks is no trouble to it, but for what decides by which way a provider is reached.
+		if here.Value != there.Value && (here.Value != "" || slices.Contains(networkVariables, here.Name)) {
+			differ = append(differ, here)
+		}
+	}
+	return differ
+}
+
+// Value returns the value that the agent was started with.
+func (s AgentStatus) Value(name string) string {
+	for _, v := range s.Environment {
+		if v.Name == name {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+// differTime is how long [Elsewhere] waits for the agent.
+const differTime = time.Second
+
+// Elsewhere adds to an error of an agent's which variables it was started without, or with another value, if these may be the
+// reason: an agent that systemd or cron has started does not have all that the shell has. It asks the agent for that, for a
+// second at most. Any other error is returned as it is.
+func Elsewhere(ctx context.Context, a Agent, err error) error {
+	var wanted []string
+	found := ""
+	switch CodeOf(err) {
+	case CodeUnavailable:
+		wanted = networkVariables
+	case CodeStorage, CodeNotFound:
+		wanted = storeVariables
+	case CodeConfig:
+		if found = lackedHere(err.Error()); found != "" {
+			wanted = programVariables
+		}
+	}
+	if wanted == nil || ctx.Err() != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, differTime)
+	defer cancel()
+	status, failed := a.Status(asking, StatusRequest{})
+	if failed != nil {
+		return err
+	}
+	hint := HintOf(err)
+	for _, here := range status.Agent.Otherwise() {
+		if found != "" && here.Name == "PATH" {
+			hint = "on your PATH it is " + quotePath(found) + ": name it so in config.toml; or, for this PATH, " +
+				StartAnew(here.Name)
+		} else if slices.Contains(wanted, here.Name) {
+			hint = strings.TrimPrefix(hint+"\n"+status.Agent.Differs(here)+"; "+StartAnew(here.Name), "\n")
+		}
+	}
+	if hint == HintOf(err) {
+		return err
+	}
+	return &Error{Code: CodeOf(err), Message: err.Error(), Hint: hint, Detail: DetailOf(err)}
+}
+
+// lackedHere returns where a program is on this process's PATH, of which an error says that it is not on the agent's; "" if it is
+// on neither, or the error is about something else.
+func lackedHere(message string) string {
+	_, rest, _ := strings.Cut(message, "the command ")
+	name, _, ok := strings.Cut(rest, NotOnPath)
+	if !ok || strings.Contains(name, "/") {
+		return ""
+	}
+	return onPath(name)
+}
+
+// NotOnPath follows the name of a command in the error that the agent's PATH does not lead to it. The PATH follows.
+const NotOnPath = " is not there: the agent's PATH is "
+
+// Differs says how the agent's environment differs from this one.
+func (s AgentStatus) Differs(here Variable) string {
+	switch there := s.Value(here.Name); {
+	case here.Value == "":
+		return "the agent was started with " + here.Name + ", which is not set here"
+	case there == "":
+		return here.Name + " is set here, and the agent was started without it"
+	}
+	return here.Name + " is set here, and the agent was started with another value of it"
+}
+
+// StartAnew says how an agent gets this environment's value of a variable.
+func StartAnew(name string) string {
+	return "end it with `ccagent stop`, and the next request starts one with it (one that systemd starts: first systemctl --user " +
+		"import-environment " + name + ")"
+}
