@@ -146,7 +146,12 @@ func (g *Gateway) settle(ctx context.Context) error {
 		})
 	}
 	asked.Wait()
-	return errors.Join(failed...)
+	for _, err := range failed {
+		if err != nil {
+			return err // one line is what a person reads
+		}
+	}
+	return nil
 }
 
 // Grant is what a tool is given for a route.
