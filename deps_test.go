@@ -178,7 +178,7 @@ var rooms = map[string]struct {
 	"agent/oauth": {
 		mayImport: []string{
 			module + "/protocol", module + "/secureurl", module + "/keyset", "golang.org/x/sys/...", "golang.org/x/oauth2/...",
-			"github.com/coreos/go-oidc/...", "github.com/go-jose/go-jose/...",
+			"github.com/go-jose/go-jose/...",
 		},
 		never: forbidden{
 			module + "/agent": "a dialect knows nothing of who asks",
@@ -216,7 +216,6 @@ var rooms = map[string]struct {
 		mayImport: []string{
 			module + "/protocol", module + "/hosts", module + "/place", module + "/lookalike", module + "/secureurl", module + "/keyset",
 			"golang.org/x/oauth2",
-			"github.com/coreos/go-oidc/...",
 		},
 		never: forbidden{
 			module + "/agent":     "a program that asks an agent does not carry one",
@@ -441,8 +440,6 @@ var fenced = map[string]struct {
 	"filippo.io/age/...": {"store", "records are encrypted in one place"},
 	"golang.org/x/oauth2/...": {"agent/oauth agent/httpauth",
 		"a grant is made in one place; for other programs a token source is what this type says it is"},
-	"github.com/coreos/go-oidc/...": {"agent/oauth agent/httpauth",
-		"an ID token is judged in one place, and a foreign access token in one"},
 	"github.com/fsnotify/fsnotify/...": {
 		"agent agent/socket", "whether others have written is the clock's and the watch's to ask; whether the socket is there, its own",
 	},
@@ -622,7 +619,7 @@ func TestDependencyRulesBite(t *testing.T) {
 		},
 		{
 			"fenced, at a second home",
-			[]pkg{{ImportPath: module + "/agent/httpauth", Imports: []string{"github.com/coreos/go-oidc/v3/oidc"}}},
+			[]pkg{{ImportPath: module + "/agent/httpauth", Imports: []string{"golang.org/x/oauth2"}}},
 			"",
 		},
 		{"fenced, at home", []pkg{{ImportPath: module + "/cmd/ccagent", Imports: []string{"github.com/urfave/cli/v2"}}}, ""},

@@ -28,7 +28,11 @@ var (
 	errNoSet  = errors.New("what the issuer publishes is not a set of keys")
 	errNoKeys = errors.New("none of the keys that the issuer publishes can be used")
 	// ErrSignature is what [Set.Verify] returns for a token that none of the keys has signed.
-	ErrSignature = errors.New("the signature is not the issuer's")
+	ErrSignature = errors.New("its signature is not the issuer's")
+	// ErrAlgorithm is what [Set.Verify] returns for a token that is not signed by one of [Algorithms], or not signed at all.
+	ErrAlgorithm = errors.New("it is not signed by an algorithm that proves anything")
+	// ErrUnsigned is what [Set.Verify] returns for what is no signed token in compact form.
+	ErrUnsigned = errors.New("it is not a signed token")
 )
 
 // publicMembers are the members of a key that are read (RFC 7518 section 6, RFC 8037), besides its name. Certificates (x5c, x5t,
@@ -122,11 +126,14 @@ func forSignatures(members map[string]json.RawMessage) bool {
 
 // Verify returns the payload of a signed token, in compact form, if one of the keys has signed it with one of [Algorithms].
 // Where the token names a key, the keys of that name are tried, and those without a name; several keys may have one name. The
-// errors are [ErrSignature], or another one for what is not a signed token.
+// errors are [ErrSignature], [ErrAlgorithm] and [ErrUnsigned]. An empty set tells the last two.
 func (s Set) Verify(token string) ([]byte, error) {
 	signed, err := jose.ParseSignedCompact(token, Algorithms)
+	if _, other := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); other {
+		return nil, ErrAlgorithm
+	}
 	if err != nil {
-		return nil, err
+		return nil, ErrUnsigned
 	}
 	name := signed.Signatures[0].Header.KeyID
 	for i := range s {
@@ -138,4 +145,10 @@ func (s Set) Verify(token string) ([]byte, error) {
 		}
 	}
 	return nil, ErrSignature
+}
+
+// IsIssuer reports whether the claim iss of a token names an issuer, which it must do character by character. Google may leave
+// out the scheme of its own, as its documentation says.
+func IsIssuer(claimed, issuer string) bool {
+	return claimed == issuer || issuer == "https://accounts.google.com" && claimed == "accounts.google.com"
 }

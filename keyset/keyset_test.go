@@ -266,3 +266,22 @@ func TestKinds(t *testing.T) {
 		}
 	}
 }
+
+func TestIsIssuer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		claimed, issuer string
+		want            bool
+	}{
+		{"https://sso.example.com", "https://sso.example.com", true},
+		{"https://sso.example.com/", "https://sso.example.com", false},
+		{"sso.example.com", "https://sso.example.com", false},
+		{"", "https://sso.example.com", false},
+		{"accounts.google.com", "https://accounts.google.com", true},
+		{"https://accounts.google.com", "accounts.google.com", false},
+	} {
+		if got := IsIssuer(tt.claimed, tt.issuer); got != tt.want {
+			t.Errorf("IsIssuer(%q, %q) = %v", tt.claimed, tt.issuer, got)
+		}
+	}
+}

@@ -148,7 +148,10 @@ func TestJWT(t *testing.T) {
 		token string
 		want  error
 	}{
-		"good":                           {i.sign(t, nil), nil},
+		"good":                   {i.sign(t, nil), nil},
+		"an expiry that is none": {i.sign(t, map[string]any{"exp": "tomorrow"}), protocol.ErrDenied},
+		"claims that nobody needs": {i.sign(t, map[string]any{"iat": "x", "at_hash": 7, "nonce": 1,
+			"_claim_names": map[string]any{"groups": "src1"}, "aud": []any{7, "service"}, "exp": fmt.Sprint(at(time.Hour))}), nil},
 		"for several":                    {i.sign(t, map[string]any{"aud": []string{"another", "service"}}), nil},
 		"just expired, by another clock": {i.sign(t, map[string]any{"exp": at(-5 * time.Second)}), nil},
 		"expired":                        {i.sign(t, map[string]any{"exp": at(-time.Minute)}), protocol.ErrDenied},
@@ -371,14 +374,16 @@ func TestIntrospection(t *testing.T) {
 		"a time in quotes": {200, fmt.Sprintf(
 			`{"active":true,"sub":"alice","scope":"read write","exp":"%d","aud":"service","iss":"https://sso.example.com","client_id":{},"iat":"x"}`,
 			now+3600), nil},
-		"a past time in quotes":   {200, fmt.Sprintf(`{"active":true,"exp":"%d"}`, now-1), protocol.ErrDenied},
-		"no time at all":          {200, `{"active":true,"exp":"NaN"}`, protocol.ErrDenied},
+		"a past time in quotes": {200, fmt.Sprintf(`{"active":true,"exp":"%d"}`, now-1), protocol.ErrDenied},
+		"a past date":           {200, `{"active":true,"exp":"2026-01-01T00:00:00Z"}`, protocol.ErrDenied},
+		"times that are none": {200,
+			`{"active":true,"sub":"alice","scope":"read write","exp":"tomorrow","nbf":"NaN","aud":"service","iss":"https://sso.example.com"}`,
+			nil},
 		"no string as audience":   {200, `{"active":true,"aud":[1],"iss":"https://sso.example.com"}`, protocol.ErrDenied},
 		"inactive":                {200, `{"active":false}`, protocol.ErrDenied},
 		"does not say":            {200, `{"sub":"alice"}`, protocol.ErrDenied},
 		"says so in a string":     {200, `{"active":"true"}`, protocol.ErrDenied},
 		"expired":                 {200, fmt.Sprintf(`{"active":true,"exp":%d}`, now-1), protocol.ErrDenied},
-		"an expiry that is none":  {200, `{"active":true,"exp":"tomorrow"}`, protocol.ErrDenied},
 		"not yet":                 {200, fmt.Sprintf(`{"active":true,"nbf":%d}`, now+3600), protocol.ErrDenied},
 		"another audience":        {200, `{"active":true,"aud":"another","iss":"https://sso.example.com"}`, protocol.ErrDenied},
 		"no audience":             {200, `{"active":true,"iss":"https://sso.example.com"}`, protocol.ErrDenied},
@@ -422,6 +427,8 @@ func TestIntrospectionCache(t *testing.T) {
 			switch {
 			case down:
 				return 503, ""
+			case token == "fake-odd":
+				return 200, `{"active":true,"exp":"tomorrow"}`
 			case token == "fake-short":
 				return 200, fmt.Sprintf(`{"active":true,"exp":%d}`, time.Now().Unix()+5)
 			}
@@ -452,6 +459,10 @@ func TestIntrospectionCache(t *testing.T) {
 		ask("fake-99", 1, protocol.ErrDenied)
 		time.Sleep(defaultKeep)
 		ask("fake-good", 1, nil)
+		ask("fake-odd", 1, nil)
+		ask("fake-odd", 0, nil)
+		time.Sleep(refusedKeep)
+		ask("fake-odd", 1, nil)
 		ask("fake-short", 1, nil)
 		time.Sleep(5 * time.Second)
 		ask("fake-short", 1, nil)

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ccagent/ccagent/keyset"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -247,19 +248,21 @@ func (i *introspector) judge(claims map[string]json.RawMessage, now time.Time) (
 	if json.Unmarshal(claims["active"], &active) != nil || !active {
 		return refuse("it is not active")
 	}
-	if raw := claims["exp"]; stated(raw) {
-		expiry, ok := moment(raw)
-		if !ok || !now.Before(expiry) {
-			return refuse("it has expired")
-		}
+	// The issuer has judged the token's times already (active). So one that can't be read spoils nothing, but the token is soon
+	// asked about again.
+	expiry, ok := moment(claims["exp"])
+	switch {
+	case ok && !now.Before(expiry):
+		return refuse("it has expired")
+	case ok:
 		until = earlier(until, expiry)
+	case stated(claims["exp"]):
+		until = earlier(until, now.Add(refusedKeep))
 	}
-	if raw := claims["nbf"]; stated(raw) {
-		if start, ok := moment(raw); !ok || now.Add(skew).Before(start) {
-			return refuse("it is not valid yet")
-		}
+	if start, ok := moment(claims["nbf"]); ok && now.Add(skew).Before(start) {
+		return refuse("it is not valid yet")
 	}
-	if i.config.Issuer != "" && claim(claims["iss"]) != i.config.Issuer {
+	if i.config.Issuer != "" && !keyset.IsIssuer(claim(claims["iss"]), i.config.Issuer) {
 		return refuse("it is from another issuer")
 	}
 	if i.config.Audience != "" && !audience(claims["aud"], i.config.Audience) {
@@ -271,9 +274,13 @@ func (i *introspector) judge(claims map[string]json.RawMessage, now time.Time) (
 // stated reports whether a value is there: null says no more than its absence.
 func stated(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// moment reads a NumericDate (RFC 7519 section 2). Some issuers put it in quotes.
+// moment reads a NumericDate (RFC 7519 section 2). Some issuers put it in quotes, or write a date in its place (RFC 3339).
 func moment(raw json.RawMessage) (time.Time, bool) {
-	seconds, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
+	words := strings.Trim(string(raw), `"`)
+	if at, err := time.Parse(time.RFC3339, words); err == nil {
+		return at, true
+	}
+	seconds, err := strconv.ParseFloat(words, 64)
 	if err != nil || math.IsNaN(seconds) || seconds < 0 || seconds > 253402300799 {
 		return time.Time{}, false
 	}

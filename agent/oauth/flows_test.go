@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -415,6 +416,15 @@ func TestIDTokenRefused(t *testing.T) {
 		{"wrong nonce", oauthtest.IDFault{Nonce: "other"}, "its nonce is another"},
 		{"wrong audience", oauthtest.IDFault{Audience: "other"}, "another client"},
 		{"missing", oauthtest.IDFault{Missing: true}, "it is missing"},
+		{"of another issuer", oauthtest.IDFault{Claims: map[string]any{"iss": "https://other.example"}}, "it is from another issuer"},
+		{"of no issuer", oauthtest.IDFault{Claims: map[string]any{"iss": []string{"x"}}}, "it is from another issuer"},
+		{"for nobody", oauthtest.IDFault{Claims: map[string]any{"aud": nil}}, "it is for another client"},
+		{"for a number", oauthtest.IDFault{Claims: map[string]any{"aud": 7}}, "it is for another client"},
+		{"issued to another", oauthtest.IDFault{Claims: map[string]any{"azp": "other"}}, "it was issued to another client"},
+		{"without an expiry", oauthtest.IDFault{Claims: map[string]any{"exp": nil}}, "does not say when it expires"},
+		{"an expiry that is none", oauthtest.IDFault{Claims: map[string]any{"exp": "tomorrow"}}, "does not say when it expires"},
+		{"without a nonce", oauthtest.IDFault{Claims: map[string]any{"nonce": nil}}, "its nonce is another"},
+		{"a nonce that is none", oauthtest.IDFault{Claims: map[string]any{"nonce": 7}}, "its nonce is another"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -425,6 +435,33 @@ func TestIDTokenRefused(t *testing.T) {
 			}
 			if tc.fault.Clock != 0 && !strings.Contains(protocol.HintOf(err), "clock") {
 				t.Errorf("hint %q says nothing of the clock", protocol.HintOf(err))
+			}
+		})
+	}
+}
+
+// TestIDTokenSpoiled: a claim that is not needed spoils no sign-in, whatever it is.
+func TestIDTokenSpoiled(t *testing.T) {
+	t.Parallel()
+	for name, claims := range map[string]map[string]any{
+		"a number as subject":     {"sub": 4711},
+		"no subject":              {"sub": nil},
+		"issued at no time":       {"iat": "yesterday"},
+		"not before no time":      {"nbf": map[string]any{}},
+		"a hash of another type":  {"at_hash": []int{1}},
+		"sources without names":   {"_claim_names": map[string]any{"groups": "src1"}},
+		"sources of other types":  {"_claim_names": []string{"groups"}, "_claim_sources": 7},
+		"an odd authorized party": {"azp": []string{"fake-client"}},
+		"times in quotes":         {"exp": fmt.Sprint(time.Now().Unix() + 300), "iat": fmt.Sprint(time.Now().Unix())},
+		"audiences of all types":  {"aud": []any{7, nil, "fake-client"}},
+		"names of other types":    {"name": 7.5, "email": map[string]any{"value": "x"}, "email_verified": "yes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := oauthtest.New(t, oauthtest.Options{ClientID: "fake-client", ID: oauthtest.IDFault{Claims: claims}})
+			reply, err := signIn(t, openID(t, server))
+			if err != nil || reply.IDToken.Empty() {
+				t.Errorf("%v", err)
 			}
 		})
 	}

@@ -61,7 +61,7 @@ func (c *Client) signedProfile(ctx context.Context, a *answer) (map[string]json.
 	switch {
 	case fields == nil:
 		return nil, a.unreadable()
-	case issuer != "" && c.Issuer != "" && issuer != c.Issuer:
+	case issuer != "" && c.Issuer != "" && !keyset.IsIssuer(issuer, c.Issuer):
 		return nil, &Error{Condition: unavailable("the user profile is from another issuer")}
 	case to != nil && !slices.Contains(to, c.ClientID):
 		return nil, &Error{Condition: unavailable("the user profile is for another client")}

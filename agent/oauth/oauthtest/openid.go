@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -27,7 +28,8 @@ type IDFault struct {
 	Lifetime time.Duration // of ID tokens; 0: 5 minutes
 	Subject  string        // in place of alice's
 
-	Keys []json.RawMessage // published before the server's own key
+	Claims map[string]any    // in ID tokens, beside the usual claims or in place of them; nil takes one away
+	Keys   []json.RawMessage // published before the server's own key
 }
 
 const keyID = "fake-key-1"
@@ -39,11 +41,14 @@ func (s *Server) idToken(client, nonce string) any {
 		return nil
 	}
 	at := time.Now().Add(f.Clock)
-	claims, err := json.Marshal(map[string]any{
+	all := map[string]any{
 		"iss": cmp.Or(f.Issuer, s.URL()), "aud": cmp.Or(f.Audience, client), "nonce": cmp.Or(f.Nonce, nonce),
 		"iat": at.Unix(), "exp": at.Add(cmp.Or(f.Lifetime, 5*time.Minute)).Unix(), "sub": cmp.Or(f.Subject, "alice-1"),
 		"email": "alice@example.com", "name": "Alice Example", "jti": rand.Text(),
-	})
+	}
+	maps.Copy(all, f.Claims)
+	maps.DeleteFunc(all, func(_ string, value any) bool { return value == nil })
+	claims, err := json.Marshal(all)
 	if err != nil {
 		return nil // can't happen: strings and numbers always encode
 	}
