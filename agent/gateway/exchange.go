@@ -52,8 +52,8 @@ func (x *exchange) decide(r *http.Request) *refusal {
 	}
 	x.route, x.to, x.Route, x.Profile = target, to, target.Name, target.Profile
 	x.Host, x.Path = to.Host, to.EscapedPath()
-	if r.Method == http.MethodTrace {
-		return &refusal{status: http.StatusMethodNotAllowed, kind: invalid, message: "the answer to TRACE would show the token"}
+	if err := route.CheckMethod(r.Method); err != nil {
+		return judged(err)
 	}
 	i := slices.IndexFunc(table, func(other route.Route) bool { return other.Name == target.Name })
 	x.road = x.gateway.roads[i]

@@ -45,6 +45,8 @@ func judged(err error) *refusal {
 			no.status, no.kind = http.StatusNotFound, notFound
 		case route.Forbidden:
 			no.status, no.kind = http.StatusForbidden, denied
+		case route.BadMethod:
+			no.status = http.StatusMethodNotAllowed
 		}
 	}
 	return no

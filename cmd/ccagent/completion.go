@@ -70,6 +70,8 @@ func argumentsOf(command string, commands []*cli.Command) string {
 		return "bash zsh fish"
 	case "doctor":
 		return "store"
+	case "gateway":
+		return strings.Join(slices.Sorted(maps.Keys(gatewayWords)), " ")
 	case "guard":
 		return "claude-code"
 	case "help":

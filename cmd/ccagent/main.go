@@ -156,6 +156,7 @@ func commands() []*cli.Command {
 		validateCommand(),
 		execCommand(),
 		runCommand(),
+		gatewayCommand(),
 		guardCommand(),
 		lockCommand(),
 		unlockCommand(),
@@ -171,7 +172,6 @@ func commands() []*cli.Command {
 		versionCommand(),
 		serveCommand(),
 		workerCommand(),
-		gatewayCommand(),
 	}
 }
 

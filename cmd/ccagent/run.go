@@ -31,8 +31,8 @@ the service refuses it, and ends with the tool. Variables with a token that the 
 removed. Then ccagent becomes the tool, so its exit code and its signals are the tool's own.
 
 Where a tool may go are routes: the tables [gateway.routes.NAME] of config.toml, and presets. Without
---routes these are all that have a table, and the preset of the profile's provider. ccagent help gateway
-says more.
+--routes these are all that have a table, and the preset of the profile's provider.
+ccagent help docs/gateway.md says more.
 
 If the tool is not found, the exit code is 127. If it can't be run, it is 126.
 
@@ -41,10 +41,7 @@ EXAMPLE:
    ccagent run -p gateway --routes llm -- ./batch.py`,
 		Flags: []cli.Flag{
 			profileFlag(),
-			&cli.StringSliceFlag{
-				Name:  "routes",
-				Usage: "where the tool may go: `NAMES`, separated by commas, of routes in config.toml and of presets",
-			},
+			routesFlag(),
 			timeoutFlag(),
 		},
 		Action: runTool,

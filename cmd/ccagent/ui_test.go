@@ -291,7 +291,7 @@ func TestJSONIsDocumented(t *testing.T) {
 		t.Errorf("a profile's note is %q", note)
 	}
 	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, choice{}, tokenJSON{},
-		refreshJSON{}, validateJSON{}, versionJSON{}} {
+		refreshJSON{}, validateJSON{}, versionJSON{}, checkJSON{}} {
 		for _, key := range jsonKeys(document) {
 			if !strings.Contains(string(text), "`"+key+"`") {
 				t.Errorf("%T: key %s is not described", document, key)

@@ -3,6 +3,7 @@
 package route
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -125,6 +126,7 @@ const (
 	BadTarget Kind = iota + 1 // the request's target could be read in two ways
 	NoRoute                   // no route is for it
 	Forbidden                 // a rule of its route forbids it
+	BadMethod                 // no rule can allow the method
 )
 
 func refuse(kind Kind, format string, args ...any) *Refusal {
@@ -191,6 +193,45 @@ func (t Table) At(u *url.URL) *Route {
 		}
 	}
 	return best
+}
+
+// Check returns the route and the rule by which a request of a tool would be let through: "" if the route needs none. The URL is
+// written as the service has it. The error is a [*Refusal]; the route is nil where none covers the URL.
+func (t Table) Check(method, written string) (r *Route, rule string, err error) {
+	written, _, _ = strings.Cut(written, "#") // which no client sends
+	u, err := url.Parse(written)
+	if err != nil || u.Host == "" || u.Opaque != "" {
+		return nil, "", refuse(BadTarget, "this is not the URL of a request")
+	}
+	_, target, _ := strings.Cut(written, "://")
+	if at := strings.IndexAny(target, `/?\`); at < 0 {
+		target = "/"
+	} else if target = target[at:]; target[0] == '?' {
+		target = "/" + target
+	}
+	if u.User != nil {
+		return nil, "", refuse(BadTarget, "the URL has a user or a password in it")
+	}
+	if err := CheckTarget(target); err != nil {
+		return nil, "", refuse(BadTarget, "%s", err)
+	}
+	if r = t.At(u); r == nil {
+		return nil, "", refuse(NoRoute, "no route covers %s://%s", u.Scheme,
+			hosts.Name(u.Scheme, u.Hostname(), u.Port())+u.EscapedPath())
+	}
+	if err := CheckMethod(method); err != nil {
+		return r, "", err
+	}
+	rule, err = r.Judge(method, cmp.Or(u.EscapedPath(), "/"))
+	return r, rule, err
+}
+
+// CheckMethod refuses the methods that no rule can allow. The error is a [*Refusal].
+func CheckMethod(method string) error {
+	if method == "TRACE" {
+		return refuse(BadMethod, "the answer to TRACE would show the token")
+	}
+	return nil
 }
 
 // Host returns the upstream's host as requests name it ([hosts.Name]).

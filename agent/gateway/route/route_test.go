@@ -144,6 +144,41 @@ func TestLocation(t *testing.T) {
 	}
 }
 
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	routes := table(t)
+	routes[0].Allow = []Rule{rule(t, "POST /v1/messages"), rule(t, "GET /")}
+	for _, tt := range []struct{ method, url, route, rule, why string }{
+		{"POST", "https://llm.example.com/v1/messages?beta=true#x", "llm", "POST /v1/messages", ""},
+		{"POST", "https://LLM.example.com:443/v1/messages", "llm", "POST /v1/messages", ""},
+		{"GET", "https://llm.example.com", "llm", "GET /", ""},
+		{"HEAD", "https://llm.example.com?a", "llm", "GET /", ""},
+		{"GET", "https://llm.example.com/deep/v1/a", "deep", "", ""},
+		{"GET", "https://llm.example.com/v1/messages", "llm", "", "route llm does not allow GET /v1/messages"},
+		{"TRACE", "https://llm.example.com/deep/v1/a", "deep", "", "the answer to TRACE would show the token"},
+		{"GET", "http://llm.example.com/a", "", "", "no route covers http://llm.example.com/a"},
+		{"GET", "https://other.example.com/a", "", "", "no route covers https://other.example.com/a"},
+		{"GET", "https://llm.example.com/a/../b", "", "", "dot segment"},
+		{"GET", "https://llm.example.com//a", "", "", "two slashes"},
+		{"GET", `https://llm.example.com/a\b`, "", "", "backslash"},
+		{"GET", "https://me:pw@llm.example.com/", "", "", "a user or a password"},
+		{"GET", "/v1/messages", "", "", "not the URL of a request"},
+		{"GET", "mailto:a@b.example", "", "", "not the URL of a request"},
+	} {
+		r, applies, err := routes.Check(tt.method, tt.url)
+		name, why := "", ""
+		if r != nil {
+			name = r.Name
+		}
+		if err != nil {
+			why = err.Error()
+		}
+		if name != tt.route || applies != tt.rule || !strings.Contains(why, tt.why) || (why == "") != (tt.why == "") {
+			t.Errorf("%s %s: route %q, rule %q, %q", tt.method, tt.url, name, applies, why)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	r := &Route{Name: "llm",

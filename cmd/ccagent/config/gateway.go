@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -248,7 +249,7 @@ func (g Gateway) Session(profile agent.Profile, chosen bool, names []string) (ro
 		return nil, &protocol.Error{
 			Code:    protocol.CodeConfig,
 			Message: fmt.Sprintf("no route leads anywhere with profile %s", profile.Name),
-			Hint: "write a table [gateway.routes.NAME] into config.toml (ccagent help gateway), or name a preset with --routes: " +
+			Hint: "write a table [gateway.routes.NAME] into config.toml (ccagent help docs/gateway.md), or name a preset with --routes: " +
 				strings.Join(Presets(), ", "),
 		}
 	}
@@ -260,8 +261,7 @@ func (g Gateway) Session(profile agent.Profile, chosen bool, names []string) (ro
 			return nil, &protocol.Error{
 				Code:    protocol.CodeConfig,
 				Message: fmt.Sprintf("there is no route %q", name),
-				Hint: "these are there: " + strings.Join(slices.Compact(slices.Sorted(slices.Values(
-					append(slices.Collect(maps.Keys(g.doc.routes())), Presets()...)))), ", "),
+				Hint:    "these are there: " + strings.Join(g.names(), ", "),
 			}
 		}
 		if table.Named(name) != nil {
@@ -290,6 +290,22 @@ func (g Gateway) Session(profile agent.Profile, chosen bool, names []string) (ro
 		table = append(table, r)
 	}
 	return table, oneOwner(table)
+}
+
+// Covering returns the names of the routes and presets that cover a URL, in order.
+func (g Gateway) Covering(u *url.URL) []string {
+	var found []string
+	for _, name := range g.names() {
+		if r, err := g.doc.route(g.Config, name); err == nil && (route.Table{r}).At(u) != nil {
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+// names returns those of all routes and presets, in order.
+func (g Gateway) names() []string {
+	return slices.Compact(slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(g.doc.routes())), Presets()...))))
 }
 
 // oneOwner returns an error if two routes set the same variable for the tool.
