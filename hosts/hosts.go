@@ -46,7 +46,12 @@ func At(scheme, authority string) string {
 func Pattern(written string) (string, error) {
 	host, port := strings.ToLower(written), ""
 	bracketed := strings.HasPrefix(host, "[")
+	if _, err := netip.ParsePrefix(host); err == nil {
+		return "", errors.New("a range of addresses can't be listed: write each address")
+	}
 	switch {
+	case strings.Contains(host, "@"): // before the port, which a password is not
+		return "", errors.New("write the name alone, without a path or a user")
 	case strings.Contains(host, "://"):
 		return "", errors.New("write it without the scheme")
 	case bracketed:
@@ -88,18 +93,22 @@ func checkName(name string) error {
 		return errors.New("it is empty")
 	case name == "*":
 		return errors.New("a token may not go to every host: name them, or write *.example.com")
-	case strings.HasPrefix(name, "."):
-		return errors.New("for the names below it write *" + name)
 	case strings.HasSuffix(name, "."):
 		return errors.New("write it without the dot at the end")
+	case strings.HasPrefix(name, "."):
+		return errors.New("for the names below it write *" + name)
 	case strings.Contains(rest, "*"):
 		return errors.New("* stands for one whole label at the beginning, as in *.example.com")
+	case wild && (likeAddress(rest) || strings.ContainsAny(rest, "[:")):
+		return errors.New("* does not stand for a part of an address")
 	case wild && !strings.Contains(rest, "."):
 		return errors.New("*." + rest + " is too wide: there must be two labels after the *")
-	case wild && strings.Trim(rest[strings.LastIndexByte(rest, '.')+1:], "0123456789") == "":
-		return errors.New("* does not stand for a part of an address")
-	case strings.ContainsAny(rest, "/?#@"):
+	case strings.ContainsAny(rest, "/?#"):
 		return errors.New("write the name alone, without a path or a user")
+	case strings.ContainsAny(rest, " \t\r\n"):
+		return errors.New("there is a blank in it")
+	case likeAddress(rest):
+		return errors.New("it is not an IPv4 address: write four numbers from 0 to 255, without zeros before them")
 	case strings.ContainsFunc(rest, func(c rune) bool { return c > '~' }):
 		return errors.New("an international name is written in its xn-- form")
 	case !IsName(rest):
@@ -134,17 +143,35 @@ func Listed(list []string, name string) bool {
 	return false
 }
 
-// IsName reports whether host is a name as it is written in the DNS, in lower case and without a dot at its end. An international
-// name must be written as xn--...
+// IsName reports whether host is an IPv4 address, or a name as it is written in the DNS: in lower case, without a dot at its end,
+// and no longer than the DNS allows (RFC 1035 §2.3.4). An international name must be written as xn--... What some programs read
+// as an address and others don't, such as 127.1 and 010.0.0.1, is neither.
 func IsName(host string) bool {
+	if likeAddress(host) {
+		_, err := netip.ParseAddr(host)
+		return err == nil
+	}
+	if len(host) > 253 {
+		return false
+	}
 	for label := range strings.SplitSeq(host, ".") {
-		if label == "" || strings.ContainsFunc(label, func(c rune) bool {
+		if label == "" || len(label) > 63 || label[0] == '-' || strings.ContainsFunc(label, func(c rune) bool {
 			return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_'
 		}) {
 			return false
 		}
 	}
 	return true
+}
+
+// likeAddress reports whether the last label of a name is a number. Then it is an IPv4 address, or nothing that is valid
+// (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+func likeAddress(name string) bool {
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return last != "" && strings.Trim(last, "0123456789") == ""
 }
 
 func loopback(host string) bool {

@@ -1,6 +1,9 @@
 package hosts
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestName(t *testing.T) {
 	t.Parallel()
@@ -30,6 +33,11 @@ func TestPattern(t *testing.T) {
 		"u@example.com": "", "gıt.example.com": "", "example.com:": "", "example.com:0": "", "example.com:65536": "",
 		"example.com:x": "", "example.com:0443": "", "[example.com]": "", "[127.0.0.1]": "", "[::1": "", "[::1]:": "", "[::1]8": "",
 		"fe80::1%eth0": "", "[fe80::1%eth0]:1": "", "a b.example.com": "", "a..example.com": "", "?": "", "*:443": "", "[*]": "",
+		"300.1.1.1": "", "127.1": "", "010.0.0.1": "", "0x7f.0.0.0x1": "", "2130706433": "", "a.example.0x": "",
+		"1.2.3.4":    "1.2.3.4",
+		"10.0.0.0/8": "", "2001:db8::/32": "", "*.[::1]": "", "*.10": "", ".": "", "..": "", "-a.example.com": "",
+		"4.example.com": "4.example.com", strings.Repeat("a", 63) + ".example.com": strings.Repeat("a", 63) + ".example.com",
+		strings.Repeat("a", 64) + ".example.com": "", strings.Repeat("a.", 127) + "example.com": "", "u:p@example.com": "",
 	} {
 		got, err := Pattern(written)
 		if got != want || (err == nil) != (want != "") {
@@ -71,6 +79,20 @@ func TestMatch(t *testing.T) {
 	} {
 		if got := Match(tt.pattern, tt.name); got != tt.want {
 			t.Errorf("%s for %s: %t", tt.pattern, tt.name, got)
+		}
+	}
+}
+
+// The advice for an entry that matches nothing is not one that matches nothing either.
+func TestPatternAdvice(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]string{
+		".example.com": "write *.example.com", ".": "without the dot at the end", "10.0.0.0/8": "write each address",
+		"127.1": "four numbers", "*.[::1]": "a part of an address", "u:p@example.com": "without a path or a user",
+		"https://u:p@example.com": "without a path or a user", " example.com": "a blank",
+	} {
+		if _, err := Pattern(written); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", written, err, want)
 		}
 	}
 }

@@ -118,6 +118,9 @@ func (s *profileSettings) takeHosts(t Table, fault faulty) error {
 	for _, host := range t.Hosts {
 		pattern, err := hosts.Pattern(host)
 		if err != nil {
+			if at := strings.LastIndexByte(host, '@'); at >= 0 { // a password may be before it
+				host = "…" + host[at:]
+			}
 			return fault("hosts", "hosts: %q matches no host: %s", host, err)
 		}
 		s.hosts = append(s.hosts, pattern)
