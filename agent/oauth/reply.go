@@ -44,7 +44,7 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	case access.Empty():
 		return reply, &Error{Condition: unavailable("its answer has no access_token"), Ambiguous: true}
 	}
-	if kind := first(fields, "token_type"); boundTokens[strings.ToLower(kind)] {
+	if kind := first(fields, "token_type"); IsBound(kind) {
 		e := fail(protocol.CodeConfig, "the provider issued a token of type "+printable(kind)+", and ccagent uses bearer tokens only")
 		e.Condition.Hint = "have this client registered for bearer tokens at the provider"
 		return reply, e
@@ -65,9 +65,15 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	return reply, nil
 }
 
-// boundTokens are the types of tokens that are worth nothing without a key of their own (RFC 9449, and drafts before it). Other
-// odd types, such as Slack's "user", are bearer tokens.
-var boundTokens = map[string]bool{"dpop": true, "pop": true, "mac": true}
+// IsBound reports whether a token of that type (token_type) is worth nothing without a key of its own (RFC 9449, and drafts
+// before it). Other odd types, such as Slack's "user", are bearer tokens.
+func IsBound(kind string) bool {
+	switch strings.ToLower(kind) {
+	case "dpop", "pop", "mac":
+		return true
+	}
+	return false
+}
 
 // isNothing reports whether a value says nothing: absent, null, "" and false do not.
 func isNothing(raw json.RawMessage) bool {

@@ -20,7 +20,7 @@ var (
 	// status is a number like that of an HTTP answer.
 	status = pattern(`^\(?[1-9][0-9]{2}[.,:;)]*$`)
 	// names is a word after which a secret may stand.
-	names = pattern(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username|id)s?$`)
+	names = pattern(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username)s?$|^id$`)
 )
 
 // between are words that may stand between the name of a secret and the secret.
@@ -41,9 +41,12 @@ func complaint(printed []byte) string {
 	var top object
 	if json.Unmarshal(printed, &top) == nil {
 		for _, fields := range []object{top, top.object("error")} {
-			for _, key := range []string{"error_description", "message", "Message", "error_message", "detail", "error"} {
-				var s string
-				if json.Unmarshal(fields[key], &s) == nil && s != "" {
+			for _, key := range []string{"error_description", "message", "error_message", "detail", "error"} {
+				s := fields.text(fold(key))
+				if key == "error" { // a code such as invalid_grant is made of ordinary words
+					s = strings.ReplaceAll(s, "_", " ")
+				}
+				if s != "" {
 					return ordinaryWords(s)
 				}
 			}

@@ -3,7 +3,7 @@ package worker
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -21,6 +22,8 @@ import (
 type misprint struct{ what, hint string }
 
 func (m *misprint) Error() string { return m.what }
+
+const complaintHint = "do what it asks for; it should complain on standard error, and fail"
 
 const tokenAlone = "have it print the token alone, or JSON with the token and its expiry (docs/config.md)"
 
@@ -45,10 +48,15 @@ func printedToken(text string) (protocol.Secret, error) {
 	switch is.Kind {
 	case lookalike.Empty:
 		return protocol.Secret{}, &misprint{"printed no token", printHint(is.Kind)}
+	case lookalike.Assignment:
+		upper := strings.ToUpper(token)
+		if strings.Contains(upper, "AWS_SECRET_ACCESS_KEY") || strings.Contains(upper, "AWS_ACCESS_KEY_ID") {
+			return protocol.Secret{}, &misprint{"printed keys of AWS as assignments (NAME=value)",
+				"have it print them as JSON, as aws configure export-credentials does without --format"}
+		}
 	case lookalike.Path, lookalike.Address, lookalike.Labelled, lookalike.Words:
 		if complains().MatchString(token) && strings.ContainsAny(token, " \t") {
-			return protocol.Secret{}, &misprint{"printed a complaint instead of a token",
-				"do what it asks for; it should complain on standard error, and fail"}
+			return protocol.Secret{}, &misprint{"printed a complaint instead of a token", complaintHint}
 		}
 	}
 	return protocol.Secret{}, &misprint{"printed " + is.What + " instead of a token", printHint(is.Kind)}
@@ -98,15 +106,65 @@ var ansi = misprint{
 	hint: "switch its colours off, as with NO_COLOR=1 or --no-color",
 }
 
-// object is a JSON object whose values are read when they are asked for.
-type object map[string]json.RawMessage
+// object is a JSON object whose values are read when they are asked for. Programs spell one name in several ways (access_token,
+// accessToken, AccessToken), so members are found by their names in lower case without "_" and "-".
+type object map[string][]member
+
+type member struct {
+	name  string // as it is written
+	value json.RawMessage
+}
+
+// UnmarshalJSON keeps the members that say something, in the order of their names.
+func (o *object) UnmarshalJSON(text []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return err
+	}
+	*o = object{}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		(*o)[fold(name)] = append((*o)[fold(name)], member{name, members[name]})
+	}
+	return nil
+}
+
+// get returns the first member of a name that says something; its value is nil where there is none.
+func (o object) get(folded string) member {
+	for _, m := range o[folded] {
+		if string(m.value) != "null" {
+			return m
+		}
+	}
+	return member{}
+}
+
+// object returns a member that is an object, nil if there is none.
+func (o object) object(folded string) (inner object) {
+	if json.Unmarshal(o.get(folded).value, &inner) != nil {
+		return nil
+	}
+	return inner
+}
+
+// text returns a member that is a string, "" if there is none.
+func (o object) text(folded string) (s string) {
+	if json.Unmarshal(o.get(folded).value, &s) != nil {
+		return ""
+	}
+	return s
+}
 
 // tokenKeys are the names under which programs print a token, the first that is there counts.
-var tokenKeys = []string{"token", "access_token", "accessToken", "authorizationToken", "client_token", "key", "Secret"}
+var tokenKeys = []string{"token", "access_token", "authorizationToken", "client_token", "key", "Secret"}
 
 // envelopes are the members in which programs put the token and its expiry: kubectl's plugins (status), `gcloud config
 // config-helper` (credential), `vault login` and `vault token create` (auth), `vault read` (data), `sf` (result).
 var envelopes = []string{"status", "credential", "auth", "data", "result"}
+
+// fold returns a name as those of an object are kept.
+func fold(name string) string {
+	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
+}
 
 // parseObject finds the token and its expiry in the JSON that az, gcloud, vault, aws, kubectl's plugins and others print.
 func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, error) {
@@ -138,33 +196,46 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 	}
 	for _, fields := range objects {
 		for _, key := range tokenKeys {
-			if !fields.has(key) {
-				continue
+			if m := fields.get(fold(key)); m.value != nil {
+				return fields.token(m, top, now)
 			}
-			var s string
-			if json.Unmarshal(fields[key], &s) != nil {
-				return fail(fmt.Sprintf("printed a %s that is no string", key), "")
-			}
-			token, err := printedToken(s)
-			if err != nil {
-				return protocol.Secret{}, time.Time{}, err
-			}
-			expiry, err := fields.expiry(now)
-			if err == nil && expiry.IsZero() { // `vault read` has lease_duration outside of its data
-				expiry, err = top.expiry(now)
-			}
-			return token, expiry, err
 		}
 	}
 	for _, fields := range objects {
 		for _, key := range tokenKeys {
-			if fields[key] != nil {
-				return fail("printed null as its "+key, "run it yourself to see why: is it signed in?")
+			if absent := fields[fold(key)]; len(absent) > 0 {
+				return fail("printed null as its "+absent[0].name, "run it yourself to see why: is it signed in?")
 			}
 		}
 	}
+	switch {
+	case top.object("wrapinfo") != nil:
+		return fail("printed a token of Vault that wraps an answer, and not the answer", "leave -wrap-ttl out")
+	case complaint(printed) != "":
+		return fail("printed an error instead of a token", complaintHint)
+	}
 	return fail("printed a JSON object without a token under one of the names "+strings.Join(tokenKeys, ", "),
 		"print the member with the token alone, as with: jq -r .NAME")
+}
+
+// token returns the token in a member, and its expiry, which may be stated in the outermost object.
+func (o object) token(m member, top object, now time.Time) (token protocol.Secret, expiry time.Time, err error) {
+	var s string
+	if json.Unmarshal(m.value, &s) != nil {
+		return token, expiry, &misprint{"printed a " + m.name + " that is no string", "print the token as a string"}
+	}
+	if kind := strings.ToLower(o.text("tokentype")); oauth.IsBound(kind) {
+		return token, expiry, &misprint{"printed a token of type " + kind + ", and ccagent uses bearer tokens only",
+			"have it ask for a bearer token"}
+	}
+	if token, err = printedToken(s); err != nil {
+		return token, expiry, err
+	}
+	expiry, err = o.expiry(now)
+	if err == nil && expiry.IsZero() { // `vault read` has lease_duration outside of its data
+		expiry, err = top.expiry(now)
+	}
+	return token, expiry, err
 }
 
 // awsKeys returns keys of AWS as docs/protocol.md §4.2 has them, and the object that they were in: as programs for
@@ -172,16 +243,13 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 // keys are empty where they can't be used.
 func awsKeys(top object) (keys protocol.Secret, at object) {
 	names := []string{"AccessKeyId", "SecretAccessKey", "SessionToken"}
-	for _, o := range []object{top, top.object("Credentials"), top.object("roleCredentials")} {
-		if !o.has(names[0]) && !o.has(lowerFirst(names[0])) {
+	for _, o := range []object{top, top.object("credentials"), top.object("rolecredentials")} {
+		if o.get(fold(names[0])).value == nil {
 			continue
 		}
 		var members []string
 		for _, name := range names {
-			value := o[name]
-			if value == nil {
-				value = o[lowerFirst(name)]
-			}
+			value := o.get(fold(name)).value
 			var s string
 			if json.Unmarshal(value, &s) != nil && value != nil || s == "" && name != names[2] ||
 				s != "" && (!protocol.IsToken(s) || strings.ContainsAny(s, `"\\`)) {
@@ -196,27 +264,15 @@ func awsKeys(top object) (keys protocol.Secret, at object) {
 	return protocol.Secret{}, nil
 }
 
-func lowerFirst(name string) string { return strings.ToLower(name[:1]) + name[1:] }
+// lifetimes are the names under which programs print how long a token lives, in seconds or with a unit.
+var lifetimes = []string{"expires_in", "lease_duration", "ttl", "lifetime", "expires_in_seconds"}
 
-// has reports whether a member is there and says something.
-func (o object) has(key string) bool { return o[key] != nil && string(o[key]) != "null" }
-
-// object returns a member that is an object, nil if there is none.
-func (o object) object(key string) (inner object) {
-	if json.Unmarshal(o[key], &inner) != nil {
-		return nil
-	}
-	return inner
-}
-
-// lifetimes are the names under which programs print how many seconds a token lives.
-var lifetimes = []string{"expires_in", "expiresIn", "lease_duration", "ttl"}
-
-// expiries are the names under which programs print when a token expires. `az` prints expiresOn in the machine's own time zone
-// without saying so, and expires_on beside it, which can't be misread and so comes first.
+// expiries are the names under which programs print when a token expires.
 var expiries = []string{
-	"expires_at", "expires_on", "expiration", "expirationTimestamp", "Expiration", "expiresOn", "expiresAt", "expires_at_seconds",
-	"expiry", "token_expiry",
+	"expires_at", "expires_on", "expires", "expiration", "expiration_timestamp", "expiration_time", "expiration_date",
+	"expire_time", "expires_at_seconds", "expiry", "expiry_time", "expiry_date", "exp", "valid_until", "token_expiry",
+	"token_expiration",
+	"access_token_expires_at", "access_token_expiration_date",
 }
 
 // expiry returns when the token of an object expires, the zero time where the object does not say so. The lifetime counts only if
@@ -227,51 +283,82 @@ func (o object) expiry(now time.Time) (time.Time, error) {
 		return at, err
 	}
 	for _, key := range lifetimes {
-		if !o.has(key) {
+		m := o.get(fold(key))
+		if m.value == nil {
 			continue
 		}
-		n, ok := number(o[key])
+		n, ok := number(m.value)
+		if d, err := time.ParseDuration(o.text(fold(key))); err == nil && !ok {
+			n, ok = d.Seconds(), true
+		}
 		switch {
 		case !ok:
-			return time.Time{}, &misprint{"printed an " + key + " that is no number of seconds", ""}
-		case n == 0 && key != "expires_in" && key != "expiresIn":
+			return time.Time{}, &misprint{"printed as its " + m.name + " what is no number of seconds",
+				"have it print a number, or leave it out and set ttl in config.toml"}
+		case n == 0 && key != "expires_in":
 			continue // of Vault: it does not expire
 		}
 		end := now.Add(time.Duration(min(n, maxSeconds) * float64(time.Second))).Truncate(time.Millisecond)
 		if at.IsZero() || end.Before(at) {
 			at = end
 		}
-		break
 	}
 	return at, nil
 }
 
-// expiresAt returns the time of expiry that an object names, the zero time if it names none.
-func (o object) expiresAt() (time.Time, error) {
+// expiresAt returns the earliest time of expiry that an object names, the zero time if it names none. One without a time zone
+// counts only where there is no other: `az` prints expiresOn in the machine's own zone, and expires_on beside it, which can't be
+// misread.
+func (o object) expiresAt() (at time.Time, err error) {
+	var local time.Time
 	for _, key := range expiries {
-		value := o[key]
-		if whole := o.object(key)["datetime"]; whole != nil { // of gcloud: a time of Python's in its parts, and whole
-			value = whole
+		for _, m := range o[fold(key)] {
+			t, zoned, err := m.time()
+			switch {
+			case err != nil:
+				return time.Time{}, err
+			case t.IsZero():
+			case zoned && (at.IsZero() || t.Before(at)):
+				at = t
+			case !zoned && (local.IsZero() || t.Before(local)):
+				local = t
+			}
 		}
-		var s string
-		isText := json.Unmarshal(value, &s) == nil
-		if !o.has(key) || isText && slices.Contains([]string{"", "N/A", "never"}, s) {
-			continue
-		}
-		if n, ok := number(value); ok {
-			return unixTime(n), nil
-		}
-		zone := time.UTC
-		if key == "expiresOn" {
-			zone = time.Local
-		}
-		t, ok := writtenTime(s, zone)
-		if !isText || !ok {
-			return time.Time{}, &misprint{"printed an " + key + " that is neither a number nor a time", ""}
-		}
-		return notBefore(epoch, t.Truncate(time.Millisecond)), nil
 	}
-	return time.Time{}, nil
+	if at.IsZero() {
+		at = local
+	}
+	return at, nil
+}
+
+// time returns the time of a member, the zero time where it says that there is none, and whether it can be read in one way only.
+func (m member) time() (t time.Time, zoned bool, err error) {
+	value := m.value
+	var whole struct{ Datetime json.RawMessage }
+	if json.Unmarshal(value, &whole) == nil && whole.Datetime != nil { // of gcloud: a time of Python's in its parts, and whole
+		value = whole.Datetime
+	}
+	var s string
+	isText := json.Unmarshal(value, &s) == nil
+	if ms, ok := strings.CutPrefix(s, "/Date("); ok { // of PowerShell 5
+		value = json.RawMessage(strings.TrimSuffix(ms, ")/"))
+	}
+	switch n, ok := number(value); {
+	case ok:
+		return unixTime(n), true, nil
+	case string(value) == "null", isText && slices.Contains([]string{"", "n/a", "never"}, strings.ToLower(s)):
+		return time.Time{}, false, nil
+	}
+	zone := time.UTC
+	if fold(m.name) == "expireson" {
+		zone = time.Local
+	}
+	t, zoned, ok := writtenTime(s, zone)
+	if !isText || !ok {
+		return time.Time{}, false, &misprint{"printed as its " + m.name + " what is neither a number nor a time",
+			"have it print unix time or a date such as 2027-01-31T15:04:05Z, or leave it out and set ttl in config.toml"}
+	}
+	return notBefore(epoch, t.Truncate(time.Millisecond)), zoned, nil
 }
 
 // number reads a number, or a number in a string.
@@ -285,18 +372,29 @@ func number(raw json.RawMessage) (n float64, ok bool) {
 	return n, err == nil && !math.IsNaN(n) && math.Abs(n) <= lastUnix*1000
 }
 
-// writtenTime reads a time in RFC 3339 or as Python and PowerShell write it. One without a time zone is in zone.
-func writtenTime(s string, zone *time.Location) (time.Time, bool) {
-	s = strings.TrimSuffix(s, " UTC")
+// writtenTime reads a time in RFC 3339, or as HTTP, Go, Python and PowerShell write it. A time that names no time zone is in
+// zone; zoned is false if that is the machine's own. Where the time can't be read, ok is false.
+func writtenTime(s string, zone *time.Location) (t time.Time, zoned, ok bool) {
+	s, _, _ = strings.Cut(s, " m=") // Go's monotonic clock
+	s, utc := strings.CutSuffix(s, "UTC")
+	s = strings.TrimSuffix(s, " ")
 	for _, layout := range []string{
 		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700",
-		"2006-01-02T15:04:05", "2006-01-02 15:04:05", "01/02/2006 15:04:05 Z07:00",
+		"1/2/2006 15:04:05 Z07:00", "1/2/2006 3:04:05 PM Z07:00", "Mon, 02 Jan 2006 15:04:05 GMT", time.RFC1123Z,
 	} {
-		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
-			return t, true
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, true, true
 		}
 	}
-	return time.Time{}, false
+	if utc {
+		zone = time.UTC
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
+			return t, zone != time.Local, true
+		}
+	}
+	return time.Time{}, false, false
 }
 
 const (
