@@ -44,6 +44,10 @@ func (t *table) checkHome(theirs protocol.Home, e *entry) error {
 	if theirDir == ourDir || theirDir == t.claudeDir || slices.Contains(e.profile.Load().ClaudeDirs, theirDir) {
 		return nil
 	}
+	// If the directory is another profile's, a request that names none would have got that one: this one is asked for by its name.
+	if t.chooser.claude[theirDir] != "" {
+		return nil
+	}
 	return &protocol.Error{
 		Code: protocol.CodeConfig,
 		Message: fmt.Sprintf("CLAUDE_CONFIG_DIR is %q here, but profile %s is the account in %q, where the agent was started",

@@ -176,8 +176,8 @@ func choose(c *cli.Context, cfg agent.Config, path string) (choice, error) {
 		return choice{Profile: profile, Reason: "use", Dir: use.Written, Line: use.Line,
 			text: fmt.Sprintf("dir = %s in %s:%d is for this folder", config.Quote(use.Written), path, use.Line)}, nil
 	}
-	return choice{Profile: profile, Reason: "default",
-		text: "it is the default profile, and nothing chooses another one for " + home.Dir}, nil
+	return choice{Profile: profile, Reason: "default", text: "it is the default profile, and nothing chooses another one for " +
+		cmp.Or(home.Dir, "this folder, whose path is not known: it may be deleted")}, nil
 }
 
 // refusedHere is the error with which a running agent refuses the profile to this environment, nil if it does not.

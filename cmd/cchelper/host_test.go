@@ -79,9 +79,29 @@ func TestHostAt(t *testing.T) {
 	for authority, want := range map[string]string{
 		"git.example.com": "git.example.com", "git.example.com:8443": "git.example.com:8443", "[::1]:1": "[::1]:1",
 		"git.example.com/x": "", "git.example.com?": "", "git.example.com#": "", "https://git.example.com": "", "::1": "", "": "",
+		"127.1": "", "010.0.0.1": "", "0x7f000001": "", "300.1.1.1": "", "10.0.0.1": "10.0.0.1", "-a.example.com": "",
 	} {
 		if got, err := hostAt("https", authority); got != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; want %q", authority, got, err, want)
+		}
+	}
+}
+
+// A server may list its challenges in one line or in several. What is in quotes is no challenge.
+func TestTakesBearer(t *testing.T) {
+	t.Parallel()
+	for challenge, want := range map[string]bool{
+		"Bearer": true, "bearer realm=x": true, "": false, "Basic": false, "Negotiate, Bearer realm=\"x\"": true,
+		"Basic realm=\"x\",Bearer": true, "Basic realm=\"a, Bearer b\"": false, "Basic realm=Bearer": false, "Bearers": false,
+		"Digest bearer=\"x\"": false, "Digest x=\"y\", bearer=\"x\"": false,
+	} {
+		lists := map[string][]string{"capability": {"state", "authtype"}, "wwwauth": {"Basic realm=\"x\"", challenge}}
+		if got := takesBearer(lists); got != want {
+			t.Errorf("%q: %t", challenge, got)
+		}
+		delete(lists, "capability")
+		if takesBearer(lists) {
+			t.Errorf("%q: git can't send it", challenge)
 		}
 	}
 }

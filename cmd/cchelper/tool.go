@@ -226,8 +226,16 @@ func git(operands []string, stdin io.Reader, _ func(string) string) (q question,
 // takesBearer reports whether git (2.46 or later) can send a token as a bearer token, and the server says that it takes one.
 func takesBearer(lists map[string][]string) bool {
 	return slices.Contains(lists["capability"], "authtype") && slices.ContainsFunc(lists["wwwauth"], func(challenge string) bool {
-		scheme, _, _ := strings.Cut(challenge, " ")
-		return strings.EqualFold(scheme, "Bearer")
+		// One line may hold several challenges (RFC 9110 §11.6.1). What is in quotes is none.
+		for i, part := range strings.Split(challenge, `"`) {
+			for one := range strings.SplitSeq(part, ",") {
+				scheme, _, _ := strings.Cut(strings.TrimSpace(one), " ")
+				if i%2 == 0 && strings.EqualFold(scheme, "Bearer") {
+					return true
+				}
+			}
+		}
+		return false
 	})
 }
 

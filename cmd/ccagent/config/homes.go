@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/ccagent/ccagent/agent"
@@ -76,7 +77,7 @@ func SoleHome(ctx context.Context, env environ.Vars, cfg agent.Config, name stri
 
 // SameDir reports whether two paths name the same folder.
 func SameDir(a, b string) bool {
-	if a == b {
+	if filepath.Clean(a) == filepath.Clean(b) {
 		return true
 	}
 	x, errX := os.Stat(a)

@@ -31,6 +31,8 @@ func (d *document) uses(env environ.Vars, names map[string]string) ([]agent.Use,
 	for i, table := range d.Use {
 		profile, known := names[strings.ToLower(table.Profile)]
 		switch {
+		case table.Profile == "" && table.Dir == "":
+			return nil, d.fault(d.useLine(i, ""), "[[use]]: dir and profile are missing")
 		case table.Profile == "":
 			return nil, d.fault(d.useLine(i, "profile"), "[[use]]: profile is missing: which one is used in %s", table.Dir)
 		case !known:
