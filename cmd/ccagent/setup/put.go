@@ -260,8 +260,8 @@ func (p put) addUser(src []byte) ([]byte, error) {
 		return nil, errUnsafeYAML
 	}
 	for _, u := range users {
-		if m, _ := u.(map[string]any); m != nil && m["name"] == p.Keys[0] {
-			if reflect.DeepEqual(u, ours[0]) {
+		if named(u, p.Keys[0]) {
+			if credential(u)["exec"] != nil && reflect.DeepEqual(credential(u)["exec"], credential(ours[0])["exec"]) {
 				return src, nil
 			}
 			return nil, fmt.Errorf("already has another user %s", p.Keys[0])
@@ -297,14 +297,79 @@ func (p put) addUser(src []byte) ([]byte, error) {
 	return out, nil
 }
 
+// named reports whether an entry of a kubeconfig's users has that name.
+func named(user any, name string) bool {
+	m, _ := user.(map[string]any)
+	return m != nil && m["name"] == name
+}
+
+// credential returns what an entry of a kubeconfig's users says, without the fields that say nothing: kubectl writes the whole
+// file again whenever it changes something in it, and puts `env: null` into each exec.
+func credential(user any) map[string]any {
+	m, _ := user.(map[string]any)
+	said, _ := withoutNulls(m["user"]).(map[string]any)
+	return said
+}
+
+func withoutNulls(v any) any {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return v
+	}
+	out := map[string]any{}
+	for key, value := range m {
+		if value != nil {
+			out[key] = withoutNulls(value)
+		}
+	}
+	return out
+}
+
+// cutUser removes the lines of the user. One to which somebody has added something else than the command stays.
 func (p put) cutUser(src []byte) ([]byte, error) {
-	text := regexp.QuoteMeta(strings.TrimSuffix(p.Text, "\n"))
-	block := regexp.MustCompile(`(?m)^[ \t]*` + strings.ReplaceAll(text, "\n", `\n[ \t]*`) + `\n`)
-	out := block.ReplaceAll(src, nil)
-	_, before, err := readUsers(src)
-	_, after, afterErr := readUsers(out)
-	if err != nil || afterErr != nil || len(after) < len(before)-1 {
+	_, users, err := readUsers(src)
+	var ours []any
+	if err != nil || yaml.Unmarshal([]byte(p.Text), &ours) != nil || len(ours) != 1 {
+		return nil, errUnsafeYAML
+	}
+	at := slices.IndexFunc(users, func(u any) bool {
+		return named(u, p.Keys[0]) && reflect.DeepEqual(credential(u), credential(ours[0]))
+	})
+	if at < 0 {
+		return src, nil
+	}
+	first, last, err := linesOfUser(src, at)
+	if err != nil {
+		return nil, err
+	}
+	lines := slices.Collect(bytes.Lines(src))
+	out := bytes.Join(slices.Delete(lines, first-1, last), nil)
+	if _, left, err := readUsers(out); err != nil || !reflect.DeepEqual(append([]any{}, left...), slices.Delete(users, at, at+1)) {
 		return nil, errUnsafeYAML
 	}
 	return out, nil
+}
+
+// linesOfUser returns the first and the last line of an entry of a kubeconfig's users. Lines are counted from 1.
+func linesOfUser(src []byte, at int) (first, last int, err error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(src, &doc); err != nil || len(doc.Content) != 1 {
+		return 0, 0, errUnsafeYAML
+	}
+	for i, key := range doc.Content[0].Content {
+		if i%2 == 0 && key.Value == "users" && at < len(doc.Content[0].Content[i+1].Content) {
+			user := doc.Content[0].Content[i+1].Content[at]
+			return user.Line, lastLine(user), nil
+		}
+	}
+	return 0, 0, errUnsafeYAML
+}
+
+// lastLine returns the line on which the last value of a node begins.
+func lastLine(n *yaml.Node) int {
+	last := n.Line
+	for _, inner := range n.Content {
+		last = max(last, lastLine(inner))
+	}
+	return last
 }

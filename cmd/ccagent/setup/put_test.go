@@ -88,8 +88,8 @@ func TestPutKeepsMark(t *testing.T) {
 		"json":  {jsonValue("ours", "x"), `{"a": 1}`, `"x":`},
 		"lines": {put{How: linesPut, Text: "x\n"}, "y\n", "y\nx\n"},
 		"go":    {put{How: goauthPut, Text: "x"}, "GOAUTH=y\n", "GOAUTH=x; y\n"},
-		"kubectl": {put{kubePut, []string{"a"}, "- name: a\n  user: {}\n"}, "users:\n- name: b\n  user: {}\n",
-			"users:\n- name: a\n  user: {}\n- name: b\n"},
+		"kubectl": {put{kubePut, []string{"a"}, "- name: a\n  user: {exec: {command: x}}\n"}, "users:\n- name: b\n  user: {}\n",
+			"users:\n- name: a\n  user: {exec: {command: x}}\n- name: b\n"},
 	} {
 		src := []byte(byteOrderMark + tt.src)
 		out, err := tt.add(src)
@@ -101,6 +101,38 @@ func TestPutKeepsMark(t *testing.T) {
 		if back, err := tt.cut(out, src); err != nil || string(back) != string(src) {
 			t.Errorf("%s: taken out: %q, %v", name, back, err)
 		}
+	}
+}
+
+// TestKubeconfigWrittenAgain: kubectl writes the whole file in its own way whenever it changes something in it. What setup has
+// added is found in it, and taken out.
+func TestKubeconfigWrittenAgain(t *testing.T) {
+	t.Parallel()
+	user := put{kubePut, []string{"alice"}, "- name: \"alice\"\n  user: {exec: {command: \"x\", args: [-p, \"a\"]}}\n"}
+	const written = "- name: alice\n  user:\n    exec:\n      args:\n      - -p\n      - a\n      command: x\n      env: null\n"
+	const bob = "# a remark\n- name: bob\n  user: {}\n"
+	for name, tt := range map[string]struct {
+		before, after string
+		in            bool
+		cut           string // what is left after user was taken out
+	}{
+		"alone":   {"users:\n", "", true, "users:\n"},
+		"first":   {"users:\n", bob, true, "users:\n" + bob},
+		"last":    {"users:\n" + bob, "kind: Config\n", true, "users:\n" + bob + "kind: Config\n"},
+		"more":    {"users:\n", "    token: fake-token\n", true, "users:\n" + written + "    token: fake-token\n"},
+		"other":   {"users:\n", "      installHint: y\n", false, "users:\n" + written + "      installHint: y\n"},
+		"between": {"a: {}\nusers:\n", bob + "b: {}\n", true, "a: {}\nusers:\n" + bob + "b: {}\n"},
+	} {
+		src := []byte(tt.before + written + tt.after)
+		if user.in(src) != tt.in {
+			t.Errorf("%s: it is not said that the file has the user: %v", name, tt.in)
+		}
+		if out, err := user.cut(src, nil); err != nil || string(out) != tt.cut {
+			t.Errorf("%s: taken out: %q, %v", name, out, err)
+		}
+	}
+	if out, err := user.cut([]byte("users: [{name: alice, user: {exec: {command: x, args: [-p, a]}}}, {name: bob}]\n"), nil); err == nil {
+		t.Errorf("users on one line: %q", out)
 	}
 }
 
