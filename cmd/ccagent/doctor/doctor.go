@@ -63,7 +63,7 @@ func Check(parent context.Context, env environ.Vars, online bool) []Finding {
 			"what the profiles of config.toml need to reach their providers can't be looked at until config.toml is mended", ""})
 	}
 	found = append(found, checkClaudeCode(cfg, said, claudeCode, settingsErr)...)
-	found = append(found, checkTools(env, cfg)...)
+	found = append(found, bounded(doctorTime, func(ctx context.Context) []Finding { return checkTools(ctx, env, cfg) })...)
 	found = append(found, checkEnvironment(claudeCode)...)
 	found = append(found, checkPaths(env)...)
 	found = append(found, checkOwnVariables(cfg, os.Environ())...)

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,8 +78,9 @@ func checkClaudeCode(cfg agent.Config, said protocol.Status, c environ.ClaudeCod
 	return one("ok", "the apiKeyHelper of "+settings.Path+" exists: "+words[0], "")
 }
 
-// checkTools checks whether the tools that setup has connected still ask cchelper, or still find a token where setup showed it.
-func checkTools(env environ.Vars, cfg agent.Config) []Finding {
+// checkTools checks whether the tools that setup has connected still ask cchelper and nobody before it, or still find a token
+// where setup showed it.
+func checkTools(ctx context.Context, env environ.Vars, cfg agent.Config) []Finding {
 	dir, err := setup.JournalDir(env)
 	if err != nil {
 		return nil
@@ -103,11 +105,8 @@ func checkTools(env environ.Vars, cfg agent.Config) []Finding {
 				found = append(found, Finding{check, "ok", file, ""})
 			}
 		}
-		for _, name := range outranking(j) {
-			if env(name) != "" {
-				says := name + " is set here, and " + j.Tool + " prefers it to ccagent"
-				found = append(found, Finding{check, "warn", says, "unset " + name})
-			}
+		for _, o := range j.Outranked(ctx, env) {
+			found = append(found, Finding{check, "warn", o.What, o.Mend})
 		}
 		for _, link := range slices.Sorted(maps.Keys(j.Links)) {
 			if _, err := os.Stat(link); err != nil {
@@ -123,19 +122,6 @@ func checkTools(env environ.Vars, cfg agent.Config) []Finding {
 		}
 	}
 	return found
-}
-
-// outranking are the variables that a tool prefers to the helper that setup has told it.
-func outranking(j setup.Journal) (names []string) {
-	switch j.Tool {
-	case "go":
-		return []string{"GOAUTH"}
-	case "terraform":
-		for _, host := range j.Hosts {
-			names = append(names, "TF_TOKEN_"+strings.NewReplacer(".", "_", "-", "__").Replace(host))
-		}
-	}
-	return names
 }
 
 // checkEnvironment looks for what Claude Code would prefer to a token of ours, if it is started in this folder. It shows names

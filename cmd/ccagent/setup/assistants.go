@@ -72,15 +72,6 @@ func crushPlan(w wish) (plan, error) {
 		p.says = append(p.says, fmt.Sprintf("note: %s has no base_url for %s, so crush sends the token to the address that it knows "+
 			"for it; if it knows none, add base_url and models there", path, w.name))
 	}
-	if rc := filepath.Join(dir, "crushrc"); isFile(rc) {
-		p.says = append(p.says, "note: crush prefers what "+rc+" says about a provider")
-	}
-	// What crush itself writes, for example a key that was typed in it.
-	data := cmp.Or(w.env("CRUSH_GLOBAL_DATA"), filepath.Join(w.xdg("XDG_DATA_HOME", ".local/share"), "crush"))
-	data = filepath.Join(data, "crush.json")
-	if src, err := readSettings(data); err == nil && holds(splice.JSON, src, "providers", w.name, "api_key") {
-		p.says = append(p.says, fmt.Sprintf("note: crush prefers the key in %s: remove providers.%s.api_key there", data, w.name))
-	}
 	return p, nil
 }
 

@@ -131,7 +131,8 @@ func TestKubeconfigWrittenAgain(t *testing.T) {
 			t.Errorf("%s: taken out: %q, %v", name, out, err)
 		}
 	}
-	if out, err := user.cut([]byte("users: [{name: alice, user: {exec: {command: x, args: [-p, a]}}}, {name: bob}]\n"), nil); err == nil {
+	flow := []byte("users: [{name: alice, user: {exec: {command: x, args: [-p, a]}}}, {name: bob}]\n")
+	if out, err := user.cut(flow, nil); err == nil {
 		t.Errorf("users on one line: %q", out)
 	}
 }

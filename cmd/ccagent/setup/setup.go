@@ -98,7 +98,7 @@ type plan struct {
 	edits []edit
 	links []string             // paths of links to cchelper: some tools find a helper only by the name of its file
 	says  []string             // lines that tell the person what else to know or do
-	warns []environ.Outranking // what the tool would prefer to what it is told; said before anything is changed
+	warns []environ.Outranking // what Claude Code would prefer to what it is told; said before anything is changed
 	views []config.View        // to add to the profile
 	guard bool                 // run guard claude-code
 }
@@ -323,7 +323,7 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, all []Journ
 		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
 	}
 	s.show(changes)
-	for _, o := range p.warns {
+	for _, o := range append(p.warns, j.Outranked(ctx, s.Env)...) {
 		terminal.Warn(s.Err, "%s; to mend it: %s", o.What, o.Mend)
 	}
 	switch {

@@ -334,6 +334,14 @@ func codexPlan(w wish) (plan, error) {
 				Hint:    "add it first, with its base_url",
 			}
 		}
+		if keys := codexConflicts(before, w.name); len(keys) > 0 {
+			return &protocol.Error{
+				Code: protocol.CodeConfig,
+				Message: fmt.Sprintf("model provider %q in %s has %s, and codex does not start with that beside a command", w.name, path,
+					strings.Join(keys, " and ")),
+				Hint: "remove " + strings.Join(keys, " and ") + " there first",
+			}
+		}
 		if err := toml.Unmarshal(after, new(map[string]any)); err != nil {
 			return errors.New("already says how " + w.name + " gets its token")
 		}
@@ -473,15 +481,11 @@ func goPlan(w wish) (plan, error) {
 			Hint:    elsewhere,
 		}
 	}
-	p := plan{
+	return plan{
 		edits: []edit{
 			{path: path, mode: 0o644, puts: []put{{How: goauthPut, Text: w.helper + " -p " + w.profile.Name + " -f goauth"}}},
 		},
-	}
-	if w.env("GOAUTH") != "" {
-		p.says = append(p.says, "note: GOAUTH is set in this environment, and go prefers that")
-	}
-	return p, nil
+	}, nil
 }
 
 func bazelPlan(w wish) (plan, error) {
