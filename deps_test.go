@@ -230,9 +230,16 @@ var rooms = map[string]struct {
 			module + "/protocol": "a rule on requests asks nobody",
 		},
 	},
+	"agent/gateway/scrub": {
+		never: forbidden{
+			module + "/...": "it knows bytes, and not whose they are",
+			"net/http":      "it reads a stream, wherever that comes from",
+		},
+	},
 	"agent/gateway": {
 		mayImport: []string{
-			module + "/protocol", module + "/place", module + "/agent/gateway/route", module + "/agent/httpauth",
+			module + "/protocol", module + "/place", module + "/agent/gateway/route", module + "/agent/gateway/scrub",
+			module + "/agent/httpauth",
 		},
 		never: forbidden{
 			module + "/agent":        "a gateway asks an agent, and carries none",

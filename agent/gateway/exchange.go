@@ -95,6 +95,7 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 	if !x.Foreign {
 		strip(p.Out, x.route)
 	}
+	askReadable(p.Out.Header)
 	if p.Out.Body != nil && p.Out.Body != http.NoBody {
 		p.Out.Body = &moving{ReadCloser: p.Out.Body, idle: x.idle, count: &x.sent}
 	}
@@ -121,17 +122,49 @@ func (x *exchange) answer(resp *http.Response) error {
 		return no // failed tells the tool
 	}
 	x.Status = resp.StatusCode
-	resp.Header.Del("Alt-Svc") // another way to the upstream would lead past us
 	if at := resp.Header.Get("Location"); at != "" {
 		resp.Header.Set("Location", x.location(at))
 	}
 	if body, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
 		resp.Body = &movingBoth{moving{ReadCloser: body, idle: x.idle, count: &x.received}, body, &x.sent}
 	} else {
-		resp.Body = &moving{ReadCloser: resp.Body, idle: x.idle, count: &x.received}
+		resp.Body = &moving{ReadCloser: resp.Body, idle: x.idle, count: &x.received, ended: func() { x.clean(resp.Trailer) }}
 	}
+	if no := readable(resp, x.Method); no != nil {
+		resp.Body.Close()
+		return no
+	}
+	if len(resp.Trailer) > 0 {
+		resp.Header.Del("Content-Length") // HTTP/1.1 has no trailer behind a body of stated length, as HTTP/2 has
+	}
+	x.clean(resp.Header)
+	x.clean(resp.Trailer)
+	resp.Status = x.road.tokens.scrubber().String(resp.Status) // it is sent before an upgrade
+	resp.Body = x.road.tokens.scrubber().Reader(resp.Body)
 	return nil
 }
+
+// clean takes out of a header what must not come to the tool: tokens, and another way to the upstream, which would lead past us.
+func (x *exchange) clean(h http.Header) {
+	delete(h, "Alt-Svc")
+	x.road.tokens.header(h)
+}
+
+// cleaning writes to the tool. Through it go the informational answers, which no ModifyResponse sees.
+type cleaning struct {
+	http.ResponseWriter
+	x *exchange
+}
+
+func (c cleaning) WriteHeader(status int) {
+	if status < http.StatusOK {
+		c.x.clean(c.Header())
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (c cleaning) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // location returns where the tool finds what a Location leads to: through us, if a route covers it.
 func (x *exchange) location(at string) string {
@@ -153,6 +186,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 			return // the tool has gone
 		}
 		no = unsent(err, x.Profile)
+		no.message = x.road.tokens.scrubber().String(no.message) // it may quote an answer that can't be read
 	}
 	x.refuse(w, no)
 }
@@ -182,11 +216,15 @@ type moving struct {
 	io.ReadCloser
 	idle  *time.Timer
 	count *atomic.Int64
+	ended func() // nil: nobody is told of the end
 }
 
 func (m *moving) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
 	m.moved(n, m.count)
+	if err != nil && m.ended != nil {
+		m.ended()
+	}
 	return n, err
 }
 

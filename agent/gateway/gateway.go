@@ -82,6 +82,7 @@ type Gateway struct {
 // road is how the requests of one route are sent: with the token of its profile.
 type road struct {
 	ordinary, upgraded *httpauth.Transport
+	tokens             *tokens // of its profile
 }
 
 // New returns a gateway. It asks the agent once for the token of each route, so that a sign-in that is missing is noticed now:
@@ -93,6 +94,13 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 	if o.Streams == 0 {
 		o.Streams = maxStreams
 	}
+	given := map[string]*tokens{}
+	for _, r := range o.Routes {
+		if given[r.Profile] == nil {
+			given[r.Profile] = &tokens{}
+		}
+	}
+	o.Agent = noting(o.Agent, given)
 	g := &Gateway{options: o, slots: make(chan struct{}, o.Streams)}
 	if err := g.settle(ctx); err != nil {
 		return nil, err
@@ -119,7 +127,7 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 			return &httpauth.Transport{Agent: agents[r.Profile], Base: base, Place: r.Place, RenewOn: r.RenewOn, RecordBodies: true,
 				Renewed: renewed}
 		}
-		g.roads = append(g.roads, road{sends(g.upstream), sends(g.upgraded)})
+		g.roads = append(g.roads, road{sends(g.upstream), sends(g.upgraded), given[r.Profile]})
 	}
 	g.server = &http.Server{
 		Handler: g, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
@@ -215,7 +223,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	(&httputil.ReverseProxy{
 		Rewrite: x.rewrite, Transport: x, FlushInterval: -1, BufferPool: buffers{}, ModifyResponse: x.answer,
 		ErrorHandler: x.failed, ErrorLog: g.server.ErrorLog,
-	}).ServeHTTP(w, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
+	}).ServeHTTP(cleaning{w, x}, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 }
 
 // buffers are what bodies are copied through.

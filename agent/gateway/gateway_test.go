@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -36,6 +37,7 @@ func TestMain(m *testing.M) {
 type mint struct {
 	protocol.Agent
 	kind protocol.Kind
+	form string // of the tokens, with a %d; "": some plain text
 
 	mu       sync.Mutex
 	n        int
@@ -57,7 +59,7 @@ func (m *mint) Token(_ context.Context, req protocol.TokenRequest) (protocol.Tok
 		Expiry: time.Now().Add(time.Hour)}, nil
 }
 
-func (m *mint) token() string { return fmt.Sprintf("fake-live-token-%d", m.n) }
+func (m *mint) token() string { return fmt.Sprintf(cmp.Or(m.form, "fake-live-token-%d"), m.n) }
 
 // live returns the token that the service accepts, "" if it accepts none.
 func (m *mint) live() string {
@@ -126,6 +128,11 @@ func start(t *testing.T, o Options) *session {
 		s.standIn[grant.Route] = grant.StandIn.Reveal()
 	}
 	return s
+}
+
+// trust has a gateway trust a server's certificate.
+func trust(s *session, server *httptest.Server) {
+	s.upstream.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 }
 
 // to makes a route to a server.
@@ -799,7 +806,7 @@ func TestBodies(t *testing.T) {
 	server := httptest.NewTLSServer(guarded(m))
 	defer server.Close()
 	s := start(t, Options{Agent: m, Routes: route.Table{to(t, server, "llm")}})
-	s.upstream.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+	trust(s, server)
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
 	resp, text := do(t, tool(t), request(t, "PUT", s.base+"/llm/", bytes.NewReader(large), "X-Api-Key", s.standIn["llm"]))
 	if resp.StatusCode != 200 || text != string(large) {
