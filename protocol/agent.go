@@ -183,6 +183,9 @@ type PutReply struct {
 	Notice   string // a line for the person; "" if there is nothing to add
 }
 
+// NotSavedYet begins the notice about a sign-in that the agent could only keep in its memory. Why follows.
+const NotSavedYet = "it could not be saved yet, and is kept in the agent's memory until it is: "
+
 // Command is what [Agent.Control] does.
 type Command uint32
 

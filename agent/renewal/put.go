@@ -178,7 +178,7 @@ func (t *Task) signIn(waiting context.Context, st store.Store, record store.Reco
 	o.Result.Renewed = true
 	o.Result.Notice = NoteCopied(pathOf(overwritten))
 	if s.Unsaved {
-		o.Result.Notice = "it could not be saved yet, and is kept in the agent's memory until it is: " + s.Blocked.Error()
+		o.Result.Notice = protocol.NotSavedYet + s.Blocked.Error()
 	}
 	return s.End(o)
 }

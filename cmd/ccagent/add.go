@@ -160,7 +160,7 @@ func otherKey(conn *dial.Conn, name string, key protocol.Secret) error {
 	case errors.Is(err, protocol.ErrInvalid), errors.Is(err, protocol.ErrStorage): // whoever stores the key says more of it
 		return nil
 	}
-	return err
+	return conn.Explain(name, err)
 }
 
 // checkHome refuses a new profile whose sign-in would be Claude Code's own, where another profile has that.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -202,7 +203,9 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 			Hint:    fmt.Sprintf("remove that first (ccagent remove %s), or choose another profile with -p", name)})
 	}
 	if tokenErr != nil {
-		terminal.Warn(c.App.ErrWriter, "the sign-in gives no token at the moment: %s", tokenErr)
+		tokenErr = conn.Explain(name, tokenErr)
+		io.WriteString(c.App.ErrWriter, protocol.Explain(&protocol.Error{
+			Message: "warning: the sign-in gives no token at the moment: " + tokenErr.Error(), Hint: protocol.HintOf(tokenErr)}))
 	}
 	_, err = fmt.Fprintf(c.App.Writer, "%s: uses %s together with Claude Code (%s)\n", name, from, describe(from.Record))
 	return err

@@ -212,7 +212,7 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	s.settled(saving)
-	terminal.Notice(s.c.App.ErrWriter, saved.Notice)
+	s.notice(saving, client, saved.Notice)
 	if missing := s.withoutRefreshToken(time.Now(), reply); missing != nil {
 		io.WriteString(s.c.App.ErrWriter, protocol.Explain(missing))
 	}
@@ -236,6 +236,21 @@ func (s *signIn) run(ctx context.Context) error {
 	_, err = fmt.Fprintf(s.c.App.Writer, "signed in to %s%s; kept in %s\n", s.Settings.Name, who,
 		terminal.Sanitize(cmp.Or(saved.Location, "memory")))
 	return err
+}
+
+// notice prints what the agent says of a sign-in that it has taken. If it could not save that, a folder or a bus that this shell
+// knows and the agent does not may be the reason.
+func (s *signIn) notice(ctx context.Context, client *protocol.Client, text string) {
+	if !strings.HasPrefix(text, protocol.NotSavedYet) {
+		terminal.Notice(s.c.App.ErrWriter, text)
+		return
+	}
+	err := protocol.Elsewhere(ctx, client, &protocol.Error{Code: protocol.CodeStorage, Message: text})
+	if hint := protocol.HintOf(err); hint != "" {
+		err.(*protocol.Error).Hint = hint + "\nit refuses to end while it alone holds the sign-in: `ccagent stop --force` gives " +
+			"that up, then sign in again"
+	}
+	io.WriteString(s.c.App.ErrWriter, protocol.Explain(err))
 }
 
 // checkFlags refuses flags that contradict each other.
@@ -316,7 +331,7 @@ func (s *signIn) changeSecret(ctx context.Context, client *protocol.Client) (don
 	}
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
-	reply, err := client.Keep(saving, protocol.KeepRequest{
+	reply, err := dial.Over(saving, client).Keep(saving, protocol.KeepRequest{
 		Action: protocol.KeepSecret, Profile: s.Settings.Name, Secret: s.secret,
 	})
 	switch protocol.CodeOf(err) {
@@ -330,7 +345,7 @@ func (s *signIn) changeSecret(ctx context.Context, client *protocol.Client) (don
 	if err != nil {
 		return false, secretKept(err)
 	}
-	terminal.Notice(s.c.App.ErrWriter, reply.Notice)
+	s.notice(saving, client, reply.Notice)
 	_, err = fmt.Fprintf(s.c.App.Writer, "renewed %s with the new client secret; kept in %s\n", s.Settings.Name,
 		terminal.Sanitize(cmp.Or(reply.Location, "memory")))
 	return true, err
@@ -420,7 +435,7 @@ func (s *signIn) save(ctx context.Context, client *protocol.Client, reply oauth.
 			return protocol.PutReply{}, done.Fail(ctx, err)
 		}
 	}
-	saved, err := client.Put(ctx, protocol.PutRequest{Profile: s.Settings.Name, Record: record, SignIn: true, Force: true})
+	saved, err := conn.Put(ctx, protocol.PutRequest{Profile: s.Settings.Name, Record: record, SignIn: true, Force: true})
 	if err != nil {
 		return saved, done.FailAt(conn.Ctx, s.Settings.Name, err)
 	}

@@ -59,7 +59,35 @@ func (conn *Conn) Explain(profile string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return protocol.Elsewhere(conn.Ctx, conn.Client, protocol.Late(conn.Ctx, conn.Client, profile, err))
+	return conn.elsewhere(conn.Ctx, protocol.Late(conn.Ctx, conn.Client, profile, err))
+}
+
+// Put is [protocol.Client.Put], and explains an error as [protocol.Elsewhere] does.
+func (conn *Conn) Put(ctx context.Context, req protocol.PutRequest) (protocol.PutReply, error) {
+	reply, err := conn.Client.Put(ctx, req)
+	return reply, conn.elsewhere(ctx, err)
+}
+
+// Keep is [protocol.Client.Keep], and explains an error as [protocol.Elsewhere] does.
+func (conn *Conn) Keep(ctx context.Context, req protocol.KeepRequest) (protocol.KeepReply, error) {
+	reply, err := conn.Client.Keep(ctx, req)
+	return reply, conn.elsewhere(ctx, err)
+}
+
+// Control is [protocol.Client.Control], and explains an error about a profile's record as [protocol.Elsewhere] does.
+func (conn *Conn) Control(ctx context.Context, req protocol.ControlRequest) (protocol.ControlReply, error) {
+	reply, err := conn.Client.Control(ctx, req)
+	if req.Profile != "" {
+		err = conn.elsewhere(ctx, err)
+	}
+	return reply, err
+}
+
+func (conn *Conn) elsewhere(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return protocol.Elsewhere(ctx, conn.Client, err)
 }
 
 // Close ends the connection, and a request that is under way on it.
