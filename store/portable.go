@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"strings"
 
@@ -103,7 +104,11 @@ func Read(r io.Reader, identity func() (Identity, error)) (Portable, error) {
 			return Portable{}, err
 		}
 	}
-	return readPortable(name, src)
+	p, err := readPortable(name, src)
+	if err != nil && knownText(name, src) == nil {
+		err = cmp.Or(stray(name, src), err)
+	}
+	return p, err
 }
 
 func readPortable(name string, src []byte) (Portable, error) {

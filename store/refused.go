@@ -2,11 +2,14 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
+	"github.com/ccagent/ccagent/lookalike"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -141,6 +144,8 @@ var refusedTexts = []struct {
 	what, instead string
 	pattern       string
 }{
+	{"is a refresh token alone, which can't be taken over without the rest of its sign-in", "to sign in anew: ccagent help login",
+		`^\s*sk-ant-ort\S+\s*$`},
 	{"is a setup token of Claude (claude setup-token)",
 		"give it to: ccagent add NAME --provider static", `^\s*sk-ant-oat\S+\s*$`},
 	{"is an API key", "give it to: ccagent add NAME --provider static", `^\s*sk-[\w-]+\s*$`},
@@ -231,6 +236,33 @@ func knownText(name string, src []byte) error {
 	return nil
 }
 
+// stray refuses what a person gives us as a sign-in and is no JSON at all, and says what it is. It returns nil for what may be a
+// damaged sign-in.
+func stray(name string, src []byte) error {
+	const add = "ccagent add NAME --provider static"
+	const variables = `(?m)^\s*((?i:export|set|setx)\s+|\$[Ee]nv:)?[A-Za-z_][\w.-]*\s*=`
+	src = bytes.TrimSpace(bytes.TrimPrefix(src, []byte("\ufeff")))
+	if len(src) == 0 || src[0] == '{' || !utf8.Valid(src) {
+		return nil
+	}
+	if regexp.MustCompile(variables).Match(src) {
+		return notOurs(name, "is a file of settings or variables (NAME=value, as in .env)",
+			"give the value that is the token, without its name, to: "+add)
+	}
+	switch text := lookalike.Of(string(src)); {
+	case text == nil:
+		return notOurs(name, "is a token or a key alone", "give it to: "+add)
+	case text.Kind == lookalike.Header:
+		return notOurs(name, "is a header", "give the token in it to: "+add)
+	case text.Kind == lookalike.Refresh:
+		return notOurs(name, "is "+text.What+" alone", "to sign in anew: ccagent help login")
+	case text.Kind == lookalike.Encoding:
+		return nil
+	default:
+		return notOurs(name, "is "+text.What+", and no sign-in", "name the file that holds the sign-in: ccagent help import")
+	}
+}
+
 func notOurs(name, what, instead string) error {
 	return &protocol.Error{Code: protocol.CodeInvalid, Message: name + " " + what, Hint: "nothing was changed; " + instead}
 }
@@ -258,9 +290,7 @@ func (r Record) checkClaude(name string) error {
 func readStrict(name string, src []byte) (*object, error) {
 	o, err := readObject(name, src)
 	if err != nil {
-		if known := knownText(name, src); known != nil {
-			return nil, known
-		}
+		return nil, cmp.Or(knownText(name, src), err)
 	}
 	return o, err
 }

@@ -112,6 +112,42 @@ func TestRefusedAreNamed(t *testing.T) {
 	}
 }
 
+// TestStraysAreNamed: what is imported and is no sign-in is named as what it is, and nothing of it is shown. What may be a
+// damaged sign-in is not.
+func TestStraysAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ file, named, hint string }{
+		{"FAKE_API_KEY=fake-1\nOTHER=2\n", "NAME=value", "without its name, to: ccagent add"},
+		{"# fake\n\nexport FAKE_TOKEN='fake-1'\n", "NAME=value", "ccagent add"},
+		{"\ufeffFAKE_TOKEN=fake-1\r\n", "NAME=value", "ccagent add"},
+		{"[fake]\nkey = \"fake-1\"\n", "NAME=value", "ccagent add"},
+		{"$env:FAKE=fake-1", "NAME=value", "ccagent add"},
+		{"fake-access-1\n", "a token or a key alone", "give it to: ccagent add"},
+		{"Authorization: Bearer fake-1\n", "a header", "ccagent add"},
+		{"sk-ant-ort01-fake-1\n", "a refresh token alone", "ccagent help login"},
+		{"1//fake-refresh-token-01234567890123456789012345678901234567890123", "a refresh token of Google alone", "ccagent help login"},
+		{"<html>\n<p>fake\n", "web page", "ccagent help import"},
+		{"null\n", "null", "ccagent help import"},
+		{`[{"fake":1}]`, "a JSON list", "ccagent help import"},
+		{"fake: 1\nfaker: 2\n", "2 lines", "ccagent help import"},
+		{`{"claudeAiOauth":{"accessToken":"fake-1`, "not valid JSON", "repair it"},
+		{"{\nFAKE=fake\n", "not valid JSON", "repair it"},
+		{"FAKE=\xff\xfe", "not valid JSON", "repair it"},
+		{"\n", "empty", "repair it"},
+	} {
+		_, err := Read(strings.NewReader(tt.file), nil)
+		hint := protocol.HintOf(err)
+		if !errors.Is(err, protocol.ErrInvalid) || !strings.Contains(err.Error(), tt.named) || !strings.Contains(hint, tt.hint) ||
+			strings.Contains(err.Error()+hint, "fake") {
+			t.Errorf("%q: %v (%s), want %q (%q)", tt.file, err, hint, tt.named, tt.hint)
+		}
+	}
+	// The file of Claude Code is not given to us: whoever reads that it is no sign-in has nothing else to name.
+	if _, err := readClaude("/x", []byte("null")); !strings.Contains(protocol.HintOf(err), "repair it") {
+		t.Errorf("%v (%s)", err, protocol.HintOf(err))
+	}
+}
+
 // TestNobodySignedIn: what Claude Code leaves of its file after a sign-out is not refused as another program's.
 func TestNobodySignedIn(t *testing.T) {
 	t.Parallel()
