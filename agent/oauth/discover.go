@@ -75,6 +75,10 @@ func (c *Client) wellKnown(issuer string) []string {
 	return []string{inserted, u.String(), appended}
 }
 
+// mcpIssuerHint says what to do where the authorization server that an MCP server names is not one, or not by that name.
+const mcpIssuerHint = "tell whoever runs the MCP server: authorization_servers of its description must name an issuer that " +
+	"describes itself by that name (RFC 8414)"
+
 // notDescribed is the error of an answer that is no description: ErrConfig where the issuer seems to have none there.
 func (a *answer) notDescribed() *Error {
 	somethingElse := a.ok()                                                  // it describes something else
@@ -84,16 +88,26 @@ func (a *answer) notDescribed() *Error {
 	}
 	e := fail(protocol.CodeConfig, "it does not describe itself as an issuer")
 	e.Condition.Hint = "check issuer in config.toml, or set authorize_url and token_url there (provider = \"oauth2\")"
+	if a.client.MCP {
+		e.Condition.Hint = mcpIssuerHint
+	}
 	return e
 }
 
 // describe takes over what a description says.
 func (c *Client) describe(from target, fields map[string]json.RawMessage) error {
-	if name, _ := text(fields["issuer"]); name != c.Issuer {
+	name, _ := text(fields["issuer"])
+	if c.MCP && SameIssuer(name, c.Issuer) {
+		c.Issuer = name // many MCP servers write a slash after it, or leave that out, where the issuer itself does not
+	}
+	if name != c.Issuer {
 		e := fail(protocol.CodeConfig, "the issuer calls itself \""+printable(name)+"\", not \""+printable(c.Issuer)+"\"").at(from)
 		e.Condition.Hint = "if that is the one you mean, write it in config.toml exactly so: issuer = ..."
 		if strings.Contains(name, "{") { // Entra's {tenantid}, where the issuer of all tenants is asked
 			e.Condition.Hint = "its name has a placeholder: put the id of your tenant there, and write that in config.toml: issuer = ..."
+		}
+		if c.MCP {
+			e.Condition.Hint = mcpIssuerHint
 		}
 		return e
 	}
@@ -112,6 +126,14 @@ func (c *Client) describe(from target, fields map[string]json.RawMessage) error 
 		default:
 			c.refused[e.name] = bad
 		}
+	}
+	if c.TokenURL == "" {
+		e := fail(protocol.CodeConfig, "the issuer's description has no token_endpoint, without which nobody can sign in").at(from)
+		e.Condition.Hint = "tell whoever runs it"
+		if !c.MCP {
+			e.Condition.Hint = "set token_url in config.toml (provider = \"oauth2\"), or tell whoever runs it"
+		}
+		return e
 	}
 	c.described = true
 	c.grants = list(fields["grant_types_supported"])

@@ -24,7 +24,7 @@ type Resource struct {
 const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 
 // FindResource asks an MCP server for what it says of its tokens, as the authorization specification of MCP has it: at the place
-// that its challenge names, else at its well-known addresses, with its path and without.
+// that its challenge names, else, also where nothing is there, at its well-known addresses, with its path and without.
 //
 // A description at another origin is not asked for. One that is for another resource is refused (RFC 9728 section 3.3): a server
 // that can claim another's name gets that one's tokens. For more than the server's own address, such as its whole origin, the
@@ -55,16 +55,17 @@ func (c *Client) FindResource(ctx context.Context, address string) (Resource, er
 	places := wellKnownResource(to.URL)
 	named := challenge["resource_metadata"]
 	if named != "" {
-		places = []string{named}
+		places = append([]string{named}, places...)
 	}
-	for _, place := range places {
+	for i, place := range places {
+		isNamed := named != "" && i == 0
 		at, bad := c.metadataAt(to, place)
 		if bad != nil {
 			return Resource{}, bad.at(to)
 		}
 		a, fields, failure := c.getObject(ctx, at, protocol.Secret{})
 		switch {
-		case failure != nil && named == "" && a != nil && a.isPage():
+		case failure != nil && !isNamed && a != nil && a.isPage():
 			continue // a web site answers for every address
 		case failure != nil:
 			return Resource{}, failure
@@ -86,7 +87,7 @@ func (c *Client) FindResource(ctx context.Context, address string) (Resource, er
 				r.Scopes = scopes
 			}
 			return r, nil
-		case a.status/100 != 4 || !a.canBeFinal(), named != "":
+		case a.status/100 != 4 || !a.canBeFinal(), isNamed && a.status != http.StatusNotFound && a.status != http.StatusGone:
 			return Resource{}, a.refusal(forClient, now()).at(at)
 		}
 	}
@@ -176,7 +177,7 @@ func (c *Client) readResource(resource, at target, fields map[string]json.RawMes
 		switch bad := mayIssue(resource, issuer); {
 		case bad != nil && unusable == nil:
 			unusable = bad
-		case bad == nil && !slices.Contains(r.Issuers, issuer):
+		case bad == nil && !slices.ContainsFunc(r.Issuers, func(s string) bool { return SameIssuer(s, issuer) }):
 			r.Issuers = append(r.Issuers, issuer)
 		}
 	}
@@ -201,6 +202,12 @@ func widerThan(resource, at target, fields map[string]json.RawMessage) string {
 func sameResource(a, b string) bool {
 	x, y := canonical(a), canonical(b)
 	return x != "" && x == y
+}
+
+// SameIssuer reports whether two identifiers are of one issuer. They may differ as those of resources may, and in a slash at the
+// end, with and without which an issuer describes itself at one address (RFC 8414 section 3.1).
+func SameIssuer(a, b string) bool {
+	return sameResource(strings.TrimSuffix(a, "/"), strings.TrimSuffix(b, "/"))
 }
 
 func canonical(raw string) string {

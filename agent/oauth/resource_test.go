@@ -152,8 +152,17 @@ func TestFindResource(t *testing.T) {
 		},
 		"a file": {web: web{mcp: `401 Bearer resource_metadata="file:///etc/passwd"`}, fails: "is not a URL"},
 		"named and not there": {
-			web:   web{mcp: `401 Bearer resource_metadata="https://mcp.example.com/meta"`, described: document},
-			fails: "nothing at that address",
+			web:  web{mcp: `401 Bearer resource_metadata="https://mcp.example.com/meta"`, described: document},
+			want: mcp, issuer: "https://sso.example.com",
+		},
+		"named and broken": {
+			web:   web{mcp: `401 Bearer resource_metadata="https://mcp.example.com/meta"`, "https://mcp.example.com/meta": "403", described: document},
+			fails: "403",
+		},
+		"one authorization server, spelled in two ways": {
+			web: web{mcp: "401 Bearer", described: `{"resource": "` + mcp + `", "authorization_servers": ["https://sso.example.com", ` +
+				`"https://sso.example.com/"]}`},
+			want: mcp, issuer: "https://sso.example.com",
 		},
 		"a redirect to its description": {
 			web:   web{mcp: "401 Bearer", described: "302 https://other.example.com/meta", "https://other.example.com/meta": document},

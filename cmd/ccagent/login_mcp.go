@@ -66,6 +66,9 @@ func (s *signIn) mcpTable(ctx context.Context, cfg agent.Config, path, name stri
 	if err != nil {
 		return nil, err
 	}
+	if len(resource.Issuers) == 0 && !s.c.IsSet("issuer") {
+		resource.Issuers = ownIssuer(ctx, *client, address)
+	}
 	if client.Issuer, err = s.issuerOf(ctx, address, resource); err != nil {
 		return nil, err
 	}
@@ -75,6 +78,16 @@ func (s *signIn) mcpTable(ctx context.Context, cfg agent.Config, path, name stri
 	s.mcp.found = true
 	s.announce(address, client.Issuer, resource.ID)
 	return s.tableOf(client, resource, address)
+}
+
+// ownIssuer returns the site of an MCP server that names no authorization server, if it is one. Each had to be that before
+// servers described themselves (docs/facts.md).
+func ownIssuer(ctx context.Context, client oauth.Client, address string) []string {
+	var err error
+	if client.Issuer, err = oauth.Origin(address); err != nil || client.Discover(ctx) != nil {
+		return nil
+	}
+	return []string{client.Issuer}
 }
 
 // describes reports whether --mcp and the flags beside it describe a profile as it is.
@@ -141,7 +154,7 @@ func (s *signIn) tableOf(client *oauth.Client, resource oauth.Resource, address 
 func (s *signIn) issuerOf(ctx context.Context, address string, r oauth.Resource) (string, error) {
 	listed := terminal.Sanitize(strings.Join(r.Issuers, ", "))
 	switch wanted := s.c.String("issuer"); {
-	case wanted != "" && (len(r.Issuers) == 0 || slices.Contains(r.Issuers, wanted)):
+	case wanted != "" && (len(r.Issuers) == 0 || hasIssuer(r.Issuers, wanted)):
 		return wanted, nil
 	case wanted != "":
 		return "", &protocol.Error{Code: protocol.CodeConfig,
@@ -251,7 +264,7 @@ func (s *signIn) sameServer(ctx context.Context, client *oauth.Client) error {
 	}
 	changed := ""
 	switch {
-	case len(resource.Issuers) > 0 && !slices.Contains(resource.Issuers, s.Settings.Issuer):
+	case len(resource.Issuers) > 0 && !hasIssuer(resource.Issuers, s.Settings.Issuer):
 		changed = "the authorization server " + strings.Join(resource.Issuers, ", ") + ", and no longer " + s.Settings.Issuer
 	case len(resource.Issuers) > 0 && !slices.Contains(s.Settings.Resource, resource.ID):
 		changed = "itself " + resource.ID + ", and no longer " + strings.Join(s.Settings.Resource, ", ")
@@ -263,6 +276,11 @@ func (s *signIn) sameServer(ctx context.Context, client *oauth.Client) error {
 		Hint: "if that is right, make the profile anew: " +
 			protocol.ShellLine("ccagent", "remove", s.Settings.Name) + " && " +
 			protocol.ShellLine("ccagent", "login", "--mcp", s.Settings.MCPURL, s.Settings.Name)}
+}
+
+// hasIssuer reports whether an issuer is among others.
+func hasIssuer(issuers []string, issuer string) bool {
+	return slices.ContainsFunc(issuers, func(s string) bool { return oauth.SameIssuer(s, issuer) })
 }
 
 // readTime bounds the look at the record of the sign-in before.
