@@ -236,10 +236,17 @@ var rooms = map[string]struct {
 			"net/http":      "it reads a stream, wherever that comes from",
 		},
 	},
+	"agent/gateway/audit": {
+		mayImport: []string{module + "/disk", "golang.org/x/sys/..."},
+		never: forbidden{
+			"net/http":        "it writes down what it is told",
+			module + "/store": "nothing in it is secret",
+		},
+	},
 	"agent/gateway": {
 		mayImport: []string{
-			module + "/protocol", module + "/place", module + "/agent/gateway/route", module + "/agent/gateway/scrub",
-			module + "/agent/httpauth",
+			module + "/protocol", module + "/process", module + "/place", module + "/agent/gateway/route",
+			module + "/agent/gateway/scrub", module + "/agent/httpauth",
 		},
 		never: forbidden{
 			module + "/agent":        "a gateway asks an agent, and carries none",
@@ -358,8 +365,8 @@ var rooms = map[string]struct {
 	},
 	"cmd/ccagent/session": {
 		mayImport: []string{
-			module + "/protocol", module + "/process", module + "/agent/gateway", module + "/agent/gateway/route",
-			module + "/agent/spawn",
+			module + "/protocol", module + "/process", module + "/agent/gateway", module + "/agent/gateway/audit",
+			module + "/agent/gateway/route", module + "/agent/spawn",
 		},
 		never: forbidden{
 			"github.com/urfave/...": "flags are for the commands to parse",

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -194,6 +195,9 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 // refuse answers a request in the gateway's own words.
 func (x *exchange) refuse(w http.ResponseWriter, no *refusal) {
 	x.Status, x.Refused = no.status, no.message
+	if no.quotes {
+		x.Refused, _, _ = strings.Cut(no.message, ` "`)
+	}
 	shape := route.Plain
 	if x.route != nil {
 		shape = x.route.Errors
@@ -208,6 +212,9 @@ func (x *exchange) over() {
 	}
 	d := x.Decision
 	d.Began, d.Took, d.Sent, d.Received = x.began, time.Since(x.began), x.sent.Load(), x.received.Load()
+	for _, text := range []*string{&d.Method, &d.Host, &d.Path, &d.Refused} { // a tool puts a stand-in anywhere
+		*text = hide(*text)
+	}
 	x.gateway.options.Decided(d)
 }
 

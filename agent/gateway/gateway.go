@@ -49,10 +49,11 @@ type Options struct {
 	Decided func(Decision)
 }
 
-// Decision is what became of a request. Nothing in it is secret: the query and the body are left out.
+// Decision is what became of a request. Nothing in it is secret: the query and the body are left out, and stand-ins are hidden.
 type Decision struct {
 	Began          time.Time
 	Took           time.Duration
+	Peer           Peer   // who sent the request
 	Route, Profile string // "" where no route was found
 	Rule           string // that let the request through or forbade it; "" if the route has none for it
 	Method         string
@@ -131,7 +132,8 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 	}
 	g.server = &http.Server{
 		Handler: g, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
-		ErrorLog: log.New(io.Discard, "", 0), // it would quote requests
+		ConnContext: withPeer,
+		ErrorLog:    log.New(io.Discard, "", 0), // it would quote requests
 	}
 	return g, nil
 }
@@ -202,7 +204,7 @@ func (g *Gateway) Close() error {
 // ServeHTTP decides on a request, and sends it on or refuses it.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{gateway: g, began: time.Now()}
-	x.Method = r.Method
+	x.Method, x.Peer = r.Method, peerOf(r)
 	defer x.over()
 	select {
 	case g.slots <- struct{}{}:

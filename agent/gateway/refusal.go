@@ -19,6 +19,7 @@ type refusal struct {
 	kind    kind
 	message string        // what happened, and what to do about it
 	retry   time.Duration // when to try again; 0: nothing is said of that
+	quotes  bool          // what the message quotes is of the service's answer
 }
 
 func (r *refusal) Error() string { return r.message }
@@ -56,7 +57,8 @@ func judged(err error) *refusal {
 func unsent(err error, profile string) *refusal {
 	var e *protocol.Error
 	if !errors.As(err, &e) {
-		return &refusal{status: http.StatusBadGateway, kind: broken, message: "the service can't be reached: " + err.Error()}
+		return &refusal{status: http.StatusBadGateway, kind: broken, message: "the service can't be reached: " + err.Error(),
+			quotes: true}
 	}
 	no := &refusal{status: http.StatusInternalServerError, kind: broken}
 	hint := e.Hint

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 const (
 	standInBegin  = "ccag_"
 	standInLength = len(standInBegin) + 43 // 32 bytes in base64url
+	standInBytes  = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
 
 // standIns are those of a session, one for each route. Of each only the digest is kept.
@@ -39,6 +41,25 @@ func (s *standIns) add(route int) protocol.Secret {
 // looksLike reports whether a text has the form of a stand-in.
 func looksLike(text string) bool {
 	return len(text) == standInLength && strings.HasPrefix(text, standInBegin)
+}
+
+// hide returns a text without what has the form of a stand-in, also where some of its characters are escaped.
+func hide(text string) string {
+	if plain, err := url.PathUnescape(text); err == nil && strings.Contains(plain, standInBegin) {
+		text = plain
+	}
+	for from := 0; ; {
+		at := strings.Index(text[from:], standInBegin)
+		if at < 0 {
+			return text
+		}
+		from += at + len(standInBegin)
+		end := from
+		for end < len(text) && strings.IndexByte(standInBytes, text[end]) >= 0 {
+			end++
+		}
+		text = text[:from] + "..." + text[end:]
+	}
 }
 
 // find returns the number of the route for which a text is the stand-in, -1 if it is none. The time that it takes tells neither

@@ -19,7 +19,7 @@ import (
 )
 
 // gatewayWords are the words that make another command of `ccagent gateway`.
-var gatewayWords = map[string]func(*cli.Context) error{"check": checkRequest}
+var gatewayWords = map[string]func(*cli.Context) error{"check": checkRequest, "log": showRequests}
 
 // gatewayCommand is what a person asks of a gateway, and the hidden form that `ccagent run` starts for its tool: that reads what
 // the tool wants from standard input.
@@ -27,32 +27,37 @@ func gatewayCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "gateway",
 		Usage:     "look into what tools do through a gateway",
-		ArgsUsage: "check METHOD URL",
+		ArgsUsage: "check METHOD URL | log",
 		Description: `With check it says which route and which rule lets a request of a tool through, or why none does. The URL
 is that of the service. No agent and no tool is needed. The exit code is 0 if the request is let through, and 6 if it is
 not.
 
+With log it shows what tools have asked for through gateways in the last 30 days. No body, no query and no secret is in it.
+
 EXAMPLE:
    ccagent gateway check POST https://api.anthropic.com/v1/messages
-   ccagent gateway check --routes github GET https://api.github.com/user`,
+   ccagent gateway check --routes github GET https://api.github.com/user
+   ccagent gateway log --follow`,
 		Flags: []cli.Flag{
 			profileFlag(), routesFlag(), jsonFlag(),
-			&cli.BoolFlag{Name: "session", Hidden: true, Usage: "serve the tool at the other end of standard input, and end with it"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with log: go on with what comes, until Ctrl-C"},
+			&cli.StringFlag{Name: "session", Usage: "with log: of the session `ID` alone, as ccagent status shows it"},
+			&cli.BoolFlag{Name: "tool", Hidden: true, Usage: "serve the tool at the other end of standard input, and end with it"},
 			&cli.BoolFlag{Name: "detached", Hidden: true, Usage: "do so in this process, and not in one that is nobody's child"},
 		},
 		Action: func(c *cli.Context) error {
 			switch does := gatewayWords[c.Args().First()]; {
 			case does != nil:
 				return does(c)
-			case c.Args().Present() || !c.Bool("session"):
-				return usagef(c, "say what it shall do: check")
+			case c.Args().Present() || !c.Bool("tool"):
+				return usagef(c, "say what it shall do: check or log")
 			case !c.Bool("detached"):
 				return session.Detach(os.Stdin)
 			}
 			if err := limits.ForbidDumps(); err != nil {
 				return err
 			}
-			return session.Serve(context.WithoutCancel(c.Context), os.Stdin, sessionRoutes)
+			return session.Serve(context.WithoutCancel(c.Context), os.Stdin, getenv.GatewayRecords, sessionRoutes)
 		},
 	}
 }

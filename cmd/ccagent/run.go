@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -69,11 +70,15 @@ func runTool(c *cli.Context) error {
 		return &protocol.Error{Code: protocol.CodeInternal, Message: "this system says nothing of this process"}
 	}
 	ready, err := session.Start(c.Context, session.Request{
-		Tool: self.ID, Profile: cmp.Or(c.String("profile"), here(cfg)), Chosen: c.String("profile") != "",
+		Tool: self.ID, Program: filepath.Base(argv[0]),
+		Profile: cmp.Or(c.String("profile"), here(cfg)), Chosen: c.String("profile") != "",
 		Routes: c.StringSlice("routes"), Wait: c.Duration("timeout"),
 	})
 	if err != nil {
 		return err
+	}
+	if ready.Notice != "" {
+		terminal.Warn(c.App.ErrWriter, "%s", ready.Notice)
 	}
 	environment := tool.Environment(os.Environ(), ready)
 	terminal.Warn(c.App.ErrWriter, "this is no boundary: a program of the same user can still ask the agent for a token")

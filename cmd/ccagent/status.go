@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/dial"
@@ -68,7 +69,7 @@ EXAMPLE:
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(c.App.Writer, newStatusJSON(status))
+				return printJSON(c.App.Writer, newStatusJSON(status, runningSessions()))
 			}
 			_, err = io.WriteString(c.App.Writer, newScreen(c).beside(status.Agent).render(time.Now(), status))
 			return err
@@ -138,13 +139,15 @@ type screen struct {
 	bars   bool
 	colour bool
 
-	program string            // the version of this program
-	views   map[string]string // where a profile's views are, for those that have any
-	differs string            // the variables that the agent was started with in another value than they have here; "": none
+	program  string            // the version of this program
+	views    map[string]string // where a profile's views are, for those that have any
+	sessions []audit.Entry     // the gateways that run
+	differs  string            // the variables that the agent was started with in another value than they have here; "": none
 }
 
 func newScreen(c *cli.Context) screen {
 	s := sizedScreen(c)
+	s.sessions = runningSessions()
 	if _, isDefault, err := protocol.SocketPath(); err != nil || !isDefault {
 		return s // config.toml may be another than that of the agent
 	}
@@ -255,7 +258,7 @@ func (s screen) head(now time.Time, a protocol.AgentStatus) string {
 	return head.String()
 }
 
-// remarks returns the lines about profiles below the table.
+// remarks returns the lines about profiles and gateways below the table.
 func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string {
 	var remarks strings.Builder
 	for _, p := range profiles {
@@ -271,7 +274,21 @@ func (s screen) remarks(now time.Time, profiles []protocol.ProfileStatus) string
 			}
 		}
 	}
+	for _, e := range s.sessions {
+		remarks.WriteString(s.wrap(terminal.Sanitize(fmt.Sprintf("gateway %s: %s, up %s", e.Session, began(*e.Began),
+			terminal.Span(now.Sub(e.Time))))))
+	}
 	return remarks.String()
+}
+
+// runningSessions returns the gateways that run. What can't be read is left out: the agent's status is what was asked for.
+func runningSessions() []audit.Entry {
+	folder, err := getenv.GatewayRecords()
+	if err != nil {
+		return nil
+	}
+	running, _ := audit.Running(folder)
+	return running
 }
 
 // hints returns the lines of a hint, each below the remark that it belongs to.
@@ -400,6 +417,18 @@ func (s screen) left(now time.Time, p protocol.ProfileStatus) string {
 type statusJSON struct {
 	Agent    agentJSON     `json:"agent"`
 	Profiles []profileJSON `json:"profiles"`
+	Gateways []sessionJSON `json:"gateways"`
+}
+
+// sessionJSON is a gateway that runs.
+type sessionJSON struct {
+	Session string     `json:"session"`
+	PID     int32      `json:"pid"`
+	Tool    int32      `json:"tool,omitempty"`
+	Program string     `json:"program,omitempty"`
+	Routes  []string   `json:"routes"`
+	Listen  string     `json:"listen"`
+	Started *time.Time `json:"started"`
 }
 
 type agentJSON struct {
@@ -440,7 +469,7 @@ type profileJSON struct {
 	SignInEnds   *time.Time `json:"sign_in_ends"`
 }
 
-func newStatusJSON(s protocol.Status) statusJSON {
+func newStatusJSON(s protocol.Status, running []audit.Entry) statusJSON {
 	a := s.Agent
 	out := statusJSON{
 		Agent: agentJSON{
@@ -448,7 +477,11 @@ func newStatusJSON(s protocol.Status) statusJSON {
 			Connections: a.Connections, MemoryBytes: a.Memory, DefaultProfile: a.DefaultProfile, Here: a.Here,
 			ConfigError: a.ConfigError, ConfigHint: a.ConfigHint, Locked: a.Locked,
 		},
-		Profiles: []profileJSON{},
+		Profiles: []profileJSON{}, Gateways: []sessionJSON{},
+	}
+	for _, e := range running {
+		out.Gateways = append(out.Gateways, sessionJSON{e.Session, e.Began.PID, e.Began.Tool, e.Began.Program, e.Began.Routes,
+			e.Began.Listen, jsonTime(e.Time)})
 	}
 	for _, p := range s.Profiles {
 		exit := 0

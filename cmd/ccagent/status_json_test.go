@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -34,8 +35,9 @@ func TestStatusJSONIsWhole(t *testing.T) {
 				LastError: "fake", LastHint: "fake", LastCode: protocol.CodeStorage, Subscription: "max", Scopes: []string{"a"}, Note: "fake",
 				SignInEnds: at},
 		},
-	})
-	for _, part := range []any{out.Agent, out.Profiles[0]} {
+	}, []audit.Entry{{Time: at, Session: "fake", Began: &audit.Began{PID: 1, Tool: 2, Program: "fake", Routes: []string{"a"},
+		Listen: "fake"}}})
+	for _, part := range []any{out.Agent, out.Profiles[0], out.Gateways[0]} {
 		v := reflect.ValueOf(part)
 		for i := range v.NumField() {
 			if v.Field(i).IsZero() {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -286,12 +287,13 @@ func TestJSONIsDocumented(t *testing.T) {
 			t.Errorf("%s: --json %t, described %t", command.Name, has, described)
 		}
 	}
-	status := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}})
+	status := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}}, nil)
 	if note := status.Profiles[0].Note; note != "fake note" {
 		t.Errorf("a profile's note is %q", note)
 	}
 	for _, document := range []any{statusJSON{}, agentJSON{}, profileJSON{}, listJSON{}, listProfileJSON{}, choice{}, tokenJSON{},
-		refreshJSON{}, validateJSON{}, versionJSON{}, checkJSON{}} {
+		refreshJSON{}, validateJSON{}, versionJSON{}, checkJSON{},
+		sessionJSON{}, audit.Entry{}, audit.Began{}} {
 		for _, key := range jsonKeys(document) {
 			if !strings.Contains(string(text), "`"+key+"`") {
 				t.Errorf("%T: key %s is not described", document, key)

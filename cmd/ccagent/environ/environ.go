@@ -31,6 +31,12 @@ func (e Vars) StateDir() (string, error) {
 	return e.place("XDG_STATE_HOME", ".local/state", "", "")
 }
 
+// GatewayRecords returns the folder in which gateways write down what they do.
+func (e Vars) GatewayRecords() (string, error) {
+	dir, err := e.StateDir()
+	return filepath.Join(dir, "gateway"), err
+}
+
 // place returns the path of ccagent/file in the folder that the variable xdg names, or else in the operating system's usual
 // folder below the home directory. The XDG specification says that a relative path counts as unset.
 func (e Vars) place(xdg, below, darwin, file string) (string, error) {

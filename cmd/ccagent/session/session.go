@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/gateway"
+	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/agent/gateway/route"
 	"github.com/ccagent/ccagent/agent/spawn"
 	"github.com/ccagent/ccagent/process"
@@ -27,6 +27,7 @@ import (
 // Request says which gateway a tool wants.
 type Request struct {
 	Tool    process.ID    // the process that will be the tool; it asks for the gateway itself
+	Program string        // the name of the tool
 	Profile string        // for the routes that name none
 	Chosen  bool          // a person has chosen the profile for this session
 	Routes  []string      // by name; none: all that apply
@@ -37,6 +38,7 @@ type Request struct {
 type Ready struct {
 	Base   string // the URL before the name of a route
 	Grants []Grant
+	Notice string          // what a person should know
 	Error  *protocol.Error // why there is no gateway
 }
 
@@ -52,7 +54,7 @@ const maxMessage = 1 << 20
 
 // Starter and Detached are the arguments with which this binary becomes a gateway: the first starts the second and ends, so that
 // the gateway is nobody's child.
-var Starter, Detached = []string{"gateway", "--session"}, []string{"gateway", "--session", "--detached"}
+var Starter, Detached = []string{"gateway", "--tool"}, []string{"gateway", "--tool", "--detached"}
 
 // Start starts a gateway, and returns when it serves. Errors are the gateway's own, which are those of the configuration and of
 // the agent, and ErrUnavailable where it could not be started.
@@ -114,8 +116,9 @@ func Detach(socket *os.File) error {
 }
 
 // Serve is the gateway's process: it reads the request from the socket, answers, and serves until the tool ends. routes says
-// which routes the tool has. Its errors were told on the socket.
-func Serve(ctx context.Context, socket *os.File, routes func(Request) (route.Table, error)) error {
+// which routes the tool has, and records names the folder for the record of its requests. Its errors were told on the socket.
+func Serve(ctx context.Context, socket *os.File, records func() (string, error),
+	routes func(Request) (route.Table, error)) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
 	defer stop()
 	// These are for the tool. They are caught and not ignored, because an agent that is started from here would inherit that.
@@ -148,7 +151,8 @@ func Serve(ctx context.Context, socket *os.File, routes func(Request) (route.Tab
 	defer agent.Close()
 	first, cancel := context.WithTimeout(ctx, req.Wait)
 	defer cancel()
-	g, err := gateway.New(first, gateway.Options{Agent: agent, Routes: table, Proxy: http.ProxyFromEnvironment})
+	record := &record{}
+	g, err := gateway.New(first, options(agent, table, record))
 	if err != nil {
 		return tell(err)
 	}
@@ -156,10 +160,13 @@ func Serve(ctx context.Context, socket *os.File, routes func(Request) (route.Tab
 	if err != nil {
 		return tell(errors.Join(err, g.Close()))
 	}
+	began := audit.Began{Tool: req.Tool.PID, Program: req.Program, Listen: l.Addr().String()}
+	unrecorded := record.begin(records, began, table, nil)
+	defer record.close()
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(l) }()
 	defer g.Close()
-	ready := Ready{Base: "http://" + l.Addr().String()}
+	ready := Ready{Base: "http://" + l.Addr().String(), Notice: unrecorded}
 	for _, grant := range g.Grants() {
 		ready.Grants = append(ready.Grants, Grant{grant.Route, grant.StandIn.Reveal(), grant.Env})
 	}
