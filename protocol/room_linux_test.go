@@ -175,3 +175,17 @@ func TestRuntimeFolderAppears(t *testing.T) {
 		}
 	}
 }
+
+// Nobody is advised to close a folder that others need open.
+func TestNoAdviceToCloseSharedFolders(t *testing.T) {
+	base := protocoltest.SocketDir(t)
+	os.Chmod(base, 0o755)
+	if err := protocol.CheckDir(base); err == nil || !strings.Contains(protocol.HintOf(err), "chmod 700 "+base) {
+		t.Errorf("%s: %v: %s", base, err, protocol.HintOf(err))
+	}
+	for _, dir := range []string{"/", "/tmp", "/etc", "/usr/lib"} {
+		if err := protocol.CheckDir(dir); err == nil || strings.Contains(protocol.HintOf(err), "chmod") {
+			t.Errorf("%s: %v: %s", dir, err, protocol.HintOf(err))
+		}
+	}
+}

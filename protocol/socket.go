@@ -156,7 +156,11 @@ func CheckDir(dir string) error {
 	}
 	err := &Error{Code: CodeDenied, Message: "the socket's folder " + quotePath(dir) + " is " + found,
 		Hint: "it must be a directory of your own with mode 0700: move away what is there"}
-	if st.Uid == uint32(os.Geteuid()) && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+	switch {
+	case st.Uid != uint32(os.Geteuid()) || st.Mode&unix.S_IFMT != unix.S_IFDIR:
+	case shared(dir):
+		err.Hint = "have a folder of its own for the socket: mkdir -p -m 700 ~/.ccagent; export CCAGENT_SOCK=~/.ccagent/agent.sock"
+	default:
 		err.Hint = "if nobody else has put anything into it: " + ShellLine("chmod", "700", dir) + "\notherwise move it away"
 	}
 	if r := defaultRoom(); st.Uid != uint32(os.Geteuid()) && dir == r.dir+r.folder && r.folder != "/ccagent" {
@@ -165,6 +169,12 @@ func CheckDir(dir string) error {
 			"\nuntil then, use a folder of your own: mkdir -p -m 700 ~/.cache/tmp; export TMPDIR=~/.cache/tmp"
 	}
 	return err
+}
+
+// shared reports whether a folder may be one that other users and programs need open, such as /, /etc or a home: to root they are
+// folders of its own.
+func shared(dir string) bool {
+	return strings.Count(dir, "/") < 3 && !strings.HasPrefix(dir, "/tmp/")
 }
 
 // flawOf says why a folder is not one of the caller's alone, "" if it is.

@@ -204,7 +204,11 @@ func CheckViewFile(path string) (string, error) {
 		case len(rest) == 2 && !ownOrRoot(info) && os.Geteuid() != 0:
 			return refuse(elsewhere, "%s is another user's folder", next)
 		case len(rest) == 2 && mode.Perm()&0o002 != 0, !last && reached && mode.Perm()&0o002 != 0 && mode&fs.ModeSticky == 0:
-			return refuse(elsewhere+", or: "+protocol.ShellLine("chmod", "o-w", next), "%s is a folder that everybody may write in", next)
+			hint := elsewhere
+			if mode&fs.ModeSticky == 0 { // /tmp is meant to be written by everybody
+				hint += ", or: " + protocol.ShellLine("chmod", "o-w", next)
+			}
+			return refuse(hint, "%s is a folder that everybody may write in", next)
 		}
 		reached = reached && info.Mode().Perm()&0o001 != 0
 		at, rest = next, rest[1:]

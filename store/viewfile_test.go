@@ -230,6 +230,11 @@ func TestCheckViewFile(t *testing.T) {
 			t.Errorf("%s: %s, %v", path, got, err)
 		}
 	}
+	for path, want := range map[string]bool{"open/token": true, "sticky/token": false} { // to close /tmp would hurt others
+		if _, err := CheckViewFile(at(path)); strings.Contains(protocol.HintOf(err), "chmod") != want {
+			t.Errorf("%s: %s", path, protocol.HintOf(err))
+		}
+	}
 	if os.Geteuid() != 0 {
 		return
 	}
