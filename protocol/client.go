@@ -249,8 +249,12 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 			ends++
 		}
 		if ends == maxEnds && c.Launch == nil {
-			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path),
-				Hint: "if that socket is forwarded, its agent is gone: run `ccagent status` on the machine that it is forwarded from"}
+			hint := "if that socket is forwarded, its agent is gone: run `ccagent status` on the machine that it is forwarded from"
+			if os.Getenv("CCAGENT_SOCK_UID") != "" { // who is not let in gets no answer either
+				hint += "\nif it is exported, it may not let you in: that takes ccagent serve --export with --allow-uid " +
+					strconv.Itoa(os.Geteuid())
+			}
+			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path), Hint: hint}
 		}
 		if sleep(ctx, delay) != nil {
 			return gaveUp(ctx, err)

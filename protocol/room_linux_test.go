@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -186,6 +187,32 @@ func TestNoAdviceToCloseSharedFolders(t *testing.T) {
 	for _, dir := range []string{"/", "/tmp", "/etc", "/usr/lib"} {
 		if err := protocol.CheckDir(dir); err == nil || strings.Contains(protocol.HintOf(err), "chmod") {
 			t.Errorf("%s: %v: %s", dir, err, protocol.HintOf(err))
+		}
+	}
+}
+
+// Who is told whose socket to trust may be one whom that socket does not let in, which looks like an agent that is gone.
+func TestNotLetIn(t *testing.T) {
+	path := protocoltest.SocketDir(t) + "/agent.sock"
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	for owner, advised := range map[string]bool{"": false, strconv.Itoa(os.Geteuid()): true} {
+		t.Setenv("CCAGENT_SOCK_UID", owner)
+		_, err := protocol.NewClient(path).Token(t.Context(), protocol.TokenRequest{})
+		if !errors.Is(err, protocol.ErrNoAgent) || strings.Contains(protocol.HintOf(err), "--allow-uid") != advised {
+			t.Errorf("%q: %v: %s", owner, err, protocol.HintOf(err))
 		}
 	}
 }
