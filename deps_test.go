@@ -230,6 +230,12 @@ var rooms = map[string]struct {
 			module + "/protocol": "a rule on requests asks nobody",
 		},
 	},
+	"agent/gateway/address": {
+		never: forbidden{
+			module + "/...": "a rule on addresses knows nothing of who connects",
+			"net/http":      "a rule on addresses knows nothing of who connects",
+		},
+	},
 	"agent/gateway/scrub": {
 		never: forbidden{
 			module + "/...": "it knows bytes, and not whose they are",
@@ -246,7 +252,7 @@ var rooms = map[string]struct {
 	"agent/gateway": {
 		mayImport: []string{
 			module + "/protocol", module + "/process", module + "/place", module + "/agent/gateway/route",
-			module + "/agent/gateway/scrub", module + "/agent/httpauth",
+			module + "/agent/gateway/address", module + "/agent/gateway/scrub", module + "/agent/httpauth", module + "/secureurl",
 		},
 		never: forbidden{
 			module + "/agent":        "a gateway asks an agent, and carries none",

@@ -107,9 +107,9 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	upgrade := req.Header.Get("Upgrade") != ""
 	switch {
 	case x.Foreign && upgrade:
-		return x.gateway.upgraded.RoundTrip(req)
+		return x.road.upgraded.Base.RoundTrip(req)
 	case x.Foreign:
-		return x.gateway.upstream.RoundTrip(req)
+		return x.road.ordinary.Base.RoundTrip(req)
 	case upgrade:
 		return x.road.upgraded.RoundTrip(req)
 	}
@@ -118,7 +118,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // answer changes an answer on its way to the tool. Every answer of an upstream comes by here, before anything of it is sent.
 func (x *exchange) answer(resp *http.Response) error {
-	if no := unrenewed(x.renewed, x.Profile); no != nil {
+	if no := unrenewed(x.renewed, x.route); no != nil {
 		resp.Body.Close()
 		return no // failed tells the tool
 	}
@@ -186,7 +186,7 @@ func (x *exchange) failed(w http.ResponseWriter, r *http.Request, err error) {
 		if r.Context().Err() != nil && !errors.Is(context.Cause(r.Context()), errIdle) {
 			return // the tool has gone
 		}
-		no = unsent(err, x.Profile)
+		no = unsent(err, x.route)
 		no.message = x.road.tokens.scrubber().String(no.message) // it may quote an answer that can't be read
 	}
 	x.refuse(w, no)

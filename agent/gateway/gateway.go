@@ -39,11 +39,12 @@ type Options struct {
 	Agent protocol.Agent
 	// Routes are where requests may go. Each names its profile.
 	Routes route.Table
-	// Dial connects to upstreams; nil: a net.Dialer.
+	// Dial connects to upstreams; nil: to those addresses alone that a route may have.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Proxy says by which proxy an upstream is reached; nil: by none.
 	Proxy func(*http.Request) (*url.URL, error)
-	// Streams is how many requests may be under way at a time; 0: 256.
+	// Streams is how many requests may be under way at a time, and how many connections may be open on which no stand-in has come
+	// yet; 0: 256.
 	Streams int
 	// Decided is told of each request when it is over; nil: nobody is. It is called concurrently.
 	Decided func(Decision)
@@ -68,16 +69,15 @@ type Decision struct {
 // Gateway serves one session. It is an http.Handler, and [Gateway.Serve] serves a listener with it. All methods may be called
 // concurrently.
 type Gateway struct {
-	options  Options
-	routes   route.Table
-	standIns standIns
-	secrets  []protocol.Secret // the stand-ins themselves, in the order of routes, until Grants gives them away
-	roads    []road
-	agents   []*httpauth.Agent
-	slots    chan struct{}
-	upstream *http.Transport // speaks HTTP/1.1 and HTTP/2
-	upgraded *http.Transport // speaks HTTP/1.1 alone, for requests that ask for another protocol
-	server   *http.Server
+	options   Options
+	routes    route.Table
+	standIns  standIns
+	secrets   []protocol.Secret // the stand-ins themselves, in the order of routes, until Grants gives them away
+	roads     []road
+	agents    []*httpauth.Agent
+	slots     chan struct{}
+	strangers *strangers
+	server    *http.Server
 }
 
 // road is how the requests of one route are sent: with the token of its profile.
@@ -89,9 +89,6 @@ type road struct {
 // New returns a gateway. It asks the agent once for the token of each route, so that a sign-in that is missing is noticed now:
 // that is an error, as the agent has it. An agent or a provider that can't be asked at the moment is none.
 func New(ctx context.Context, o Options) (*Gateway, error) {
-	if o.Dial == nil {
-		o.Dial = (&net.Dialer{Timeout: connectTime}).DialContext
-	}
 	if o.Streams == 0 {
 		o.Streams = maxStreams
 	}
@@ -102,19 +99,10 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		}
 	}
 	o.Agent = noting(o.Agent, given)
-	g := &Gateway{options: o, slots: make(chan struct{}, o.Streams)}
+	g := &Gateway{options: o, slots: make(chan struct{}, o.Streams), strangers: &strangers{most: o.Streams}}
 	if err := g.settle(ctx); err != nil {
 		return nil, err
 	}
-	g.upstream = &http.Transport{
-		DialContext: o.Dial, Proxy: o.Proxy, DisableCompression: true, MaxResponseHeaderBytes: maxHeaders,
-		TLSHandshakeTimeout: connectTime, ExpectContinueTimeout: time.Second, IdleConnTimeout: 90 * time.Second,
-		MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
-	}
-	g.upgraded = g.upstream.Clone()
-	g.upgraded.ForceAttemptHTTP2 = false
-	g.upgraded.Protocols = new(http.Protocols)
-	g.upgraded.Protocols.SetHTTP1(true)
 	agents := map[string]*httpauth.Agent{}
 	for i := range g.routes {
 		r := &g.routes[i]
@@ -124,15 +112,17 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		}
 		secret := g.standIns.add(i)
 		g.secrets = append(g.secrets, secret)
+		ordinary, upgraded := transports(&o, r)
 		sends := func(base *http.Transport) *httpauth.Transport {
 			return &httpauth.Transport{Agent: agents[r.Profile], Base: base, Place: r.Place, RenewOn: r.RenewOn, RecordBodies: true,
 				Renewed: renewed}
 		}
-		g.roads = append(g.roads, road{sends(g.upstream), sends(g.upgraded), given[r.Profile]})
+		g.roads = append(g.roads, road{sends(ordinary), sends(upgraded), given[r.Profile]})
 	}
 	g.server = &http.Server{
 		Handler: g, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,
-		ConnContext: withPeer,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return g.strangers.come(withPeer(ctx, c), c) },
+		ConnState:   g.strangers.changed,
 		ErrorLog:    log.New(io.Discard, "", 0), // it would quote requests
 	}
 	return g, nil
@@ -196,8 +186,11 @@ func (g *Gateway) Close() error {
 	for _, a := range g.agents {
 		a.Close()
 	}
-	g.upstream.CloseIdleConnections()
-	g.upgraded.CloseIdleConnections()
+	for _, r := range g.roads {
+		for _, t := range []*httpauth.Transport{r.ordinary, r.upgraded} {
+			t.Base.(*http.Transport).CloseIdleConnections()
+		}
+	}
 	return err
 }
 
@@ -218,6 +211,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		x.refuse(w, no)
 		return
 	}
+	g.strangers.known(r.Context())
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	x.idle = time.AfterFunc(idleTime, func() { cancel(errIdle) })

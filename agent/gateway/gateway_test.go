@@ -132,7 +132,10 @@ func start(t *testing.T, o Options) *session {
 
 // trust has a gateway trust a server's certificate.
 func trust(s *session, server *httptest.Server) {
-	s.upstream.TLSClientConfig.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	for _, r := range s.roads {
+		ours := r.ordinary.Base.(*http.Transport).TLSClientConfig
+		ours.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	}
 }
 
 // to makes a route to a server.

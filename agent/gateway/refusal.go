@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ccagent/ccagent/agent/gateway/address"
 	"github.com/ccagent/ccagent/agent/gateway/route"
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -54,9 +55,17 @@ func judged(err error) *refusal {
 }
 
 // unsent is the refusal for a request that could not be sent.
-func unsent(err error, profile string) *refusal {
+func unsent(err error, r *route.Route) *refusal {
 	var e *protocol.Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
+	case errors.Is(err, address.ErrRefused):
+		no := &refusal{status: http.StatusForbidden, kind: denied, message: err.Error()}
+		if errors.Is(err, address.ErrPrivate) {
+			no.message += " (to allow it, write into config.toml, under [gateway.routes." + r.Name + "]: private = true)"
+		}
+		return no
+	default:
 		return &refusal{status: http.StatusBadGateway, kind: broken, message: "the service can't be reached: " + err.Error(),
 			quotes: true}
 	}
@@ -66,7 +75,7 @@ func unsent(err error, profile string) *refusal {
 	case errors.Is(err, protocol.ErrLoginRequired), errors.Is(err, protocol.ErrExpired), errors.Is(err, protocol.ErrNotFound):
 		no.status, no.kind = http.StatusUnauthorized, unauthenticated
 		if !strings.Contains(hint, "ccagent login") {
-			hint = "run: " + protocol.ShellLine("ccagent", "login", profile)
+			hint = "run: " + protocol.ShellLine("ccagent", "login", r.Profile)
 		}
 	case errors.Is(err, protocol.ErrDenied), errors.Is(err, protocol.ErrLocked):
 		no.status, no.kind = http.StatusForbidden, denied
@@ -82,11 +91,11 @@ func unsent(err error, profile string) *refusal {
 
 // unrenewed is the refusal in place of an upstream's own, for which a renewal failed. It is nil where the upstream's says more: a
 // key that nobody can renew is refused by the service for its own reasons.
-func unrenewed(err error, profile string) *refusal {
+func unrenewed(err error, r *route.Route) *refusal {
 	if err == nil {
 		return nil
 	}
-	if no := unsent(err, profile); no.status != http.StatusInternalServerError && no.status != http.StatusBadGateway {
+	if no := unsent(err, r); no.status != http.StatusInternalServerError && no.status != http.StatusBadGateway {
 		return no
 	}
 	return nil
