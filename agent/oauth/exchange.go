@@ -39,13 +39,14 @@ func (c *Client) ExchangeToken(ctx context.Context, access protocol.Secret, want
 		form.Add("resource", uri)
 	}
 	reply, err := c.token(ctx, forExchange, form, access.Reveal())
-	reply.RefreshToken = protocol.Secret{}
 	if err != nil {
 		return Reply{}, notExchanged(err)
 	}
 	switch kind := strings.TrimPrefix(reply.issuedType, tokenTypes); kind {
 	case "refresh_token", "saml1", "saml2":
-		return Reply{}, fail(protocol.CodeConfig, "the provider issued a token of another kind than was asked for ("+kind+")")
+		e := fail(protocol.CodeConfig, "the provider issued a token of another kind than was asked for ("+kind+")")
+		e.Condition.Hint = "have the provider issue access tokens to this client where it exchanges one"
+		return Reply{}, e
 	}
 	return reply, nil
 }
@@ -60,8 +61,8 @@ func notExchanged(err error) error {
 	case e.Dead:
 		e.Condition.Code = protocol.CodeExpired
 	case e.code == fold("unsupported_grant_type"):
-		e.Condition.Hint = "this provider has no token exchange (RFC 8693), or not for this client: leave token_exchange out of " +
-			"config.toml"
+		e.Condition.Hint = "this provider has no token exchange (RFC 8693), or not for this client; " +
+			"sign in for that with a profile of its own: ccagent login NAME --scope ..."
 	case e.code == fold("unauthorized_client"), e.Condition.Code == protocol.CodeDenied:
 		e.Condition.Hint = "whoever runs the provider must allow this client to exchange its tokens for that"
 	}

@@ -21,6 +21,13 @@ func TestExchangeToken(t *testing.T) {
 	if err != nil || !reply.RefreshToken.Empty() || !server.Live(reply.AccessToken.Reveal()) || len(reply.Scopes) != 1 {
 		t.Errorf("%+v, %v", reply, err)
 	}
+	for name, fault := range map[string]any{"a number": 7, "blanks": "a b"} {
+		server.SetFault(oauthtest.Fault{Edit: func(r map[string]any) { r["refresh_token"] = fault }})
+		reply, err := c.ExchangeToken(t.Context(), protocol.NewSecret(signIn.AccessToken), protocol.Derived{Scope: "b"})
+		if err != nil || !server.Live(reply.AccessToken.Reveal()) {
+			t.Errorf("%s as refresh token, which nobody wants: %v", name, err)
+		}
+	}
 	if !server.Renewable(signIn.RefreshToken) {
 		t.Error("the sign-in's refresh token was spent")
 	}

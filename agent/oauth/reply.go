@@ -28,7 +28,10 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 		return Reply{}, a.refusal(p, issued)
 	}
 	refresh, ok := token(fields["refresh_token"])
-	if !ok {
+	switch {
+	case p == forExchange || p == forClient || p == forAssertion:
+		refresh = protocol.Secret{} // the next token is asked for in the same way
+	case !ok:
 		return Reply{}, &Error{Condition: unavailable("its answer has a refresh_token that can't be one"), Ambiguous: true}
 	}
 	reply := Reply{Issued: issued, RefreshToken: refresh, Scopes: scopes(fields)}
@@ -180,9 +183,6 @@ const (
 	earliestMillis = 1e11
 )
 
-// layouts are the ways in which providers write dates: RFC 3339, HTTP's, and that of Azure App Service.
-var layouts = []string{time.RFC3339, time.RFC1123, "01/02/2006 15:04:05 -07:00"}
-
 // moment reads a point in time: seconds or milliseconds since 1970, or a date. It returns the zero time for everything else.
 func moment(raw json.RawMessage) time.Time {
 	switch n := number(raw); {
@@ -194,12 +194,33 @@ func moment(raw json.RawMessage) time.Time {
 		return time.Unix(0, 0).Add(time.Duration(n * float64(time.Second)))
 	}
 	s, _ := text(raw)
-	for _, layout := range layouts {
-		if at, err := time.Parse(layout, s); err == nil {
-			return at
+	at, _, _ := WrittenTime(s, time.UTC)
+	return at
+}
+
+// WrittenTime reads a time in RFC 3339, or as HTTP, Go, Python and PowerShell write it. A time that names no time zone is in
+// zone; zoned is false if that is the machine's own (time.Local). Where the time can't be read, ok is false.
+func WrittenTime(s string, zone *time.Location) (t time.Time, zoned, ok bool) {
+	s, _, _ = strings.Cut(s, " m=") // Go's monotonic clock
+	s, utc := strings.CutSuffix(s, "UTC")
+	s = strings.TrimSuffix(s, " ")
+	for _, layout := range []string{
+		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700",
+		"1/2/2006 15:04:05 Z07:00", "1/2/2006 3:04:05 PM Z07:00", "Mon, 02 Jan 2006 15:04:05 GMT", time.RFC1123Z,
+	} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, true, true
 		}
 	}
-	return time.Time{}
+	if utc {
+		zone = time.UTC
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
+		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
+			return t, zone != time.Local, true
+		}
+	}
+	return time.Time{}, false, false
 }
 
 // JWTExpiry returns when a token expires by its own words: the claim exp of a JWT (RFC 7519 section 4.1.4), which is not

@@ -66,21 +66,17 @@ func (p signInProvider) renewing(client *oauth.Client, r store.Record, origin st
 
 // request asks for a new token: with the record's refresh token, or as its grant does.
 func (p signInProvider) request(ctx context.Context, c *oauth.Client, r store.Record) (oauth.Reply, error) {
-	var reply oauth.Reply
-	var err error
 	switch p.settings.Grant {
 	case "client_credentials":
-		reply, err = c.ClientCredentials(ctx)
+		return c.ClientCredentials(ctx)
 	case "jwt-bearer":
-		var assertion protocol.Secret
-		if assertion, err = Assertion(ctx, p.settings, r.Assertion); err == nil {
-			reply, err = c.JWTBearer(ctx, assertion)
+		assertion, err := Assertion(ctx, p.settings, r.Assertion)
+		if err != nil {
+			return oauth.Reply{}, err
 		}
-	default:
-		return c.Refresh(ctx, r.RefreshToken)
+		return c.JWTBearer(ctx, assertion)
 	}
-	reply.RefreshToken = protocol.Secret{} // it would never be used
-	return reply, err
+	return c.Refresh(ctx, r.RefreshToken)
 }
 
 // renewed is r with what a provider answered. What it does not say stays: the refresh token above all.

@@ -353,7 +353,7 @@ func (m member) time() (t time.Time, zoned bool, err error) {
 	if fold(m.name) == "expireson" {
 		zone = time.Local
 	}
-	t, zoned, ok := writtenTime(s, zone)
+	t, zoned, ok := oauth.WrittenTime(s, zone)
 	if !isText || !ok {
 		return time.Time{}, false, &misprint{"printed as its " + m.name + " what is neither a number nor a time",
 			"have it print unix time or a date such as 2027-01-31T15:04:05Z, or leave it out and set ttl in config.toml"}
@@ -370,31 +370,6 @@ func number(raw json.RawMessage) (n float64, ok bool) {
 	}
 	n, err := strconv.ParseFloat(value, 64)
 	return n, err == nil && !math.IsNaN(n) && math.Abs(n) <= lastUnix*1000
-}
-
-// writtenTime reads a time in RFC 3339, or as HTTP, Go, Python and PowerShell write it. A time that names no time zone is in
-// zone; zoned is false if that is the machine's own. Where the time can't be read, ok is false.
-func writtenTime(s string, zone *time.Location) (t time.Time, zoned, ok bool) {
-	s, _, _ = strings.Cut(s, " m=") // Go's monotonic clock
-	s, utc := strings.CutSuffix(s, "UTC")
-	s = strings.TrimSuffix(s, " ")
-	for _, layout := range []string{
-		time.RFC3339, "2006-01-02 15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02 15:04:05Z0700", "2006-01-02 15:04:05 Z0700",
-		"1/2/2006 15:04:05 Z07:00", "1/2/2006 3:04:05 PM Z07:00", "Mon, 02 Jan 2006 15:04:05 GMT", time.RFC1123Z,
-	} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t, true, true
-		}
-	}
-	if utc {
-		zone = time.UTC
-	}
-	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
-		if t, err := time.ParseInLocation(layout, s, zone); err == nil {
-			return t, zone != time.Local, true
-		}
-	}
-	return time.Time{}, false, false
 }
 
 const (

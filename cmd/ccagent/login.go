@@ -482,9 +482,6 @@ func (s *signIn) record(reply oauth.Reply) (protocol.Secret, error) {
 	if r.Scopes == nil {
 		r.Scopes = s.Settings.Scopes // RFC 6749 section 5.1: a reply without scopes grants those that were asked for
 	}
-	if config.MachineGrant(s.Settings.Grant) {
-		r.RefreshToken = protocol.Secret{} // it would never be used
-	}
 	return r.Marshal()
 }
 

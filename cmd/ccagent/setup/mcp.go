@@ -67,9 +67,11 @@ func mcpPlan(w wish) (plan, error) {
 	case err != nil || !found || w.undo: // what is not JSON is refused when it is edited
 		e.puts = []put{whole}
 	case addressOf(there) != server.URL:
-		return plan{}, &protocol.Error{Code: protocol.CodeConfig,
-			Message: fmt.Sprintf("%s has another MCP server %s already, at %s", e.path, name, terminal.Sanitize(addressOf(there))),
-			Hint:    "give this one another name, with --name"}
+		message := fmt.Sprintf("%s has another MCP server %s already", e.path, name)
+		if address := addressOf(there); address != "" { // else a command
+			message += ", at " + terminal.Sanitize(address)
+		}
+		return plan{}, &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: "give this one another name, with --name"}
 	case isOurs(there):
 		e.puts = []put{whole}
 	default: // the rest of it is the person's

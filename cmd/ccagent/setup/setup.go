@@ -163,8 +163,12 @@ func (s *Session) Do(ctx context.Context, r Request) error {
 		}
 	}
 	if missing != nil && r.MCP {
-		return &protocol.Error{Code: protocol.CodeOf(missing), Message: missing.Error(),
-			Hint: "sign in to the server first: " + protocol.ShellLine("ccagent", "login", r.Profile) + " --mcp URL"}
+		hint := "sign in to the server first: " + protocol.ShellLine("ccagent", "login", r.Profile) + " --mcp URL"
+		if strings.Contains(r.Profile, "://") {
+			hint = "name the profile, not the address of the server; to make one: " +
+				protocol.ShellLine("ccagent", "login", "--mcp", r.Profile) + " NAME"
+		}
+		return &protocol.Error{Code: protocol.CodeOf(missing), Message: missing.Error(), Hint: hint}
 	}
 	if missing != nil {
 		return missing
