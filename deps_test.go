@@ -372,7 +372,7 @@ var rooms = map[string]struct {
 	"cmd/ccagent/session": {
 		mayImport: []string{
 			module + "/protocol", module + "/process", module + "/agent/gateway", module + "/agent/gateway/audit",
-			module + "/agent/gateway/route", module + "/agent/spawn",
+			module + "/agent/gateway/route", module + "/agent/spawn", module + "/cmd/ccagent/share",
 		},
 		never: forbidden{
 			"github.com/urfave/...": "flags are for the commands to parse",

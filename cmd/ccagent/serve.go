@@ -259,6 +259,17 @@ func derivedFlag() cli.Flag {
 	}
 }
 
+// userIDs returns the users that --allow-uid names.
+func userIDs(c *cli.Context) (uids []uint32, err error) {
+	for _, uid := range c.IntSlice("allow-uid") {
+		if uid < 0 || uid >= math.MaxUint32 {
+			return nil, usagef(c, "--allow-uid %d is no user id", uid)
+		}
+		uids = append(uids, uint32(uid))
+	}
+	return uids, nil
+}
+
 // serveExport is `serve --export`. It runs until a signal ends it.
 func serveExport(c *cli.Context) error {
 	if len(c.StringSlice("profiles")) == 0 {
@@ -268,12 +279,9 @@ func serveExport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var uids []uint32
-	for _, uid := range c.IntSlice("allow-uid") {
-		if uid < 0 || uid >= math.MaxUint32 {
-			return usagef(c, "--allow-uid %d is no user id", uid)
-		}
-		uids = append(uids, uint32(uid))
+	uids, err := userIDs(c)
+	if err != nil {
+		return err
 	}
 	switch gid := c.Int("allow-gid"); {
 	case c.IsSet("allow-gid") && (gid < 0 || gid >= math.MaxUint32):

@@ -1,4 +1,6 @@
-// Package session gives one tool a gateway of its own. The gateway is another process, which holds no terminal, is not a child
+// Package session is a gateway's process: of one tool's own, or a lasting one.
+//
+// That of one tool is another process, which holds no terminal, is not a child
 // of the tool, and ends soon after it. What the two processes say to each other goes over a pair of sockets that closes when
 // the tool begins: neither the arguments nor the environment of the gateway have a stand-in in them.
 package session
@@ -166,11 +168,9 @@ func Serve(ctx context.Context, socket *os.File, records func() (string, error),
 	served := make(chan error, 1)
 	go func() { served <- g.Serve(l) }()
 	defer g.Close()
-	ready := Ready{Base: "http://" + l.Addr().String(), Notice: unrecorded}
-	for _, grant := range g.Grants() {
-		ready.Grants = append(ready.Grants, Grant{grant.Route, grant.StandIn.Reveal(), grant.Env})
-	}
-	if err := json.NewEncoder(conn).Encode(ready); err != nil {
+	said := ready("http://"+l.Addr().String(), g)
+	said.Notice = unrecorded
+	if err := json.NewEncoder(conn).Encode(said); err != nil {
 		return err // the tool has gone
 	}
 	conn.Close()
