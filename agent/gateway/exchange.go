@@ -80,6 +80,10 @@ func (x *exchange) decide(r *http.Request) *refusal {
 	if x.Rule, err = target.Judge(r.Method, x.Path); err != nil {
 		return judged(err)
 	}
+	if wait := x.road.allowance.take(); wait > 0 {
+		return &refusal{status: http.StatusTooManyRequests, kind: tooMany, retry: wait,
+			message: fmt.Sprintf("the limit of route %s is reached (%s)", target.Name, target.Limit)}
+	}
 	return nil
 }
 

@@ -84,6 +84,7 @@ type Gateway struct {
 type road struct {
 	ordinary, upgraded *httpauth.Transport
 	tokens             *tokens // of its profile
+	allowance          *allowance
 }
 
 // New returns a gateway. It asks the agent once for the token of each route, so that a sign-in that is missing is noticed now:
@@ -117,7 +118,7 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 			return &httpauth.Transport{Agent: agents[r.Profile], Base: base, Place: r.Place, RenewOn: r.RenewOn, RecordBodies: true,
 				Renewed: renewed}
 		}
-		g.roads = append(g.roads, road{sends(ordinary), sends(upgraded), given[r.Profile]})
+		g.roads = append(g.roads, road{sends(ordinary), sends(upgraded), given[r.Profile], newAllowance(r.Limit)})
 	}
 	g.server = &http.Server{
 		Handler: g, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeaders,

@@ -33,6 +33,7 @@ var (
 	unauthenticated = kind{"authentication_error", "invalid_request_error", "UNAUTHENTICATED"}
 	denied          = kind{"permission_error", "invalid_request_error", "PERMISSION_DENIED"}
 	notFound        = kind{"not_found_error", "invalid_request_error", "NOT_FOUND"}
+	tooMany         = kind{"rate_limit_error", "rate_limit_error", "RESOURCE_EXHAUSTED"}
 	overloaded      = kind{"overloaded_error", "server_error", "UNAVAILABLE"}
 	broken          = kind{"api_error", "server_error", "INTERNAL"}
 )
@@ -126,7 +127,7 @@ func (no *refusal) write(w http.ResponseWriter, shape route.Shape, r *route.Rout
 		h.Set("WWW-Authenticate", scheme+` realm="ccagent"`)
 	}
 	if no.retry > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(no.retry/time.Second)))
+		h.Set("Retry-After", strconv.Itoa(int((no.retry+time.Second-1)/time.Second)))
 	}
 	if body == nil {
 		h.Set("Content-Type", "text/plain; charset=utf-8")

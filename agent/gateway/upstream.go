@@ -28,8 +28,15 @@ type way struct {
 // every other's.
 func transports(o *Options, r *route.Route) (ordinary, upgraded *http.Transport) {
 	w := &way{dial: o.Dial, choose: o.Proxy}
+	if r.Private {
+		w.reach = address.Private
+	}
+	if r.Proxy != nil {
+		w.choose = http.ProxyURL(r.Proxy)
+	}
 	ordinary = &http.Transport{
-		DialContext: w.connect, Proxy: w.proxy, DisableCompression: true, MaxResponseHeaderBytes: maxHeaders,
+		DialContext: w.connect, Proxy: w.proxy, TLSClientConfig: r.TLS.Clone(),
+		DisableCompression: true, MaxResponseHeaderBytes: maxHeaders,
 		TLSHandshakeTimeout: connectTime, ExpectContinueTimeout: time.Second, IdleConnTimeout: 90 * time.Second,
 		MaxIdleConnsPerHost: 64, ForceAttemptHTTP2: true,
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -122,6 +123,89 @@ func TestReach(t *testing.T) {
 	}
 	if errors.Is(err, address.ErrRefused) {
 		t.Errorf("a proxy with a private address: %v", err)
+	}
+}
+
+// TestWay: a route's own authorities, certificate, proxy and private addresses are not another route's.
+func TestWay(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.Proto, len(r.TLS.PeerCertificates))
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	server.StartTLS()
+	defer server.Close()
+	asked := ""
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Host
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer proxy.Close()
+	routes := route.Table{to(t, server, "own"), to(t, server, "plain"), at(t, "proxied", "https://10.0.0.1")}
+	routes[0].TLS = &tls.Config{RootCAs: server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
+		Certificates: server.TLS.Certificates}
+	routes[2].Private = true
+	var err error
+	if routes[2].Proxy, err = url.Parse(proxy.URL); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, Options{Agent: &mint{}, Routes: routes})
+	for name, want := range map[string]string{"own": "HTTP/2.01", "plain": "certificate", "proxied": "teapot"} {
+		_, text := do(t, tool(t), request(t, "GET", s.base+"/"+name, nil, "X-Api-Key", s.standIn[name]))
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	if asked != "10.0.0.1:443" {
+		t.Errorf("the proxy was asked for %q", asked)
+	}
+}
+
+// TestLimit: more requests than a route's limit are refused, and may come later.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAllowance(route.Limit{Requests: 6, Per: time.Minute})
+		for i, wait := range []time.Duration{0, 0, 0, 0, 0, 0, 10 * time.Second, 10 * time.Second} {
+			if got := a.take(); got.Round(time.Millisecond) != wait {
+				t.Errorf("%d: %v", i, got)
+			}
+		}
+		time.Sleep(4 * time.Second)
+		if got := a.take(); got.Round(time.Millisecond) != 6*time.Second {
+			t.Error(got)
+		}
+		time.Sleep(6*time.Second + time.Millisecond)
+		if got := a.take(); got != 0 {
+			t.Error(got)
+		}
+		time.Sleep(time.Hour)
+		for range 6 {
+			a.take()
+		}
+		if a.take() == 0 {
+			t.Error("more has come back than the limit")
+		}
+	})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	r := to(t, server, "llm")
+	r.Limit, r.Errors = route.Limit{Requests: 2, Per: time.Hour}, route.Anthropic
+	s := start(t, Options{Agent: &mint{}, Routes: route.Table{r}})
+	for i, want := range []int{401, 200, 200, 429} {
+		req := request(t, "GET", s.base+"/llm/", nil)
+		if i > 0 {
+			req.Header.Set("X-Api-Key", s.standIn["llm"])
+		}
+		resp, text := do(t, tool(t), req)
+		if resp.StatusCode != want {
+			t.Errorf("%d: %d %s", i, resp.StatusCode, text)
+		}
+		if want == 429 && (resp.Header.Get("Retry-After") != "1800" || !strings.Contains(text, "rate_limit_error") ||
+			messageOf(t, route.Anthropic, resp, text) != "ccagent: the limit of route llm is reached (2/h)") {
+			t.Errorf("%q %s", resp.Header, text)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/url"
 	"os"
@@ -16,27 +18,9 @@ const maxAuthorities = 4 << 20
 
 // connectBy gives c what the settings say of the way to a provider. Errors are ErrConfig and name the key of config.toml.
 func connectBy(c *oauth.Client, s Settings) error {
-	if s.CAFile != "" {
-		data, err := readBounded(s.CAFile, maxAuthorities)
-		if err == nil {
-			c.CA, err = oauth.ParseCA(data)
-		}
-		if err != nil {
-			return badFile("ca_file", err)
-		}
-	}
-	if s.ClientCert != "" {
-		cert, err := readSmall(s.ClientCert)
-		if err != nil {
-			return badFile("client_cert", err)
-		}
-		key, err := readPrivate(s.ClientKey)
-		if err != nil {
-			return badFile("client_key", err)
-		}
-		if c.Certificate, err = oauth.ParseCertificate(cert, key); err != nil {
-			return badFile("client_cert and client_key", err)
-		}
+	var err error
+	if c.CA, c.Certificate, err = ReadTLS(s.CAFile, s.ClientCert, s.ClientKey); err != nil {
+		return err
 	}
 	if s.Proxy != "" {
 		proxy, err := url.Parse(s.Proxy)
@@ -46,6 +30,34 @@ func connectBy(c *oauth.Client, s Settings) error {
 		c.Proxy = proxy
 	}
 	return nil
+}
+
+// ReadTLS reads from files in PEM the authorities that servers are judged by, and a client's certificate with its key. It returns
+// nil for what has no path. Errors are ErrConfig and name the key of config.toml.
+func ReadTLS(caFile, clientCert, clientKey string) (authorities *x509.CertPool, certificate *tls.Certificate, err error) {
+	if caFile != "" {
+		data, err := readBounded(caFile, maxAuthorities)
+		if err == nil {
+			authorities, err = oauth.ParseCA(data)
+		}
+		if err != nil {
+			return nil, nil, badFile("ca_file", err)
+		}
+	}
+	if clientCert != "" {
+		cert, err := readSmall(clientCert)
+		if err != nil {
+			return nil, nil, badFile("client_cert", err)
+		}
+		key, err := readPrivate(clientKey)
+		if err != nil {
+			return nil, nil, badFile("client_key", err)
+		}
+		if certificate, err = oauth.ParseCertificate(cert, key); err != nil {
+			return nil, nil, badFile("client_cert and client_key", err)
+		}
+	}
+	return authorities, certificate, nil
 }
 
 // readPrivate reads a key that nobody else may read.

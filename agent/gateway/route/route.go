@@ -4,6 +4,7 @@ package route
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,6 +35,13 @@ type Route struct {
 	Errors  Shape
 	Foreign Foreign
 	RenewOn []int // the statuses by which the upstream refuses a token
+	// Private says that the services may have addresses of private networks.
+	Private bool
+	// Proxy is the proxy by which the services are reached; nil: the gateway's.
+	Proxy *url.URL
+	// TLS has the authorities that the services are judged by, and the certificate that they are shown; nil: the system's, and none.
+	TLS   *tls.Config
+	Limit Limit
 }
 
 // Variant is what a route has otherwise for one kind of token. What is nil is as the route has it.

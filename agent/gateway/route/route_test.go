@@ -270,6 +270,21 @@ func TestParseUpstream(t *testing.T) {
 	}
 }
 
+func TestParseLimit(t *testing.T) {
+	t.Parallel()
+	for _, written := range []string{"1/s", "600/m", "1000000/h"} {
+		if l, err := ParseLimit(written); err != nil || l.String() != written {
+			t.Errorf("%s: %v, %v", written, l, err)
+		}
+	}
+	for _, written := range []string{"", "600", "/m", "0/m", "-1/m", "600/d", "600/", "6e2/m", "+6/m", "06/m",
+		"1000001/s", "1/s ", "1/m/m"} {
+		if l, err := ParseLimit(written); err == nil {
+			t.Errorf("%q is read as %v", written, l)
+		}
+	}
+}
+
 func TestFor(t *testing.T) {
 	t.Parallel()
 	key := place.Header("x-api-key")

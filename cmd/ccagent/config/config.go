@@ -345,7 +345,7 @@ func wanted(key []string) string {
 		return `a duration in quotes, like "30m"`
 	case "headers", "params", "authorize_params", "token_params", "refresh_params", "env":
 		return "a table of strings"
-	case "token_exchange":
+	case "token_exchange", "private":
 		return "true or false"
 	case "renew_on":
 		return "a list of numbers, like [401, 403]"
@@ -423,7 +423,7 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	if cfg.Uses, err = d.uses(env, r.names); err != nil {
 		return cfg, err
 	}
-	return cfg, d.checkGateway(cfg)
+	return cfg, d.checkGateway(env, cfg)
 }
 
 // following is the environment for profiles without a config_dir. They follow the Claude Code directory of the environment, but

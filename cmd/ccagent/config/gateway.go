@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"crypto/tls"
 	"fmt"
 	"maps"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/gateway/route"
+	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/hosts"
 	"github.com/ccagent/ccagent/place"
@@ -33,6 +35,13 @@ type RouteTable struct {
 	Errors   *string           `toml:"errors"`
 	RenewOn  []int             `toml:"renew_on"`
 	Foreign  *string           `toml:"foreign"`
+
+	Private    *bool   `toml:"private"`
+	CAFile     *string `toml:"ca_file"`
+	ClientCert *string `toml:"client_cert"`
+	ClientKey  *string `toml:"client_key"`
+	Proxy      *string `toml:"proxy"`
+	Limit      *string `toml:"limit"`
 }
 
 // routes returns the tables of routes of the document.
@@ -44,7 +53,7 @@ func (d *document) routes() map[string]RouteTable {
 }
 
 // checkGateway checks the tables of routes.
-func (d *document) checkGateway(cfg agent.Config) error {
+func (d *document) checkGateway(env environ.Vars, cfg agent.Config) error {
 	for _, name := range slices.Sorted(maps.Keys(d.routes())) {
 		r, err := d.route(cfg, name)
 		if err != nil {
@@ -53,15 +62,16 @@ func (d *document) checkGateway(cfg agent.Config) error {
 		if err := d.withinHosts(cfg, &r); err != nil {
 			return err
 		}
+		if _, err := d.routeFiles(env, name); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 // route makes a route of its table and the preset of its name. Without a table, the preset is the route.
 func (d *document) route(cfg agent.Config, name string) (route.Route, error) {
-	fault := func(key, format string, args ...any) error {
-		return d.fault(d.index.line("gateway", "routes", name, key), "gateway.routes."+name+": "+format, args...)
-	}
+	fault := d.routeFault(name)
 	r := route.Route{Name: name, Errors: route.Plain, Foreign: route.Refuse, RenewOn: []int{401}}
 	if err := route.CheckName(name); err != nil {
 		return r, fault("", "%s", err)
@@ -104,6 +114,44 @@ func (d *document) route(cfg agent.Config, name string) (route.Route, error) {
 		r.Profile = profile.Name
 	}
 	return r, nil
+}
+
+// routeFault returns what makes an error about a key of a route's table.
+func (d *document) routeFault(name string) faulty {
+	return func(key, format string, args ...any) error {
+		return d.fault(d.index.line("gateway", "routes", name, key), "gateway.routes."+name+": "+format, args...)
+	}
+}
+
+// routeFiles returns the paths of the files that a route's table names: authorities, certificate and key.
+func (d *document) routeFiles(env environ.Vars, name string) (files [3]string, err error) {
+	t, fault := d.routes()[name], d.routeFault(name)
+	for i, f := range []struct {
+		key   string
+		value *string
+	}{{"ca_file", t.CAFile}, {"client_cert", t.ClientCert}, {"client_key", t.ClientKey}} {
+		if files[i], err = fileOf(env, f.key, f.value, fault); err != nil {
+			return files, err
+		}
+	}
+	return files, pair(files[1], files[2], fault)
+}
+
+// readTLS reads the files of a route. It returns nil if there are none.
+func (d *document) readTLS(env environ.Vars, name string) (*tls.Config, error) {
+	files, err := d.routeFiles(env, name)
+	if err != nil || files == [3]string{} {
+		return nil, err
+	}
+	c := &tls.Config{}
+	authorities, certificate, err := worker.ReadTLS(files[0], files[1], files[2])
+	if err != nil {
+		return nil, err
+	}
+	if c.RootCAs = authorities; certificate != nil {
+		c.Certificates = []tls.Certificate{*certificate}
+	}
+	return c, nil
 }
 
 // take puts into a route what a table says.
@@ -154,6 +202,19 @@ func take(r *route.Route, t RouteTable, fault faulty) error {
 	if t.Foreign != nil {
 		if r.Foreign = route.Foreign(*t.Foreign); r.Foreign != route.Refuse && r.Foreign != route.Pass {
 			return fault("foreign", "foreign is %q: it must be refuse or pass", *t.Foreign)
+		}
+	}
+	if t.Private != nil {
+		r.Private = *t.Private
+	}
+	if t.Proxy != nil {
+		if r.Proxy, err = proxyOf(*t.Proxy, fault); err != nil {
+			return err
+		}
+	}
+	if t.Limit != nil {
+		if r.Limit, err = route.ParseLimit(*t.Limit); err != nil {
+			return fault("limit", "limit is %q, which %s", *t.Limit, err)
 		}
 	}
 	if t.RenewOn == nil {
@@ -224,17 +285,19 @@ func (d *document) withinHosts(cfg agent.Config, r *route.Route) error {
 type Gateway struct {
 	Config agent.Config
 	doc    *document
+	env    environ.Vars
 }
 
 // LoadGateway reads config.toml like [Load], with the same errors.
 func LoadGateway(env environ.Vars) (Gateway, error) {
 	cfg, doc, err := load(env)
-	return Gateway{cfg, doc}, err
+	return Gateway{cfg, doc, env}, err
 }
 
 // Session returns the routes of a session. names are those that are wanted; without any, these are all that have a table, and the
 // preset of the profile's provider. profile is for the routes that name none. chosen says that a person has chosen it for this
-// session: without that, no preset but that of its provider gets its token. Errors are of condition ErrConfig.
+// session: without that, no preset but that of its provider gets its token. The files that the routes name are read. Errors are
+// of condition ErrConfig.
 func (g Gateway) Session(profile agent.Profile, chosen bool, names []string) (route.Table, error) {
 	wanted := names
 	if len(wanted) == 0 {
@@ -285,6 +348,9 @@ func (g Gateway) Session(profile agent.Profile, chosen bool, names []string) (ro
 			without, r.Profile = name, profile.Name
 		}
 		if err := g.doc.withinHosts(g.Config, &r); err != nil {
+			return nil, err
+		}
+		if r.TLS, err = g.doc.readTLS(g.env, name); err != nil {
 			return nil, err
 		}
 		table = append(table, r)

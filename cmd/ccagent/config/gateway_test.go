@@ -1,12 +1,19 @@
 package config
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/gateway/route"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -73,6 +80,14 @@ func TestGatewayErrors(t *testing.T) {
 		{"errors", sound + "errors='html'", `:6: gateway.routes.llm: errors is "html": it must be one of anthropic, `},
 		{"foreign", sound + "foreign='drop'", `:6: gateway.routes.llm: foreign is "drop"`},
 		{"status", sound + "renew_on=[401,500]", ":6: gateway.routes.llm: renew_on: 500 is not"},
+		{"private", sound + "private='yes'", ":6: gateway.routes.llm.private must be true or false"},
+		{"ca_file", sound + "ca_file='ca.pem'", `:6: gateway.routes.llm: ca_file is "ca.pem": it must be an absolute path`},
+		{"ca_file of another program", sound + "ca_file='~/.codex/auth.json'", ":6: gateway.routes.llm: ca_file: "},
+		{"certificate without a key", sound + "client_cert='/c.pem'", ":6: gateway.routes.llm: client_cert has no meaning without"},
+		{"key without a certificate", sound + "client_key='/k.pem'", ":6: gateway.routes.llm: client_key has no meaning without"},
+		{"proxy", sound + "proxy='proxy.example.com'", ":6: gateway.routes.llm: proxy is not a URL"},
+		{"proxy with a password", sound + "proxy='http://u:fake@proxy.example.com'", ":6: gateway.routes.llm: proxy contains a user"},
+		{"limit", sound + "limit='600'", `:6: gateway.routes.llm: limit is "600", which is not of the form "600/m"`},
 		{"no status", sound + "renew_on=[]", ":6: gateway.routes.llm: renew_on is empty"},
 		{"profile", sound + "profile='nosuch'", `:6: gateway.routes.llm: profile is "nosuch", and there is no such`},
 		{"upstream outside the profile's hosts", head + "profile='gw'\nupstream='https://other.example.com'",
@@ -166,5 +181,45 @@ func TestGatewaySession(t *testing.T) {
 				t.Errorf("got %s, want %s", strings.Join(got, " "), test.want)
 			}
 		})
+	}
+}
+
+// TestRouteKeys: what a route says of the way to its service.
+func TestRouteKeys(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(ca, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	table := "[profiles.gw]\nprovider='static'\n[gateway.routes.llm]\nprofile='gw'\nupstream='https://llm.example.com'\n" +
+		"private=true\nproxy='socks5h://proxy.example.com:1080'\nlimit='600/m'\nca_file='"
+	session := func(path string) (route.Table, error) {
+		env, _ := home(t, table+path+"'\n")
+		g, err := LoadGateway(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		profile, err := Named(g.Config, "gw")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.Session(profile, false, nil)
+	}
+	routes, err := session(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := routes[0]; !r.Private || r.Proxy.String() != "socks5h://proxy.example.com:1080" || r.Limit.String() != "600/m" {
+		t.Errorf("%+v", r)
+	}
+	if _, err := server.Certificate().Verify(x509.VerifyOptions{Roots: routes[0].TLS.RootCAs, DNSName: "example.com"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := session(ca + ".not"); !errors.Is(err, protocol.ErrConfig) ||
+		!strings.HasPrefix(err.Error(), "ca_file can't be used") {
+		t.Errorf("a file that is missing: %v", err)
 	}
 }

@@ -230,24 +230,14 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 		{"client_cert", t.ClientCert, &s.ClientCert},
 		{"client_key", t.ClientKey, &s.ClientKey},
 	} {
-		if f.value == nil {
-			continue
-		}
-		if *f.to = env.Expand(*f.value); *f.to == "" || !terminal.Printable(*f.to) {
-			return fault(f.key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", f.key, *f.value)
-		}
-		if err := ofOthers(f.key, *f.to, fault); err != nil {
+		var err error
+		if *f.to, err = fileOf(env, f.key, f.value, fault); err != nil {
 			return err
 		}
 	}
 	if t.Proxy != nil {
-		u, err := url.Parse(*t.Proxy)
-		switch {
-		case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
-			// The value is not shown, because there may be a password in it.
-			return fault("proxy", "proxy is not a URL like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080")
-		case u.User != nil:
-			return fault("proxy", "proxy contains a user name or password, and secrets may not be in this file: set HTTPS_PROXY to it")
+		if _, err := proxyOf(*t.Proxy, fault); err != nil {
+			return err
 		}
 		s.Proxy = *t.Proxy
 	}
@@ -264,6 +254,44 @@ func (s *profileSettings) files(env environ.Vars, t Table, fault faulty) error {
 		}
 	}
 	return nil
+}
+
+// fileOf returns the path that a key names, "" if there is no such key.
+func fileOf(env environ.Vars, key string, value *string, fault faulty) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	path := env.Expand(*value)
+	if path == "" || !terminal.Printable(path) {
+		return "", fault(key, "%s is %q: it must be an absolute path, or one below ~/ where HOME is set", key, *value)
+	}
+	return path, ofOthers(key, path, fault)
+}
+
+// proxyOf reads the URL of a proxy.
+func proxyOf(written string, fault faulty) (*url.URL, error) {
+	u, err := url.Parse(written)
+	switch {
+	case err != nil || u.Hostname() == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
+		// The value is not shown, because there may be a password in it.
+		return nil, fault("proxy", "proxy is not a URL like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080")
+	case u.User != nil:
+		return nil, fault("proxy",
+			"proxy contains a user name or password, and secrets may not be in this file: set HTTPS_PROXY to it")
+	}
+	return u, nil
+}
+
+// pair returns an error if a certificate has no key, or a key no certificate.
+func pair(cert, key string, fault faulty) error {
+	if (cert == "") == (key == "") {
+		return nil
+	}
+	has, misses := "client_cert", "client_key"
+	if key != "" {
+		has, misses = misses, has
+	}
+	return fault(has, "%s has no meaning without %s", has, misses)
 }
 
 // complete returns an error if a setting is missing, or if two settings contradict each other.
@@ -287,11 +315,7 @@ func (s *profileSettings) complete(fault faulty) error {
 	case s.ClientAuth != "private_key_jwt" && s.ClientKeyFile != "":
 		return fault("client_key_file", "client_key_file has no meaning without client_auth = \"private_key_jwt\"")
 	case (s.ClientCert == "") != (s.ClientKey == ""):
-		key, other := "client_cert", "client_key"
-		if s.ClientKey != "" {
-			key, other = other, key
-		}
-		return fault(key, "%s has no meaning without %s", key, other)
+		return pair(s.ClientCert, s.ClientKey, fault)
 	case grant == "client_credentials" && s.ClientAuth == "none":
 		return fault("client_auth", "client_auth is \"none\": grant client_credentials needs a client that authenticates")
 	case grant != "jwt-bearer" && (s.AssertionFile != "" || s.AssertionCommand != nil):
