@@ -54,6 +54,12 @@ var due = time.UnixMilli(0)
 // IsStub reports whether r has no token at all. A session of Claude Code leaves such a record when it has lost a race.
 func (r Record) IsStub() bool { return r.AccessToken.Empty() && r.RefreshToken.Empty() }
 
+// Serves reports whether a token may still come of r: it has one that has not expired, or one to renew it with. If not, nothing
+// is lost when r is replaced.
+func (r Record) Serves(now time.Time) bool {
+	return !r.RefreshToken.Empty() || !r.AccessToken.Empty() && (r.Expiry.IsZero() || r.Expiry.After(now.Round(0)))
+}
+
 // ExpiresBefore reports whether a's access token expires before b's. A token that never expires expires after all others.
 func ExpiresBefore(a, b Record) bool {
 	if a.Expiry.IsZero() {

@@ -75,7 +75,7 @@ func (t *Task) putLocked(ctx context.Context, s State) Outcome {
 	case err == nil && t.replacedBefore(ctx, s.Store, s.Record):
 		return failed(&Problem{Reason: OldCopy, Condition: &protocol.Error{Code: protocol.CodeConfig,
 			Message: "it is an old copy, whose refresh token was spent when it was renewed"}})
-	case err == nil && !t.Job.Force && store.ExpiresBefore(s.Record, stored):
+	case err == nil && !t.Job.Force && stored.Serves(time.Now()) && store.ExpiresBefore(s.Record, stored):
 		return failed(&Problem{Reason: ExpiresFirst, Condition: &protocol.Error{Code: protocol.CodeConfig,
 			Message: fmt.Sprintf("it expires %s, before the one that is stored (%s)", when(s.Record.Expiry), when(stored.Expiry))}})
 	case store.Broken(err) && t.Job.Force:

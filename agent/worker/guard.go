@@ -17,7 +17,7 @@ import (
 // A guarded profile has its record in a store of ours, and a view in Claude Code's file: the access token alone, so that no
 // session of Claude Code has a refresh token to spend. The file stays the place where a person signs in and out. A record with a
 // refresh token that Claude Code writes there is adopted, a removal is obeyed, and what a session leaves that has lost a race is
-// written over.
+// written over. A sign-in that was there before the profile was guarded is adopted only if the profile has none that serves.
 
 // guard takes the record out of Claude Code's file and leaves a view there. If the record is elsewhere already, it only writes
 // the view.
@@ -142,7 +142,7 @@ func (t *task) guarded(ctx context.Context) renewal.Outcome {
 	case err != nil:
 		return t.do(ctx) // there may be a token all the same; show says what is wrong
 	case state == store.ViewForeign:
-		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() {
+		if r, _, err := claude.Load(ctx); err == nil && !r.RefreshToken.Empty() && (view.Known() || !t.another(ctx, home, r)) {
 			if err := t.adopt(ctx, home, claude, view); err != nil {
 				o := renewal.Outcome{Result: t.About(home)}
 				if o.Withheld = !renewal.Alive(r); !o.Withheld { // whoever has signed in there is served, and nobody else
@@ -166,6 +166,13 @@ func (t *task) guarded(ctx context.Context) renewal.Outcome {
 		}
 	}
 	return t.do(ctx)
+}
+
+// another reports whether a store holds another sign-in than r, and one that still serves. Where Claude Code's file never was a
+// view of it, nobody can tell which of the two is meant: the person says so with --force, or by signing in.
+func (t *task) another(ctx context.Context, home store.Store, r store.Record) bool {
+	stored, _, err := home.Load(ctx)
+	return err == nil && stored.Serves(time.Now()) && !sameSignIn(stored, r)
 }
 
 // adopt takes over a sign-in that Claude Code has written where the view was. It saves the record in our store first, and then

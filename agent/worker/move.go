@@ -89,7 +89,7 @@ func (t *task) moveTo(
 		}
 		return renewal.Outcome{Result: t.About(s.Store), Err: err}
 	}
-	if t.Job.Op == job.Move && s.Store.Place().Kind.Traits().Shared && !t.Job.Force {
+	if t.Job.Op == job.Move && s.Store.Place().Kind.Traits().Shared && !t.Job.Force && s.Record.Serves(time.Now()) {
 		return failed(
 			&protocol.Error{
 				Code:    protocol.CodeConfig,
@@ -110,7 +110,7 @@ func (t *task) moveTo(
 	var copied *store.Copy // of what is broken there
 	there, version, err := to.Load(ctx)
 	switch {
-	case err == nil && !t.Job.Force && !sameSignIn(there, s.Record):
+	case err == nil && !t.Job.Force && there.Serves(time.Now()) && !sameSignIn(there, s.Record):
 		return failed(&protocol.Error{Code: protocol.CodeConfig, Message: to.Place().Location + " holds another sign-in already",
 			Hint: "replace it with --force"})
 	case store.Broken(err) && t.Job.Force:

@@ -211,16 +211,11 @@ func adopt(c *cli.Context, from source.Source, dir, name string, profile agent.P
 	return err
 }
 
-// serves reports whether a token may still come of a record. If not, nothing is lost when it is replaced.
-func serves(r store.Record) bool {
-	return !r.RefreshToken.Empty() || r.Expiry.IsZero() || r.Expiry.After(time.Now())
-}
-
 // take stores a copy of the source, and retires the predecessor's file, because only one copy of a rotating sign-in survives.
 func take(c *cli.Context, from source.Source, name string, profile agent.Profile) error {
 	if dir := config.ClaudeDir(getenv, profile); profile.Name != "" && config.MayUseClaude(profile) &&
 		!c.Bool("force") {
-		if other, err := source.Read(environ.ClaudeFile(dir), nil); err == nil && serves(other.Record) &&
+		if other, err := source.Read(environ.ClaudeFile(dir), nil); err == nil && other.Record.Serves(time.Now()) &&
 			!sameTokens(other.Record, from.Record) {
 			return &protocol.Error{Code: protocol.CodeConfig,
 				Message: fmt.Sprintf("profile %s is Claude Code's own sign-in in %s, and that would be replaced", name, other),

@@ -118,7 +118,11 @@ func install(c *cli.Context) error {
 	} else if config.Viewed(cfg) {
 		warnNotAtLogin(c, s)
 	}
-	_, err = fmt.Fprintf(w, "%s listens, and a connection has started agent %d; to undo this: ccagent uninstall\n", s.Manager, pid)
+	fmt.Fprintf(w, "%s listens, and a connection has started agent %d", s.Manager, pid)
+	if changed != nil || packaged {
+		fmt.Fprint(w, "; to undo this: ccagent uninstall")
+	}
+	_, err = fmt.Fprintln(w)
 	return err
 }
 

@@ -46,7 +46,8 @@ func TestInstall(t *testing.T) {
 	})
 
 	t.Run("again", func(t *testing.T) {
-		if out := c.must(cc + "install"); !strings.Contains(out, "the files are already as they should be") {
+		if out := c.must(cc + "install"); !strings.Contains(out, "the files are already as they should be") ||
+			strings.Contains(out, "to undo this") {
 			t.Errorf("it said %s", out)
 		}
 	})
