@@ -42,7 +42,8 @@ func Start(ctx context.Context, program, path string) error {
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		pid, err := spawn(program, log)
 		if err != nil {
-			return &Error{Code: CodeNoAgent, Message: "can't start " + quotePath(program) + ": " + err.Error()}
+			return &Error{Code: CodeNoAgent, Message: "can't start " + quotePath(program) + ": " + err.Error(),
+				Hint: "install ccagent anew, or start an agent by hand to see what is wrong: ccagent serve"}
 		}
 		if ready, err := await(ctx, path, pid, log, pause); ready || err != nil {
 			return err

@@ -126,7 +126,7 @@ func ofWindows(env environ.Vars, address string) string {
 	return address
 }
 
-// Open starts the first browser that can be started. It runs in a session of its own, so that Ctrl-C reaches only us, and its
+// Open starts the first browser that can be started, and the next one if it fails at once. It runs in a session of its own, so that Ctrl-C reaches only us, and its
 // output is discarded. The browser gets a page that leads to the address and not the address itself: every user of the machine
 // can see a program's arguments, and the address contains the secrets of the sign-in. close deletes the page.
 func Open(env environ.Vars, address string) (close func(), err error) {
@@ -137,17 +137,35 @@ func Open(env environ.Vars, address string) (close func(), err error) {
 	if err != nil {
 		return close, err
 	}
-	for _, words := range browsers(env, page) {
+	if !startFirst(browsers(env, page)) {
+		close()
+		return func() {}, errors.New("no browser could be started")
+	}
+	return close, nil
+}
+
+// atOnce is how soon a program ends that could not open anything.
+const atOnce = 5 * time.Second
+
+// startFirst starts the first of the command lines that can be started, and reports whether there is one. If that fails at once,
+// as wslview does where Windows can't be reached, the next one gets its turn.
+func startFirst(commands [][]string) bool {
+	for i, words := range commands {
 		cmd := exec.Command(words[0], words[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		cmd.Dir = "/"
-		if limits.AsGiven(cmd.Start) == nil {
-			go cmd.Wait()
-			return close, nil
+		if limits.AsGiven(cmd.Start) != nil {
+			continue
 		}
+		began := time.Now()
+		go func() {
+			if cmd.Wait() != nil && time.Since(began) < atOnce {
+				startFirst(commands[i+1:])
+			}
+		}()
+		return true
 	}
-	close()
-	return func() {}, errors.New("no browser could be started")
+	return false
 }
 
 // leadingPage writes a page that only the person can read and that leads to the address. It returns the URL of the page. close

@@ -118,7 +118,11 @@ func TestOpenBrowser(t *testing.T) {
 	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	done, err = Open(env(script), address)
+	failing := filepath.Join(root, "failing")
+	if err := os.WriteFile(failing, []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	done, err = Open(env(root+"/none:"+failing+":"+script), address)
 	if err != nil {
 		t.Fatal(err)
 	}
