@@ -29,6 +29,7 @@ const (
 	Markup      Kind = "markup"      // HTML or XML
 	List        Kind = "list"        // a list in JSON
 	Object      Kind = "object"      // an object in JSON
+	Question    Kind = "question"    // Password:
 	Assignment  Kind = "assignment"  // NAME=value
 	Quoted      Kind = "quoted"      // it begins or ends with a quote
 	Header      Kind = "header"      // Bearer TOKEN, Authorization: Bearer TOKEN
@@ -68,6 +69,8 @@ func Of(text string) *Text {
 		return is(Word, fmt.Sprintf("the word %q", lower))
 	case matches(variable, token):
 		return is(Variable, "the name of a variable, and not what the variable holds")
+	case strings.HasSuffix(token, ":"), strings.HasSuffix(token, "?") && strings.Contains(token, " "):
+		return is(Question, "a question")
 	case placeholder(token):
 		return is(Placeholder, "a placeholder, or a token with a part hidden")
 	case matches(bracketed, token):
@@ -78,6 +81,8 @@ func Of(text string) *Text {
 		return is(List, "a JSON list")
 	case first == "{":
 		return is(Object, "a JSON object")
+	case strings.Contains(token, `{"`), strings.Contains(token, `":"`):
+		return is(Other, "JSON with something before it")
 	case matches(assignment, token) || matches(command, token):
 		return is(Assignment, "an assignment (NAME=value)")
 	case strings.ContainsAny(first+last, `"'`) || first == "`" && last == "`" || typographic(token):

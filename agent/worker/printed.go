@@ -77,6 +77,8 @@ func printHint(kind lookalike.Kind) string {
 		return "put the token where the program reads it from: an example still stands there"
 	case lookalike.Variable:
 		return "no shell has replaced the name; where one is needed, run the program with: sh -c '...'"
+	case lookalike.Question:
+		return "nobody can answer it here: sign in with that program beforehand, or have it ask nothing"
 	case lookalike.List:
 		return "take the token out of the list, as with: jq -r '.[0].token'"
 	case lookalike.Assignment:

@@ -126,9 +126,10 @@ func ofWindows(env environ.Vars, address string) string {
 	return address
 }
 
-// Open starts the first browser that can be started, and the next one if it fails at once. It runs in a session of its own, so that Ctrl-C reaches only us, and its
-// output is discarded. The browser gets a page that leads to the address and not the address itself: every user of the machine
-// can see a program's arguments, and the address contains the secrets of the sign-in. close deletes the page.
+// Open starts the first browser that can be started, and the next one if it fails at once. It runs in a session of its own, so
+// that Ctrl-C reaches only us, and its output is discarded. The browser gets a page that leads to the address and not the
+// address itself: every user of the machine can see a program's arguments, and the address contains the secrets of the sign-in.
+// close deletes the page.
 func Open(env environ.Vars, address string) (close func(), err error) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" {
 		return func() {}, errors.New("this is not a web address") // a browser might take it for a file or a script
