@@ -5,7 +5,9 @@ package protocol
 import (
 	"context"
 	"os"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,14 +30,69 @@ func VariableOf(name string) Variable {
 
 // What an agent and its workers can't reach without the right environment.
 var (
-	networkVariables = []string{
-		"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
-	}
+	networkVariables = append([]string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"},
+		rootVariables()...)
 	storeVariables = []string{
 		"HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 	}
 	programVariables = []string{"PATH"}
 )
+
+// rootVariables are those by which crypto/x509 finds the authorities of a system. On macOS it asks the system, and reads neither.
+func rootVariables() []string {
+	if runtime.GOOS == "darwin" {
+		return nil
+	}
+	return []string{"SSL_CERT_FILE", "SSL_CERT_DIR"}
+}
+
+// systemAuthorities are the files of a system's own authorities, where crypto/x509 looks for them. Containers name them in
+// variables.
+func systemAuthorities() []string {
+	return []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+		"/etc/pki/tls/cacert.pem", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem", "/etc/ssl/certs"}
+}
+
+// Authorities returns those variables of this process by which other programs find certificate authorities, and what each names:
+// a file, or a folder of files, but for the system's own. With one of them a tool works where ccagent, which reads none of them,
+// does not trust the server.
+func Authorities() []Variable {
+	var set []Variable
+	for _, name := range []string{"NODE_EXTRA_CA_CERTS", "CODEX_CA_CERTIFICATE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+		"GIT_SSL_CAINFO", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+		if slices.Contains(rootVariables(), name) {
+			continue // it has been read
+		}
+		if v := (Variable{name, os.Getenv(name)}); v.Value != "" && !slices.Contains(systemAuthorities(), v.Value) {
+			set = append(set, v)
+		}
+	}
+	return set
+}
+
+// Distrusted is in the error that a server's certificate is from an authority that is not known. It is what crypto/x509 says.
+const Distrusted = "certificate signed by unknown authority"
+
+// AuthorityKey is what to write into config.toml, so that servers are judged by the authorities in a file.
+func AuthorityKey(file string) string { return authorityKey + strconv.Quote(file) }
+
+const authorityKey = "ca_file = "
+
+// authorityHere says which file this shell has for an authority that the agent does not know. It is "" if err is about something
+// else or names a file already, if the shell has none, and if the agent may be another machine's.
+func authorityHere(err error) string {
+	_, isDefault, failed := SocketPath()
+	if failed != nil || !isDefault || !strings.Contains(err.Error(), Distrusted) || strings.Contains(HintOf(err), authorityKey) {
+		return ""
+	}
+	for _, v := range Authorities() {
+		if info, err := os.Stat(v.Value); err == nil && info.Mode().IsRegular() && oneLine(v.Value, maxPath) == v.Value {
+			return v.Name + " is set here, and ccagent does not read it: write what it names into the profile's table in config.toml: " +
+				AuthorityKey(v.Value)
+		}
+	}
+	return ""
+}
 
 // Environment returns what [AgentStatus.Environment] of an agent in this process is.
 func Environment() []Variable {
@@ -110,6 +167,9 @@ func Elsewhere(ctx context.Context, a Agent, err error) error {
 		} else if slices.Contains(wanted, here.Name) {
 			hint = strings.TrimPrefix(hint+"\n"+status.Agent.Differs(here)+"; "+StartAnew(here.Name), "\n")
 		}
+	}
+	if here := authorityHere(err); here != "" {
+		hint = strings.TrimPrefix(hint+"\n"+here, "\n")
 	}
 	if hint == HintOf(err) {
 		return err

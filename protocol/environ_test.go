@@ -30,6 +30,9 @@ func TestElsewhere(t *testing.T) {
 	for _, v := range protocol.Environment() {
 		t.Setenv(v.Name, "")
 	}
+	for _, v := range protocol.Authorities() {
+		t.Setenv(v.Name, "")
+	}
 	dir := t.TempDir()
 	if err := os.WriteFile(dir+"/fetch-token", nil, 0o700); err != nil {
 		t.Fatal(err)
@@ -79,6 +82,32 @@ func TestElsewhere(t *testing.T) {
 		"a command that is nowhere": {
 			here: map[string]string{"PATH": "/nowhere"}, there: map[string]string{"PATH": "/usr/bin"},
 			err: &protocol.Error{Code: protocol.CodeConfig, Message: off, Hint: "install it"},
+		},
+		"an authority that another program's variable names": {
+			here: map[string]string{"NODE_EXTRA_CA_CERTS": dir + "/fetch-token", "CURL_CA_BUNDLE": dir + "/fetch-token"},
+			err:  &protocol.Error{Code: protocol.CodeUnavailable, Message: "x509: " + protocol.Distrusted, Hint: "fake"},
+			hint: "fake\nNODE_EXTRA_CA_CERTS is set here, and ccagent does not read it: write what it names into the profile's table in " +
+				"config.toml: ca_file = \"" + dir + "/fetch-token\"",
+		},
+		"an authority that the agent has found": {
+			here: map[string]string{"NODE_EXTRA_CA_CERTS": dir + "/fetch-token"},
+			err:  &protocol.Error{Code: protocol.CodeUnavailable, Message: protocol.Distrusted, Hint: "write: ca_file = \"/fake\""},
+		},
+		"an authority in a file that is not there": {
+			here: map[string]string{"NODE_EXTRA_CA_CERTS": dir + "/none"},
+			err:  &protocol.Error{Code: protocol.CodeUnavailable, Message: protocol.Distrusted},
+		},
+		"the system's authorities": {
+			here: map[string]string{"REQUESTS_CA_BUNDLE": "/etc/ssl/certs/ca-certificates.crt"},
+			err:  &protocol.Error{Code: protocol.CodeUnavailable, Message: protocol.Distrusted},
+		},
+		"an authority, and another fault": {
+			here: map[string]string{"NODE_EXTRA_CA_CERTS": dir + "/fetch-token"},
+			err:  &protocol.Error{Code: protocol.CodeUnavailable, Message: "its name can't be resolved"},
+		},
+		"an authority, and an agent of another machine": {
+			here: map[string]string{"NODE_EXTRA_CA_CERTS": dir + "/fetch-token"}, sock: "/far/agent.sock",
+			err: &protocol.Error{Code: protocol.CodeUnavailable, Message: protocol.Distrusted},
 		},
 		"an agent of another machine": {
 			here: map[string]string{"HTTPS_PROXY": "http://a.example.com"}, sock: "/far/agent.sock",

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -43,7 +42,6 @@ func beforeSending(err error) *Error {
 		dns     *net.DNSError
 		op      *net.OpError
 		verify  *tls.CertificateVerificationError
-		unknown x509.UnknownAuthorityError
 		refused proxyRefused
 		notTLS  tls.RecordHeaderError
 	)
@@ -73,9 +71,6 @@ func beforeSending(err error) *Error {
 		e.Condition = unavailable("can't be reached: " + printable(op.Err.Error()))
 	case errors.As(err, &verify):
 		e.Condition = unavailable("its certificate can't be trusted: " + printable(verify.Err.Error()))
-		if errors.As(verify.Err, &unknown) {
-			e.Condition.Hint = "if your company runs its own certificate authority, name that one's certificate in config.toml: ca_file"
-		}
 	case errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), "certificate"): // a TLS alert
 		e.Condition = unavailable("it does not let us in: " + printable(op.Err.Error()))
 	case errors.As(err, &notTLS):

@@ -118,6 +118,9 @@ func (c *Client) begin(ctx context.Context, method string, to target, header htt
 	if err != nil {
 		close()
 		failure := transportError(ctx, err)
+		if chain := distrusted(err); chain != nil {
+			failure.Condition.Hint = c.trustHint(chain)
+		}
 		// With TLS 1.3 the server's refusal comes late, and may get lost with the connection.
 		if wantsCertificate.Load() && failure.Condition.Hint == "" {
 			failure.Condition.Hint = "it asked for a client certificate: name yours in config.toml, with client_cert and client_key"

@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -243,5 +245,69 @@ func TestBadProxyAddress(t *testing.T) {
 	failure := transportError(context.Background(), errProxy)
 	if !errors.Is(failure, protocol.ErrConfig) || !strings.Contains(protocol.HintOf(failure), "HTTPS_PROXY") {
 		t.Errorf("%v", failure)
+	}
+}
+
+// The authority of a server is looked for where other programs find theirs.
+func TestAuthoritiesOfOtherPrograms(t *testing.T) {
+	ca, other := issue(t, nil, time.Now().Add(time.Hour)), issue(t, nil, time.Now().Add(time.Hour))
+	server := privateProvider(t, ca, nil)
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{
+		"/ca.pem": ca.pem, "/other.pem": other.pem, "/none.pem": []byte("fake"), "/folder/a.pem": other.pem, "/folder/b.pem": ca.pem,
+	} {
+		os.MkdirAll(filepath.Dir(dir+name), 0o700)
+		if err := os.WriteFile(dir+name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(dir+"/fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := ParseCA(other.pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const generic = "if your company runs its own certificate authority"
+	for name, test := range map[string]struct {
+		variable, value string
+		client          Client
+		hint            string
+	}{
+		"none": {hint: generic},
+		"Node's": {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/ca.pem",
+			hint: "write into [profiles.a] of config.toml: ca_file = \"" + dir + "/ca.pem\""},
+		"Codex's":        {variable: "CODEX_CA_CERTIFICATE", value: dir + "/ca.pem", hint: "CODEX_CA_CERTIFICATE names its authority"},
+		"requests'":      {variable: "REQUESTS_CA_BUNDLE", value: dir + "/folder", hint: "ca_file = \"" + dir + "/folder/b.pem\""},
+		"curl's":         {variable: "CURL_CA_BUNDLE", value: dir + "/ca.pem", hint: "CURL_CA_BUNDLE names its authority"},
+		"git's":          {variable: "GIT_SSL_CAINFO", value: dir + "/ca.pem", hint: "GIT_SSL_CAINFO names its authority"},
+		"AWS's":          {variable: "AWS_CA_BUNDLE", value: dir + "/ca.pem", hint: "AWS_CA_BUNDLE names its authority"},
+		"another":        {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/other.pem", hint: generic},
+		"no certificate": {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/none.pem", hint: generic},
+		"not there":      {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/absent.pem", hint: generic},
+		"a FIFO":         {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/fifo", hint: generic},
+		"ca_file":        {client: Client{CA: pool}, hint: "add that one's certificate there"},
+		"both": {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/ca.pem", client: Client{CA: pool},
+			hint: "NODE_EXTRA_CA_CERTS names its authority"},
+		"no profile yet": {variable: "NODE_EXTRA_CA_CERTS", value: dir + "/ca.pem", client: Client{Command: "ccagent login a"},
+			hint: "sign in with: ccagent login a --ca-file " + dir + "/ca.pem"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, v := range protocol.Authorities() {
+				t.Setenv(v.Name, "")
+			}
+			if test.variable != "" {
+				t.Setenv(test.variable, test.value)
+			}
+			c := test.client
+			c.Profile, c.TokenURL, c.ClientID = "a", server.URL, "x"
+			err := renew(t, &c)
+			if !errors.Is(err, protocol.ErrUnavailable) || !strings.Contains(err.Error(), protocol.Distrusted) {
+				t.Errorf("another error: %v", err)
+			}
+			if hint := protocol.HintOf(err); !strings.Contains(hint, test.hint) {
+				t.Errorf("hint %q, want %q", hint, test.hint)
+			}
+		})
 	}
 }

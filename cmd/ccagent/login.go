@@ -108,6 +108,11 @@ EXAMPLE:
 			&cli.StringFlag{Name: "token-url", Usage: "new profile: the `URL` of the token endpoint"},
 			&cli.StringFlag{Name: "device-url", Usage: "new profile: the `URL` of the device authorization endpoint"},
 			&cli.StringFlag{
+				Name:      "ca-file",
+				Usage:     "new profile: judge the provider's servers by the certificate authorities in this `FILE`",
+				TakesFile: true,
+			},
+			&cli.StringFlag{
 				Name: "store",
 				Usage: "new profile: where the sign-in is stored: " + storeWords(provider.Claude.Traits().Stores) +
 					" (claude-code: only with provider claude)",
@@ -178,7 +183,7 @@ func (s *signIn) run(ctx context.Context) error {
 		return err
 	}
 	if s.table != nil { // the profile is not written yet, so its name alone would not do
-		s.Client.Command = protocol.ShellLine(append([]string{"ccagent"}, os.Args[1:]...)...)
+		s.Client.Command = typed()
 	}
 
 	wait := s.Settings.LoginTimeout
@@ -237,6 +242,9 @@ func (s *signIn) run(ctx context.Context) error {
 		terminal.Sanitize(cmp.Or(saved.Location, "memory")))
 	return err
 }
+
+// typed is the command as it was typed.
+func typed() string { return protocol.ShellLine(append([]string{"ccagent"}, os.Args[1:]...)...) }
 
 // notice prints what the agent says of a sign-in that it has taken. If it could not save that, a folder or a bus that this shell
 // knows and the agent does not may be the reason.

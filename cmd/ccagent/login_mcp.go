@@ -61,7 +61,17 @@ func (s *signIn) mcpTable(ctx context.Context, cfg agent.Config, path, name stri
 	if err := s.mayMake(cfg, path, name); err != nil {
 		return nil, err
 	}
-	client := &oauth.Client{Profile: name, UserAgent: "ccagent/" + build.Version(), MCP: true}
+	settings := worker.Settings{Name: name, UserAgent: "ccagent/" + build.Version(), MCPURL: address}
+	if file, err := s.authorities(); err != nil {
+		return nil, err
+	} else if file != nil {
+		settings.CAFile = *file
+	}
+	client, err := worker.ClientOf(settings, protocol.Secret{})
+	if err != nil {
+		return nil, err
+	}
+	client.Command = typed()
 	resource, err := client.FindResource(ctx, address)
 	if err != nil {
 		return nil, err
@@ -94,6 +104,9 @@ func ownIssuer(ctx context.Context, client oauth.Client, address string) []strin
 func (s *signIn) describes(profile agent.Profile) bool {
 	settings, err := config.Settings(profile)
 	if err != nil || settings.MCPURL != s.c.String("mcp") {
+		return false
+	}
+	if file, err := s.authorities(); err != nil || file != nil && *file != settings.CAFile {
 		return false
 	}
 	for flag, is := range map[string]string{
@@ -208,6 +221,9 @@ func (s *signIn) knowMCP(ctx context.Context) error {
 	client, err := worker.ClientOf(s.Settings, protocol.Secret{})
 	if err != nil {
 		return err
+	}
+	if s.table != nil {
+		client.Command = typed()
 	}
 	if !s.mcp.found { // the profile is there already
 		if err := s.sameServer(ctx, client); err != nil {

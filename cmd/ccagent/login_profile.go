@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -57,6 +59,9 @@ func (s *signIn) profile(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.judgedBy(name); err != nil {
+		return err
+	}
 	if s.table == nil {
 		profile, err := oneProfile(s.c, cfg)
 		if errors.Is(err, protocol.ErrNotFound) {
@@ -106,6 +111,35 @@ func (s *signIn) profile(ctx context.Context) error {
 	}
 	s.living = sameRecord(cfg, s.Settings)
 	return nil
+}
+
+// judgedBy adds to the table of a new profile by which authorities its servers are judged.
+func (s *signIn) judgedBy(name string) error {
+	file, err := s.authorities()
+	switch {
+	case err != nil || file == nil:
+		return err
+	case s.table != nil:
+		s.table.CAFile = file
+		return nil
+	case s.c.IsSet("mcp"): // the profile is there, and has this file
+		return nil
+	}
+	return &protocol.Error{Code: protocol.CodeConfig, Message: "--ca-file is for a profile that does not exist yet",
+		Hint: fmt.Sprintf("write into [profiles.%s] of config.toml: %s", cmp.Or(name, "NAME"), protocol.AuthorityKey(*file))}
+}
+
+// authorities returns the file of --ca-file by its whole path; nil if none is given.
+func (s *signIn) authorities() (*string, error) {
+	if !s.c.IsSet("ca-file") {
+		return nil, nil
+	}
+	file := s.c.String("ca-file")
+	if file == "" || !config.Encodable(file) {
+		return nil, usagef(s.c, "--ca-file %q is not the path of a file", file)
+	}
+	file, err := filepath.Abs(file)
+	return &file, err
 }
 
 // mayMake refuses a name that no profile can have, or that another profile has.

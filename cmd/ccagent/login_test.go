@@ -3,12 +3,15 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"html"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -35,6 +38,7 @@ import (
 //	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
 //	                                        denies it, ends with exit code CODE
+//	walled FILE                             the provider is at $WALLED too, by https; FILE has the authority of its certificate
 //	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its
 //	                                        /lacking wants a scope
 var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
@@ -92,6 +96,17 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"device": person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
 	"deny":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
 	"serves": serveFile,
+	"walled": func(ts *testscript.TestScript, _ bool, args []string) {
+		to, err := url.Parse(ts.Getenv("PROVIDER"))
+		ts.Check(err)
+		s := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(to))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.StartTLS()
+		ts.Defer(s.Close)
+		authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), authority, 0o600))
+		ts.Setenv("WALLED", s.URL)
+	},
 }
 
 var providersOf = map[string]*oauthtest.Server{} // by work directory; scripts run one after the other

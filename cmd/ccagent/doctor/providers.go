@@ -47,12 +47,21 @@ func ways(cfg agent.Config) []worker.Settings {
 // opens no connection.
 func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 	var found []Finding
-	if path := env("SSL_CERT_FILE"); path != "" { // if the file is missing, Go reports no error, and trusts no server
+	byVariable := env("SSL_CERT_FILE") != "" && runtime.GOOS != "darwin" // macOS does not look at it
+	if path := env("SSL_CERT_FILE"); byVariable {
+		// If the file is missing, Go reports no error, and trusts no server.
 		if data, err := os.ReadFile(path); err != nil {
 			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE can't be read: " + err.Error(), "unset SSL_CERT_FILE"})
 		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
 			found = append(found, Finding{"authorities", "fail", "SSL_CERT_FILE names a file that has no certificate in PEM: " + path,
 				"unset SSL_CERT_FILE"})
+		}
+	}
+	unset := func(s worker.Settings) bool { return s.CAFile == "" }
+	if slices.ContainsFunc(signingIn(cfg), unset) {
+		for _, v := range protocol.Authorities() {
+			found = append(found, Finding{"authorities", "ok", v.Name + " is set here, and ccagent does not read it; if a provider's " +
+				"certificate is not trusted, write into the profile's table of config.toml: " + protocol.AuthorityKey(v.Value), ""})
 		}
 	}
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
@@ -82,7 +91,7 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 		switch {
 		case client.CA != nil:
 			by = "ca_file"
-		case env("SSL_CERT_FILE") != "":
+		case byVariable:
 			by = "SSL_CERT_FILE of this environment"
 		}
 		if to.Scheme == "http" { // allowed on this machine only
