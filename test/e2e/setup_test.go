@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -16,6 +17,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+
+	"github.com/ccagent/ccagent/agent/oauth/oauthtest"
 )
 
 // TestSkopeo has the real skopeo ask a registry with the helper that `ccagent setup docker` named in its settings.
@@ -171,29 +176,7 @@ func TestKubectl(t *testing.T) {
 	t.Parallel()
 	h, provider := newSignedIn(t, time.Hour)
 	h.config(strings.TrimSpace(h.read(".config/ccagent/config.toml")) + "\nhosts = [\"127.0.0.1\"]\n")
-	client := buildTool(t, h, "kubectl")
-	cluster := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); !ok || !provider.Live(token) {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		fmt.Fprint(w, `{"major":"1"}`)
-	}))
-	defer cluster.Close()
-	ca := h.path("ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cluster.Certificate().Raw}),
-		0o600); err != nil {
-		t.Fatal(err)
-	}
-	h.write(
-		".kube/config",
-		fmt.Sprintf(
-			"apiVersion: v1\nkind: Config\ncurrent-context: fake\nclusters:\n- name: fake\n  cluster: {server: %q, "+
-				"certificate-authority: %q}\ncontexts:\n- name: fake\n  context: {cluster: fake, user: alice}\n",
-			cluster.URL,
-			ca,
-		),
-	)
+	client := newCluster(t, h, func(_ context.Context, token string) bool { return provider.Live(token) })
 	h.ccagent("setup", "kubectl", "--name", "alice", "--yes").must(t)
 	get := func() result { return h.run(client, h.path(".kube/config")) }
 	if r := get().must(t); !strings.HasPrefix(r.stdout, "200 ") {
@@ -205,6 +188,58 @@ func TestKubectl(t *testing.T) {
 	if r := get(); r.exit == 0 && !strings.HasPrefix(r.stdout, "401 ") || !strings.Contains(r.stderr, "does not list this host") {
 		t.Errorf("exit %d: %s%s", r.exit, r.stdout, r.stderr)
 	}
+}
+
+// TestKubectlIDToken is TestKubectl with a cluster that judges tokens as Kubernetes does, and so takes ID tokens for its own client
+// alone. When the token has expired, the next comes with a renewal.
+func TestKubectlIDToken(t *testing.T) {
+	t.Parallel()
+	h, provider := newGatewayHome(t, "oidc", oauthtest.Options{ID: oauthtest.IDFault{Lifetime: 15 * time.Second}})
+	issuer, err := oidc.NewProvider(t.Context(), provider.Issuer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier := issuer.Verifier(&oidc.Config{ClientID: "fake-client"})
+	client := newCluster(t, h, func(ctx context.Context, token string) bool {
+		_, err := verifier.Verify(ctx, token)
+		return err == nil
+	})
+	h.signInTo()
+	ask := func(want string) {
+		t.Helper()
+		if r := h.run(client, h.path(".kube/config")).must(t); !strings.HasPrefix(r.stdout, want) {
+			t.Errorf("the cluster answered %s, want %s", r.stdout, want)
+		}
+	}
+	h.ccagent("setup", "kubectl", "--name", "alice", "--yes").must(t)
+	ask("401 ") // an access token says nothing to it
+	h.ccagent("setup", "kubectl", "--name", "alice", "--id-token", "--yes").must(t)
+	ask("200 ")
+	before := h.ccagent("token", "--id-token").must(t).stdout
+	wait(t, "another ID token", func() bool { return h.ccagent("token", "--id-token").must(t).stdout != before })
+	ask("200 ")
+}
+
+// newCluster is a cluster that accepts some tokens, and the kubeconfig of its user alice. client is a program that asks it.
+func newCluster(t *testing.T, h *home, accepts func(ctx context.Context, token string) bool) (client string) {
+	t.Helper()
+	cluster := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); !ok || !accepts(r.Context(), token) {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprint(w, `{"major":"1"}`)
+	}))
+	t.Cleanup(cluster.Close)
+	ca := h.path("ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cluster.Certificate().Raw}),
+		0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.write(".kube/config", fmt.Sprintf("apiVersion: v1\nkind: Config\ncurrent-context: fake\nclusters:\n- name: fake\n"+
+		"  cluster: {server: %q, certificate-authority: %q}\n"+
+		"contexts:\n- name: fake\n  context: {cluster: fake, user: alice}\n", cluster.URL, ca))
+	return buildTool(t, h, "kubectl")
 }
 
 // TestGemini has the real Gemini CLI send the token that `ccagent setup gemini` has shown it, and the one that `ccagent exec`
