@@ -278,6 +278,7 @@ func TestIsIssuer(t *testing.T) {
 		{"sso.example.com", "https://sso.example.com", false},
 		{"", "https://sso.example.com", false},
 		{"accounts.google.com", "https://accounts.google.com", true},
+		{"accounts.google.com", "https://sso.example.com", false},
 		{"https://accounts.google.com", "accounts.google.com", false},
 	} {
 		if got := IsIssuer(tt.claimed, tt.issuer); got != tt.want {

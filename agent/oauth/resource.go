@@ -207,7 +207,7 @@ func sameResource(a, b string) bool {
 // SameIssuer reports whether two identifiers are of one issuer. They may differ as those of resources may, and in a slash at the
 // end, with and without which an issuer describes itself at one address (RFC 8414 section 3.1).
 func SameIssuer(a, b string) bool {
-	return sameResource(strings.TrimSuffix(a, "/"), strings.TrimSuffix(b, "/"))
+	return sameResource(a, b) || sameResource(a+"/", b) || sameResource(a, b+"/")
 }
 
 func canonical(raw string) string {

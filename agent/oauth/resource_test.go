@@ -192,6 +192,38 @@ func TestFindResource(t *testing.T) {
 	}
 }
 
+// An MCP server and its issuer may differ in a slash at the end of the issuer's name, and in nothing else. What config.toml says
+// is taken at its word.
+func TestIssuerWithSlash(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		asked, says string
+		mcp, taken  bool
+	}{
+		{"https://sso.example.com/", "https://sso.example.com", true, true},
+		{"https://sso.example.com", "https://sso.example.com/", true, true},
+		{"https://sso.example.com/tenant/", "https://sso.example.com/tenant", true, true},
+		{"https://SSO.example.com:443", "https://sso.example.com", true, true},
+		{"https://sso.example.com", "https://sso.example.com/tenant", true, false},
+		{"https://sso.example.com", "https://sso.example.com//", true, false},
+		{"https://sso.example.com", "https://sso.example.com?x=1", true, false},
+		{"https://sso.example.com", "https://sso2.example.com", true, false},
+		{"https://sso.example.com", "http://sso.example.com", true, false},
+		{"https://sso.example.com/", "https://sso.example.com", false, false},
+	} {
+		description := `{"issuer": "` + c.says + `", "token_endpoint": "https://sso.example.com/token"}`
+		client := web{}.client(new([]string))
+		client.roundTrip = func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(description))}, nil
+		}
+		client.MCP, client.Issuer = c.mcp, c.asked
+		err := client.Discover(t.Context())
+		if c.taken != (err == nil) || c.taken && client.Issuer != c.says {
+			t.Errorf("%s, which calls itself %s: %s, %v", c.asked, c.says, client.Issuer, err)
+		}
+	}
+}
+
 // A server elsewhere can't send a sign-in into this machine or its network, and one there can't send it nearer.
 func TestFindResourceNearIssuer(t *testing.T) {
 	for _, c := range []struct {

@@ -190,8 +190,8 @@ func TestKubectl(t *testing.T) {
 	}
 }
 
-// TestKubectlIDToken is TestKubectl with a cluster that judges tokens as Kubernetes does, and so takes ID tokens for its own client
-// alone. When the token has expired, the next comes with a renewal.
+// TestKubectlIDToken is TestKubectl with a cluster that judges tokens as Kubernetes does, and so takes ID tokens for its own
+// client alone. When the token has expired, the next comes with a renewal.
 func TestKubectlIDToken(t *testing.T) {
 	t.Parallel()
 	h, provider := newGatewayHome(t, "oidc", oauthtest.Options{ID: oauthtest.IDFault{Lifetime: 15 * time.Second}})
