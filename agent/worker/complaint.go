@@ -20,7 +20,8 @@ var (
 	// status is a number like that of an HTTP answer.
 	status = pattern(`^\(?[1-9][0-9]{2}[.,:;)]*$`)
 	// names is a word after which a secret may stand.
-	names = pattern(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username)s?$|^id$`)
+	names = pattern(`(?i)(?:token|key|secret|password|passphrase|passcode|code|pin|credential|bearer|user|username)s?$|` +
+		`(?:^|user|client|session|account|[-_])ids?$`)
 )
 
 // between are words that may stand between the name of a secret and the secret.
@@ -74,10 +75,10 @@ func ordinaryWords(line string) string {
 			complains().MatchString(bare)
 		switch {
 		case !ordinary().MatchString(word) && !status().MatchString(word), named && !known:
+			named = names().MatchString(bare) // as client_secret is
 			if word = hidden; len(shown) > 0 && shown[len(shown)-1] == hidden {
 				continue
 			}
-			named = false
 		case names().MatchString(bare):
 			named = true
 		case !slices.Contains(between, bare):
