@@ -22,7 +22,7 @@ var errIdle = errors.New("nothing has moved on it for 15 minutes")
 type exchange struct {
 	gateway *Gateway
 	began   time.Time
-	base    string // the host at which the tool has found us
+	base    string // the host at which the tool has found us; "" if it takes us for the service
 	route   *route.Route
 	to      *url.URL
 	road    road
@@ -47,8 +47,11 @@ func renewed(req *http.Request, err error) {
 func (x *exchange) decide(r *http.Request) *refusal {
 	table := x.gateway.routes
 	x.base = r.Host
-	target, to, err := table.Base(r.RequestURI)
-	if err != nil {
+	var err error
+	target, to, found := table.ByHost(r.Host, r.RequestURI)
+	if found {
+		x.base = ""
+	} else if target, to, err = table.Base(r.RequestURI); err != nil {
 		return judged(err)
 	}
 	x.route, x.to, x.Route, x.Profile = target, to, target.Name, target.Profile
@@ -177,7 +180,7 @@ func (x *exchange) location(at string) string {
 	if err != nil {
 		return at
 	}
-	if there := x.gateway.routes.Location("http://"+x.base, to); there != "" {
+	if there := x.gateway.routes.Location("http://"+x.base, to); there != "" && x.base != "" {
 		return there
 	}
 	return to.String()

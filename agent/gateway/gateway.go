@@ -160,6 +160,8 @@ type Grant struct {
 	Route   string
 	StandIn protocol.Secret
 	Env     map[string]route.Value // the variables that hold the base URL and the stand-in
+	Tools   []route.Tool           // those that are told in a way of their own
+	For     string                 // the URL that the base URL is in place of
 }
 
 // Grants returns what the tool is given, once: afterwards the gateway knows only the digests of the stand-ins. A second call
@@ -167,7 +169,7 @@ type Grant struct {
 func (g *Gateway) Grants() []Grant {
 	var grants []Grant
 	for i, secret := range g.secrets {
-		grants = append(grants, Grant{g.routes[i].Name, secret, g.routes[i].Env})
+		grants = append(grants, Grant{g.routes[i].Name, secret, g.routes[i].Env, g.routes[i].Tools, g.routes[i].Upstream.String()})
 	}
 	g.secrets = nil
 	return grants

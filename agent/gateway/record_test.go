@@ -78,3 +78,31 @@ func TestPeer(t *testing.T) {
 		t.Errorf("the peer is %+v", peer)
 	}
 }
+
+// TestByHost: who takes the gateway for the service is served without a base URL, and redirects stay as they are.
+func TestByHost(t *testing.T) {
+	t.Parallel()
+	u, err := route.ParseUpstream("https://api.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := route.Table{{Name: "api", Upstream: u, Errors: route.Plain, Foreign: route.Refuse}}
+	s := start(t, Options{Agent: &mint{}, Routes: table})
+	req := request(t, "GET", s.base+"/user?a=b", nil)
+	req.Host = "api.example.com"
+	if resp, text := do(t, tool(t), req); resp.StatusCode != 401 {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	if d := s.decided(1)[0]; d.Route != "api" || d.Host != "api.example.com" || d.Path != "/user" {
+		t.Errorf("%+v", d)
+	}
+	const at = "https://api.example.com/users/1"
+	x := &exchange{gateway: s.Gateway, base: "127.0.0.1:1", to: u}
+	if got := x.location(at); got != "http://127.0.0.1:1/api/users/1" {
+		t.Errorf("by base URL: %s", got)
+	}
+	x.base = ""
+	if got := x.location(at); got != at {
+		t.Errorf("by host: %s", got)
+	}
+}

@@ -30,6 +30,8 @@ type Route struct {
 	Allow, Deny []Rule
 	// Env is what a tool is given, by the name of the variable.
 	Env map[string]Value
+	// Tools are those that are told of the route in a way of their own, beside Env.
+	Tools []Tool
 	// Kinds says what is otherwise for a token of a kind, by the name that package protocol has for the kind.
 	Kinds   map[string]Variant
 	Errors  Shape
@@ -57,6 +59,17 @@ const (
 	URL   Value = "url"   // the base URL at which the tool finds the route
 	Token Value = "token" // the stand-in for the token
 )
+
+// Tool is a program that variables with a URL and a token don't lead to a route.
+type Tool string
+
+const (
+	Git Tool = "git" // its URLs that begin with the upstream lead through the route
+	NPM Tool = "npm" // it sends the stand-in to the route, which is its registry
+)
+
+// Tools are all of them.
+var Tools = []Tool{Git, NPM}
 
 // Shape says whose form the errors have that a tool gets.
 type Shape string
@@ -184,6 +197,24 @@ func (t Table) Base(target string) (*Route, *url.URL, error) {
 	}
 	to.Path, to.RawPath, to.RawQuery, to.ForceQuery = plain, rest, query, hasQuery && query == ""
 	return r, to, nil
+}
+
+// ByHost returns the route of a request whose field Host names a host of a route, and where it goes: its target is that of the
+// service. gh sends such requests to a Unix socket, which it takes for the service.
+func (t Table) ByHost(host, target string) (r *Route, to *url.URL, found bool) {
+	if CheckTarget(target) != nil {
+		return nil, nil, false
+	}
+	to, err := url.Parse(target)
+	if err != nil {
+		return nil, nil, false
+	}
+	to.Scheme, to.Host = "https", host
+	if r = t.At(to); r == nil {
+		return nil, nil, false
+	}
+	to.Host = hosts.Name(to.Scheme, to.Hostname(), to.Port())
+	return r, to, true
 }
 
 // At returns the route that covers a URL, nil if none does. Of several it is that with the longest upstream.

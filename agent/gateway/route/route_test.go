@@ -144,6 +144,36 @@ func TestLocation(t *testing.T) {
 	}
 }
 
+func TestByHost(t *testing.T) {
+	t.Parallel()
+	routes := table(t)
+	for _, tt := range []struct{ host, target, route, to string }{
+		{"llm.example.com", "/v1/a%2Fb?c=d", "llm", "https://llm.example.com/v1/a%2Fb?c=d"},
+		{"LLM.example.com:443", "/deep/v1/a", "deep", "https://llm.example.com/deep/v1/a"},
+		{"files.example.com", "/a", "llm", "https://files.example.com/a"},
+		{"a.cdn.example.com:8443", "/a", "llm", "https://a.cdn.example.com:8443/a"},
+		{"a.cdn.example.com", "/a", "", ""},
+		{"llm.example.com.", "/a/../b", "", ""},
+		{"llm.example.com:80", "/a", "", ""},
+		{"llm.example.com:443:1", "/a", "", ""},
+		{"x@llm.example.com", "/a", "", ""},
+		{"127.0.0.1:9000", "/a", "", ""}, // plain http is for base URLs
+		{"localhost", "/llm/a", "", ""},
+		{"", "/a", "", ""},
+		{"llm.example.com", "//a", "", ""},
+		{"llm.example.com", "https://llm.example.com/a", "", ""},
+	} {
+		r, to, found := routes.ByHost(tt.host, tt.target)
+		name, at := "", ""
+		if found {
+			name, at = r.Name, to.String()
+		}
+		if name != tt.route || at != tt.to {
+			t.Errorf("%s %s: %q, %q", tt.host, tt.target, name, at)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	routes := table(t)

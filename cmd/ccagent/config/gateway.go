@@ -32,6 +32,7 @@ type RouteTable struct {
 	Allow    []string          `toml:"allow"`
 	Deny     []string          `toml:"deny"`
 	Env      map[string]string `toml:"env"`
+	Tools    []string          `toml:"tools"`
 	Errors   *string           `toml:"errors"`
 	RenewOn  []int             `toml:"renew_on"`
 	Foreign  *string           `toml:"foreign"`
@@ -193,6 +194,15 @@ func take(r *route.Route, t RouteTable, fault faulty) error {
 	}
 	if t.Env != nil {
 		r.Env = values(t.Env)
+	}
+	if t.Tools != nil {
+		r.Tools = nil
+	}
+	for _, name := range t.Tools {
+		if !slices.Contains(route.Tools, route.Tool(name)) {
+			return fault("tools", "tools: %q is not one of %s", name, Joined(route.Tools, ", "))
+		}
+		r.Tools = append(r.Tools, route.Tool(name))
 	}
 	if t.Errors != nil {
 		if r.Errors = route.Shape(*t.Errors); !slices.Contains(route.Shapes, r.Errors) {

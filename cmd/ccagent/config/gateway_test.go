@@ -79,6 +79,7 @@ func TestGatewayErrors(t *testing.T) {
 		{"value of a variable", sound + "env={A='secret'}", `:6: gateway.routes.llm: env: A is "secret"`},
 		{"errors", sound + "errors='html'", `:6: gateway.routes.llm: errors is "html": it must be one of anthropic, `},
 		{"foreign", sound + "foreign='drop'", `:6: gateway.routes.llm: foreign is "drop"`},
+		{"tool", sound + "tools=['svn']", `:6: gateway.routes.llm: tools: "svn" is not one of git, npm`},
 		{"status", sound + "renew_on=[401,500]", ":6: gateway.routes.llm: renew_on: 500 is not"},
 		{"private", sound + "private='yes'", ":6: gateway.routes.llm.private must be true or false"},
 		{"ca_file", sound + "ca_file='ca.pem'", `:6: gateway.routes.llm: ca_file is "ca.pem": it must be an absolute path`},

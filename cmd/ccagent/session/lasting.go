@@ -54,10 +54,17 @@ func Last(ctx context.Context, s Lasting) error {
 	if unrecorded != "" {
 		s.Notice(unrecorded)
 	}
-	if err := s.Ready(ready(s.Listener.base, g)); err != nil {
+	said := ready(s.Listener.base, g)
+	a, ok := s.Listener.Listener.(*admitting)
+	if ok {
+		for i := range said.Grants {
+			said.Grants[i].Tools = nil // they know no Unix sockets, and would look for the base URL on TCP
+		}
+	}
+	if err := s.Ready(said); err != nil {
 		return err
 	}
-	if a, ok := s.Listener.Listener.(*admitting); ok {
+	if ok {
 		keep, stop := context.WithCancel(ctx)
 		var keeping sync.WaitGroup
 		keeping.Go(func() { a.Keep(keep, slog.New(slog.DiscardHandler)) })
@@ -78,7 +85,7 @@ func Last(ctx context.Context, s Lasting) error {
 func ready(base string, g *gateway.Gateway) Ready {
 	said := Ready{Base: base}
 	for _, grant := range g.Grants() {
-		said.Grants = append(said.Grants, Grant{grant.Route, grant.StandIn.Reveal(), grant.Env})
+		said.Grants = append(said.Grants, Grant{grant.Route, grant.StandIn.Reveal(), grant.Env, grant.Tools, grant.For})
 	}
 	return said
 }

@@ -49,6 +49,8 @@ type Grant struct {
 	Route   string
 	StandIn string
 	Env     map[string]route.Value
+	Tools   []route.Tool
+	For     string // the URL that the base URL is in place of
 }
 
 // maxMessage bounds what one side reads of the other, in bytes.

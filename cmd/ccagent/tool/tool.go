@@ -22,6 +22,9 @@ func Environment(before []string, ready session.Ready) []string {
 				set[name] = grant.StandIn
 			}
 		}
+		for _, one := range grant.Tools {
+			tell[one](ready.Base+"/"+grant.Route, grant, lookup(before, set), set)
+		}
 	}
 	drop := slices.Clone(environ.TokenVariables)
 	for _, pair := range before {
