@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ccagent/ccagent/protocol"
 )
 
 // hintCommands are the commands of scripts that follow the hints of docs/errors.md:
@@ -20,7 +22,8 @@ import (
 //	follow REGEXP [WORD=VALUE ...]          the command in the hint of that message works; VALUE takes the place of a WORD in it.
 //	                                        With -until before REGEXP it may fail at first: the agent does not ask a provider
 //	                                        twice within a second, where a person takes longer. After a ! it fails, which shows
-//	                                        the person why
+//	                                        the person why. With -add the hint names an option, and the command that was met
+//	                                        works with it
 //	left [CODE [PROGRAM ARGUMENTS]]         what was met is run again, or what the person goes on with: it ends with the code (0),
 //	                                        and does not say the same
 var hintCommands = map[string]func(*testscript.TestScript, bool, []string){
@@ -70,12 +73,12 @@ func meets(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func follow(ts *testscript.TestScript, neg bool, args []string) {
-	again := len(args) > 0 && args[0] == "-until"
-	if again {
+	again, adds := len(args) > 0 && args[0] == "-until", len(args) > 0 && args[0] == "-add"
+	if again || adds {
 		args = args[1:]
 	}
 	if len(args) < 1 {
-		ts.Fatalf("usage: follow [-until] REGEXP [WORD=VALUE ...]")
+		ts.Fatalf("usage: follow [-until|-add] REGEXP [WORD=VALUE ...]")
 	}
 	// The command ends where a hint ends it, so that nothing of it is left out here.
 	hints := metBy[ts.Getenv("WORK")].hints
@@ -90,6 +93,14 @@ func follow(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("there is no %s in %s", word, command)
 		}
 		command = strings.ReplaceAll(command, word, value)
+	}
+	if adds {
+		typed := slices.Clone(metBy[ts.Getenv("WORK")].args)
+		option, _, _ := strings.Cut(command, " ")
+		if at := slices.Index(typed, option); at >= 0 { // another value
+			typed = slices.Delete(typed, at, at+2)
+		}
+		command = protocol.ShellLine(typed...) + " " + command
 	}
 	if name, ok := strings.CutPrefix(command, "unset "); ok { // in the shell that a person goes on in
 		ts.Setenv(name, "")
@@ -140,14 +151,9 @@ func hintRows() (rows []string, err error) {
 
 // notFollowed are the messages of docs/errors.md whose hint is nothing that a script can do, each with the reason.
 var notFollowed = map[string]string{
-	"… is given more than once":                                                 "a word is to be left out of what was typed",
 	"… begins with a byte order mark (BOM) …":                                   "an editor has to save the file in another way",
-	"… the description is for …, not for …":                                     "a person has to find out which server is meant",
-	"… registers no clients by itself":                                          "a person has to register a client at a provider",
 	"… does not say that it supports PKCE with S256 …":                          "only whoever runs the provider can mend that",
-	"the provider gives no token for another scope or audience: …":              "whether the provider does it, a person knows",
 	"this socket does not give other tokens of a sign-in than its access token": "who exported it has to allow it",
-	"… now names …, and no longer …":                                            "it leads to another provider",
 }
 
 // TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.
