@@ -154,6 +154,7 @@ var notFollowed = map[string]string{
 	"… begins with a byte order mark (BOM) …":                                   "an editor has to save the file in another way",
 	"… does not say that it supports PKCE with S256 …":                          "only whoever runs the provider can mend that",
 	"this socket does not give other tokens of a sign-in than its access token": "who exported it has to allow it",
+	"no route covers …": "where a tool may go, a person decides",
 }
 
 // TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.
