@@ -27,6 +27,7 @@ type exchange struct {
 	to      *url.URL
 	road    road
 	idle    *time.Timer
+	stream  bool // the answer is a stream of events
 
 	Decision
 	sent, received atomic.Int64
@@ -130,6 +131,7 @@ func (x *exchange) answer(resp *http.Response) error {
 		return no // failed tells the tool
 	}
 	x.Status = resp.StatusCode
+	x.stream = strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
 	if at := resp.Header.Get("Location"); at != "" {
 		resp.Header.Set("Location", x.location(at))
 	}

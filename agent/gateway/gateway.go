@@ -219,16 +219,36 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel(nil)
 	x.idle = time.AfterFunc(idleTime, func() { cancel(errIdle) })
 	defer x.idle.Stop()
+	// A proxy sends events, and bodies of which the length is not stated, at once. The others may wait for a millisecond, so that a
+	// short answer is written in one piece.
 	(&httputil.ReverseProxy{
-		Rewrite: x.rewrite, Transport: x, FlushInterval: -1, BufferPool: buffers{}, ModifyResponse: x.answer,
+		Rewrite: x.rewrite, Transport: x, FlushInterval: time.Millisecond, BufferPool: buffers{x}, ModifyResponse: x.answer,
 		ErrorHandler: x.failed, ErrorLog: g.server.ErrorLog,
 	}).ServeHTTP(cleaning{w, x}, r.WithContext(context.WithValue(ctx, exchangeKey{}, x)))
 }
 
-// buffers are what bodies are copied through.
-type buffers struct{}
+// A body is copied through a buffer. Many streams may be open for long, of which each event is small.
+const smallBuffer, largeBuffer = 2 << 10, 64 << 10
 
-var pool = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
 
-func (buffers) Get() []byte  { return pool.Get().(*[16 << 10]byte)[:] }
-func (buffers) Put(b []byte) { pool.Put((*[16 << 10]byte)(b)) }
+// buffers are those for the answer of an exchange.
+type buffers struct{ of *exchange }
+
+func (b buffers) Get() []byte {
+	if b.of.stream {
+		return smallBuffers.Get().(*[smallBuffer]byte)[:]
+	}
+	return largeBuffers.Get().(*[largeBuffer]byte)[:]
+}
+
+func (b buffers) Put(p []byte) {
+	if len(p) == smallBuffer {
+		smallBuffers.Put((*[smallBuffer]byte)(p))
+	} else {
+		largeBuffers.Put((*[largeBuffer]byte)(p))
+	}
+}

@@ -2,7 +2,7 @@
 // is a ratio within one run, or a size, so that the speed of the machine cancels out and docs/performance.md can be checked
 // anywhere.
 //
-//	make bench                         # all of it, about five minutes
+//	make bench                         # all of it, about six minutes
 //	make bench BENCHFLAGS=-quick       # does it run? its figures mean nothing
 //
 // It works in a temporary home, with fake tokens, a provider of its own, and servers in processes of their own. It needs git,
@@ -31,7 +31,8 @@ type effort struct {
 	provider  time.Duration // how long the slow provider takes
 	renewing  int           // renewals that are under way while latency is measured
 	idle      time.Duration // how long agents are idle before their memory is measured
-	profiles  int           // how many are loaded into one agent
+	profiles  int           // how many are loaded into one agent, and how many streams are open through a gateway
+	requests  int           // through a gateway
 }
 
 var (
@@ -43,6 +44,7 @@ var (
 		renewing:  10,
 		idle:      time.Minute,
 		profiles:  1000,
+		requests:  5000,
 	}
 	quick = effort{
 		processes: 20,
@@ -52,6 +54,7 @@ var (
 		renewing:  2,
 		idle:      time.Second,
 		profiles:  50,
+		requests:  100,
 	}
 )
 
@@ -71,10 +74,15 @@ func main() {
 	os.Exit(code)
 }
 
+// children are the processes that a measurement needs beside this one, by their first argument.
+var children = map[string]func(context.Context, []string) error{
+	"echo": serveEcho, "upstream": serveUpstream, "streams": serveStreams, "tool": measureTool,
+}
+
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if len(args) > 0 && args[0] == "echo" {
-		if err := serveEcho(ctx, args[1:]); err != nil {
-			fmt.Fprintln(stderr, "bench: echo server:", err)
+	if len(args) > 0 && children[args[0]] != nil {
+		if err := children[args[0]](ctx, args[1:]); err != nil {
+			fmt.Fprintf(stderr, "bench %s: %s\n", args[0], err)
 			return 1
 		}
 		return 0
@@ -138,6 +146,7 @@ func measure(ctx context.Context, bin, only string, e effort, progress io.Writer
 		{"throughput", b.throughput},
 		{"latency while others renew", b.latency},
 		{"memory", b.memory},
+		{"gateway", b.gateway},
 		{"allocations", b.allocations},
 		{"library", b.library},
 	} {
