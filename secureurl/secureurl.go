@@ -18,6 +18,8 @@ func Parse(raw string) (*url.URL, error) {
 	switch {
 	case raw == "":
 		return nil, errors.New("is not set")
+	case strings.ContainsAny(raw, "{}<>"): // no URL has any of them (RFC 3986 section 2)
+		return nil, errors.New("has a placeholder in it, in {} or <>: put what is meant there in its place")
 	case err != nil || u.Opaque != "" || u.Hostname() == "":
 		return nil, errors.New("is not a URL of the form https://host/path")
 	case u.User != nil || u.Fragment != "":

@@ -21,6 +21,8 @@ func TestParse(t *testing.T) {
 		"http://[::1]:1/":                    "",
 		"http://[::ffff:127.0.0.1]/":         "",
 		"":                                   "is not set",
+		"https://idp.example/{tenant}/":      "a placeholder",
+		"https://<tenant>.idp.example/":      "a placeholder",
 		"idp.example/token":                  "is not a URL",
 		"https:idp.example":                  "is not a URL",
 		"https:///token":                     "is not a URL",

@@ -45,18 +45,19 @@ func beforeSending(err error) *Error {
 		refused proxyRefused
 		notTLS  tls.RecordHeaderError
 	)
+	const environment = "in the agent's environment (for ccagent login: in that of this shell)"
 	e := &Error{}
 	switch {
 	case errors.Is(err, errNotLoopback):
 		return fail(protocol.CodeConfig, errNotLoopback.Error())
 	case errors.Is(err, errProxy):
 		e := fail(protocol.CodeConfig, errProxy.Error())
-		e.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY in the agent's environment; they look like http://proxy.example.com:3128"
+		e.Condition.Hint = "check HTTPS_PROXY and HTTP_PROXY " + environment + "; they look like http://proxy.example.com:3128"
 		return e
 	case errors.As(err, &refused): // there was no tunnel yet
 		e.Condition = unavailable(refused.Error())
 		if refused == http.StatusProxyAuthRequired {
-			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT in the agent's environment"
+			e.Condition.Hint = "it wants a user name and a password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT " + environment
 		}
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		why := "can't be reached: " + printable(op.Err.Error())
@@ -64,7 +65,7 @@ func beforeSending(err error) *Error {
 			why = "has a name that can't be resolved"
 		}
 		e.Condition = unavailable("the proxy on the way to it " + why)
-		e.Condition.Hint = "check proxy in config.toml, or HTTPS_PROXY in the agent's environment"
+		e.Condition.Hint = "check proxy in config.toml, or HTTPS_PROXY " + environment
 	case errors.As(err, &dns):
 		e.Condition = unavailable("its name can't be resolved")
 	case errors.As(err, &op) && op.Op == "dial":
