@@ -54,11 +54,11 @@ func TestGatewayOnSocket(t *testing.T) {
 		return g, strings.ReplaceAll(strings.TrimSpace(vars), "\n", " ") + "; exec " + curl +
 			` -sS --max-time 10 --unix-socket "$0" -H "X-Api-Key: $LLM_KEY" "$LLM_URL/v1/a"`
 	}
-	other := func(ask string) result {
+	as := func(who *syscall.Credential, ask string) result {
 		t.Helper()
 		cmd := exec.Command("sh", "-c", ask, socket)
 		cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: alice}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 		return finish(t, cmd)
 	}
 
@@ -70,7 +70,7 @@ func TestGatewayOnSocket(t *testing.T) {
 	if r.exit != 0 || !strings.HasPrefix(r.stdout, "/v1/a ") || strings.Contains(r.stdout, "ccag_") {
 		t.Errorf("from the container: exit %d, %q\n%s", r.exit, r.stdout, r.stderr)
 	}
-	if r := other(ask); r.exit == 0 || r.stdout != "" {
+	if r := as(alice, ask); r.exit == 0 || r.stdout != "" {
 		t.Errorf("another user got %q", r.stdout)
 	}
 	if log := h.ccagent("gateway", "log").must(t).stdout; !strings.Contains(log, "from curl (") || strings.Contains(log, "ccag_") {
@@ -88,7 +88,10 @@ func TestGatewayOnSocket(t *testing.T) {
 	}
 
 	_, ask = begin("--allow-uid", strconv.Itoa(int(alice.Uid)))
-	if r := other(ask); !strings.HasPrefix(r.stdout, "/v1/a ") {
+	if r := as(credential(t, "ccagent-bob"), ask); r.exit == 0 || r.stdout != "" {
+		t.Errorf("a user that is not let in got %q", r.stdout)
+	}
+	if r := as(alice, ask); !strings.HasPrefix(r.stdout, "/v1/a ") {
 		t.Errorf("a user that is let in got exit %d, %q\n%s", r.exit, r.stdout, r.stderr)
 	}
 }
