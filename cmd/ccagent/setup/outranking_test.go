@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 )
 
@@ -64,6 +65,12 @@ func TestOutranked(t *testing.T) {
 			map[string]string{"XDG_RUNTIME_DIR": "~/run"}, "prefer what ~/run/containers/auth.json says",
 			"podman logout --authfile",
 		},
+		"podman's helpers": {
+			"docker", ".docker/config.json",
+			map[string]string{".config/containers/auth.json": `{"credHelpers":{"a-b.example.com":"other"}}`}, nil,
+			"prefer what ~/.config/containers/auth.json says", "podman logout --authfile",
+		},
+		"gemini, by exec": {"gemini", ".gemini/settings.json", nil, map[string]string{"GEMINI_API_KEY": "fake-secret"}, "", ""},
 		"kubectl, a token": {
 			"kubectl", ".kube/config",
 			map[string]string{".kube/config": "users:\n- name: corp\n  user: {token: fake-secret, exec: {command: x}}\n"},
@@ -119,6 +126,14 @@ func TestOutranked(t *testing.T) {
 	}
 }
 
+// TestGeminiOutranked: a variable that is set goes before the file in which Gemini CLI is shown the token.
+func TestGeminiOutranked(t *testing.T) {
+	t.Parallel()
+	set := environ.Vars(func(name string) string { return map[string]string{"GEMINI_API_KEY": "fake-secret"}[name] })
+	j := Journal{Tool: "gemini", Views: []config.View{{Kind: config.ViewEnv}}}
+	expect(t, "/x", j.Outranked(t.Context(), set), "GEMINI_API_KEY is set here", "unset GEMINI_API_KEY")
+}
+
 // TestGitOutranked asks git itself, in a folder whose settings come after the person's.
 func TestGitOutranked(t *testing.T) {
 	const added = "[credential \"https://git.example.com\"]\n\thelper =\n\thelper = \"!cchelper -p gw -f git\"\n"
@@ -135,6 +150,11 @@ func TestGitOutranked(t *testing.T) {
 		"one in the folder": {
 			added, "[credential \"https://*.example.com\"]\n\thelper = store\n", "",
 			"credential.https://*.example.com.helper in ~/repo/.git/config too", "git config --file",
+		},
+		"ours once more": {added + "[credential]\n\thelper = \"!cchelper -p gw -f git\"\n", "", "", "", ""},
+		"a password, elsewhere": {
+			added + "[url \"https://me:fake-secret@other.example.com/\"]\n\tinsteadOf = https://git.example.com/\n", "", "",
+			"has git go elsewhere", "remove url.https://...@other.example.com/.insteadof from",
 		},
 		"of another host": {added, "[credential \"https://example.com\"]\n\thelper = store\n", "", "", ""},
 		"of http":         {added, "[credential \"http://git.example.com\"]\n\thelper = store\n", "", "", ""},
