@@ -40,7 +40,8 @@ const (
 	Address     Kind = "address"     // a URL
 	Path        Kind = "path"        // of a file
 	Refresh     Kind = "refresh"     // a refresh token, which serves nobody as a token
-	Other       Kind = "other"       // its length or its characters are not those of a token
+	Long        Kind = "long"        // it is longer than a token may be
+	Other       Kind = "other"       // its characters are not those of a token
 )
 
 // Text is a text that is no token.
@@ -105,6 +106,9 @@ func Of(text string) *Text {
 	}
 	if of := refreshToken(token); of != "" {
 		return is(Refresh, "a refresh token of "+of)
+	}
+	if long := protocol.TooLong(token); long != "" {
+		return is(Long, "text of "+long)
 	}
 	if !protocol.IsToken(token) {
 		return is(Other, unfit(token))
@@ -252,8 +256,6 @@ func refreshToken(token string) string {
 // unfit says why a text without blanks can't be a token.
 func unfit(token string) string {
 	switch {
-	case len(token) > protocol.MaxToken:
-		return fmt.Sprintf("text that is longer than %d bytes", protocol.MaxToken)
 	case strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return "text with a control character"
 	}

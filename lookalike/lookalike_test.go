@@ -57,8 +57,9 @@ func TestOf(t *testing.T) {
 		Refresh: {
 			"sk-ant-ort01-fake", "1//fake", "ghr_fake", "xoxe-1-fake", "rt_fake", jwt(`{"typ":"Refresh"}`), jwt(`{"typ":"Offline"}`),
 		},
-		Other: {"f\u00e4ke", "fake\u200bfake", "fake\x07", strings.Repeat("fake", protocol.MaxToken),
+		Other: {"f\u00e4ke", "fake\u200bfake", "fake\x07",
 			`fake:{"token":"fake"}`, `fake{"a":1}`},
+		Long:     {strings.Repeat("fake", protocol.MaxToken)},
 		Question: {"Password:", "Enter your token: ", "fake user name:", "Go on? Are you fake?"},
 	} {
 		for _, text := range texts {

@@ -239,6 +239,9 @@ func TestLimitsAreDocumented(t *testing.T) {
 	if !strings.Contains(TokenForm, " "+strconv.Itoa(MaxToken)+" characters") {
 		t.Error(TokenForm)
 	}
+	if long := TooLong(strings.Repeat("f", MaxToken+1)); !strings.Contains(long, " "+strconv.Itoa(MaxToken)+" that") {
+		t.Error(long)
+	}
 }
 
 func TestErrorsCross(t *testing.T) {

@@ -22,6 +22,17 @@ func IsToken(s string) bool {
 	return s != "" && len(s) <= MaxToken
 }
 
+// TooLong says of a text that is longer than a token may be how long it is; "" for any other.
+func TooLong(s string) string {
+	if len(s) <= MaxToken {
+		return ""
+	}
+	return strconv.Itoa(len(s)) + " bytes (longer than the 16384 that a token may have)"
+}
+
+// Shorten is what helps against a token that is too long.
+const Shorten = "have whoever issues the token put less into it: fewer groups, roles or scopes"
+
 // CheckToken refuses, as ErrInvalid, what is not a token by [IsToken], and says what is wrong with it.
 func CheckToken(t Secret) error {
 	switch s := t.Reveal(); {
@@ -30,7 +41,7 @@ func CheckToken(t Secret) error {
 	case s == "":
 		return &Error{Code: CodeInvalid, Message: "the token is empty"}
 	case len(s) > MaxToken:
-		return &Error{Code: CodeInvalid, Message: "the token is longer than " + strconv.Itoa(MaxToken) + " bytes"}
+		return &Error{Code: CodeInvalid, Message: "the token has " + TooLong(s), Hint: Shorten}
 	}
 	return &Error{Code: CodeInvalid, Message: "the token holds a space, a control character or a character outside ASCII"}
 }

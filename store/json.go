@@ -101,7 +101,7 @@ func (o *object) secret(key string, to *protocol.Secret) {
 func (o *object) token(key string, to *protocol.Secret) {
 	o.secret(key, to)
 	if !to.Empty() && !protocol.IsToken(to.Reveal()) {
-		o.fail(key, protocol.TokenForm)
+		o.fail(key, tokenForm(to.Reveal()))
 	}
 }
 

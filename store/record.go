@@ -120,16 +120,24 @@ func (r Record) validate() error {
 	if !r.AccessToken.Empty() && !protocol.IsToken(r.AccessToken.Reveal()) {
 		return &protocol.Error{
 			Code:    protocol.CodeInvalid,
-			Message: "the access token is not " + protocol.TokenForm,
+			Message: "the access token is not " + tokenForm(r.AccessToken.Reveal()),
 		}
 	}
 	if !r.IDToken.Empty() && !protocol.IsToken(r.IDToken.Reveal()) {
-		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the ID token is not " + protocol.TokenForm}
+		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the ID token is not " + tokenForm(r.IDToken.Reveal())}
 	}
 	if !printable(r.RefreshToken.Reveal()) {
 		return &protocol.Error{Code: protocol.CodeInvalid, Message: "the refresh token holds control characters"}
 	}
 	return nil
+}
+
+// tokenForm says what a token is, for the error about s, which is none.
+func tokenForm(s string) string {
+	if long := protocol.TooLong(s); long != "" {
+		return protocol.TokenForm + ": it has " + long
+	}
+	return protocol.TokenForm
 }
 
 // printable reports whether s can be sent in a header and printed on one line. U+FFFD is excluded, because it is what

@@ -32,7 +32,7 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	case p == forExchange || p == forClient || p == forAssertion:
 		refresh = protocol.Secret{} // the next token is asked for in the same way
 	case !ok:
-		return Reply{}, &Error{Condition: unavailable("its answer has a refresh_token that can't be one"), Ambiguous: true}
+		return Reply{}, noToken(fields, "refresh_token")
 	}
 	reply := Reply{Issued: issued, RefreshToken: refresh, Scopes: scopes(fields)}
 	if left := a.lifetime(refreshStatements, fields, refresh, issued); left > 0 {
@@ -43,7 +43,7 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	access, ok := token(fields["access_token"])
 	switch {
 	case !ok:
-		return reply, &Error{Condition: unavailable("its answer has an access_token that can't be one"), Ambiguous: true}
+		return reply, noToken(fields, "access_token")
 	case access.Empty():
 		return reply, &Error{Condition: unavailable("its answer has no access_token"), Ambiguous: true}
 	}
@@ -66,6 +66,16 @@ func (a *answer) reply(p purpose, issued time.Time) (Reply, *Error) {
 	}
 	reply.Identity = claudeAccount(fields)
 	return reply, nil
+}
+
+// noToken is the error that a field of an answer can't be a token.
+func noToken(fields map[string]json.RawMessage, name string) *Error {
+	e := &Error{Condition: unavailable("its answer has a field " + name + " that can't be a token"), Ambiguous: true}
+	if s, _ := text(fields[name]); protocol.TooLong(s) != "" {
+		e.Condition.Message = "its answer has a field " + name + " of " + protocol.TooLong(s)
+		e.Condition.Hint = protocol.Shorten
+	}
+	return e
 }
 
 // IsBound reports whether a token of that type (token_type) is worth nothing without a key of its own (RFC 9449, and drafts

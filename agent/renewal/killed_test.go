@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,13 +153,20 @@ func expiredRecord(t *testing.T) store.Store {
 // can't be used is kept.
 func TestUnusableToken(t *testing.T) {
 	t.Parallel()
-	for _, token := range []string{"", "fake access", "fake\naccess", "fäke"} {
+	for _, token := range []string{"", "fake access", "fake\naccess", "fäke", strings.Repeat("f", 16385)} {
 		state, m := t.TempDir(), &mortal{}
 		m.Store = expiredRecord(t)
 		task := renewal.Task{Job: job.Job{Op: job.Renew, Profile: "main"}, Provider: answering(token), Setting: m, StateDir: state}
 		o := task.Renew(t.Context(), m.Store)
 		if !errors.Is(o.Err, protocol.ErrUnavailable) || !o.Result.Token.Empty() || o.Result.Renewed || !m.handed.Token.Empty() {
-			t.Errorf("%q: %+v", token, o)
+			t.Errorf("%.20q: %+v", token, o)
+		}
+		if !strings.HasSuffix(o.Err.Error(), "; the refresh token that came with it is kept") {
+			t.Errorf("%.20q: %v", token, o.Err)
+		}
+		if is := "16385 bytes (longer than the 16384"; len(token) > 16384 &&
+			(!strings.Contains(o.Err.Error(), is) || protocol.HintOf(o.Err) != protocol.Shorten) {
+			t.Errorf("%v, hint %q", o.Err, protocol.HintOf(o.Err))
 		}
 		if stored, _, err := m.Store.Load(t.Context()); err != nil || stored.RefreshToken.Reveal() != "fake-refresh-2" {
 			t.Errorf("%q: stored %q, %v", token, stored.RefreshToken.Reveal(), err)

@@ -142,15 +142,24 @@ func (t *Task) Ask(ctx context.Context, s *State, request Request) (store.Record
 		err = usable(renewed.AccessToken)
 	}
 	old := s.Record
-	rotated := !renewed.RefreshToken.Empty() && renewed.RefreshToken.Reveal() != old.RefreshToken.Reveal()
-	if err != nil && rotated {
+	isRotated := !renewed.RefreshToken.Empty() && renewed.RefreshToken.Reveal() != old.RefreshToken.Reveal()
+	if err != nil && isRotated {
 		s.Record.SignIn = cmp.Or(renewed.SignIn, signInAfter(old))
 		s.Record.RefreshToken, s.Unsaved = renewed.RefreshToken, true
 		s.Record.TokenOrigin = cmp.Or(renewed.TokenOrigin, old.TokenOrigin)
 		t.rememberSpent(ctx, *s, old)
+		err = rotated{err}
 	}
 	return renewed, err
 }
+
+// rotated is the error of a renewal whose refresh token is not lost with the rest of the answer.
+type rotated struct{ error }
+
+func (r rotated) Error() string {
+	return r.error.Error() + "; the refresh token that came with it is kept"
+}
+func (r rotated) Unwrap() error { return r.error }
 
 // unusable is the answer of a provider whose token nobody can use.
 type unusable struct{ error }
@@ -165,7 +174,8 @@ func usable(token protocol.Secret) error {
 	if err == nil {
 		return nil
 	}
-	return unusable{&protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider's answer can't be used: " + err.Error()}}
+	return unusable{&protocol.Error{Code: protocol.CodeUnavailable, Message: "the provider's answer can't be used: " + err.Error(),
+		Hint: protocol.HintOf(err)}}
 }
 
 // spent reports whether the record's refresh token is known to be used up, and what took its place: a backup or a synchronised

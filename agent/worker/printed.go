@@ -91,6 +91,8 @@ func printHint(kind lookalike.Kind) string {
 		return "a banner or a warning is among them: send everything but the token to standard error, or " + tokenAlone
 	case lookalike.Path:
 		return "have it print what is in the file, as with: cat FILE"
+	case lookalike.Long:
+		return protocol.Shorten
 	case lookalike.Refresh:
 		return "have it print the access token; a refresh token is for the provider alone"
 	}
@@ -193,6 +195,9 @@ func parseObject(printed []byte, now time.Time) (protocol.Secret, time.Time, err
 			return fail("printed keys of AWS without SecretAccessKey, or with something else than keys",
 				"print them as aws configure export-credentials does")
 		}
+		if long := protocol.TooLong(keys.Reveal()); long != "" {
+			return fail("printed keys of AWS of "+long, "have it ask for a session with a shorter policy and fewer tags")
+		}
 		expiry, err := at.expiry(now)
 		return keys, expiry, err
 	}
@@ -254,7 +259,7 @@ func awsKeys(top object) (keys protocol.Secret, at object) {
 			value := o.get(fold(name)).value
 			var s string
 			if json.Unmarshal(value, &s) != nil && value != nil || s == "" && name != names[2] ||
-				s != "" && (!protocol.IsToken(s) || strings.ContainsAny(s, `"\\`)) {
+				strings.ContainsFunc(s, notOfKeys) {
 				return protocol.Secret{}, o
 			}
 			if s != "" {
@@ -265,6 +270,9 @@ func awsKeys(top object) (keys protocol.Secret, at object) {
 	}
 	return protocol.Secret{}, nil
 }
+
+// notOfKeys reports whether a character can't be in keys of AWS as they are handed out: in JSON without escapes.
+func notOfKeys(r rune) bool { return r > '~' || !protocol.TokenByte(byte(r)) || r == '"' || r == '\\' }
 
 // lifetimes are the names under which programs print how long a token lives, in seconds or with a unit.
 var lifetimes = []string{"expires_in", "lease_duration", "ttl", "lifetime", "expires_in_seconds"}

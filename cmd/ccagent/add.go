@@ -235,6 +235,10 @@ func addTable(c *cli.Context) (config.Table, error) {
 	return t, nil
 }
 
+// maxKeyInput bounds what is read of standard input, in bytes. It is much more than a key may have, so that an error can say how
+// long a text is.
+const maxKeyInput = 1 << 20
+
 // readKey reads a static key: from standard input, or where that is a terminal from a hidden prompt.
 func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 	var text string
@@ -245,7 +249,7 @@ func readKey(c *cli.Context, name string) (protocol.Secret, error) {
 		}
 		text = line
 	} else {
-		read, err := io.ReadAll(io.LimitReader(c.App.Reader, protocol.MaxToken+1024))
+		read, err := io.ReadAll(io.LimitReader(c.App.Reader, maxKeyInput))
 		if err != nil {
 			return protocol.Secret{}, fmt.Errorf("standard input could not be read: %w", err)
 		}
@@ -303,6 +307,8 @@ func checkKey(text, what string) error {
 		if strings.HasSuffix(is.What, " Claude") {
 			e.Hint = "make a token for programs with: claude setup-token; or take the whole sign-in over: ccagent import FILE"
 		}
+	case lookalike.Long:
+		e.Hint = protocol.Shorten
 	case lookalike.Other:
 		e.Hint = "a key is " + protocol.TokenForm
 	}

@@ -155,6 +155,7 @@ var notFollowed = map[string]string{
 	"… does not say that it supports PKCE with S256 …":                          "only whoever runs the provider can mend that",
 	"this socket does not give other tokens of a sign-in than its access token": "who exported it has to allow it",
 	"no route covers …": "where a tool may go, a person decides",
+	"… bytes (longer than the 16384 that a token may have) …": "whoever issues the token has to shorten it",
 }
 
 // TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.

@@ -38,6 +38,7 @@ import (
 //	fault edit NAME=VALUE ...               what else it says from now on; VALUE is JSON, or nothing where NAME is left out
 //	paste|device|deny CODE ARGUMENTS        `ccagent login ARGUMENTS`, with a person who pastes, enters the code or
 //	                                        denies it, ends with exit code CODE
+//	longer FILE                             what is in it is the access token of the provider's next answers
 //	walled FILE                             the provider is at $WALLED too, by https; FILE has the authority of its certificate
 //	serves FILE                             a web server for one file, at $SERVED; its /elsewhere redirects, its
 //	                                        /lacking wants a scope
@@ -96,6 +97,9 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"device": person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
 	"deny":   person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Deny) }),
 	"serves": serveFile,
+	"longer": func(ts *testscript.TestScript, _ bool, args []string) {
+		setFault(ts, false, []string{"edit", `access_token="` + ts.ReadFile(args[0]) + `"`})
+	},
 	"walled": func(ts *testscript.TestScript, _ bool, args []string) {
 		to, err := url.Parse(ts.Getenv("PROVIDER"))
 		ts.Check(err)
