@@ -422,10 +422,13 @@ func (s sdkView) write(ctx context.Context, r Record, _ *Copy, do func(there, ne
 		if err := do(there, next); err != nil {
 			return err
 		}
-		if there != next {
-			if err := file(s.credentials).write(ctx, data, nil); err != nil {
-				return err
-			}
+		if there == next {
+			err = closed(s.credentials)
+		} else {
+			err = file(s.credentials).write(ctx, data, nil)
+		}
+		if err != nil {
+			return err
 		}
 		if _, err := os.Lstat(s.config); errors.Is(err, fs.ErrNotExist) {
 			return file(s.config).write(ctx, []byte(sdkConfig), nil)

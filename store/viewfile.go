@@ -79,10 +79,27 @@ func (s plainView) read() ([]byte, error) {
 		return nil, err
 	}
 	src, err := readFile(target)
-	if errors.Is(err, protocol.ErrNotFound) {
+	var e *protocol.Error
+	switch {
+	case errors.Is(err, protocol.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, protocol.ErrInvalid) && errors.As(err, &e): // too large: readFile takes it for a record
+		return nil, &protocol.Error{Code: e.Code, Message: e.Message,
+			Hint: "nothing was changed; move it away, and the view is written: " + protocol.ShellLine("mv", target, target+".old")}
 	}
 	return src, err
+}
+
+// closed takes from everybody else what somebody has let them do with a file that we wrote 0600.
+func closed(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		err = os.Chmod(path, 0o600)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fileError("writing", path, err)
 }
 
 // keep makes a copy of what is there, unless it is the sign-in of another program.
@@ -116,13 +133,15 @@ func (s plainView) write(ctx context.Context, r Record, over *Copy, do func(ther
 			return err
 		}
 		next := digestBytes(data)
-		if err := do(there, next); err != nil || there == next {
+		if err := do(there, next); err != nil {
 			return err
 		}
 		target, err := CheckViewFile(s.path)
 		switch {
 		case err != nil:
 			return err
+		case there == next:
+			return closed(target)
 		case s.inPlace:
 			if err := disk.MakeFolder(filepath.Dir(target)); err != nil {
 				return err

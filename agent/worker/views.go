@@ -47,7 +47,7 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 	for _, v := range store.FormerViews(t.settings.StateDir, t.settings.Name, t.settings.Views) {
 		ctx, cancel := context.WithTimeout(ctx, viewTime)
 		if err := v.Remove(ctx); err != nil {
-			notes = append(notes, "the former view "+v.Place().Location+" could not be removed: "+err.Error())
+			notes = append(notes, "the former view "+v.Place().Location+" could not be removed: "+withHint(err))
 		}
 		cancel()
 	}
@@ -61,7 +61,7 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 					"write it anew with: ccagent restore --views -p "+t.Job.Profile,
 			)
 		case err != nil:
-			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+err.Error())
+			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+withHint(err))
 			o.Result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
 		}
 		o.Result.Wrote = o.Result.Wrote || v.Wrote()
@@ -91,6 +91,14 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 		notes = append(notes, "earlier sign-ins and spent refresh tokens can't be remembered: "+t.Forgetful.Error())
 	}
 	o.Result.Note = strings.Join(notes, "; ")
+}
+
+// withHint is what an error says, with its hint, for a note.
+func withHint(err error) string {
+	if hint := protocol.HintOf(err); hint != "" {
+		return err.Error() + " (" + strings.ReplaceAll(hint, "\n", "; ") + ")"
+	}
+	return err.Error()
 }
 
 // hindrance is what will keep the record from being renewed, as far as that can be told now: somebody should hear of it while the

@@ -139,9 +139,8 @@ func (a setupAgent) View(profile agent.Profile, view config.View, gives bool) er
 	if err := conn.Reload(); err != nil {
 		return done.Fail(a.c.Context, err)
 	}
-	if gives { // the view is written with the token; without one it is written once there is one
-		_, _ = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name})
-	}
+	// With the token the view is written or removed; without one it is written once there is one.
+	_, _ = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name})
 	return nil
 }
 

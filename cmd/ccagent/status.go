@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ccagent/ccagent/agent"
 	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
@@ -69,7 +70,7 @@ EXAMPLE:
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(c.App.Writer, newStatusJSON(status, runningSessions()))
+				return printJSON(c.App.Writer, newStatusJSON(status, runningSessions(), viewFiles()))
 			}
 			_, err = io.WriteString(c.App.Writer, newScreen(c).beside(status.Agent).render(time.Now(), status))
 			return err
@@ -148,16 +149,23 @@ type screen struct {
 func newScreen(c *cli.Context) screen {
 	s := sizedScreen(c)
 	s.sessions = runningSessions()
-	if _, isDefault, err := protocol.SocketPath(); err != nil || !isDefault {
-		return s // config.toml may be another than that of the agent
-	}
-	if cfg, _, err := config.Load(getenv); err == nil {
-		s.views = map[string]string{}
-		for _, p := range cfg.Profiles {
-			s.views[p.Name] = config.ShowViews(getenv, p)
-		}
+	s.views = map[string]string{}
+	for _, p := range agentsProfiles() {
+		s.views[p.Name] = config.ShowViews(getenv, p)
 	}
 	return s
+}
+
+// agentsProfiles are the profiles in config.toml; none if it can't be read, or may be another than that of the agent.
+func agentsProfiles() []agent.Profile {
+	if _, isDefault, err := protocol.SocketPath(); err != nil || !isDefault {
+		return nil
+	}
+	cfg, _, err := config.Load(getenv)
+	if err != nil {
+		return nil
+	}
+	return cfg.Profiles
 }
 
 func sizedScreen(c *cli.Context) screen {
@@ -467,9 +475,20 @@ type profileJSON struct {
 	Scopes       []string   `json:"scopes,omitempty"`
 	Note         string     `json:"note,omitempty"`
 	SignInEnds   *time.Time `json:"sign_in_ends"`
+
+	Views []config.ViewFile `json:"views,omitempty"`
 }
 
-func newStatusJSON(s protocol.Status, running []audit.Entry) statusJSON {
+// viewFiles returns where the profiles' views are, by the names of the profiles.
+func viewFiles() map[string][]config.ViewFile {
+	views := map[string][]config.ViewFile{}
+	for _, p := range agentsProfiles() {
+		views[p.Name] = config.ViewFiles(p)
+	}
+	return views
+}
+
+func newStatusJSON(s protocol.Status, running []audit.Entry, views map[string][]config.ViewFile) statusJSON {
 	a := s.Agent
 	out := statusJSON{
 		Agent: agentJSON{
@@ -493,6 +512,7 @@ func newStatusJSON(s protocol.Status, running []audit.Entry) statusJSON {
 			HasToken: p.HasToken, Expires: jsonTime(p.Expiry), Issued: jsonTime(p.Issued), LastRenewal: jsonTime(p.LastRenewal),
 			Retry: jsonTime(p.Retry), LastUsed: jsonTime(p.LastUsed), LastError: p.LastError, LastHint: p.LastHint, LastExit: exit,
 			Subscription: p.Subscription, Scopes: p.Scopes, Note: p.Note, SignInEnds: jsonTime(p.SignInEnds),
+			Views: views[p.Name],
 		})
 	}
 	return out

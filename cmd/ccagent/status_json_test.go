@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent/gateway/audit"
+	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/protocol"
 )
 
@@ -36,7 +37,7 @@ func TestStatusJSONIsWhole(t *testing.T) {
 				SignInEnds: at},
 		},
 	}, []audit.Entry{{Time: at, Session: "fake", Began: &audit.Began{PID: 1, Tool: 2, Program: "fake", Routes: []string{"a"},
-		Listen: "fake"}}})
+		Listen: "fake"}}}, map[string][]config.ViewFile{"fake": {{Kind: config.ViewToken, Path: "/v"}}})
 	for _, part := range []any{out.Agent, out.Profiles[0], out.Gateways[0]} {
 		v := reflect.ValueOf(part)
 		for i := range v.NumField() {

@@ -287,7 +287,7 @@ func TestJSONIsDocumented(t *testing.T) {
 			t.Errorf("%s: --json %t, described %t", command.Name, has, described)
 		}
 	}
-	status := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}}, nil)
+	status := newStatusJSON(protocol.Status{Profiles: []protocol.ProfileStatus{{Note: "fake note"}}}, nil, nil)
 	if note := status.Profiles[0].Note; note != "fake note" {
 		t.Errorf("a profile's note is %q", note)
 	}

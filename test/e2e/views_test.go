@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -255,5 +256,59 @@ views = [{ kind = "token", path = "~/run/llm/token" }]
 			})
 			checkMode(t, h.path("run/llm/token"), 0o600)
 		})
+	}
+}
+
+// TestClaudeCodeWithAView runs Claude Code in a directory with nothing but a view: it shows the token, follows a renewal, and
+// writes nothing into the file. With a token that has expired it says so, and the file stays.
+func TestClaudeCodeWithAView(t *testing.T) {
+	h := newHome(t)
+	provider := oauthtest.New(t, oauthtest.Options{Lifetime: time.Hour})
+	api := newMessagesAPI(t, provider.Live)
+	h.config(viewedProfile(provider) + `views = [{ kind = "claude-code", dir = "~/.w1" }]`)
+	a := h.serve()
+	h.importSignIn(provider)
+	ask := func() *exec.Cmd {
+		cmd := claude(t, h, api)
+		cmd.Env = append(cmd.Env, "CLAUDE_CONFIG_DIR="+h.path(".w1"))
+		return cmd
+	}
+	for range 2 {
+		wait(t, "the view", func() bool { return exists(h.path(".w1/.credentials.json")) })
+		before := h.read(".w1/.credentials.json")
+		answers(t, ask())
+		if s := api.seen(); s[len(s)-1].Bearer != h.token("-p", "work") {
+			t.Errorf("Claude Code showed %+v, want the profile's token", s[len(s)-1])
+		}
+		if after := h.read(".w1/.credentials.json"); after != before {
+			t.Errorf("Claude Code made %s of %s", after, before)
+		}
+		h.ccagent("refresh", "-p", "work").must(t)
+	}
+
+	a.kill() // nobody renews
+	stale := strings.Replace(h.read(".w1/.credentials.json"), `"expiresAt":`, `"expiresAt":1000000000000,"was":`, 1)
+	h.write(".w1/.credentials.json", stale)
+	provider.RevokeToken(claudeToken(strings.Replace(stale, "1000000000000", "9000000000000", 1)))
+	r := finish(t, ask())
+	t.Logf("at its expiry: exit %d, %s%s", r.exit, r.stdout, r.stderr)
+	if r.exit == 0 {
+		t.Error("Claude Code had an answer")
+	}
+	if after := h.read(".w1/.credentials.json"); after != stale {
+		t.Errorf("at its expiry, Claude Code made %s of %s", after, stale)
+	}
+}
+
+// TestSystemdReadsAView: the real systemd takes the token from a view of kind env, as EnvironmentFile of a service.
+func TestSystemdReadsAView(t *testing.T) {
+	c, _ := newAlice(t)
+	c.write(".config/ccagent/config.toml", "[profiles.key]\nprovider = \"static\"\nstore = \"file\"\n"+
+		`views = [{ kind = "env", path = "~/run/key.env", name = "LLM_KEY" }]`+"\n")
+	const key = "fake-key:/+=@%,~x"
+	c.must("echo '" + key + "' | ccagent add key --provider static --force && ccagent token -p key >/dev/null")
+	said := c.must(`systemd-run --user --quiet --wait --pipe -p EnvironmentFile=$HOME/run/key.env printenv LLM_KEY`)
+	if said != key {
+		t.Errorf("the service has %q", said)
 	}
 }

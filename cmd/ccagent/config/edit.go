@@ -91,6 +91,9 @@ func adding(name string, table Table, replace bool) func(*document, []byte) ([]b
 					Hint:    "replace it with --force, or choose another name",
 				}
 			}
+			if table.Views == nil && table.Provider == d.Profiles[old].Provider {
+				table.Views = d.Profiles[old].Views // no command that replaces a table can name views
+			}
 			text = cutTables(text, d.index, "profiles", old)
 			delete(d.Profiles, old)
 		}

@@ -149,9 +149,13 @@ func (d *document) viewFault(profile string, i int, key, format string, args ...
 
 // takeViews checks a profile's views, and resolves their paths.
 func (s *profileSettings) takeViews(env environ.Vars, d *document, name string) error {
+	stateDir, err := env.StateDir()
+	if err != nil {
+		return err
+	}
 	for i, written := range d.Profiles[name].Views {
 		fault := func(key, format string, args ...any) error { return d.viewFault(name, i, key, format, args...) }
-		view, err := s.view(env, written, fault)
+		view, err := s.view(env, stateDir, name, written, fault)
 		if err != nil {
 			return err
 		}
@@ -163,7 +167,7 @@ func (s *profileSettings) takeViews(env environ.Vars, d *document, name string) 
 	return nil
 }
 
-func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.ViewPlace, error) {
+func (s *profileSettings) view(env environ.Vars, stateDir, name string, v View, fault faulty) (store.ViewPlace, error) {
 	resolved := store.ViewPlace{Kind: v.Kind, Name: v.Name, InPlace: v.InPlace}
 	keys, known := viewKeys[v.Kind]
 	switch {
@@ -200,7 +204,9 @@ func (s *profileSettings) view(env environ.Vars, v View, fault faulty) (store.Vi
 		if err := ofOthers("path", resolved.Path, fault); err != nil {
 			return resolved, err
 		}
-		if _, err := store.CheckViewFile(resolved.Path); err != nil {
+		// Of a view that was written before, what lies in its place by now is told by the agent: it is no reason to refuse the
+		// whole file, and with it all other profiles.
+		if _, err := store.CheckViewFile(resolved.Path); err != nil && !resolved.Open(stateDir, name, "").Known() {
 			return resolved, withHint(fault("path", "%s", err), err)
 		}
 	case ViewSDK:
@@ -225,8 +231,10 @@ func (r *resolver) addViews(name string, settings *profileSettings) error {
 	for i, v := range settings.Views {
 		key, path := "path", v.Path
 		switch {
-		case v.Guards() || v.Kind == ViewSDK: // see resolver.add; a profile of the SDKs is named as ours is
+		case v.Guards(): // see resolver.add
 			continue
+		case v.Kind == ViewSDK:
+			key, path = "dir", v.Open(r.state, name, "").Place().Location
 		case v.Kind == ViewClaude:
 			key, path = "dir", environ.ClaudeFile(v.Dir)
 		}
@@ -260,7 +268,8 @@ type placedView struct {
 	path    string // links followed
 }
 
-// checkViews returns an error if a view is in the place of a record. It is called once all profiles of the document are added.
+// checkViews returns an error if a view is in the place of a record, or is to be a file where another one needs a folder. It is
+// called once all profiles of the document are added.
 func (r *resolver) checkViews() error {
 	for _, v := range r.placed {
 		for _, at := range identities(v.path) {
@@ -270,6 +279,11 @@ func (r *resolver) checkViews() error {
 					e.Hint = `to show the token there, write "claude-code" without a dir, and a store of ccagent's own, as "ccagent guard" does`
 				}
 				return e
+			}
+		}
+		for _, other := range r.placed {
+			if below(v.path, other.path) && v.path != other.path {
+				return r.viewFault(v.profile, v.i, v.key, "%s is below %s, which is a view and so no folder", v.path, other.path)
 			}
 		}
 		if v.key == "path" && filepath.Base(v.path) == filepath.Base(environ.ClaudeFile("")) {
