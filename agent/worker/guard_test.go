@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -273,6 +274,25 @@ func TestGuard(t *testing.T) {
 			t.Fatalf("got %+v, %v", again.Result, again.Err)
 		}
 		w.wantView(done.Result.Token.Reveal())
+	})
+
+	t.Run("a view is behind though only a person can mend the next one", func(t *testing.T) {
+		t.Parallel()
+		w, base := newGuarded(t)
+		dir := t.TempDir()
+		for name, content := range map[string]string{"file": "", "configs/fake.json": `{"authentication":{"type":"api_key"}}`} {
+			os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700)
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.settings.Views = append(slices.Clone(guarding),
+			store.ViewPlace{Kind: store.ViewToken, Path: filepath.Join(dir, "file/token")}, store.ViewPlace{Kind: store.ViewSDK, Dir: dir})
+		done := renew(w, base, true)
+		if !done.Result.Behind || !strings.Contains(done.Result.Note, "file is not a folder") ||
+			!strings.Contains(done.Result.Note, "another way to sign in") {
+			t.Fatalf("got %+v, %v", done.Result, done.Err)
+		}
 	})
 
 	t.Run("a view that can't be written is behind", func(t *testing.T) {

@@ -62,7 +62,7 @@ func (t *task) show(ctx context.Context, o *renewal.Outcome) {
 			)
 		case err != nil:
 			notes = append(notes, "the view "+v.Place().Location+" could not be written: "+withHint(err))
-			o.Result.Behind = protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
+			o.Result.Behind = o.Result.Behind || protocol.CodeOf(err) != protocol.CodeConfig // which only a person mends
 		}
 		o.Result.Wrote = o.Result.Wrote || v.Wrote()
 		cancel()
