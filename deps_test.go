@@ -373,6 +373,7 @@ var rooms = map[string]struct {
 		mayImport: []string{
 			module + "/protocol", module + "/process", module + "/agent/gateway", module + "/agent/gateway/audit",
 			module + "/agent/gateway/route", module + "/agent/spawn", module + "/cmd/ccagent/share",
+			"golang.org/x/sys/...",
 		},
 		never: forbidden{
 			"github.com/urfave/...": "flags are for the commands to parse",
@@ -383,6 +384,13 @@ var rooms = map[string]struct {
 	"cmd/ccagent/tool": {
 		mayImport: []string{
 			module + "/agent/gateway/route", module + "/cmd/ccagent/environ", module + "/cmd/ccagent/session",
+		},
+		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
+	},
+	"cmd/ccagent/sandbox": {
+		mayImport: []string{
+			module + "/protocol", module + "/agent", module + "/cmd/ccagent/config", module + "/cmd/ccagent/environ",
+			module + "/cmd/ccagent/session", module + "/cmd/ccagent/terminal", "golang.org/x/sys/...",
 		},
 		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},

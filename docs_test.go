@@ -262,11 +262,13 @@ func TestConfigReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes, err := os.ReadFile("cmd/ccagent/config/gateway.go")
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range []string{"cmd/ccagent/config/gateway.go", "cmd/ccagent/config/sandbox.go"} {
+		more, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		source = append(source, more...)
 	}
-	source = append(source, routes...)
 	text, err := os.ReadFile("docs/config.md")
 	if err != nil {
 		t.Fatal(err)

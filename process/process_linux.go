@@ -15,25 +15,28 @@ func Of(pid int32) (Info, bool) {
 	return p, ok
 }
 
-// stat is Of, with the state of the process: Z is one that has ended, and whose parent has not asked how.
-func stat(pid int32) (p Info, state byte, ok bool) {
+// stat is Of, which also says whether the process has ended and its parent has not asked how. While a process becomes another
+// program, its first thread may have ended already, and others are left.
+func stat(pid int32) (p Info, over, ok bool) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(int(pid)) + "/stat")
 	// The name stands in parentheses, and may hold spaces and parentheses itself.
 	name, rest := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if err != nil || name < 0 || rest < name {
-		return p, 0, false
+		return p, false, false
 	}
-	const parentField, startField = 1, 19 // counted from the field after the name
+	const stateField, parentField, threadsField, startField = 0, 1, 17, 19 // counted from the field after the name
 	fields := bytes.Fields(text[rest+1:])
 	if len(fields) <= startField {
-		return p, 0, false
+		return p, false, false
 	}
 	parent, err := strconv.ParseInt(string(fields[parentField]), 10, 32)
 	if err != nil {
-		return p, 0, false
+		return p, false, false
 	}
 	start, err := strconv.ParseUint(string(fields[startField]), 10, 64)
-	return Info{ID{pid, start}, int32(parent), string(text[name+1 : rest])}, fields[0][0], err == nil
+	state, threads := fields[stateField][0], string(fields[threadsField])
+	over = (state == 'Z' || state == 'X') && (threads == "0" || threads == "1")
+	return Info{ID{pid, start}, int32(parent), string(text[name+1 : rest])}, over, err == nil
 }
 
 // Ended returns a channel that is closed when a process has ended, whatever has become of its parent. It stays open while the
@@ -47,14 +50,14 @@ func Ended(id ID) <-chan struct{} {
 		if err == nil {
 			defer unix.Close(fd)
 		}
-		for alive(id) {
-			if err != nil {
-				time.Sleep(pause)
-				continue
-			}
-			poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, failed := unix.Poll(poll, -1); failed != nil && failed != unix.EINTR || n > 0 && alive(id) {
-				time.Sleep(pause) // a kernel may speak too soon when the process becomes another program
+		// The kernel may speak too soon when the process becomes another program, and for a moment its file in /proc may say
+		// nothing then. So only what is so twice in a row counts.
+		for gone := 0; gone < 2; time.Sleep(pause) {
+			if gone++; alive(id) {
+				gone = 0
+				if err == nil {
+					unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+				}
 			}
 		}
 	}()
@@ -62,6 +65,6 @@ func Ended(id ID) <-chan struct{} {
 }
 
 func alive(id ID) bool {
-	p, state, ok := stat(id.PID)
-	return ok && p.ID == id && state != 'Z' && state != 'X'
+	p, over, ok := stat(id.PID)
+	return ok && p.ID == id && !over
 }

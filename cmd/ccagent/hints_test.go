@@ -155,7 +155,12 @@ var notFollowed = map[string]string{
 	"… does not say that it supports PKCE with S256 …":                          "only whoever runs the provider can mend that",
 	"this socket does not give other tokens of a sign-in than its access token": "who exported it has to allow it",
 	"no route covers …": "where a tool may go, a person decides",
-	"… bytes (longer than the 16384 that a token may have) …": "whoever issues the token has to shorten it",
+	"… bytes (longer than the 16384 that a token may have) …":  "whoever issues the token has to shorten it",
+	"a sandbox needs bubblewrap (bwrap), which is not on PATH": "a person has to install a package",
+	"this machine allows no sandbox…":                          "whoever manages the machine has to allow it",
+	"the sandbox would show the tool all of …":                 "where the project is, a person knows",
+	"… kept out of the sandbox":                                "where the project is, a person knows",
+	"the sandbox is not closed, so the tool was not run: …":    "it is a fault, of ours or of bubblewrap's",
 }
 
 // TestHintsAreFollowed: a script meets each message of docs/errors.md, does what its hint says, and sees that this has helped.

@@ -172,6 +172,7 @@ func commands() []*cli.Command {
 		versionCommand(),
 		serveCommand(),
 		workerCommand(),
+		sandboxCommand(),
 	}
 }
 

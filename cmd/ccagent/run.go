@@ -14,6 +14,7 @@ import (
 
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/limits"
+	"github.com/ccagent/ccagent/cmd/ccagent/sandbox"
 	"github.com/ccagent/ccagent/cmd/ccagent/session"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/cmd/ccagent/tool"
@@ -35,14 +36,20 @@ Where a tool may go are routes: the tables [gateway.routes.NAME] of config.toml,
 --routes these are all that have a table, and the preset of the profile's provider.
 ccagent help docs/gateway.md says more.
 
+With --sandbox the tool has no network but the gateway. Of the files it has the system and its own program to
+read, and the working directory to read and write. Its home directory is empty, but for what home in [sandbox]
+of config.toml lists. Variables with secrets are removed, but for those that env in [sandbox] lists.
+
 If the tool is not found, the exit code is 127. If it can't be run, it is 126.
 
 EXAMPLE:
    ccagent run -- claude -p 'hello'
+   ccagent run --sandbox -- claude
    ccagent run -p gateway --routes llm -- ./batch.py`,
 		Flags: []cli.Flag{
 			profileFlag(),
 			routesFlag(),
+			&cli.BoolFlag{Name: "sandbox", Usage: "let the tool reach nothing but the gateway (Linux, with bubblewrap)"},
 			timeoutFlag(),
 		},
 		Action: runTool,
@@ -61,7 +68,7 @@ func runTool(c *cli.Context) error {
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return cannotRun(argv[0], err)
 	}
-	cfg, _, err := config.Load(getenv)
+	g, err := config.LoadGateway(getenv)
 	if err != nil {
 		return err
 	}
@@ -69,22 +76,87 @@ func runTool(c *cli.Context) error {
 	if !ok {
 		return &protocol.Error{Code: protocol.CodeInternal, Message: "this system says nothing of this process"}
 	}
-	ready, err := session.Start(c.Context, session.Request{
+	request := session.Request{
 		Tool: self.ID, Program: filepath.Base(argv[0]),
-		Profile: cmp.Or(c.String("profile"), here(cfg)), Chosen: c.String("profile") != "",
+		Profile: cmp.Or(c.String("profile"), here(g.Config)), Chosen: c.String("profile") != "",
 		Routes: c.StringSlice("routes"), Wait: c.Duration("timeout"),
-	})
+	}
+	if c.Bool("sandbox") {
+		return runInSandbox(c, g, program, argv, request)
+	}
+	ready, err := session.Start(c.Context, request)
 	if err != nil {
 		return err
 	}
+	terminal.Warn(c.App.ErrWriter, "this is no boundary: a program of the same user can still ask the agent for a token")
+	return becomeTool(c, program, argv, ready)
+}
+
+// becomeTool replaces this process by a tool that a gateway serves. It returns only if it failed.
+func becomeTool(c *cli.Context, program string, argv []string, ready session.Ready) error {
 	if ready.Notice != "" {
 		terminal.Warn(c.App.ErrWriter, "%s", ready.Notice)
 	}
 	environment := tool.Environment(os.Environ(), ready)
-	terminal.Warn(c.App.ErrWriter, "this is no boundary: a program of the same user can still ask the agent for a token")
 	if slices.ContainsFunc(environment, func(pair string) bool { return strings.HasPrefix(pair, "CLAUDE_CODE_OAUTH_TOKEN=") }) {
 		warnOutranked(c.App.ErrWriter, getenv)
 	}
-	err = limits.AsGiven(func() error { return syscall.Exec(program, argv, environment) }) // it returns only if it failed
+	err := limits.AsGiven(func() error { return syscall.Exec(program, argv, environment) })
 	return cannotRun(argv[0], err)
+}
+
+// runInSandbox replaces this process by a sandbox with a tool in it. It returns only if it failed.
+func runInSandbox(c *cli.Context, g config.Gateway, program string, argv []string, request session.Request) error {
+	if err := sandbox.Check(c.Context); err != nil {
+		return err
+	}
+	listed, err := g.Sandbox(getenv)
+	if err != nil {
+		return err
+	}
+	if program, err = filepath.Abs(program); err != nil {
+		return err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	s, err := sandbox.New(sandbox.Options{
+		Program: program, Argv: argv, Env: getenv, Vars: os.Environ(), Dir: dir, Config: g.Config,
+		Home: listed.Home, Hidden: listed.Hidden, Keep: listed.Env,
+	})
+	if err != nil {
+		return err
+	}
+	gateway, err := session.Prepare(c.Context, request)
+	if err != nil {
+		return err
+	}
+	return limits.AsGiven(func() error { return s.Become(gateway) })
+}
+
+// sandboxCommand is the first program in a sandbox, which becomes the tool.
+func sandboxCommand() *cli.Command {
+	return &cli.Command{
+		Name:   "sandbox",
+		Usage:  "become the tool in the sandbox that ccagent run has made",
+		Hidden: true,
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "plan", Usage: "read what the tool is from the open file `NUMBER`"},
+			&cli.IntFlag{Name: "gateway", Usage: "speak to the gateway over the open file `NUMBER`"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			if !c.IsSet("plan") || !c.IsSet("gateway") {
+				return usagef(c, "it needs --plan and --gateway, which ccagent run --sandbox gives it")
+			}
+			t, err := sandbox.Enter(c.Int("plan"), c.Int("gateway"))
+			if err != nil {
+				return err
+			}
+			return becomeTool(c, t.Program, t.Argv, t.Ready)
+		},
+	}
 }

@@ -52,6 +52,7 @@ type File struct {
 	Profiles       map[string]Table `toml:"profiles"`
 	Use            []UseTable       `toml:"use"`
 	Gateway        *GatewayTable    `toml:"gateway"`
+	Sandbox        *SandboxTable    `toml:"sandbox"`
 }
 
 // Table is one [profiles.NAME].
@@ -319,7 +320,7 @@ func parseConfig(path string, text []byte) (*document, error) {
 	// The library ignores the case of keys. In TOML it counts.
 	for _, key := range d.index.keys {
 		i := len(key.path) - 1
-		ours := i == 0 || i == 1 && (key.path[0] == "use" || key.path[0] == "gateway") ||
+		ours := i == 0 || i == 1 && slices.Contains([]string{"use", "gateway", "sandbox"}, key.path[0]) ||
 			i == 2 && key.path[0] == "profiles" || i == 3 && key.path[0] == "gateway"
 		if ours && key.path[i] != strings.ToLower(key.path[i]) {
 			return nil, d.fault(key.line, "unknown key %s", strings.Join(key.path, "."))
@@ -331,12 +332,14 @@ func parseConfig(path string, text []byte) (*document, error) {
 // wanted describes what the value of a key must be, for an error about a value of another type.
 func wanted(key []string) string {
 	switch {
-	case len(key) < 3 && key[0] == "profiles", len(key) < 4 && key[0] == "gateway":
+	case len(key) < 3 && key[0] == "profiles", len(key) < 4 && key[0] == "gateway", len(key) < 2 && key[0] == "sandbox":
 		return "a table"
 	case len(key) == 1 && key[0] == "use":
 		return `one table for each folder: [[use]], and below it dir = "~/work/**" and profile = "NAME"`
 	case len(key) > 3 && key[0] != "gateway", len(key) > 4:
 		return "a string"
+	case key[0] == "sandbox":
+		return `a list of strings, like ["a", "b"]`
 	}
 	switch key[len(key)-1] {
 	case "hosts", "lock_on", "scopes", "command", "resource", "assertion_command", "allow", "deny":
@@ -421,6 +424,9 @@ func (d *document) resolve(env environ.Vars) (agent.Config, error) {
 	}
 	cfg.Default = known
 	if cfg.Uses, err = d.uses(env, r.names); err != nil {
+		return cfg, err
+	}
+	if _, err := d.sandbox(env); err != nil {
 		return cfg, err
 	}
 	return cfg, d.checkGateway(env, cfg)

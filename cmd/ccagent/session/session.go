@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ccagent/ccagent/agent/gateway"
 	"github.com/ccagent/ccagent/agent/gateway/audit"
 	"github.com/ccagent/ccagent/agent/gateway/route"
@@ -34,6 +36,7 @@ type Request struct {
 	Chosen  bool          // a person has chosen the profile for this session
 	Routes  []string      // by name; none: all that apply
 	Wait    time.Duration // how long the first tokens may take
+	Bring   bool          // the listener comes from the tool's side: see Prepare
 }
 
 // Ready says where the tool finds its gateway.
@@ -63,34 +66,111 @@ var Starter, Detached = []string{"gateway", "--tool"}, []string{"gateway", "--to
 // Start starts a gateway, and returns when it serves. Errors are the gateway's own, which are those of the configuration and of
 // the agent, and ErrUnavailable where it could not be started.
 func Start(ctx context.Context, req Request) (Ready, error) {
+	socket, ready, err := begin(ctx, req)
+	if err != nil {
+		return Ready{}, err
+	}
+	return ready, socket.Close()
+}
+
+// Prepare starts a gateway that has no listener yet. Whoever has the socket gives it one, by [Bring]. The gateway ends if nobody
+// has the socket any more. Errors are those of [Start].
+func Prepare(ctx context.Context, req Request) (socket *os.File, err error) {
+	req.Bring = true
+	socket, _, err = begin(ctx, req)
+	return socket, err
+}
+
+// begin starts a gateway, and returns its first answer, with the socket on which it came.
+func begin(ctx context.Context, req Request) (socket *os.File, ready Ready, err error) {
 	ours, theirs, err := spawn.SocketPair()
 	if err != nil {
-		return Ready{}, failed(err)
+		return nil, ready, failed(err)
 	}
-	defer ours.Close()
+	defer func() {
+		if err != nil {
+			ours.Close()
+		}
+	}()
 	cmd, err := command(ctx, Starter, theirs)
 	if err == nil {
 		err = cmd.Run()
 	}
 	theirs.Close()
 	if err != nil {
-		return Ready{}, failed(err)
+		return nil, ready, failed(err)
 	}
 	defer context.AfterFunc(ctx, func() { ours.SetDeadline(time.Now()) })()
-	var ready Ready
-	err = json.NewEncoder(ours).Encode(req)
-	if err == nil {
-		err = json.NewDecoder(io.LimitReader(ours, maxMessage)).Decode(&ready)
+	if err := json.NewEncoder(ours).Encode(req); err != nil {
+		return nil, ready, failed(errSilent)
 	}
-	switch {
-	case ctx.Err() != nil:
-		return Ready{}, ctx.Err()
-	case err != nil:
-		return Ready{}, failed(errors.New("it ended without a word"))
-	case ready.Error != nil:
-		return Ready{}, ready.Error
+	ready, err = answer(ours)
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return ours, ready, err
+}
+
+var errSilent = errors.New("it ended without a word")
+
+// answer reads an answer of the gateway.
+func answer(from io.Reader) (ready Ready, err error) {
+	if err := json.NewDecoder(io.LimitReader(from, maxMessage)).Decode(&ready); err != nil {
+		return ready, failed(errSilent)
+	}
+	if ready.Error != nil {
+		return ready, ready.Error
 	}
 	return ready, nil
+}
+
+// Bring gives a gateway the listener to serve, which may be of another network than the gateway's own, and closes both that and
+// the socket. Errors are those of [Start].
+func Bring(socket *os.File, l *net.TCPListener) (Ready, error) {
+	defer socket.Close()
+	defer l.Close()
+	file, err := l.File()
+	if err != nil {
+		return Ready{}, failed(err)
+	}
+	defer file.Close()
+	conn, err := net.FileConn(socket)
+	if err != nil {
+		return Ready{}, failed(err)
+	}
+	defer conn.Close()
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return Ready{}, failed(errors.New("this is no socket of it"))
+	}
+	if _, _, err := unixConn.WriteMsgUnix([]byte{0}, unix.UnixRights(int(file.Fd())), nil); err != nil {
+		return Ready{}, failed(errSilent)
+	}
+	return answer(conn)
+}
+
+// receive waits for the listener that [Bring] sends.
+func receive(conn net.Conn) (net.Listener, error) {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.New("this is no socket of a tool")
+	}
+	one, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	n, size, _, _, err := unixConn.ReadMsgUnix(one, rights)
+	if err != nil || n == 0 {
+		return nil, errors.Join(errors.New("the tool did not begin"), err)
+	}
+	messages, err := unix.ParseSocketControlMessage(rights[:size])
+	if err != nil || len(messages) != 1 {
+		return nil, errors.Join(errors.New("the tool has sent no listener"), err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		return nil, errors.Join(errors.New("the tool has sent no listener"), err)
+	}
+	file := os.NewFile(uintptr(fds[0]), "listener")
+	defer file.Close()
+	return net.FileListener(file)
 }
 
 // command is this binary with other arguments, in a session of its own, with a socket for its standard input.
@@ -117,6 +197,19 @@ func Detach(socket *os.File) error {
 		return err
 	}
 	return cmd.Start()
+}
+
+// listen makes the listener for a tool, or says that the gateway is ready for the tool's own and waits for it.
+func listen(ctx context.Context, conn net.Conn, req Request) (net.Listener, error) {
+	if !req.Bring {
+		return net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err := json.NewEncoder(conn).Encode(Ready{}); err != nil {
+		return nil, err
+	}
+	conn.SetReadDeadline(time.Time{})
+	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Now()) })()
+	return receive(conn)
 }
 
 // Serve is the gateway's process: it reads the request from the socket, answers, and serves until the tool ends. routes says
@@ -160,7 +253,7 @@ func Serve(ctx context.Context, socket *os.File, records func() (string, error),
 	if err != nil {
 		return tell(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listen(ctx, conn, req)
 	if err != nil {
 		return tell(errors.Join(err, g.Close()))
 	}
