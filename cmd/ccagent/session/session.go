@@ -1,8 +1,8 @@
-// Package session is a gateway's process: of one tool's own, or a lasting one.
+// Package session is the process of a gateway: of one tool's own, or a lasting one.
 //
-// That of one tool is another process, which holds no terminal, is not a child
-// of the tool, and ends soon after it. What the two processes say to each other goes over a pair of sockets that closes when
-// the tool begins: neither the arguments nor the environment of the gateway have a stand-in in them.
+// The gateway of one tool is a process without a terminal that is not a child of the tool, and that ends soon after it. What the
+// two say to each other goes over a pair of sockets, which closes when the tool begins. So neither the arguments nor the
+// environment of the gateway hold a stand-in.
 package session
 
 import (
