@@ -166,9 +166,11 @@ func TestDerivedTokenOfAnotherSignIn(t *testing.T) {
 		time.Sleep(2 * freshRenewal)
 		ask(t, a, protocol.TokenRequest{Force: true})
 		time.Sleep(time.Minute)
-		if d.with[0] != "fake-access-1" || d.with[1] != "fake-access-2" {
-			t.Errorf("asked with %q", d.with)
-		}
+		d.change(func() {
+			if d.with[0] != "fake-access-1" || d.with[1] != "fake-access-2" {
+				t.Errorf("asked with %q", d.with)
+			}
+		})
 	})
 }
 

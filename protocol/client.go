@@ -228,7 +228,7 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return gaveUp(ctx, err)
+			return gaveUp(ctx, err, ends)
 		case errors.Is(err, ErrNoAgent) && launch != nil:
 			if err := launch(ctx); err != nil {
 				if ctx.Err() != nil {
@@ -257,7 +257,7 @@ func (c *Client) do(ctx context.Context, op Op, request []byte, decode func(*Dec
 			return &Error{Code: CodeNoAgent, Message: "nobody answers behind " + quotePath(c.path), Hint: hint}
 		}
 		if sleep(ctx, delay) != nil {
-			return gaveUp(ctx, err)
+			return gaveUp(ctx, err, ends)
 		}
 	}
 }
@@ -396,10 +396,11 @@ func ClientError(err error) error {
 	return &Error{Code: CodeInternal, Message: "can't talk to the agent: " + err.Error()}
 }
 
-// gaveUp is the error when the caller's time ends after a try that failed with err. If the agent has closed the connection, it
-// has not said why: it tells nothing to a peer that it refuses (§2.3).
-func gaveUp(ctx context.Context, err error) error {
-	if !broken(err) || err == unix.EAGAIN || ctx.Err() == context.Canceled {
+// gaveUp is the error when the caller's time ends after a try that failed with err, and after ends connections that ended without
+// a reply. If the agent closes one after another, it does not say why: it tells nothing to a peer that it refuses (§2.3). An agent
+// that is only just starting, or ending, closes one or two.
+func gaveUp(ctx context.Context, err error, ends int) error {
+	if !broken(err) || err == unix.EAGAIN || ends < 3 || ctx.Err() == context.Canceled {
 		return waitError(ctx)
 	}
 	return &Error{

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -109,7 +110,7 @@ func reads(stream string) (all []heard) {
 // checked sends a stream to the gateway, and returns what the upstream heard, and what is wrong with it: every request must be
 // one that net/http finds in the stream, in that order, and none may be one of those that have no stand-in.
 func checked(e *ear, front *pipes, stream string) ([]heard, error) {
-	conn, err := front.dial(nil, "", "")
+	conn, err := front.dial(context.Background(), "", "")
 	if err != nil {
 		return nil, err
 	}

@@ -71,7 +71,7 @@ install_mcp_sdk() {
 # Gemini CLI, without the parts that would have to be compiled. It wants a newer Node.js than bookworm's: where that is missing, so
 # is Gemini CLI, and its test says so.
 install_gemini() {
-	node -e 'process.exit(parseInt(process.versions.node) < 20)' || { say "no Gemini CLI: it needs Node.js 20"; return 0; }
+	node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { say "no Gemini CLI: it needs Node.js 20"; return 0; }
 	gemini=$dir/gemini-$gemini_version
 	if [ ! -d "$gemini" ]; then
 		say "installing Gemini CLI $gemini_version"
