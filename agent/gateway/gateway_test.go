@@ -226,6 +226,8 @@ func TestSwap(t *testing.T) {
 			"query unknown":     {"&whatever=" + in, nil},
 			"beside another's":  {"&access_token=fake-other", []string{"X-Api-Key", in, "Authorization", "Bearer fake-other"}},
 			"beside two":        {"", []string{"X-Api-Key", in, "X-Api-Key", "fake-other", "Private-Token", "fake-other"}},
+			"another spelling":  {"&Access_Token=fake-other", []string{"X-Api-Key", in, "X_Goog_Api_Key", "fake-other"}},
+			"of other services": {"&oauth_token=fake-other", []string{"X-Api-Key", in, "Ocp-Apim-Subscription-Key", "fake-other"}},
 			"twice in a header": {"", []string{"Authorization", "Bearer " + in, "Authorization", "Bearer fake-other"}},
 		} {
 			headers := append([]string{"X-Forwarded-For", "192.0.2.1", "Forwarded", "for=192.0.2.1", "Cookie", "a=b", "X-Two", "1",

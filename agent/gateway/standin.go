@@ -84,21 +84,30 @@ type carried struct {
 
 // credentialHeaders are headers that hold nothing but a credential.
 var credentialHeaders = []string{
-	"Authorization", "Api-Key", "Deploy-Token", "Job-Token", "Private-Token", "X-Access-Token", "X-Api-Key", "X-Auth-Token",
-	"X-Goog-Api-Key",
+	"Authorization", "Api-Key", "Deploy-Token", "Job-Token", "Ocp-Apim-Subscription-Key", "Private-Token", "X-Access-Token",
+	"X-Amz-Security-Token", "X-Api-Key", "X-Auth-Token", "X-Goog-Api-Key",
 }
 
-// credentialParameters are such parameters of a query.
-var credentialParameters = []string{"access_token", "api_key", "job_token", "private_token"}
+// credentialParameters are such parameters of a query, in small letters.
+var credentialParameters = []string{
+	"access_token", "api-key", "api_key", "job_token", "oauth_token", "private_token", "subscription-key",
+}
+
+// headerName returns the name of a header as servers read it that hand headers on as variables, in which a hyphen and an
+// underscore are the same (RFC 3875 §4.1.18).
+func headerName(name string) string {
+	return http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
 
 // isHeader reports whether a header of a request to the route holds a credential.
 func isHeader(r *route.Route, name string) bool {
-	return slices.Contains(credentialHeaders, name) || name == r.Place.Header()
+	name = headerName(name)
+	return slices.Contains(credentialHeaders, name) || name == headerName(r.Place.Header())
 }
 
 // isParameter is isHeader for a parameter of the query.
 func isParameter(r *route.Route, name string) bool {
-	return slices.Contains(credentialParameters, name) || name != "" && name == r.Place.Query() ||
+	return slices.Contains(credentialParameters, strings.ToLower(name)) || name != "" && name == r.Place.Query() ||
 		name == "key" && r.Errors == route.Google
 }
 
