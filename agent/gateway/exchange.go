@@ -81,7 +81,7 @@ func (x *exchange) decide(r *http.Request) *refusal {
 	default:
 		x.Foreign = true
 	}
-	if x.Rule, err = target.Judge(r.Method, x.Path); err != nil {
+	if x.Rule, err = judge(r, target, x.Path); err != nil {
 		return judged(err)
 	}
 	if wait := x.road.allowance.take(); wait > 0 {
@@ -89,6 +89,32 @@ func (x *exchange) decide(r *http.Request) *refusal {
 			message: fmt.Sprintf("the limit of route %s is reached (%s)", target.Name, target.Limit)}
 	}
 	return nil
+}
+
+// overriding are headers by which some services take another method for that of the request.
+var overriding = []string{"X-Http-Method", "X-Http-Method-Override", "X-Method-Override"}
+
+// judge says by which rule a route lets a request through: both its method and any that a header puts in place of it must be let
+// through.
+func judge(req *http.Request, r *route.Route, path string) (rule string, err error) {
+	if rule, err = r.Judge(req.Method, path); err != nil {
+		return rule, err
+	}
+	for name, values := range req.Header {
+		if !slices.Contains(overriding, headerName(name)) {
+			continue
+		}
+		for _, method := range values {
+			method = strings.ToUpper(method)
+			if err := route.CheckMethod(method); err != nil {
+				return rule, err
+			}
+			if by, err := r.Judge(method, path); err != nil {
+				return by, err
+			}
+		}
+	}
+	return rule, nil
 }
 
 // rewrite makes the request that is sent of the one that has come. Beside the credentials and what is said of the connection

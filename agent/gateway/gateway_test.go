@@ -644,6 +644,44 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestOverridden: a method that a header puts in place of the request's is judged as well.
+func TestOverridden(t *testing.T) {
+	t.Parallel()
+	var got []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("X-HTTP-Method-Override"))
+	}))
+	defer server.Close()
+	r := to(t, server, "llm")
+	for _, written := range []string{"POST /**", "GET /**"} {
+		rule, err := route.ParseRule(written)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Allow = append(r.Allow, rule)
+	}
+	s := start(t, Options{Agent: &mint{}, Routes: route.Table{r}})
+	for _, tt := range []struct {
+		name, value string
+		status      int
+	}{
+		{"X-HTTP-Method-Override", "GET", 200},
+		{"X-HTTP-Method-Override", "DELETE", 403},
+		{"X_HTTP_Method_Override", "delete", 403},
+		{"X-HTTP-Method", "DELETE", 403},
+		{"X-Method-Override", "DELETE", 403},
+		{"X-HTTP-Method-Override", "TRACE", 405},
+	} {
+		resp, text := do(t, tool(t), request(t, "POST", s.base+"/llm/a", nil, "X-Api-Key", s.standIn["llm"], tt.name, tt.value))
+		if resp.StatusCode != tt.status {
+			t.Errorf("%s: %s: %d %s", tt.name, tt.value, resp.StatusCode, text)
+		}
+	}
+	if !slices.Equal(got, []string{"GET"}) {
+		t.Errorf("the upstream got %q", got)
+	}
+}
+
 // TestUpgrade: a connection that speaks another protocol goes through in both directions.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
