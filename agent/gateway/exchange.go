@@ -130,10 +130,27 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 	if !x.Foreign {
 		strip(p.Out, x.route)
 	}
+	if switchesHTTP(p.Out.Header) {
+		for _, name := range []string{"Connection", "Upgrade", "Http2-Settings"} {
+			delete(p.Out.Header, name)
+		}
+	}
 	askReadable(p.Out.Header)
 	if p.Out.Body != nil && p.Out.Body != http.NoBody {
 		p.Out.Body = &moving{ReadCloser: p.Out.Body, idle: x.idle, count: &x.sent}
 	}
+}
+
+// switchesHTTP reports whether a request asks for HTTP in another form on the same connection (RFC 7540 §3.2, RFC 2817). Nobody
+// would judge the requests that come in it.
+func switchesHTTP(h http.Header) bool {
+	for protocol := range strings.SplitSeq(h.Get("Upgrade"), ",") {
+		name, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(protocol)), "/")
+		if name == "h2c" || name == "http" || name == "tls" {
+			return true
+		}
+	}
+	return false
 }
 
 // RoundTrip sends the request, with the token unless it carries a credential of its own.

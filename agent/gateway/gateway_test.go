@@ -682,6 +682,22 @@ func TestOverridden(t *testing.T) {
 	}
 }
 
+// TestAnotherHTTP: no request leads to a connection in which further ones would come that nobody judges.
+func TestAnotherHTTP(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{"h2c", "H2C", "HTTP/2.0", "fake, h2c", "TLS/1.0, HTTP/1.1"} {
+		var got http.Header
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+		s := start(t, Options{Agent: &mint{}, Routes: route.Table{to(t, server, "llm")}})
+		resp, _ := do(t, tool(t), request(t, "GET", s.base+"/llm/", nil, "X-Api-Key", s.standIn["llm"],
+			"Connection", "Upgrade", "Upgrade", protocol, "HTTP2-Settings", "AAMAAABkAAQAAP__"))
+		if resp.StatusCode != 200 || got.Get("Upgrade")+got.Get("Connection")+got.Get("HTTP2-Settings") != "" {
+			t.Errorf("%s: %d, the upstream got %q", protocol, resp.StatusCode, got)
+		}
+		server.Close()
+	}
+}
+
 // TestUpgrade: a connection that speaks another protocol goes through in both directions.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
