@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,7 +33,11 @@ func tree(t *testing.T, names ...string) string {
 			err = os.MkdirAll(path, 0o755)
 		default:
 			name, text, _ := strings.Cut(name, "=")
-			err = os.WriteFile(filepath.Join(root, name), []byte(strings.ReplaceAll(text, "ROOT", root)), 0o755)
+			mode := fs.FileMode(0o755)
+			if strings.HasSuffix(name, ".txt") {
+				mode = 0o644
+			}
+			err = os.WriteFile(filepath.Join(root, name), []byte(strings.ReplaceAll(text, "ROOT", root)), mode)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -152,6 +157,26 @@ func TestNeeded(t *testing.T) {
 			[]string{"venv/pyvenv.cfg=home = ROOT/py/3/bin\n", "venv/bin/x=#!ROOT/venv/bin/python\n",
 				"venv/bin/python->ROOT/py/3/bin/python3", "py/3/bin/python3"},
 			"venv/bin/x", []string{"py/3", "venv"}, []string{"venv/bin/python"},
+		},
+		"a virtual environment of copies": {
+			[]string{"h/p/venv/pyvenv.cfg=home = ROOT/py/3/bin\n", "h/p/venv/bin/x", "py/3/bin/python3"},
+			"h/p/venv/bin/x", []string{"h/p/venv", "py/3"}, nil,
+		},
+		"a virtual environment that names a folder without a Python": {
+			[]string{"h/p/venv/pyvenv.cfg=home = ROOT/h/diary/bin\n", "h/p/venv/bin/x", "h/diary/bin/x", "h/diary/x.txt"},
+			"h/p/venv/bin/x", []string{"h/p/venv"}, nil,
+		},
+		"a virtual environment whose Python is everybody's": {
+			[]string{"h/p/venv/pyvenv.cfg=home = ROOT/h/.local/bin\n", "h/p/venv/bin/x", "h/.local/bin/python3"},
+			"h/p/venv/bin/x", []string{"h/p/venv"}, nil,
+		},
+		"a script whose interpreter is a folder": {
+			[]string{"h/p/x=#!/usr/bin/env -S -u ROOT/h/diary/all sh\n", "h/diary/all/"},
+			"h/p/x", []string{"h/p"}, nil,
+		},
+		"a script whose interpreter is no program": {
+			[]string{"h/p/x=#!/usr/bin/env -S -u ROOT/h/diary/x.txt sh\n", "h/diary/x.txt"},
+			"h/p/x", []string{"h/p"}, nil,
 		},
 		"a folder of its own": {
 			[]string{"h/.bun/bin/bun"}, "h/.bun/bin/bun", []string{"h/.bun"}, nil,

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,12 +43,15 @@ func needed(program, home string, lookPath func(string) string) (needs, error) {
 		if next != "" && !strings.Contains(next, "/") {
 			next = lookPath(next)
 		}
-		if next == "" || !filepath.IsAbs(next) {
+		if !filepath.IsAbs(next) {
 			break
+		}
+		if _, err := exec.LookPath(next); err != nil {
+			break // a script can name any file or folder, and the kernel runs only programs
 		}
 		program = next
 	}
-	n.files = slices.DeleteFunc(n.files, func(path string) bool { return everybodys(path, home) })
+	n.files = slices.DeleteFunc(n.files, func(path string) bool { return everybodys(path, home) || manys(path, home) })
 	slices.Sort(n.files)
 	n.files = slices.Compact(n.files)
 	return n, nil
@@ -94,8 +98,7 @@ func (n *needs) addFolder(real, home string) {
 		return
 	}
 	dir := filepath.Dir(real)
-	if up := filepath.Dir(dir); filepath.Base(dir) == "bin" && !tooWide(up, home) && !slices.Contains(
-		[]string{home + "/.local", home + "/go", home + "/.cargo"}, up) {
+	if up := filepath.Dir(dir); filepath.Base(dir) == "bin" && !tooWide(up, home) && !manys(up, home) {
 		n.files = append(n.files, up)
 		return
 	}
@@ -107,6 +110,11 @@ func (n *needs) addFolder(real, home string) {
 
 // everybodys reports whether a folder is the home, above it, or one of everybody's.
 func everybodys(dir, home string) bool { return below(home, dir) || slices.Contains(shared, dir) }
+
+// manys reports whether a folder is one of the home's in which many programs are installed, with their data.
+func manys(dir, home string) bool {
+	return slices.Contains([]string{home + "/.local", home + "/go", home + "/.cargo"}, dir)
+}
 
 // tooWide reports whether a folder can hold the files of more than one program.
 func tooWide(dir, home string) bool { return everybodys(dir, home) || filepath.Dir(dir) == "/" }
@@ -129,8 +137,11 @@ func packageOf(path string) ([]string, bool) {
 		folders := []string{dir}
 		for line := range strings.Lines(string(text)) {
 			key, value, _ := strings.Cut(line, "=")
-			if base := filepath.Dir(strings.TrimSpace(value)); strings.TrimSpace(key) == "home" && filepath.IsAbs(base) {
-				folders = append(folders, base)
+			bin := strings.TrimSpace(value)
+			// A tool that may write this file could name any folder for its next start.
+			pythons, _ := filepath.Glob(literal(bin) + "/python*")
+			if strings.TrimSpace(key) == "home" && filepath.IsAbs(bin) && len(pythons) > 0 {
+				folders = append(folders, filepath.Dir(bin))
 			}
 		}
 		return folders, true
