@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// telling are parts of the names of variables that hold secrets.
+// telling are parts of the names of variables that hold secrets. An underscore matches the end of a name too.
 var telling = []string{
-	"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "_PASS", "_PAT", "_AUTH",
+	"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "_PASS", "_PAT_", "_AUTH",
 	"AUTHORIZATION", "BEARER", "_JWT", "_PWD",
 }
 
@@ -30,7 +30,7 @@ func cleaned(environment, kept []string) []string {
 	return slices.DeleteFunc(slices.Clone(environment), func(pair string) bool {
 		name, value, _ := strings.Cut(pair, "=")
 		upper := strings.ToUpper(name)
-		contains := func(part string) bool { return strings.Contains(upper, part) }
+		contains := func(part string) bool { return strings.Contains(upper+"_", part) }
 		begins := func(part string) bool { return strings.HasPrefix(upper, part) }
 		return !slices.Contains(kept, name) &&
 			(slices.ContainsFunc(telling, contains) || slices.ContainsFunc(leading, begins) || holdsSecret(value))

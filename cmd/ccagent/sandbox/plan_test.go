@@ -345,6 +345,8 @@ func TestCleaned(t *testing.T) {
 		"A=b@c",
 		"MY_TOKEN=fake-kept",
 		"NO_PROXY=x",
+		"LD_LIBRARY_PATH=/l",
+		"NODE_PATH=/n",
 	}
 	goes := []string{
 		"GITHUB_TOKEN=fake",
@@ -359,6 +361,7 @@ func TestCleaned(t *testing.T) {
 		"DBUS_SESSION_BUS_ADDRESS=x",
 		"https_proxy=http://p",
 		"GH_PAT=fake",
+		"MY_PAT_2=fake",
 		"COOKIES=fake",
 		"DOCKER_HOST=unix:///s",
 		"TMPDIR=/t",
