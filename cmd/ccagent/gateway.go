@@ -24,14 +24,14 @@ func gatewayCommand() *cli.Command {
 		Usage:     "serve containers and services as run serves its tool, and look into what tools do",
 		ArgsUsage: "[check METHOD URL | log]",
 		Description: `With --listen it serves whoever may connect: on a Unix socket this user, and those that --allow-uid names; on a
-loopback address, or that of a bridge to containers, whoever has a stand-in. It ends with --for, or when it is told to. The
+loopback address, or that of a bridge to containers, whoever has a stand-in. It ends after --for, and at a signal. The
 variables that tools need are in the file that --env-file names, and on standard output if that is a terminal.
 
 With check it says which route and which rule lets a request of a tool through, or why none does. The URL
 is that of the service. No agent and no tool is needed. The exit code is 0 if the request is let through, and 6 if it is
 not.
 
-With log it shows what tools have asked for through gateways in the last 30 days. No body, no query and no secret is in it.
+With log it shows what tools have asked for through gateways in the last 30 days, without headers, queries and bodies.
 
 EXAMPLE:
    ccagent gateway --listen unix:$HOME/box/gateway.sock --routes llm --env-file ~/box/llm.env
@@ -51,7 +51,7 @@ EXAMPLE:
 				Usage: "with --listen unix:PATH: also let the user with id `UID` in (may be repeated)",
 			},
 			profileFlag(), routesFlag(), timeoutFlag(), jsonFlag(),
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with log: go on with what comes, until Ctrl-C"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with log: also show what comes, until Ctrl-C"},
 			&cli.StringFlag{Name: "session", Usage: "with log: of the session `ID` alone, as ccagent status shows it"},
 			&cli.BoolFlag{Name: "tool", Hidden: true, Usage: "serve the tool at the other end of standard input, and end with it"},
 			&cli.BoolFlag{Name: "detached", Hidden: true, Usage: "do so in this process, and not in one that is nobody's child"},
@@ -61,7 +61,7 @@ EXAMPLE:
 			case does != nil:
 				return does(c)
 			case c.Args().Present() || !c.Bool("tool") && !c.IsSet("listen"):
-				return usagef(c, "say what it shall do: check, log or --listen")
+				return usagef(c, "say what to do: check, log or --listen")
 			case !c.Bool("tool"):
 				return serveLasting(c)
 			case !c.Bool("detached"):

@@ -26,7 +26,6 @@ func Environment(before []string, ready session.Ready) []string {
 			tell[one](ready.Base+"/"+grant.Route, grant, lookup(before, set), set)
 		}
 	}
-	drop := slices.Clone(environ.TokenVariables)
 	for _, pair := range before {
 		name, value, _ := strings.Cut(pair, "=")
 		if value != "" && slices.Contains(proxies, name) {
@@ -36,7 +35,7 @@ func Environment(before []string, ready session.Ready) []string {
 	after := slices.DeleteFunc(slices.Clone(before), func(pair string) bool {
 		name, _, _ := strings.Cut(pair, "=")
 		_, ours := set[name]
-		return ours || slices.Contains(drop, name)
+		return ours || slices.Contains(environ.TokenVariables, name)
 	})
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		after = append(after, name+"="+set[name])
