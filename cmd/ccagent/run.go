@@ -107,9 +107,6 @@ func becomeTool(c *cli.Context, program string, argv []string, ready session.Rea
 
 // runInSandbox replaces this process by a sandbox with a tool in it. It returns only if it failed.
 func runInSandbox(c *cli.Context, g config.Gateway, program string, argv []string, request session.Request) error {
-	if err := sandbox.Check(c.Context); err != nil {
-		return err
-	}
 	listed, err := g.Sandbox(getenv)
 	if err != nil {
 		return err
@@ -121,10 +118,14 @@ func runInSandbox(c *cli.Context, g config.Gateway, program string, argv []strin
 	if err != nil {
 		return err
 	}
-	s, err := sandbox.New(sandbox.Options{
+	o := sandbox.Options{
 		Program: program, Argv: argv, Env: getenv, Vars: os.Environ(), Dir: dir, Config: g.Config,
 		Home: listed.Home, Hidden: listed.Hidden, Keep: listed.Env,
-	})
+	}
+	if err := sandbox.Check(c.Context, o); err != nil {
+		return err
+	}
+	s, err := sandbox.New(o)
 	if err != nil {
 		return err
 	}

@@ -31,11 +31,15 @@ type Options struct {
 	Keep    []string // variables that the tool gets, whatever their names
 }
 
+// writable returns where the tool may write.
+func (o Options) writable() []string { return append([]string{o.Dir}, o.Home...) }
+
 // Sandbox is a sandbox to be made for a tool.
 type Sandbox struct {
-	layout layout
-	vars   []string
-	inside inside
+	writable []string
+	layout   layout
+	vars     []string
+	inside   inside
 }
 
 // inside is what the first program in the sandbox is told.
@@ -93,19 +97,33 @@ func New(o Options) (*Sandbox, error) {
 	}
 	l.showLinks(homeLinks)
 	return &Sandbox{
-		layout: l, vars: append(cleaned(o.Vars, o.Keep), "XDG_RUNTIME_DIR="+runtimeDir()),
+		writable: o.writable(), layout: l, vars: append(cleaned(o.Vars, o.Keep), "XDG_RUNTIME_DIR="+runtimeDir()),
 		inside: inside{Program: o.Program, Argv: o.Argv, Hidden: slices.Concat(hidden, elsewhere), Runtime: runtimeDir()},
 	}, nil
 }
 
-// findBwrap returns the path of bubblewrap.
-func findBwrap() (string, error) {
+// findBwrap returns the path of bubblewrap. writable are the folders in which the tool may write: it could have put a program of
+// that name there when it ran before, as into the bin of a virtual environment that is on PATH.
+func findBwrap(writable []string) (string, error) {
 	path, err := exec.LookPath("bwrap")
 	if err != nil {
 		return "", &protocol.Error{Code: protocol.CodeConfig, Message: "a sandbox needs bubblewrap (bwrap), which is not on PATH",
 			Hint: "install the package bubblewrap of your distribution"}
 	}
-	return filepath.Abs(path)
+	real, links, err := trail(path)
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range writable {
+		if dir, err = filepath.EvalSymlinks(dir); err != nil {
+			continue // nothing is there
+		}
+		if below(real, dir) || slices.ContainsFunc(links, func(l link) bool { return below(l.At, dir) }) {
+			return "", refused("the bwrap on PATH lies in "+dir+", where the tool may write",
+				"take its folder off PATH, or remove it if you have not put it there: "+protocol.ShellLine("rm", path))
+		}
+	}
+	return path, nil
 }
 
 // setting is one by which a machine forbids namespaces.

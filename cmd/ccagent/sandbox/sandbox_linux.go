@@ -32,9 +32,9 @@ func networkOf() (uint64, error) {
 }
 
 // Check makes a sandbox once, with nothing in it but what is outside, to find out whether this machine allows it. Errors are
-// ErrConfig where bubblewrap is missing, and ErrUnavailable where namespaces are forbidden.
-func Check(ctx context.Context) error {
-	bwrap, err := findBwrap()
+// ErrConfig where bubblewrap is missing or the tool could have replaced it, and ErrUnavailable where namespaces are forbidden.
+func Check(ctx context.Context, o Options) error {
+	bwrap, err := findBwrap(o.writable())
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func Check(ctx context.Context) error {
 // Become replaces this process by the sandbox with the tool in it. gateway is the socket of a gateway that waits for its
 // listener. Become returns only if it failed.
 func (s *Sandbox) Become(gateway *os.File) error {
-	bwrap, err := findBwrap()
+	bwrap, err := findBwrap(s.writable)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Check returns an error (ErrUnavailable): there is no sandbox on this system.
-func Check(context.Context) error {
+func Check(context.Context, Options) error {
 	return &protocol.Error{Code: protocol.CodeUnavailable, Message: "--sandbox needs Linux",
 		Hint: "run the tool without it, or in a virtual machine with Linux"}
 }
