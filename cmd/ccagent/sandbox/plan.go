@@ -128,12 +128,17 @@ func (l *layout) showLinks(links []link) {
 func (l *layout) showHome(listed []string, home string, places []place) error {
 	for _, path := range listed {
 		name := "home in [sandbox]: " + terminal.Sanitize(path)
-		real, err := filepath.EvalSymlinks(path)
+		real, links, err := trail(path)
 		if err != nil {
 			if os.IsNotExist(err) {
 				continue
 			}
 			return refused(name+": "+err.Error(), "take it out of config.toml")
+		}
+		for _, one := range links { // a link that the tool can change would lead anywhere the next time
+			if below(one.At, l.dir) && !below(real, l.dir) {
+				return refused(name+" leads through the link "+one.At+", which the tool can change", "list "+real+" in its place")
+			}
 		}
 		if p, ok := covering(places, real); ok {
 			return refused(name+" lies in "+plain(string(p))+", which is kept out of the sandbox", "take it out of config.toml")

@@ -279,7 +279,8 @@ func TestLayout(t *testing.T) {
 // TestRefused: what a tool would see that it must not see.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	root := tree(t, "h/.config/gh/hosts.yml", "h/p/tool", "h/.ssh/bin/tool", "h/link->.ssh", "h/up->..")
+	root := tree(t, "h/.config/gh/hosts.yml", "h/p/tool", "h/.ssh/bin/tool", "h/link->.ssh", "h/up->..",
+		"h/a->p/a", "h/p/a->../diary", "h/diary/x", "h/b->p/b", "h/p/b->c", "h/p/c")
 	home := root + "/h"
 	for name, test := range map[string]struct{ dir, program, listed, want string }{
 		"home":                  {dir: "h", want: "your home directory"},
@@ -295,6 +296,8 @@ func TestRefused(t *testing.T) {
 		"listed":                {dir: "h/p", listed: "h/.ssh/bin", want: "home in [sandbox]: "},
 		"listed, behind a link": {dir: "h/p", listed: "h/link", want: "which is kept out of the sandbox"},
 		"listed, up":            {dir: "h/p", listed: "h/up", want: "which is too much for a sandbox"},
+		"listed, behind links":  {dir: "h/p", listed: "h/a", want: "which the tool can change"},
+		"listed, within":        {dir: "h/p", listed: "h/b"},
 		"sound":                 {dir: "h/p"},
 	} {
 		t.Run(name, func(t *testing.T) {
