@@ -94,13 +94,19 @@ func (x *exchange) decide(r *http.Request) *refusal {
 // overriding are headers by which some services take another method for that of the request.
 var overriding = []string{"X-Http-Method", "X-Http-Method-Override", "X-Method-Override"}
 
+// rerouting are headers by which some services take another path for that of the request.
+var rerouting = []string{"X-Original-Url", "X-Rewrite-Url"}
+
 // judge says by which rule a route lets a request through: both its method and any that a header puts in place of it must be let
-// through.
+// through, and no header may put another path in place of its own.
 func judge(req *http.Request, r *route.Route, path string) (rule string, err error) {
 	if rule, err = r.Judge(req.Method, path); err != nil {
 		return rule, err
 	}
 	for name, values := range req.Header {
+		if slices.Contains(rerouting, headerName(name)) {
+			return rule, &route.Refusal{Kind: route.BadTarget, Text: "the header " + name + " would give the request another path"}
+		}
 		if !slices.Contains(overriding, headerName(name)) {
 			continue
 		}

@@ -644,7 +644,7 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestOverridden: a method that a header puts in place of the request's is judged as well.
+// TestOverridden: a method that a header puts in place of the request's is judged as well, and another path is refused.
 func TestOverridden(t *testing.T) {
 	t.Parallel()
 	var got []string
@@ -671,6 +671,8 @@ func TestOverridden(t *testing.T) {
 		{"X-HTTP-Method", "DELETE", 403},
 		{"X-Method-Override", "DELETE", 403},
 		{"X-HTTP-Method-Override", "TRACE", 405},
+		{"X-Original-URL", "/b", 400},
+		{"X_Rewrite_URL", "/b", 400},
 	} {
 		resp, text := do(t, tool(t), request(t, "POST", s.base+"/llm/a", nil, "X-Api-Key", s.standIn["llm"], tt.name, tt.value))
 		if resp.StatusCode != tt.status {
