@@ -24,6 +24,10 @@ var leading = []string{
 	"TMUX", "NOTIFY_SOCKET", "LISTEN_", "DOCKER_HOST", "CONTAINER_HOST", "TMPDIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
 }
 
+// gitSettings begin the names of variables with settings of git. A setting may be a header with a token, and git does not start
+// if one of the variables is missing: so all of them go.
+var gitSettings = []string{"GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"}
+
 // cleaned returns an environment without what holds a secret or leads out of the sandbox. kept are variables that stay all the
 // same.
 func cleaned(environment, kept []string) []string {
@@ -33,7 +37,8 @@ func cleaned(environment, kept []string) []string {
 		contains := func(part string) bool { return strings.Contains(upper+"_", part) }
 		begins := func(part string) bool { return strings.HasPrefix(upper, part) }
 		return !slices.Contains(kept, name) &&
-			(slices.ContainsFunc(telling, contains) || slices.ContainsFunc(leading, begins) || holdsSecret(value))
+			(slices.ContainsFunc(telling, contains) || slices.ContainsFunc(leading, begins) ||
+				slices.ContainsFunc(gitSettings, begins) || holdsSecret(value))
 	})
 }
 

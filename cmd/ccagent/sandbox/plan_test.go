@@ -350,6 +350,7 @@ func TestCleaned(t *testing.T) {
 		"NO_PROXY=x",
 		"LD_LIBRARY_PATH=/l",
 		"NODE_PATH=/n",
+		"GIT_CONFIG_GLOBAL=/g",
 	}
 	goes := []string{
 		"GITHUB_TOKEN=fake",
@@ -368,7 +369,11 @@ func TestCleaned(t *testing.T) {
 		"COOKIES=fake",
 		"DOCKER_HOST=unix:///s",
 		"TMPDIR=/t",
+		"GIT_CONFIG_COUNT=2",
+		"GIT_CONFIG_KEY_0=http.extraHeader",
 		"GIT_CONFIG_VALUE_0=Authorization: Bearer fake",
+		"GIT_CONFIG_KEY_1=user.name",
+		"GIT_CONFIG_VALUE_1=me",
 		"MINE=ghp_fake",
 	}
 	if got := cleaned(slices.Concat(stays, goes), []string{"MY_TOKEN"}); !slices.Equal(got, stays) {
