@@ -8,8 +8,8 @@ import (
 
 // telling are parts of the names of variables that hold secrets. An underscore matches the end of a name too.
 var telling = []string{
-	"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "_PASS", "_PAT_", "_AUTH",
-	"AUTHORIZATION", "BEARER", "_JWT", "_PWD",
+	"TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "_KEY", "APIKEY", "CREDENTIAL", "COOKIE", "_PASS", "_PAT_", "_AUTH_",
+	"AUTHKEY", "AUTHORIZATION", "BEARER", "_JWT", "_PWD",
 }
 
 // tokens are how tokens begin whose kind is known.
@@ -36,16 +36,23 @@ func cleaned(environment, kept []string) []string {
 		upper := strings.ToUpper(name)
 		contains := func(part string) bool { return strings.Contains(upper+"_", part) }
 		begins := func(part string) bool { return strings.HasPrefix(upper, part) }
+		if strings.HasSuffix(upper, "_TOKENS") && strings.Trim(value, "0123456789") == "" {
+			return false // how many tokens of text a model may take
+		}
 		return !slices.Contains(kept, name) &&
 			(slices.ContainsFunc(telling, contains) || slices.ContainsFunc(leading, begins) ||
 				slices.ContainsFunc(gitSettings, begins) || holdsSecret(value))
 	})
 }
 
-// holdsSecret reports whether a value is a token of a known kind, a header with one, or a URL with a password.
+// isToken reports whether a text is a token of a known kind.
+func isToken(text string) bool {
+	return slices.ContainsFunc(tokens, func(begin string) bool { return strings.HasPrefix(text, begin) })
+}
+
+// holdsSecret reports whether a value is a token of a known kind, a header with one, or a URL with a password or such a token.
 func holdsSecret(value string) bool {
-	if slices.ContainsFunc(tokens, func(begin string) bool { return strings.HasPrefix(value, begin) }) ||
-		strings.Contains(strings.ToLower(value), "authorization:") {
+	if isToken(value) || strings.Contains(strings.ToLower(value), "authorization:") {
 		return true
 	}
 	u, err := url.Parse(value)
@@ -53,5 +60,5 @@ func holdsSecret(value string) bool {
 		return err != nil && strings.Contains(value, "://") && strings.Contains(value, "@")
 	}
 	_, ok := u.User.Password()
-	return ok
+	return ok || isToken(u.User.Username())
 }

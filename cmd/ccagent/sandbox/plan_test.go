@@ -351,6 +351,8 @@ func TestCleaned(t *testing.T) {
 		"LD_LIBRARY_PATH=/l",
 		"NODE_PATH=/n",
 		"GIT_CONFIG_GLOBAL=/g",
+		"GIT_AUTHOR_NAME=me",
+		"MAX_THINKING_TOKENS=8000",
 	}
 	goes := []string{
 		"GITHUB_TOKEN=fake",
@@ -365,6 +367,9 @@ func TestCleaned(t *testing.T) {
 		"DBUS_SESSION_BUS_ADDRESS=x",
 		"https_proxy=http://p",
 		"GH_PAT=fake",
+		"TS_AUTHKEY=fake",
+		"API_TOKENS=fake",
+		"DB_PASSWORD_2=8000",
 		"MY_PAT_2=fake",
 		"COOKIES=fake",
 		"DOCKER_HOST=unix:///s",
@@ -375,6 +380,7 @@ func TestCleaned(t *testing.T) {
 		"GIT_CONFIG_KEY_1=user.name",
 		"GIT_CONFIG_VALUE_1=me",
 		"MINE=ghp_fake",
+		"REMOTE=https://ghp_fake@github.com/x",
 	}
 	if got := cleaned(slices.Concat(stays, goes), []string{"MY_TOKEN"}); !slices.Equal(got, stays) {
 		t.Errorf("got %q, want %q", got, stays)
