@@ -397,8 +397,8 @@ func ClientError(err error) error {
 }
 
 // gaveUp is the error when the caller's time ends after a try that failed with err, and after ends connections that ended without
-// a reply. If the agent closes one after another, it does not say why: it tells nothing to a peer that it refuses (§2.3). An agent
-// that is only just starting, or ending, closes one or two.
+// a reply. If the agent closes one after another, it does not say why: it tells nothing to a peer that it refuses (§2.3). An
+// agent that is only just starting, or ending, closes one or two.
 func gaveUp(ctx context.Context, err error, ends int) error {
 	if !broken(err) || err == unix.EAGAIN || ends < 3 || ctx.Err() == context.Canceled {
 		return waitError(ctx)
