@@ -30,13 +30,16 @@ func VariableOf(name string) Variable {
 
 // What an agent and its workers can't reach without the right environment.
 var (
-	networkVariables = append([]string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"},
-		rootVariables()...)
 	storeVariables = []string{
 		"HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS",
 	}
 	programVariables = []string{"PATH"}
 )
+
+// networkVariables are those that decide by which way a provider is reached, and whether it is trusted.
+func networkVariables() []string {
+	return append([]string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"}, rootVariables()...)
+}
 
 // rootVariables are those by which crypto/x509 finds the authorities of a system. On macOS it asks the system, and reads neither.
 func rootVariables() []string {
@@ -97,7 +100,7 @@ func authorityHere(err error) string {
 // Environment returns what [AgentStatus.Environment] of an agent in this process is.
 func Environment() []Variable {
 	var all []Variable
-	for _, name := range slices.Concat(networkVariables, storeVariables, programVariables) {
+	for _, name := range slices.Concat(networkVariables(), storeVariables, programVariables) {
 		all = append(all, VariableOf(name))
 	}
 	return all
@@ -114,7 +117,7 @@ func (s AgentStatus) Otherwise() []Variable {
 	for _, there := range s.Environment {
 		here := VariableOf(there.Name)
 		// What a shell lacks is no trouble to it, but for what decides by which way a provider is reached.
-		if here.Value != there.Value && (here.Value != "" || slices.Contains(networkVariables, here.Name)) {
+		if here.Value != there.Value && (here.Value != "" || slices.Contains(networkVariables(), here.Name)) {
 			differ = append(differ, here)
 		}
 	}
@@ -142,7 +145,7 @@ func Elsewhere(ctx context.Context, a Agent, err error) error {
 	found := ""
 	switch CodeOf(err) {
 	case CodeUnavailable:
-		wanted = networkVariables
+		wanted = networkVariables()
 	case CodeStorage, CodeNotFound:
 		wanted = storeVariables
 	case CodeConfig:

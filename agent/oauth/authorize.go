@@ -180,16 +180,16 @@ func (c *Client) denied(cb Callback) error {
 		Detail:  printable(cb.ErrorDescription),
 	}
 	switch code := fold(cb.Error); {
-	case scopeCodes[code]:
+	case scopeCodes.has(code):
 		e.Hint = "the provider does not grant what config.toml asks for: check scopes, audience and resource of the profile"
 	case blamesUs(code):
 		e.Hint = "check client_id in config.toml, and how this client is registered at the provider: its redirect address and " +
 			"what it may do"
-	case temporaryCodes[code]:
+	case temporaryCodes.has(code):
 		e.Hint = "try again later: " + c.Login()
-	case deniedCodes[code]:
+	case deniedCodes.has(code):
 		e.Hint = "you, or a rule of the provider's, denied access; to try again: " + c.Login()
-	case interactionCodes[code]:
+	case interactionCodes.has(code):
 		e.Hint = "the provider wants to ask you something first: sign in with your browser at its own site, take prompt out of " +
 			"authorize_params and params in config.toml, then: " + c.Login()
 	default:

@@ -137,9 +137,9 @@ func (c *Client) PollDevice(ctx context.Context, d *Device) (Reply, error) {
 		switch {
 		case e.code == fold("slow_down"):
 			interval = min(interval+pollInterval, maxInterval)
-		case expiredCodes[e.code]:
+		case expiredCodes.has(e.code):
 			return Reply{}, c.expiredCode()
-		case deniedCodes[e.code]:
+		case deniedCodes.has(e.code):
 			return Reply{}, c.denied(Callback{Error: "access_denied"})
 		case e.Condition.Code != protocol.CodeUnavailable:
 			return Reply{}, c.incomplete(err)

@@ -88,7 +88,7 @@ func (a *answer) profileRefusal() *Error {
 	e := a.refusal(forAccess, now())
 	noScope := e.code == fold("insufficient_scope")
 	switch {
-	case a.status == http.StatusForbidden && !a.isPage() && !e.Dead && !noScope && !temporaryCodes[e.code]:
+	case a.status == http.StatusForbidden && !a.isPage() && !e.Dead && !noScope && !temporaryCodes.has(e.code):
 		return fail(protocol.CodeDenied, "the provider does not let this sign-in see its own profile")
 	case e.Condition.Code == protocol.CodeExpired:
 		e.Condition.Hint = "renew it with: " + a.client.refresh()

@@ -30,7 +30,7 @@ func (p purpose) asksFor(code string) bool {
 	if code == fold("invalid_scope") {
 		return p.scopes
 	}
-	return scopeCodes[code] && p.targets
+	return scopeCodes.has(code) && p.targets
 }
 
 // renewalOf is the purpose of a renewal with these parameters.
@@ -54,35 +54,36 @@ var (
 // would bring the same answer.
 var (
 	// temporaryCodes come from a provider that is busy, broken or waiting for something.
-	temporaryCodes = codes("authorization_pending", "slow_down", "temporarily_unavailable", "server_error", "rate_limit",
+	temporaryCodes = codes{"authorization_pending", "slow_down", "temporarily_unavailable", "server_error", "rate_limit",
 		"rate_limited", "rate_limit_exceeded", "request_limit_exceeded", "too_many_requests", "throttled", "throttling",
 		"quota_exceeded", "resource_exhausted", "overloaded", "server_busy", "service_unavailable", "unavailable", "api_error",
 		"internal", "internal_failure", "internal_server_error", "backend_error", "fatal_error", "timeout", "request_timeout",
-		"deadline_exceeded", "try_again_later", "team_added_to_org")
+		"deadline_exceeded", "try_again_later", "team_added_to_org"}
 	// requestCodes say that the way we ask is wrong. Codes about our client are not listed: they have that word in them.
-	requestCodes = codes("application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
+	requestCodes = codes{"application_suspended", "invalid_request", "unsupported_grant_type", "invalid_grant_type",
 		"unsupported_response_type", "unsupported_token_type", "device_flow_disabled", "redirect_uri_mismatch",
-		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer")
+		"invalid_redirect_uri", "bad_redirect_uri", "use_dpop_nonce", "invalid_dpop_proof", "unknown_issuer"}
 	// scopeCodes say that what config.toml asks for is wrong. Where a renewal does not ask for it, they mean that the sign-in itself
 	// is no longer good for it.
-	scopeCodes = codes("invalid_scope", "invalid_target", "invalid_resource", "invalid_audience")
+	scopeCodes = codes{"invalid_scope", "invalid_target", "invalid_resource", "invalid_audience"}
 	// tokenCodes speak of the token that was sent. Other codes with that word in them may speak of another token, such as the
 	// csrf_token of a gateway.
-	tokenCodes = codes("invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
-		"revoked_token", "token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found")
+	tokenCodes = codes{"invalid_grant", "invalid_token", "bad_token", "token_invalid", "expired_token", "token_expired",
+		"revoked_token", "token_revoked", "inactive_token", "token_inactive", "token_reused", "token_not_found"}
 	// deniedCodes mean that a person or a rule said no, and expiredCodes that a device code came too late.
-	deniedCodes  = codes("access_denied", "authorization_declined")
-	expiredCodes = codes("expired_token", "code_expired")
+	deniedCodes  = codes{"access_denied", "authorization_declined"}
+	expiredCodes = codes{"expired_token", "code_expired"}
 	// interactionCodes mean that a person is needed and was not asked (OpenID Connect Core section 3.1.2.6).
-	interactionCodes = codes("interaction_required", "login_required", "account_selection_required", "consent_required")
+	interactionCodes = codes{"interaction_required", "login_required", "account_selection_required", "consent_required"}
 )
 
-func codes(names ...string) map[string]bool {
-	set := make(map[string]bool, len(names))
-	for _, name := range names {
-		set[fold(name)] = true
-	}
-	return set
+// codes are error codes, as a provider may write them. They are folded where they are compared: the agent is the same program as
+// the worker, and folded in advance they would take its memory for nothing.
+type codes []string
+
+// has reports whether a folded code is among them.
+func (c codes) has(folded string) bool {
+	return slices.ContainsFunc(c, func(code string) bool { return fold(code) == folded })
 }
 
 // fold makes one spelling of the many that providers have for a code: invalid_request, INVALID_REQUEST, InvalidRequestException,
@@ -98,12 +99,12 @@ func fold(code string) string {
 }
 
 // blamesUs reports whether a folded code says that our client is at fault, or the way it asks.
-func blamesUs(code string) bool { return requestCodes[code] || strings.Contains(code, "client") }
+func blamesUs(code string) bool { return requestCodes.has(code) || strings.Contains(code, "client") }
 
 // blamesToken reports whether a folded code or text says that the token is at fault, and not our client or the kind of grant.
 func blamesToken(said string) bool {
 	names := strings.Contains(said, fold("refresh_token")) && !strings.Contains(said, "client") && !strings.Contains(said, "grant")
-	return tokenCodes[said] || names
+	return tokenCodes.has(said) || names
 }
 
 // failed reports whether the answer is an error. GitHub and Slack send errors with the status of a success, and so does the login
@@ -168,7 +169,7 @@ func isCode(s string) bool {
 // classify is refusal for an answer whose folded code is known. shown is what the message shows of it.
 func (a *answer) classify(p purpose, code, shown string, now time.Time) *Error {
 	saysSomething := code != "" || a.status == http.StatusUnauthorized && !a.isPage()
-	if a.canBeFinal() && !temporaryCodes[code] {
+	if a.canBeFinal() && !temporaryCodes.has(code) {
 		switch {
 		case code == fold("insufficient_scope"):
 			return a.missingScope()

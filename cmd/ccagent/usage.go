@@ -147,9 +147,9 @@ func unknownCommand(app *cli.App, name string) error {
 }
 
 // The errors of package flag about a value. The groups are the option and the value.
-var (
-	missingValue = regexp.MustCompile(`^flag needs an argument: -(\S+)$`)
-	invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `)
+const (
+	missingValue = `^flag needs an argument: -(\S+)$`
+	invalidValue = `^invalid (?:boolean )?value (".*") for (?:flag )?-([^ :]+): `
 )
 
 // badOption returns an error of package flag about an option in our words. If there is no such option, the hint names the one
@@ -158,10 +158,10 @@ func badOption(flags []cli.Flag, err error) error {
 	problem := func(message string) error {
 		return &protocol.Error{Code: protocol.CodeConfig, Message: message, Hint: protocol.HintOf(err)}
 	}
-	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
+	if m := regexp.MustCompile(missingValue).FindStringSubmatch(err.Error()); m != nil {
 		return problem(dashed(m[1]) + " needs a value")
 	}
-	if m := invalidValue.FindStringSubmatch(err.Error()); m != nil {
+	if m := regexp.MustCompile(invalidValue).FindStringSubmatch(err.Error()); m != nil {
 		kind := "a number"
 		for _, flag := range flags {
 			if !slices.Contains(flag.Names(), m[2]) {

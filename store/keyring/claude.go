@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -54,12 +53,10 @@ func ClaudeServices(configDir, home, variable string) ([]string, error) {
 	return []string{digested}, nil // the item without a digest, if there is one, is another sign-in
 }
 
-// plainName is what Claude Code takes for a user's name (read in the source of 2.1.330).
-var plainName = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
-
-// claudeAccount is the account of a user's item. It is the name of the user, unless Claude Code does not know or trust that.
+// claudeAccount is the account of a user's item. It is the name of the user, unless Claude Code does not know or trust that (read
+// in the source of 2.1.330).
 func claudeAccount(user string) string {
-	if plainName.MatchString(user) {
+	if user != "" && strings.Trim(user, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == "" {
 		return user
 	}
 	return "claude-code-user"

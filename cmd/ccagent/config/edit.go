@@ -323,9 +323,6 @@ func ReadyToRemove(ctx context.Context, env environ.Vars, name string) error {
 	return nil
 }
 
-// planned matches the place of a fault in a document that is not written yet.
-var planned = regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
-
 // planEdit prepares and checks an edit, and writes nothing. It returns what the configuration would be.
 func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]byte, error)) (*Edit, agent.Config, error) {
 	var none agent.Config
@@ -352,9 +349,10 @@ func planEdit(env environ.Vars, path string, change func(*document, []byte) ([]b
 	cfg, err := got.resolve(env)
 	if old, oldErr := parseConfig(path, text); err != nil && oldErr == nil {
 		if _, oldErr := old.resolve(env); oldErr == nil { // the fault is in what was to be written, so it has no line in the file
+			place := regexp.MustCompile(`^.*config\.toml(:\d+)?: `)
 			err = &protocol.Error{
 				Code:    protocol.CodeOf(err),
-				Message: planned.ReplaceAllString(err.Error(), ""),
+				Message: place.ReplaceAllString(err.Error(), ""),
 				Hint:    "nothing was written to " + path + "; change that setting and try again",
 			}
 		}

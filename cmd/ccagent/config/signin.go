@@ -72,7 +72,7 @@ func (s *profileSettings) endpoints(t Table, fault faulty) error {
 }
 
 // redirectPath is a path that stands for itself, however a browser or a provider writes it.
-var redirectPath = regexp.MustCompile(`^/([A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?)?$`)
+const redirectPath = `^/([A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?)?$`
 
 // words reads the values with a fixed choice, and numbers.
 func (s *profileSettings) words(t Table, fault faulty) error {
@@ -101,7 +101,7 @@ func (s *profileSettings) words(t Table, fault faulty) error {
 		s.RedirectPort = *t.RedirectPort
 	}
 	if t.RedirectPath != nil {
-		if !redirectPath.MatchString(*t.RedirectPath) {
+		if !regexp.MustCompile(redirectPath).MatchString(*t.RedirectPath) {
 			return fault("redirect_path", "redirect_path is %q: it must begin with / and consist of letters, digits and . _ ~ - /",
 				*t.RedirectPath)
 		}

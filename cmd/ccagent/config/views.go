@@ -34,12 +34,18 @@ type View struct {
 	InPlace bool
 }
 
-// viewKeys are the keys that a view may have besides its kind. Those of a kind with a path are needed.
-var viewKeys = map[store.ViewKind][]string{
-	ViewToken:  {"path", "in_place"},
-	ViewEnv:    {"path", "name", "in_place"},
-	ViewSDK:    {"dir"},
-	ViewClaude: {"dir"},
+// viewKeys returns the keys that a view of a kind may have besides that, nil if there is no such kind. Those of a kind with a
+// path are needed.
+func viewKeys(kind store.ViewKind) []string {
+	switch kind {
+	case ViewToken:
+		return []string{"path", "in_place"}
+	case ViewEnv:
+		return []string{"path", "name", "in_place"}
+	case ViewSDK, ViewClaude:
+		return []string{"dir"}
+	}
+	return nil
 }
 
 // value returns the value of a key of the view.
@@ -169,11 +175,11 @@ func (s *profileSettings) takeViews(env environ.Vars, d *document, name string) 
 
 func (s *profileSettings) view(env environ.Vars, stateDir, name string, v View, fault faulty) (store.ViewPlace, error) {
 	resolved := store.ViewPlace{Kind: v.Kind, Name: v.Name, InPlace: v.InPlace}
-	keys, known := viewKeys[v.Kind]
+	keys := viewKeys(v.Kind)
 	switch {
 	case v.Kind == "":
 		return resolved, fault("", "kind is missing: it is one of %s", Joined(store.ViewKinds, ", "))
-	case !known:
+	case keys == nil:
 		return resolved, fault("kind", "there is no kind %q: it is one of %s", v.Kind, Joined(store.ViewKinds, ", "))
 	case v.Kind == ViewClaude && !s.Provider.Traits().ClaudeCode:
 		return resolved, fault("kind", "claude-code has no meaning for provider %s", s.Provider)
@@ -199,9 +205,6 @@ func (s *profileSettings) view(env environ.Vars, stateDir, name string, v View, 
 	switch v.Kind {
 	case ViewToken, ViewEnv:
 		if resolved.Path, err = viewPath(env, "path", v.Path, fault); err != nil {
-			return resolved, err
-		}
-		if err := ofOthers("path", resolved.Path, fault); err != nil {
 			return resolved, err
 		}
 		// Of a view that was written before, what lies in its place by now is told by the agent: it is no reason to refuse the

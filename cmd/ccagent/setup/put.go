@@ -207,12 +207,10 @@ func (p put) cutValue(src, original []byte) ([]byte, error) {
 	return p.dialect().Set(src, inner, p.Keys[:kept]...)
 }
 
-// goauthLine matches what `go env -w` writes. If there are several such lines, go uses the last.
-var goauthLine = regexp.MustCompile(`(?m)^GOAUTH=(.*)\n?`)
-
 // addCommand makes our command the first in the list of GOAUTH. What was in the list follows, or else go's default.
 func (p put) addCommand(src []byte) ([]byte, error) {
-	all := goauthLine.FindAllSubmatchIndex(src, -1)
+	line := regexp.MustCompile(`(?m)^GOAUTH=(.*)\n?`) // as `go env -w` writes it; if there are several, go uses the last
+	all := line.FindAllSubmatchIndex(src, -1)
 	if all == nil {
 		return append(wholeLines(src), "GOAUTH="+p.Text+"; netrc\n"...), nil
 	}
@@ -236,9 +234,6 @@ func (p put) cutCommand(src []byte) []byte {
 	out := bytes.Replace(src, []byte("GOAUTH="+p.Text+"; netrc\n"), nil, 1)
 	return bytes.Replace(out, []byte(p.Text+"; "), nil, 1)
 }
-
-// usersLine is where the list of a kubeconfig's users begins.
-var usersLine = regexp.MustCompile(`(?m)^users:[ \t]*(?:\[\]|null|~)?[ \t]*(?:#.*)?\n`)
 
 // readUsers reads a kubeconfig. YAML is read to be sure of what is there, and never written: lines are put in and taken out, and
 // what comes of it must be what was there, with or without the user.
@@ -268,7 +263,8 @@ func (p put) addUser(src []byte) ([]byte, error) {
 		}
 	}
 	var out []byte
-	if at := usersLine.FindIndex(src); at != nil {
+	begin := regexp.MustCompile(`(?m)^users:[ \t]*(?:\[\]|null|~)?[ \t]*(?:#.*)?\n`) // of the list
+	if at := begin.FindIndex(src); at != nil {
 		indent := regexp.MustCompile(`^[ \t]*`).FindString(string(src[at[1]:]))
 		if len(users) == 0 {
 			indent = ""
