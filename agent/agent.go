@@ -20,6 +20,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -173,15 +174,11 @@ func (a *Agent) Token(ctx context.Context, req protocol.TokenRequest) (protocol.
 	}
 	e.lastUsed.Store(a.now().Unix())
 	if req.Derived.Wanted() {
-		var t protocol.Token
-		req.Derived, err = req.Derived.Normal()
-		if err == nil {
-			t, err = e.derivedToken(ctx, req)
+		if req.Derived, err = req.Derived.Normal(); err != nil {
+			return protocol.Token{}, err
 		}
-		if err == nil {
-			err = a.lockedError()
-		}
-		if err != nil {
+		t, err := e.derivedToken(ctx, req)
+		if err = cmp.Or(err, a.lockedError()); err != nil { // it may have been locked meanwhile
 			return protocol.Token{}, err
 		}
 		return t, nil

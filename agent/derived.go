@@ -15,9 +15,9 @@ import (
 // access token that was cached when it was asked for: so a sign-out, another sign-in and a lock end it too.
 
 const (
-	// maxDerived bounds the derived tokens of a profile. Of too many, the one that was asked for longest ago goes.
+	// maxDerived bounds the derived tokens of a profile. The one that was asked for longest ago makes room.
 	maxDerived = 16
-	// maxDeriving bounds the workers that bring derived tokens of a profile at a time. Who asks for one more waits.
+	// maxDeriving bounds the workers that bring derived tokens of a profile at a time. Whoever asks for one more waits.
 	maxDeriving = 4
 	// maxDerivePause bounds how long a derived token is not asked for again after a failure.
 	maxDerivePause = 30 * time.Second
@@ -133,8 +133,8 @@ func (e *entry) giveDerived(consumer process.ID, c *cachedToken, req protocol.To
 	if err != nil {
 		return t, err
 	}
-	now := e.agent.now()
-	if own := e.cached.Load(); own != nil && t.Notice == "" {
+	own, now := e.cached.Load(), e.agent.now()
+	if own != nil && t.Notice == "" {
 		if of, err := own.token(); err == nil {
 			t.Notice = of.Notice
 		}
@@ -142,7 +142,7 @@ func (e *entry) giveDerived(consumer process.ID, c *cachedToken, req protocol.To
 	if t.Notice == "" {
 		t.Notice = c.shortLifeNotice(e.name(), req.MinTTL, now)
 	}
-	if own := e.cached.Load(); own != nil && t.Notice == "" && !req.Quiet {
+	if own != nil && t.Notice == "" && !req.Quiet {
 		t.Notice = e.reminder(own, now)
 	}
 	if consumer != (process.ID{}) {

@@ -9,7 +9,7 @@ import (
 )
 
 // Views are removed when they would outlive what they show: at a lock, when a profile is removed from the configuration, and when
-// it loses its last view there. Of a view that a profile loses besides others, and of a sign-out, the worker takes care.
+// it loses its last view there. The worker takes care of a sign-out, and of a view that a profile loses while it keeps others.
 
 // hideTime bounds how long a command waits until views are removed. What takes longer is removed later.
 const hideTime = 3 * time.Second

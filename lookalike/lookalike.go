@@ -255,8 +255,7 @@ func refreshToken(token string) string {
 
 // unfit says why a text without blanks can't be a token.
 func unfit(token string) string {
-	switch {
-	case strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r == 0x7f }):
+	if strings.ContainsFunc(token, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return "text with a control character"
 	}
 	return "text with a character outside ASCII"

@@ -41,7 +41,7 @@ func networkVariables() []string {
 	return append([]string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"}, rootVariables()...)
 }
 
-// rootVariables are those by which crypto/x509 finds the authorities of a system. On macOS it asks the system, and reads neither.
+// rootVariables are those by which crypto/x509 finds the authorities of a system. On macOS it asks the system, and reads none.
 func rootVariables() []string {
 	if runtime.GOOS == "darwin" {
 		return nil

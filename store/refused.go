@@ -292,7 +292,7 @@ func readStrict(name string, src []byte) (*object, error) {
 	if err != nil {
 		return nil, cmp.Or(knownText(name, src), err)
 	}
-	return o, err
+	return o, nil
 }
 
 // any reports whether one of the keys is there and not null.

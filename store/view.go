@@ -72,7 +72,7 @@ func (p ViewPlace) Open(stateDir, profile, claudeDir string) *View {
 }
 
 // FormerViews returns the views that were written for the profile and are not among its present ones. Somebody has taken them out
-// of the settings. That in the place of Claude Code's own record is never among them.
+// of the settings. The view in the place of Claude Code's own record is never among them.
 func FormerViews(stateDir, profile string, present []ViewPlace) []*View {
 	var former []*View
 	paths, _ := filepath.Glob(filepath.Join(stateDir, "views", "*.json"))

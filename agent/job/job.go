@@ -50,7 +50,7 @@ const (
 	Rekey
 	// Unlock opens the identity of store encrypted: see [Job.Passphrase].
 	Unlock
-	// Hide removes the profile's views, until another job writes them. That in the place of Claude Code's own record stays.
+	// Hide removes the profile's views, until another job writes them. The one in the place of Claude Code's own record stays.
 	Hide
 )
 

@@ -13,10 +13,11 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-const (
-	maxAuthorities = 4 << 20 // bytes of one file; a system has a quarter of a megabyte of them
-	maxInFolder    = 500     // files of one folder that are looked into
-)
+// MaxAuthorities bounds a file of certificate authorities, in bytes: a system has a quarter of a megabyte of them.
+const MaxAuthorities = 4 << 20
+
+// maxInFolder bounds how many files of one folder are looked into.
+const maxInFolder = 500
 
 // distrusted returns the certificates of a server whose authority is not known, its own one first; nil for any other error.
 func distrusted(err error) []*x509.Certificate {
@@ -94,8 +95,8 @@ func knows(path string, chain []*x509.Certificate) bool {
 		return false
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxAuthorities+1))
-	if err != nil || len(data) > maxAuthorities {
+	data, err := io.ReadAll(io.LimitReader(f, MaxAuthorities+1))
+	if err != nil || len(data) > MaxAuthorities {
 		return false
 	}
 	roots, err := ParseCA(bytes.TrimPrefix(data, []byte("\ufeff")))

@@ -37,8 +37,8 @@ func SameSubject(before, renewed protocol.Secret) bool {
 	return first(old, "iss") == first(now, "iss") && said(old, "sub") == said(now, "sub")
 }
 
-// verifyIDToken checks an ID token (OpenID Connect Core section 3.1.3.7): signature, issuer, audience, expiry and nonce. Of its
-// other claims none is needed, so none of them can spoil it.
+// verifyIDToken checks an ID token (OpenID Connect Core section 3.1.3.7): signature, issuer, audience, expiry and nonce. None of
+// its other claims is needed, so one that is odd does no harm.
 func (c *Client) verifyIDToken(ctx context.Context, raw, nonce string) (protocol.Identity, error) {
 	if _, err := (keyset.Set{}).Verify(raw); !errors.Is(err, keyset.ErrSignature) {
 		return protocol.Identity{}, c.badIDToken(err.Error(), "") // no keys are fetched for it

@@ -100,12 +100,12 @@ func (c *Client) begin(ctx context.Context, method string, to target, header htt
 		return nil, nil, failure
 	}
 	var wantsCertificate atomic.Bool // the server asked for a certificate, and we have none
-	close := func() {}
+	closeIdle := func() {}
 	// Not http.Client.Do, which follows redirects, keeps cookies and adds referers.
 	roundTrip := c.roundTrip
 	if roundTrip == nil {
 		transport := c.transport(to)
-		close = transport.CloseIdleConnections
+		closeIdle = transport.CloseIdleConnections
 		if c.Certificate == nil {
 			transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 				wantsCertificate.Store(true)
@@ -116,7 +116,7 @@ func (c *Client) begin(ctx context.Context, method string, to target, header htt
 	}
 	resp, err := roundTrip(req)
 	if err != nil {
-		close()
+		closeIdle()
 		failure := transportError(ctx, err)
 		if chain := distrusted(err); chain != nil {
 			failure.Condition.Hint = c.trustHint(chain)
@@ -127,7 +127,7 @@ func (c *Client) begin(ctx context.Context, method string, to target, header htt
 		}
 		return nil, nil, failure
 	}
-	return resp, func() { resp.Body.Close(); close() }, nil
+	return resp, func() { resp.Body.Close(); closeIdle() }, nil
 }
 
 // request makes a request with the client's own headers.

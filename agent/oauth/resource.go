@@ -27,9 +27,9 @@ const ping = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
 // that its challenge names, else, also where nothing is there, at its well-known addresses, with its path and without.
 //
 // A description at another origin is not asked for. One that is for another resource is refused (RFC 9728 section 3.3): a server
-// that can claim another's name gets that one's tokens. For more than the server's own address, such as its whole origin, the
-// description counts that this has itself. An authorization server that no secret may be sent to is left
-// out, and so is one nearer to this machine than the server itself (see nearness).
+// that can claim another's name gets that one's tokens. If it is for more than the server's own address, such as its whole
+// origin, that origin's own description counts. An authorization server that no secret may be sent to is left out, and so is one
+// nearer to this machine than the server itself (see nearness).
 //
 // Every error is an [*Error], ErrConfig or ErrUnavailable. A server that wants a token and describes itself nowhere is no error:
 // it names no Issuers.
@@ -257,8 +257,8 @@ func mayIssue(resource target, issuer string) *Error {
 }
 
 // nearness says how near a host is to this machine, as it is written: 3 this machine, 2 its link, where clouds keep their keys, 1
-// a private network, 0 anywhere. A server that is farther away may not send us to a nearer one. A name can't do it either: where
-// it leads, nobody has a certificate for it.
+// a private network, 0 anywhere. A server that is farther away may not send us to a nearer one. A name that leads to a nearer
+// address is no way around this, because nobody there has a certificate for the name.
 func nearness(host string) int {
 	host = strings.ToLower(host)
 	addr, err := netip.ParseAddr(host)

@@ -13,9 +13,6 @@ import (
 	"github.com/ccagent/ccagent/protocol"
 )
 
-// maxAuthorities bounds a file of certificate authorities: a system has a quarter of a megabyte of them.
-const maxAuthorities = 4 << 20
-
 // connectBy gives c what the settings say of the way to a provider. Errors are ErrConfig and name the key of config.toml.
 func connectBy(c *oauth.Client, s Settings) error {
 	var err error
@@ -36,7 +33,7 @@ func connectBy(c *oauth.Client, s Settings) error {
 // nil for what has no path. Errors are ErrConfig and name the key of config.toml.
 func ReadTLS(caFile, clientCert, clientKey string) (authorities *x509.CertPool, certificate *tls.Certificate, err error) {
 	if caFile != "" {
-		data, err := readBounded(caFile, maxAuthorities)
+		data, err := readBounded(caFile, oauth.MaxAuthorities)
 		if err == nil {
 			authorities, err = oauth.ParseCA(data)
 		}

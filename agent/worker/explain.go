@@ -54,10 +54,10 @@ func (t *task) generalAdvice(err error, code protocol.Code) (hint string) {
 
 // obtain is the hint for a profile that has no credential, or one that is refused by its provider.
 func (t *task) obtain(refused bool) string {
-	if !t.traits().ClaudeCode {
-		return t.traits().Hint(t.Job.Profile)
-	}
 	hint := t.traits().Hint(t.Job.Profile)
+	if !t.traits().ClaudeCode {
+		return hint
+	}
 	if _, view := t.guardedView(); view != nil || t.settings.Store.MayBe(store.KindClaudeCode) {
 		hint = t.withClaudeCode() // whoever uses the tool signs in there
 	}

@@ -370,7 +370,7 @@ func secretKept(err error) error {
 // secrets reads what the client authenticates with.
 func (s *signIn) secrets(ctx context.Context) error {
 	fromStdin := s.c.Bool("client-secret-stdin")
-	typed := terminal.Of(s.c.App.Reader) != nil // then it is asked for without an echo
+	asks := terminal.Of(s.c.App.Reader) != nil // without an echo
 	switch {
 	case s.Settings.Registered && fromStdin:
 		return usagef(s.c, "ccagent has registered the client of profile %s itself, and has its secret", s.Settings.Name)
@@ -378,7 +378,7 @@ func (s *signIn) secrets(ctx context.Context) error {
 	case fromStdin && !config.WantsSecret(s.Settings.Grant, s.Settings.ClientAuth):
 		return usagef(s.c, "the client_auth of profile %s takes no client secret", s.Settings.Name)
 	case !s.secret.Empty(): // it was read before
-	case fromStdin && !typed:
+	case fromStdin && !asks:
 		secret, err := terminal.ReadSecret(s.c.App.Reader, "client secret")
 		if err != nil {
 			return err

@@ -237,7 +237,7 @@ func (s *signIn) knowMCP(ctx context.Context) error {
 	if err := client.Discover(ctx); err != nil {
 		return err
 	}
-	free := s.portIsFree(s.Settings.RedirectPort)
+	free := portIsFree(s.Settings.RedirectPort)
 	if s.Settings.ClientID != unregistered {
 		client.Secret = s.secret
 		known := s.Settings.ClientAuth == "" || s.Settings.ClientAuth == "none" || !s.secret.Empty()
@@ -332,7 +332,7 @@ func (s *signIn) redirect(port int) string {
 }
 
 // portIsFree reports whether the port of a registration can be had; 0 is any port.
-func (s *signIn) portIsFree(port int) bool {
+func portIsFree(port int) bool {
 	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return false

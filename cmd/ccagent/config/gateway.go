@@ -266,7 +266,7 @@ func values(env map[string]string) map[string]route.Value {
 }
 
 // withinHosts returns an error if the route goes to a host that is not among those of its profile, where that lists any. The
-// agent would refuse a token for it. Of the hosts that only the preset names, those are left out.
+// agent would refuse a token for it. Where only the preset names the hosts, such hosts are left out.
 func (d *document) withinHosts(cfg agent.Config, r *route.Route) error {
 	profile, ok := Find(cfg, r.Profile)
 	if !ok || len(profile.Hosts) == 0 {

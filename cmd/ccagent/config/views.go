@@ -207,8 +207,8 @@ func (s *profileSettings) view(env environ.Vars, stateDir, name string, v View, 
 		if resolved.Path, err = viewPath(env, "path", v.Path, fault); err != nil {
 			return resolved, err
 		}
-		// Of a view that was written before, what lies in its place by now is told by the agent: it is no reason to refuse the
-		// whole file, and with it all other profiles.
+		// If the view was written before, the agent says what is wrong with its place by now. That is no reason to refuse the whole
+		// file, and with it all other profiles.
 		if _, err := store.CheckViewFile(resolved.Path); err != nil && !resolved.Open(stateDir, name, "").Known() {
 			return resolved, withHint(fault("path", "%s", err), err)
 		}
@@ -356,8 +356,8 @@ func ShowViews(env environ.Vars, profile agent.Profile) string {
 	return strings.Join(names, ", ")
 }
 
-// HasView reports whether the profile has a view of that kind. That of kind claude-code is the one in the place of Claude Code's
-// own record.
+// HasView reports whether the profile has a view of that kind. Of kind claude-code, only the one in the place of Claude Code's
+// own record counts.
 func HasView(profile agent.Profile, kind store.ViewKind) bool {
 	return slices.ContainsFunc(Views(profile), func(v store.ViewPlace) bool {
 		return v.Kind == kind && (kind != ViewClaude || v.Guards())

@@ -139,8 +139,8 @@ func judgeDifference(id, name, what, mend string, cfg agent.Config) Finding {
 		mend}
 }
 
-// checkAgentEnvironment compares what the agent was started with of the variables that decide what it can reach with this
-// environment. That the units' environment differs is said elsewhere.
+// checkAgentEnvironment compares the variables that decide what the agent can reach: as it was started with them, and as they are
+// here. checkUnits says where the environment of the units differs.
 func checkAgentEnvironment(ctx context.Context, env environ.Vars, cfg agent.Config, a protocol.AgentStatus) []Finding {
 	differ := a.Otherwise()
 	if differ == nil {

@@ -167,7 +167,7 @@ var ours = []string{
 // refused. environment is as os.Environ returns it.
 func checkOwnVariables(cfg agent.Config, environment []string) []Finding {
 	var found []Finding
-	fail := func(state, what, mend string) { found = append(found, Finding{"environment", state, what, mend}) }
+	add := func(state, what, mend string) { found = append(found, Finding{"environment", state, what, mend}) }
 	for _, pair := range environment {
 		name, value, _ := strings.Cut(pair, "=")
 		if !slices.Contains(ours, name) {
@@ -179,23 +179,23 @@ func checkOwnVariables(cfg agent.Config, environment []string) []Finding {
 			}
 			switch {
 			case like != "":
-				fail("warn", name+" is set, and nobody reads it: "+like+" is probably meant", "set "+like+" instead, and unset "+name)
+				add("warn", name+" is set, and nobody reads it: "+like+" is probably meant", "set "+like+" instead, and unset "+name)
 			case strings.HasPrefix(name, "CCAGENT_"):
-				fail("warn", name+" is set, and neither program reads it", "unset "+name)
+				add("warn", name+" is set, and neither program reads it", "unset "+name)
 			}
 			continue
 		}
 		if err := protocol.CheckVariable(name, value); err != nil {
-			fail("fail", err.Error(), protocol.HintOf(err))
+			add("fail", err.Error(), protocol.HintOf(err))
 			continue
 		}
 		if value == "" || name != "CCAGENT_PROFILE" || len(cfg.Profiles) == 0 {
 			continue
 		}
 		if err := protocol.CheckProfile(value); err != nil {
-			fail("fail", "$"+name+": "+err.Error(), protocol.HintOf(err))
+			add("fail", "$"+name+": "+err.Error(), protocol.HintOf(err))
 		} else if _, ok := config.Find(cfg, value); !ok {
-			fail("fail", fmt.Sprintf("CCAGENT_PROFILE names a profile that does not exist: %q", value),
+			add("fail", fmt.Sprintf("CCAGENT_PROFILE names a profile that does not exist: %q", value),
 				"ccagent list shows the profiles; unset CCAGENT_PROFILE")
 		}
 	}

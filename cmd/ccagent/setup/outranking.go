@@ -170,7 +170,7 @@ func (s gitSetting) mend(value string) string {
 	return protocol.ShellLine(words...)
 }
 
-// name is the key as it may be shown: without a user and a password, as the one as well as the other may be a token.
+// name is the key as it may be shown: without a user and a password, because either may be a token.
 func (s gitSetting) name() string {
 	if u, err := url.Parse(gitURL(s.key)); err == nil && u.User != nil && strings.HasPrefix(u.Scheme, "http") {
 		whole := u.String()
