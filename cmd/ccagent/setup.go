@@ -140,7 +140,7 @@ func (a setupAgent) View(profile agent.Profile, view config.View, gives bool) er
 		return done.Fail(a.c.Context, err)
 	}
 	// With the token the view is written or removed; without one it is written once there is one.
-	_, _ = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name})
+	_, _ = conn.Token(conn.Ctx, protocol.TokenRequest{Profile: profile.Name, Quiet: true})
 	return nil
 }
 
