@@ -269,62 +269,9 @@ func hostsOf(hosts []string) []string {
 
 // connect changes the tool's settings as the plan says, and writes the journal. all are the journals of the tool.
 func (s *Session) connect(ctx context.Context, r Request, j Journal, all []Journal, p plan, w wish) error {
-	var changes []change
-	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
-	for _, e := range p.edits {
-		if err := store.CheckName(e.path); err != nil {
-			return err
-		}
-		before, err := readSettings(e.path)
-		if err != nil {
-			return err
-		}
-		if after, err := e.add(before); err == nil && bytes.Equal(before, after) && before != nil {
-			continue
-		}
-		// If the same setup was done before, its edit is undone first.
-		original, err := before, error(nil)
-		if d, ok := j.Files[e.path]; ok {
-			if original, err = d.takeOut(before); err != nil {
-				original = before
-			}
-		}
-		after, err := e.add(original)
-		if err != nil {
-			return err
-		}
-		changes = append(changes, fileChange{e.path, e.mode, before, after})
-		if j.Files == nil {
-			j.Files = map[string]Entry{}
-		}
-		j.Files[e.path] = Entry{digestOf(after), original, e.puts}
-	}
-	for _, path := range p.links {
-		there, err := linkThere(path, w.helper)
-		if err != nil {
-			return err
-		}
-		if there != w.helper {
-			changes = append(changes, linkChange{path, there, w.helper})
-		}
-		if j.Links == nil {
-			j.Links = map[string]string{}
-		}
-		j.Links[path] = w.helper
-	}
-	for _, view := range p.views {
-		missing := !HasView(s.Env, w.profile, view)
-		if missing {
-			changes = append(changes, viewChange{s.Agent, w.profile, view, true})
-		}
-		// A view that another setup of the tool has added is there for both, until both are undone.
-		shared := slices.ContainsFunc(all, func(other Journal) bool { return slices.Contains(other.Views, view) })
-		if (missing || shared) && !slices.Contains(j.Views, view) {
-			j.Views = append(slices.Clone(j.Views), view)
-		}
-	}
-	if p.guard && !config.HasView(w.profile, config.ViewClaude) {
-		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
+	changes, err := s.planned(&j, all, p, w)
+	if err != nil {
+		return err
 	}
 	s.show(changes)
 	for _, o := range append(p.warns, j.Outranked(ctx, s.Env)...) {
@@ -364,6 +311,67 @@ func (s *Session) connect(ctx context.Context, r Request, j Journal, all []Journ
 		}
 	}
 	return s.say(p)
+}
+
+// planned returns what the plan changes of what is there now, and notes that in the journal j. all are the journals of the tool.
+func (s *Session) planned(j *Journal, all []Journal, p plan, w wish) (changes []change, err error) {
+	j.At, j.Files, j.Links = time.Now().UTC(), maps.Clone(j.Files), maps.Clone(j.Links)
+	for _, e := range p.edits {
+		if err := store.CheckName(e.path); err != nil {
+			return nil, err
+		}
+		before, err := readSettings(e.path)
+		if err != nil {
+			return nil, err
+		}
+		if after, err := e.add(before); err == nil && bytes.Equal(before, after) && before != nil {
+			continue
+		}
+		// If the same setup was done before, its edit is undone first.
+		original, err := before, error(nil)
+		if d, ok := j.Files[e.path]; ok {
+			if original, err = d.takeOut(before); err != nil {
+				original = before
+			}
+		}
+		after, err := e.add(original)
+		if err != nil {
+			return nil, err
+		}
+		changes = append(changes, fileChange{e.path, e.mode, before, after})
+		if j.Files == nil {
+			j.Files = map[string]Entry{}
+		}
+		j.Files[e.path] = Entry{digestOf(after), original, e.puts}
+	}
+	for _, path := range p.links {
+		there, err := linkThere(path, w.helper)
+		if err != nil {
+			return nil, err
+		}
+		if there != w.helper {
+			changes = append(changes, linkChange{path, there, w.helper})
+		}
+		if j.Links == nil {
+			j.Links = map[string]string{}
+		}
+		j.Links[path] = w.helper
+	}
+	for _, view := range p.views {
+		missing := !HasView(s.Env, w.profile, view)
+		if missing {
+			changes = append(changes, viewChange{s.Agent, w.profile, view, true})
+		}
+		// A view that another setup of the tool has added is there for both, until both are undone.
+		shared := slices.ContainsFunc(all, func(other Journal) bool { return slices.Contains(other.Views, view) })
+		if (missing || shared) && !slices.Contains(j.Views, view) {
+			j.Views = append(slices.Clone(j.Views), view)
+		}
+	}
+	if p.guard && !config.HasView(w.profile, config.ViewClaude) {
+		changes, j.Guard = append(changes, guardChange{s.Agent, w.profile.Name, true}), true
+	}
+	return changes, nil
 }
 
 // HasView reports whether the profile has the view.
