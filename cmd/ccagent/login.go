@@ -195,12 +195,7 @@ func (s *signIn) run(ctx context.Context) error {
 	reply, finish, err := s.Obtain(waiting)
 	if err != nil {
 		if ctx.Err() == nil && waiting.Err() != nil {
-			err = &protocol.Error{Code: protocol.CodeLogin, Message: fmt.Sprintf("the sign-in was not completed within %s",
-				terminal.Span(wait)),
-				Hint: "start again: " + s.Client.Login() + "\n--timeout gives you more time"}
-			if s.Check != "" {
-				err.(*protocol.Error).Hint += "\n" + s.Check
-			}
+			err = s.tooLate(wait)
 		}
 		if s.c.Bool("client-secret-stdin") && s.table == nil && config.MachineGrant(s.Settings.Grant) {
 			err = secretKept(err)
@@ -222,25 +217,39 @@ func (s *signIn) run(ctx context.Context) error {
 		io.WriteString(s.c.App.ErrWriter, protocol.Explain(missing))
 	}
 	s.checkMCP(ctx, reply.AccessToken)
-	who := ""
-	if s.Client.ProfileURL != "" && !config.MachineGrant(s.Settings.Grant) {
-		asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
-		defer cancel()
-		// An ID token may hold neither a name nor an email. Then the endpoint is asked, although something is known already.
-		nameless := reply.Identity.Email == "" && reply.Identity.Name == ""
-		if id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.Settings.Name, Refresh: nameless}); err == nil {
-			who = cmp.Or(id.Email, id.Name, id.Account)
-		}
-	}
-	if who == "" {
-		who = cmp.Or(reply.Identity.Email, reply.Identity.Name)
-	}
+	who := s.who(ctx, client, reply)
 	if who != "" {
 		who = " as " + terminal.Sanitize(who)
 	}
 	_, err = fmt.Fprintf(s.c.App.Writer, "signed in to %s%s; kept in %s\n", s.Settings.Name, who,
 		terminal.Sanitize(cmp.Or(saved.Location, "memory")))
 	return err
+}
+
+// tooLate is the error of a person who has not signed in for so long.
+func (s *signIn) tooLate(wait time.Duration) error {
+	e := &protocol.Error{Code: protocol.CodeLogin, Message: "the sign-in was not completed within " + terminal.Span(wait),
+		Hint: "start again: " + s.Client.Login() + "\n--timeout gives you more time"}
+	if s.Check != "" {
+		e.Hint += "\n" + s.Check
+	}
+	return e
+}
+
+// who says who has signed in, "" if nobody says so.
+func (s *signIn) who(ctx context.Context, client *protocol.Client, reply oauth.Reply) string {
+	named := cmp.Or(reply.Identity.Email, reply.Identity.Name)
+	if s.Client.ProfileURL == "" || config.MachineGrant(s.Settings.Grant) {
+		return named
+	}
+	asking, cancel := context.WithTimeout(ctx, signin.ProbeTime)
+	defer cancel()
+	// An ID token may hold neither a name nor an email. Then the endpoint is asked, although something is known already.
+	id, err := client.Identify(asking, protocol.IdentifyRequest{Profile: s.Settings.Name, Refresh: named == ""})
+	if err != nil {
+		return named
+	}
+	return cmp.Or(id.Email, id.Name, id.Account, named)
 }
 
 // typed is the command as it was typed.

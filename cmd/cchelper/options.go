@@ -111,16 +111,8 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 		help:     line.switches["-h"] || line.switches["--help"],
 		version:  line.switches["--version"],
 	}
-
-	o.derived, err = protocol.Derived{IDToken: line.switches["--id-token"], Scope: line.set["--scope"],
-		Audience: line.set["--audience"], Resource: line.set["--resource"]}.Normal()
-	if err != nil {
-		return o, wrongUsage(err.Error())
-	}
-	for _, name := range []string{"--scope", "--audience", "--resource"} {
-		if value, ok := line.set[name]; ok && strings.TrimSpace(value) == "" { // to leave it out would give another token
-			return o, wrongUsage(name + " is empty")
-		}
+	if o.derived, err = line.derived(); err != nil {
+		return o, err
 	}
 	preset, linked := ofLink(link)
 	profile, from := setting("--profile", "CCAGENT_PROFILE")
@@ -163,19 +155,30 @@ func parse(args []string, getenv func(string) string, link string) (options, err
 	}
 	header, from := setting("--header", "CCAGENT_HEADER")
 	switch {
-	case !slices.Contains([]string{"header", "headers", "bazel", "goauth"}, format):
-		if from == "--header" {
-			return o, wrongUsage("--header means nothing to this format; it is for header, headers, bazel and goauth")
-		}
-	case header == "":
-		o.header = "Authorization: Bearer "
-	default:
-		if o.header, err = headerOf(header); err != nil {
+	case slices.Contains([]string{"header", "headers", "bazel", "goauth"}, format):
+		if o.header, err = headerOf(cmp.Or(header, "Authorization")); err != nil {
 			return o, cmp.Or(slip, wrongUsage(from+err.Error()))
 		}
+	case from == "--header":
+		return o, wrongUsage("--header means nothing to this format; it is for header, headers, bazel and goauth")
 	}
 	err = o.times(setting)
 	return o, cmp.Or(slip, err)
+}
+
+// derived returns the token that the flags want in place of the access token.
+func (line commandLine) derived() (protocol.Derived, error) {
+	d, err := protocol.Derived{IDToken: line.switches["--id-token"], Scope: line.set["--scope"],
+		Audience: line.set["--audience"], Resource: line.set["--resource"]}.Normal()
+	if err != nil {
+		return d, wrongUsage(err.Error())
+	}
+	for _, name := range []string{"--scope", "--audience", "--resource"} {
+		if value, ok := line.set[name]; ok && strings.TrimSpace(value) == "" { // to leave it out would give another token
+			return d, wrongUsage(name + " is empty")
+		}
+	}
+	return d, nil
 }
 
 // tokenCharacters are what the name of a header may hold (RFC 9110 §5.6.2).
