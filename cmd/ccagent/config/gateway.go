@@ -167,9 +167,9 @@ func take(r *route.Route, t RouteTable, fault faulty) error {
 		r.Hosts = nil
 	}
 	for _, host := range t.Hosts {
-		pattern, err := hosts.Pattern(host)
+		pattern, err := hostPattern(host, fault)
 		if err != nil {
-			return fault("hosts", "hosts: %q matches no host: %s", host, err)
+			return err
 		}
 		r.Hosts = append(r.Hosts, pattern)
 	}

@@ -71,6 +71,8 @@ func TestGatewayErrors(t *testing.T) {
 		{"query", head + "upstream='https://llm.example.com?a'", ":5: gateway.routes.llm: upstream must not hold a query"},
 		{"dot segment", head + "upstream='https://llm.example.com/../'",
 			":5: gateway.routes.llm: upstream can't be used: the path has a dot"},
+		{"host with a user", sound + "hosts=['fake:secret@a.example']",
+			":6: gateway.routes.llm: hosts: \"…@a.example\" matches no host"},
 		{"host", sound + "hosts=['*']", ":6: gateway.routes.llm: hosts: \"*\" matches no host"},
 		{"place", sound + "place='cookie'", `:6: gateway.routes.llm: place is "cookie", which is none of bearer`},
 		{"allow", sound + "allow=['POST /', '/v1']", `:6: gateway.routes.llm: allow: "/v1" is not of the form`},

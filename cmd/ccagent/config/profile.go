@@ -116,16 +116,25 @@ func (d *document) checkKeys(name string, traits provider.Traits, rests store.Ki
 
 func (s *profileSettings) takeHosts(t Table, fault faulty) error {
 	for _, host := range t.Hosts {
-		pattern, err := hosts.Pattern(host)
+		pattern, err := hostPattern(host, fault)
 		if err != nil {
-			if at := strings.LastIndexByte(host, '@'); at >= 0 { // a password may be before it
-				host = "…" + host[at:]
-			}
-			return fault("hosts", "hosts: %q matches no host: %s", host, err)
+			return err
 		}
 		s.hosts = append(s.hosts, pattern)
 	}
 	return nil
+}
+
+// hostPattern reads one of the hosts of a list.
+func hostPattern(written string, fault faulty) (string, error) {
+	pattern, err := hosts.Pattern(written)
+	if err == nil {
+		return pattern, nil
+	}
+	if at := strings.LastIndexByte(written, '@'); at >= 0 { // a password may be before it
+		written = "…" + written[at:]
+	}
+	return "", fault("hosts", "hosts: %q matches no host: %s", written, err)
 }
 
 // command reads the command that prints a token, and how long such a token lives.
