@@ -2,6 +2,8 @@ package worker
 
 import (
 	"encoding/base64"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -187,6 +189,8 @@ func TestNarrowed(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newGateway(t, tt.server)
+			view := filepath.Join(t.TempDir(), "token")
+			w.settings.Views = []store.ViewPlace{{Kind: store.ViewToken, Path: view}}
 			w.put(w.server.IssueFor("a", "b"), func(r *store.Record) {
 				r.ClientSecret = protocol.NewSecret("fake-secret")
 			})
@@ -219,6 +223,9 @@ func TestNarrowed(t *testing.T) {
 			if w.kept().Version() != before.Version() || w.server.Counts().Refreshes != refreshes ||
 				!w.server.Renewable(before.RefreshToken.Reveal()) {
 				t.Error("the record was touched")
+			}
+			if shown, err := os.ReadFile(view); err != nil || string(shown) != before.AccessToken.Reveal() {
+				t.Errorf("the view shows %q, %v", shown, err)
 			}
 		})
 	}

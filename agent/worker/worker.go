@@ -149,7 +149,9 @@ func (t *task) finish(ctx context.Context, o *renewal.Outcome) {
 	if o.Result.Renewed && store.Kind(o.Result.Store).Traits().Shared {
 		t.sameAs(o.Replaced, store.Version(o.Result.Version))
 	}
-	t.show(ctx, o)
+	if t.Job.Op != job.Derive { // what that brings is for whoever asked, and views show the access token
+		t.show(ctx, o)
+	}
 	if t.notice != "" && o.Err == nil {
 		o.Result.Notice = strings.TrimPrefix(o.Result.Notice+"; "+t.notice, "; ")
 	}
