@@ -52,7 +52,7 @@ func documented(ts *testscript.TestScript, neg bool, args []string) {
 		lines = lines[1:]
 	}
 	text := strings.Join(lines, "\n")
-	metBy[ts.Getenv("WORK")] = met{rowPattern(row.message), strings.ReplaceAll(text, "hint: ", ""), args[1:]}
+	metBy.set(ts, met{rowPattern(row.message), strings.ReplaceAll(text, "hint: ", ""), args[1:]})
 	what, hints, _ := strings.Cut(text, "\n")
 	if !strings.Contains(what, row.message) || !strings.Contains(hints, row.hint) ||
 		row.hint != "" && !strings.HasPrefix(hints, "hint: ") {

@@ -39,7 +39,7 @@ type met struct {
 	args  []string
 }
 
-var metBy = map[string]met{} // by work directory; scripts run one after the other
+var metBy ofScripts[met]
 
 // rowPattern matches what a program prints for the message of a row, in which "…" stands for a name or the like.
 func rowPattern(message string) *regexp.Regexp {
@@ -69,7 +69,7 @@ func meets(ts *testscript.TestScript, neg bool, args []string) {
 	if !m.row.MatchString(said(ts)) {
 		ts.Fatalf("it does not say %q", args[0])
 	}
-	metBy[ts.Getenv("WORK")] = m
+	metBy.set(ts, m)
 }
 
 func follow(ts *testscript.TestScript, neg bool, args []string) {
@@ -81,7 +81,7 @@ func follow(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: follow [-until|-add] REGEXP [WORD=VALUE ...]")
 	}
 	// The command ends where a hint ends it, so that nothing of it is left out here.
-	hints := metBy[ts.Getenv("WORK")].hints
+	hints := metBy.of(ts).hints
 	m := regexp.MustCompile("(?m)(?:^|[ `\"(])(" + args[0] + ")(?:[`\":;,)]|$)").FindStringSubmatch(hints)
 	if m == nil {
 		ts.Fatalf("no hint names %s:\n%s", args[0], hints)
@@ -95,7 +95,7 @@ func follow(ts *testscript.TestScript, neg bool, args []string) {
 		command = strings.ReplaceAll(command, word, value)
 	}
 	if adds {
-		typed := slices.Clone(metBy[ts.Getenv("WORK")].args)
+		typed := slices.Clone(metBy.of(ts).args)
 		option, _, _ := strings.Cut(command, " ")
 		if at := slices.Index(typed, option); at >= 0 { // another value
 			typed = slices.Delete(typed, at, at+2)
@@ -121,7 +121,7 @@ func follow(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func left(ts *testscript.TestScript, neg bool, args []string) {
-	m := metBy[ts.Getenv("WORK")]
+	m := metBy.of(ts)
 	if neg {
 		ts.Fatalf("usage: left [CODE [PROGRAM ARGUMENTS]]")
 	}

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -46,11 +47,11 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"provider": startProvider,
 	"fault":    setFault,
 	"describes": func(ts *testscript.TestScript, _ bool, args []string) {
-		providersOf[ts.Getenv("WORK")].Edit = func(path string, reply map[string]any) {
+		providers.of(ts).SetEdit(func(path string, reply map[string]any) {
 			if path == args[0] {
 				replace(reply, args[1:])
 			}
-		}
+		})
 	},
 	"answers": func(ts *testscript.TestScript, _ bool, args []string) {
 		var f oauthtest.Fault
@@ -63,10 +64,10 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 				f.Body = arg
 			}
 		}
-		providersOf[ts.Getenv("WORK")].SetFaultAt(args[0], f)
+		providers.of(ts).SetFaultAt(args[0], f)
 	},
 	"clients": func(ts *testscript.TestScript, _ bool, args []string) {
-		if ids := providersOf[ts.Getenv("WORK")].Clients(); fmt.Sprint(len(ids)) != args[0] {
+		if ids := providers.of(ts).Clients(); fmt.Sprint(len(ids)) != args[0] {
 			ts.Fatalf("registered are %q, want %s", ids, args[0])
 		}
 	},
@@ -77,7 +78,7 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 		ts.Defer(func() { l.Close() })
 	},
 	"forget": func(ts *testscript.TestScript, _ bool, _ []string) {
-		s := providersOf[ts.Getenv("WORK")]
+		s := providers.of(ts)
 		for _, id := range s.Clients() {
 			s.Forget(id)
 		}
@@ -91,7 +92,7 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 		ts.Setenv(args[0], port)
 	},
 	"rotate": func(ts *testscript.TestScript, _ bool, args []string) {
-		providersOf[ts.Getenv("WORK")].SetClientSecret(args[0])
+		providers.of(ts).SetClientSecret(args[0])
 	},
 	"paste":  person(paste),
 	"device": person(func(s *oauthtest.Server, line string, _ io.Writer) bool { return enter(line, s.Approve) }),
@@ -113,7 +114,21 @@ var loginCommands = map[string]func(*testscript.TestScript, bool, []string){
 	},
 }
 
-var providersOf = map[string]*oauthtest.Server{} // by work directory; scripts run one after the other
+// ofScripts is something that each script has one of, by its work directory: several scripts run at a time.
+type ofScripts[T any] struct{ all sync.Map }
+
+func (o *ofScripts[T]) set(ts *testscript.TestScript, v T) { o.all.Store(ts.Getenv("WORK"), v) }
+
+// of returns what a script has, or else the zero value.
+func (o *ofScripts[T]) of(ts *testscript.TestScript) T { return o.in(ts.Getenv("WORK")) }
+
+func (o *ofScripts[T]) in(work string) T {
+	v, _ := o.all.Load(work)
+	t, _ := v.(T)
+	return t
+}
+
+var providers ofScripts[*oauthtest.Server]
 
 func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 	var o oauthtest.Options
@@ -142,12 +157,12 @@ func startProvider(ts *testscript.TestScript, _ bool, args []string) {
 	s, err := oauthtest.Start(o)
 	ts.Check(err)
 	ts.Defer(s.Close)
-	providersOf[ts.Getenv("WORK")] = s
+	providers.set(ts, s)
 	ts.Setenv("PROVIDER", s.URL())
 }
 
 func sent(ts *testscript.TestScript, _ bool, args []string) {
-	got := providersOf[ts.Getenv("WORK")].Sent(args[0])
+	got := providers.of(ts).Sent(args[0])
 	for _, arg := range args[1:] {
 		if name, want, _ := strings.Cut(arg, "="); got[name] != want {
 			ts.Fatalf("%s was sent %s=%q, want %q", args[0], name, got[name], want)
@@ -176,7 +191,7 @@ func setFault(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := fmt.Sscan(args[0], &f.Status)
 		ts.Check(err)
 	}
-	providersOf[ts.Getenv("WORK")].SetFault(f)
+	providers.of(ts).SetFault(f)
 }
 
 // replace sets members of a reply: NAME=VALUE, where VALUE is JSON, or nothing where NAME is left out.
@@ -211,7 +226,7 @@ func serveFile(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		replace := []string{"SERVED", s.URL}
-		if provider := providersOf[work]; provider != nil {
+		if provider := providers.in(work); provider != nil {
 			replace = append(replace, "PROVIDER", provider.URL())
 		}
 		strings.NewReplacer(replace...).WriteString(w, string(text))
@@ -241,7 +256,7 @@ func person(
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			ts.Logf("%s", lines.Text())
 			if !done {
-				done = act(providersOf[ts.Getenv("WORK")], lines.Text(), stdin)
+				done = act(providers.of(ts), lines.Text(), stdin)
 			}
 		}
 		cmd.Wait()

@@ -44,8 +44,8 @@ type Options struct {
 	Audiences       []string // that tokens can be exchanged for; nil: every one
 	Registers       bool     // clients register themselves (RFC 7591), and no others are known
 	MCPScope        string   // the scope that a token needs at MCPURL; "": none
-	// Edit changes a description before it is sent, by the path of the request: that of the issuer, that of MCPURL, or that of a
-	// client which has registered itself. A test may change it between requests.
+	// Edit changes a description before it is sent, by the path of the request: that of the issuer, that of MCPURL, or that of
+	// a client which has registered itself. A test may change it between requests.
 	Edit     func(path string, reply map[string]any)
 	RawBasic bool // the server does not decode the name and secret in a Basic header, as some providers don't
 }

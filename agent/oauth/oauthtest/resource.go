@@ -43,10 +43,20 @@ func (s *Server) serveResource(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// SetEdit changes what Edit is from now on.
+func (s *Server) SetEdit(edit func(path string, reply map[string]any)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Edit = edit
+}
+
 // describe answers with a description, or what Edit makes of it.
 func (s *Server) describe(w http.ResponseWriter, r *http.Request, status int, reply map[string]any) {
-	if s.Edit != nil {
-		s.Edit(r.URL.Path, reply)
+	s.mu.Lock()
+	edit := s.Edit
+	s.mu.Unlock()
+	if edit != nil {
+		edit(r.URL.Path, reply)
 	}
 	writeJSON(w, status, reply)
 }
