@@ -136,7 +136,7 @@ func (g *Gateway) settle(ctx context.Context) error {
 	var asked sync.WaitGroup
 	for i, r := range g.options.Routes {
 		asked.Go(func() {
-			token, err := g.options.Agent.Token(ctx, protocol.TokenRequest{Profile: r.Profile, Host: r.Host()})
+			token, err := g.options.Agent.Token(ctx, protocol.TokenRequest{Profile: r.Profile, Host: r.Host(), Quiet: true})
 			if err == nil {
 				err = token.CheckBearer()
 			}
@@ -219,6 +219,8 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel(nil)
 	x.idle = time.AfterFunc(idleTime, func() { cancel(errIdle) })
 	defer x.idle.Stop()
+	// Without this the server would take the rest of the request's body away from a service that answers before it has read it.
+	http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is, and says that it knows no such thing
 	// A proxy sends events, and bodies of which the length is not stated, at once. The others may wait for a millisecond, so that a
 	// short answer is written in one piece.
 	(&httputil.ReverseProxy{

@@ -644,6 +644,44 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestBothWays: a service may answer while it is still being sent to.
+func TestBothWays(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		control.EnableFullDuplex()
+		io.WriteString(w, "ready\n")
+		control.Flush()
+		for lines := bufio.NewScanner(r.Body); lines.Scan(); control.Flush() {
+			fmt.Fprintln(w, "heard", lines.Text())
+		}
+	}))
+	defer server.Close()
+	s := start(t, Options{Agent: &mint{}, Routes: route.Table{to(t, server, "llm")}})
+	body, send := io.Pipe()
+	defer send.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	resp, err := tool(t).Do(request(t, "POST", s.base+"/llm/", body, "X-Api-Key", s.standIn["llm"]).WithContext(ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewReader(resp.Body)
+	for i, want := range []string{"ready\n", "heard 1\n", "heard 2\n"} {
+		if line, err := lines.ReadString('\n'); err != nil || line != want {
+			t.Fatalf("%q, %v; want %q", line, err, want)
+		}
+		if i < 2 {
+			fmt.Fprintln(send, i+1)
+		}
+	}
+	send.Close()
+	if rest, err := io.ReadAll(lines); err != nil || len(rest) > 0 {
+		t.Errorf("%q, %v", rest, err)
+	}
+}
+
 // TestOverridden: a method that a header puts in place of the request's is judged as well, and another path is refused.
 func TestOverridden(t *testing.T) {
 	t.Parallel()
