@@ -16,6 +16,11 @@ func CheckVariable(name, value string) error {
 	if wrong == "" {
 		return nil
 	}
-	return &Error{Code: CodeConfig, Message: "$" + name + " " + wrong + ": " + quote(value),
+	if name == "CCAGENT_HEADER" { // it is the name of a header, and somebody puts the header with its token there
+		wrong += "; it is not shown, as it may be a secret"
+	} else {
+		wrong += ": " + quote(value)
+	}
+	return &Error{Code: CodeConfig, Message: "$" + name + " " + wrong,
 		Hint: "unset " + name + ", or set it without that"}
 }
