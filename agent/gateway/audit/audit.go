@@ -226,9 +226,10 @@ func (l *Log) turn() {
 	if err := os.Rename(l.path, aside); err == nil {
 		f, err := create(l.path)
 		if err == nil {
-			l.file.Close()
+			full := l.file
 			l.file, l.size = f, 0
 			l.write(l.began) // a session is also named by its requests
+			full.Close()     // and with it goes its lock, which says until now that the session runs
 			return
 		}
 		os.Rename(aside, l.path)

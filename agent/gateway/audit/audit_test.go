@@ -70,6 +70,31 @@ func TestSessions(t *testing.T) {
 	one.Add(Entry{Path: "/late"}) // a request that outlives its session
 }
 
+// TestRunningWhileAFileIsFull: a session runs also in the moment in which its file becomes the older one.
+func TestRunningWhileAFileIsFull(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	l, err := newLog(folder, Began{PID: 1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	full := strings.TrimSuffix(l.path, newest) + older
+	if err := os.Rename(l.path, full); err != nil { // as the writer does before it makes the next file
+		t.Fatal(err)
+	}
+	if running, err := Running(folder); len(running) != 1 || err != nil {
+		t.Errorf("%+v run, %v", running, err)
+	}
+	if err := os.Rename(full, l.path); err != nil {
+		t.Fatal(err)
+	}
+	l.turn()
+	if running, err := Running(folder); len(running) != 1 || err != nil {
+		t.Errorf("afterwards %+v run, %v", running, err)
+	}
+}
+
 // TestBounded: a session has two files at most, neither is too large, and the newest lines are there.
 func TestBounded(t *testing.T) {
 	t.Parallel()
@@ -82,9 +107,6 @@ func TestBounded(t *testing.T) {
 		for len(l.waiting) > maxWaiting/2 {
 			time.Sleep(time.Millisecond)
 		}
-	}
-	if running, _ := Running(folder); len(running) != 1 {
-		t.Errorf("%+v run", running)
 	}
 	l.Close()
 	files, _ := os.ReadDir(folder)

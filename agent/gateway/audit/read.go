@@ -42,18 +42,25 @@ func Running(folder string) ([]Entry, error) {
 	sessions, err := names(folder)
 	var running []Entry
 	for _, name := range sessions {
-		f, err := open(filepath.Join(folder, name+newest))
-		if err != nil {
-			continue // it has just ended
+		for _, end := range []string{newest, older, newest} { // a file may just be making room for the next
+			if e, ok := beginning(filepath.Join(folder, name+end)); ok {
+				running = append(running, e)
+				break
+			}
 		}
-		var e Entry
-		line, _ := bufio.NewReader(f).ReadBytes('\n')
-		if disk.Locked(f) && json.Unmarshal(line, &e) == nil && e.Began != nil {
-			running = append(running, e)
-		}
-		f.Close()
 	}
 	return running, err
+}
+
+// beginning returns the first line of a file whose session runs.
+func beginning(path string) (e Entry, ok bool) {
+	f, err := open(path)
+	if err != nil {
+		return e, false
+	}
+	defer f.Close()
+	line, _ := bufio.NewReader(f).ReadBytes('\n')
+	return e, disk.Locked(f) && json.Unmarshal(line, &e) == nil && e.Began != nil
 }
 
 // Read gives each what the files of a folder hold, sorted by session and then as it was written. session names one; "": all.
