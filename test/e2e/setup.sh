@@ -8,6 +8,7 @@ set -eu
 
 claude_version=2.1.330
 mcp_sdk_version=1.32.2
+node_version=22.23.5
 gemini_version=0.61.0
 dir=${CCAGENT_E2E_DIR:-/var/cache/ccagent-e2e}
 
@@ -33,6 +34,17 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $want >/dev/null
 }
 
+# from_npm WHAT FOLDER ARGUMENTS: installs packages of npm into a folder of ours, whole or not at all, and runs nothing of them.
+from_npm() {
+	say "installing $1"
+	folder=$dir/$2
+	shift 2
+	tmp=$(mktemp -d "$dir/npm.XXXXXX")
+	npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$tmp" "$@"
+	chmod 755 "$tmp"
+	mv "$tmp" "$folder"
+}
+
 # The package of the platform holds the program itself; the outer package's install script only links to it, so that it may be
 # left out, and with it whatever it would want to download.
 install_claude() {
@@ -56,32 +68,23 @@ install_claude() {
 
 # The official MCP SDK, whose example is a server with its own authorization server.
 install_mcp_sdk() {
-	sdk=$dir/mcp-sdk-$mcp_sdk_version
-	if [ ! -d "$sdk" ]; then
-		say "installing the MCP SDK $mcp_sdk_version"
-		tmp=$(mktemp -d "$dir/npm.XXXXXX")
-		npm install --silent --no-audit --no-fund --ignore-scripts --no-save --prefix "$tmp" \
-			"@modelcontextprotocol/sdk@$mcp_sdk_version"
-		chmod 755 "$tmp"
-		mv "$tmp" "$sdk"
-	fi
-	ln -sfn "mcp-sdk-$mcp_sdk_version" "$dir/mcp-sdk"
+	sdk=mcp-sdk-$mcp_sdk_version
+	[ -d "$dir/$sdk" ] || from_npm "the MCP SDK $mcp_sdk_version" "$sdk" "@modelcontextprotocol/sdk@$mcp_sdk_version"
+	ln -sfn "$sdk" "$dir/mcp-sdk"
 }
 
-# Gemini CLI, without the parts that would have to be compiled. It wants a newer Node.js than bookworm's: where that is missing, so
-# is Gemini CLI, and its test says so.
+# Gemini CLI, without the parts that would have to be compiled. It wants a newer Node.js than bookworm's, which npm has too.
 install_gemini() {
-	node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { say "no Gemini CLI: it needs Node.js 20"; return 0; }
-	gemini=$dir/gemini-$gemini_version
-	if [ ! -d "$gemini" ]; then
-		say "installing Gemini CLI $gemini_version"
-		tmp=$(mktemp -d "$dir/npm.XXXXXX")
-		npm install --silent --no-audit --no-fund --ignore-scripts --omit=optional --no-save --prefix "$tmp" \
-			"@google/gemini-cli@$gemini_version"
-		chmod 755 "$tmp"
-		mv "$tmp" "$gemini"
+	node=$(command -v node)
+	if ! "$node" -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; then
+		node=$dir/node-$node_version/node_modules/node-$platform/bin/node
+		[ -x "$node" ] || from_npm "Node.js $node_version" "node-$node_version" "node-$platform@$node_version"
 	fi
-	ln -sfn "gemini-$gemini_version/node_modules/.bin/gemini" "$dir/gemini"
+	gemini=gemini-$gemini_version
+	[ -d "$dir/$gemini" ] || from_npm "Gemini CLI $gemini_version" "$gemini" --omit=optional "@google/gemini-cli@$gemini_version"
+	printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$node" "$dir/$gemini/node_modules/.bin/gemini" >"$dir/gemini.new"
+	chmod 755 "$dir/gemini.new"
+	mv "$dir/gemini.new" "$dir/gemini"
 }
 
 # The client alone, which needs no daemon to be installed and started. From bookworm's docker.io, or later releases' docker-cli.

@@ -1,6 +1,7 @@
-// An MCP server with its authorization server, made of the official SDK: its auth router, its check of bearer tokens, its transport.
-// What the SDK leaves to its users is here, in memory: clients, codes, and tokens that rotate. Usage: node server.mjs SDK PORT
-// SECONDS, where SECONDS is how long an access token lives. Its answers to GET /seen are the headers of what was asked at /mcp.
+// An MCP server with its authorization server, made of the official SDK: its auth router, its check of bearer tokens, its
+// transport. What the SDK leaves to its users is here, in memory: clients, codes, and tokens that rotate. Usage: node server.mjs
+// SDK PORT SECONDS, where SECONDS is how long an access token lives. Its answers to GET /seen are the headers of what was asked
+// at /mcp.
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 
@@ -86,7 +87,9 @@ const guard = requireBearerAuth({
 // Each request is one of its own (stateless), so that each shows its token.
 app.post("/mcp", guard, express.json(), async (req, res) => {
   const server = new McpServer({ name: "docs", version: "1.0.0" });
-  server.registerTool("greet", { description: "Greets" }, async () => ({ content: [{ type: "text", text: "hello from the server" }] }));
+  server.registerTool("greet", { description: "Greets" }, async () => ({
+    content: [{ type: "text", text: "hello from the server" }],
+  }));
   const transport = new StreamableHTTPServerTransport({ sessionIdGenerator: undefined });
   res.on("close", () => server.close());
   await server.connect(transport);
