@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/ccagent/ccagent/protocol"
 )
@@ -80,6 +81,11 @@ func (c *Client) tls() *tls.Config {
 
 var errProxy = errors.New("the proxy's address can't be used")
 
+// KnownProxy reports whether a proxy is of a kind that net/http speaks to. It would take any other for one of kind http.
+func KnownProxy(proxy *url.URL) bool {
+	return slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme)
+}
+
 // proxyRefused is the status with which a proxy refused to connect us.
 type proxyRefused int
 
@@ -91,8 +97,11 @@ func (c *Client) proxyFor(req *http.Request) (*url.URL, error) {
 	if c.Proxy != nil {
 		return c.Proxy, nil
 	}
-	proxy, err := http.ProxyFromEnvironment(req)
-	if err != nil {
+	return known(http.ProxyFromEnvironment(req))
+}
+
+func known(proxy *url.URL, err error) (*url.URL, error) {
+	if err != nil || proxy != nil && !KnownProxy(proxy) {
 		return nil, errProxy
 	}
 	return proxy, nil

@@ -242,6 +242,18 @@ func TestProxyAway(t *testing.T) {
 
 func TestBadProxyAddress(t *testing.T) {
 	t.Parallel()
+	for address, good := range map[string]bool{
+		"http://proxy.example.com": true, "https://proxy.example.com": true, "socks5h://proxy.example.com:1080": true,
+		"socks4://proxy.example.com:1080": false, "nonsense://proxy.example.com": false,
+	} {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := known(u, nil); (err == nil) != good || good && got != u {
+			t.Errorf("%s: %v, %v", address, got, err)
+		}
+	}
 	failure := transportError(context.Background(), errProxy)
 	if !errors.Is(failure, protocol.ErrConfig) || !strings.Contains(protocol.HintOf(failure), "HTTPS_PROXY") {
 		t.Errorf("%v", failure)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent"
+	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
@@ -67,6 +68,9 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		if value := env(name); value != "" && !isProxy(value) { // the value is not shown, because there may be a password in it
 			found = append(found, Finding{"proxy", "fail", name + " is not the address of a proxy, so it is ignored", "unset " + name})
+		} else if u, err := url.Parse(value); err == nil && u.Host != "" && !oauth.KnownProxy(u) {
+			found = append(found, Finding{"proxy", "fail", name + " names a proxy of a kind that can't be used",
+				"set it to an address like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080"})
 		}
 	}
 	for _, s := range ways(cfg) {
