@@ -17,6 +17,7 @@ func TestCommented(t *testing.T) {
 		{"before a comma", "{\n  \"b\": 2 /* , */, // b\n}\n", "{\n  \"b\": 2 /* , */, // b\n  \"a\": 1,\n}\n"},
 		{"a comma alone", "{\n\t\"b\": 2,\n}", "{\n\t\"b\": 2,\n\t\"a\": 1,\n}"},
 		{"lines of DOS", "{\r\n  \"b\": 2 // b\r\n}\r\n", "{\r\n  \"b\": 2, // b\r\n  \"a\": 1\r\n}\r\n"},
+		{"a comma and a blank", "{\n\t\"b\": 2, \n}", "{\n\t\"b\": 2,\n\t\"a\": 1, \n}"},
 		{"a comma on the line", `{"b": [1, 2,], }`, `{"b": [1, 2,],"a":1, }`},
 		{"of several lines", "{\n  \"b\": 2 /* b\n  is two */\n}", "{\n  \"b\": 2, /* b\n  is two */\n  \"a\": 1\n}"},
 		{"below the last", "{\n  \"b\": 2\n  // \"c\": 3,\n}", "{\n  \"b\": 2,\n  \"a\": 1\n  // \"c\": 3,\n}"},

@@ -163,7 +163,11 @@ func (d Dialect) add(src []byte, spans []Span, key, value []byte) []byte {
 	// What follows the last member on its line belongs to it: a comment, and a comma that is there already.
 	end := last.After
 	if i := bytes.IndexByte(code[end:], '\n'); i >= 0 && len(bytes.Trim(code[end:end+i], " \t\r,")) == 0 {
-		if rest := bytes.TrimSuffix(src[end:end+i], []byte{'\r'}); len(bytes.TrimSpace(rest)) > 0 {
+		rest := bytes.TrimSuffix(src[end:end+i], []byte{'\r'})
+		if bytes.Equal(rest, code[end:end+len(rest)]) { // a comma alone: blanks behind it stay at the end of what is new
+			rest = bytes.TrimRight(rest, " \t")
+		}
+		if len(bytes.TrimSpace(rest)) > 0 {
 			end += len(rest)
 		}
 	}
