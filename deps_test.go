@@ -328,7 +328,7 @@ var rooms = map[string]struct {
 			module + "/protocol", module + "/store", module + "/agent", module + "/agent/provider", module + "/agent/socket",
 			module + "/agent/worker", module + "/cmd/ccagent/build", module + "/cmd/ccagent/config", module + "/cmd/ccagent/dial",
 			module + "/cmd/ccagent/environ", module + "/cmd/ccagent/files", module + "/cmd/ccagent/service",
-			module + "/cmd/ccagent/setup", module + "/cmd/ccagent/terminal", "golang.org/x/sys/...",
+			module + "/cmd/ccagent/setup", module + "/cmd/ccagent/terminal", module + "/secureurl", "golang.org/x/sys/...",
 		},
 		never: forbidden{"github.com/urfave/...": "flags are for the commands to parse"},
 	},

@@ -1,11 +1,12 @@
 // Package secureurl decides which URLs a secret may be sent to: those of https, and those of plain http that do not leave this
-// machine (RFC 6749 §3.1 and §3.2, RFC 8252 §8.3).
+// machine (RFC 6749 §3.1 and §3.2, RFC 8252 §8.3). It also says which proxies they may go through.
 package secureurl
 
 import (
 	"errors"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,6 +30,11 @@ func Parse(raw string) (*url.URL, error) {
 	}
 	u.RawQuery = ""
 	return nil, errors.New(strconv.Quote(u.String()) + " must begin with https:// (plain http is for loopback addresses alone)")
+}
+
+// KnownProxy reports whether a proxy is of a kind that net/http speaks to. It would take any other for one of kind http.
+func KnownProxy(proxy *url.URL) bool {
+	return slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme)
 }
 
 // Loopback reports whether a host (without a port or brackets) is this machine: localhost or an address of a loopback interface.

@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // ParseCA reads certificate authorities in PEM, for [Client.CA]. It fails with ErrConfig where data holds no certificate, where
@@ -81,11 +81,6 @@ func (c *Client) tls() *tls.Config {
 
 var errProxy = errors.New("the proxy's address can't be used")
 
-// KnownProxy reports whether a proxy is of a kind that net/http speaks to. It would take any other for one of kind http.
-func KnownProxy(proxy *url.URL) bool {
-	return slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme)
-}
-
 // proxyRefused is the status with which a proxy refused to connect us.
 type proxyRefused int
 
@@ -101,7 +96,7 @@ func (c *Client) proxyFor(req *http.Request) (*url.URL, error) {
 }
 
 func known(proxy *url.URL, err error) (*url.URL, error) {
-	if err != nil || proxy != nil && !KnownProxy(proxy) {
+	if err != nil || proxy != nil && !secureurl.KnownProxy(proxy) {
 		return nil, errProxy
 	}
 	return proxy, nil

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/provider"
 	"github.com/ccagent/ccagent/cmd/ccagent/build"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
@@ -273,7 +272,7 @@ func fileOf(env environ.Vars, key string, value *string, fault faulty) (string, 
 func proxyOf(written string, fault faulty) (*url.URL, error) {
 	u, err := url.Parse(written)
 	switch {
-	case err != nil || u.Hostname() == "" || !oauth.KnownProxy(u):
+	case err != nil || u.Hostname() == "" || !secureurl.KnownProxy(u):
 		// The value is not shown, because there may be a password in it.
 		return nil, fault("proxy", "proxy is not a URL like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080")
 	case u.User != nil:

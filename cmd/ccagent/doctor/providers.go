@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/ccagent/ccagent/agent"
-	"github.com/ccagent/ccagent/agent/oauth"
 	"github.com/ccagent/ccagent/agent/worker"
 	"github.com/ccagent/ccagent/cmd/ccagent/config"
 	"github.com/ccagent/ccagent/cmd/ccagent/environ"
 	"github.com/ccagent/ccagent/cmd/ccagent/terminal"
 	"github.com/ccagent/ccagent/protocol"
+	"github.com/ccagent/ccagent/secureurl"
 )
 
 // signingIn returns the settings of the profiles that have a sign-in at a provider.
@@ -68,7 +68,7 @@ func checkConnections(env environ.Vars, cfg agent.Config) []Finding {
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		if value := env(name); value != "" && !isProxy(value) { // the value is not shown, because there may be a password in it
 			found = append(found, Finding{"proxy", "fail", name + " is not the address of a proxy, so it is ignored", "unset " + name})
-		} else if u, err := url.Parse(value); err == nil && u.Host != "" && !oauth.KnownProxy(u) {
+		} else if u, err := url.Parse(value); err == nil && u.Host != "" && !secureurl.KnownProxy(u) {
 			found = append(found, Finding{"proxy", "fail", name + " names a proxy of a kind that can't be used",
 				"set it to an address like http://proxy.example.com:3128 or socks5h://proxy.example.com:1080"})
 		}
